@@ -1,0 +1,38 @@
+"""The ops: one file each, listed here; adding one is that file and its line below."""
+
+from vggspec.compiler.ops.avg_pool import AvgPool
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.flatten import Flatten
+from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.ops.lrn import Lrn
+from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.softmax import Softmax
+
+OPS: tuple[type[Op], ...] = (
+    Conv,
+    MaxPool,
+    AvgPool,
+    Lrn,
+    BatchNorm,
+    Dropout,
+    Linear,
+    GlobalAvgPool,
+    Softmax,
+    Boxes,
+    Relu,
+    Flatten,
+)
+
+
+def spell(word: str) -> str:
+    """A layer's word in its canonical spelling; a word that is no layer, as it is."""
+    for op in OPS:
+        if op.syntax is not None and op.syntax.match(word):
+            return op.syntax.spell(word)
+    return word

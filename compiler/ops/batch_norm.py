@@ -1,0 +1,66 @@
+"""Batch normalisation, written ``BN`` after the conv or FC that it belongs to.
+
+Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.compiler.ir import Param, TensorType
+from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.syntax import Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm(Op):
+    """``weight * (x - mean) / sqrt(var + eps) + bias`` for each channel.
+
+    In   ``(C, H, W)`` or ``(C,)``
+    Out  the same
+    """
+
+    keyword: ClassVar[str] = "BN"
+    syntax: ClassVar[Syntax | None] = Syntax("BN", "", "`BN` alone")
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+    """The share of the new batch in the running statistics, as in PyTorch."""
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        return cls(
+            eps=args.option_number("eps", 1e-5, 1e-12, 1.0),
+            momentum=args.option_number("momentum", 0.1, 0.0, 1.0),
+        )
+
+    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+        shape = (x.channels,)
+        return (
+            Param(name=f"{name}.weight", shape=shape, stored=shape, start="one"),
+            Param(name=f"{name}.bias", shape=shape, stored=shape, start="zero"),
+            Param(
+                name=f"{name}.running_mean",
+                shape=shape,
+                stored=shape,
+                start="zero",
+                is_trained=False,
+            ),
+            Param(
+                name=f"{name}.running_var", shape=shape, stored=shape, start="one", is_trained=False
+            ),
+        )
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        module = nn.BatchNorm2d if x.is_map else nn.BatchNorm1d
+        more = {}
+        if self.eps != 1e-5:
+            more["eps"] = self.eps
+        if self.momentum != 0.1:
+            more["momentum"] = self.momentum
+        return module(x.channels, **more)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        return graph.node("BatchNormalization", (x, *params), name, epsilon=self.eps)

@@ -1,0 +1,47 @@
+"""Bounding boxes as the output, written ``boxes(per-class)`` or ``boxes(shared)``.
+
+Source: Simonyan & Zisserman 2015, appendix A.1.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.catalogue import names, shapes
+from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.syntax import Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boxes(Op):
+    """Says that each four channels are a box: centre x, centre y, width, height.
+
+    In   ``(4,)`` for shared boxes, ``(4 * classes,)`` for boxes per class, or maps of them
+    Out  the same
+    """
+
+    keyword: ClassVar[str] = "boxes"
+    syntax: ClassVar[Syntax | None] = Syntax("boxes", "", "`boxes(per-class)` or `boxes(shared)`")
+
+    shared: bool = False
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        shared, per_class = args.flag("shared"), args.flag("per-class")
+        if shared == per_class:
+            args.problem(names.OptionValue(word="boxes", expected="`per-class` or `shared`"))
+        return cls(shared=shared)
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.channels != 4 if self.shared else x.channels % 4:
+            raise MisfitError(shapes.BoxChannels(channels=x.channels, shared=self.shared))
+        return x
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        return nn.Identity()
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        return graph.node("Identity", (x,), name)

@@ -1,0 +1,132 @@
+"""Convolution, written ``conv<receptive field>-<channels>``.
+
+Source: Simonyan & Zisserman 2015, section 2.1 (stride 1, padding that keeps the resolution) and
+Table 1; ``groups`` as in Krizhevsky et al. 2012, section 3.2.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.catalogue import shapes
+from vggspec.compiler.ir import MisfitError, Param, TensorType
+from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(Op):
+    """2-D cross-correlation.
+
+    In   ``(C, H, W)``
+    Out  ``(out_channels, H', W')``, ``H' = (H + 2 pad - dilation (kernel - 1) - 1) // stride + 1``
+    """
+
+    keyword: ClassVar[str] = "conv"
+    is_weight_layer: ClassVar[bool] = True
+    syntax: ClassVar[Syntax | None] = Syntax(
+        "conv",
+        r"(?P<kernel>\d+(?:[x×]\d+)?)-(?P<channels>\d+)(?:/(?P<stride>\d+))?",
+        "conv<receptive field>-<channels>, such as `conv3-64`",
+        ("", "-", "/"),
+    )
+
+    kernel_size: tuple[int, int]
+    out_channels: int
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = True
+    linear: bool = False
+    """Whether no ReLU follows."""
+
+    fc_shape: tuple[int, ...] | None = None
+    """For an FC layer applied as a convolution: the shape of its weight in the weights file."""
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        kernel = args.size("kernel", (3, 3), "a receptive field of", 1, MAX_SIDE)
+        dilation = args.option_integer("dilation", 1, 1, MAX_SIDE)
+        padding = args.option_size("pad", None, 0, MAX_SIDE)
+        if padding is None:
+            if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
+                args.problem(shapes.EvenKernel(kernel=kernel))
+            padding = (dilation * (kernel[0] - 1) // 2, dilation * (kernel[1] - 1) // 2)
+        return cls(
+            kernel_size=kernel,
+            out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
+            stride=args.integer("stride", 1, "a stride of", 1, MAX_SIDE),
+            padding=padding,
+            dilation=dilation,
+            groups=args.option_integer("groups", 1, 1, MAX_CHANNELS),
+            bias=not args.flag("no-bias"),
+            linear=args.flag("linear"),
+        )
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not x.is_map:
+            raise MisfitError(shapes.NoMapLeft(layer="conv", shape=x.shape))
+        if x.channels % self.groups or self.out_channels % self.groups:
+            raise MisfitError(
+                shapes.Groups(
+                    groups=self.groups, channels_in=x.channels, channels_out=self.out_channels
+                )
+            )
+        size = []
+        for n, k, pad in zip(x.size, self.kernel_size, self.padding, strict=True):
+            room = n + 2 * pad - self.dilation * (k - 1) - 1
+            if room < 0:
+                raise MisfitError(shapes.WindowTooLarge(window=self.kernel_size, shape=x.shape))
+            size.append(room // self.stride + 1)
+        return TensorType((self.out_channels, *size))
+
+    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+        shape = (self.out_channels, x.channels // self.groups, *self.kernel_size)
+        weight = Param(
+            name=f"{name}.weight", shape=shape, stored=self.fc_shape or shape, start="random"
+        )
+        out = (self.out_channels,)
+        bias = Param(name=f"{name}.bias", shape=out, stored=out, start="zero")
+        return (weight, bias) if self.bias else (weight,)
+
+    def macs(self, x: TensorType, y: TensorType) -> int:
+        height, width = self.kernel_size
+        return y.num_elements * (x.channels // self.groups) * height * width
+
+    def window(self, x: TensorType) -> Window:
+        height, width = ((k - 1) * self.dilation + 1 for k in self.kernel_size)
+        return Window((height, width), (self.stride, self.stride))
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        height, width = self.kernel_size
+        more: dict[str, Any] = {}
+        if self.stride != 1:
+            more["stride"] = self.stride
+        if self.padding != (0, 0):
+            more["padding"] = (
+                self.padding[0] if self.padding[0] == self.padding[1] else self.padding
+            )
+        if self.dilation != 1:
+            more["dilation"] = self.dilation
+        if self.groups != 1:
+            more["groups"] = self.groups
+        if not self.bias:
+            more["bias"] = False
+        kernel = height if height == width else (height, width)
+        return nn.Conv2d(x.channels, self.out_channels, kernel, **more)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        vertical, horizontal = self.padding
+        return graph.node(
+            "Conv",
+            (x, *params),
+            name,
+            kernel_shape=list(self.kernel_size),
+            strides=[self.stride, self.stride],
+            pads=[vertical, horizontal, vertical, horizontal],
+            dilations=[self.dilation, self.dilation],
+            group=self.groups,
+        )

@@ -1,0 +1,35 @@
+"""Dropout, written ``dropout(0.5)``, and implied by the recipe on every FC but the last.
+
+Source: Simonyan & Zisserman 2015, section 3.1; Krizhevsky et al. 2012, section 4.2.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.compiler.ir import TensorType
+from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.syntax import Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropout(Op):
+    """While training, zeroes a share of the numbers and scales up the rest; any shape."""
+
+    keyword: ClassVar[str] = "dropout"
+    is_implied: ClassVar[bool] = True
+    syntax: ClassVar[Syntax | None] = Syntax("dropout", "", "`dropout(0.5)`")
+
+    rate: float = 0.5
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        return cls(rate=args.first_number("dropout", 0.5, 0.0, 0.99))
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        return nn.Dropout(self.rate)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        raise AssertionError("the pass drop-training-ops takes it out before export")

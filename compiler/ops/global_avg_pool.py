@@ -1,0 +1,42 @@
+"""Global average pooling, written ``gap``.
+
+Source: Lin et al. 2014, "Network in Network", section 3.2. It is also how the class score map is
+averaged over space (Simonyan & Zisserman 2015, section 3.2).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vggspec.catalogue import shapes
+from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.syntax import Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool(Op):
+    """The mean over all rows and columns.
+
+    In   ``(C, H, W)``
+    Out  ``(C, 1, 1)``
+    """
+
+    keyword: ClassVar[str] = "gap"
+    syntax: ClassVar[Syntax | None] = Syntax("gap", "", "`gap` alone")
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not x.is_map:
+            raise MisfitError(shapes.NoMapLeft(layer=self.keyword, shape=x.shape))
+        return TensorType((x.channels, 1, 1))
+
+    def window(self, x: TensorType) -> Window:
+        return Window(x.size)
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        return nn.AdaptiveAvgPool2d(1)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        return graph.node("GlobalAveragePool", (x,), name)

@@ -1,0 +1,63 @@
+"""Fully connected layer, written ``FC-<channels>``.
+
+Source: Simonyan & Zisserman 2015, section 2.1 and Table 1. Applied densely it is a convolution
+(section 3.2): ``compiler/passes/fc_to_conv.py``.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.compiler.ir import Param, TensorType
+from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.syntax import MAX_CHANNELS, Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear(Op):
+    """Every output is a weighted sum of every input.
+
+    In   ``(C,)``
+    Out  ``(out_channels,)``
+    """
+
+    keyword: ClassVar[str] = "FC"
+    is_weight_layer: ClassVar[bool] = True
+    syntax: ClassVar[Syntax | None] = Syntax(
+        "FC", r"-(?P<channels>\d+)", "FC-<channels>, such as `FC-4096`", ("-",)
+    )
+
+    out_channels: int
+    bias: bool = True
+    linear: bool = False
+    """Whether no ReLU follows."""
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        return cls(
+            out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
+            bias=not args.flag("no-bias"),
+            linear=args.flag("linear"),
+        )
+
+    def infer(self, x: TensorType) -> TensorType:
+        assert not x.is_map, "lowering flattens the map before the first FC"
+        return TensorType((self.out_channels,))
+
+    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+        shape, out = (self.out_channels, x.channels), (self.out_channels,)
+        weight = Param(name=f"{name}.weight", shape=shape, stored=shape, start="random")
+        bias = Param(name=f"{name}.bias", shape=out, stored=out, start="zero")
+        return (weight, bias) if self.bias else (weight,)
+
+    def macs(self, x: TensorType, y: TensorType) -> int:
+        return x.channels * y.channels
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        more = {} if self.bias else {"bias": False}
+        return nn.Linear(x.channels, self.out_channels, **more)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        return graph.node("Gemm", (x, *params), name, transB=1)

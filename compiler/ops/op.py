@@ -1,0 +1,71 @@
+"""What every op says about itself: how it is written, its shapes, its cost, its two forms."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vggspec.compiler.ir import Param, TensorType
+from vggspec.compiler.ops.syntax import Arguments, Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+#: ``torch.nn``, or what stands for it while source text is written.
+TorchNN = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one output position sees of the input, rows then columns."""
+
+    size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Op:
+    """A kind of layer with its numbers. Subclasses are frozen dataclasses, one a file."""
+
+    keyword: ClassVar[str]
+    """The op's name in tables, JSON and messages."""
+
+    syntax: ClassVar[Syntax | None] = None
+    """How it is written, or None for ops that are only implied."""
+
+    is_weight_layer: ClassVar[bool] = False
+    """Whether the paper counts it as a weight layer: conv and FC are."""
+
+    is_implied: ClassVar[bool] = False
+    """Whether tables leave it out, as the paper leaves out ReLU "for brevity"."""
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        """The op that a layer of a spec stands for; mistakes are reported to ``args``."""
+        return cls()
+
+    def infer(self, x: TensorType) -> TensorType:
+        """The type of the output.
+
+        Raises:
+            MisfitError: the op does not take this input.
+        """
+        return x
+
+    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+        """The arrays that a layer called ``name`` owns."""
+        return ()
+
+    def macs(self, x: TensorType, y: TensorType) -> int:
+        """Multiply-accumulates for one image; those of conv and FC are counted, as is usual."""
+        return 0
+
+    def window(self, x: TensorType) -> Window:
+        """What one position of the output sees."""
+        return Window()
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        """The module of ``torch.nn`` that computes it."""
+        raise NotImplementedError
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        """Add its node to the graph; the name of the result."""
+        raise NotImplementedError

@@ -1,0 +1,28 @@
+"""Class posteriors, written ``soft-max``.
+
+Source: Simonyan & Zisserman 2015, section 2.1 and Table 1.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vggspec.compiler.ir import TensorType
+from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.syntax import Syntax
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax(Op):
+    """``exp(x) / sum exp(x)`` over the channels, at each position; any shape."""
+
+    keyword: ClassVar[str] = "soft-max"
+    syntax: ClassVar[Syntax | None] = Syntax("soft-max", "", "`soft-max` alone")
+
+    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        return nn.Softmax(dim=1)
+
+    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+        return graph.node("Softmax", (x,), name, axis=1)

@@ -1,0 +1,247 @@
+"""Mistakes about weights files and bundles (VGG5xx)."""
+
+from dataclasses import dataclass
+
+from vggspec.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoWeights(Diagnostic):
+    """Compiling wants trained weights. They are named by ``--weights``; else they are the best of
+    the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec.
+
+        vggspec train specs/D.vgg --data DIR            train them
+        vggspec import specs/D.vgg vgg16.pth -o D.safetensors    take those of another tool
+        vggspec init specs/D.vgg -o D.safetensors       random ones, to try things out
+    """
+
+    code = "VGG501"
+    net: str
+    spec: str
+    looked: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"no weights for net `{self.net}`"
+
+    def help(self) -> str | None:
+        return (
+            f"looked for {' and '.join(self.looked)}; get some by\n"
+            f"vggspec train {self.spec} --data DIR, or\n"
+            f"vggspec import {self.spec} CHECKPOINT -o {self.net}.safetensors, or\n"
+            f"vggspec init {self.spec} -o {self.net}.safetensors (random)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadWeightsFile(Diagnostic):
+    """The file is not a whole safetensors file: it is something else, it was cut off while it was
+    copied, or its header contradicts its size. Nothing of it is used.
+    """
+
+    code = "VGG502"
+    reason: str
+
+    def title(self) -> str:
+        return f"this is not a usable weights file: {self.reason}"
+
+    def help(self) -> str | None:
+        return "copy it again, or make it anew"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherWeights(Diagnostic):
+    """The tensors of the file are not those of the net: the file belongs to another net, or to
+    another version of this one.
+    """
+
+    code = "VGG503"
+    net: str
+    missing: tuple[str, ...]
+    unlike: tuple[str, ...]
+    """Tensors of another shape, each as ``name: 10 x 20 here, 10 x 30 in the net``."""
+
+    unknown: tuple[str, ...]
+    made_for: str | None
+
+    def title(self) -> str:
+        of = f" of net `{self.made_for}`" if self.made_for and self.made_for != self.net else ""
+        return f"these weights{of} do not fit net `{self.net}`"
+
+    def help(self) -> str | None:
+        lines = [f"{each} is missing" for each in self.missing[:4]]
+        lines += [f"{each}" for each in self.unlike[:4]]
+        lines += [f"{each} is not in the net" for each in self.unknown[:4]]
+        total = len(self.missing) + len(self.unlike) + len(self.unknown)
+        shown = len(lines)
+        if total > shown:
+            lines.append(f"and {total - shown} more")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongNumberType(Diagnostic):
+    """Weights are 32-bit floating point numbers."""
+
+    code = "VGG504"
+    tensor: str
+    dtype: str
+
+    def title(self) -> str:
+        return f"`{self.tensor}` holds numbers of type {self.dtype}, not F32"
+
+    def help(self) -> str | None:
+        return "convert the file to float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownCheckpoint(Diagnostic):
+    """The checkpoint's tensors cannot be matched with the layers of the net, in their order and by
+    their shapes.
+    """
+
+    code = "VGG505"
+    reason: str
+
+    def title(self) -> str:
+        return f"this checkpoint cannot be read into the net: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSuchFile(Diagnostic):
+    """A file named on the command line is not there, or cannot be opened."""
+
+    code = "VGG510"
+    kind: str
+    reason: str
+
+    def title(self) -> str:
+        return f"the {self.kind} cannot be read: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CannotWrite(Diagnostic):
+    """The result could not be written; the system says why. Whatever stood at its place before is
+    still there, and nothing half-written is left.
+    """
+
+    code = "VGG511"
+    reason: str
+
+    def title(self) -> str:
+        return f"this cannot be written: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTheWay(Diagnostic):
+    """Something that is not a bundle stands where the bundle is to be written, and vggspec does
+    not delete what it did not make.
+    """
+
+    code = "VGG512"
+    what: str
+
+    def title(self) -> str:
+        return f"{self.what} stands here already"
+
+    def help(self) -> str | None:
+        return "give another place after `-o`, or move it away"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotABundle(Diagnostic):
+    """A bundle is the folder that ``vggspec compile`` writes; its ``manifest.json`` says what is in
+    it.
+    """
+
+    code = "VGG521"
+
+    def title(self) -> str:
+        return "this is not a bundle: it has no manifest.json"
+
+    def help(self) -> str | None:
+        return "make one by `vggspec compile SPEC --weights FILE -o BUNDLE`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadManifest(Diagnostic):
+    """The bundle's ``manifest.json`` is damaged, or was changed by hand."""
+
+    code = "VGG522"
+    reason: str
+
+    def title(self) -> str:
+        return f"the manifest is damaged: {self.reason}"
+
+    def help(self) -> str | None:
+        return "compile the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerBundle(Diagnostic):
+    """The bundle was written by a newer vggspec, in a format that this one does not know."""
+
+    code = "VGG523"
+    format: int
+    known: int
+
+    def title(self) -> str:
+        return f"the bundle has format {self.format}, this vggspec reads up to {self.known}"
+
+    def help(self) -> str | None:
+        return "upgrade vggspec, or compile the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedFile(Diagnostic):
+    """A file of the bundle is not the one that was written: it is missing, it was cut off, or it
+    was changed.
+    """
+
+    code = "VGG524"
+    file: str
+    reason: str
+
+    def title(self) -> str:
+        return f"`{self.file}` {self.reason}"
+
+    def help(self) -> str | None:
+        return "compile the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoMapInBundle(Diagnostic):
+    """A heat map is drawn from the class score map, which the bundle gives only when it was
+    compiled with ``--map``.
+    """
+
+    code = "VGG525"
+
+    def title(self) -> str:
+        return "the bundle gives no class score map to draw a heat map from"
+
+    def help(self) -> str | None:
+        return "compile it with `--map`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoClasses(Diagnostic):
+    """The bundle's net does not end in class scores, so it cannot classify."""
+
+    code = "VGG526"
+    output: str
+
+    def title(self) -> str:
+        return f"the net gives {self.output}, not classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFailed(Diagnostic):
+    """The engine that runs the bundle refused it, and said why."""
+
+    code = "VGG527"
+    reason: str
+
+    def title(self) -> str:
+        return f"the bundle cannot be loaded: {self.reason}"
+
+

@@ -1,0 +1,201 @@
+"""Mistakes about images and training data (VGG42x to VGG47x)."""
+
+from dataclasses import dataclass
+
+from vggspec.catalogue import count
+from vggspec.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoData(Diagnostic):
+    """Training wants a folder with ``train`` and ``val`` in it, and in each of them a folder of
+    images for each class:
+
+        data/train/cat/1.jpg   data/train/dog/1.jpg
+        data/val/cat/9.jpg     data/val/dog/9.jpg
+
+    It is named by ``--data``, else by ``data "DIR"`` in the spec, else by ``$VGGSPEC_DATA``, else
+    it is ``data``.
+    """
+
+    code = "VGG421"
+    tried: str
+
+    def title(self) -> str:
+        return f"there is no training data: {self.tried}"
+
+    def help(self) -> str | None:
+        return "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMismatch(Diagnostic):
+    """The net's last layer has one output for each class, so the data has as many classes."""
+
+    code = "VGG422"
+    classes: int
+    outputs: int
+    layer: str
+
+    def title(self) -> str:
+        return (
+            f"the data has {count(self.classes, 'class')}, `{self.layer}` has {self.outputs} outputs"
+        )
+
+    def help(self) -> str | None:
+        return f"write `FC-{self.classes}` as the last layer, or give other data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyClass(Diagnostic):
+    """A class folder holds no image, so nothing can be learned of it."""
+
+    code = "VGG423"
+    name: str
+
+    def title(self) -> str:
+        return f"class `{self.name}` has no images"
+
+    def help(self) -> str | None:
+        return "add images, or remove the folder and lower the last FC by one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlikeClasses(Diagnostic):
+    """The validation images have a class that the training images do not have."""
+
+    code = "VGG424"
+    missing: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"val has classes that train has not: {', '.join(self.missing[:6])}"
+
+    def help(self) -> str | None:
+        return "use the same class folders in `train` and `val`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverged(Diagnostic):
+    """The loss is no longer a number: the steps were too large for this net and these inputs.
+    Narrow nets on inputs of 0 to 255 do this at a rate of 1e-2.
+    """
+
+    code = "VGG425"
+    step: int
+    rate: float
+    saved: str | None
+
+    def title(self) -> str:
+        return f"the loss is not finite at step {self.step}, at rate {self.rate:g}"
+
+    def help(self) -> str | None:
+        return "lower `rate`, or divide the input by its spread with `std`, or start with `he`"
+
+    def note(self) -> str | None:
+        return f"the last good weights are in {self.saved}" if self.saved else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyBadImages(Diagnostic):
+    """A few unreadable images of a large set are left out; with this many something else is
+    wrong, so nothing is trained on the rest.
+    """
+
+    code = "VGG426"
+    bad: int
+    total: int
+    first: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"{self.bad} of {self.total} images cannot be read"
+
+    def help(self) -> str | None:
+        return "mend or remove them, beginning with\n" + "\n".join(self.first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotTrainable(Diagnostic):
+    """``vggspec train`` minimises the classification loss of section 3.1, so the net ends in class
+    scores: an FC or a conv, and ``soft-max``.
+    """
+
+    code = "VGG427"
+    because: str
+
+    def title(self) -> str:
+        return f"this net cannot be trained as a classifier: {self.because}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAnImage(Diagnostic):
+    """The file cannot be read as an image: it is something else, or it is damaged. JPEG, PNG,
+    WebP, BMP, GIF and TIFF are read.
+    """
+
+    code = "VGG451"
+    reason: str
+
+    def title(self) -> str:
+        return f"this is not an image that can be read: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTooLarge(Diagnostic):
+    """The image has so many pixels that decoding it would take all memory. Files made for that
+    purpose are called decompression bombs.
+    """
+
+    code = "VGG452"
+    width: int
+    height: int
+    limit: int
+
+    def title(self) -> str:
+        return f"the image has {self.width} × {self.height} pixels, more than {self.limit}"
+
+    def help(self) -> str | None:
+        return "rescale it first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescaledTooLarge(Diagnostic):
+    """An image is rescaled so that its smallest side is Q; a long and thin one then becomes very
+    long, and the net takes memory in proportion.
+    """
+
+    code = "VGG453"
+    width: int
+    height: int
+    scale: int
+    limit: int
+
+    def title(self) -> str:
+        return (
+            f"at Q = {self.scale} the image has {self.width} × {self.height} pixels,"
+            f" more than {self.limit}"
+        )
+
+    def help(self) -> str | None:
+        return "crop it, or give a smaller `--scales`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallerThanWindow(Diagnostic):
+    """The net sees windows of a fixed size; a smaller image has none. D wants 224 × 224.
+
+    vggspec predict D photo.jpg --scales 128      wrong
+    vggspec predict D photo.jpg --scales 256      right
+    """
+
+    code = "VGG454"
+    size: tuple[int, int]
+    window: tuple[int, int]
+
+    def title(self) -> str:
+        return (
+            f"an image of {self.size[0]} × {self.size[1]} is smaller than the net's window of"
+            f" {self.window[0]} × {self.window[1]}"
+        )
+
+    def help(self) -> str | None:
+        return f"give `--scales {max(self.window)}` or more"

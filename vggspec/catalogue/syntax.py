@@ -1,0 +1,237 @@
+"""Mistakes in the text of a spec (VGG001 to VGG009, VGG02x)."""
+
+from dataclasses import dataclass
+
+from vggspec.catalogue import count, either
+from vggspec.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unexpected(Diagnostic):
+    """The line cannot be read on from here.
+
+    A line is one of: ``net NAME``, ``input 224x224 RGB``, layers, a claim such as
+    ``16 weight layers``, ``like "D.vgg" up to fc7``, ``train:``, ``test:``, a row of a table, or
+    an indented setting below ``train:`` or ``test:``.
+
+        conv3-64(pad 1      wrong: the bracket is not closed
+        conv3-64(pad 1)     right
+    """
+
+    code = "VGG001"
+    found: str
+    expected: tuple[str, ...] = ()
+
+    def title(self) -> str:
+        if not self.found:
+            return "the line ends too early"
+        return f"`{self.found}` cannot stand here"
+
+    def label(self) -> str:
+        return f"expected {either(self.expected)}" if self.expected else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastedDash(Diagnostic):
+    """The text holds a dash that only looks like a hyphen, as text pasted from a PDF does.
+
+        conv3–64     wrong: an en dash
+        conv3-64     right: the hyphen of the keyboard
+    """
+
+    code = "VGG002"
+    dash: str
+    mended: str
+
+    def title(self) -> str:
+        return f"U+{ord(self.dash):04X} is not the hyphen"
+
+    def label(self) -> str:
+        return "this dash comes from a PDF or a word processor"
+
+    def help(self) -> str | None:
+        return f"write `{self.mended}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrayCharacter(Diagnostic):
+    """The character has no meaning in a spec at this place. Perhaps it was pasted along."""
+
+    code = "VGG003"
+    character: str
+
+    def title(self) -> str:
+        if self.character.isprintable():
+            return f"`{self.character}` cannot stand here"
+        return f"the character U+{ord(self.character):04X} cannot stand in a spec"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclosedQuote(Diagnostic):
+    """A quoted file name ends on the line on which it begins.
+
+        like "D.vgg       wrong
+        like "D.vgg"      right
+    """
+
+    code = "VGG004"
+
+    def title(self) -> str:
+        return "the quotation mark is not closed on this line"
+
+    def help(self) -> str | None:
+        return 'end the file name with `"`'
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclosedBold(Diagnostic):
+    """Bold marks come in pairs. They mean nothing: the paper sets in bold what a net adds.
+
+        **conv3-64       wrong
+        **conv3-64**     right
+    """
+
+    code = "VGG005"
+
+    def title(self) -> str:
+        return "the bold mark has no partner in its cell"
+
+    def help(self) -> str | None:
+        return "put `**` on both sides, or on none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaggedRow(Diagnostic):
+    """A row of a table has one cell for each net, or one cell that spans all.
+
+        | A       | B       |
+        | conv3-8 |             wrong: is it for A alone, or for both?
+        | conv3-8 |         |   right: for A; an empty cell adds nothing
+        |      conv3-8      |   right: for both
+    """
+
+    code = "VGG006"
+    cells: int
+    nets: int
+
+    def title(self) -> str:
+        return f"this row has {count(self.cells, 'cell')}, the table has {count(self.nets, 'net')}"
+
+    def help(self) -> str | None:
+        return f"write {count(self.nets, 'cell')}, empty ones included, or one that spans all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotANetName(Diagnostic):
+    """The first row of a table holds the names of the nets, one a cell. A name is made of
+    letters, digits, ``.``, ``_`` and ``-``, and begins with a letter.
+
+        | A | A-LRN | B |
+    """
+
+    code = "VGG007"
+
+    def title(self) -> str:
+        return "this is not the name of a net"
+
+    def label(self) -> str:
+        return "expected one name, such as `D` or `A-LRN`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingHere(Diagnostic):
+    """The file holds no net: it is empty, or all of it is comments. The smallest net is
+
+    FC-10
+    soft-max
+    """
+
+    code = "VGG008"
+
+    def title(self) -> str:
+        return "there is no net in this file"
+
+    def help(self) -> str | None:
+        return "write layers, one a line, such as `conv3-64`, `maxpool`, `FC-1000`, `soft-max`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeforeFirstNet(Diagnostic):
+    """Where a file names its nets, everything belongs to the net named last. So nothing may
+    stand before the first ``net`` line or table.
+
+        conv3-64
+        net D        wrong: whose is conv3-64?
+    """
+
+    code = "VGG009"
+
+    def title(self) -> str:
+        return "this stands before the first net"
+
+    def help(self) -> str | None:
+        return "move it below the `net` line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnindentedSetting(Diagnostic):
+    """Settings are indented below ``train:`` or ``test:``; a line that is not ends the section.
+
+        train:
+        batch 256      wrong
+          batch 256    right
+    """
+
+    code = "VGG020"
+    setting: str
+    section: str
+
+    def title(self) -> str:
+        return f"`{self.setting}` is a setting, not a layer"
+
+    def help(self) -> str | None:
+        return f"indent it below `{self.section}:`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionWithoutNet(Diagnostic):
+    """A section belongs to the net or table above it, and there is none."""
+
+    code = "VGG021"
+    section: str
+
+    def title(self) -> str:
+        return f"`{self.section}:` stands before any net"
+
+    def help(self) -> str | None:
+        return "move it below the layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twice(Diagnostic):
+    """A net has one input, one ``train:`` section and one ``test:`` section."""
+
+    code = "VGG022"
+    what: str
+
+    def title(self) -> str:
+        return f"`{self.what}` is written twice for the same net"
+
+    def help(self) -> str | None:
+        return "keep one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyNets(Diagnostic):
+    """A table or a file with more nets than anyone compares. The limit keeps a hostile file from
+    taking all memory.
+    """
+
+    code = "VGG023"
+    limit: int
+
+    def title(self) -> str:
+        return f"more than {self.limit} nets in one file"
+
+    def help(self) -> str | None:
+        return "split the file"

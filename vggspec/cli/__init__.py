@@ -1,0 +1,118 @@
+"""The command line: ``vggspec COMMAND``. One module a command, imported when it is called.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 the input
+is wrong, 2 wrong usage, 3 the environment lacks something.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from vggspec import __version__
+from vggspec.diagnostic import MissingLibraryError, VggspecError
+
+#: Command to its one line of help; its module is ``vggspec.cli.<command>`` unless ``MODULES`` says otherwise.
+COMMANDS = {
+    "check": "Check specs and report every mistake.",
+    "show": "Print a net's layers, shapes, parameters and cost.",
+    "diff": "Say what one net adds to another.",
+    "fmt": "Format specs.",
+    "explain": "Explain an error code.",
+    "init": "Write a weights file with random weights.",
+    "import": "Turn a checkpoint of another tool into a weights file.",
+    "train": "Train a net on a folder of images.",
+    "compile": "Compile a net to an ONNX bundle or to PyTorch source.",
+    "predict": "Classify images with a bundle.",
+    "doctor": "Say what this machine can do, and what it lacks.",
+    "demo": "Train, compile and apply a small net, in a minute.",
+}
+MODULES = {"import": "importing"}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which one uses them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command's module."""
+        if name not in COMMANDS:
+            return None
+        # `import` is a word of Python, so its module has another name.
+        module = importlib.import_module(f"vggspec.cli.{MODULES.get(name, name)}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As usual, with the nearest command where there is none of that name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from vggspec.catalogue import nearest
+
+            like = nearest(args[0], tuple(COMMANDS))
+            more = f" Did you mean `{like}`?" if like else ""
+            ctx.fail(f"No such command `{args[0]}`.{more}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  vggspec check specs/*.vgg
+  vggspec show specs/table1.vgg:D
+  vggspec train specs/digits.vgg --data digits
+  vggspec compile specs/D.vgg --weights D.safetensors -o D
+  vggspec predict D photo.jpg""",
+)
+@click.version_option(__version__, message="vggspec %(version)s")
+def cli() -> None:
+    """Write a network as a column of the VGG paper's Table 1; train it, compile it, apply it."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run())
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    from vggspec.cli.terminal import use_color
+    from vggspec.render import as_text
+
+    try:
+        code = cli.main(args, standalone_mode=False)
+    except VggspecError as error:
+        color = use_color(sys.stderr)
+        click.echo(as_text(error.reports, color=color), err=True, color=color)
+        return 1
+    except MissingLibraryError as error:
+        click.echo(f"error: {error}", err=True)
+        return 3
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return 128 + signal.SIGINT
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader, `head` for instance, has seen enough; say nothing on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,31 @@
+"""``vggspec explain``: the page of an error code."""
+
+import click
+
+from vggspec.catalogue import by_code, nearest
+
+
+@click.command(
+    "explain",
+    epilog="""\b
+Examples:
+  vggspec explain VGG231
+  vggspec explain --list""",
+)
+@click.argument("code", required=False)
+@click.option("--list", "list_all", is_flag=True, help="List all codes.")
+def command(code: str | None, *, list_all: bool) -> None:
+    """Explain an error code: what it means, a wrong example, the right one."""
+    catalogue = by_code()
+    if list_all:
+        for each, what in catalogue.items():
+            click.echo(f"{each}  {what.page().splitlines()[0]}")
+        return
+    if code is None:
+        raise click.UsageError("name a code, such as VGG231, or give --list")
+    found = catalogue.get(code.upper())
+    if found is None:
+        like = nearest(code.upper(), tuple(catalogue))
+        more = f" Did you mean {like}?" if like else ""
+        raise click.UsageError(f"there is no code {code}.{more} `--list` lists all.")
+    click.echo(f"{found.code}\n\n{found.page()}")

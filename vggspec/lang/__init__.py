@@ -1,0 +1,1 @@
+"""The spec language: text to syntax tree, and back to canonical text."""

@@ -1,0 +1,195 @@
+"""The syntax tree of a spec file: what was written and where, nothing decided yet.
+
+A file is a list of lines, each with its statement and its comment, so that the formatter can
+print every line again; ``Spec`` is the view of one net, a column or a column of a table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vggspec.source import Source, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word, a number or a punctuation mark, as written."""
+
+    text: str
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A file name in quotation marks; ``text`` is without them."""
+
+    text: str
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """``pad 2``, ``linear``, ``mean 123.68 116.779 103.939``: a word and its values."""
+
+    words: tuple[Word, ...]
+    span: Span = field(compare=False)
+
+    @property
+    def name(self) -> Word:
+        """What is set."""
+        return self.words[0]
+
+    @property
+    def values(self) -> tuple[Word, ...]:
+        """What it is set to."""
+        return self.words[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerItem:
+    """``conv3-64(pad 1) x2 as conv1``, bold or not."""
+
+    word: Word
+    options: tuple[Option, ...]
+    repeat: Word | None
+    alias: Word | None
+    bold: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class InputItem:
+    """``input 224x224 RGB(mean 123.68 116.779 103.939)``."""
+
+    height: Word
+    width: Word
+    color: Word | None
+    options: tuple[Option, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``16 weight layers`` or ``138M parameters``."""
+
+    kind: Literal["weight layers", "parameters"]
+    number: Word
+    bold: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """``like "D.vgg" up to fc7``."""
+
+    path: Quoted
+    up_to: Word | None
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NetName:
+    """``net D``."""
+
+    name: Word
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SectionHead:
+    """``train:`` or ``test:``."""
+
+    kind: Literal["train", "test"]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """``batch 256``: an indented line below a section's head."""
+
+    words: tuple[Word | Quoted, ...]
+    span: Span = field(compare=False)
+
+
+Item = LayerItem | InputItem | Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Layers on one line."""
+
+    items: tuple[LayerItem, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands between two bars; ``rule`` for the dashes below a table's first row."""
+
+    items: tuple[Item, ...]
+    rule: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table."""
+
+    cells: tuple[Cell, ...]
+    span: Span = field(compare=False)
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether the row only separates the names from the layers."""
+        return bool(self.cells) and all(cell.rule for cell in self.cells)
+
+
+Statement = NetName | InputItem | Like | Claim | Layers | SectionHead | Setting | Row
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the file: a statement, a comment, both or neither."""
+
+    statement: Statement | None
+    comment: str | None
+    """The text after ``#``, without the space around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One net as written."""
+
+    name: Word | None
+    """None where the file does not name its only net: then the file's name is the net's."""
+
+    input: InputItem | None
+    like: Like | None
+    layers: tuple[LayerItem, ...]
+    claims: tuple[Claim, ...]
+    train: tuple[Setting, ...]
+    test: tuple[Setting, ...]
+    source: Source = field(compare=False, repr=False)
+
+    @property
+    def span(self) -> Span:
+        """Where to report what concerns the whole net."""
+        if self.name is not None:
+            return self.name.span
+        first = self.layers[0] if self.layers else self.input or self.like
+        return first.span if first is not None else Span(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole file."""
+
+    lines: tuple[Line, ...]
+    specs: tuple[Spec, ...]
+    source: Source = field(compare=False, repr=False)
+
+    def statements(self) -> Iterator[Statement]:
+        """What is written, comments left out."""
+        for line in self.lines:
+            if line.statement is not None:
+                yield line.statement

@@ -1,0 +1,343 @@
+"""The ``train:`` and ``test:`` sections of a spec as recipe values.
+
+Each setting is one small reader below; what is left out takes the paper's value
+(``vggspec.recipe``), with the training scale in proportion for inputs other than 224.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from vggspec.catalogue import nearest, recipes
+from vggspec.diagnostic import Diagnostic, Reports, report
+from vggspec.lang.ast import Quoted, Setting, Spec, Word
+from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.source import Source, Span
+
+T = TypeVar("T")
+
+MAX_SCALE = 1 << 16
+_MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
+
+
+class _StopReadingError(Exception):
+    """The setting cannot be read on; what is wrong has been reported."""
+
+
+class _Cursor:
+    """Reads the words of one setting from left to right."""
+
+    def __init__(self, setting: Setting, example: str, source: Source, reports: Reports) -> None:
+        self.words = setting.words
+        self.at = 1
+        self.end = setting.span.end
+        self.key = setting.words[0].text
+        self._example = example
+        self._source = source
+        self._reports = reports
+
+    def peek(self) -> Word | Quoted | None:
+        """The next word."""
+        return self.words[self.at] if self.at < len(self.words) else None
+
+    def accept(self, *texts: str) -> bool:
+        """Step over the next words if they are these."""
+        following = self.words[self.at : self.at + len(texts)]
+        found = [word.text.casefold() for word in following if isinstance(word, Word)]
+        if found != list(texts):
+            return False
+        self.at += len(texts)
+        return True
+
+    def expect(self, *texts: str) -> None:
+        """Step over these words, or report that they are missing."""
+        for text in texts:
+            if not self.accept(text):
+                self.fail(f"`{text}`")
+
+    def number(self, expected: str, low: float, high: float) -> float:
+        """The next word as a number within bounds."""
+        word = self._next(expected)
+        try:
+            value = float(word.text) if len(word.text) <= 40 else float("nan")
+        except ValueError:
+            self.at -= 1
+            self.fail(expected)
+        if not low <= value <= high:
+            self.out_of_range(word, f"{low:g} to {high:g}")
+        return value
+
+    def integer(self, expected: str, low: int, high: int) -> int:
+        """The next word as a whole number within bounds; ``370K`` is 370000."""
+        word = self._next(expected)
+        match = re.fullmatch(r"(\d{1,15})([KkMm]?)", word.text)
+        if match is None:
+            self.at -= 1
+            self.fail(expected)
+        value = int(match[1]) * _MAGNITUDES[match[2].upper()]
+        if not low <= value <= high:
+            self.out_of_range(word, f"{low} to {high}")
+        return value
+
+    def quoted(self, expected: str) -> str:
+        """The next word as a file name in quotation marks."""
+        word = self.peek()
+        if not isinstance(word, Quoted):
+            self.fail(expected)
+        self.at += 1
+        return word.text
+
+    def word(self, expected: str) -> Word:
+        """The next word, whatever it is."""
+        return self._next(expected)
+
+    def fail(self, expected: str) -> Any:
+        """Report that the next word is not what was expected, and stop."""
+        word = self.peek()
+        what = recipes.MalformedSetting(
+            setting=self.key,
+            found=word.text if word else "",
+            expected=expected,
+            example=self._example,
+        )
+        self.report(what, word.span if word else Span(self.end, self.end))
+        raise _StopReadingError
+
+    def out_of_range(self, word: Word, expected: str) -> Any:
+        """Report that a number is out of bounds, and stop."""
+        what = recipes.SettingRange(setting=self.key, value=word.text, expected=expected)
+        self.report(what, word.span)
+        raise _StopReadingError
+
+    def report(self, what: Diagnostic, span: Span) -> None:
+        """Keep a report at ``span``."""
+        self._reports.add(report(what, self._source, span))
+
+    def finish(self) -> None:
+        """Report what stands after the end of the setting."""
+        if self.peek() is not None:
+            self.fail("the end of the line")
+
+    def _next(self, expected: str) -> Word:
+        word = self.peek()
+        if not isinstance(word, Word):
+            self.fail(expected)
+        self.at += 1
+        return word
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A setting: how it is written, and what it changes."""
+
+    example: str
+    read: Callable[[_Cursor], dict[str, object]]
+
+
+def _on_off(field: str) -> Callable[[_Cursor], dict[str, object]]:
+    def read(cursor: _Cursor) -> dict[str, object]:
+        if cursor.accept("off"):
+            return {field: False}
+        cursor.accept("on")
+        return {field: True}
+
+    return read
+
+
+def _number(field: str, low: float, high: float) -> Callable[[_Cursor], dict[str, object]]:
+    return lambda cursor: {field: cursor.number("a number", low, high)}
+
+
+def _integer(field: str, low: int, high: int) -> Callable[[_Cursor], dict[str, object]]:
+    return lambda cursor: {field: cursor.integer("a whole number", low, high)}
+
+
+def _train_scale(cursor: _Cursor) -> dict[str, object]:
+    word = cursor.word("a number of pixels, or a range such as `256..512`")
+    match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", word.text)
+    if match is None:
+        cursor.at -= 1
+        cursor.fail("a number of pixels, or a range such as `256..512`")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not 1 <= low <= high <= MAX_SCALE:
+        cursor.out_of_range(word, f"1 to {MAX_SCALE} pixels, the smaller number first")
+    return {"scale": (low, high)}
+
+
+def _decay(cursor: _Cursor) -> dict[str, object]:
+    found: dict[str, object] = {"decay": cursor.number("a divisor", 1.0, 1e6)}
+    if cursor.accept("on", "plateau"):
+        if cursor.accept("of"):
+            found["patience"] = cursor.integer("a number of epochs", 1, 10**6)
+            if not cursor.accept("epochs"):
+                cursor.expect("epoch")
+        cursor.accept(",")
+    if cursor.peek() is not None:
+        found["decays"] = cursor.integer("how many times", 0, 1000)
+        if not cursor.accept("times"):
+            cursor.expect("time")
+    return found
+
+
+def _stop(cursor: _Cursor) -> dict[str, object]:
+    cursor.expect("after")
+    number = cursor.integer("a number of iterations or epochs", 1, 10**12)
+    for word in ("iterations", "iteration", "epochs", "epoch"):
+        if cursor.accept(word):
+            if word.startswith("epoch"):
+                return {"epochs": number, "iterations": None}
+            return {"iterations": number, "epochs": None}
+    return cursor.fail("`iterations` or `epochs`")  # type: ignore[no-any-return]
+
+
+def _start(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("from"):
+        path = cursor.quoted("a spec in quotation marks")
+        if cursor.peek() is None:
+            return {"start_from": (LayersFrom(path=path),)}
+        cursor.expect(":")
+        first = last = 0
+        while True:
+            if cursor.accept("first"):
+                first = cursor.integer("a number of conv layers", 1, 4096)
+                cursor.expect("conv")
+            elif cursor.accept("last"):
+                last = cursor.integer("a number of FC layers", 1, 4096)
+                cursor.expect("fc")
+            else:
+                cursor.fail("`first 4 conv` or `last 3 FC`")
+            if not cursor.accept(","):
+                break
+        return {"start_from": (LayersFrom(path=path, first_conv=first, last_fc=last),)}
+    if cursor.accept("normal"):
+        if cursor.peek() is None:
+            return {"start": "normal"}
+        return {"start": "normal", "start_std": cursor.number("a standard deviation", 1e-9, 1e3)}
+    for kind in ("glorot", "he"):
+        if cursor.accept(kind):
+            return {"start": kind}
+    return cursor.fail("`normal 0.1`, `glorot`, `he` or `from`")  # type: ignore[no-any-return]
+
+
+def _test_scales(cursor: _Cursor) -> dict[str, object]:
+    scales = [cursor.integer("a number of pixels", 1, MAX_SCALE)]
+    while cursor.accept(","):
+        scales.append(cursor.integer("a number of pixels", 1, MAX_SCALE))
+    return {"scales": tuple(scales)}
+
+
+def _crops(cursor: _Cursor) -> dict[str, object]:
+    word = cursor.word("a grid such as `5x5`")
+    sides = re.findall(r"\d{1,9}", word.text)
+    if re.fullmatch(r"\d+\s*[x×]\s*\d+", word.text) is None or len(set(sides)) != 1:
+        cursor.at -= 1
+        cursor.fail("a square grid such as `5x5`")
+    if not 1 <= int(sides[0]) <= 64:
+        cursor.out_of_range(word, "1x1 to 64x64")
+    return {"crops": int(sides[0])}
+
+
+def _average(cursor: _Cursor) -> dict[str, object]:
+    for kind in ("scores", "posteriors"):
+        if cursor.accept(kind):
+            return {"average": kind}
+    return cursor.fail("`scores` or `posteriors`")  # type: ignore[no-any-return]
+
+
+TRAIN: dict[str, _Key] = {
+    "scale": _Key("scale 256..512", _train_scale),
+    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE)),
+    "flip": _Key("flip", _on_off("flip")),
+    "colour-shift": _Key("colour-shift 0.1", _number("colour_shift", 0.0, 100.0)),
+    "batch": _Key("batch 256", _integer("batch", 1, 10**6)),
+    "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999)),
+    "weight-decay": _Key("weight-decay 5e-4", _number("weight_decay", 0.0, 10.0)),
+    "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99)),
+    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3)),
+    "decay": _Key("decay 10 on plateau, 3 times", _decay),
+    "stop": _Key("stop after 370K iterations", _stop),
+    "start": _Key("start normal 0.1", _start),
+    "data": _Key('data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}),
+}
+TEST: dict[str, _Key] = {
+    "scale": _Key("scale 256, 384, 512", _test_scales),
+    "dense": _Key("dense", _on_off("dense")),
+    "crops": _Key("crops 5x5", _crops),
+    "flip": _Key("flip", _on_off("flip")),
+    "average": _Key("average scores", _average),
+}
+SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
+
+
+def section_of(word: str) -> str | None:
+    """The section that has a setting of this name."""
+    folded = word.casefold().replace("color", "colour")
+    return next((name for name, keys in SECTIONS.items() if folded in keys), None)
+
+
+def read_experiment(spec: Spec, size: tuple[int, int], reports: Reports) -> Experiment:
+    """Both sections of a spec, for a net whose input is ``size``, rows and columns."""
+    train = _read(spec.train, "train", spec.source, reports)
+    test = _read(spec.test, "test", spec.source, reports)
+    side = min(size)
+    crop, crop_span = train.pop("crop", (None, None))
+    if crop is not None and crop_span is not None and (crop, crop) != size:
+        what = recipes.CropNotInput(crop=crop, input=size)
+        reports.add(report(what, spec.source, crop_span))
+    default = round(side * 256 / 224)
+    scale, scale_span = train.pop("scale", ((default, default), None))
+    if scale_span is not None and scale[0] < side:
+        what_scale = recipes.ScaleTooSmall(scale=scale[0], input=side, section="train")
+        reports.add(report(what_scale, spec.source, scale_span))
+    # Section 4.1 of the paper: Q is S, or the middle of the range when S is jittered.
+    scales, scales_span = test.pop("scales", ((round((scale[0] + scale[1]) / 2),), None))
+    if scales_span is not None and min(scales) < side:
+        what_scale = recipes.ScaleTooSmall(scale=min(scales), input=side, section="test")
+        reports.add(report(what_scale, spec.source, scales_span))
+    if "crops" in test and "dense" not in test:
+        test["dense"] = (False, None)
+    recipe = replace(TrainRecipe(), scale=scale, **_values(train))
+    protocol = replace(TestProtocol(), scales=scales, **_values(test))
+    return Experiment(train=recipe, test=protocol)
+
+
+def _values(found: dict[str, tuple[Any, Span | None]]) -> dict[str, Any]:
+    return {field: value for field, (value, _) in found.items()}
+
+
+def _read(
+    settings: tuple[Setting, ...], section: str, source: Source, reports: Reports
+) -> dict[str, tuple[Any, Span | None]]:
+    """Fields and where they were set."""
+    keys = SECTIONS[section]
+    found: dict[str, tuple[Any, Span | None]] = {}
+    seen: set[str] = set()
+    for setting in settings:
+        word = setting.words[0]
+        key = word.text.casefold().replace("color", "colour")
+        if key not in keys:
+            what = recipes.UnknownSetting(
+                word=word.text,
+                section=section,
+                known=tuple(keys),
+                suggestion=nearest(key, tuple(keys)),
+            )
+            reports.add(report(what, source, word.span))
+            continue
+        cursor = _Cursor(setting, keys[key].example, source, reports)
+        try:
+            values = keys[key].read(cursor)
+            cursor.finish()
+        except _StopReadingError:
+            continue
+        is_more = key == "start" and "start_from" in values
+        if key in seen and not is_more:
+            reports.add(report(recipes.SettingTwice(setting=key), source, word.span))
+        if not is_more:
+            seen.add(key)
+        for field, value in values.items():
+            if field == "start_from" and field in found:
+                value = (*found[field][0], *value)  # type: ignore[misc]
+            found[field] = (value, setting.span)
+    return found

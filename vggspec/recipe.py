@@ -1,0 +1,110 @@
+"""How a net is trained and tested: the paper's procedure as values.
+
+Source: Simonyan & Zisserman 2015, sections 3.1 (training), 3.2 (testing) and 4. Every default is
+the paper's; ``vggspec.lang.sections`` reads the sections of a spec into these.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Average = Literal["scores", "posteriors"]
+Initialisation = Literal["normal", "glorot", "he"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayersFrom:
+    """Layers that start from the weights of another net (section 3.1)."""
+
+    path: str
+    """The spec of the other net, seen from the folder of the spec that names it."""
+
+    first_conv: int | None = None
+    """That many conv layers from the input on; with ``last_fc`` None too, all layers."""
+
+    last_fc: int | None = None
+    """That many FC layers up to the output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """Section 3.1: how the net is trained."""
+
+    scale: tuple[int, int] = (256, 256)
+    """S in pixels, the smallest side of the rescaled image: drawn for each image from this range,
+    both ends included."""
+
+    flip: bool = True
+    """Mirror half of the crops."""
+
+    colour_shift: float = 0.1
+    """Standard deviation of the shift along the colours' principal axes, in units of their
+    standard deviations (Krizhevsky et al. 2012, section 4.1); 0 for none."""
+
+    batch: int = 256
+    """Images a step, over all devices."""
+
+    momentum: float = 0.9
+
+    weight_decay: float = 5e-4
+    """The L2 penalty's multiplier; biases are penalised too, as in the paper."""
+
+    dropout: float = 0.5
+    """The rate on every FC but the last, where the column does not say otherwise."""
+
+    rate: float = 1e-2
+    """The learning rate at the start."""
+
+    decay: float = 10.0
+    """What the rate is divided by when validation accuracy stops improving."""
+
+    decays: int = 3
+    """How often it is, in all."""
+
+    patience: int = 5
+    """Epochs without a better validation accuracy that count as having stopped."""
+
+    iterations: int | None = 370_000
+    """Steps to stop after, or None where epochs are given."""
+
+    epochs: int | None = None
+    """Epochs to stop after, or None where iterations are given."""
+
+    start: Initialisation = "normal"
+    """Random initialisation: a zero-mean normal, Glorot & Bengio 2010, or He et al. 2015."""
+
+    start_std: float = 0.1
+    """Standard deviation of ``normal``; the paper's variance is 1e-2."""
+
+    start_from: tuple[LayersFrom, ...] = ()
+    """Layers that start from other weights; later entries win."""
+
+    data: str | None = None
+    """Folder of the images, seen from the folder of the spec."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestProtocol:
+    """Sections 3.2 and 4: how the net is tested."""
+
+    scales: tuple[int, ...] = (256,)
+    """Q in pixels, the smallest sides of the rescaled image; posteriors are averaged over them."""
+
+    dense: bool = True
+    """Apply the net to the whole image, FC layers as convolutions."""
+
+    crops: int | None = None
+    """Take crops on a regular grid of this many by this many instead, or as well."""
+
+    flip: bool = True
+    """Average with the mirror image."""
+
+    average: Average = "scores"
+    """Average class scores over space and then take the soft-max, or the other way round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Both halves, as the spec writes them and with the rest filled in."""
+
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    test: TestProtocol = field(default_factory=TestProtocol)

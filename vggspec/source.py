@@ -1,0 +1,132 @@
+"""Source text and places in it.
+
+A place is a half-open range of code points; lines and columns, both counted from 1, are
+computed here and nowhere else.
+"""
+
+import os
+import stat
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vggspec.catalogue import files
+from vggspec.diagnostic import VggspecError, report
+
+MAX_BYTES = 1 << 20  # a thousand lines take about 20 KB
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Code points ``start`` to ``end`` of a source's text, ``end`` excluded."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start <= self.end, (self.start, self.end)
+
+    def __contains__(self, offset: int) -> bool:
+        return self.start <= offset < self.end
+
+    def to(self, other: "Span") -> "Span":
+        """The smallest span that covers both."""
+        return Span(min(self.start, other.start), max(self.end, other.end))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A line and a column, both counted from 1; a tab is one column."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a spec and the name to show for it."""
+
+    name: str
+    text: str
+    line_starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        starts = [0]
+        starts.extend(i + 1 for i, char in enumerate(self.text) if char == "\n")
+        object.__setattr__(self, "line_starts", tuple(starts))
+
+    @property
+    def num_lines(self) -> int:
+        """Lines of text; a final newline does not begin another one."""
+        return len(self.line_starts) - (self.text.endswith("\n") or not self.text)
+
+    def locate(self, offset: int) -> Location:
+        """The line and column of ``offset``; past the end, the place just after the text."""
+        offset = min(max(offset, 0), len(self.text))
+        line = bisect_right(self.line_starts, offset)
+        return Location(line, offset - self.line_starts[line - 1] + 1)
+
+    def offset(self, location: Location) -> int:
+        """The inverse of ``locate``."""
+        return self.line_starts[location.line - 1] + location.column - 1
+
+    def line_span(self, line: int) -> Span:
+        """Line number ``line`` without its newline."""
+        start = self.line_starts[line - 1]
+        last = line == len(self.line_starts)
+        return Span(start, len(self.text) if last else self.line_starts[line] - 1)
+
+    def line_text(self, line: int) -> str:
+        """The text of line number ``line`` without its newline."""
+        return self.slice(self.line_span(line))
+
+    def slice(self, span: Span) -> str:
+        """The text that ``span`` covers."""
+        return self.text[span.start : span.end]
+
+
+def from_bytes(name: str, data: bytes) -> Source:
+    """Decode a spec: UTF-8, with or without a byte order mark, any line ending.
+
+    Raises:
+        VggspecError: the bytes are not text.
+    """
+    if len(data) > MAX_BYTES:
+        raise VggspecError(report(files.SpecTooLarge(limit=MAX_BYTES), path=name))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VggspecError(report(files.NotText(offset=error.start), path=name)) from error
+    if "\0" in text:
+        raise VggspecError(report(files.NotText(offset=text.index("\0")), path=name))
+    return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def read(path: str | os.PathLike[str]) -> Source:
+    """Read a spec from a regular file, never more than ``MAX_BYTES`` of it.
+
+    Raises:
+        VggspecError: there is no such file, or it is not a text file.
+    """
+    name = os.fspath(path)
+    try:
+        mode = os.stat(name).st_mode
+        if stat.S_ISDIR(mode):
+            specs = sorted(p.name for p in Path(name).glob("*.vgg"))
+            raise VggspecError(report(files.IsDirectory(specs=tuple(specs)), path=name))
+        if not stat.S_ISREG(mode):
+            raise VggspecError(report(files.NotRegularFile(), path=name))
+        with open(name, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise VggspecError(report(files.missing_spec(name), path=name)) from error
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a NUL character
+        raise VggspecError(report(files.Unreadable(reason=reason(error)), path=name)) from error
+    return from_bytes(name, data)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """What the system said, in lower case and without the path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:]
