@@ -54,7 +54,7 @@ _LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 #: Names that ``torch.nn.Module`` and generated Python code need for themselves.
 RESERVED = frozenset(
-    "image posteriors scores score_map boxes_map average self torch nn "
+    "image posteriors scores score_map average vector self torch nn "
     "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda "
     "double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
     "get_submodule half ipu load_state_dict modules mtia named_buffers named_children "

@@ -1,1 +1,1 @@
-"""."""
+"""The backends: what a network becomes. Each imports its toolkit, and is imported on demand."""

@@ -1,0 +1,85 @@
+"""A network as a PyTorch module.
+
+Submodules and ``state_dict`` carry the names of the layers, so the same weights file serves the
+module, the ONNX graph and the engine.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.weights import WeightsFile, check_fits, open_weights
+
+
+class SpecModule(nn.Module):
+    """Runs the layers of a network in their order.
+
+    Takes float32 ``(N, C, H, W)``, normalised as the spec's input says. Gives the network's
+    output, or a dict of them by name where it has several.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self._steps = [(layer.name, layer.inputs[0]) for layer in network.layers]
+        read = [source for _, source in self._steps]
+        read += [output.layer for output in network.outputs]
+        # A tensor is let go after its last reader, as memory would otherwise grow with depth.
+        self._last_reader = {name: i for i, name in enumerate(read)}
+        for layer in network.layers:
+            module = layer.op.to_torch(nn, network.type_of(layer.inputs[0]))
+            self.add_module(layer.name, module)
+        self._stored = {param.name: param for param in network.params()}
+        self.register_load_state_dict_pre_hook(_view_as_needed)
+
+    def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
+        """The output for a batch of images."""
+        tensors = {IMAGE: image}
+        for i, (name, source) in enumerate(self._steps):
+            x = tensors[source] if self._last_reader[source] > i else tensors.pop(source)
+            tensors[name] = self.get_submodule(name)(x)
+        outputs = {output.name: tensors[output.layer] for output in self.network.outputs}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _view_as_needed(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Let FC weights load into the convolutions that stand for them, and the other way round."""
+    assert isinstance(module, SpecModule)
+    for name, param in module._stored.items():
+        tensor = state_dict.get(prefix + name)
+        if isinstance(tensor, Tensor) and tensor.shape != param.shape:
+            if tensor.numel() == param.num_elements and tensor.shape[0] == param.shape[0]:
+                state_dict[prefix + name] = tensor.reshape(param.shape)
+
+
+def emit(network: Network) -> SpecModule:
+    """The module of a network, with PyTorch's own initial weights."""
+    return SpecModule(network)
+
+
+def load(module: SpecModule, weights: WeightsFile) -> None:
+    """Fill a module with the weights of a file.
+
+    Raises:
+        VggspecError: they are another net's.
+    """
+    from safetensors.torch import load_file
+
+    check_fits(weights, module.network)
+    state: Mapping[str, Tensor] = load_file(weights.path)
+    module.load_state_dict(dict(state), strict=True)
+
+
+def load_from(module: SpecModule, path: str) -> None:
+    """Fill a module with the weights of the file at ``path``.
+
+    Raises:
+        VggspecError: it is no weights file, or another net's.
+    """
+    load(module, open_weights(path))
+
+

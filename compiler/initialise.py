@@ -1,0 +1,49 @@
+"""Random weights, as the recipe says.
+
+Each array has its own random stream, made from the seed and the array's name, so that a layer
+starts alike wherever it stands and however the rest of the net changes.
+
+Source: Simonyan & Zisserman 2015, section 3.1 (zero-mean normal of variance 1e-2, biases 0);
+Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from vggspec.compiler.ir import Param
+from vggspec.compiler.weights import Array
+from vggspec.recipe import TrainRecipe
+
+CHUNK = 1 << 22  # numbers in memory at a time
+
+
+def initialise(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
+    """The numbers of one array before training, in flat pieces."""
+    left = param.num_elements
+    if param.start != "random":
+        value = 1.0 if param.start == "one" else 0.0
+        while left > 0:
+            yield np.full(min(left, CHUNK), value, np.float32)
+            left -= CHUNK
+        return
+    key = hashlib.sha256(f"{seed}/{param.name}".encode()).digest()
+    random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+    fan_out, *inputs = param.shape
+    fan_in = math.prod(inputs)
+    while left > 0:
+        size = min(left, CHUNK)
+        if recipe.start == "glorot":
+            area = math.prod(param.shape[2:])
+            bound = math.sqrt(6 / (fan_in + fan_out * area))
+            numbers = random.random(size, dtype=np.float32)
+            numbers *= 2 * bound
+            numbers -= bound
+        else:
+            std = recipe.start_std if recipe.start == "normal" else math.sqrt(2 / fan_in)
+            numbers = random.standard_normal(size, dtype=np.float32)
+            numbers *= np.float32(std)
+        yield numbers
+        left -= size
