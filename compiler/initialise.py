@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vggspec.compiler.ir import Param
-from vggspec.compiler.weights import Array
+from vggspec.compiler.ir import Network, Param
+from vggspec.compiler.weights import Array, describe, write
 from vggspec.recipe import TrainRecipe
 
 CHUNK = 1 << 22  # numbers in memory at a time
@@ -47,3 +47,15 @@ def initialise(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
             numbers *= np.float32(std)
         yield numbers
         left -= size
+
+
+def write_initial(path: str, network: Network, recipe: TrainRecipe, seed: int) -> None:
+    """Write a weights file with the net's initial weights.
+
+    Raises:
+        VggspecError: the file cannot be written.
+    """
+    params = {param.name: param for param in network.params()}
+    metadata = describe(network, mean=network.input.mean)
+    shapes = {name: param.stored for name, param in params.items()}
+    write(path, shapes, lambda name: initialise(params[name], recipe, seed), metadata)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vggspec.bundle import digest
 from vggspec.catalogue import artefacts
-from vggspec.compiler.ir import Network, Param, Shape
+from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_file
 from vggspec.source import reason
@@ -233,11 +233,6 @@ def save(
 def describe(network: Network, **more: Any) -> Metadata:
     """Metadata for the weights of a net."""
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
-
-
-def stored_shapes(params: Sequence[Param]) -> dict[str, Shape]:
-    """Names and shapes as they lie in the file."""
-    return {param.name: param.stored for param in params}
 
 
 def _header(entries: Mapping[str, object], metadata: Metadata, data_sha256: str) -> bytes:

@@ -1,3 +1,126 @@
-"""vggspec: write a network as a column of the VGG paper's table, and train, compile, apply it."""
+"""vggspec: write a network as a column of the VGG paper's table, and train, compile, apply it.
+
+    import vggspec
+
+    module = vggspec.torch_module("specs/D.vgg", weights="D.safetensors")
+    vggspec.compile("specs/D.vgg", weights="D.safetensors", out="D")
+    with vggspec.load("D") as predictor:
+        print(predictor("photo.jpg").top(5))
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from vggspec.diagnostic import MissingLibraryError, VggspecError
+
+if TYPE_CHECKING:
+    import os
+
+    from vggspec.compiler.backends.torch_module import SpecModule
+    from vggspec.compiler.ir import Network
+    from vggspec.runtime.predictor import Predictor
+
+    Path = str | os.PathLike[str]
 
 __version__ = "0.1.0"
+__all__ = [
+    "MissingLibraryError",
+    "VggspecError",
+    "__version__",
+    "compile",
+    "load",
+    "network",
+    "torch_module",
+]
+
+
+def network(spec: str) -> "Network":
+    """The network of a spec, ``D.vgg`` or ``table1.vgg:D``: layers, shapes, parameters.
+
+    Raises:
+        VggspecError: the spec cannot be read or has mistakes.
+    """
+    from vggspec.compiler.lower import load_network
+
+    return load_network(spec).network
+
+
+def torch_module(
+    spec: str,
+    weights: "Path | None" = None,
+    *,
+    dense: bool = False,
+    average: Literal["scores", "posteriors"] = "scores",
+    keep_map: bool = False,
+) -> "SpecModule":
+    """A spec as a PyTorch module, whose submodules and ``state_dict`` carry the layers' names.
+
+    It takes normalised float32 ``(N, C, H, W)`` and gives the net's output, ``(N, classes)``.
+    ``dense`` gives the fully convolutional form on the same weights, for images of any larger
+    size, averaged over space; with ``keep_map`` it gives a dict with ``score_map``
+    ``(N, classes, h, w)`` too. Without ``weights`` they are PyTorch's initial ones.
+
+    Raises:
+        VggspecError: the spec has mistakes, or the weights are another net's.
+        MissingLibraryError: PyTorch is not installed.
+    """
+    from vggspec.optional import require
+
+    require("torch", "a PyTorch module")
+    from vggspec.compiler.backends import torch_module as backend
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
+    from vggspec.compiler.weights import open_weights
+
+    over_space = AverageOverSpace(average=average, keep_map=keep_map)
+    # Dropout stays in both forms: `train()` and `eval()` switch it.
+    pipeline = (FcToConv(), over_space) if dense else (over_space,)
+    module = backend.emit(run(pipeline, load_network(spec).network))
+    if weights is not None:
+        backend.load(module, open_weights(weights))
+    return module
+
+
+def compile(
+    spec: str,
+    *,
+    weights: "Path",
+    out: "Path",
+    form: Literal["dense", "crop"] = "dense",
+    contract: Literal["float", "raw"] = "float",
+    average: Literal["scores", "posteriors"] | None = None,
+    keep_map: bool = False,
+    single_file: bool = False,
+) -> "Path":
+    """Write a bundle, as ``vggspec compile`` does; ``out``, the folder it is in.
+
+    Raises:
+        VggspecError: the spec has mistakes, the weights are another net's, or the bundle cannot
+            be written.
+    """
+    from vggspec.compiler.backends.onnx_model import OnnxOptions, write_bundle
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.weights import open_weights
+
+    lowered = load_network(spec)
+    options = OnnxOptions(
+        form=form,
+        average=average or lowered.experiment.test.average,
+        contract=contract,
+        keep_map=keep_map,
+        single_file=single_file,
+    )
+    write_bundle(lowered, open_weights(weights), out, options)
+    return out
+
+
+def load(
+    bundle: "Path", *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+) -> "Predictor":
+    """Open a bundle to classify images: ``vggspec.load("D")("photo.jpg").top(5)``.
+
+    Raises:
+        VggspecError: it is no bundle, or not as it was written.
+    """
+    from vggspec.runtime.predictor import Predictor
+
+    return Predictor(bundle, device=device, threads=threads)

@@ -89,10 +89,17 @@ class MaxPool(Op):
         return graph.node("MaxPool", (x,), name, **self.onnx_attributes())
 
     def onnx_attributes(self) -> dict[str, int | list[int]]:
-        """What ONNX's pooling ops share."""
+        """What ONNX's pooling ops share.
+
+        Rounding up is written as more padding at the end, which says the same: ONNX's own
+        ``ceil_mode`` keeps a last window that begins in the padding before opset 22 and drops it
+        from there on, and runtimes differ.
+        """
+        begin = end = self.padding
+        if self.ceil:
+            end = min(self.padding + self.stride - 1, self.kernel_size - 1)
         return {
             "kernel_shape": [self.kernel_size] * 2,
             "strides": [self.stride] * 2,
-            "pads": [self.padding] * 4,
-            "ceil_mode": int(self.ceil),
+            "pads": [begin, begin, end, end],
         }

@@ -245,3 +245,35 @@ class EngineFailed(Diagnostic):
         return f"the bundle cannot be loaded: {self.reason}"
 
 
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFinite(Diagnostic):
+    """The net gave infinities or NaN, of which no class is the largest. Weights that diverged in
+    training do this, and so does half precision where a sum passes 65504.
+    """
+
+    code = "VGG528"
+    output: str
+
+    def title(self) -> str:
+        return f"the net's {self.output} are not finite numbers"
+
+    def help(self) -> str | None:
+        return "compile it from weights of a run that did not diverge, in fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Diagnostic):
+    """The engine gave up on this image, and said why. Most often memory ran out: a dense net takes
+    it in proportion to the rescaled image.
+    """
+
+    code = "VGG529"
+    reason: str
+
+    def title(self) -> str:
+        return f"the engine failed on this input: {self.reason}"
+
+    def help(self) -> str | None:
+        return "if memory ran out, give a smaller `--scales`"

@@ -116,3 +116,23 @@ class ScaleTooSmall(Diagnostic):
     def help(self) -> str | None:
         letter = "S" if self.section == "train" else "Q"
         return f"write a scale ({letter}) of {self.input} or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooFewLayers(Diagnostic):
+    """``start from`` takes layers from another net by their places, so both nets have that many.
+
+    start from "A.vgg": first 4 conv, last 3 FC
+    """
+
+    code = "VGG407"
+    net: str
+    kind: str
+    wanted: int
+    found: int
+
+    def title(self) -> str:
+        return f"{self.wanted} {self.kind} layers start from others, net `{self.net}` has {self.found}"
+
+    def help(self) -> str | None:
+        return f"write `{self.found}`, or fewer" if self.found else f"leave out the {self.kind} layers"

@@ -1,5 +1,6 @@
 """Mistakes in the text of a spec (VGG001 to VGG009, VGG02x)."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from vggspec.catalogue import count, either
@@ -21,6 +22,7 @@ class Unexpected(Diagnostic):
     code = "VGG001"
     found: str
     expected: tuple[str, ...] = ()
+    suggestion: str | None = None
 
     def title(self) -> str:
         if not self.found:
@@ -29,6 +31,9 @@ class Unexpected(Diagnostic):
 
     def label(self) -> str:
         return f"expected {either(self.expected)}" if self.expected else ""
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +60,22 @@ class PastedDash(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class StrayCharacter(Diagnostic):
-    """The character has no meaning in a spec at this place. Perhaps it was pasted along."""
+    """A character that cannot be seen stands in the line: a zero-width space, a control character,
+    a mark of the writing direction. Such characters come along with pasted text.
+    """
 
     code = "VGG003"
     character: str
 
     def title(self) -> str:
-        if self.character.isprintable():
-            return f"`{self.character}` cannot stand here"
         return f"the character U+{ord(self.character):04X} cannot stand in a spec"
+
+    def label(self) -> str:
+        name = unicodedata.name(self.character, "")
+        return name.lower() or "a control character"
+
+    def help(self) -> str | None:
+        return "delete it: it cannot be seen, and came with pasted text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +135,43 @@ class RaggedRow(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotANetName(Diagnostic):
-    """The first row of a table holds the names of the nets, one a cell. A name is made of
-    letters, digits, ``.``, ``_`` and ``-``, and begins with a letter.
+    """A net's name is made of letters, digits, ``.``, ``_`` and ``-``, and begins with a letter.
+    The first row of a table holds the names of the nets, one a cell; a blank line ends a table,
+    so the row after it is the first of another.
 
-        | A | A-LRN | B |
+        | conv3-64 | conv3-64 |      wrong: whose layers are these?
+
+        | A        | B        |      right
+        | conv3-64 | conv3-64 |
     """
 
     code = "VGG007"
+    name: str
+    columns: int = 0
+    """For a table, how many cells its first row has; 0 for a ``net`` line."""
+
+    follows_table: bool = False
 
     def title(self) -> str:
-        return "this is not the name of a net"
+        if not self.columns:
+            return f"`{self.name}` is not the name of a net"
+        return "the first row of a table holds the names of its nets"
 
     def label(self) -> str:
-        return "expected one name, such as `D` or `A-LRN`"
+        if not self.columns:
+            return "a name begins with a letter; digits, `.`, `_` and `-` may follow"
+        return "this is no name" if self.name else "this cell is empty"
+
+    def help(self) -> str | None:
+        if self.follows_table:
+            return "remove the blank line above it, which ended the table"
+        if not self.columns:
+            rest = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.name)
+            return f"write `net vgg-{rest.strip('-')}`"
+        if self.columns <= 8:
+            cells = " | ".join("ABCDEFGH"[: self.columns])
+            return f"write the names above it, as in `| {cells} |`"
+        return "write the names above it, one a cell"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +253,9 @@ class Twice(Diagnostic):
     def title(self) -> str:
         return f"`{self.what}` is written twice for the same net"
 
+    def label(self) -> str:
+        return "the second one"
+
     def help(self) -> str | None:
         return "keep one of them"
 
@@ -235,3 +274,48 @@ class TooManyNets(Diagnostic):
 
     def help(self) -> str | None:
         return "split the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTooLong(Diagnostic):
+    """A word, a number or a file name with more characters than any spec has use for. The limit
+    keeps a hostile file from taking all memory.
+    """
+
+    code = "VGG024"
+    length: int
+    limit: int
+
+    def title(self) -> str:
+        return f"this word has {self.length} characters"
+
+    def label(self) -> str:
+        return f"expected at most {self.limit}"
+
+    def help(self) -> str | None:
+        return "check that this is the file you meant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterHead(Diagnostic):
+    """``train:`` and ``test:`` stand on a line of their own, the settings indented below.
+
+        train: batch 256      wrong
+
+        train:                right
+          batch 256
+    """
+
+    code = "VGG025"
+    found: str
+    setting: str | None
+
+    def title(self) -> str:
+        return f"`{self.found}` stands on the line of its section's name"
+
+    def label(self) -> str:
+        return "expected the end of the line"
+
+    def help(self) -> str | None:
+        what = f"`{self.setting}`" if self.setting else "it"
+        return f"write {what} on the next line, indented"

@@ -155,6 +155,9 @@ class Line:
     comment: str | None
     """The text after ``#``, without the space around it."""
 
+    is_broken: bool = False
+    """Whether something is written that could not be read; the reports say what."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -170,6 +173,8 @@ class Spec:
     train: tuple[Setting, ...]
     test: tuple[Setting, ...]
     source: Source = field(compare=False, repr=False)
+    is_complete: bool = field(default=True, compare=False)
+    """False where a line of it could not be read: what depends on all lines is not checked."""
 
     @property
     def span(self) -> Span:

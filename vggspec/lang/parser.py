@@ -5,10 +5,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
-from lark import Lark, Token, Transformer, Tree, UnexpectedCharacters, UnexpectedToken
-from lark.utils import TextSlice
+from lark import Lark, Token, Transformer, Tree, UnexpectedInput
 
-from vggspec.catalogue import names, nearest, syntax
+from vggspec.catalogue import names, syntax
 from vggspec.diagnostic import Diagnostic, Label, Report, Reports, report
 from vggspec.lang.ast import (
     Cell,
@@ -30,7 +29,7 @@ from vggspec.lang.ast import (
     Statement,
     Word,
 )
-from vggspec.lang.sections import section_of
+from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
 from vggspec.source import Source, Span
 
 MAX_NETS = 64
@@ -40,30 +39,13 @@ DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d\u00ad"
 _UNDASH = str.maketrans(dict.fromkeys(DASHES, "-"))
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-KEYWORDS = ("net", "input", "like", "train:", "test:")
 
-#: Terminals of the grammar in the reader's words, in the order in which they are offered.
-EXPECTED = {
-    "NET": "`net`",
-    "INPUT": "`input`",
-    "LIKE": "`like`",
-    "SECTION": "`train:` or `test:`",
-    "WORD": "a word",
-    "SIZE": "a size such as `224x224`",
-    "NUMBER": "a number",
-    "STRING": "a file name in quotation marks",
-    "UP": "`up to` and a layer",
-    "TO": "`to`",
-    "WEIGHT": "`weight layers`",
-    "LAYERS": "`layers`",
-    "PARAMETERS": "`parameters`",
-    "BAR": "`|`",
-    "COMMA": "`,`",
-    "COLON": "`:`",
-    "LPAR": "`(`",
-    "RPAR": "`)`",
-    "$END": "the end of the line",
-}
+MAX_WORD = 200
+MAX_PATH = 1024
+_LONG_WORD = re.compile(rf'"[^"]*"|[^\s|(),:#"*]{{{MAX_WORD + 1},}}')
+
+#: A first row of these has no names of nets in it, though they would do as names.
+_LAYER_LIKE = re.compile(r"conv\d.*|fc-?\d.*|(max|avg)pool.*|soft-?max", re.IGNORECASE)
 
 
 def parse(source: Source) -> Document:
@@ -92,7 +74,7 @@ def parse_leniently(source: Source) -> tuple[Document, Reports]:
             indent = _indent(text)
             if section is not None and indent <= section_indent:
                 section = None
-            rule: _Rule = "column"
+            rule: Rule = "column"
             if section is not None:
                 rule = "setting"
             elif code.lstrip().startswith("|"):
@@ -102,12 +84,9 @@ def parse_leniently(source: Source) -> tuple[Document, Reports]:
             statement = _statement(source, Span(start, end), rule, reports)
             if isinstance(statement, SectionHead):
                 section, section_indent = statement, indent
-        lines.append(Line(statement, comment))
+        lines.append(Line(statement, comment, bool(code.strip()) and statement is None))
     specs = _Assembly(source, reports).specs(lines)
     return Document(tuple(lines), specs, source), reports
-
-
-_Rule = Literal["column", "row", "setting"]
 
 
 def _split_comment(text: str) -> tuple[str, str | None]:
@@ -131,86 +110,68 @@ def _lark() -> Lark:
     return Lark(grammar, parser="lalr", start=["column", "row", "setting"])
 
 
-def _statement(source: Source, span: Span, rule: _Rule, reports: Reports) -> Statement | None:
+def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Statement | None:
     """The statement that ``span`` holds, or None and a report."""
-    text = source.slice(span)
-    straight = text.translate(_UNDASH)
-    if straight != text:
-        reports.add(_pasted_dash(source, span, text, straight))
-    whole = source.text[: span.start] + straight if straight != text else source.text
-    try:
-        tree = _lark().parse(TextSlice(whole, span.start, span.end), start=rule)
-    except UnexpectedCharacters as error:
-        reports.add(
-            _misspelt_keyword(source, span, rule) or _unexpected_characters(source, span, error)
-        )
+    text = _without_dashes(source, span, rule, reports)
+    if _has_unusable(source, span, text, reports):
         return None
-    except UnexpectedToken as error:
-        reports.add(_misspelt_keyword(source, span, rule) or _unexpected_token(source, span, error))
+    if rule == "column":
+        head = almost_a_head(text)
+        if head is not None:
+            kind, what, start, end = head
+            reports.add(report(what, source, Span(span.start + start, span.start + end)))
+            return SectionHead(kind, span)
+    if rule == "row" and not text.endswith("|"):
+        # The row is read as if its last bar were there, so that its cells are checked too.
+        open_ = syntax.Unexpected(found="", expected=("`|`",), suggestion="|")
+        reports.add(report(open_, source, Span(span.end, span.end)))
+        text += "|"
+    try:
+        # The line alone, not a slice of the file: positions are moved when the tree is read.
+        tree = _lark().parse(text, start=rule)
+    except UnexpectedInput as error:
+        reports.add(unreadable(source, span, text, rule, error))
         return None
     return cast("Statement", _ToAst(span).transform(cast("Tree[Token]", tree)))
 
 
-def _pasted_dash(source: Source, span: Span, text: str, straight: str) -> Report:
-    at = next(i for i, char in enumerate(text) if char in DASHES)
-    start, end = at, at + 1
-    while start > 0 and not text[start - 1].isspace() and text[start - 1] not in "|(,":
-        start -= 1
-    while end < len(text) and not text[end].isspace() and text[end] not in "|),":
-        end += 1
-    what = syntax.PastedDash(dash=text[at], mended=straight[start:end])
-    return report(what, source, Span(span.start + at, span.start + at + 1))
+def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) -> str:
+    """The text with a hyphen for each dash that looks like one; the words that hold them."""
+    text = source.slice(span)
+    straight = text.translate(_UNDASH)
+    if straight == text:
+        return text
+    for word in re.finditer(r"[^\s|(),]+", text):
+        dash = next((char for char in word[0] if char in DASHES), None)
+        if dash is None:
+            continue
+        if rule == "setting" and re.fullmatch(r"\d+\D\d+", word[0]):
+            continue  # `256–512` is meant as a range, which the section says better
+        what = syntax.PastedDash(dash=dash, mended=word[0].translate(_UNDASH))
+        at = span.start + word.start() + word[0].index(dash)
+        reports.add(report(what, source, Span(at, at + 1)))
+    return straight
 
 
-def _misspelt_keyword(source: Source, line: Span, rule: _Rule) -> Report | None:
-    """A line that no rule fits because its first word is almost a keyword."""
-    match = re.match(r"[A-Za-z]+:?", source.slice(line))
-    if rule != "column" or match is None:
-        return None
-    word = match[0]
-    setting = re.match(r"[A-Za-z-]+", source.slice(line))
-    section = section_of(setting[0]) if setting else None
-    if setting and section:
-        unindented = syntax.UnindentedSetting(setting=setting[0], section=section)
-        return report(unindented, source, Span(line.start, line.start + len(setting[0])))
-    known = nearest(word, KEYWORDS)
-    if known is None or known.rstrip(":") == word.rstrip(":").casefold():
-        return None
-    what = names.UnknownLayer(word=word, suggestion=known)
-    return report(what, source, Span(line.start, line.start + len(word)))
-
-
-def _unexpected_characters(source: Source, line: Span, error: UnexpectedCharacters) -> Report:
-    at = error.pos_in_stream
-    span = Span(at, at + 1)
-    char = source.text[at]
-    if char == '"':
-        return report(syntax.UnclosedQuote(), source, Span(at, line.end))
-    if not char.isprintable() or char not in "()|,:*×":
-        return report(syntax.StrayCharacter(character=char), source, span)
-    return report(_unexpected(char, error.allowed or set()), source, span)
-
-
-def _unexpected_token(source: Source, line: Span, error: UnexpectedToken) -> Report:
-    token = error.token
-    if token.type == "$END":
-        if "BOLD" in error.accepts and source.slice(line).count("**") % 2:
-            at = line.start + source.slice(line).rindex("**")
-            return report(syntax.UnclosedBold(), source, Span(at, at + 2))
-        return report(_unexpected("", error.accepts), source, Span(line.end, line.end))
-    start = cast("int", token.start_pos)
-    span = Span(start, start + len(token))
-    if "BOLD" in error.accepts and token.type == "BAR":
-        cell = source.text[source.text.rindex("|", line.start, start) + 1 : start]
-        if cell.count("**") % 2:
-            at = start - len(cell) + cell.rindex("**")
-            return report(syntax.UnclosedBold(), source, Span(at, at + 2))
-    return report(_unexpected(str(token), error.accepts), source, span)
-
-
-def _unexpected(found: str, accepts: set[str]) -> syntax.Unexpected:
-    words = tuple(text for terminal, text in EXPECTED.items() if terminal in accepts)
-    return syntax.Unexpected(found=found, expected=words if len(words) <= 5 else ())
+def _has_unusable(source: Source, span: Span, text: str, reports: Reports) -> bool:
+    """Report words and characters that no line may hold."""
+    found = False
+    for word in _LONG_WORD.finditer(text):
+        limit = MAX_PATH if word[0].startswith('"') else MAX_WORD
+        if len(word[0]) <= limit:
+            continue
+        what = syntax.WordTooLong(length=len(word[0]), limit=limit)
+        at = Span(span.start + word.start(), span.start + word.end())
+        reports.add(report(what, source, at))
+        found = True
+    if text.isprintable():
+        return found
+    for i, char in enumerate(text):
+        if not char.isprintable() and not char.isspace():
+            at = Span(span.start + i, span.start + i + 1)
+            reports.add(report(syntax.StrayCharacter(character=char), source, at))
+            return True
+    return found
 
 
 class _ToAst(Transformer[Token, Any]):
@@ -232,7 +193,7 @@ class _ToAst(Transformer[Token, Any]):
                 cell = one
                 continue
             if bar is not None:
-                between = Span(_span(bar).end, _span(one).start)
+                between = Span(self._span(bar).end, self._span(one).start)
                 cells.append(
                     Cell(cell.items, cell.rule, between) if cell else Cell((), False, between)
                 )
@@ -258,30 +219,30 @@ class _ToAst(Transformer[Token, Any]):
     def setting(self, found: list[Any]) -> Setting:
         words: list[Word | Quoted] = []
         for token in found:
-            words.append(_quoted(token) if token.type == "STRING" else _word(token))
+            words.append(self._quoted(token) if token.type == "STRING" else self._word(token))
         return Setting(tuple(words), self._line)
 
     def net(self, found: list[Any]) -> NetName:
-        return NetName(_word(found[0]), self._line)
+        return NetName(self._word(found[0]), self._line)
 
     def input(self, found: list[Any]) -> InputItem:
         size, color = found[0]
         options = found[1] if len(found) > 1 else ()
-        height, width = _sides(size)
+        height, width = self._sides(size)
         return InputItem(height, width, color, options, self._line)
 
     def size(self, found: list[Any]) -> tuple[Token, Word | None]:
-        words = [_word(token) for token in found[1:] if token.type == "WORD"]
+        words = [self._word(token) for token in found[1:] if token.type == "WORD"]
         return found[0], words[0] if words else None
 
     def like(self, found: list[Any]) -> Like:
-        return Like(_quoted(found[0]), _word(found[1]) if len(found) > 1 else None, self._line)
+        return Like(self._quoted(found[0]), self._word(found[1]) if len(found) > 1 else None, self._line)
 
     def weight_layers(self, found: list[Any]) -> Claim:
-        return Claim("weight layers", _word(found[0]), False, _span(found[0]).to(_span(found[-1])))
+        return Claim("weight layers", self._word(found[0]), False, self._span(found[0]).to(self._span(found[-1])))
 
     def parameters(self, found: list[Any]) -> Claim:
-        return Claim("parameters", _word(found[0]), False, _span(found[0]).to(_span(found[-1])))
+        return Claim("parameters", self._word(found[0]), False, self._span(found[0]).to(self._span(found[-1])))
 
     def section(self, found: list[Any]) -> SectionHead:
         kind = cast("Literal['train', 'test']", found[0].rstrip(": \t").lower())
@@ -301,7 +262,7 @@ class _ToAst(Transformer[Token, Any]):
         ]
 
     def layer(self, found: list[Any]) -> LayerItem:
-        word = _word(found[0])
+        word = self._word(found[0])
         options: tuple[Option, ...] = ()
         repeat = alias = None
         span = word.span
@@ -310,10 +271,10 @@ class _ToAst(Transformer[Token, Any]):
                 options = one
                 span = span.to(one[-1].span) if one else span
             elif one.type == "REPEAT":
-                repeat = _word(one)
+                repeat = self._word(one)
                 span = span.to(repeat.span)
             else:
-                alias = _word(one)
+                alias = self._word(one)
                 span = span.to(alias.span)
         return LayerItem(word, options, repeat, alias, False, span)
 
@@ -321,30 +282,27 @@ class _ToAst(Transformer[Token, Any]):
         return tuple(found)
 
     def option(self, found: list[Any]) -> Option:
-        words = tuple(_word(token) for token in found)
+        words = tuple(self._word(token) for token in found)
         return Option(words, words[0].span.to(words[-1].span))
 
+    def _span(self, token: Token) -> Span:
+        start = self._line.start + cast("int", token.start_pos)
+        return Span(start, min(start + len(token), self._line.end))
 
-def _span(token: Token) -> Span:
-    start = cast("int", token.start_pos)
-    return Span(start, start + len(token))
+    def _word(self, token: Token) -> Word:
+        return Word(str(token), self._span(token))
 
+    def _quoted(self, token: Token) -> Quoted:
+        return Quoted(str(token)[1:-1], self._span(token))
 
-def _word(token: Token) -> Word:
-    return Word(str(token), _span(token))
-
-
-def _quoted(token: Token) -> Quoted:
-    return Quoted(str(token)[1:-1], _span(token))
-
-
-def _sides(size: Token) -> tuple[Word, Word]:
-    """``224 × 256`` as two words with their own spans."""
-    numbers = [
-        Word(match[0], Span(_span(size).start + match.start(), _span(size).start + match.end()))
-        for match in re.finditer(r"\d+", str(size))
-    ]
-    return numbers[0], numbers[1]
+    def _sides(self, size: Token) -> tuple[Word, Word]:
+        """``224 × 256`` as two words with their own spans."""
+        start = self._span(size).start
+        height, width = (
+            Word(match[0], Span(start + match.start(), start + match.end()))
+            for match in re.finditer(r"\d+", str(size))
+        )
+        return height, width
 
 
 class _Draft:

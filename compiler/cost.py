@@ -1,0 +1,180 @@
+"""What a network costs: parameters, arithmetic, memory, and what each layer sees of the image.
+
+Everything is counted from the graph, nothing is measured. Source: Simonyan & Zisserman 2015,
+section 2.3 (receptive fields) and Table 2 (parameters).
+
+Axes: C channels, H rows, W columns; pairs are (rows, columns).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vggspec.compiler.ir import IMAGE, Layer, Network, Shape, TensorType
+from vggspec.compiler.ops.avg_pool import AvgPool
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.flatten import Flatten
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.ops.lrn import Lrn
+from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.softmax import Softmax
+
+FLOAT_BYTES = 4
+INDEX_BYTES = 8
+MASK_BYTES = 1
+
+_KEEP_INPUT = Conv | Linear | MaxPool | BatchNorm | Lrn
+_KEEP_OUTPUT = Relu | Softmax
+_IN_PLACE = Relu | Flatten | Boxes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One layer's share."""
+
+    name: str
+    op: str
+    """The op's keyword."""
+
+    output: Shape
+    parameters: int
+    """Numbers that training sets; running statistics do not count."""
+
+    macs: int
+    """Multiply-accumulates for one image."""
+
+    activation_bytes: int
+    """The output for one image, in fp32."""
+
+    receptive_field: tuple[int, int]
+    """Pixels of the image that one position of the output sees, padding included."""
+
+    stride: tuple[int, int]
+    """Pixels of the image from one position of the output to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the whole network costs."""
+
+    layers: tuple[LayerCost, ...]
+    weight_bytes: int
+    """All arrays in fp32, running statistics included."""
+
+    kept_bytes: int
+    """What autograd keeps of one image between the forward and the backward pass; see ``cost``."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training sets."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations for one image: a multiplication and an addition a MAC."""
+        return 2 * self.macs
+
+    @property
+    def largest(self) -> LayerCost:
+        """The layer with the largest output, the first of several."""
+        return max(self.layers, key=lambda layer: layer.activation_bytes)
+
+    def training_bytes(self, batch: int) -> int:
+        """Memory for a step of SGD with momentum on ``batch`` images, in fp32.
+
+        The weights, their gradients and their momentum, running statistics, and what autograd
+        keeps of each image. What comes and goes is not counted: gradients of activations, the
+        workspace of convolutions, the images that wait for their turn. So this is the least that
+        the step needs.
+        """
+        return self.weight_bytes + 2 * FLOAT_BYTES * self.parameters + batch * self.kept_bytes
+
+
+def cost(network: Network) -> Cost:
+    """Count a network.
+
+    ``kept_bytes`` holds each tensor that PyTorch's backward pass will read, once:
+
+    - the inputs of conv, FC, pooling, BN and LRN;
+    - the outputs of ReLU, which works in place of its input, and of soft-max;
+    - for each max-pooled number the index of where it came from, 8 bytes;
+    - for each number under dropout a byte that says whether it lives;
+    - for LRN the padded squares, the sums and the denominators.
+
+    Weights are not counted again. ``gap`` keeps nothing, nor does what comes before the first
+    weights.
+    """
+    fields: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {IMAGE: ((1, 1), (1, 1))}
+    layers = []
+    for layer in network.layers:
+        x = network.type_of(layer.inputs[0])
+        window = layer.op.window(x)
+        seen, jump = (_largest([fields[name][i] for name in layer.inputs]) for i in (0, 1))
+        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, window.size, jump, strict=True))
+        stride = tuple(j * s for j, s in zip(jump, window.stride, strict=True))
+        fields[layer.name] = (field[0], field[1]), (stride[0], stride[1])
+        layers.append(
+            LayerCost(
+                name=layer.name,
+                op=layer.op.keyword,
+                output=layer.type.shape,
+                parameters=sum(p.num_elements for p in layer.params if p.is_trained),
+                macs=layer.op.macs(x, layer.type),
+                activation_bytes=FLOAT_BYTES * layer.type.num_elements,
+                receptive_field=fields[layer.name][0],
+                stride=fields[layer.name][1],
+            )
+        )
+    return Cost(
+        layers=tuple(layers),
+        weight_bytes=FLOAT_BYTES * sum(param.num_elements for param in network.params()),
+        kept_bytes=_kept_bytes(network),
+    )
+
+
+def _largest(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Rows and columns apart: where branches meet, the one that sees more counts."""
+    return max(rows for rows, _ in pairs), max(columns for _, columns in pairs)
+
+
+def _kept_bytes(network: Network) -> int:
+    memory = {IMAGE: IMAGE}  # a tensor to the layer in whose memory it lies
+    learning: set[str] = set()  # layers with weights of their own or before them
+    kept: set[str] = set()
+    more = 0
+    for layer in network.layers:
+        op, x = layer.op, layer.inputs[0]
+        memory[layer.name] = memory[x] if isinstance(op, _IN_PLACE) else layer.name
+        if not layer.params and learning.isdisjoint(layer.inputs):
+            continue  # nothing before it wants a gradient
+        learning.add(layer.name)
+        if isinstance(op, _KEEP_INPUT):
+            kept.update(memory[name] for name in layer.inputs)
+        if isinstance(op, _KEEP_OUTPUT):
+            kept.add(memory[layer.name])
+        more += _own_bytes(layer, network.type_of(x))
+    return more + sum(FLOAT_BYTES * network.type_of(name).num_elements for name in kept)
+
+
+def _own_bytes(layer: Layer, x: TensorType) -> int:
+    """What backward needs besides inputs and outputs."""
+    match layer.op:
+        case AvgPool():
+            return 0
+        case MaxPool():
+            return INDEX_BYTES * layer.type.num_elements
+        case Dropout():
+            return MASK_BYTES * x.num_elements
+        case Lrn(n=n):
+            rows, columns = x.size
+            return FLOAT_BYTES * (3 * x.num_elements + (n - 1) * rows * columns)
+        case _:
+            return 0

@@ -1,0 +1,189 @@
+"""What one net adds to another, layer by layer, as the bold of Table 1 says it.
+
+Layers are the same when they are written the same; what they are called does not matter.
+"""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from vggspec.compiler.ir import ImageInput, Layer, Network
+from vggspec.compiler.lower import Lowered
+from vggspec.compiler.ops.op import Op
+from vggspec.recipe import LayersFrom, TestProtocol, TrainRecipe
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A layer of the first net beside one of the second; None where a net has none."""
+
+    first: Op | None
+    second: Op | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both nets have it."""
+        return self.first == self.second
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A value that differs: of the input, or a setting of a section."""
+
+    section: str
+    key: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two nets beside each other."""
+
+    rows: tuple[Row, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the nets and their experiments are the same."""
+        return not self.changes and all(row.is_same for row in self.rows)
+
+
+def difference(first: Lowered, second: Lowered) -> Difference:
+    """Compare the written layers, the inputs and the experiments of two nets."""
+    ops = [
+        [layer.op for layer in one.network.layers if _is_written(one.network, layer)]
+        for one in (first, second)
+    ]
+    pairs = [
+        ("", _input(first.network.input), _input(second.network.input)),
+        ("train", _train(first.experiment.train), _train(second.experiment.train)),
+        ("test", _test(first.experiment.test), _test(second.experiment.test)),
+    ]
+    changes = [
+        Change(section, key, mine[key], other[key])
+        for section, mine, other in pairs
+        for key in mine
+        if mine[key] != other[key]
+    ]
+    return Difference(tuple(_align(*ops)), tuple(changes))
+
+
+def _is_written(network: Network, layer: Layer) -> bool:
+    """Whether the layer stands in the spec; a dropout may, or may be the recipe's."""
+    if not layer.op.is_implied:
+        return True
+    # An implied layer comes from the text of the layer that it follows.
+    before = layer.inputs[0]
+    follows = network[before].origin if before in network else None
+    return layer.op.syntax is not None and layer.origin != follows
+
+
+def _align(first: Sequence[Op], second: Sequence[Op]) -> list[Row]:
+    """The most layers beside their like, in order; what replaces a layer stands in its row.
+
+    A layer goes to the first of several like it, so that what a net adds to a block comes last
+    in the block, where Table 1 has it.
+    """
+    common = _common(first, second)
+    rows: list[Row] = []
+    removed: list[Op] = []
+    added: list[Op] = []
+
+    def flush() -> None:
+        rows.extend(Row(*pair) for pair in zip_longest(removed, added))
+        removed.clear()
+        added.clear()
+
+    i = j = 0
+    while i < len(first) or j < len(second):
+        if i < len(first) and j < len(second) and first[i] == second[j]:
+            flush()
+            rows.append(Row(first[i], second[j]))
+            i, j = i + 1, j + 1
+        elif j == len(second) or (i < len(first) and common[i + 1][j] >= common[i][j + 1]):
+            removed.append(first[i])
+            i += 1
+        else:
+            added.append(second[j])
+            j += 1
+    flush()
+    return rows
+
+
+def _common(first: Sequence[Op], second: Sequence[Op]) -> list["array[int]"]:
+    """How many layers ``first[i:]`` and ``second[j:]`` can have in common, for each i and j."""
+    numbers: dict[Op, int] = {}
+    mine = [numbers.setdefault(op, len(numbers)) for op in first]
+    other = [numbers.setdefault(op, len(numbers)) for op in second]
+    below = array("H", bytes(2 * (len(other) + 1)))
+    table = [below]
+    for number in reversed(mine):
+        row = array("H", below)
+        for j in range(len(other) - 1, -1, -1):
+            row[j] = below[j + 1] + 1 if number == other[j] else max(below[j], row[j + 1])
+        table.append(row)
+        below = row
+    return table[::-1]
+
+
+def _input(image: ImageInput) -> dict[str, str]:
+    return {
+        "input": f"{image.height}x{image.width} {image.color}",
+        "mean": "measured" if image.mean is None else _numbers(image.mean),
+        "std": "1" if image.std is None else _numbers(image.std),
+        "scale": f"{image.scale:g}",
+    }
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _train(recipe: TrainRecipe) -> dict[str, str]:
+    low, high = recipe.scale
+    stop = (
+        f"{recipe.epochs} epochs"
+        if recipe.epochs is not None
+        else f"{recipe.iterations} iterations"
+    )
+    start = f" {recipe.start_std:g}" if recipe.start == "normal" else ""
+    return {
+        "scale": str(low) if low == high else f"{low}..{high}",
+        "flip": _on_off(recipe.flip),
+        "colour-shift": f"{recipe.colour_shift:g}",
+        "batch": str(recipe.batch),
+        "momentum": f"{recipe.momentum:g}",
+        "weight-decay": f"{recipe.weight_decay:g}",
+        "dropout": f"{recipe.dropout:g}",
+        "rate": f"{recipe.rate:g}",
+        "decay": f"{recipe.decay:g} on plateau of {recipe.patience} epochs, {recipe.decays} times",
+        "stop": f"after {stop}",
+        "start": f"{recipe.start}{start}",
+        "start from": "; ".join(map(_layers_from, recipe.start_from)) or "nothing",
+        "data": recipe.data or "",
+    }
+
+
+def _layers_from(source: LayersFrom) -> str:
+    parts = [
+        f"first {source.first_conv} conv" if source.first_conv else "",
+        f"last {source.last_fc} FC" if source.last_fc else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f'"{source.path}": {said}' if said else f'"{source.path}"'
+
+
+def _test(protocol: TestProtocol) -> dict[str, str]:
+    return {
+        "scale": ", ".join(map(str, protocol.scales)),
+        "dense": _on_off(protocol.dense),
+        "crops": "off" if protocol.crops is None else f"{protocol.crops}x{protocol.crops}",
+        "flip": _on_off(protocol.flip),
+        "average": protocol.average,
+    }
+
+
+def _on_off(value: bool) -> str:  # noqa: FBT001
+    return "on" if value else "off"

@@ -1,0 +1,198 @@
+"""A bundle as something to call: an image goes in, a ``Prediction`` comes out."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.bundle import Manifest, OutputContract, open_bundle
+from vggspec.catalogue.artefacts import EngineFailed, NoClasses, NotFinite, RunFailed
+from vggspec.diagnostic import VggspecError, report
+from vggspec.runtime.preprocess import ImageLike, normalise, read_image
+from vggspec.runtime.protocol import Answer, PosteriorMap, View, classify
+from vggspec.runtime.session import Arrays, Device, Port, open_session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a net says of an image, and how it was asked."""
+
+    posteriors: NDArray[np.float64]
+    """``(K,)``, sum 1; where ``kind`` is scores, class scores instead."""
+
+    kind: Literal["posteriors", "scores"]
+    """``scores`` for a net without soft-max: larger is likelier, and no more is known."""
+
+    labels: tuple[str, ...]
+    scales: tuple[int, ...]
+    """Each Q the image was rescaled to, in pixels."""
+
+    flip: bool
+    maps: tuple[PosteriorMap, ...]
+    """One for each scale, where the bundle has a score map."""
+
+    size: tuple[int, int]
+    """Rows and columns of the image, upright."""
+
+    def ranking(self, k: int) -> list[int]:
+        """Indices of the ``k`` likeliest classes, best first; of equals the first one is first."""
+        return [int(i) for i in np.argsort(-self.posteriors, kind="stable")[:k]]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """Labels and posteriors of the ``k`` likeliest classes, best first."""
+        return [(self.labels[i], float(self.posteriors[i])) for i in self.ranking(k)]
+
+
+class Predictor:
+    """Classifies images with a bundle, by the test protocol of its spec unless told otherwise.
+
+    It may be called from several threads at once; the net is loaded once.
+
+    Raises:
+        VggspecError: it is no bundle, is damaged, or its net does not classify.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        opened = open_bundle(bundle)
+        self.manifest: Manifest = opened.manifest
+        self._path = str(opened.path)
+        result = self.manifest.result
+        if result.kind not in ("posteriors", "scores"):
+            what = NoClasses(output=result.kind.replace("_", " "))
+            raise VggspecError(report(what, path=self._path))
+        self._kind: Literal["posteriors", "scores"] = result.kind
+        self._view = View(
+            least=self.manifest.input.size,
+            is_dynamic=self.manifest.input.is_dynamic,
+            window=self.manifest.window,
+            stride=self.manifest.stride,
+        )
+        self._session = open_session(opened, device, threads)
+        self._compare_with_graph()
+        self.labels: tuple[str, ...] = self.manifest.labels or tuple(
+            f"class {i}" for i in range(result.channels)
+        )
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where the net runs."""
+        return self._session.device
+
+    @property
+    def gives_maps(self) -> bool:
+        """Whether predictions have maps: the bundle has a score map, and is applied densely."""
+        test = self.manifest.test
+        is_dense = self.manifest.input.is_dynamic and (test.dense or test.crops is None)
+        return is_dense and self.manifest.score_map is not None
+
+    def __call__(
+        self,
+        image: ImageLike,
+        scales: Sequence[int] | None = None,
+        flip: bool | None = None,  # noqa: FBT001 (reads as the spec does)
+    ) -> Prediction:
+        """Classify an image: a path, an open file, its bytes, a Pillow image or an array.
+
+        ``scales`` are the Q in pixels and ``flip`` averages with the mirror image; None takes what
+        the spec says.
+
+        Raises:
+            VggspecError: the image cannot be read, or is too small or too large.
+        """
+        manifest = self.manifest
+        protocol = replace(
+            manifest.test,
+            scales=manifest.test.scales if scales is None else tuple(scales),
+            flip=manifest.test.flip if flip is None else flip,
+        )
+        if not protocol.scales or min(protocol.scales) < 1:
+            raise ValueError(f"scales are positive numbers of pixels, not {protocol.scales}")
+        pixels = read_image(image, manifest.input.color)
+        try:
+            posteriors, maps = classify(self._apply, pixels, self._view, protocol)
+        except VggspecError as error:
+            # What goes wrong from here on goes wrong with this image.
+            name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+            raise VggspecError(*(replace(one, path=name) for one in error.reports)) from error
+        return Prediction(
+            posteriors=posteriors,
+            kind=self._kind,
+            labels=self.labels,
+            scales=protocol.scales,
+            flip=protocol.flip,
+            maps=maps,
+            size=(pixels.shape[0], pixels.shape[1]),
+        )
+
+    def close(self) -> None:
+        """Let go of the net and its memory."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _apply(self, images: NDArray[np.uint8]) -> Answer:
+        """The net on images ``(N, H, W, C)``, its outputs held against the manifest."""
+        manifest = self.manifest
+        feed = normalise(images, manifest.input)
+        arrays = self._session.run({manifest.input.name: feed})
+        posteriors = _finite(arrays, manifest.result)
+        if posteriors.shape != (len(images), manifest.result.channels):
+            why = f"`{manifest.result.name}` came out as {posteriors.shape}"
+            raise VggspecError(report(RunFailed(reason=why)))
+        if manifest.score_map is None:
+            return Answer(posteriors)
+        return Answer(posteriors, softmax(_finite(arrays, manifest.score_map)))
+
+    def _compare_with_graph(self) -> None:
+        """Hold the manifest against the graph, so that no image finds out later."""
+        contract, session = self.manifest.input, self._session
+        height, width = (None, None) if contract.is_dynamic else contract.size
+        channels = len(contract.mean)
+        if contract.contract == "raw":
+            wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
+        else:
+            wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
+        if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
+            got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
+            raise self._refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
+        given = {port.name for port in session.outputs}
+        missing = [output.name for output in self.manifest.outputs if output.name not in given]
+        if missing:
+            raise self._refusal(f"it has no output `{missing[0]}`")
+
+    def _refusal(self, why: str) -> VggspecError:
+        return VggspecError(report(EngineFailed(reason=why), path=self._path))
+
+
+def _finite(arrays: Arrays, output: OutputContract) -> NDArray[np.float64]:
+    array = arrays[output.name].astype(np.float64)
+    if not np.isfinite(array).all():
+        raise VggspecError(report(NotFinite(output=output.kind.replace("_", " "))))
+    return array
+
+
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Posteriors from scores ``(N, K, ...)``, over K."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    posteriors: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return posteriors

@@ -1,0 +1,107 @@
+"""A session runs a compiled net on arrays. It knows nothing of images, classes or protocols.
+
+What a session must offer is ``Session``; which engine offers it follows from the ending of the
+model's file name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.bundle import Bundle
+from vggspec.catalogue.artefacts import EngineFailed
+from vggspec.diagnostic import VggspecError, report
+
+Device = Literal["auto", "cpu", "cuda"]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output: its name, its number type, and its shape with None where it is open."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+    def fits(self, other: "Port") -> bool:
+        """Whether ``other`` takes whatever this one does: its fixed axes are fixed so here too."""
+        return (
+            (self.name, self.dtype, len(self.shape)) == (other.name, other.dtype, len(other.shape))
+        ) and all(
+            theirs is None or theirs == ours
+            for ours, theirs in zip(self.shape, other.shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        axes = ", ".join("any" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.dtype} ({axes})"
+
+
+class Session(Protocol):
+    """A loaded net.
+
+    ``run`` may be called from several threads at once. The caller owns the arrays that it passes
+    and those that it gets.
+    """
+
+    @property
+    def inputs(self) -> tuple[Port, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[Port, ...]: ...
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]: ...
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
+    """Load a bundle's model into the engine that runs its kind.
+
+    ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
+
+    Raises:
+        VggspecError: no engine runs such a file, or the engine refuses it.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+    if bundle.model.suffix == ".onnx":
+        from vggspec.runtime.ort_session import OrtSession
+
+        return OrtSession(bundle.model, device, threads)
+    what = EngineFailed(reason=f"no engine here runs `{bundle.model.name}`")
+    raise VggspecError(report(what, path=str(bundle.path)))
+
+
+def check_feeds(inputs: tuple[Port, ...], feeds: Mapping[str, NDArray[Any]]) -> None:
+    """Compare what is fed with what a session takes.
+
+    Raises:
+        ValueError: a name, a number type, a rank or a fixed axis differs.
+    """
+    names = [port.name for port in inputs]
+    if set(feeds) != set(names):
+        raise ValueError(
+            f"the inputs are {', '.join(names)}; fed were {', '.join(feeds) or 'none'}"
+        )
+    for port in inputs:
+        array = feeds[port.name]
+        fed = Port(port.name, array.dtype, array.shape)
+        if not fed.fits(port):
+            raise ValueError(f"input `{port.name}` is {port}; fed was {fed}")

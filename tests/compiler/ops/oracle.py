@@ -1,0 +1,86 @@
+"""What each op computes, in plain numpy, for one image: slow, readable, independent of the ops."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+    groups: int,
+) -> Array:
+    """``x`` is (C, H, W), ``weight`` (out, C / groups, rows, columns)."""
+    out_channels, in_group, rows, columns = weight.shape
+    x = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    height = (x.shape[1] - dilation * (rows - 1) - 1) // stride + 1
+    width = (x.shape[2] - dilation * (columns - 1) - 1) // stride + 1
+    y = np.zeros((out_channels, height, width))
+    for o in range(out_channels):
+        group = o // (out_channels // groups)
+        part = x[group * in_group : (group + 1) * in_group]
+        for i in range(height):
+            for j in range(width):
+                top, left = i * stride, j * stride
+                window = part[
+                    :,
+                    top : top + dilation * (rows - 1) + 1 : dilation,
+                    left : left + dilation * (columns - 1) + 1 : dilation,
+                ]
+                y[o, i, j] = (window * weight[o]).sum()
+    return y if bias is None else y + bias[:, None, None]
+
+
+def pool(
+    x: Array, *, window: int, stride: int, padding: int, ceil: bool, take: str
+) -> Array:
+    """Windows laid over the padded image; what lies outside of the image does not count."""
+    _, height, width = x.shape
+
+    def starts(n: int) -> list[int]:
+        last = n + 2 * padding - window
+        found = list(range(0, last + 1, stride))
+        if ceil and found and found[-1] < last:
+            found.append(found[-1] + stride)
+        if ceil and not found:
+            found = [0]
+        return [s - padding for s in found if s - padding < n]
+
+    rows, columns = starts(height), starts(width)
+    y = np.zeros((x.shape[0], len(rows), len(columns)))
+    for i, top in enumerate(rows):
+        for j, left in enumerate(columns):
+            part = x[:, max(top, 0) : top + window, max(left, 0) : left + window]
+            y[:, i, j] = part.max((1, 2)) if take == "max" else part.mean((1, 2))
+    return y
+
+
+def lrn(x: Array, *, n: int, k: float, alpha: float, beta: float) -> Array:
+    """Krizhevsky et al. 2012, section 3.3."""
+    y = np.zeros_like(x)
+    for c in range(x.shape[0]):
+        low, high = max(0, c - n // 2), min(x.shape[0] - 1, c + n // 2)
+        total = (x[low : high + 1] ** 2).sum(0)
+        y[c] = x[c] / (k + alpha * total) ** beta
+    return y
+
+
+def batch_norm(
+    x: Array, weight: Array, bias: Array, mean: Array, var: Array, *, eps: float
+) -> Array:
+    """With fixed statistics."""
+    shape = (-1,) + (1,) * (x.ndim - 1)
+    scale = weight / np.sqrt(var + eps)
+    return (x - mean.reshape(shape)) * scale.reshape(shape) + bias.reshape(shape)
+
+
+def softmax(x: Array) -> Array:
+    """Over the first axis."""
+    e = np.exp(x - x.max(0))
+    return e / e.sum(0)

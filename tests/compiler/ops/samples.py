@@ -1,0 +1,119 @@
+"""Ops on inputs that show what they do at their edges, each with its oracle."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.compiler.ops import oracle
+from tests.compiler.ops.oracle import Array
+from vggspec.compiler.ops.avg_pool import AvgPool
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.flatten import Flatten
+from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.ops.lrn import Lrn
+from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.softmax import Softmax
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An op, the shape of one image's tensor, and what must come out."""
+
+    op: Op
+    shape: tuple[int, ...]
+    expected: Callable[[Array, list[Array]], Array]
+
+    def __str__(self) -> str:
+        return f"{self.op!r}-{'x'.join(map(str, self.shape))}".replace(" ", "")
+
+
+def _conv(op: Conv, shape: tuple[int, int, int]) -> Sample:
+    def expected(x: Array, params: list[Array]) -> Array:
+        return oracle.conv(
+            x,
+            params[0],
+            params[1] if op.bias else None,
+            stride=op.stride,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=op.groups,
+        )
+
+    return Sample(op, shape, expected)
+
+
+def _pool(op: MaxPool, shape: tuple[int, int, int]) -> Sample:
+    return Sample(
+        op,
+        shape,
+        lambda x, _: oracle.pool(
+            x,
+            window=op.kernel_size,
+            stride=op.stride,
+            padding=op.padding,
+            ceil=op.ceil,
+            take="mean" if isinstance(op, AvgPool) else "max",
+        ),
+    )
+
+
+def _lrn(op: Lrn, shape: tuple[int, int, int]) -> Sample:
+    return Sample(
+        op, shape, lambda x, _: oracle.lrn(x, n=op.n, k=op.k, alpha=op.alpha, beta=op.beta)
+    )
+
+
+def _norm(op: BatchNorm, shape: tuple[int, ...]) -> Sample:
+    return Sample(op, shape, lambda x, p: oracle.batch_norm(x, *p, eps=op.eps))
+
+
+POOLS = [
+    (dict(), (3, 8, 8)),
+    (dict(), (3, 7, 9)),
+    (dict(ceil=True), (3, 7, 9)),
+    (dict(kernel_size=3), (2, 9, 12)),
+    (dict(kernel_size=3, ceil=True), (2, 9, 12)),
+    (dict(kernel_size=3, ceil=True), (2, 2, 3)),
+    (dict(kernel_size=3, padding=1), (2, 7, 8)),
+    (dict(kernel_size=3, padding=1, ceil=True), (2, 7, 8)),
+    (dict(kernel_size=3, padding=1, ceil=True), (2, 6, 5)),
+    (dict(kernel_size=3, stride=1, padding=1), (2, 5, 4)),
+    (dict(kernel_size=2, stride=3, ceil=True), (2, 7, 6)),
+    (dict(kernel_size=2, stride=3, padding=1, ceil=True), (1, 4, 5)),
+    (dict(kernel_size=5, stride=4, padding=2, ceil=True), (1, 9, 14)),
+    (dict(kernel_size=1, stride=2), (2, 5, 6)),
+]  # fmt: skip
+
+SAMPLES = [
+    _conv(Conv(kernel_size=(3, 3), out_channels=4, padding=(1, 1)), (3, 7, 6)),
+    _conv(Conv(kernel_size=(1, 1), out_channels=5), (3, 4, 5)),
+    _conv(Conv(kernel_size=(1, 7), out_channels=2, padding=(0, 3)), (3, 5, 8)),
+    _conv(Conv(kernel_size=(5, 3), out_channels=2, stride=2, padding=(2, 0)), (2, 9, 8)),
+    _conv(Conv(kernel_size=(3, 3), out_channels=4, dilation=2, padding=(2, 2)), (2, 7, 9)),
+    _conv(Conv(kernel_size=(3, 3), out_channels=6, groups=2, padding=(1, 1)), (4, 5, 5)),
+    _conv(Conv(kernel_size=(3, 3), out_channels=4, bias=False), (2, 6, 7)),
+    _conv(Conv(kernel_size=(2, 2), out_channels=3, stride=3), (2, 8, 7)),
+    *(_pool(MaxPool(**fields), shape) for fields, shape in POOLS),
+    *(_pool(AvgPool(**fields), shape) for fields, shape in POOLS),
+    _lrn(Lrn(), (12, 3, 4)),
+    _lrn(Lrn(n=3, k=1.0, alpha=0.5, beta=0.5), (5, 4, 3)),
+    _lrn(Lrn(n=9, alpha=0.1), (4, 2, 2)),
+    _norm(BatchNorm(), (4, 3, 5)),
+    _norm(BatchNorm(eps=0.1), (6,)),
+    Sample(Linear(out_channels=5), (7,), lambda x, p: p[0] @ x + p[1]),
+    Sample(Linear(out_channels=5, bias=False), (7,), lambda x, p: p[0] @ x),
+    Sample(GlobalAvgPool(), (3, 5, 4), lambda x, _: x.mean((1, 2), keepdims=True)),
+    Sample(Softmax(), (9,), lambda x, _: oracle.softmax(x)),
+    Sample(Softmax(), (9, 2, 3), lambda x, _: oracle.softmax(x)),
+    Sample(Boxes(), (8,), lambda x, _: x),
+    Sample(Relu(), (3, 4, 5), lambda x, _: np.maximum(x, 0)),
+    Sample(Flatten(), (3, 4, 5), lambda x, _: x.reshape(-1)),
+    Sample(Dropout(rate=0.5), (3, 4, 5), lambda x, _: x),
+]

@@ -1,0 +1,112 @@
+"""What one net adds to another."""
+
+from pathlib import Path
+
+from hypothesis import given, settings
+
+from tests.strategies import net_texts
+from vggspec.compiler.difference import Change, Difference, difference
+from vggspec.compiler.lower import load_network, lower
+from vggspec.compiler.written import written
+from vggspec.lang.parser import parse
+from vggspec.source import Source
+
+
+def _between(first: str, second: str) -> Difference:
+    return difference(*(lower(parse(Source("n.vgg", text)).specs[0]) for text in (first, second)))
+
+
+def _of_specs(specs: Path, first: str, second: str) -> Difference:
+    return difference(*(load_network(str(specs / f"{name}.vgg")) for name in (first, second)))
+
+
+def _shown(found: Difference) -> list[str]:
+    """``=conv3-64``, ``-conv1-256 +conv3-256``: one string a row."""
+    lines = []
+    for row in found.rows:
+        if row.is_same and row.first:
+            lines.append(f"={written(row.first)}")
+            continue
+        removed = f"-{written(row.first)}" if row.first else ""
+        added = f"+{written(row.second)}" if row.second else ""
+        lines.append(f"{removed} {added}".strip())
+    return lines
+
+
+def test_d_adds_a_conv_to_each_block_of_a(specs: Path) -> None:
+    assert _shown(_of_specs(specs, "A", "D")) == [
+        *("=conv3-64", "+conv3-64", "=maxpool"),
+        *("=conv3-128", "+conv3-128", "=maxpool"),
+        *("=conv3-256", "=conv3-256", "+conv3-256", "=maxpool"),
+        *("=conv3-512", "=conv3-512", "+conv3-512", "=maxpool"),
+        *("=conv3-512", "=conv3-512", "+conv3-512", "=maxpool"),
+        *("=FC-4096", "=FC-4096", "=FC-1000", "=soft-max"),
+    ]
+
+
+def test_d_has_conv3_where_c_has_conv1(specs: Path) -> None:
+    changed = [line for line in _shown(_of_specs(specs, "C", "D")) if line[0] != "="]
+    assert changed == [
+        "-conv1-256 +conv3-256",
+        "-conv1-512 +conv3-512",
+        "-conv1-512 +conv3-512",
+    ]
+
+
+def test_the_bold_of_table_1(specs: Path) -> None:
+    """Each net of the table adds to the one at its left what the paper prints in bold."""
+    document = parse(Source("table1.vgg", (specs / "table1.vgg").read_text("utf-8")))
+    nets = {spec.name.text: spec for spec in document.specs if spec.name is not None}
+    lowered = {name: lower(spec) for name, spec in nets.items()}
+    for first, second in (("A", "A-LRN"), ("A", "B"), ("B", "C"), ("D", "E")):
+        rows = difference(lowered[first], lowered[second]).rows
+        added = [written(row.second) for row in rows if row.second and not row.is_same]
+        assert added == [item.word.text for item in nets[second].layers if item.bold]
+
+
+def test_names_do_not_matter_and_spellings_do_not(specs: Path) -> None:
+    found = _between(
+        "net a\ninput 8x8 gray\nconv3-4 as first maxpool2/2 LRN FC-2",
+        "net b\ninput 8×8 GRAY\nCONV3-4(pad 1) maxpool LRN(n 5) FC-2 as last",
+    )
+    assert found.is_empty
+
+
+def test_a_dropout_that_is_written_counts_and_an_implied_one_does_not() -> None:
+    plain = "input 8x8 gray\nFC-4\nFC-2"
+    assert _shown(_between(plain, "input 8x8 gray\nFC-4 dropout(0.3)\nFC-2")) == [
+        "=FC-4",
+        "+dropout(0.3)",
+        "=FC-2",
+    ]
+    found = _between(plain, f"{plain}\ntrain:\n  dropout 0.3")
+    assert found.changes == (Change("train", "dropout", "0.5", "0.3"),)
+    assert all(row.is_same for row in found.rows)
+
+
+def test_input_and_recipes() -> None:
+    found = _between(
+        "input 8x8 gray\nFC-2\ntrain:\n  scale 8..16\n  stop after 5 epochs\ntest:\n  crops 3x3",
+        'input 9x8 gray(mean 1)\nFC-2\ntrain:\n  scale 12\n  start from "A.vgg": last 1 FC',
+    )
+    assert found.changes == (
+        Change("", "input", "8x8 gray", "9x8 gray"),
+        Change("", "mean", "measured", "1"),
+        Change("train", "scale", "8..16", "12"),
+        Change("train", "stop", "after 5 epochs", "after 370000 iterations"),
+        Change("train", "start from", "nothing", '"A.vgg": last 1 FC'),
+        Change("test", "dense", "off", "on"),
+        Change("test", "crops", "3x3", "off"),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(net_texts(), net_texts())
+def test_every_layer_stands_in_one_row(first: str, second: str) -> None:
+    found = _between(first, second)
+    alone = [_between(text, text) for text in (first, second)]
+    assert all(one.is_empty for one in alone)
+    assert [row.first for row in found.rows if row.first] == [row.first for row in alone[0].rows]
+    assert [row.second for row in found.rows if row.second] == [row.first for row in alone[1].rows]
+    back = _between(second, first)
+    assert sum(row.is_same for row in back.rows) == sum(row.is_same for row in found.rows)

@@ -1,0 +1,73 @@
+"""What all tests share: goldens, the specs, and the report of what is not tested here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+def pytest_report_header() -> list[str]:
+    """Say what a green run has not tested."""
+    import importlib.util
+
+    import torch
+
+    lines = [f"CUDA: {'yes' if torch.cuda.is_available() else 'no, tests marked gpu are skipped'}"]
+    missing = [name for name in ("sklearn",) if importlib.util.find_spec(name) is None]
+    return [*lines, *(f"not installed: {name}" for name in missing)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with ``tests/golden/<name>``, or rewrite it under ``--update-golden``."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            return
+        assert path.is_file(), f"no golden {name}: run pytest --update-golden and read it"
+        assert text == path.read_text("utf-8")
+
+    return check
+
+
+@pytest.fixture
+def specs() -> Path:
+    """The folder of the specs that come with vggspec."""
+    return ROOT / "specs"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """State how far the backends were apart."""
+    found = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for key, value in report.user_properties
+        if key == "parity" and report.when == "call"
+    ]
+    if found:
+        worst = max(found, key=lambda value: float(value.split()[0]))
+        error, name = worst.split()
+        terminalreporter.write_line(
+            f"parity of {len(found)} specs, torch and ONNX Runtime, crop and dense:"
+            f" largest relative error {error} ({name})"
+        )

@@ -1,0 +1,252 @@
+"""Canonical text: what it looks like, that it means the same, that it stays as it is."""
+
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.strategies import net_texts
+from vggspec.compiler.ops import spell
+from vggspec.lang.ast import Document, Quoted, Word
+from vggspec.lang.formatter import format_document
+from vggspec.lang.parser import parse
+from vggspec.source import Source
+
+
+def _parse(text: str) -> Document:
+    return parse(Source("t.vgg", text))
+
+
+def _format(text: str) -> str:
+    return format_document(_parse(text), spell)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("NET  D", "net D"),
+        ("INPUT 224 × 224 rgb", "input 224x224 RGB"),
+        ("input (224 × 224 RGB image)", "input 224x224 RGB"),
+        ("input 8X9 Grey", "input 8x9 gray"),
+        ("input 8x8", "input 8x8"),
+        ("input(8x8 bgr)( MEAN 1 2 3,STD 1E1 )", "input 8x8 BGR(mean 1 2 3, std 1e1)"),
+        ("input 8x8 RGB(mean 1 std 2)", "input 8x8 RGB(mean 1 std 2)"),
+        ("CONV3-64", "conv3-64"),
+        ("conv1×7-64/2", "conv1x7-64/2"),
+        ("Conv3-64 ( Pad 1 × 2 , GROUPS 2 )  × 3", "conv3-64(pad 1x2, groups 2) x3"),
+        ("conv3-64()", "conv3-64"),
+        ("fc-10 AS  Head", "FC-10 as Head"),
+        ("lrn bn Maxpool SOFT-MAX", "LRN BN maxpool soft-max"),
+        ("conv3-4 ** lrn   gap ** FC-4", "conv3-4 **LRN gap** FC-4"),
+        ("**LRN** **gap** ", "**LRN gap**"),
+        ("conv3-4   #why", "conv3-4  # why"),
+        ("16  Weight   Layer", "16 weight layers"),
+        ("138m PARAMETER", "138M parameters"),
+        ('net X\nLIKE   "a b.vgg:Y"  UP TO  Fc7', 'net X\nlike "a b.vgg:Y" up to Fc7'),
+        ("unheard-OF 12", None),
+    ],
+)
+def test_a_statement(text: str, wanted: str | None) -> None:
+    if wanted is None:
+        return
+    assert _format(text) == f"{wanted}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("BATCH 5", "batch 5"),
+        ("Color-Shift 1E-1", "colour-shift 1e-1"),
+        ("scale 1 , 2,3", "scale 1, 2, 3"),
+        ("decay 10 on Plateau , 3 Times", "decay 10 on plateau, 3 times"),
+        ("stop AFTER 370k iterations", "stop after 370K iterations"),
+        (
+            'start from "My Net.vgg" : FIRST 4 conv , last 3 fc',
+            'start from "My Net.vgg": first 4 conv, last 3 FC',
+        ),
+        ("crops 5 × 5", "crops 5x5"),
+    ],
+)
+def test_a_setting(text: str, wanted: str) -> None:
+    assert _format(f"FC-2\ntrain :\n\t{text}") == f"FC-2\ntrain:\n  {wanted}\n"
+
+
+def test_blank_lines_and_comments() -> None:
+    text = (
+        "\n\n#odd\n#    continued\n#!kept\n##\n#\n  # stray\n\n\nconv3-4 # one\n"
+        "maxpool3/2   #   two\nFC-2\nFC-3 # alone\n\n \n\t\n# end\n\n"
+    )
+    assert _format(text) == (
+        "# odd\n#    continued\n#!kept\n##\n#\n# stray\n\nconv3-4     # one\n"
+        "maxpool3/2  # two\nFC-2\nFC-3  # alone\n\n# end\n"
+    )
+
+
+def test_comments_of_sections() -> None:
+    text = (
+        "FC-2\n train:\n# first\n    batch 5\n\n#between\n    rate 1\n      #   inside\n"
+        "# outside\n# still\ntest:\n    # alone\n"
+    )
+    assert _format(text) == (
+        "FC-2\ntrain:\n  # first\n  batch 5\n\n  # between\n  rate 1\n  #   inside\n"
+        "# outside\n# still\ntest:\n  # alone\n"
+    )
+
+
+def test_a_table() -> None:
+    text = """\
+|A|lrn|   B |  # names stay
+# why
+|:--|:-:|--:|
+|11 weight layers| **11 Weight Layer** |13 weight layers|
+| input (224 × 224 RGB image) |
+|CONV3-64|conv3-64 **lrn**|conv3-64 **conv3-64**   |
+|||LRN|
+|maxpool|# half
+|  |
+
+|X|
+|-|
+|FC-2|
+"""
+    assert (
+        _format(text)
+        == """\
+| A                | lrn                  | B                     |  # names stay
+# why
+|------------------|----------------------|-----------------------|
+| 11 weight layers | **11 weight layers** | 13 weight layers      |
+|                        input 224x224 RGB                        |
+| conv3-64         | conv3-64 **LRN**     | conv3-64 **conv3-64** |
+|                  |                      | LRN                   |
+|                             maxpool                             |  # half
+|                                                                 |
+
+| X    |
+|------|
+| FC-2 |
+"""
+    )
+
+
+def test_a_spanning_row_widens_the_columns() -> None:
+    rows = _format("|A|B|\n|LRN(n 5, k 2, alpha 1e-4)|\n|gap|FC-2|").splitlines()
+    assert rows[1] == "| LRN(n 5, k 2, alpha 1e-4) |"
+    assert {len(row) for row in rows} == {len(rows[1])}
+
+
+def test_the_specs_are_canonical(specs: Path) -> None:
+    for path in sorted(specs.glob("*.vgg")):
+        text = path.read_text("utf-8")
+        assert _format(text) == text, path.name
+
+
+def test_a_large_file_takes_no_longer_than_its_length() -> None:
+    """Nothing in it is looked at again and again: these take minutes if comments are."""
+    text = "FC-2\ntrain:\n" + "# note\n" * 40_000 + "  batch 5\n"
+    assert _format(text).count("  # note\n") == 40_000
+
+
+def _meaning(node: object) -> object:
+    """A syntax tree without what formatting may change: the case and the signs of words."""
+    if isinstance(node, Word):
+        word = "".join(node.text.split()).casefold().replace("×", "x")
+        return word.replace("grey", "gray").replace("color", "colour")
+    if isinstance(node, Quoted):
+        return ("file", node.text)
+    if is_dataclass(node):
+        return tuple(_meaning(getattr(node, one.name)) for one in fields(node) if one.compare)
+    return tuple(map(_meaning, node)) if isinstance(node, tuple) else node
+
+
+#: Words whose case is their own: a name follows these.
+_NAMING = ("net", "as")
+_TOKEN = re.compile(r'"[^"]*"|\*\*|[^\s(),:|*]+|[(),:|]')
+
+
+@st.composite
+def _roughened(draw: st.DrawFn, lines: list[str]) -> str:
+    """The same lines with odd spacing, case and signs, blank lines and comments."""
+    rough: list[str] = []
+    for line in lines:
+        if draw(st.integers(0, 5)) == 0:
+            rough.append(draw(st.sampled_from(("", "  ", "#note", "   #   note", "#"))))
+            if "|" in line and not rough[-1].strip():
+                rough.pop()  # a blank line would end the table
+        indent = line[: len(line) - len(line.lstrip())]
+        indent += draw(st.sampled_from(("", " ", "\t"))) if indent else ""
+        text, previous = indent, ""
+        for token in _TOKEN.findall(line):
+            is_name = previous in _NAMING or token[0] == '"' or "|" in line
+            if not is_name and draw(st.booleans()):
+                token = token.upper() if draw(st.booleans()) else token.replace("x", "×")
+            # Spaces part words, and around punctuation they are free.
+            free = not text.strip() or token in "(),:|" or previous in "(),:|"
+            text += draw(st.sampled_from(("", " ", "  "))) if free and text.strip() else ""
+            text += draw(st.sampled_from((" ", "   "))) if not free else ""
+            text += token
+            previous = token.casefold()
+        rough.append(text + draw(st.sampled_from(("", "", " ", "#c", "  #  c #"))))
+    return "\n".join(rough) + draw(st.sampled_from(("", "\n", "\n\n\n")))
+
+
+_CELLS = (
+    "",
+    "conv3-64",
+    "conv3-64 **LRN**",
+    "maxpool3/2(ceil)",
+    "FC-10 x2",
+    "**12 weight layers**",
+)
+_SETTINGS = (
+    "scale 256..512",
+    "batch 5",
+    "colour-shift 0.1",
+    "decay 10 on plateau of 5 epochs, 3 times",
+    'start from "A.vgg": first 4 conv, last 3 FC',
+)
+
+
+@st.composite
+def _files(draw: st.DrawFn) -> str:
+    """A file of columns, tables and sections, written carelessly."""
+    lines: list[str] = []
+    for number in range(draw(st.integers(1, 3))):
+        if draw(st.booleans()):
+            column = draw(net_texts()).replace("net sample", f"net N{number}")
+            lines += column.splitlines()
+        else:
+            width = draw(st.integers(1, 3))
+            lines.append("".join(f"|T{number}{i}" for i in range(width)) + "|")
+            lines.append("|---" * width + "|")
+            for _ in range(draw(st.integers(0, 4))):
+                cells = draw(st.lists(st.sampled_from(_CELLS), min_size=width, max_size=width))
+                row = cells if draw(st.booleans()) else cells[:1]
+                lines.append("|" + "|".join(row) + "|")
+        for section in draw(st.sampled_from(((), ("train",), ("train", "test")))):
+            lines.append(f"{section}:")
+            lines += (f"  {one}" for one in draw(st.lists(st.sampled_from(_SETTINGS), max_size=3)))
+    return draw(_roughened(lines))
+
+
+@given(_files())
+@example("net A\n|B|\n\n|A2|\n")
+def test_formatting_keeps_the_meaning_and_is_done_once(text: str) -> None:
+    document = _parse(text)
+    formatted = format_document(document, spell)
+    again = _parse(formatted)
+    assert _meaning(again.specs) == _meaning(document.specs)
+    assert [line.comment for line in again.lines if line.comment is not None] == [
+        line.comment for line in document.lines if line.comment is not None
+    ]
+    assert format_document(again, spell) == formatted
+    assert not re.search(r"[ \t]\n|\n\n\n|^\n|[^\n]\Z", formatted)
+
+
+@given(net_texts())
+def test_canonical_words_stay_as_they_are(text: str) -> None:
+    document = _parse(text)
+    assert _parse(format_document(document, spell)).specs == document.specs

@@ -1,0 +1,74 @@
+"""Nets and weights for tests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from vggspec.compiler.backends import torch_module
+from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.compiler.initialise import write_initial
+from vggspec.compiler.lower import Lowered, lower
+from vggspec.compiler.weights import WeightsFile, open_weights
+from vggspec.lang.loading import pick
+from vggspec.lang.parser import parse
+from vggspec.source import Source
+
+Arrays = dict[str, NDArray[np.float32]]
+
+SMALL = """\
+net small
+input 32x32 RGB(mean 120 115 100, std 58 57 56)
+conv3-8 BN  conv3-8
+maxpool
+conv3-16(groups 2) LRN
+maxpool
+FC-24
+FC-10
+soft-max
+"""
+
+
+def net(text: str, name: str = "test.vgg") -> Lowered:
+    """The net of a spec given as text."""
+    return lower(pick(parse(Source(name, text)), None))
+
+
+def random_weights(lowered: Lowered, path: Path, seed: int = 0) -> WeightsFile:
+    """A weights file whose numbers keep activations at about 1 (He et al. 2015)."""
+    recipe = replace(lowered.experiment.train, start="he")
+    write_initial(str(path), lowered.network, recipe, seed)
+    return open_weights(path)
+
+
+def images(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    """Standard normal numbers in the shape of a batch."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def disagreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference, relative to the largest number."""
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def run_torch(lowered: Lowered, weights: WeightsFile, options: OnnxOptions, x: NDArray[np.float32]) -> Arrays:
+    module = torch_module.emit(prepare(lowered.network, options)).eval()
+    torch_module.load(module, weights)
+    with torch.inference_mode():
+        found = module(torch.from_numpy(x))
+    if isinstance(found, torch.Tensor):
+        found = {lowered.network.outputs[0].name: found}
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def session(path: Path) -> ort.InferenceSession:
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def run_onnx(of: ort.InferenceSession, x: NDArray[np.float32]) -> Arrays:
+    names = [output.name for output in of.get_outputs()]
+    return dict(zip(names, of.run(None, {"image": x}), strict=True))

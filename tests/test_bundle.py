@@ -1,0 +1,193 @@
+"""A bundle is read as a stranger's: whatever is in it, there is a report or a manifest."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.bundles import Made, as_data, make, rewrite
+from vggspec.bundle import MANIFEST, MODEL, file_entry, open_bundle, read_manifest
+from vggspec.diagnostic import VggspecError
+from vggspec import recipe
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make(tmp_path / "small")
+
+
+def code(error: pytest.ExceptionInfo[VggspecError]) -> str:
+    (report,) = error.value.reports
+    return report.what.code
+
+
+def title(error: pytest.ExceptionInfo[VggspecError]) -> str:
+    return error.value.reports[0].what.title()
+
+
+def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
+    test = recipe.TestProtocol(scales=(256, 384, 512), crops=5, flip=False, average="posteriors")
+    made = make(tmp_path / "small", labels=("ä", "b", "c", "d", '"'), test=test)
+    bundle = open_bundle(made.path, deep=True)
+    assert bundle.manifest == made.manifest
+    assert bundle.model == made.path / MODEL
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("net", None),
+        ("net", 7),
+        ("form", "sparse"),
+        ("average", "median"),
+        ("input", []),
+        ("input.contract", "double"),
+        ("input.mean", [1.0, 2.0]),
+        ("input.mean", [1.0, 2.0, float("nan")]),
+        ("input.mean", ["1", "2", "3"]),
+        ("input.std", [1.0, 0.0, 1.0]),
+        ("input.scale", float("inf")),
+        ("input.scale", True),
+        ("input.size", [0, 16]),
+        ("input.size", [16]),
+        ("input.size", [16.0, 16.0]),
+        ("input.is_dynamic", 1),
+        ("outputs", []),
+        ("outputs", [3]),
+        ("outputs.0.kind", "labels"),
+        ("outputs.0.channels", 0),
+        ("outputs.0.channels", -1),
+        ("window", "16x16"),
+        ("stride", [4, 0]),
+        ("labels", ["a"]),
+        ("labels", [1, 2, 3, 4, 5]),
+        ("test.scales", []),
+        ("test.scales", [1.5]),
+        ("test.scales", [1 << 40]),
+        ("test.crops", 0),
+        ("test.crops", 10**9),
+        ("tools", None),
+        ("files", []),
+        ("files.0.bytes", -1),
+        ("files.0.path", "../../etc/passwd"),
+        ("files.0.path", "/etc/passwd"),
+        ("files.0.path", "C:\\secrets"),
+        ("model", "../model.onnx"),
+        ("model", ""),
+        ("model", "1/other.onnx"),
+        ("format", 0),
+        ("format", "1"),
+        ("format", None),
+    ],
+)
+def test_a_wrong_value_is_named(made: Made, key: str, value: Any) -> None:
+    rewrite(made.path, {key: value})
+    with pytest.raises(VggspecError) as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG522"
+    words = key.split(".")
+    assert next(word for word in reversed(words) if not word.isdigit()) in title(error)
+
+
+def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:
+    rewrite(made.path, {"format": 2, "net": None})
+    with pytest.raises(VggspecError) as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG523"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": 1}']
+)
+def test_what_is_no_manifest_is_reported(made: Made, data: bytes) -> None:
+    (made.path / MANIFEST).write_bytes(data)
+    with pytest.raises(VggspecError) as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG522"
+
+
+def test_no_bundle_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "nothing", tmp_path, tmp_path / "file"):
+        with pytest.raises(VggspecError) as error:
+            open_bundle(path)
+        assert code(error) == "VGG521", path
+
+
+def test_a_changed_model_is_refused(made: Made) -> None:
+    model = made.path / MODEL
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    with pytest.raises(VggspecError, match="SHA-256") as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG524"
+
+
+def test_a_truncated_model_is_refused(made: Made) -> None:
+    os.truncate(made.path / MODEL, 100)
+    with pytest.raises(VggspecError, match="has 100 bytes, not") as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG524"
+
+
+def test_a_missing_model_is_refused(made: Made) -> None:
+    (made.path / MODEL).unlink()
+    with pytest.raises(VggspecError, match="cannot be read") as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG524"
+
+
+def test_a_link_out_of_the_bundle_is_refused(made: Made, tmp_path: Path) -> None:
+    model = made.path / MODEL
+    outside = tmp_path / "outside.onnx"
+    model.rename(outside)
+    model.symlink_to(outside)
+    with pytest.raises(VggspecError, match="leads out of the bundle") as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG524"
+
+
+def test_large_files_are_digested_only_when_asked(made: Made) -> None:
+    weights = made.path / "1" / "model.safetensors"
+    weights.write_bytes(bytes(5 << 20))
+    entry = file_entry(made.path, "1/model.safetensors")
+    files = as_data(made.manifest)["files"]
+    rewrite(made.path, {"files": [*files, {**files[0], "path": entry.path, "bytes": entry.bytes}]})
+    open_bundle(made.path)
+    with pytest.raises(VggspecError, match="SHA-256"):
+        open_bundle(made.path, deep=True)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make(tmp_path_factory.mktemp("any") / "small").manifest.to_json()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_json_is_a_manifest_or_a_report(data: st.DataObject, text: str) -> None:
+    manifest = json.loads(text)
+    at: Any = manifest
+    while isinstance(at, dict | list) and at:
+        keys = sorted(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            at[key] = data.draw(json_values)
+            break
+        at = at[key]
+    try:
+        read_manifest(json.dumps(manifest), "manifest.json")
+    except VggspecError as error:
+        assert error.reports[0].what.code in ("VGG522", "VGG523")

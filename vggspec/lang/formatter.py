@@ -1,0 +1,251 @@
+"""Syntax tree to canonical text: one spelling of every statement, comments kept.
+
+Formatting does not change what a file means, and formatting twice is formatting once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from vggspec.lang.ast import (
+    Cell,
+    Claim,
+    Document,
+    InputItem,
+    Item,
+    LayerItem,
+    Layers,
+    Like,
+    NetName,
+    Option,
+    Quoted,
+    Row,
+    SectionHead,
+    Setting,
+    Statement,
+    Word,
+)
+
+INDENT = "  "
+COLORS = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}
+
+#: A layer's word to its canonical spelling; any other word as it is.
+Spell = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """A line to be: its statement and its comment, as text."""
+
+    code: str
+    comment: str
+
+    @property
+    def has_both(self) -> bool:
+        return bool(self.code and self.comment)
+
+
+def format_document(document: Document, spell: Spell) -> str:
+    """The canonical text of a file without mistakes."""
+    lines: list[str] = []
+    for trailing, group in groupby(_printed(document, spell), key=lambda one: one.has_both):
+        printed = list(group)
+        width = max(len(one.code) for one in printed) if trailing else 0
+        for one in printed:
+            gap = INDENT if trailing else ""
+            line = one.code.ljust(width) + gap + one.comment
+            if line or (lines and lines[-1]):
+                lines.append(line)
+    if lines and not lines[-1]:
+        lines.pop()
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _printed(document: Document, spell: Spell) -> Iterator[_Printed]:
+    codes = _codes(document, spell)
+    indented = _in_sections(document)
+    for i, (code, line) in enumerate(zip(codes, document.lines, strict=True)):
+        if line.comment is None:
+            yield _Printed(code, "")
+        elif code:
+            yield _Printed(code, f"# {line.comment}".rstrip())
+        else:
+            comment = _own_line(document.source.line_text(i + 1).strip())
+            yield _Printed("", INDENT + comment if i in indented else comment)
+
+
+def _own_line(text: str) -> str:
+    """A comment that fills a line, a space after its sign; what it indents stays indented."""
+    rest = text[1:]
+    return f"# {rest}" if rest and not rest[0].isspace() and rest[0] not in "#!" else text
+
+
+def _in_sections(document: Document) -> set[int]:
+    """Lines with only a comment that stand in a section: above a setting, or indented after one."""
+    found: set[int] = set()
+    above: list[int] = []  # comments since the last statement
+    head: int | None = None  # the indentation of the section's head
+    for i, line in enumerate(document.lines):
+        text = document.source.line_text(i + 1).expandtabs(8)
+        indent = len(text) - len(text.lstrip())
+        match line.statement:
+            case None:
+                if line.comment is not None:
+                    above.append(i)
+                    if head is not None and indent > head:
+                        found.add(i)
+                continue
+            case Setting():
+                found.update(above)
+            case SectionHead():
+                head = indent
+            case _:
+                head = None
+        above.clear()
+    return found
+
+
+def _codes(document: Document, spell: Spell) -> list[str]:
+    """The statement of each line as text, rows of a table padded to its columns."""
+    codes: list[str] = []
+    table: dict[int, Row] = {}
+    for i, line in enumerate(document.lines):
+        statement = line.statement
+        if isinstance(statement, Row):
+            table[i] = statement
+            codes.append("")
+            continue
+        if statement is not None or line.comment is None:
+            _fill(codes, table, spell)
+        codes.append("" if statement is None else _statement(statement, spell))
+    _fill(codes, table, spell)
+    return codes
+
+
+def _fill(codes: list[str], table: dict[int, Row], spell: Spell) -> None:
+    """Put the rows of a table that has ended in their lines."""
+    for i, text in zip(table, _table(list(table.values()), spell), strict=True):
+        codes[i] = text
+    table.clear()
+
+
+def _table(rows: Sequence[Row], spell: Spell) -> list[str]:
+    if not rows:
+        return []
+    # The first row names the nets, and a net may be called as a layer is.
+    header = [_cell(cell, lambda word: word) for cell in rows[0].cells]
+    cells = [header, *([_cell(cell, spell) for cell in row.cells] for row in rows[1:])]
+    columns = len(header)
+    widths = [0] * columns
+    spanning = 0
+    for row, texts in zip(rows, cells, strict=True):
+        if len(texts) == columns and not row.is_rule:
+            widths = [max(pair) for pair in zip(widths, map(len, texts), strict=True)]
+        elif not row.is_rule:
+            spanning = max(spanning, len(texts[0]))
+    missing = spanning - (sum(widths) + 3 * (columns - 1))
+    if missing > 0:
+        widths = [width + -(-missing // columns) for width in widths]
+    return [_row(row, texts, widths) for row, texts in zip(rows, cells, strict=True)]
+
+
+def _row(row: Row, texts: Sequence[str], widths: Sequence[int]) -> str:
+    if row.is_rule:
+        return "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    if len(texts) != len(widths):
+        inner = sum(widths) + 3 * len(widths) - 1
+        return f"|{texts[0].center(inner)}|"
+    padded = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
+    return f"| {' | '.join(padded)} |"
+
+
+def _cell(cell: Cell, spell: Spell) -> str:
+    if cell.rule:
+        return "---"
+    match cell.items:
+        case (InputItem() as image,):
+            return _input(image)
+        case (Claim() as claim,):
+            return f"**{_claim(claim)}**" if claim.bold else _claim(claim)
+        case items:
+            return _layers(items, spell)
+
+
+def _statement(statement: Statement, spell: Spell) -> str:
+    match statement:
+        case NetName(name=name):
+            return f"net {name.text}"
+        case InputItem():
+            return _input(statement)
+        case Like(path=path, up_to=up_to):
+            return f'like "{path.text}"' + (f" up to {up_to.text}" if up_to else "")
+        case Claim():
+            return _claim(statement)
+        case Layers(items=items):
+            return _layers(items, spell)
+        case SectionHead(kind=kind):
+            return f"{kind}:"
+        case Setting():
+            return INDENT + _setting(statement)
+        case Row():
+            raise AssertionError("rows are printed a table at a time")
+
+
+def _input(image: InputItem) -> str:
+    text = f"input {image.height.text}x{image.width.text}"
+    if image.color is not None:
+        color = image.color.text
+        text += f" {COLORS.get(color.casefold(), color)}"
+    return text + _options(image.options)
+
+
+def _claim(claim: Claim) -> str:
+    return f"{claim.number.text.upper()} {claim.kind}"
+
+
+def _layers(items: Sequence[Item], spell: Spell) -> str:
+    layers = [item for item in items if isinstance(item, LayerItem)]
+    parts = []
+    for bold, group in groupby(layers, key=lambda item: item.bold):
+        text = " ".join(_layer(item, spell) for item in group)
+        parts.append(f"**{text}**" if bold else text)
+    return " ".join(parts)
+
+
+def _layer(item: LayerItem, spell: Spell) -> str:
+    text = spell(item.word.text) + _options(item.options)
+    if item.repeat is not None:
+        text += f" {_plain(item.repeat)}"
+    if item.alias is not None:
+        text += f" as {item.alias.text}"
+    return text
+
+
+def _options(options: Sequence[Option]) -> str:
+    written = (" ".join(_plain(word) for word in option.words) for option in options)
+    return f"({', '.join(written)})" if options else ""
+
+
+def _plain(word: Word) -> str:
+    """Lower case; ``5 × 5`` and ``× 2`` as ``5x5`` and ``x2``."""
+    return "".join(word.text.split()).lower().replace("×", "x")
+
+
+def _setting(setting: Setting) -> str:
+    text = setting.words[0].text.lower().replace("color", "colour")
+    for word in setting.words[1:]:
+        match word:
+            case Quoted(text=path):
+                text += f' "{path}"'
+            case Word(text="," | ":" as mark):
+                text += mark
+            case Word():
+                text += f" {_value(word)}"
+    return text
+
+
+def _value(word: Word) -> str:
+    """As in the paper, ``370K`` iterations and the ``FC`` layers; all else in lower case."""
+    text = _plain(word)
+    is_capital = text == "fc" or (text[:-1].isdecimal() and text[-1] in "km")
+    return text.upper() if is_capital else text

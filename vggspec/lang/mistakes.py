@@ -1,0 +1,286 @@
+"""Lines that no rule of the grammar fits: what is wrong with them, and what was probably meant.
+
+The grammar says where a line cannot be read on and what it would take there. What to type instead
+is guessed here from what people write; a guess is only ever a suggestion.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Literal, cast
+
+from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from vggspec.catalogue import names, nearest, syntax
+from vggspec.diagnostic import Diagnostic, Report, report
+from vggspec.lang.sections import example_of, section_of
+from vggspec.source import Source, Span
+
+Rule = Literal["column", "row", "setting"]
+
+KEYWORDS = ("net", "input", "like", "train:", "test:")
+
+#: Terminals of the grammar in the reader's words, in the order in which they are offered.
+EXPECTED = {
+    "WORD": "a word",
+    "SIZE": "a size such as `224x224`",
+    "NUMBER": "a number",
+    "STRING": "a file name in quotation marks",
+    "_UP": "`up to` and a layer",
+    "_TO": "`to`",
+    "_WEIGHT": "`weight layers`",
+    "LAYERS": "`layers`",
+    "PARAMETERS": "`parameters`",
+    "BAR": "`|`",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "$END": "the end of the line",
+}
+
+#: What surrounds the place of a mistake and is searched for what was meant.
+REACH = 80
+
+_WORD = re.compile(r'[^\s|(),:#"*×]+')
+
+
+def unreadable(source: Source, line: Span, text: str, rule: Rule, error: UnexpectedInput) -> Report:
+    """The report for a line that cannot be parsed; ``text`` is what was parsed of it."""
+    at, found, accepts = _place(text, error)
+
+    def here(what: Diagnostic, start: int, end: int) -> Report:
+        return report(what, source, Span(line.start + start, min(line.start + end, line.end)))
+
+    if found == '"' and text.count('"') % 2:
+        return here(syntax.UnclosedQuote(), at, len(text))
+    bold = _lonely_bold(text, at, found)
+    if bold is not None:
+        return here(syntax.UnclosedBold(), bold, bold + 2)
+    if rule == "column":
+        first = _WORD.match(text)
+        word = first[0] if first else ""
+        suggestion = mended(text, at)
+        if suggestion is None and section_of(word):
+            unindented = syntax.UnindentedSetting(setting=word, section=section_of(word) or "")
+            return here(unindented, 0, len(word))
+        known = None if suggestion else nearest(word, KEYWORDS)
+        if known is not None and known.rstrip(":") != word.casefold():
+            return here(names.UnknownLayer(word=word, suggestion=known), 0, len(word))
+    elif rule == "row":
+        start = text.rfind("|", 0, at) + 1
+        start += len(text[start:at]) - len(text[start:at].lstrip())
+        end = text.find("|", at)
+        suggestion = mended(text[start : end if end >= 0 else len(text)].rstrip(), at - start)
+    else:
+        match = re.match(r"\S+", text)
+        suggestion = example_of(match[0]) if match else None
+    what = syntax.Unexpected(
+        found=found, expected=_expected(accepts, text[:at].rstrip(), rule), suggestion=suggestion
+    )
+    return here(what, at, at + len(found))
+
+
+def _place(text: str, error: UnexpectedInput) -> tuple[int, str, set[str]]:
+    """Where the text cannot be read on, what stands there, and what could."""
+    if isinstance(error, UnexpectedCharacters):
+        at = error.pos_in_stream
+        for word in _WORD.finditer(text, max(0, at - REACH)):
+            if word.start() <= at < word.end():
+                return word.start(), word[0], set(error.allowed or ())
+        return at, text[at], set(error.allowed or ())
+    assert isinstance(error, UnexpectedToken)
+    if error.token.type == "$END":
+        return len(text), "", error.accepts
+    return cast("int", error.token.start_pos), str(error.token), error.accepts
+
+
+def _lonely_bold(text: str, at: int, found: str) -> int | None:
+    """The last bold mark of the cell, where it has no partner."""
+    if found not in ("", "|"):
+        return None
+    start = text.rfind("|", 0, at) + 1
+    if text.count("**", start, at) % 2 == 0:
+        return None
+    return text.rindex("**", start, at)
+
+
+def _expected(accepts: set[str], before: str, rule: Rule) -> tuple[str, ...]:
+    if {"COMMA", "RPAR"} <= accepts:
+        return ("`,`", "`)`")
+    if before.endswith("(") and "RPAR" in accepts:
+        return ("an option", "`)`")
+    if before.endswith(",") and rule != "setting":
+        return ("an option",)
+    if rule == "row" and "_INPUT" in accepts:
+        return ("layers", "an input", "a claim")
+    if "WORD" in accepts and rule != "setting":
+        ends = tuple(EXPECTED[end] for end in ("BAR", "$END") if end in accepts)
+        if ends and "NUMBER" not in accepts and "SIZE" not in accepts:
+            return ("another layer", *ends[:1])
+        if before.casefold().endswith((" as", "net", " to")):
+            return ("a name",)
+        if before.endswith("**"):
+            return ("a layer",)
+    words = tuple(text for terminal, text in EXPECTED.items() if terminal in accepts)
+    return words if len(words) <= 5 else ()
+
+
+def mended(text: str, at: int) -> str | None:
+    """What was probably meant by a line of a column, or by the part of it around ``at``."""
+    short = text if len(text) <= REACH else ""
+    first = _WORD.match(short)
+    keyword = first[0].casefold() if first else ""
+    if keyword in ("input", "like", "net"):
+        return {"input": _input, "like": _like, "net": _net}[keyword](short)
+    claim = _claim(short)
+    if claim is not None:
+        return claim
+    if text[at : at + 1] == "," and "(" not in short and short:
+        return re.sub(r"\s*,\s*", " ", short).strip()
+    start = max(0, at - REACH)
+    near = text[start : at + REACH]
+    for pattern, form in _LAYERS:
+        for match in pattern.finditer(near):
+            if match.start() <= at - start < max(match.end(), 1) or (
+                match.end() == len(near) == at - start
+            ):
+                return form(match)
+    return None
+
+
+def _input(text: str) -> str | None:
+    options = re.fullmatch(
+        r"(input\s+\d+\s*[x×]\s*\d+(?:\s+\w+)?)\s+((?:mean|std|scale)\s.*)", text, re.IGNORECASE
+    )
+    if options:
+        return f"{options[1]}({options[2]})"
+    numbers = re.findall(r"\d+", text)
+    color = re.search(r"rgb|bgr|gr[ae]y", text, re.IGNORECASE)
+    kind = color[0] if color else "RGB"
+    if len(numbers) == 3:
+        # Channels first as in PyTorch, or last as in image files.
+        channels = numbers.pop(0 if numbers[0] in ("1", "3") else 2)
+        if channels not in ("1", "3"):
+            return None
+        kind = color[0] if color else ("gray" if channels == "1" else "RGB")
+    if len(numbers) > 2:
+        return None
+    height, width = (numbers * 2)[:2] if numbers else ("224", "224")
+    return f"input {height}x{width} {kind}"
+
+
+def _like(text: str) -> str | None:
+    match = re.match(
+        r"like\s*:?\s*[\"'“”„]?([^\"'“”„\s]+)[\"'“”„]?"
+        r"(?:\s+(?:up\s*to|until|through|to|up)\s+(\S+))?",
+        text,
+        re.IGNORECASE,
+    )
+    if match is None:
+        return 'like "D.vgg"'
+    return f'like "{match[1]}"' + (f" up to {match[2]}" if match[2] else "")
+
+
+def _net(text: str) -> str | None:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text[3:]).strip("-.")
+    return f"net {name}" if name[:1].isalpha() else None
+
+
+_UNITS = {"thousand": "K", "million": "M", "billion": "G"}
+
+
+def _claim(text: str) -> str | None:
+    kinds = r"weights?[\s-]*layers?|layers?|weights?|param\w*"
+    match = re.fullmatch(
+        rf"(?:({kinds})\s*[:=]?\s*)?(\d[\d.,'_]*)\s*([KMGB]|thousand|million|billion)?"
+        rf"[\s-]*(?:({kinds}))?\.?",
+        text,
+        re.IGNORECASE,
+    )
+    if match is None:
+        return None
+    kind = (match[1] or match[4] or "").casefold()
+    number = re.sub(r"[,'_]", "", match[2]).rstrip(".")
+    unit = (match[3] or "").casefold()
+    unit = _UNITS.get(unit, unit.upper())
+    large = bool(unit) or len(number) > 4
+    if kind.startswith("param") or kind == "weights" or (not kind and large):
+        return f"{number}{unit} parameters"
+    return f"{number} weight layers"
+
+
+def _conv(match: re.Match[str]) -> str:
+    sides = re.findall(r"\d+", match["kernel"])
+    kernel = sides[0] if len(set(sides)) == 1 else "x".join(sides)
+    stride = match.groupdict().get("stride")
+    return f"conv{kernel}-{match['channels']}" + (f"/{stride}" if stride else "")
+
+
+def _pool(match: re.Match[str]) -> str:
+    kind = "maxpool" if match[1].casefold() == "max" else "avgpool"
+    return f"{kind}{match[2]}" + (f"/{match[3]}" if match[3] else "")
+
+
+_SIDES = r"(?P<kernel>\d+(?:\s*[x×]\s*\d+)?)"
+_Form = Callable[[re.Match[str]], str]
+
+#: Layers as people write them, and as they are written here.
+_LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), form)
+    for pattern, form in cast(
+        "tuple[tuple[str, _Form], ...]",
+        (
+            (rf"\bconv\s*{_SIDES}[-\s,]+(?P<channels>\d+)(?:\s*/\s*(?P<stride>\d+))?", _conv),
+            (rf"\b{_SIDES}\s*conv\w*[-\s,]+(?P<channels>\d+)", _conv),
+            (r"\bconv\s+(\d+)$", lambda m: f"conv3-{m[1]}"),
+            (
+                r"\b(?:FC|linear|dense|fully[\s-]connected)[-\s]+(\d+)",
+                lambda m: f"FC-{m[1]}",
+            ),
+            (
+                r"\b(max|avg|average)[\s-]?pool(?:ing)?\s+(\d+)(?:\s*[x×]\s*\d+)?(?:[/,\s]+(\d+))?",
+                _pool,
+            ),
+            (r"\bdropout\s+(0?\.\d+)", lambda m: f"dropout({m[1]})"),
+            (
+                r"(\S*\w)\s+(pad|groups|dilation)\s+(\d+(?:x\d+)?)",
+                lambda m: f"{m[1]}({m[2]} {m[3]})",
+            ),
+            (r"(\S*\w)\s+stride\s+(\d+)", lambda m: f"{m[1]}/{m[2]}"),
+            (
+                r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
+                lambda m: f"{m[1]} x{m[2]}",
+            ),
+            (
+                r"(?<![\w.])(\d{1,9})\s*[x×*]?\s+((?:conv|FC-|maxpool|avgpool)[^\s,]*)",
+                lambda m: f"{m[2]} x{m[1]}",
+            ),
+            (r"([^\s(]+\([^()]*)$", lambda m: f"{m[1].rstrip()})"),
+        ),
+    )
+)
+
+
+_HEAD = re.compile(
+    r"(?P<word>train|test|training|testing)(?=[\s:]|$)\s*(?P<colon>:?)\s*(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def almost_a_head(text: str) -> tuple[Literal["train", "test"], Diagnostic, int, int] | None:
+    """For a line that begins a section, but wrongly: which, what is wrong, and where."""
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        return None
+    kind: Literal["train", "test"] = "train" if match["word"][1] in "rR" else "test"
+    if match["rest"]:
+        on_its_own = match["rest"] if len(match["rest"]) <= REACH else None
+        found = match["rest"].split()[0]
+        what = syntax.AfterHead(found=found, setting=on_its_own)
+        start = match.start("rest")
+        return kind, what, start, start + len(found)
+    if match["word"].casefold() != kind:
+        wrong = syntax.Unexpected(found=match["word"], suggestion=f"{kind}:")
+        return kind, wrong, 0, len(match["word"])
+    if not match["colon"]:
+        open_ = syntax.Unexpected(found="", expected=("`:`",), suggestion=f"{kind}:")
+        return kind, open_, len(text), len(text)
+    return None

@@ -1,0 +1,87 @@
+"""Run folders, ``runs/<net>/<date>-<number>/``: one for each run, none ever written over."""
+
+import itertools
+import re
+from datetime import date, datetime
+from pathlib import Path
+
+from vggspec.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
+from vggspec.diagnostic import VggspecError, report
+from vggspec.source import reason
+
+RUNS = Path("runs")
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+LOG = "log.jsonl"
+RECORD = "run.json"
+
+_RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d{1,9})")
+
+
+def new_run(net: str, root: Path = RUNS, *, day: date | None = None) -> Path:
+    """Make the next free folder ``<root>/<net>/<date>-<number>``; today's where no day is given.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    folder = root / net
+    day = day or datetime.now().astimezone().date()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1 + _last_number(folder, day)):
+            run = folder / f"{day.isoformat()}-{number}"
+            try:
+                run.mkdir()
+            except FileExistsError:
+                continue  # another run began at the same moment
+            return run
+    except OSError as error:
+        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(folder))) from error
+    raise AssertionError("the count does not end")
+
+
+def named_run(path: Path) -> Path:
+    """Make the folder that the user names; an empty one that is there will do.
+
+    Raises:
+        VggspecError: something is in it, or the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise VggspecError(report(InTheWay(what="a folder with files"), path=str(path)))
+    except FileExistsError as error:
+        raise VggspecError(report(InTheWay(what="a file"), path=str(path))) from error
+    except OSError as error:
+        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(path))) from error
+    return path
+
+
+def newest_best(net: str, root: Path = RUNS) -> Path | None:
+    """The best weights of the newest run of a net that has any."""
+    found = {}
+    for weights in (root / net).glob(f"*/{BEST}"):
+        match = _RUN.fullmatch(weights.parent.name)
+        if match is not None and weights.is_file():
+            found[match[1], int(match[2])] = weights
+    return found[max(found)] if found else None
+
+
+def find_weights(net: str, spec: str, root: Path = RUNS) -> Path:
+    """The best weights of the newest run of a net, else ``<net>.safetensors`` beside its spec.
+
+    Raises:
+        VggspecError: there are none; it says how to get some.
+    """
+    best = newest_best(net, root)
+    beside = Path(spec).parent / f"{net}.safetensors"
+    if best is not None or beside.is_file():
+        return best or beside
+    what = NoWeights(net=net, spec=spec, looked=(f"{root / net}/", str(beside)))
+    raise VggspecError(report(what, path=spec))
+
+
+def _last_number(folder: Path, day: date) -> int:
+    matches = (_RUN.fullmatch(path.name) for path in folder.iterdir())
+    numbers = (int(match[2]) for match in matches if match and match[1] == day.isoformat())
+    return max(numbers, default=0)

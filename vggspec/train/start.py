@@ -1,0 +1,117 @@
+"""The weights that training begins with: random ones, and those of other nets.
+
+Source: Simonyan & Zisserman 2015, section 3.1: the deeper nets take their first four conv layers
+and their three FC layers from net A, the rest is random.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vggspec.catalogue.artefacts import OtherWeights
+from vggspec.catalogue.recipes import TooFewLayers
+from vggspec.compiler.initialise import initialise
+from vggspec.compiler.ir import Layer, Network, Param
+from vggspec.compiler.lower import Lowered, base_folder, load_network
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.weights import Array, WeightsFile, check_fits, open_weights
+from vggspec.diagnostic import VggspecError, report
+from vggspec.recipe import LayersFrom
+from vggspec.train.runs import RUNS, find_weights
+
+
+def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[tuple[str, Array]]:
+    """Every parameter of the net by name, one after the other.
+
+    Random ones are those of ``vggspec init`` with the same seed. Where another net is started
+    from, its files are found and its shapes compared before the first parameter is given.
+
+    Raises:
+        VggspecError: a net to start from cannot be read, has no weights, or does not fit.
+    """
+    recipe = lowered.experiment.train
+    taken: dict[str, tuple[WeightsFile, str]] = {}
+    for layers_from in recipe.start_from:
+        spec = str(base_folder(lowered.spec) / layers_from.path)
+        other = load_network(spec).network
+        weights = open_weights(find_weights(other.name, spec, runs))
+        check_fits(weights, other)
+        for mine, theirs in _pairs(lowered.network, other, layers_from, weights):
+            taken[mine.name] = weights, theirs.name
+    for param in lowered.network.params():
+        if param.name in taken:
+            weights, name = taken[param.name]
+            yield param.name, np.array(weights.read(name))
+        else:
+            numbers = np.concatenate(list(initialise(param, recipe, seed)))
+            yield param.name, numbers.reshape(param.stored)
+
+
+def _pairs(
+    network: Network, other: Network, layers_from: LayersFrom, weights: WeightsFile
+) -> list[tuple[Param, Param]]:
+    """Parameters of the net, each with the one of the other net that it starts from."""
+    pairs: list[tuple[Param, Param]] = []
+    missing: list[str] = []
+    for mine, theirs in _same_places(network, other, layers_from):
+        given = _params(other, theirs)
+        for key, param in _params(network, mine).items():
+            if key in given:
+                pairs.append((param, given[key]))
+            else:
+                missing.append(f"{theirs.name}: {key}")
+    unlike = tuple(
+        f"{theirs.name}: {_by(theirs)} in the file, {_by(mine)} in `{mine.name}`"
+        for mine, theirs in pairs
+        if mine.stored != theirs.stored
+    )
+    if missing or unlike:
+        what = OtherWeights(
+            net=network.name,
+            missing=tuple(missing),
+            unlike=unlike,
+            unknown=(),
+            made_for=other.name,
+        )
+        raise VggspecError(report(what, path=str(weights.path)))
+    return pairs
+
+
+def _same_places(
+    network: Network, other: Network, layers_from: LayersFrom
+) -> Iterator[tuple[Layer, Layer]]:
+    """The layers that start from others, each with the one it starts from."""
+    convs, fcs = layers_from.first_conv, layers_from.last_fc
+    if convs is None and fcs is None:
+        convs = len(_of_kind(network, Conv))
+        fcs = len(_of_kind(network, Linear))
+    for kind, word, number in ((Conv, "conv", convs or 0), (Linear, "FC", fcs or 0)):
+        mine, theirs = _of_kind(network, kind), _of_kind(other, kind)
+        for net, layers in ((network, mine), (other, theirs)):
+            if len(layers) < number:
+                what = TooFewLayers(net=net.name, kind=word, wanted=number, found=len(layers))
+                raise VggspecError(report(what, path=layers_from.path))
+        at_end = slice(len(mine) - number, None), slice(len(theirs) - number, None)
+        first = slice(0, number), slice(0, number)
+        of_mine, of_theirs = first if kind is Conv else at_end
+        yield from zip(mine[of_mine], theirs[of_theirs], strict=True)
+
+
+def _of_kind(network: Network, kind: type[Conv | Linear]) -> list[Layer]:
+    return [layer for layer in network.layers if isinstance(layer.op, kind)]
+
+
+def _params(network: Network, layer: Layer) -> dict[str, Param]:
+    """The parameters of a layer, and of the batch normalisation that belongs to it."""
+    found = {param.name.removeprefix(f"{layer.name}."): param for param in layer.params}
+    for user in network.users(layer.name):
+        if isinstance(user.op, BatchNorm):
+            found |= {f"BN {p.name.removeprefix(f'{user.name}.')}": p for p in user.params}
+    return found
+
+
+def _by(param: Param) -> str:
+    return " × ".join(str(n) for n in param.stored)
