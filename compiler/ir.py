@@ -82,7 +82,7 @@ class Param:
 class Origin:
     """The text that a layer came from; it survives every rewrite."""
 
-    source: Source
+    source: Source = field(repr=False)
     span: Span
 
 
@@ -195,9 +195,7 @@ class Network:
         """Channels of the first output."""
         return self.type_of(self.outputs[0].layer).channels
 
-    def rebuild(
-        self, nodes: Iterable[Node], outputs: Sequence[Output] | None = None
-    ) -> "Network":
+    def rebuild(self, nodes: Iterable[Node], outputs: Sequence[Output] | None = None) -> "Network":
         """The same net with other layers, or other outputs."""
         return build(self.name, self.input, nodes, self.outputs if outputs is None else outputs)
 
@@ -210,8 +208,7 @@ class Network:
         if (height, width) == (self.input.height, self.input.width):
             return self
         resized = replace(self.input, height=height, width=width)
-        other = build(self.name, resized, self.layers, self.outputs, fixed=self)
-        return other
+        return build(self.name, resized, self.layers, self.outputs, fixed=self)
 
 
 def build(
@@ -242,9 +239,7 @@ def build(
                 before = made_for if x.is_map else _map_before(fixed, node.inputs[0])
                 now = x if x.is_map else TensorType((before.channels, *_map_size(layers, node)))
                 raise MisfitError(
-                    shapes.FixedInput(
-                        layer=node.name, made_for=before.shape, given=now.shape
-                    )
+                    shapes.FixedInput(layer=node.name, made_for=before.shape, given=now.shape)
                 )
             total += sum(param.num_elements for param in params)
             if total > MAX_PARAMETERS:

@@ -6,14 +6,16 @@ Every bad layer is reported; a shape that does not fit ends the work, since the 
 echoes of it. Claims are checked last.
 """
 
+import keyword
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from vggspec.catalogue import names, nearest, syntax
+from vggspec.catalogue import files, names, nearest, syntax
 from vggspec.compiler.ir import (
     IMAGE,
     Color,
@@ -36,25 +38,24 @@ from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, find
-from vggspec.diagnostic import Diagnostic, Label, Reports, VggspecError, report
-from vggspec.lang.ast import Claim, InputItem, LayerItem, Option, Spec
+from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, find, join, read_number
+from vggspec.diagnostic import Diagnostic, Label, Report, Reports, VggspecError, report
+from vggspec.lang.ast import Claim, Document, InputItem, LayerItem, Option, Spec
 from vggspec.lang.loading import load, net_name, pick, split_target
-from vggspec.lang.parser import parse
+from vggspec.lang.parser import parse_leniently
 from vggspec.lang.sections import read_experiment, section_of
 from vggspec.recipe import Experiment
-from vggspec.source import Span, read
+from vggspec.source import Source, Span, read
 
 MAX_LAYERS = 4096
-MAX_LIKE = 32
+MAX_LIKE = 16
+MAX_NAME = 64
 
 _SYNTAXES = {op.keyword: op.syntax for op in OPS if op.syntax is not None}
 _OPS = {op.keyword: op for op in OPS}
 _LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-#: Names that ``torch.nn.Module`` and generated Python code need for themselves.
-RESERVED = frozenset(
-    "image posteriors scores score_map average vector self torch nn "
+_OF_MODULE = (
     "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda "
     "double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
     "get_submodule half ipu load_state_dict modules mtia named_buffers named_children "
@@ -64,11 +65,12 @@ RESERVED = frozenset(
     "register_load_state_dict_pre_hook register_module register_parameter "
     "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ "
     "set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu "
-    "zero_grad "
-    "False None True and as assert async await break class continue def del elif else except "
-    "finally for from global if import in is lambda nonlocal not or pass raise return try while "
-    "with yield match case".split()
+    "zero_grad"
 )
+_OF_VGGSPEC = "image posteriors scores score_map average vector self torch nn"
+
+#: Names that ``torch.nn.Module``, generated Python code and the graph need for themselves.
+RESERVED = frozenset([*_OF_MODULE.split(), *_OF_VGGSPEC.split(), *keyword.kwlist, "match", "case"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,16 @@ def lower(spec: Spec) -> Lowered:
     Raises:
         VggspecError: with every mistake that could be told apart.
     """
-    reports = Reports()
-    lowered = _Lowering(spec, reports, ()).lower()
+    lowered, reports = lower_leniently(spec)
     reports.raise_if_any()
-    assert lowered is not None
+    assert lowered is not None, "a spec that was not read whole has reports of the parser"
     return lowered
+
+
+def lower_leniently(spec: Spec) -> tuple[Lowered | None, Reports]:
+    """The network of a spec, or None, and the mistakes; the spec may miss lines."""
+    reports = Reports()
+    return _Lowering(spec, reports, ()).lower(), reports
 
 
 def load_network(target: str) -> Lowered:
@@ -120,19 +127,21 @@ class _Lowering:
         self._reports = reports
         self._name = net_name(spec)
         self._chain = (*chain, (os.path.realpath(spec.source.name), self._name))
+        self._is_input_known = spec.is_complete
+        self._is_start_known = spec.is_complete
 
     def lower(self) -> Lowered | None:
         """The network, or None where there are reports."""
         spec = self._spec
-        before = len(self._reports)
         written, image = self.layers()
-        experiment = read_experiment(spec, (image.height, image.width), self._reports)
-        if len(self._reports) > before:
+        size = (image.height, image.width) if self._is_input_known else None
+        experiment = read_experiment(spec, size, self._reports)
+        if len(self._reports) or not spec.is_complete:
             return None
         if not written:
             self._report(names.NoLayers(net=self._name), spec.span)
             return None
-        nodes, outputs = self._nodes(written, image, experiment.train.dropout)
+        nodes, outputs = self._nodes(written, experiment.train.dropout)
         try:
             network = build(self._name, image, nodes, outputs)
         except VggspecError as error:
@@ -146,15 +155,19 @@ class _Lowering:
         """The layers as written, those of the net that this one is like first."""
         written: list[_Written] = []
         image = ImageInput(height=224, width=224)
+        before = len(self._reports)
         if self._spec.like is not None:
             written, image = self._like()
+            self._is_start_known = self._is_start_known and len(self._reports) == before
         if self._spec.input is not None:
             image = self._input(self._spec.input)
+        self._is_input_known = self._is_input_known and len(self._reports) == before
         inherited = len(written)
         ops = self._read_layers(inherited)
         if ops is None:
             return [], image
-        self._check_order(ops, written)
+        if self._is_start_known:
+            self._check_order(ops, written)
         written.extend(self._named(ops, written))
         weights = [i for i, layer in enumerate(written) if layer.op.is_weight_layer]
         for i in weights:
@@ -168,30 +181,34 @@ class _Lowering:
         assert like is not None
         nothing: tuple[list[_Written], ImageInput] = [], ImageInput(height=224, width=224)
         path, net = split_target(like.path.text)
-        full = os.path.join(os.path.dirname(self._spec.source.name), path)
+        folder = os.path.dirname(self._spec.source.name)
+        full = os.path.join(folder, path)
         try:
-            document = parse(read(full))
+            document, mistakes = _parsed(read(full))
+            if mistakes:
+                raise VggspecError(*mistakes)
             other = pick(document, net)
         except VggspecError as error:
-            first = error.reports[0]
-            what: Diagnostic = names.LikeUnreadable(path=path, reason=first.what.title())
-            if first.source is not None:
-                what = names.LikeBroken(path=full, errors=len(error.reports))
-            self._report(what, like.path.span)
+            self._report(_not_like(error, path, folder, full), like.path.span)
             return nothing
         key = (os.path.realpath(full), net_name(other))
-        if key in self._chain or len(self._chain) > MAX_LIKE:
-            chain = tuple(name for _, name in (*self._chain, key))
-            self._report(names.LikeCycle(chain=chain[-8:]), like.path.span)
+        if key in self._chain:
+            start = self._chain.index(key)
+            chain = tuple(name for _, name in (*self._chain[start:], key))
+            self._report(names.LikeCycle(chain=chain), like.path.span)
+            return nothing
+        if len(self._chain) > MAX_LIKE:
+            self._report(names.LikeTooDeep(limit=MAX_LIKE), like.path.span)
             return nothing
         reports = Reports()
         written, image = _Lowering(other, reports, self._chain).layers()
         if len(reports):
-            cycles = [one for one in reports.sorted() if isinstance(one.what, names.LikeCycle)]
-            what = (
-                cycles[0].what if cycles else names.LikeBroken(path=full, errors=len(reports))
-            )
-            self._report(what, like.path.span)
+            # What is wrong with the chain as a whole is said where it begins, too.
+            chained = (names.LikeCycle, names.LikeTooDeep)
+            found = [one.what for one in reports.sorted() if isinstance(one.what, chained)]
+            target = full if net is None else f"{full}:{net}"
+            broken = names.LikeBroken(path=target, errors=len(reports))
+            self._report(found[0] if found else broken, like.path.span)
             return nothing
         if like.up_to is None:
             return written, image
@@ -200,7 +217,10 @@ class _Lowering:
         if at < 0:
             known = tuple(w.name for w in written)
             missing = names.NoSuchLayer(
-                name=wanted, net=net_name(other), suggestion=nearest(wanted, known)
+                name=wanted,
+                net=net_name(other),
+                path=full if net is None else f"{full}:{net}",
+                suggestion=nearest(wanted, known),
             )
             self._report(missing, like.up_to.span)
             return nothing
@@ -214,7 +234,13 @@ class _Lowering:
             colors: dict[str, Color] = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}
             found = colors.get(item.color.text.casefold())
             if found is None:
-                self._report(names.UnknownColour(word=item.color.text), item.color.span)
+                likely = nearest(item.color.text, tuple(colors))
+                size = f"{item.height.text}x{item.width.text}"
+                what_color = names.UnknownColour(
+                    word=item.color.text,
+                    suggestion=f"input {size} {colors[likely]}" if likely else None,
+                )
+                self._report(what_color, item.color.span)
             color = found or "RGB"
         image = ImageInput(
             height=self._side(item.height.text, item.height.span),
@@ -263,8 +289,6 @@ class _Lowering:
     def _channel_numbers(
         self, option: Option, channels: int, low: float, high: float
     ) -> tuple[float, ...]:
-        from vggspec.compiler.ops.syntax import read_number
-
         word = option.name.text.casefold()
         numbers = []
         for value in option.values:
@@ -290,7 +314,8 @@ class _Lowering:
     def _read_layers(self, inherited: int) -> list[tuple[Op, LayerItem]] | None:
         """Ops in order, repeats written out; None where there are too many."""
         ops: list[tuple[Op, LayerItem]] = []
-        for item in self._spec.layers:
+        is_too_many = False
+        for item in self._joined(self._spec.layers):
             op = self._read_layer(item)
             times = 1
             if item.repeat is not None:
@@ -301,39 +326,73 @@ class _Lowering:
                         what="a repeat of", value="0", low="1", high=str(MAX_LAYERS)
                     )
                     self._report(what, item.repeat.span)
+            if is_too_many:
+                continue
             if inherited + len(ops) + times > MAX_LAYERS:
                 place = item.repeat or item.word
                 self._report(names.TooManyLayers(limit=MAX_LAYERS), place.span)
-                return None
-            if op is not None:
+                is_too_many = True
+            elif op is not None:
                 ops.extend([(op, item)] * times)
-        return ops
+        return None if is_too_many else ops
+
+    def _joined(self, items: Sequence[LayerItem]) -> Iterator[LayerItem]:
+        """The items, those that were meant as one layer in several words as one."""
+        i = 0
+        while i < len(items):
+            whole = (
+                join(items[i : i + 3])
+                if isinstance(find(items[i], _SYNTAXES), Diagnostic)
+                else None
+            )
+            if whole is not None and "\n" in self._spec.source.slice(whole.span):
+                whole = None
+            yield whole or items[i]
+            i += 1 if whole is None else len(whole.word.text.split())
 
     def _read_layer(self, item: LayerItem) -> Op | None:
         if item.alias is not None:
             if item.repeat is not None:
-                self._report(names.RepeatedName(), item.alias.span)
+                repeated = names.RepeatedName(word=item.word.text, name=item.alias.text)
+                self._report(repeated, item.alias.span)
             self._check_alias(item.alias.text, item.alias.span)
         found = find(item, _SYNTAXES)
         if isinstance(found, Diagnostic):
             section = section_of(item.word.text)
             if section is not None and isinstance(found, names.UnknownLayer):
                 found = syntax.UnindentedSetting(setting=item.word.text, section=section)
-            self._report(found, item.word.span)
+            layer = names.MalformedLayer | names.UnknownLayer
+            is_whole = isinstance(found, layer) and found.word != item.word.text
+            self._report(found, item.span if is_whole else item.word.span)
             return None
-        keyword, match = found
-        args = Arguments(item.word, match.groupdict(), item.options, self._report, keyword)
-        op = _OPS[keyword].read(args)
+        name, match = found
+        start = item.word.span.start
+        places = {
+            group: Span(start + match.start(group), start + match.end(group))
+            for group, text in match.groupdict().items()
+            if text is not None
+        }
+        args = Arguments(item.word, match.groupdict(), item.options, self._report, name, places)
+        op = _OPS[name].read(args)
         args.finish()
         return op
 
     def _check_alias(self, name: str, span: Span) -> None:
+        because = None
         if not _LAYER_NAME.fullmatch(name):
             because = "it must begin with a letter and hold letters, digits and `_` alone"
-            self._report(names.UnusableName(name=name[:40], because=because), span)
-        elif name in RESERVED or len(name) > 64:
-            because = "this name is reserved" if name in RESERVED else "it is too long"
-            self._report(names.UnusableName(name=name[:40], because=because), span)
+        elif name in RESERVED:
+            because = "this name is reserved"
+        elif len(name) > MAX_NAME:
+            because = f"it has {len(name)} characters, more than {MAX_NAME}"
+        if because is not None:
+            usable = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[: MAX_NAME - 8]
+            if not usable[:1].isalpha():
+                usable = f"layer_{usable}"
+            elif usable in RESERVED:
+                usable = f"{usable}_layer"
+            what = names.UnusableName(name=name, because=because, suggestion=usable)
+            self._report(what, span)
 
     def _check_order(self, ops: Sequence[tuple[Op, LayerItem]], before: list[_Written]) -> None:
         previous = before[-1].op if before else None
@@ -360,14 +419,16 @@ class _Lowering:
         for written in before:
             namer.step(written.op, written.name)
         aliases = {item.alias.text: item.alias for _, item in ops if item.alias is not None}
-        namer.taken.update(written.name for written in before)
+        inherited = {written.name for written in before}
+        namer.taken.update(inherited)
         named: list[_Written] = []
         used: dict[str, Span] = {}
         for op, item in ops:
             span = item.span
             if item.alias is not None:
                 name = item.alias.text
-                if name in namer.taken or name in used:
+                is_repeat = name in used and used[name] == item.alias.span  # reported already
+                if (name in inherited or name in used) and not is_repeat:
                     others = [Label(used[name], "taken here")] if name in used else []
                     self._reports.add(
                         report(
@@ -380,7 +441,7 @@ class _Lowering:
                 namer.step(op, name)
                 used[name] = item.alias.span
             else:
-                name = namer.automatic(op, aliases)
+                name = namer.automatic(op)
                 if name in aliases:
                     self._reports.add(
                         report(
@@ -390,13 +451,11 @@ class _Lowering:
                             Label(span, f"this layer is called {name} by its place"),
                         )
                     )
-            namer.taken.add(name)
+                namer.taken.add(name)
             named.append(_Written(op, name, Origin(self._spec.source, span)))
         return named
 
-    def _nodes(
-        self, written: Sequence[_Written], image: ImageInput, rate: float
-    ) -> tuple[list[Node], list[Output]]:
+    def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:
         """What is written and, between it, what is implied."""
         taken = {layer.name for layer in written}
         nodes: list[Node] = []
@@ -421,8 +480,11 @@ class _Lowering:
         for i, layer in enumerate(written):
             op, origin = layer.op, layer.origin
             if isinstance(op, Linear) and not is_flat:
-                add(implied("flatten_", layer.name) if "flatten" in taken else "flatten",
-                    Flatten(), origin)
+                add(
+                    implied("flatten_", layer.name) if "flatten" in taken else "flatten",
+                    Flatten(),
+                    origin,
+                )
                 taken.add("flatten")
                 is_flat = True
             add(layer.name, op, origin)
@@ -455,7 +517,10 @@ class _Lowering:
                 self._report(what, claim.number.span)
             elif int(text) != convs + fcs:
                 what = names.FalseWeightLayers(
-                    claimed=int(text), actual=convs + fcs, breakdown=f"{convs} conv and {fcs} FC"
+                    net=self._name,
+                    claimed=int(text),
+                    actual=convs + fcs,
+                    breakdown=f"{convs} conv and {fcs} FC",
                 )
                 self._report(what, claim.span)
             return
@@ -473,7 +538,7 @@ class _Lowering:
             digits = str(rounded).rjust(decimals + 1, "0")
             shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
             what = names.FalseParameters(
-                claimed=text, actual=actual, rounded=f"{shown}{match[3]}"
+                net=self._name, claimed=text, actual=actual, rounded=f"{shown}{match[3]}"
             )
             self._report(what, claim.span)
 
@@ -490,6 +555,7 @@ class _Namer:
         self.fc: int | None = None
         self.suffix = ""
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}
 
     def step(self, op: Op, name: str) -> None:
         """Count a layer that has its name."""
@@ -499,16 +565,16 @@ class _Namer:
             if self.suffix == name:
                 self.suffix = f"_{name}"
 
-    def automatic(self, op: Op, aliases: object) -> str:
-        """Count a layer and name it."""
+    def automatic(self, op: Op) -> str:
+        """Count a layer and name it; of several with one place the later ones get a number."""
         name = self._place(op)
         if op.is_weight_layer:
             self.suffix = name.removeprefix("conv").removeprefix("fc")
-        number = 2
         unique = name
         while unique in self.taken:
+            number = self.numbers.get(name, 1) + 1
+            self.numbers[name] = number
             unique = f"{name}_{number}"
-            number += 1
         return unique
 
     def _place(self, op: Op) -> str:
@@ -536,6 +602,29 @@ class _Namer:
                 return "prob"
             case _:
                 return op.keyword
+
+
+@lru_cache(maxsize=32)
+def _parsed(source: Source) -> tuple[Document, tuple[Report, ...]]:
+    """What another spec says, and its mistakes; nets of one file are often like the same net."""
+    document, reports = parse_leniently(source)
+    return document, reports.sorted()
+
+
+def _not_like(error: VggspecError, path: str, folder: str, full: str) -> Diagnostic:
+    """Why a net cannot be like the one in another file, at the place where it says so."""
+    if error.reports[0].source is not None:
+        return names.LikeBroken(path=full, errors=len(error.reports))
+    what = error.reports[0].what
+    advice = what.help()
+    if isinstance(what, files.MissingSpec) and what.suggestion is not None:
+        # Seen from the spec, as `like` sees it.
+        advice = f'write `like "{os.path.relpath(what.suggestion, folder or ".")}"`'
+    elif isinstance(what, files.MissingSpec):
+        advice = "write its path as seen from the folder of this spec"
+    elif isinstance(what, names.WhichNet):
+        advice = f'name one, as in `like "{path}:{what.nets[0]}"`'
+    return names.LikeUnreadable(path=path, reason=what.title(), advice=advice)
 
 
 def _dropout_follows(written: Sequence[_Written]) -> bool:

@@ -218,9 +218,7 @@ def write(
     return sha256.hexdigest()
 
 
-def save(
-    path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Metadata
-) -> str:
+def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Metadata) -> str:
     """Write arrays that are in memory; the SHA-256 of the data.
 
     Raises:

@@ -155,13 +155,10 @@ class Predictor:
         manifest = self.manifest
         feed = normalise(images, manifest.input)
         arrays = self._session.run({manifest.input.name: feed})
-        posteriors = _finite(arrays, manifest.result)
-        if posteriors.shape != (len(images), manifest.result.channels):
-            why = f"`{manifest.result.name}` came out as {posteriors.shape}"
-            raise VggspecError(report(RunFailed(reason=why)))
+        posteriors = _checked(arrays, manifest.result, 2, len(images))
         if manifest.score_map is None:
             return Answer(posteriors)
-        return Answer(posteriors, softmax(_finite(arrays, manifest.score_map)))
+        return Answer(posteriors, softmax(_checked(arrays, manifest.score_map, 4, len(images))))
 
     def _compare_with_graph(self) -> None:
         """Hold the manifest against the graph, so that no image finds out later."""
@@ -175,17 +172,26 @@ class Predictor:
         if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
             got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
             raise self._refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
-        given = {port.name for port in session.outputs}
-        missing = [output.name for output in self.manifest.outputs if output.name not in given]
-        if missing:
-            raise self._refusal(f"it has no output `{missing[0]}`")
+        given = {port.name: port for port in session.outputs}
+        for output in self.manifest.outputs:
+            if output.name not in given:
+                raise self._refusal(f"it has no output `{output.name}`")
+            shape = given[output.name].shape
+            if len(shape) < 2 or shape[1] != output.channels:
+                got = f"`{output.name}` is {given[output.name]}"
+                raise self._refusal(f"{got}, the manifest says {output.channels} channels")
 
     def _refusal(self, why: str) -> VggspecError:
         return VggspecError(report(EngineFailed(reason=why), path=self._path))
 
 
-def _finite(arrays: Arrays, output: OutputContract) -> NDArray[np.float64]:
+def _checked(
+    arrays: Arrays, output: OutputContract, num_axes: int, num_images: int
+) -> NDArray[np.float64]:
     array = arrays[output.name].astype(np.float64)
+    if array.ndim != num_axes or array.shape[:2] != (num_images, output.channels):
+        why = f"`{output.name}` came out as {array.shape}, with {output.channels} classes expected"
+        raise VggspecError(report(RunFailed(reason=why)))
     if not np.isfinite(array).all():
         raise VggspecError(report(NotFinite(output=output.kind.replace("_", " "))))
     return array

@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -90,17 +90,27 @@ def rescale(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     Raises:
         VggspecError: the result would have too many pixels.
     """
+    return next(rescalings(image, (scale,)))
+
+
+def rescalings(image: NDArray[np.uint8], scales: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    """The image at each scale, as ``rescale`` gives it, one at a time."""
     from PIL.Image import Resampling
 
     height, width, channels = image.shape
-    rows, columns = rescaled_size((height, width), scale)
-    if (rows, columns) == (height, width):
-        return image
-    if rows * columns > MAX_RESCALED_PIXELS:
-        what = RescaledTooLarge(width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS)
-        raise VggspecError(report(what))
-    resized = _from_array(image).resize((columns, rows), Resampling.BILINEAR)
-    return np.asarray(resized).reshape(rows, columns, channels)
+    source = _from_array(image)  # once for all scales: it copies every pixel
+    for scale in scales:
+        rows, columns = rescaled_size((height, width), scale)
+        if (rows, columns) == (height, width):
+            yield image
+            continue
+        if rows * columns > MAX_RESCALED_PIXELS:
+            what = RescaledTooLarge(
+                width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
+            )
+            raise VggspecError(report(what))
+        resized = source.resize((columns, rows), Resampling.BILINEAR)
+        yield np.asarray(resized).reshape(rows, columns, channels)
 
 
 def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
@@ -237,11 +247,12 @@ def _from_array(array: NDArray[np.uint8]) -> "Image.Image":
 
 
 def _upright(image: "Image.Image") -> "Image.Image":
-    from PIL import ImageOps
+    from PIL import ExifTags, ImageOps
 
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if is_turned else image
     except DECODER_ERRORS:
         return image  # the pixels are whole; only the note on how to turn them is damaged
 
@@ -261,7 +272,7 @@ def _pixels(image: "Image.Image", channels: int) -> NDArray[np.uint8]:
     if image.mode != mode:
         # Pillow goes from a palette, CMYK or YCbCr to gray by way of RGB.
         image = image.convert("RGB").convert(mode)
-    return np.array(image, np.uint8).reshape(image.height, image.width, channels)
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
 def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vggspec.catalogue.data import SmallerThanWindow
 from vggspec.diagnostic import VggspecError, report
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.preprocess import rescale
+from vggspec.runtime.preprocess import rescalings
 
 CROPS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches
 
@@ -91,8 +91,7 @@ def classify(
     needed = view.least if is_dense and protocol.crops is None else view.window
     posteriors: list[NDArray[np.float64]] = []
     maps: list[PosteriorMap] = []
-    for scale in protocol.scales:
-        rescaled = rescale(image, scale)
+    for scale, rescaled in zip(protocol.scales, rescalings(image, protocol.scales), strict=True):
         size = rescaled.shape[0], rescaled.shape[1]
         if size[0] < needed[0] or size[1] < needed[1]:
             raise VggspecError(report(SmallerThanWindow(size=size, window=needed)))

@@ -55,7 +55,9 @@ def disagreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> f
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def run_torch(lowered: Lowered, weights: WeightsFile, options: OnnxOptions, x: NDArray[np.float32]) -> Arrays:
+def run_torch(
+    lowered: Lowered, weights: WeightsFile, options: OnnxOptions, x: NDArray[np.float32]
+) -> Arrays:
     module = torch_module.emit(prepare(lowered.network, options)).eval()
     torch_module.load(module, weights)
     with torch.inference_mode():

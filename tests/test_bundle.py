@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.bundles import Made, as_data, make, rewrite
+from vggspec import recipe
 from vggspec.bundle import MANIFEST, MODEL, file_entry, open_bundle, read_manifest
 from vggspec.diagnostic import VggspecError
-from vggspec import recipe
 
 
 @pytest.fixture
@@ -187,7 +187,9 @@ def test_any_json_is_a_manifest_or_a_report(data: st.DataObject, text: str) -> N
             at[key] = data.draw(json_values)
             break
         at = at[key]
+    codes = set()
     try:
         read_manifest(json.dumps(manifest), "manifest.json")
     except VggspecError as error:
-        assert error.reports[0].what.code in ("VGG522", "VGG523")
+        codes = {report.what.code for report in error.reports}
+    assert codes <= {"VGG522", "VGG523"}

@@ -1,11 +1,11 @@
 """vggspec: write a network as a column of the VGG paper's table, and train, compile, apply it.
 
-    import vggspec
+import vggspec
 
-    module = vggspec.torch_module("specs/D.vgg", weights="D.safetensors")
-    vggspec.compile("specs/D.vgg", weights="D.safetensors", out="D")
-    with vggspec.load("D") as predictor:
-        print(predictor("photo.jpg").top(5))
+module = vggspec.torch_module("specs/D.vgg", weights="D.safetensors")
+vggspec.compile("specs/D.vgg", weights="D.safetensors", out="D")
+with vggspec.load("D") as predictor:
+    print(predictor("photo.jpg").top(5))
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -80,7 +80,7 @@ def torch_module(
     return module
 
 
-def compile(
+def compile(  # noqa: A001 (the command's name)
     spec: str,
     *,
     weights: "Path",

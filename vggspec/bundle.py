@@ -11,6 +11,7 @@ file: every value is checked, and no path in it leads out of the bundle.
 import hashlib
 import json
 import os
+from collections.abc import ItemsView
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
@@ -293,6 +294,9 @@ class _Reader:
             raise _BadValueError(f"`{self._at}{key}` is not a path inside the bundle")
         return text
 
+    def items(self) -> ItemsView[str, Any]:
+        return self._data.items()
+
     def is_null(self, key: str) -> bool:
         return self._data.get(key) is None
 
@@ -321,7 +325,7 @@ def _manifest(data: _Reader) -> Manifest:
         labels=None if data.is_null("labels") else data.texts("labels"),
         test=_protocol(data.object("test")),
         precision=data.text("precision"),
-        tools={str(key): str(value) for key, value in data.object("tools")._data.items()},
+        tools={str(key): str(value) for key, value in data.object("tools").items()},
         files=files,
         model=data.path("model"),
     )

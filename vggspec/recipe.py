@@ -5,7 +5,7 @@ the paper's; ``vggspec.lang.sections`` reads the sections of a spec into these.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 Average = Literal["scores", "posteriors"]
 Initialisation = Literal["normal", "glorot", "he"]
@@ -85,6 +85,8 @@ class TrainRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestProtocol:
     """Sections 3.2 and 4: how the net is tested."""
+
+    __test__: ClassVar[bool] = False  # it is no test of pytest's, whatever its name
 
     scales: tuple[int, ...] = (256,)
     """Q in pixels, the smallest sides of the rescaled image; posteriors are averaged over them."""

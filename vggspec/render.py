@@ -5,21 +5,26 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from vggspec.diagnostic import Label, Report, Severity
-from vggspec.source import Location, Source, Span
+from vggspec.source import Source, Span
 
 TAB = 4
+MAX_LINE = 200  # longer ones are not written by hand
 BOLD, BLUE, RED, YELLOW, RESET = "\033[1m", "\033[1;34m", "\033[1;31m", "\033[1;33m", "\033[0m"
 TONE: dict[Severity, str] = {"error": RED, "warning": YELLOW}
 
 
 def as_text(reports: Iterable[Report], *, color: bool = False) -> str:
     """Each report as an excerpt of the file with the offending text underlined."""
-    return "\n\n".join(_one(report, color) for report in reports)
+    return "\n\n".join(_one(report, color=color) for report in reports)
 
 
 def as_json(reports: Iterable[Report]) -> str:
-    """One JSON array; lines and columns from 1, ends excluded; offsets in code points."""
-    return json.dumps([as_dict(report) for report in reports], indent=2, ensure_ascii=False)
+    """One JSON array; lines and columns from 1, ends excluded; offsets in code points.
+
+    Line endings count as one code point and a byte order mark as none. Text beyond ASCII is
+    escaped, so that any terminal and any pipe can take it.
+    """
+    return json.dumps([as_dict(report) for report in reports], indent=2)
 
 
 def as_dict(report: Report) -> dict[str, object]:
@@ -70,7 +75,7 @@ def _github(report: Report) -> str:
         place.append(f"file={_property(report.path)}")
     place.append(f"title={_property(what.code)}")
     words = [what.title(), what.label(), what.help() and f"help: {what.help()}"]
-    message = "\n".join(word for word in words if word)
+    message = "\n".join(shown(line) for word in words if word for line in word.split("\n"))
     return f"::{what.severity} {','.join(place)}::{_message(message)}"
 
 
@@ -79,15 +84,15 @@ def _message(text: str) -> str:
 
 
 def _property(text: str) -> str:
-    return _message(text).replace(":", "%3A").replace(",", "%2C")
+    return _message(shown(text)).replace(":", "%3A").replace(",", "%2C")
 
 
-def _one(report: Report, color: bool) -> str:
+def _one(report: Report, *, color: bool) -> str:
     what = report.what
     tone, bold, blue, reset = (
         (TONE[what.severity], BOLD, BLUE, RESET) if color else ("", "", "", "")
     )
-    lines = [f"{tone}{what.severity}[{what.code}]{reset}{bold}: {what.title()}{reset}"]
+    lines = [f"{tone}{what.severity}[{what.code}]{reset}{bold}: {shown(what.title())}{reset}"]
     source, span = report.source, report.span
     margin = " "
     if source is not None and span is not None:
@@ -95,9 +100,7 @@ def _one(report: Report, color: bool) -> str:
         numbers = [source.locate(place.span.start).line for place in places]
         margin = " " * len(str(max(numbers)))
         start = source.locate(span.start)
-        lines.append(
-            f"{margin}{blue}-->{reset} {shown(source.name)}:{start.line}:{start.column}"
-        )
+        lines.append(f"{margin}{blue}-->{reset} {shown(source.name)}:{start.line}:{start.column}")
         lines.append(f"{margin} {blue}|{reset}")
         lines.extend(_excerpt(source, places, margin, tone, blue, reset))
     elif report.path is not None or source is not None:
@@ -106,9 +109,8 @@ def _one(report: Report, color: bool) -> str:
     for word, text in (("help", what.help()), ("note", what.note())):
         if text:
             indent = f"\n{margin}   {' ' * (len(word) + 2)}"
-            lines.append(
-                f"{margin} {blue}={reset} {bold}{word}{reset}: {text.replace(chr(10), indent)}"
-            )
+            words = indent.join(shown(line) for line in text.split("\n"))
+            lines.append(f"{margin} {blue}={reset} {bold}{word}{reset}: {words}")
     return "\n".join(lines)
 
 
@@ -121,26 +123,36 @@ def _excerpt(
     for i in order:
         place, main = places[i], i == 0
         start = source.locate(place.span.start)
+        is_long = source.line_span(start.line).end - source.line_span(start.line).start > MAX_LINE
         if previous is not None and start.line > previous + 1:
             yield f"{margin} {blue}.{reset}"
-        if start.line != previous:
+        text, before, width = _underlined(source, start.line, place.span)
+        if start.line != previous or is_long:  # of a long line each place shows its own part
             number = str(start.line).rjust(len(margin))
-            text = shown(source.line_text(start.line).expandtabs(TAB))
             yield f"{blue}{number} |{reset} {text}".rstrip()
         previous = start.line
-        before, width = _columns(source, start, place.span)
         mark = ("^" if main else "-") * max(width, 1)
         paint = tone if main else blue
-        text = f" {place.text}" if place.text else ""
-        yield f"{margin} {blue}|{reset} {' ' * before}{paint}{mark}{text}{reset}".rstrip()
+        words = f" {shown(place.text)}" if place.text else ""
+        yield f"{margin} {blue}|{reset} {' ' * before}{paint}{mark}{words}{reset}".rstrip()
 
 
-def _columns(source: Source, start: Location, span: Span) -> tuple[int, int]:
-    """Terminal columns before the span on its first line, and those it covers there."""
-    line = source.line_span(start.line)
-    before = shown(source.text[line.start : span.start].expandtabs(TAB))
-    upto = shown(source.text[line.start : min(span.end, line.end)].expandtabs(TAB))
-    return _width(before), _width(upto) - _width(before)
+def _underlined(source: Source, line: int, span: Span) -> tuple[str, int, int]:
+    """The line as shown, the columns before the span and those it covers on this line.
+
+    A line that no terminal holds is cut to the surroundings of the span.
+    """
+    whole = source.line_span(line)
+    first, last, cut = whole.start, whole.end, ("", "")
+    if whole.end - whole.start > MAX_LINE:
+        first = max(whole.start, span.start - MAX_LINE // 4)
+        last = min(whole.end, first + MAX_LINE)
+        cut = ("…" if first > whole.start else "", "…" if last < whole.end else "")
+    end = min(span.end, last)
+    before = cut[0] + shown(source.text[first : span.start].expandtabs(TAB))
+    upto = cut[0] + shown(source.text[first:end].expandtabs(TAB))
+    text = cut[0] + shown(source.text[first:last].expandtabs(TAB)) + cut[1]
+    return text, _width(before), _width(upto) - _width(before)
 
 
 def _width(text: str) -> int:

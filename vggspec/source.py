@@ -13,7 +13,7 @@ from pathlib import Path
 from vggspec.catalogue import files
 from vggspec.diagnostic import VggspecError, report
 
-MAX_BYTES = 1 << 20  # a thousand lines take about 20 KB
+MAX_BYTES = 1 << 18  # a thousand lines take about 20 KB
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -30,6 +30,7 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import Form, inference, run
+from vggspec.compiler.passes.average_over_space import AVERAGE
 from vggspec.compiler.weights import WeightsFile, check_fits
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_folder
@@ -307,6 +308,7 @@ def _manifest(
         for output in network.outputs
     )
     size = (image.height, image.width)
+    map_size, stride = _score_map(network)
     return Manifest(
         net=network.name,
         spec_text=source.text,
@@ -323,8 +325,12 @@ def _manifest(
             is_dynamic=options.form == "dense",
         ),
         outputs=outputs,
-        window=size,
-        stride=_map_stride(network),
+        # What is left of the input when the other positions' steps are taken off.
+        window=(
+            size[0] - stride[0] * (map_size[0] - 1),
+            size[1] - stride[1] * (map_size[1] - 1),
+        ),
+        stride=stride,
         labels=labels if labels and len(labels) == outputs[0].channels else None,
         test=lowered.experiment.test,
         precision="fp32",
@@ -352,12 +358,17 @@ def least_size(network: Network) -> tuple[int, int]:
     height, width = network.input.height, network.input.width
     least_height = smallest(lambda n: fits(n, width), height)
     least_width = smallest(lambda n: fits(height, n), width)
-    assert least_height is not None and least_width is not None
+    assert least_height is not None
+    assert least_width is not None
     return least_height, least_width
 
 
-def _map_stride(network: Network) -> tuple[int, int]:
-    """Pixels from one position of the class score map to the next."""
-    maps = [layer.name for layer in network.weight_layers if layer.type.is_map]
-    strides = {layer.name: layer.stride for layer in cost(network).layers}
-    return strides[maps[-1]] if maps else (1, 1)
+def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the class score map, and pixels from one position to the next."""
+    maps = [layer for layer in cost(network).layers if len(layer.output) == 3]
+    before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
+    if AVERAGE not in network or not before_average:
+        return (1, 1), maps[-1].stride if maps else (1, 1)
+    last = network.type_of(network[AVERAGE].inputs[0])
+    stride = {layer.name: layer.stride for layer in maps}[network[AVERAGE].inputs[0]]
+    return last.size, stride

@@ -4,13 +4,15 @@ Submodules and ``state_dict`` carry the names of the layers, so the same weights
 module, the ONNX graph and the engine.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from vggspec.compiler.ir import IMAGE, Network
 from vggspec.compiler.weights import WeightsFile, check_fits, open_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SpecModule(nn.Module):
@@ -31,8 +33,8 @@ class SpecModule(nn.Module):
         for layer in network.layers:
             module = layer.op.to_torch(nn, network.type_of(layer.inputs[0]))
             self.add_module(layer.name, module)
-        self._stored = {param.name: param for param in network.params()}
-        self.register_load_state_dict_pre_hook(_view_as_needed)
+        self.params = {param.name: param for param in network.params()}
+        self.register_load_state_dict_pre_hook(_view_as_needed)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
         """The output for a batch of images."""
@@ -44,16 +46,17 @@ class SpecModule(nn.Module):
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
-def _view_as_needed(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
-) -> None:
+def _view_as_needed(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
     """Let FC weights load into the convolutions that stand for them, and the other way round."""
     assert isinstance(module, SpecModule)
-    for name, param in module._stored.items():
+    for name, param in module.params.items():
         tensor = state_dict.get(prefix + name)
-        if isinstance(tensor, Tensor) and tensor.shape != param.shape:
-            if tensor.numel() == param.num_elements and tensor.shape[0] == param.shape[0]:
-                state_dict[prefix + name] = tensor.reshape(param.shape)
+        if (
+            isinstance(tensor, Tensor)
+            and tensor.numel() == param.num_elements
+            and tensor.shape[:1] == param.shape[:1]
+        ):
+            state_dict[prefix + name] = tensor.reshape(param.shape)
 
 
 def emit(network: Network) -> SpecModule:
@@ -81,5 +84,3 @@ def load_from(module: SpecModule, path: str) -> None:
         VggspecError: it is no weights file, or another net's.
     """
     load(module, open_weights(path))
-
-

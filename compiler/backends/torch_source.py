@@ -31,8 +31,7 @@ def emit(network: Network, mean: tuple[float, ...] | None, origin: str) -> str:
     ]
     layers = len(network.weight_layers)
     shapes = ", ".join(
-        f"{output.name} {_batch(network.type_of(output.layer).shape)}"
-        for output in network.outputs
+        f"{output.name} {_batch(network.type_of(output.layer).shape)}" for output in network.outputs
     )
     image = _batch(network.input.type.shape)
     takes_any = "of this or a larger size " if _is_dense(network) else ""
@@ -55,9 +54,7 @@ def class_name(net: str) -> str:
 
 
 def _is_dense(network: Network) -> bool:
-    return all(
-        network.type_of(layer.inputs[0]).is_map for layer in network.weight_layers
-    )
+    return all(network.type_of(layer.inputs[0]).is_map for layer in network.weight_layers)
 
 
 def _batch(shape: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
 """How a layer is written: one pattern to recognise it, to read its numbers and to suggest it."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vggspec.catalogue import names, nearest
 from vggspec.diagnostic import Diagnostic
@@ -40,18 +40,45 @@ class Syntax:
         """A word that matches, in its canonical spelling."""
         return self.stem + word[len(self.stem) :].lower().replace("×", "x")
 
-    def suggest(self, word: str) -> str:
-        """The legal spelling nearest to ``word``, with the numbers that it holds."""
-        numbers = re.findall(r"\d+", word)
-        text = self.stem
+    def suggest(self, text: str) -> str:
+        """The legal spelling nearest to ``text``, with the numbers that it holds."""
+        if not self.template and re.search(r"\d", text):
+            return self.example
+        numbers = _numbers_as_meant(text, len(self.template))
+        written = self.stem
         for before, number in zip(self.template, numbers, strict=False):
-            text += before + number
-        if self.match(text):
-            return text
-        example = self.stem + "".join(
-            before + number for before, number in zip(self.template, ("3", "64"), strict=False)
-        )
-        return example if self.match(example) else self.stem
+            written += before + number
+        return written if self.match(written) else self.example
+
+    @property
+    def example(self) -> str:
+        """The first spelling that ``form`` shows."""
+        shown = re.search("`([^`]+)`", self.form)
+        return shown[1] if shown else self.stem
+
+
+def _numbers_as_meant(text: str, places: int) -> list[str]:
+    """The numbers of a layer in their order: for a conv the receptive field, then the channels."""
+    # The 2 of `Conv2d` is no number of the layer, and of `3x3` one side is enough.
+    text = re.sub(r"(?<=[a-z])[12]d(?![a-z])", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<!\d)(\d+)[x×]\1(?!\d)", r"\1", text)
+    numbers = re.findall(r"\d+", text)
+    if places == 1:  # FC: inputs come first, if they are written
+        return numbers[-1:]
+    if places == 2 or not numbers:
+        return numbers[:2]
+    if len(numbers) == 1:
+        only = numbers[0]
+        return ["3", only] if int(only) > 11 else [only, "64"]
+    if len(numbers) == 3 and int(numbers[0]) == int(numbers[2]) == 3:
+        return ["3", numbers[1]]  # Conv2d(3, 64, 3)
+    first, second, *stride = numbers[:3]
+    if int(first) > int(second):
+        # Channels first; of `Conv2d(64, 128, 3)` the last number is the receptive field.
+        first, second = second, first
+    elif int(first) > 11 and stride:
+        return [stride[0], second]
+    return [first, second, *stride]
 
 
 class Arguments:
@@ -67,33 +94,35 @@ class Arguments:
         options: tuple[Option, ...],
         report: Callable[[Diagnostic, Span], None],
         owner: str,
+        places: Mapping[str, Span] | None = None,
     ) -> None:
         self._word = word
         self._groups = groups
         self._options = options
         self._report = report
         self._owner = owner
+        self._places = places or {}
         self._known: list[str] = []
+        self._bare: str | None = None
 
     def integer(self, group: str, default: int, what: str, low: int, high: int) -> int:
         """A whole number that is part of the word."""
         text = self._groups.get(group)
-        return default if text is None else self._integer(text, what, low, high, self._word.span)
+        return default if text is None else self._integer(text, what, low, high, self._at(group))
 
     def size(
         self, group: str, default: tuple[int, int], what: str, low: int, high: int
     ) -> tuple[int, int]:
         """``3`` for both sides or ``1x7`` for rows and columns, part of the word."""
         text = self._groups.get(group)
-        return default if text is None else self._size(text, what, low, high, self._word.span)
+        return default if text is None else self._size(text, what, low, high, self._at(group))
 
     def flag(self, word: str) -> bool:
         """An option without a value, such as ``linear``."""
         option = self._take(word)
         if option is not None and option.values:
-            self._report(
-                names.OptionValue(word=word, expected=f"`{word}` alone"), option.values[0].span
-            )
+            alone = names.OptionValue(word=word, expected=f"`{word}` alone", suggestion=word)
+            self._report(alone, option.values[0].span)
         return option is not None
 
     def option_integer(self, word: str, default: int, low: int, high: int) -> int:
@@ -126,8 +155,9 @@ class Arguments:
 
     def first_number(self, what: str, default: float, low: float, high: float) -> float:
         """The value of an option that has no name, such as the rate in ``dropout(0.5)``."""
+        self._bare = f"a number from {low:g} to {high:g}"
         for i, option in enumerate(self._options):
-            if option.name.text[:1].isdigit() and not option.values:
+            if option.name.text[:1] in "0123456789.-" and not option.values:
                 self._options = self._options[:i] + self._options[i + 1 :]
                 return self._number(what, option.name, default, low, high)
         return default
@@ -138,17 +168,30 @@ class Arguments:
         for option in self._options:
             word = option.name.text.casefold()
             if word not in self._known:
-                known = tuple(self._known)
-                what = names.UnknownOption(
-                    owner=self._owner,
-                    word=option.name.text,
-                    known=known,
-                    suggestion=nearest(word, known),
-                )
-                self._report(what, option.name.span)
+                self._report(self._unknown_option(option), option.name.span)
             elif word in seen:
                 self._report(names.OptionTwice(word=option.name.text), option.name.span)
             seen.add(word)
+
+    def _unknown_option(self, option: Option) -> Diagnostic:
+        owner, word, known = self._owner, option.name.text, tuple(self._known)
+        if not known and self._bare:
+            return names.OptionValue(word=word, expected=self._bare, suggestion=f"{owner}(0.5)")
+        instead = suggestion = None
+        stem, equals, value = word.partition("=")
+        value = value or (option.values[0].text if option.values else "")
+        meant = _OPTIONS.get(stem.casefold(), stem)
+        if stem.casefold() in ("stride", "strides") and value.isdecimal():
+            instead = f"{self._word.text.partition('/')[0]}/{value}"
+        elif meant == "no-bias" and meant in known:
+            suggestion = meant
+        elif (equals or meant != stem) and meant in known:
+            suggestion = f"{meant} {value}".strip()
+        else:
+            suggestion = nearest(word, known)
+        return names.UnknownOption(
+            owner=owner, word=word, known=known, suggestion=suggestion, instead=instead
+        )
 
     def problem(self, what: Diagnostic, word: str | None = None) -> None:
         """Report what is wrong with the layer as a whole, or with one option."""
@@ -157,6 +200,9 @@ class Arguments:
                 self._report(what, option.span)
                 return
         self._report(what, self._word.span)
+
+    def _at(self, group: str) -> Span:
+        return self._places.get(group, self._word.span)
 
     def _take(self, word: str) -> Option | None:
         self._known.append(word)
@@ -170,9 +216,8 @@ class Arguments:
         if option is None:
             return None
         if len(option.values) != 1:
-            self._report(
-                names.OptionValue(word=word, expected=f"`{word}` and {expected}"), option.span
-            )
+            wanted = names.OptionValue(word=word, expected=f"`{word}` and {expected}")
+            self._report(wanted, option.span)
             return None
         return option.values[0]
 
@@ -182,10 +227,8 @@ class Arguments:
         if low <= value <= high:
             return value
         shown = text if len(text) <= 16 else f"{text[:12]}…"
-        self._report(
-            names.OutOfRange(what=what, value=shown, low=str(low), high=str(high)), span
-        )
-        return min(max(value, low), high)
+        self._report(names.OutOfRange(what=what, value=shown, low=str(low), high=str(high)), span)
+        return low  # an odd number wherever that matters, so that nothing follows from it
 
     def _size(self, text: str, what: str, low: int, high: int, span: Span) -> tuple[int, int]:
         numbers = re.findall(r"\d+", text)
@@ -223,44 +266,160 @@ def read_number(text: str) -> float | None:
     return value if abs(value) < 1e30 else None
 
 
+#: Options as other tools call them.
+_OPTIONS = {
+    "padding": "pad",
+    "p": "pad",
+    "group": "groups",
+    "dilate": "dilation",
+    "dilated": "dilation",
+    "bias": "no-bias",
+    "nobias": "no-bias",
+    "ceil_mode": "ceil",
+    "ceil-mode": "ceil",
+    "epsilon": "eps",
+    "size": "n",
+    "bias-k": "k",
+    "percls": "per-class",
+    "perclass": "per-class",
+    "per_class": "per-class",
+}
+
+#: What a line may begin with besides a layer.
+_KEYWORDS = ("net", "input", "like", "train:", "test:")
+
+_IMPLIED = "leave it out: ReLU is implied after every conv and FC but the last"
+_ONLY_RELU = "leave it out: the only nonlinearity is ReLU, implied after every conv and FC"
+
+#: Words that need no layer of their own, and why.
+_NEEDLESS = {
+    "relu": _IMPLIED,
+    "rectification": _IMPLIED,
+    "rectified": _IMPLIED,
+    "sigmoid": _ONLY_RELU,
+    "tanh": _ONLY_RELU,
+    "gelu": _ONLY_RELU,
+    "flatten": "leave it out: the first FC flattens the map",
+    "output": "leave it out: the last layer gives the output",
+    "->": "leave it out: layers follow each other without a sign",
+    "=>": "leave it out: layers follow each other without a sign",
+    "-": "leave it out: a layer stands alone, without a bullet",
+    "+": "leave it out: layers follow each other without a sign",
+    "//": "write `#` before a comment",
+    "%": "write `#` before a comment",
+    "stride": "write the stride after a slash, as in `conv3-64/2`",
+    "pad": "write it in brackets, as in `conv3-64(pad 1)`",
+    "network": "write `net` and the name on a line of their own",
+    "model": "write `net` and the name on a line of their own",
+    "net": "it begins a line of its own, as in `net D`",
+    "like": 'it begins a line of its own, as in `like "D.vgg" up to fc7`',
+    "input": "it begins a line of its own, as in `input 224x224 RGB`",
+    "x": "write how many times, as in `conv3-64 x2`",
+}
+
+#: Layers as other tools and papers call them, to the stem of theirs here.
+_ALSO_CALLED = {
+    "softmax": "soft-max",
+    "maxpooling": "maxpool",
+    "pool": "maxpool",
+    "pooling": "maxpool",
+    "averagepool": "avgpool",
+    "averagepooling": "avgpool",
+    "avgpooling": "avgpool",
+    "meanpool": "avgpool",
+    "globalaveragepool": "gap",
+    "globalaveragepooling": "gap",
+    "globalavgpool": "gap",
+    "globalpool": "gap",
+    "adaptiveavgpool": "gap",
+    "batchnorm": "BN",
+    "batchnormalization": "BN",
+    "batchnormalisation": "BN",
+    "localresponsenorm": "LRN",
+    "localresponsenormalisation": "LRN",
+    "localresponsenormalization": "LRN",
+    "norm": "LRN",
+    "fullyconnected": "FC",
+    "linear": "FC",
+    "dense": "FC",
+    "affine": "FC",
+    "innerproduct": "FC",
+    "convolution": "conv",
+    "convolutional": "conv",
+    "drop": "dropout",
+    "box": "boxes",
+    "bbox": "boxes",
+}
+
+#: How many words of a line may be one layer, as in `global average pool`.
+_MOST_WORDS = 3
+
+
 def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[str]] | Diagnostic:
     """Which op a word is and the match of its numbers, or what is wrong with the word."""
     word = item.word.text
+    bare = [option.name.text for option in item.options]
+    is_call = bool(bare) and all(re.fullmatch(r"\d{1,9}", text) for text in bare)
+    whole = f"{word}({', '.join(bare)})" if is_call and len(bare) <= 4 else word
     for keyword, syntax in syntaxes.items():
         match = syntax.match(word)
-        if match is not None:
-            return keyword, match
+        if match is None:
+            continue
+        if whole != word and syntax.template:
+            meant = syntax.suggest(whole)
+            return names.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
+        return keyword, match
     folded = word.casefold()
     stems = sorted(syntaxes.values(), key=lambda syntax: -len(syntax.stem))
     for syntax in stems:
         rest = folded.removeprefix(syntax.stem.casefold())
-        if rest != folded and (not rest or not rest[0].isalpha() or syntax.numbers):
-            repeat = re.fullmatch(r"(.*\d)[x×](\d+)", word)
-            if repeat and syntax.match(repeat[1]):
-                suggestion = f"{syntax.spell(repeat[1])} x{repeat[2]}"
-            else:
-                suggestion = syntax.suggest(word)
-            if rest and not any(char.isdigit() for char in rest) and rest[0].isalpha():
-                break
-            return names.MalformedLayer(word=word, form=syntax.form, suggestion=suggestion)
-    return _unknown(word, stems)
+        if rest == folded:
+            continue
+        # What goes on in letters is another word, unless a number comes first: `Conv2d`.
+        if rest[:1].isalpha() and not re.match(r"(?:2d|pool|olution|x?\d)", rest):
+            continue
+        repeat = re.fullmatch(r"(.*\d)[x×](\d+)", word)
+        if repeat and syntax.match(repeat[1]) and not re.fullmatch(r".*?(\d+)[x×]\1", word):
+            meant = f"{syntax.spell(repeat[1])} x{repeat[2]}"
+        else:
+            bare_word = word.rstrip(";.")
+            meant = bare_word if syntax.match(bare_word) else syntax.suggest(whole)
+        return names.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
+    return _unknown(whole, stems)
+
+
+def join(items: Sequence[LayerItem]) -> LayerItem | None:
+    """The first words of ``items`` as one, where a layer was written in several words."""
+    for length in range(min(_MOST_WORDS, len(items)), 1, -1):
+        words = items[:length]
+        if any(one.options or one.repeat or one.alias for one in words[:-1]):
+            continue
+        if not all(one.word.text[0].isalpha() for one in words):
+            continue
+        letters = re.sub(r"[^a-z]", "", "".join(one.word.text for one in words).casefold())
+        if letters in _ALSO_CALLED or letters in ("maxpool", "avgpool"):
+            text = " ".join(one.word.text for one in words)
+            span = words[0].word.span.to(words[-1].word.span)
+            return replace(words[-1], word=Word(text, span), span=span.to(words[-1].span))
+    return None
 
 
 def _unknown(word: str, stems: list[Syntax]) -> names.UnknownLayer:
-    if word.casefold() in ("relu", "rectification"):
-        return names.UnknownLayer(
-            word=word, because="leave it out: ReLU is implied after every conv and FC but the last"
-        )
-    if word.casefold() in ("flatten",):
-        return names.UnknownLayer(word=word, because="leave it out: the first FC flattens the map")
-    letters = re.match(r"[^\d]*", word)
-    head = letters[0].rstrip("-/_") if letters else word
-    known = nearest(head, tuple(syntax.stem for syntax in stems)) if head else None
+    folded = word.casefold()
+    if folded in _NEEDLESS:
+        return names.UnknownLayer(word=word, because=_NEEDLESS[folded])
+    if re.fullmatch(r"[x×]\d+", folded):
+        before_as = f"write `{folded}` directly after the layer, before `as`"
+        return names.UnknownLayer(word=word, because=before_as)
+    letters = re.match(r"\D*", re.sub(r"[12]d(?![a-z])", "", folded))
+    head = letters[0].rstrip("-/_(") if letters else folded
+    plain = re.sub(r"[^a-z]", "", head)
+    known = _ALSO_CALLED.get(plain)
     if known is None:
-        known = {"pool": "maxpool", "fully-connected": "FC", "linear": "FC", "dense": "FC"}.get(
-            head.casefold()
-        )
+        near = {syntax.stem: syntax.stem for syntax in stems} | _ALSO_CALLED
+        found = nearest(head, tuple(near)) if len(head) > 1 else None
+        known = near[found] if found else None
     if known is None:
-        return names.UnknownLayer(word=word)
+        return names.UnknownLayer(word=word, suggestion=nearest(folded, _KEYWORDS))
     syntax = next(syntax for syntax in stems if syntax.stem == known)
     return names.UnknownLayer(word=word, suggestion=syntax.suggest(word))

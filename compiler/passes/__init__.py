@@ -26,7 +26,9 @@ class Pass(Protocol):
         """The network after the rewrite."""
 
 
-def inference(form: Form, average: Average = "scores", *, keep_map: bool = False) -> tuple[Pass, ...]:
+def inference(
+    form: Form, average: Average = "scores", *, keep_map: bool = False
+) -> tuple[Pass, ...]:
     """What a net goes through before it classifies images.
 
     ``crop`` keeps FC layers and takes images of one size; ``dense`` takes any larger size
@@ -42,6 +44,19 @@ def inference(form: Form, average: Average = "scores", *, keep_map: bool = False
         AverageBeforeLinear(),  # wants the average
     )
 
+
+__all__ = [
+    "TRAINING",
+    "AverageBeforeLinear",
+    "AverageOverSpace",
+    "DropSoftmax",
+    "DropTrainingOps",
+    "FcToConv",
+    "Form",
+    "Pass",
+    "inference",
+    "run",
+]
 
 #: What a net goes through before it is trained: the loss takes class scores.
 TRAINING: tuple[Pass, ...] = (DropSoftmax(), AverageOverSpace())

@@ -1,12 +1,13 @@
 """What a network costs, against the paper's counts and against PyTorch's own bookkeeping."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.strategies import net_texts
 
+from tests.strategies import net_texts
 from vggspec.compiler.backends.torch_module import emit
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build
@@ -174,7 +175,7 @@ def test_what_autograd_keeps_of_any_net(text: str) -> None:
 
 
 @pytest.mark.parametrize("spec", sorted(path.stem for path in SPECS.glob("*.vgg")))
-def test_golden(spec: str, golden) -> None:  # type: ignore[no-untyped-def]
+def test_golden(spec: str, golden: Callable[[str, str], None]) -> None:
     """Table 2 of the paper and, beyond it, where the parameters and the arithmetic are."""
     target = SPECS / f"{spec}.vgg"
     names = [one.name for one in parse(Source(spec, target.read_text("utf-8"))).specs]

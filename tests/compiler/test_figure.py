@@ -1,6 +1,7 @@
 """The figure of a net: well-formed, complete, the same every time."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def _texts(figure: str) -> list[str]:
     return [element.text or "" for element in ET.fromstring(figure).iter(f"{SVG}text")]
 
 
-def test_golden(specs: Path, golden) -> None:  # type: ignore[no-untyped-def]
+def test_golden(specs: Path, golden: Callable[[str, str], None]) -> None:
     golden("figure/D.svg", draw(load_network(str(specs / "D.vgg")).network))
 
 

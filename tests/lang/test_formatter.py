@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import net_texts
@@ -44,14 +44,13 @@ def _format(text: str) -> str:
         ("**LRN** **gap** ", "**LRN gap**"),
         ("conv3-4   #why", "conv3-4  # why"),
         ("16  Weight   Layer", "16 weight layers"),
+        ("1 weight layers", "1 weight layer"),
         ("138m PARAMETER", "138M parameters"),
         ('net X\nLIKE   "a b.vgg:Y"  UP TO  Fc7', 'net X\nlike "a b.vgg:Y" up to Fc7'),
-        ("unheard-OF 12", None),
+        ("unheard-OF", "unheard-OF"),
     ],
 )
-def test_a_statement(text: str, wanted: str | None) -> None:
-    if wanted is None:
-        return
+def test_a_statement(text: str, wanted: str) -> None:
     assert _format(text) == f"{wanted}\n"
 
 
@@ -88,7 +87,7 @@ def test_blank_lines_and_comments() -> None:
 def test_comments_of_sections() -> None:
     text = (
         "FC-2\n train:\n# first\n    batch 5\n\n#between\n    rate 1\n      #   inside\n"
-        "# outside\n# still\ntest:\n    # alone\n"
+        " # outside\n# still\ntest:\n    # alone\n"
     )
     assert _format(text) == (
         "FC-2\ntrain:\n  # first\n  batch 5\n\n  # between\n  rate 1\n  #   inside\n"
@@ -164,6 +163,7 @@ def _meaning(node: object) -> object:
 
 #: Words whose case is their own: a name follows these.
 _NAMING = ("net", "as")
+_TIMES = re.compile(r"(?<![a-z])x(?=\d)")
 _TOKEN = re.compile(r'"[^"]*"|\*\*|[^\s(),:|*]+|[(),:|]')
 
 
@@ -172,6 +172,9 @@ def _roughened(draw: st.DrawFn, lines: list[str]) -> str:
     """The same lines with odd spacing, case and signs, blank lines and comments."""
     rough: list[str] = []
     for line in lines:
+        if not line:
+            rough.append("")
+            continue
         if draw(st.integers(0, 5)) == 0:
             rough.append(draw(st.sampled_from(("", "  ", "#note", "   #   note", "#"))))
             if "|" in line and not rough[-1].strip():
@@ -182,7 +185,7 @@ def _roughened(draw: st.DrawFn, lines: list[str]) -> str:
         for token in _TOKEN.findall(line):
             is_name = previous in _NAMING or token[0] == '"' or "|" in line
             if not is_name and draw(st.booleans()):
-                token = token.upper() if draw(st.booleans()) else token.replace("x", "×")
+                token = token.upper() if draw(st.booleans()) else _TIMES.sub("×", token)
             # Spaces part words, and around punctuation they are free.
             free = not text.strip() or token in "(),:|" or previous in "(),:|"
             text += draw(st.sampled_from(("", " ", "  "))) if free and text.strip() else ""
@@ -220,6 +223,7 @@ def _files(draw: st.DrawFn) -> str:
             lines += column.splitlines()
         else:
             width = draw(st.integers(1, 3))
+            lines.append("")  # the table is not to go on with the one above
             lines.append("".join(f"|T{number}{i}" for i in range(width)) + "|")
             lines.append("|---" * width + "|")
             for _ in range(draw(st.integers(0, 4))):
@@ -232,6 +236,7 @@ def _files(draw: st.DrawFn) -> str:
     return draw(_roughened(lines))
 
 
+@settings(max_examples=60, deadline=None)
 @given(_files())
 @example("net A\n|B|\n\n|A2|\n")
 def test_formatting_keeps_the_meaning_and_is_done_once(text: str) -> None:
@@ -246,6 +251,7 @@ def test_formatting_keeps_the_meaning_and_is_done_once(text: str) -> None:
     assert not re.search(r"[ \t]\n|\n\n\n|^\n|[^\n]\Z", formatted)
 
 
+@settings(max_examples=60, deadline=None)
 @given(net_texts())
 def test_canonical_words_stay_as_they_are(text: str) -> None:
     document = _parse(text)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
+from vggspec import recipe
 from vggspec.bundle import (
     MANIFEST,
     MODEL,
@@ -24,7 +25,6 @@ from vggspec.bundle import (
     OutputContract,
     file_entry,
 )
-from vggspec import recipe
 
 WINDOW, STRIDE, CLASSES = 16, 4, 5
 LABELS = ("ant", "bee, honey bee", "cat", "dog", "eel")

@@ -202,9 +202,7 @@ def png_header(width: int, height: int) -> bytes:
         ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
     ],
 )
-def test_what_is_no_image_is_reported_with_its_path(
-    tmp_path: Path, name: str, data: bytes
-) -> None:
+def test_what_is_no_image_is_reported_with_its_path(tmp_path: Path, name: str, data: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(VggspecError) as error:
@@ -243,13 +241,15 @@ def test_damaged_files_give_an_image_or_a_report(data: st.DataObject, form: str)
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
         file[place] = value
     end = data.draw(st.none() | places)
+    codes = set()
     try:
         image = read_image(bytes(file[:end]))
     except VggspecError as error:
-        assert error.reports[0].what.code in ("VGG451", "VGG452")
+        codes = {report.what.code for report in error.reports}
     else:
         assert image.dtype == np.uint8
         assert image.ndim == 3
+    assert codes <= {"VGG451", "VGG452"}
 
 
 def test_pillow_is_left_as_it_was_found() -> None:

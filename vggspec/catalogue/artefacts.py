@@ -245,8 +245,6 @@ class EngineFailed(Diagnostic):
         return f"the bundle cannot be loaded: {self.reason}"
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class NotFinite(Diagnostic):
     """The net gave infinities or NaN, of which no class is the largest. Weights that diverged in

@@ -38,9 +38,8 @@ class ClassMismatch(Diagnostic):
     layer: str
 
     def title(self) -> str:
-        return (
-            f"the data has {count(self.classes, 'class')}, `{self.layer}` has {self.outputs} outputs"
-        )
+        classes = count(self.classes, "class")
+        return f"the data has {classes}, `{self.layer}` has {self.outputs} outputs"
 
     def help(self) -> str | None:
         return f"write `FC-{self.classes}` as the last layer, or give other data"

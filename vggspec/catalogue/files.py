@@ -44,9 +44,12 @@ def missing_spec(name: str) -> MissingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class IsDirectory(Diagnostic):
-    """A folder was given where a spec file is wanted. Name the files in it instead:
+    """A folder was given where a spec file is wanted.
 
-    vggspec check specs/*.vgg
+    Name the files in it:
+
+        vggspec check specs           wrong
+        vggspec check specs/*.vgg     right
     """
 
     code = "VGG011"
@@ -63,8 +66,10 @@ class IsDirectory(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotText(Diagnostic):
-    """The file is not UTF-8 text, so it cannot be a spec. Perhaps it is a weights file or a picture,
-    or a spec that an editor saved in another encoding: save it as UTF-8.
+    """The file is not UTF-8 text, so it cannot be a spec.
+
+    Perhaps it is a weights file or a picture, or a spec that an editor saved in another encoding:
+    save it as UTF-8.
     """
 
     code = "VGG012"
@@ -79,13 +84,16 @@ class NotText(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SpecTooLarge(Diagnostic):
-    """The file is larger than any spec: a net of a thousand layers takes about 20 KB."""
+    """The file is larger than any spec.
+
+    A net of a thousand layers takes about 20 KB; the limit is many times that.
+    """
 
     code = "VGG013"
     limit: int
 
     def title(self) -> str:
-        return f"the file is larger than a spec can be ({self.limit} bytes)"
+        return f"the file has more than {self.limit} bytes, too many for a spec"
 
     def help(self) -> str | None:
         return "check that this is the file you meant"
@@ -93,8 +101,11 @@ class SpecTooLarge(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotRegularFile(Diagnostic):
-    """A device, a pipe or a socket was given where a spec file is wanted. To check a spec that
-    another program writes, give ``-`` and pipe it in.
+    """A device, a pipe or a socket was given where a spec file is wanted.
+
+    To check a spec that another program writes, give ``-`` and pipe it in:
+
+        generate | vggspec check -
     """
 
     code = "VGG014"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vggspec.catalogue import either
+from vggspec.catalogue import count, either
 from vggspec.diagnostic import Diagnostic
 
 
@@ -10,11 +10,16 @@ from vggspec.diagnostic import Diagnostic
 class UnknownSetting(Diagnostic):
     """The section has no such setting.
 
-    train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
-            decay, stop after, start, start from, data
-    test:   scale, dense, crops, flip, average
+    What is left out takes the paper's value. The settings are
 
-    What is left out takes the paper's value.
+        train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
+                decay, stop after, start, start from, data
+        test:   scale, dense, crops, flip, average
+
+    Names of other tools are not read, but understood:
+
+        lr 0.01       wrong
+        rate 0.01     right
     """
 
     code = "VGG401"
@@ -22,46 +27,69 @@ class UnknownSetting(Diagnostic):
     section: str
     known: tuple[str, ...]
     suggestion: str | None = None
+    """What to write, whole."""
+
+    because: str | None = None
 
     def title(self) -> str:
         return f"`{self.section}:` has no setting `{self.word}`"
 
     def help(self) -> str | None:
+        if self.because:
+            return self.because
         if self.suggestion:
-            return f"did you mean `{self.suggestion}`?"
+            return f"write `{self.suggestion}`"
         return f"it has {either(self.known)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MalformedSetting(Diagnostic):
-    """The setting is known, but what follows it is not what it wants."""
+    """The setting is known, but what follows it is not what it wants.
+
+    The message shows how it is written.
+
+        scale 256-512      wrong
+        scale 256..512     right
+    """
 
     code = "VGG402"
     setting: str
     found: str
     expected: str
     example: str
+    is_guess: bool = False
+    """Whether ``example`` is what was probably meant, not only any."""
 
     def title(self) -> str:
-        if self.found:
-            return f"`{self.setting}` is not followed by `{self.found}`"
-        return f"`{self.setting}` is not finished"
+        if not self.found:
+            return f"`{self.setting}` is not finished"
+        if not self.expected:
+            return f"`{self.found}` is more than `{self.setting}` takes"
+        return f"`{self.setting}` is not followed by `{self.found}`"
 
     def label(self) -> str:
-        return f"expected {self.expected}"
+        return f"expected {self.expected or 'the end of the line'}"
 
     def help(self) -> str | None:
-        return f"write it as in `{self.example}`"
+        return f"write `{self.example}`" if self.is_guess else f"write it as in `{self.example}`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingRange(Diagnostic):
-    """The value cannot be meant: a dropout of 1 drops everything, a momentum of 1 never ends."""
+    """The value of a setting cannot be meant.
+
+    A dropout of 1 drops everything, a momentum of 1 never forgets. The message says from where
+    to where the value may go.
+
+        decay 0.1     wrong: the rate is divided by it
+        decay 10      right
+    """
 
     code = "VGG403"
     setting: str
     value: str
     expected: str
+    suggestion: str | None = None
 
     def title(self) -> str:
         return f"`{self.setting}` cannot be {self.value}"
@@ -69,10 +97,19 @@ class SettingRange(Diagnostic):
     def label(self) -> str:
         return f"expected {self.expected}"
 
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class SettingTwice(Diagnostic):
-    """A setting is written once in its section."""
+    """A setting is written twice in its section.
+
+    Only ``start from`` may be: each line names other layers.
+
+        batch 256
+        batch 128     wrong
+    """
 
     code = "VGG404"
     setting: str
@@ -80,13 +117,24 @@ class SettingTwice(Diagnostic):
     def title(self) -> str:
         return f"`{self.setting}` is written twice"
 
+    def label(self) -> str:
+        return "the second one"
+
     def help(self) -> str | None:
         return "keep one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropNotInput(Diagnostic):
-    """The crop taken from a training image is the input of the net, so both have one size."""
+    """The crop taken from a training image is not of the size of the net's input.
+
+    The crop is the input, so there is no need to write it.
+
+        input 224x224 RGB
+        FC-10
+        train:
+          crop 256         wrong
+    """
 
     code = "VGG405"
     crop: int
@@ -101,8 +149,16 @@ class CropNotInput(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleTooSmall(Diagnostic):
-    """The smallest side of the rescaled image is at least the side of the input: of a smaller one
-    no crop can be taken, and no window of the net fits it.
+    """The rescaled image is smaller than the input of the net.
+
+    Its smallest side is at least that of the input: of a smaller image no crop can be taken, and
+    no window of the net fits it.
+
+        input 224x224 RGB
+        FC-10
+        train:
+          scale 200        wrong
+          scale 256        right
     """
 
     code = "VGG406"
@@ -111,7 +167,10 @@ class ScaleTooSmall(Diagnostic):
     section: str
 
     def title(self) -> str:
-        return f"a smallest side of {self.scale} holds no window of {self.input}"
+        return f"an image of {self.scale} pixels holds no window of {self.input}"
+
+    def label(self) -> str:
+        return f"the smallest side of the input is {self.input}"
 
     def help(self) -> str | None:
         letter = "S" if self.section == "train" else "Q"
@@ -120,9 +179,12 @@ class ScaleTooSmall(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooFewLayers(Diagnostic):
-    """``start from`` takes layers from another net by their places, so both nets have that many.
+    """Fewer layers of this kind than are to start from another net.
 
-    start from "A.vgg": first 4 conv, last 3 FC
+    ``start from`` takes layers by their places, so both nets have at least that many.
+
+        train:
+          start from "A.vgg": first 4 conv, last 3 FC
     """
 
     code = "VGG407"
@@ -132,7 +194,10 @@ class TooFewLayers(Diagnostic):
     found: int
 
     def title(self) -> str:
-        return f"{self.wanted} {self.kind} layers start from others, net `{self.net}` has {self.found}"
+        wanted = count(self.wanted, f"{self.kind} layer")
+        return f"{wanted} would start from others, net `{self.net}` has {self.found}"
 
     def help(self) -> str | None:
-        return f"write `{self.found}`, or fewer" if self.found else f"leave out the {self.kind} layers"
+        return (
+            f"ask for {self.found} at most" if self.found else f"leave out the {self.kind} layers"
+        )

@@ -1,5 +1,6 @@
 """Mistakes about the shapes that layers take and give (VGG2xx)."""
 
+import math
 from dataclasses import dataclass
 
 from vggspec.catalogue import count
@@ -13,11 +14,13 @@ def chw(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowTooLarge(Diagnostic):
-    """A conv whose padding does not make up for its receptive field needs a feature map at least
-    as large as the field.
+    """The receptive field of a conv is larger than the feature map and its padding.
+
+    No window fits then:
 
         input 4x4 gray
-        conv7-8(pad 0)      wrong: no 7 × 7 window fits a 4 × 4 map
+        conv7-8(pad 0)      wrong: 7 × 7 does not fit 4 × 4
+        conv7-8(pad 2)      right: 4 + 2 + 2 is 8
     """
 
     code = "VGG201"
@@ -36,8 +39,10 @@ class WindowTooLarge(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class EvenKernel(Diagnostic):
-    """Padding that keeps the resolution is half of the receptive field less one on both sides;
-    for an even field there is none. Write the padding that is meant.
+    """No padding keeps the resolution of an even receptive field.
+
+    Padding that does is half of the receptive field less one, on both sides. For an even field
+    write the padding that is meant.
 
         conv2-64            wrong
         conv2-64(pad 0)     right
@@ -56,8 +61,12 @@ class EvenKernel(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class Groups(Diagnostic):
-    """``groups`` divides both the channels that come in and those that go out into equal parts,
-    as the two towers of AlexNet do.
+    """``groups`` does not divide the channels into equal parts.
+
+    It divides both those that come in and those that go out, as the two towers of AlexNet do.
+
+        input 224x224 RGB
+        conv3-64(groups 2)     wrong: RGB has 3 channels
     """
 
     code = "VGG203"
@@ -71,11 +80,23 @@ class Groups(Diagnostic):
             f" and {self.channels_out} out"
         )
 
+    def label(self) -> str:
+        return f"{count(self.channels_in, 'channel')} come in"
+
+    def help(self) -> str | None:
+        both = math.gcd(self.channels_in, self.channels_out)
+        fits = next((n for n in range(min(self.groups, both), 1, -1) if both % n == 0), 1)
+        return f"write `groups {fits}`" if fits > 1 else "leave `groups` out"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoolPadding(Diagnostic):
-    """A pooling window that lies on padding alone would have nothing to pool, so the padding is
-    at most half of the window.
+    """The padding of a pooling layer is more than half of its window.
+
+    A window that lies on padding alone would have nothing to pool.
+
+        maxpool3/2(pad 2)     wrong
+        maxpool3/2(pad 1)     right
     """
 
     code = "VGG204"
@@ -91,8 +112,9 @@ class PoolPadding(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoMapLeft(Diagnostic):
-    """A fully connected layer gives a vector; conv, pooling, ``LRN`` and ``gap`` want a feature
-    map.
+    """A layer that wants a feature map stands after a fully connected one.
+
+    An FC gives a vector; conv, pooling, ``LRN`` and ``gap`` want rows and columns.
 
         FC-4096
         maxpool      wrong: there is nothing left to pool
@@ -114,8 +136,12 @@ class NoMapLeft(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyWeights(Diagnostic):
-    """The net has more weights than vggspec will handle. Look for a number with too many digits,
-    or pool before the first FC.
+    """The net has more weights than vggspec will handle.
+
+    Look for a number with too many digits, or pool before the first FC.
+
+        input 60000x60000 RGB
+        FC-4096                   wrong: 4096 times 10.8 billion
     """
 
     code = "VGG206"
@@ -123,7 +149,10 @@ class TooManyWeights(Diagnostic):
     limit: int
 
     def title(self) -> str:
-        return f"the net needs {self.parameters:.3g} weights up to here, more than {self.limit:.0e}"
+        return f"the net needs {self.parameters:.3g} weights, more than {self.limit:.0e}"
+
+    def label(self) -> str:
+        return "up to here"
 
     def help(self) -> str | None:
         return "check the channels, or pool more before the first FC"
@@ -131,11 +160,14 @@ class TooManyWeights(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxChannels(Diagnostic):
-    """A box is four numbers: centre x, centre y, width, height (appendix A of the paper). With
+    """The layer before ``boxes`` does not have four channels a box.
+
+    A box is four numbers: centre x, centre y, width, height (appendix A of the paper). With
     ``boxes(shared)`` the layer before has 4 channels, with ``boxes(per-class)`` 4 a class.
 
-        FC-4000(linear)
-        boxes(per-class)      1000 classes
+        FC-1000(linear) boxes(shared)        wrong
+        FC-4(linear) boxes(shared)           right
+        FC-4000(linear) boxes(per-class)     right: 1000 classes
     """
 
     code = "VGG208"
@@ -147,14 +179,17 @@ class BoxChannels(Diagnostic):
         return f"boxes want {want} channels, the layer before has {self.channels}"
 
     def help(self) -> str | None:
-        return "write `FC-4(linear)`" if self.shared else "write 4 channels a class"
+        if self.shared:
+            return "write `FC-4(linear)` before it"
+        return "write 4 channels a class, as in `FC-4000(linear)` for 1000 classes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedInput(Diagnostic):
-    """A fully connected layer has one weight for each input, so a net with FC layers takes images
-    of one size. Applied densely (section 3.2 of the paper) they are convolutions, and the net
-    takes any larger size.
+    """A net with FC layers takes images of one size.
+
+    A fully connected layer has one weight for each input. Applied densely (section 3.2 of the
+    paper) they are convolutions, and the net takes any larger size.
 
         vggspec show specs/D.vgg --at 384x512           wrong
         vggspec show specs/D.vgg --at 384x512 --dense   right
@@ -177,8 +212,13 @@ class FixedInput(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class EvenNeighbours(Diagnostic):
-    """LRN sums over as many channels on both sides of a channel, so ``n`` is odd (section 3.3 of
+    """The ``n`` of LRN is even.
+
+    LRN sums over as many channels on both sides of a channel, so ``n`` is odd (section 3.3 of
     Krizhevsky et al. 2012).
+
+        LRN(n 4)     wrong
+        LRN(n 5)     right
     """
 
     code = "VGG211"

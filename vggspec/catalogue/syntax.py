@@ -38,10 +38,12 @@ class Unexpected(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class PastedDash(Diagnostic):
-    """The text holds a dash that only looks like a hyphen, as text pasted from a PDF does.
+    """A dash only looks like a hyphen, as in text pasted from a PDF.
+
+    The hyphen is the one of the keyboard:
 
         conv3–64     wrong: an en dash
-        conv3-64     right: the hyphen of the keyboard
+        conv3-64     right
     """
 
     code = "VGG002"
@@ -60,8 +62,10 @@ class PastedDash(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class StrayCharacter(Diagnostic):
-    """A character that cannot be seen stands in the line: a zero-width space, a control character,
-    a mark of the writing direction. Such characters come along with pasted text.
+    """A character that cannot be seen stands in the line.
+
+    A zero-width space, a control character or a mark of the writing direction comes along with
+    pasted text. Delete it, or type the line again.
     """
 
     code = "VGG003"
@@ -71,8 +75,7 @@ class StrayCharacter(Diagnostic):
         return f"the character U+{ord(self.character):04X} cannot stand in a spec"
 
     def label(self) -> str:
-        name = unicodedata.name(self.character, "")
-        return name.lower() or "a control character"
+        return unicodedata.name(self.character, "a control character").lower()
 
     def help(self) -> str | None:
         return "delete it: it cannot be seen, and came with pasted text"
@@ -80,7 +83,9 @@ class StrayCharacter(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnclosedQuote(Diagnostic):
-    """A quoted file name ends on the line on which it begins.
+    """A quotation mark is not closed.
+
+    A quoted file name ends on the line on which it begins:
 
         like "D.vgg       wrong
         like "D.vgg"      right
@@ -97,7 +102,9 @@ class UnclosedQuote(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnclosedBold(Diagnostic):
-    """Bold marks come in pairs. They mean nothing: the paper sets in bold what a net adds.
+    """A bold mark has no partner in its cell or on its line.
+
+    Bold marks mean nothing: the paper sets in bold what a net adds.
 
         **conv3-64       wrong
         **conv3-64**     right
@@ -114,12 +121,14 @@ class UnclosedBold(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedRow(Diagnostic):
-    """A row of a table has one cell for each net, or one cell that spans all.
+    """A row has neither one cell for each net of its table nor one cell that spans all.
 
-        | A       | B       |
-        | conv3-8 |             wrong: is it for A alone, or for both?
-        | conv3-8 |         |   right: for A; an empty cell adds nothing
-        |      conv3-8      |   right: for both
+    An empty cell adds nothing:
+
+        | A       | B       | C |
+        | conv3-8 | conv3-8 |         wrong: which two of the three?
+        | conv3-8 | conv3-8 |   |     right: A and B
+        |        conv3-8        |     right: all three
     """
 
     code = "VGG006"
@@ -135,9 +144,11 @@ class RaggedRow(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotANetName(Diagnostic):
-    """A net's name is made of letters, digits, ``.``, ``_`` and ``-``, and begins with a letter.
-    The first row of a table holds the names of the nets, one a cell; a blank line ends a table,
-    so the row after it is the first of another.
+    """The name of a net was expected.
+
+    A name is made of letters, digits, ``.``, ``_`` and ``-``, and begins with a letter. The first
+    row of a table holds the names of its nets, one a cell; a blank line ends a table, so the row
+    after it is the first of another.
 
         | conv3-64 | conv3-64 |      wrong: whose layers are these?
 
@@ -149,6 +160,9 @@ class NotANetName(Diagnostic):
     name: str
     columns: int = 0
     """For a table, how many cells its first row has; 0 for a ``net`` line."""
+
+    is_one_of_several: bool = False
+    """Whether other cells of the row do hold names."""
 
     follows_table: bool = False
 
@@ -166,8 +180,12 @@ class NotANetName(Diagnostic):
         if self.follows_table:
             return "remove the blank line above it, which ended the table"
         if not self.columns:
-            rest = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.name)
+            rest = "".join(
+                c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.name
+            )
             return f"write `net vgg-{rest.strip('-')}`"
+        if self.is_one_of_several:
+            return "write a name here too: each column is a net"
         if self.columns <= 8:
             cells = " | ".join("ABCDEFGH"[: self.columns])
             return f"write the names above it, as in `| {cells} |`"
@@ -176,10 +194,12 @@ class NotANetName(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NothingHere(Diagnostic):
-    """The file holds no net: it is empty, or all of it is comments. The smallest net is
+    """The file holds no net: it is empty, or all of it is comments.
 
-    FC-10
-    soft-max
+    The smallest net for ten classes is
+
+        FC-10
+        soft-max
     """
 
     code = "VGG008"
@@ -193,11 +213,15 @@ class NothingHere(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BeforeFirstNet(Diagnostic):
-    """Where a file names its nets, everything belongs to the net named last. So nothing may
-    stand before the first ``net`` line or table.
+    """Something stands before the first ``net`` line or table.
 
+    Where a file names its nets, everything belongs to the net named last.
+
+        conv3-64     wrong: whose is it?
+        net D
+
+        net D        right
         conv3-64
-        net D        wrong: whose is conv3-64?
     """
 
     code = "VGG009"
@@ -206,12 +230,14 @@ class BeforeFirstNet(Diagnostic):
         return "this stands before the first net"
 
     def help(self) -> str | None:
-        return "move it below the `net` line"
+        return "give it a `net` line of its own, or move it below this one"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnindentedSetting(Diagnostic):
-    """Settings are indented below ``train:`` or ``test:``; a line that is not ends the section.
+    """A setting is not indented below ``train:`` or ``test:``.
+
+    A line that is not indented ends the section, and is read as layers.
 
         train:
         batch 256      wrong
@@ -231,7 +257,18 @@ class UnindentedSetting(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SectionWithoutNet(Diagnostic):
-    """A section belongs to the net or table above it, and there is none."""
+    """A section belongs to the net or table above it, and there is none.
+
+    The net comes first:
+
+        train:          wrong
+          batch 64
+        FC-10
+
+        FC-10           right
+        train:
+          batch 64
+    """
 
     code = "VGG021"
     section: str
@@ -245,7 +282,13 @@ class SectionWithoutNet(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class Twice(Diagnostic):
-    """A net has one input, one ``train:`` section and one ``test:`` section."""
+    """Something that a net has once is written twice.
+
+    A net has one input, one ``like``, one ``train:`` section and one ``test:`` section.
+
+        input 224x224 RGB
+        input 32x32 RGB       wrong
+    """
 
     code = "VGG022"
     what: str
@@ -262,8 +305,9 @@ class Twice(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyNets(Diagnostic):
-    """A table or a file with more nets than anyone compares. The limit keeps a hostile file from
-    taking all memory.
+    """A file has more nets than anyone compares.
+
+    The limit keeps a hostile file from taking all memory.
     """
 
     code = "VGG023"
@@ -278,8 +322,9 @@ class TooManyNets(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class WordTooLong(Diagnostic):
-    """A word, a number or a file name with more characters than any spec has use for. The limit
-    keeps a hostile file from taking all memory.
+    """A word, a number or a file name has more characters than any spec has use for.
+
+    The limit keeps a hostile file from taking all memory.
     """
 
     code = "VGG024"
@@ -298,7 +343,9 @@ class WordTooLong(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class AfterHead(Diagnostic):
-    """``train:`` and ``test:`` stand on a line of their own, the settings indented below.
+    """``train:`` or ``test:`` does not stand on a line of its own.
+
+    The settings stand below it, indented, one a line.
 
         train: batch 256      wrong
 
@@ -319,3 +366,29 @@ class AfterHead(Diagnostic):
     def help(self) -> str | None:
         what = f"`{self.setting}`" if self.setting else "it"
         return f"write {what} on the next line, indented"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRow(Diagnostic):
+    """A row of a table does not end with a bar.
+
+    Each cell stands between two bars; a comment comes after the last one.
+
+        | A | B          wrong
+        | A | B |        right
+    """
+
+    code = "VGG026"
+    is_hidden: bool
+    """Whether the last bar stands in the comment."""
+
+    def title(self) -> str:
+        return "the row does not end with a bar"
+
+    def label(self) -> str:
+        return "expected `|`"
+
+    def help(self) -> str | None:
+        if self.is_hidden:
+            return "write the comment after the last `|`"
+        return "write `|` at the end of the row"

@@ -15,7 +15,7 @@ import click
 from vggspec import __version__
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 
-#: Command to its one line of help; its module is ``vggspec.cli.<command>`` unless ``MODULES`` says otherwise.
+#: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {
     "check": "Check specs and report every mistake.",
     "show": "Print a net's layers, shapes, parameters and cost.",

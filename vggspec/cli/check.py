@@ -5,10 +5,11 @@ import sys
 import click
 
 from vggspec.catalogue import count
-from vggspec.compiler.lower import lower
+from vggspec.compiler.lower import lower_leniently
 from vggspec.diagnostic import Report, VggspecError
 from vggspec.lang.loading import net_name, pick, read_source, split_target
 from vggspec.lang.parser import parse_leniently
+from vggspec.source import Source
 
 
 @click.command(
@@ -34,10 +35,10 @@ def command(specs: tuple[str, ...], form: str) -> int:
 
     reports: list[Report] = []
     for target in specs:
-        found, nets = _check(target)
+        found, nets = reports_of(target)
         reports.extend(found)
         if form == "text" and not found:
-            click.echo(f"{target}: {', '.join(nets)}")
+            click.echo(f"{render.shown(target)}: {', '.join(nets)}")
     if form == "json":
         click.echo(render.as_json(reports))
     elif form == "github":
@@ -51,19 +52,23 @@ def command(specs: tuple[str, ...], form: str) -> int:
     return 1 if reports else 0
 
 
-def _check(target: str) -> tuple[tuple[Report, ...], list[str]]:
+def reports_of(target: str) -> tuple[tuple[Report, ...], list[str]]:
     """The mistakes of one file or net, and the names of the nets in it."""
     path, net = split_target(target)
     try:
-        document, reports = parse_leniently(read_source(path))
-        specs = document.specs if net is None else (pick(document, net),)
+        return reports_in(read_source(path), net)
     except VggspecError as error:
         return error.reports, []
+
+
+def reports_in(source: Source, net: str | None = None) -> tuple[tuple[Report, ...], list[str]]:
+    """The same for a text; of a file with several nets, for one."""
+    document, reports = parse_leniently(source)
+    try:
+        specs = document.specs if net is None else (pick(document, net),)
+    except VggspecError as error:
+        # A net that is not found is no news where the file could not be read whole.
+        return reports.sorted() or error.reports, []
     for spec in specs:
-        try:
-            lower(spec)
-        except VggspecError as error:
-            reports.extend(error.reports)
+        reports.extend(lower_leniently(spec)[1].sorted())
     return reports.sorted(), [net_name(spec) for spec in specs]
-
-

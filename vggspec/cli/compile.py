@@ -122,7 +122,8 @@ def command(
     if written.mean_from == "ILSVRC":
         numbers = " ".join(f"{value:g}" for value in written.manifest.input.mean)
         click.echo(
-            f"mean: neither the spec nor the weights say one, so that of ILSVRC: {numbers}", err=True
+            f"mean: neither the spec nor the weights say one, so that of ILSVRC: {numbers}",
+            err=True,
         )
     if written.weights_by == "copy" and not copy_weights:
         click.echo("the weights were copied: they cannot be linked from there", err=True)
@@ -171,5 +172,3 @@ def find_weights(lowered: "Lowered") -> str:
         return str(beside)
     what = artefacts.NoWeights(net=net, spec=spec, looked=(f"{runs / net}/", str(beside)))
     raise VggspecError(report(what, path=spec))
-
-

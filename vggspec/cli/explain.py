@@ -23,9 +23,10 @@ def command(code: str | None, *, list_all: bool) -> None:
         return
     if code is None:
         raise click.UsageError("name a code, such as VGG231, or give --list")
-    found = catalogue.get(code.upper())
+    wanted = f"VGG{code}" if code.isdecimal() else code.upper()
+    found = catalogue.get(wanted)
     if found is None:
-        like = nearest(code.upper(), tuple(catalogue))
+        like = nearest(wanted, tuple(catalogue))
         more = f" Did you mean {like}?" if like else ""
         raise click.UsageError(f"there is no code {code}.{more} `--list` lists all.")
     click.echo(f"{found.code}\n\n{found.page()}")

@@ -28,9 +28,7 @@ Examples:
     help="The checkpoint's first layer takes BGR, as Caffe's do, and the spec's input is RGB.",
 )
 @click.option("--labels", metavar="FILE", help="The names of the classes, one a line.")
-def command(
-    spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: str | None
-) -> None:
+def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: str | None) -> None:
     """Turn a checkpoint of another tool into a weights file.
 
     Reads PyTorch files (tensors alone, no code is run), safetensors and npz. Layers are matched by
@@ -53,7 +51,7 @@ def command(
     save(path, arrays, describe(network, mean=network.input.mean, labels=names))
     if importers.is_like_torchvision(tensors) and network.input.std is None:
         click.echo(
-            "note: torchvision's nets expect inputs divided by a std; for them the spec's input is\n"
+            "note: torchvision's nets expect inputs divided by a std; their spec's input is\n"
             "  input 224x224 RGB(mean 123.675 116.28 103.53, std 58.395 57.12 57.375)",
             err=True,
         )

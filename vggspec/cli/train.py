@@ -95,7 +95,7 @@ def command(
     folder = open_folder(data_folder(data, lowered), lowered.network)
     run = named_run(Path(out)) if out else new_run(lowered.network.name)
     _say_plan(lowered, folder, run)
-    with stop_on_signals() as stop, watching(len(folder.train)) as watch:
+    with stop_on_signals() as stop, watching() as watch:
         result = fit(
             lowered,
             folder,
@@ -175,7 +175,7 @@ def stop_on_signals() -> Iterator["Event"]:
 
 
 @contextlib.contextmanager
-def watching(num_images: int) -> Iterator["Watch"]:
+def watching() -> Iterator["Watch"]:
     """A progress line below the epochs on a terminal, else the epochs alone."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -280,11 +280,11 @@ def _say_plan(lowered: "Lowered", folder: "ImageFolder", run: Path) -> None:
 
     net, image = lowered.network, lowered.network.input
     layers = count(len(net.weight_layers), "weight layer")
+    images = f"{len(folder.train)} training and {len(folder.val)} validation images"
     lines = {
         "net": f"{net.name}, {layers}, {net.parameters} parameters,"
         f" input {image.height} × {image.width} {image.color}",
-        "data": f"{folder.root}, {count(len(folder.classes), 'class')}, {len(folder.train)} training"
-        f" and {len(folder.val)} validation images",
+        "data": f"{folder.root}, {count(len(folder.classes), 'class')}, {images}",
         "recipe": recipe_line(lowered),
         "run": str(run),
     }

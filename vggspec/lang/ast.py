@@ -155,9 +155,6 @@ class Line:
     comment: str | None
     """The text after ``#``, without the space around it."""
 
-    is_broken: bool = False
-    """Whether something is written that could not be read; the reports say what."""
-
 
 @dataclass(frozen=True, slots=True)
 class Spec:

@@ -145,7 +145,8 @@ def _table(rows: Sequence[Row], spell: Spell) -> list[str]:
             spanning = max(spanning, len(texts[0]))
     missing = spanning - (sum(widths) + 3 * (columns - 1))
     if missing > 0:
-        widths = [width + -(-missing // columns) for width in widths]
+        share, rest = divmod(missing, columns)
+        widths = [width + share + (i < rest) for i, width in enumerate(widths)]
     return [_row(row, texts, widths) for row, texts in zip(rows, cells, strict=True)]
 
 
@@ -200,7 +201,8 @@ def _input(image: InputItem) -> str:
 
 
 def _claim(claim: Claim) -> str:
-    return f"{claim.number.text.upper()} {claim.kind}"
+    number = claim.number.text.upper()
+    return f"{number} {claim.kind.removesuffix('s') if number == '1' else claim.kind}"
 
 
 def _layers(items: Sequence[Item], spell: Spell) -> str:

@@ -57,9 +57,7 @@ def pick(document: Document, net: str | None) -> Spec:
     for name, spec in specs.items():
         if name.casefold() == net.casefold():
             return spec
-    missing = names.NoSuchNet(
-        name=net, nets=tuple(specs), suggestion=nearest(net, tuple(specs))
-    )
+    missing = names.NoSuchNet(name=net, nets=tuple(specs), suggestion=nearest(net, tuple(specs)))
     raise VggspecError(report(missing, path=source.name))
 
 
@@ -69,5 +67,3 @@ def net_name(spec: Spec) -> str:
         return spec.name.text
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(spec.source.name).stem)
     return stem if stem[:1].isalpha() else f"net_{stem}"
-
-

@@ -12,7 +12,7 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from vggspec.catalogue import names, nearest, syntax
 from vggspec.diagnostic import Diagnostic, Report, report
-from vggspec.lang.sections import example_of, section_of
+from vggspec.lang.sections import likely, section_of
 from vggspec.source import Source, Span
 
 Rule = Literal["column", "row", "setting"]
@@ -39,6 +39,7 @@ EXPECTED = {
 #: What surrounds the place of a mistake and is searched for what was meant.
 REACH = 80
 
+_NOT_IN_A_CELL = re.compile(r"(net|like|train|test)(?=[\s:\"]|$)", re.IGNORECASE)
 _WORD = re.compile(r'[^\s|(),:#"*×]+')
 
 
@@ -68,10 +69,14 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
         start = text.rfind("|", 0, at) + 1
         start += len(text[start:at]) - len(text[start:at].lstrip())
         end = text.find("|", at)
-        suggestion = mended(text[start : end if end >= 0 else len(text)].rstrip(), at - start)
+        cell = text[start : end if end >= 0 else len(text)].rstrip()
+        if _NOT_IN_A_CELL.match(cell):
+            accepts, suggestion = {"_INPUT"}, None
+            at, found = start, cell.partition(":")[0].split()[0]
+        else:
+            suggestion = mended(cell, at - start)
     else:
-        match = re.match(r"\S+", text)
-        suggestion = example_of(match[0]) if match else None
+        suggestion = likely(text)
     what = syntax.Unexpected(
         found=found, expected=_expected(accepts, text[:at].rstrip(), rule), suggestion=suggestion
     )
@@ -103,15 +108,17 @@ def _lonely_bold(text: str, at: int, found: str) -> int | None:
 
 
 def _expected(accepts: set[str], before: str, rule: Rule) -> tuple[str, ...]:
+    if rule == "setting":
+        return ("words, numbers or a file name in quotation marks",)
     if {"COMMA", "RPAR"} <= accepts:
         return ("`,`", "`)`")
     if before.endswith("(") and "RPAR" in accepts:
         return ("an option", "`)`")
-    if before.endswith(",") and rule != "setting":
+    if before.endswith(","):
         return ("an option",)
     if rule == "row" and "_INPUT" in accepts:
         return ("layers", "an input", "a claim")
-    if "WORD" in accepts and rule != "setting":
+    if "WORD" in accepts:
         ends = tuple(EXPECTED[end] for end in ("BAR", "$END") if end in accepts)
         if ends and "NUMBER" not in accepts and "SIZE" not in accepts:
             return ("another layer", *ends[:1])
@@ -119,6 +126,8 @@ def _expected(accepts: set[str], before: str, rule: Rule) -> tuple[str, ...]:
             return ("a name",)
         if before.endswith("**"):
             return ("a layer",)
+    if "SIZE" in accepts and rule == "column":
+        return (EXPECTED["SIZE"],)
     words = tuple(text for terminal, text in EXPECTED.items() if terminal in accepts)
     return words if len(words) <= 5 else ()
 
@@ -228,6 +237,10 @@ _LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
     for pattern, form in cast(
         "tuple[tuple[str, _Form], ...]",
         (
+            (
+                r"(?<![\w.])(\d{1,9})\s*[x×*]?\s+((?:conv|FC-|maxpool|avgpool)[^\s,]*)",
+                lambda m: f"{m[2]} x{m[1]}",
+            ),
             (rf"\bconv\s*{_SIDES}[-\s,]+(?P<channels>\d+)(?:\s*/\s*(?P<stride>\d+))?", _conv),
             (rf"\b{_SIDES}\s*conv\w*[-\s,]+(?P<channels>\d+)", _conv),
             (r"\bconv\s+(\d+)$", lambda m: f"conv3-{m[1]}"),
@@ -248,10 +261,6 @@ _LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
             (
                 r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
                 lambda m: f"{m[1]} x{m[2]}",
-            ),
-            (
-                r"(?<![\w.])(\d{1,9})\s*[x×*]?\s+((?:conv|FC-|maxpool|avgpool)[^\s,]*)",
-                lambda m: f"{m[2]} x{m[1]}",
             ),
             (r"([^\s(]+\([^()]*)$", lambda m: f"{m[1].rstrip()})"),
         ),

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput
 
 from vggspec.catalogue import names, syntax
-from vggspec.diagnostic import Diagnostic, Label, Report, Reports, report
+from vggspec.diagnostic import Diagnostic, Label, Reports, report
 from vggspec.lang.ast import (
     Cell,
     Claim,
@@ -46,6 +46,7 @@ _LONG_WORD = re.compile(rf'"[^"]*"|[^\s|(),:#"*]{{{MAX_WORD + 1},}}')
 
 #: A first row of these has no names of nets in it, though they would do as names.
 _LAYER_LIKE = re.compile(r"conv\d.*|fc-?\d.*|(max|avg)pool.*|soft-?max", re.IGNORECASE)
+_FOREIGN_COMMENT = re.compile(r"(?<!\S)//")
 
 
 def parse(source: Source) -> Document:
@@ -63,6 +64,7 @@ def parse_leniently(source: Source) -> tuple[Document, Reports]:
     """What could be read of a spec file, and the mistakes in the rest."""
     reports = Reports()
     lines: list[Line] = []
+    broken: dict[int, Rule] = {}
     section: SectionHead | None = None
     section_indent = 0
     for number in range(1, source.num_lines + 1):
@@ -84,8 +86,10 @@ def parse_leniently(source: Source) -> tuple[Document, Reports]:
             statement = _statement(source, Span(start, end), rule, reports)
             if isinstance(statement, SectionHead):
                 section, section_indent = statement, indent
-        lines.append(Line(statement, comment, bool(code.strip()) and statement is None))
-    specs = _Assembly(source, reports).specs(lines)
+            if statement is None:
+                broken[number - 1] = rule
+        lines.append(Line(statement, comment))
+    specs = _Assembly(source, reports).specs(lines, broken)
     return Document(tuple(lines), specs, source), reports
 
 
@@ -121,10 +125,20 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
             kind, what, start, end = head
             reports.add(report(what, source, Span(span.start + start, span.start + end)))
             return SectionHead(kind, span)
+    slashes = _FOREIGN_COMMENT.search(text) if rule == "column" else None
+    if slashes is not None:
+        at = span.start + slashes.start()
+        foreign = syntax.Unexpected(found="//", suggestion="#")
+        reports.add(report(foreign, source, Span(at, at + 2)))
+        text = text[: slashes.start()].rstrip()
+        if not text:
+            return None
     if rule == "row" and not text.endswith("|"):
         # The row is read as if its last bar were there, so that its cells are checked too.
-        open_ = syntax.Unexpected(found="", expected=("`|`",), suggestion="|")
-        reports.add(report(open_, source, Span(span.end, span.end)))
+        is_hidden = (
+            "|" in source.text[span.end : source.line_span(source.locate(span.start).line).end]
+        )
+        reports.add(report(syntax.OpenRow(is_hidden=is_hidden), source, Span(span.end, span.end)))
         text += "|"
     try:
         # The line alone, not a slice of the file: positions are moved when the tree is read.
@@ -217,9 +231,7 @@ class _ToAst(Transformer[Token, Any]):
         return Cell(tuple(items), is_rule, Span(0, 0))
 
     def setting(self, found: list[Any]) -> Setting:
-        words: list[Word | Quoted] = []
-        for token in found:
-            words.append(self._quoted(token) if token.type == "STRING" else self._word(token))
+        words = (self._quoted(one) if one.type == "STRING" else self._word(one) for one in found)
         return Setting(tuple(words), self._line)
 
     def net(self, found: list[Any]) -> NetName:
@@ -236,13 +248,25 @@ class _ToAst(Transformer[Token, Any]):
         return found[0], words[0] if words else None
 
     def like(self, found: list[Any]) -> Like:
-        return Like(self._quoted(found[0]), self._word(found[1]) if len(found) > 1 else None, self._line)
+        return Like(
+            self._quoted(found[0]), self._word(found[1]) if len(found) > 1 else None, self._line
+        )
 
     def weight_layers(self, found: list[Any]) -> Claim:
-        return Claim("weight layers", self._word(found[0]), False, self._span(found[0]).to(self._span(found[-1])))
+        return Claim(
+            "weight layers",
+            self._word(found[0]),
+            False,
+            self._span(found[0]).to(self._span(found[-1])),
+        )
 
     def parameters(self, found: list[Any]) -> Claim:
-        return Claim("parameters", self._word(found[0]), False, self._span(found[0]).to(self._span(found[-1])))
+        return Claim(
+            "parameters",
+            self._word(found[0]),
+            False,
+            self._span(found[0]).to(self._span(found[-1])),
+        )
 
     def section(self, found: list[Any]) -> SectionHead:
         kind = cast("Literal['train', 'test']", found[0].rstrip(": \t").lower())
@@ -308,13 +332,15 @@ class _ToAst(Transformer[Token, Any]):
 class _Draft:
     """A net while its lines are gathered."""
 
-    def __init__(self, name: Word | None) -> None:
+    def __init__(self, name: Word | None, *, is_complete: bool = True) -> None:
         self.name = name
         self.input: InputItem | None = None
         self.like: Like | None = None
         self.layers: list[LayerItem] = []
         self.claims: list[Claim] = []
         self.sections: dict[str, list[Setting]] = {}
+        self.heads: dict[str, Span] = {}
+        self.is_complete = is_complete
 
     def spec(self, source: Source) -> Spec:
         return Spec(
@@ -326,6 +352,7 @@ class _Draft:
             tuple(self.sections.get("train", ())),
             tuple(self.sections.get("test", ())),
             source,
+            self.is_complete,
         )
 
 
@@ -338,58 +365,86 @@ class _Assembly:
         self._drafts: list[_Draft] = []
         self._current: list[_Draft] = []  # the nets to which the next line belongs
         self._in_table = False
+        self._after_table = False  # nothing but blank lines since a table
+        self._unnamed: Statement | None = None  # the first statement of a net without a name
+        self._section: str | None = None
+        self._is_lost = False  # a line before the first net could not be read
 
-    def specs(self, lines: list[Line]) -> tuple[Spec, ...]:
-        section: str | None = None
-        unnamed: Statement | None = None  # the first statement of a net without a name
-        for line in lines:
-            statement = line.statement
-            if statement is None:
-                if line.comment is None:
-                    self._in_table = False
-                continue
-            if isinstance(statement, Setting):
-                if section is not None:
-                    for draft in self._current:
-                        draft.sections[section].append(statement)
-                continue
-            section = None
-            if isinstance(statement, NetName | Row) and unnamed is not None:
-                starts_net = isinstance(statement, NetName) or not self._in_table
-                if starts_net:
-                    self._report(syntax.BeforeFirstNet(), unnamed.span)
-                    unnamed = None
-            if isinstance(statement, Row):
-                self._row(statement)
-                continue
-            self._in_table = False
-            match statement:
-                case NetName(name=name):
-                    if not NAME.fullmatch(name.text):
-                        self._report(syntax.NotANetName(), name.span)
-                    self._begin([_Draft(name)])
-                case SectionHead(kind=kind):
-                    if not self._current:
-                        self._report(syntax.SectionWithoutNet(section=kind), statement.span)
-                        continue
-                    for draft in self._current:
-                        if kind in draft.sections:
-                            self._report(syntax.Twice(what=f"{kind}:"), statement.span)
-                        draft.sections[kind] = []
-                    section = kind
-                case _:
-                    if not self._current:
-                        unnamed = statement
-                        self._begin([_Draft(None)])
-                    items = statement.items if isinstance(statement, Layers) else (statement,)
-                    for draft in self._current:
-                        for item in items:
-                            self._add(draft, item)
+    def specs(self, lines: list[Line], broken: dict[int, Rule]) -> tuple[Spec, ...]:
+        for i, line in enumerate(lines):
+            if i in broken:
+                self._skip(i + 1, broken[i])
+            elif line.statement is not None:
+                self._statement(line.statement)
+            elif line.comment is None:
+                self._after_table = self._in_table or self._after_table
+                self._in_table = False
         if not self._drafts and not len(self._reports):
-            what = syntax.NothingHere()
-            self._reports.add(report(what, self._source, Span(0, 0)))
+            self._report(syntax.NothingHere(), Span(0, 0))
         self._check_names()
         return tuple(draft.spec(self._source) for draft in self._drafts)
+
+    def _skip(self, line: int, rule: Rule) -> None:
+        """Go on after a line that could not be read, without reporting what follows from that."""
+        if rule == "setting":
+            return
+        self._section = None
+        if rule == "row" and not self._in_table:
+            self._in_table = True  # its first row, so nobody knows which nets the others are for
+            self._current = []
+        elif re.match(r"\s*net\b", self._source.line_text(line), re.IGNORECASE):
+            self._begin([_Draft(None, is_complete=False)])
+        elif not self._current:
+            self._is_lost = True
+        for draft in self._current:
+            draft.is_complete = False
+
+    def _statement(self, statement: Statement) -> None:
+        if isinstance(statement, Setting):
+            if self._section is not None:
+                for draft in self._current:
+                    draft.sections[self._section].append(statement)
+            return
+        self._section = None
+        if isinstance(statement, Row):
+            self._row(statement)
+            return
+        self._in_table = self._after_table = False
+        match statement:
+            case NetName(name=name):
+                self._name_others(statement.span)
+                if not NAME.fullmatch(name.text):
+                    self._report(syntax.NotANetName(name=name.text), name.span)
+                self._begin([_Draft(name)])
+            case SectionHead(kind=kind):
+                self._head(kind, statement.span)
+            case _:
+                if not self._current:
+                    self._unnamed = statement
+                    self._begin([_Draft(None)])
+                items = statement.items if isinstance(statement, Layers) else (statement,)
+                for draft in self._current:
+                    for item in items:
+                        self._add(draft, item)
+
+    def _name_others(self, span: Span) -> None:
+        """A named net begins: what stands before it must be named too."""
+        if self._unnamed is not None:
+            first = Label(span, "the first net begins here")
+            self._report(syntax.BeforeFirstNet(), self._unnamed.span, first)
+            self._unnamed = None
+
+    def _head(self, kind: Literal["train", "test"], span: Span) -> None:
+        if not self._current:
+            if not self._is_lost:
+                self._report(syntax.SectionWithoutNet(section=kind), span)
+            return
+        for draft in self._current:
+            first = draft.heads.setdefault(kind, span)
+            if first is not span:
+                self._report(syntax.Twice(what=f"{kind}:"), span, Label(first, "the first one"))
+            draft.sections[kind] = []
+        self._section = kind
 
     def _begin(self, drafts: list[_Draft]) -> None:
         if len(self._drafts) + len(drafts) > MAX_NETS:
@@ -398,13 +453,17 @@ class _Assembly:
                 span = last.span if last is not None else Span(0, 0)
                 self._report(syntax.TooManyNets(limit=MAX_NETS), span)
             drafts = drafts[: max(0, MAX_NETS - len(self._drafts))]
+        for draft in drafts:
+            draft.is_complete = draft.is_complete and not self._is_lost
+        self._is_lost = False
         self._drafts.extend(drafts)
         self._current = drafts
 
     def _row(self, row: Row) -> None:
         if not self._in_table:
+            self._name_others(row.span)
             self._in_table = True
-            self._begin([_Draft(name) for name in self._header(row)])
+            self._begin(self._header(row))
             return
         if row.is_rule:
             return
@@ -413,33 +472,56 @@ class _Assembly:
             if nets:
                 what = syntax.RaggedRow(cells=len(row.cells), nets=len(nets))
                 self._report(what, row.span)
+            for draft in nets:
+                draft.is_complete = False
             return
         for i, draft in enumerate(nets):
+            if draft.name is None:
+                continue  # its column has no name, which is reported
             cell = row.cells[0] if len(row.cells) == 1 else row.cells[i]
             for item in cell.items:
                 self._add(draft, item)
 
-    def _header(self, row: Row) -> list[Word]:
-        found = []
+    def _header(self, row: Row) -> list[_Draft]:
+        """A net for each name; where a cell holds no name, one that is not reported on."""
+        drafts = []
+        bad: list[Cell] = []
         for cell in row.cells:
             match cell.items:
-                case (LayerItem(word=word, options=(), repeat=None, alias=None),) if (
-                    NAME.fullmatch(word.text)
-                ):
-                    found.append(word)
+                case (LayerItem(word=word, options=(), repeat=None, alias=None),) if NAME.fullmatch(
+                    word.text
+                ) and not _LAYER_LIKE.fullmatch(word.text):
+                    drafts.append(_Draft(word))
                 case _:
-                    self._report(syntax.NotANetName(), cell.span)
-        return found
+                    drafts.append(_Draft(None, is_complete=False))
+                    bad.append(cell)
+        if bad:
+            text = self._source.slice(bad[0].span)
+            start = bad[0].span.start + len(text) - len(text.lstrip())
+            span = Span(start, start + len(text.strip())) if text.strip() else bad[0].span
+            what = syntax.NotANetName(
+                name=text.strip(),
+                columns=len(row.cells),
+                is_one_of_several=len(bad) < len(row.cells),
+                follows_table=self._after_table and len(bad) == len(row.cells),
+            )
+            if what.follows_table:
+                for draft in self._current:  # the rows that follow are theirs
+                    draft.is_complete = False
+            self._report(what, span)
+        return drafts if len(bad) < len(row.cells) else []
 
     def _add(self, draft: _Draft, item: Item | Like) -> None:
         match item:
             case InputItem():
                 if draft.input is not None:
-                    self._report(syntax.Twice(what="input"), item.span)
+                    first = Label(draft.input.span, "the first one")
+                    self._report(syntax.Twice(what="input"), item.span, first)
                 draft.input = item
             case Like():
                 if draft.like is not None:
-                    self._report(syntax.Twice(what="like"), item.span)
+                    first = Label(draft.like.span, "the first one")
+                    self._report(syntax.Twice(what="like"), item.span, first)
                 elif draft.layers:
                     self._report(names.LikeNotFirst(), item.span)
                 draft.like = item
@@ -455,15 +537,8 @@ class _Assembly:
                 continue
             first = seen.setdefault(draft.name.text.casefold(), draft.name)
             if first is not draft.name:
-                self._reports.add(
-                    report(
-                        names.NetTwice(name=draft.name.text),
-                        self._source,
-                        draft.name.span,
-                        Label(first.span, "the first one"),
-                    )
-                )
+                what = names.NetTwice(name=draft.name.text)
+                self._report(what, draft.name.span, Label(first.span, "the first one"))
 
-    def _report(self, what: Diagnostic, span: Span) -> None:
-        self._reports.add(report(what, self._source, span))
-
+    def _report(self, what: Diagnostic, span: Span, *others: Label) -> None:
+        self._reports.add(report(what, self._source, span, *others))

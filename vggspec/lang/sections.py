@@ -7,17 +7,18 @@ Each setting is one small reader below; what is left out takes the paper's value
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from vggspec.catalogue import nearest, recipes
-from vggspec.diagnostic import Diagnostic, Reports, report
+from vggspec.diagnostic import Diagnostic, Label, Reports, report
+from vggspec.lang import mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
 from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
 from vggspec.source import Source, Span
 
-T = TypeVar("T")
-
 MAX_SCALE = 1 << 16
+_LONGEST_MENDED = 100
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
 
 
@@ -28,12 +29,13 @@ class _StopReadingError(Exception):
 class _Cursor:
     """Reads the words of one setting from left to right."""
 
-    def __init__(self, setting: Setting, example: str, source: Source, reports: Reports) -> None:
+    def __init__(self, setting: Setting, key: "_Key", source: Source, reports: Reports) -> None:
         self.words = setting.words
         self.at = 1
         self.end = setting.span.end
         self.key = setting.words[0].text
-        self._example = example
+        self._key = key
+        self._rest = source.slice(Span(setting.words[0].span.end, setting.span.end)).strip()
         self._source = source
         self._reports = reports
 
@@ -59,23 +61,26 @@ class _Cursor:
     def number(self, expected: str, low: float, high: float) -> float:
         """The next word as a number within bounds."""
         word = self._next(expected)
-        try:
-            value = float(word.text) if len(word.text) <= 40 else float("nan")
-        except ValueError:
+        if not _NUMBER.fullmatch(word.text):
             self.at -= 1
             self.fail(expected)
+        value = float(word.text)
         if not low <= value <= high:
-            self.out_of_range(word, f"{low:g} to {high:g}")
+            self.out_of_range(word, f"{_plain(low)} to {_plain(high)}")
         return value
 
     def integer(self, expected: str, low: int, high: int) -> int:
         """The next word as a whole number within bounds; ``370K`` is 370000."""
         word = self._next(expected)
-        match = re.fullmatch(r"(\d{1,15})([KkMm]?)", word.text)
-        if match is None:
+        match = re.fullmatch(r"(\d{1,100})(?:\.(\d{1,6}))?([KkMm]?)", word.text)
+        decimals = len(match[2] or "") if match else 0
+        value, rest = 0, 1
+        if match:
+            digits = int(match[1] + (match[2] or ""))
+            value, rest = divmod(digits * _MAGNITUDES[match[3].upper()], 10**decimals)
+        if rest:  # no number, or a fraction
             self.at -= 1
             self.fail(expected)
-        value = int(match[1]) * _MAGNITUDES[match[2].upper()]
         if not low <= value <= high:
             self.out_of_range(word, f"{low} to {high}")
         return value
@@ -95,18 +100,27 @@ class _Cursor:
     def fail(self, expected: str) -> Any:
         """Report that the next word is not what was expected, and stop."""
         word = self.peek()
+        guess = self._key.mend(self._rest) if 0 < len(self._rest) <= _LONGEST_MENDED else None
         what = recipes.MalformedSetting(
             setting=self.key,
             found=word.text if word else "",
             expected=expected,
-            example=self._example,
+            example=guess or self._key.example,
+            is_guess=guess is not None,
         )
         self.report(what, word.span if word else Span(self.end, self.end))
         raise _StopReadingError
 
     def out_of_range(self, word: Word, expected: str) -> Any:
         """Report that a number is out of bounds, and stop."""
-        what = recipes.SettingRange(setting=self.key, value=word.text, expected=expected)
+        what = recipes.SettingRange(
+            setting=self.key,
+            value=word.text if len(word.text) <= 16 else f"{word.text[:12]}…",
+            expected=expected,
+            suggestion=(
+                self._key.mend_range(self._rest) if len(self._rest) <= _LONGEST_MENDED else None
+            ),
+        )
         self.report(what, word.span)
         raise _StopReadingError
 
@@ -117,7 +131,7 @@ class _Cursor:
     def finish(self) -> None:
         """Report what stands after the end of the setting."""
         if self.peek() is not None:
-            self.fail("the end of the line")
+            self.fail("")
 
     def _next(self, expected: str) -> Word:
         word = self.peek()
@@ -133,6 +147,15 @@ class _Key:
 
     example: str
     read: Callable[[_Cursor], dict[str, object]]
+    mend: mending.Mend = mending.nothing
+    """What was probably meant by the text after the word, as a whole setting."""
+
+    mend_range: mending.Mend = mending.nothing
+    """The same for a number that is out of bounds."""
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}" if value < 1e5 else f"{value:.0f}"
 
 
 def _on_off(field: str) -> Callable[[_Cursor], dict[str, object]]:
@@ -170,13 +193,13 @@ def _decay(cursor: _Cursor) -> dict[str, object]:
     if cursor.accept("on", "plateau"):
         if cursor.accept("of"):
             found["patience"] = cursor.integer("a number of epochs", 1, 10**6)
-            if not cursor.accept("epochs"):
-                cursor.expect("epoch")
+            if not cursor.accept("epoch"):
+                cursor.expect("epochs")
         cursor.accept(",")
     if cursor.peek() is not None:
         found["decays"] = cursor.integer("how many times", 0, 1000)
-        if not cursor.accept("times"):
-            cursor.expect("time")
+        if not cursor.accept("time"):
+            cursor.expect("times")
     return found
 
 
@@ -246,53 +269,81 @@ def _average(cursor: _Cursor) -> dict[str, object]:
 
 
 TRAIN: dict[str, _Key] = {
-    "scale": _Key("scale 256..512", _train_scale),
-    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE)),
-    "flip": _Key("flip", _on_off("flip")),
-    "colour-shift": _Key("colour-shift 0.1", _number("colour_shift", 0.0, 100.0)),
-    "batch": _Key("batch 256", _integer("batch", 1, 10**6)),
-    "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999)),
-    "weight-decay": _Key("weight-decay 5e-4", _number("weight_decay", 0.0, 10.0)),
-    "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99)),
-    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3)),
-    "decay": _Key("decay 10 on plateau, 3 times", _decay),
-    "stop": _Key("stop after 370K iterations", _stop),
-    "start": _Key("start normal 0.1", _start),
-    "data": _Key('data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}),
+    "scale": _Key("scale 256..512", _train_scale, mending.a_range, mending.a_range),
+    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE), mending.whole("crop")),
+    "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
+    "colour-shift": _Key(
+        "colour-shift 0.1", _number("colour_shift", 0.0, 100.0), mending.number("colour-shift")
+    ),
+    "batch": _Key("batch 256", _integer("batch", 1, 10**6), mending.whole("batch")),
+    "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999), mending.number("momentum")),
+    "weight-decay": _Key(
+        "weight-decay 5e-4", _number("weight_decay", 0.0, 10.0), mending.number("weight-decay")
+    ),
+    "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99), mending.number("dropout")),
+    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3), mending.number("rate")),
+    "decay": _Key("decay 10 on plateau, 3 times", _decay, mending.decay, mending.divisor),
+    "stop": _Key("stop after 370K iterations", _stop, mending.stop),
+    "start": _Key("start normal 0.1", _start, mending.start),
+    "data": _Key(
+        'data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}, mending.data
+    ),
 }
 TEST: dict[str, _Key] = {
-    "scale": _Key("scale 256, 384, 512", _test_scales),
-    "dense": _Key("dense", _on_off("dense")),
-    "crops": _Key("crops 5x5", _crops),
-    "flip": _Key("flip", _on_off("flip")),
-    "average": _Key("average scores", _average),
+    "scale": _Key("scale 256, 384, 512", _test_scales, mending.a_list),
+    "dense": _Key("dense", _on_off("dense"), mending.on_off("dense")),
+    "crops": _Key("crops 5x5", _crops, mending.grid, mending.grid),
+    "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
+    "average": _Key("average scores", _average, mending.average),
 }
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 
 
+def _canonical(word: str) -> str:
+    return word.casefold().replace("color", "colour")
+
+
 def section_of(word: str) -> str | None:
-    """The section that has a setting of this name."""
-    folded = word.casefold().replace("color", "colour")
-    return next((name for name, keys in SECTIONS.items() if folded in keys), None)
+    """The section that has a setting of this name, or of one that other tools call so."""
+    key = _canonical(word)
+    for name, keys in SECTIONS.items():
+        if key in keys or mending.ALIASES[name].get(key) in keys:
+            return name
+    return None
 
 
-def read_experiment(spec: Spec, size: tuple[int, int], reports: Reports) -> Experiment:
-    """Both sections of a spec, for a net whose input is ``size``, rows and columns."""
+def likely(text: str) -> str | None:
+    """What was probably meant by a line that begins like a setting, or any setting of its name."""
+    word, _, rest = text.partition(" ")
+    key = _canonical(word)
+    found = next((keys[key] for keys in SECTIONS.values() if key in keys), None)
+    if found is None:
+        return None
+    return (found.mend(rest.strip(" ()[]")) if len(rest) <= _LONGEST_MENDED else None) or (
+        found.example
+    )
+
+
+def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) -> Experiment:
+    """Both sections of a spec, for a net whose input is ``size``, rows and columns.
+
+    Without ``size``, where the input could not be read, nothing is compared with it.
+    """
     train = _read(spec.train, "train", spec.source, reports)
     test = _read(spec.test, "test", spec.source, reports)
-    side = min(size)
+    side = min(size) if size else 224
     crop, crop_span = train.pop("crop", (None, None))
-    if crop is not None and crop_span is not None and (crop, crop) != size:
+    if size and crop is not None and crop_span is not None and (crop, crop) != size:
         what = recipes.CropNotInput(crop=crop, input=size)
         reports.add(report(what, spec.source, crop_span))
     default = round(side * 256 / 224)
     scale, scale_span = train.pop("scale", ((default, default), None))
-    if scale_span is not None and scale[0] < side:
+    if size and scale_span is not None and scale[0] < side:
         what_scale = recipes.ScaleTooSmall(scale=scale[0], input=side, section="train")
         reports.add(report(what_scale, spec.source, scale_span))
     # Section 4.1 of the paper: Q is S, or the middle of the range when S is jittered.
     scales, scales_span = test.pop("scales", ((round((scale[0] + scale[1]) / 2),), None))
-    if scales_span is not None and min(scales) < side:
+    if size and scales_span is not None and min(scales) < side:
         what_scale = recipes.ScaleTooSmall(scale=min(scales), input=side, section="test")
         reports.add(report(what_scale, spec.source, scales_span))
     if "crops" in test and "dense" not in test:
@@ -312,20 +363,14 @@ def _read(
     """Fields and where they were set."""
     keys = SECTIONS[section]
     found: dict[str, tuple[Any, Span | None]] = {}
-    seen: set[str] = set()
+    seen: dict[str, Span] = {}
     for setting in settings:
         word = setting.words[0]
-        key = word.text.casefold().replace("color", "colour")
+        key = _canonical(word.text)
         if key not in keys:
-            what = recipes.UnknownSetting(
-                word=word.text,
-                section=section,
-                known=tuple(keys),
-                suggestion=nearest(key, tuple(keys)),
-            )
-            reports.add(report(what, source, word.span))
+            _report_unknown(setting, section, source, reports)
             continue
-        cursor = _Cursor(setting, keys[key].example, source, reports)
+        cursor = _Cursor(setting, keys[key], source, reports)
         try:
             values = keys[key].read(cursor)
             cursor.finish()
@@ -333,11 +378,46 @@ def _read(
             continue
         is_more = key == "start" and "start_from" in values
         if key in seen and not is_more:
-            reports.add(report(recipes.SettingTwice(setting=key), source, word.span))
+            twice = report(
+                recipes.SettingTwice(setting=key),
+                source,
+                setting.span,
+                Label(seen[key], "the first one"),
+            )
+            reports.add(twice)
         if not is_more:
-            seen.add(key)
+            seen.setdefault(key, setting.span)
+        place = Span(setting.words[1].span.start, setting.span.end) if cursor.at > 1 else word.span
         for field, value in values.items():
             if field == "start_from" and field in found:
                 value = (*found[field][0], *value)  # type: ignore[misc]
-            found[field] = (value, setting.span)
+            found[field] = (value, place)
     return found
+
+
+def _report_unknown(setting: Setting, section: str, source: Source, reports: Reports) -> None:
+    """Say what the setting is called here, with the values that it has."""
+    keys = SECTIONS[section]
+    words = setting.words
+    key, known, used = _canonical(words[0].text), None, 1
+    if len(words) > 1:  # `learning rate 0.01`
+        both = f"{key}-{_canonical(words[1].text)}"
+        known = both if both in keys else mending.ALIASES[section].get(both)
+        used = 2 if known else 1
+    known = known or mending.ALIASES[section].get(key) or nearest(key, tuple(keys))
+    span = words[0].span.to(words[used - 1].span)
+    rest = source.slice(Span(span.end, setting.span.end)).strip()
+    written = source.slice(span)
+    suggestion = because = None
+    if known is not None and len(rest) <= _LONGEST_MENDED:
+        rest = f"{rest} {mending.UNITS.get(key, '')}".strip()
+        suggestion = keys[known].mend(rest) or keys[known].example
+    other = next((name for name in SECTIONS if name != section and key in SECTIONS[name]), None)
+    if other is not None:
+        because = f"it is a setting of `{other}:`: move it there"
+    elif key in mending.NEEDLESS:
+        because = mending.NEEDLESS[key]
+    what = recipes.UnknownSetting(
+        word=written, section=section, known=tuple(keys), suggestion=suggestion, because=because
+    )
+    reports.add(report(what, source, span))

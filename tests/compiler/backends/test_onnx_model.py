@@ -1,6 +1,7 @@
 """The ONNX model agrees with PyTorch for every spec, in both forms, at sizes that are awkward."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -26,9 +27,11 @@ from vggspec.compiler.backends.onnx_model import (
     write_bundle,
 )
 from vggspec.compiler.lower import load_network
-from vggspec.compiler.passes import Form
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.preprocess import normalise
+
+if TYPE_CHECKING:
+    from vggspec.compiler.passes import Form
 
 TOLERANCE = 1e-5  # relative to the largest number, float32
 
@@ -38,9 +41,7 @@ SIZES = [(256, 341), (341, 256), (384, 512), (225, 225)]
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_all_forms_agree(
-    name: str, tmp_path: Path, record_property: pytest.FixtureRequest
-) -> None:
+def test_all_forms_agree(name: str, tmp_path: Path, record_property: pytest.FixtureRequest) -> None:
     lowered = load_network(str(ROOT / "specs" / f"{name}.vgg"))
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     image = lowered.network.input
@@ -72,17 +73,13 @@ def test_all_forms_agree(
     for height, width in SIZES:
         size = round(height * scale), round(width * scale)
         x = images(1, image.channels, *size)
-        compare(
-            run_onnx(dense, x), run_torch(lowered, weights, forms["dense"], x), f"{size}"
-        )
+        compare(run_onnx(dense, x), run_torch(lowered, weights, forms["dense"], x), f"{size}")
     record_property("parity", f"{worst:.1e} {name}")
 
 
 def test_dense_is_the_fc_head_slid_over_the_last_map(tmp_path: Path) -> None:
     """Section 3.2, written out with PyTorch's functions and without the IR."""
-    text = (
-        "net t\ninput 24x24 RGB\nconv3-6\nmaxpool\nconv3-8\nmaxpool\nFC-12\nFC-7\nFC-5\nsoft-max"
-    )
+    text = "net t\ninput 24x24 RGB\nconv3-6\nmaxpool\nconv3-8\nmaxpool\nFC-12\nFC-7\nFC-5\nsoft-max"
     lowered = net(text)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     w = {name: torch.from_numpy(weights.read(name).copy()) for name in weights.tensors}
@@ -118,9 +115,13 @@ def test_dense_is_the_fc_head_slid_over_the_last_map(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [OnnxOptions(copy_weights=True), OnnxOptions(single_file=True), OnnxOptions(form="crop", copy_weights=True)],
+    [
+        OnnxOptions(copy_weights=True),
+        OnnxOptions(single_file=True),
+        OnnxOptions(form="crop", copy_weights=True),
+    ],
     ids=["copy", "single-file", "crop"],
-)  # fmt: skip
+)
 def test_the_checker_accepts_the_file_in_full(tmp_path: Path, options: OnnxOptions) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
@@ -181,7 +182,7 @@ def test_the_manifest_says_what_was_written(tmp_path: Path) -> None:
     assert height == width < 224
     of = session(tmp_path / "b/1/model.onnx")
     assert run_onnx(of, images(1, 3, height, width))["score_map"].shape == (1, 1000, 1, 1)
-    with pytest.raises(VggspecError, match="fc6|window"):
+    with pytest.raises(VggspecError, match=r"fc6|window"):
         prepare(lowered.network, OnnxOptions()).at(height - 1, width)
 
 

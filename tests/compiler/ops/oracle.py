@@ -37,9 +37,7 @@ def conv(
     return y if bias is None else y + bias[:, None, None]
 
 
-def pool(
-    x: Array, *, window: int, stride: int, padding: int, ceil: bool, take: str
-) -> Array:
+def pool(x: Array, *, window: int, stride: int, padding: int, ceil: bool, take: str) -> Array:
     """Windows laid over the padded image; what lies outside of the image does not count."""
     _, height, width = x.shape
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,21 +75,21 @@ def _norm(op: BatchNorm, shape: tuple[int, ...]) -> Sample:
     return Sample(op, shape, lambda x, p: oracle.batch_norm(x, *p, eps=op.eps))
 
 
-POOLS = [
-    (dict(), (3, 8, 8)),
-    (dict(), (3, 7, 9)),
-    (dict(ceil=True), (3, 7, 9)),
-    (dict(kernel_size=3), (2, 9, 12)),
-    (dict(kernel_size=3, ceil=True), (2, 9, 12)),
-    (dict(kernel_size=3, ceil=True), (2, 2, 3)),
-    (dict(kernel_size=3, padding=1), (2, 7, 8)),
-    (dict(kernel_size=3, padding=1, ceil=True), (2, 7, 8)),
-    (dict(kernel_size=3, padding=1, ceil=True), (2, 6, 5)),
-    (dict(kernel_size=3, stride=1, padding=1), (2, 5, 4)),
-    (dict(kernel_size=2, stride=3, ceil=True), (2, 7, 6)),
-    (dict(kernel_size=2, stride=3, padding=1, ceil=True), (1, 4, 5)),
-    (dict(kernel_size=5, stride=4, padding=2, ceil=True), (1, 9, 14)),
-    (dict(kernel_size=1, stride=2), (2, 5, 6)),
+POOLS: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
+    ({}, (3, 8, 8)),
+    ({}, (3, 7, 9)),
+    ({"ceil": True}, (3, 7, 9)),
+    ({"kernel_size": 3}, (2, 9, 12)),
+    ({"kernel_size": 3, "ceil": True}, (2, 9, 12)),
+    ({"kernel_size": 3, "ceil": True}, (2, 2, 3)),
+    ({"kernel_size": 3, "padding": 1}, (2, 7, 8)),
+    ({"kernel_size": 3, "padding": 1, "ceil": True}, (2, 7, 8)),
+    ({"kernel_size": 3, "padding": 1, "ceil": True}, (2, 6, 5)),
+    ({"kernel_size": 3, "stride": 1, "padding": 1}, (2, 5, 4)),
+    ({"kernel_size": 2, "stride": 3, "ceil": True}, (2, 7, 6)),
+    ({"kernel_size": 2, "stride": 3, "padding": 1, "ceil": True}, (1, 4, 5)),
+    ({"kernel_size": 5, "stride": 4, "padding": 2, "ceil": True}, (1, 9, 14)),
+    ({"kernel_size": 1, "stride": 2}, (2, 5, 6)),
 ]  # fmt: skip
 
 SAMPLES = [

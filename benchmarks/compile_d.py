@@ -1,0 +1,44 @@
+"""``vggspec compile specs/D.vgg`` against ``torch.onnx.export`` of an equal module."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Claim, conclude, milliseconds, process, ratio
+from benchmarks.weights import weights_of_d
+
+
+def main() -> list[Claim]:
+    """At least 10 times as fast as the faster exporter, in less than 200 MB."""
+    weights = str(weights_of_d())
+    ours, peak = [], 0.0
+    theirs: dict[str, list[float]] = {"script": [], "dynamo": []}
+    with tempfile.TemporaryDirectory(dir=Path(weights).parent) as folder:
+        bundle, exported = f"{folder}/bundle", f"{folder}/exported.onnx"
+        compile_d = [sys.executable, "-m", "vggspec", "compile", "specs/D.vgg"]
+        compile_d += ["--weights", weights, "-o", bundle]
+        process(compile_d)
+        for _ in range(3):
+            run = process(compile_d)
+            ours.append(run.seconds)
+            peak = max(peak, run.peak_mb)
+            for how, seconds in theirs.items():
+                peer = [sys.executable, "-m", "benchmarks.peers.export", weights, exported, how]
+                seconds.append(process(peer).seconds)
+    faster = min(theirs, key=lambda how: min(theirs[how]))
+    detail = f"compile {milliseconds(ours)}"
+    detail += "".join(f", export ({how}) {milliseconds(s)}" for how, s in theirs.items())
+    return [
+        Claim(
+            "torch.onnx.export / compile D",
+            ratio(theirs[faster], ours),
+            10,
+            at_least=True,
+            detail=detail,
+        ),
+        Claim("resident memory of compile D", peak, 200, at_least=False, unit=" MB"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(conclude(main()))

@@ -1,0 +1,96 @@
+"""Timing two things side by side, so that a machine whose speed drifts cannot favour one.
+
+The two run in turn, A B A B …, and the ratio is taken pair by pair; its median is what to quote.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished process, by the system's own account."""
+
+    seconds: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure and the bound that the project sets itself."""
+
+    name: str
+    value: float
+    bound: float
+    at_least: bool
+    unit: str = "x"
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound is met."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        sign = "at least" if self.at_least else "at most"
+        verdict = "ok" if self.holds else "NOT MET"
+        text = (
+            f"{self.name}: {self.value:.2f}{self.unit} ({sign} {self.bound:g}{self.unit}) {verdict}"
+        )
+        return f"{text}\n    {self.detail}" if self.detail else text
+
+
+def process(command: Sequence[str], cwd: str | None = None) -> Run:
+    """Run a command to its end; its output is thrown away, and a failure is raised."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stderr is not None
+        complaints = running.stderr.read()
+        _, status, usage = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if running.returncode != 0:
+        sys.stderr.buffer.write(complaints)
+        raise RuntimeError(f"{' '.join(command)} ended with {running.returncode}")
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def in_turn(
+    calls: dict[str, Callable[[], object]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each call, the calls taking turns."""
+    for _ in range(warmup):
+        for call in calls.values():
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The median of the ratios pair by pair."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def milliseconds(seconds: Sequence[float]) -> str:
+    """Minimum, median and maximum."""
+    low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
+    return f"{middle * 1e3:.0f} ms ({low * 1e3:.0f} to {high * 1e3:.0f})"
+
+
+def conclude(claims: Sequence[Claim]) -> int:
+    """Print the figures; 1 where a bound is not met."""
+    for claim in claims:
+        print(claim, flush=True)
+    return int(not all(claim.holds for claim in claims))

@@ -1,0 +1,1 @@
+"""What vggspec is measured against, written as one would without it."""

@@ -1,0 +1,247 @@
+"""``vggspec compile`` and ``vggspec init``: what they find, write, say, and leave alone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.run import vggspec
+from tests.nets import SMALL, images, net, random_weights, run_onnx, session
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with a spec and its weights in it."""
+    (tmp_path / "small.vgg").write_text(SMALL)
+    random_weights(net(SMALL), tmp_path / "small.safetensors")
+    return tmp_path
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_from_weights_beside_the_spec(here: Path) -> None:
+    done = vggspec("compile", "small.vgg", cwd=here)
+    assert (done.returncode, done.stdout) == (0, "small\n")
+    assert "weights: small.safetensors" in done.stderr
+    files = {"manifest.json", "1/model.onnx", "1/model.safetensors"}
+    assert listing(here / "small") == files
+    assert os.path.samefile(here / "small/1/model.safetensors", here / "small.safetensors")
+    assert json.loads((here / "small/manifest.json").read_text())["net"] == "small"
+
+
+def test_the_best_of_the_newest_run_comes_first(here: Path) -> None:
+    for run, seed in (("2026-01-02-1", 1), ("2026-01-02-10", 10), ("2026-01-02-9", 9)):
+        (here / "runs/small" / run).mkdir(parents=True)
+        random_weights(net(SMALL), here / "runs/small" / run / "best.safetensors", seed)
+    done = vggspec("compile", "small.vgg", "-o", "out", cwd=here)
+    assert done.returncode == 0
+    assert "weights: runs/small/2026-01-02-10/best.safetensors" in done.stderr
+
+
+def test_without_weights_it_says_how_to_get_some(here: Path) -> None:
+    (here / "small.safetensors").unlink()
+    done = vggspec("compile", "small.vgg", cwd=here)
+    assert done.returncode == 1
+    assert "error[VGG501]: no weights for net `small`" in done.stderr
+    for command in ("vggspec train", "vggspec import", "vggspec init"):
+        assert command in done.stderr
+    assert listing(here) == {"small.vgg"}
+
+
+def test_a_bundle_is_replaced_and_nothing_else_is(here: Path) -> None:
+    assert vggspec("compile", "small.vgg", "-o", "b", cwd=here).returncode == 0
+    (here / "b/stale").write_text("x")
+    assert vggspec("compile", "small.vgg", "-o", "b", "--crop", cwd=here).returncode == 0
+    assert json.loads((here / "b/manifest.json").read_text())["form"] == "crop"
+    assert "stale" not in listing(here / "b")
+    (here / "mine").mkdir()
+    (here / "mine/thesis.tex").write_text("x")
+    done = vggspec("compile", "small.vgg", "-o", "mine", cwd=here)
+    assert done.returncode == 1
+    assert "VGG512" in done.stderr
+    assert listing(here / "mine") == {"thesis.tex"}
+    done = vggspec("compile", "small.vgg", "-o", "small.vgg", cwd=here)
+    assert "VGG512" in done.stderr
+    assert (here / "small.vgg").read_text() == SMALL
+
+
+def test_a_failed_compile_leaves_nothing(here: Path) -> None:
+    before = listing(here)
+    weights = here / "small.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    done = vggspec("compile", "small.vgg", "-o", "b", cwd=here)
+    assert done.returncode == 1
+    assert "VGG502" in done.stderr
+    assert "Traceback" not in done.stderr
+    weights.write_bytes(whole)
+    (here / "small.vgg").write_text(SMALL.replace("FC-24", "FC-25"))
+    done = vggspec("compile", "small.vgg", "-o", "b", cwd=here)
+    assert "VGG503" in done.stderr
+    assert listing(here) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(here: Path) -> None:
+    (here / "locked").mkdir()
+    (here / "locked").chmod(0o500)
+    done = vggspec("compile", "small.vgg", "-o", "locked/b", cwd=here)
+    assert (done.returncode, "VGG511" in done.stderr) == (1, True)
+
+
+def test_a_path_below_a_file_cannot_be_written(here: Path) -> None:
+    done = vggspec("compile", "small.vgg", "-o", "small.vgg/b", cwd=here)
+    assert done.returncode == 1
+    assert "VGG511" in done.stderr
+
+
+INTERRUPTED = """
+import os, sys
+from vggspec.compiler.backends import onnx_model
+real = onnx_model.place_weights
+def slow(*args, **kwargs):
+    print("placing", flush=True)
+    import time
+    time.sleep(60)
+onnx_model.place_weights = slow
+from vggspec.cli import run
+sys.exit(run(["compile", "small.vgg", "-o", "b"]))
+"""
+
+
+def test_an_interrupted_compile_leaves_the_old_bundle(here: Path) -> None:
+    vggspec("compile", "small.vgg", "-o", "b", cwd=here)
+    before = {path: (here / path).read_bytes() for path in listing(here)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "placing\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert {path: (here / path).read_bytes() for path in listing(here)} == before
+
+
+def test_options_reach_the_graph(here: Path) -> None:
+    done = vggspec(
+        "compile", "small.vgg", "-o", "b", "--map", "--input", "raw", "--single-file", cwd=here
+    )
+    assert done.returncode == 0, done.stderr
+    assert listing(here / "b") == {"manifest.json", "1/model.onnx"}
+    shutil.rmtree(here / "small", ignore_errors=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 40, 48, 3), dtype=np.uint8)
+    found = run_onnx(session(here / "b/1/model.onnx"), pixels)
+    assert found["score_map"].shape == (1, 10, 3, 5)
+    assert found["posteriors"].sum() == pytest.approx(1)
+    averaged = vggspec("compile", "small.vgg", "-o", "c", "--average", "posteriors", cwd=here)
+    assert averaged.returncode == 0
+    assert json.loads((here / "c/manifest.json").read_text())["average"] == "posteriors"
+
+
+@pytest.mark.parametrize("form", ["--crop", "--dense"])
+def test_the_source_file_needs_torch_alone(here: Path, form: str) -> None:
+    done = vggspec("compile", "small.vgg", "--torch", form, "-o", "net.py", cwd=here)
+    assert (done.returncode, done.stdout) == (0, "net.py\n")
+    vggspec("compile", "small.vgg", form, "-o", "b", cwd=here)
+    size = (32, 32) if form == "--crop" else (41, 36)
+    x = images(2, 3, *size)
+    np.save(here / "x.npy", x)
+    # An interpreter in which only torch (and its own needs) can be imported.
+    program = (
+        "import sys, torch\n"
+        "for name in ('vggspec', 'safetensors', 'onnx'):\n"
+        "    sys.modules[name] = None\n"
+        "import numpy, net\n"
+        "module = net.load('small.safetensors')\n"
+        "with torch.inference_mode():\n"
+        "    y = module(torch.from_numpy(numpy.load('x.npy')))\n"
+        "numpy.save('y.npy', y.numpy())\n"
+        "print(','.join(module.state_dict()))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    expected = run_onnx(session(here / "b/1/model.onnx"), x)["posteriors"]
+    np.testing.assert_allclose(np.load(here / "y.npy"), expected, rtol=1e-4, atol=1e-6)
+    assert "conv1_1.weight" in ran.stdout.split(",")
+
+
+def test_torch_source_refuses_options_of_bundles(here: Path) -> None:
+    done = vggspec("compile", "small.vgg", "--torch", "--single-file", cwd=here)
+    assert done.returncode == 2
+    assert "--single-file does not go with --torch" in done.stderr
+
+
+def test_the_mean_is_the_specs_else_the_weights_else_ilsvrcs(here: Path) -> None:
+    from vggspec.compiler.weights import Metadata, open_weights, save
+
+    def mean(out: str) -> list[float]:
+        done = vggspec("compile", "m.vgg", "--weights", "m.safetensors", "-o", out, cwd=here)
+        assert done.returncode == 0, done.stderr
+        assert ("ILSVRC" in done.stderr) == (out == "c")
+        found = json.loads((here / out / "manifest.json").read_text())["input"]["mean"]
+        assert isinstance(found, list)
+        return found
+
+    column = "conv3-4\nmaxpool\nFC-3\nsoft-max"
+    (here / "m.vgg").write_text(f"net m\ninput 16x16 RGB(mean 1 2 3)\n{column}")
+    weights = random_weights(net((here / "m.vgg").read_text()), here / "m.safetensors")
+    arrays = {name: weights.read(name).copy() for name in weights.tensors}
+    save(here / "m.safetensors", arrays, Metadata(mean=(4.0, 5.0, 6.0)))
+    assert mean("a") == [1, 2, 3]
+    (here / "m.vgg").write_text(f"net m\ninput 16x16 RGB\n{column}")
+    assert mean("b") == [4, 5, 6]
+    save(here / "m.safetensors", arrays, Metadata())
+    assert open_weights(here / "m.safetensors").metadata.mean is None
+    assert mean("c") == [123.68, 116.779, 103.939]
+
+
+def test_labels_travel_with_the_weights(here: Path) -> None:
+    from vggspec.compiler.weights import Metadata, open_weights, save
+
+    weights = open_weights(here / "small.safetensors")
+    arrays = {name: weights.read(name).copy() for name in weights.tensors}
+    labels = tuple("abcdefghij")
+    save(here / "small.safetensors", arrays, Metadata(labels=labels))
+    vggspec("compile", "small.vgg", "-o", "b", cwd=here)
+    assert json.loads((here / "b/manifest.json").read_text())["labels"] == list(labels)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_weights_are_pointed_at_and_not_read(specs: Path, tmp_path: Path) -> None:
+    """The resident memory of compiling D is far below the 553 MB of its weights."""
+    done = vggspec("init", specs / "D.vgg", "-o", "D.safetensors", cwd=tmp_path)
+    assert done.returncode == 0
+    program = (
+        "import re, sys\n"
+        "from vggspec.cli import run\n"
+        "code = run(sys.argv[1:])\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(code, re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])\n"
+    )
+    args = ["compile", str(specs / "D.vgg"), "--weights", "D.safetensors", "-o", "D"]
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *args],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, kilobytes = ran.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert int(kilobytes) < 200_000

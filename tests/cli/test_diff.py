@@ -1,0 +1,55 @@
+"""``vggspec diff``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggspec.cli import run
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("pair", ["A D", "C D", "D vgg16-bn"])
+def test_golden(
+    pair: str, specs: Path, capsys: Captured, golden: Callable[[str, str], None]
+) -> None:
+    first, second = pair.split()
+    assert run(["diff", str(specs / f"{first}.vgg"), str(specs / f"{second}.vgg")]) == 0
+    out = capsys.readouterr().out
+    golden(f"diff/{first}-{second}.txt", out)
+    assert "\033" not in out
+
+
+def test_json(specs: Path, capsys: Captured) -> None:
+    table = specs / "table1.vgg"
+    assert run(["diff", f"{table}:C", str(specs / "vgg16-bn.vgg"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["first"] == {
+        "name": "C",
+        "input": [3, 224, 224],
+        "weight_layers": 16,
+        "parameters": 133_638_952,
+        "macs": 11_770_888_192,
+    }
+    assert found["second"]["name"] == "vgg16-bn"
+    assert found["layers"][:2] == [
+        {"first": "conv3-64", "second": "conv3-64", "same": True},
+        {"first": None, "second": "BN", "same": False},
+    ]
+    assert {"section": "train", "key": "rate", "first": "0.01", "second": "0.1"} in found[
+        "settings"
+    ]
+    assert found["settings"][0]["section"] is None
+
+
+def test_the_same_net_twice(specs: Path, capsys: Captured) -> None:
+    assert run(["diff", str(specs / "D.vgg"), f"{specs / 'table1.vgg'}:D"]) == 0
+    assert capsys.readouterr().out.endswith("\nno difference\n")
+
+
+def test_what_cannot_be_read(specs: Path, capsys: Captured) -> None:
+    assert run(["diff", str(specs / "D.vgg"), str(specs / "missing.vgg")]) == 1
+    assert "VGG010" in capsys.readouterr().err
+    assert run(["diff", str(specs / "D.vgg")]) == 2

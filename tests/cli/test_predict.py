@@ -1,0 +1,273 @@
+"""``vggspec predict``: results on stdout, mistakes on stderr, the right exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runtime.bundles import LABELS, Made, make, rewrite, weights
+from vggspec.cli import run
+from vggspec.runtime.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vggspec(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    def call(*args: object) -> Done:
+        code = run(["predict", *map(str, args)])
+        out, err = capsys.readouterr()
+        return Done(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make(tmp_path / "small")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(6)
+    paths = [tmp_path / f"photo{k}.png" for k in range(3)]
+    for path in paths:
+        pixels = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((60, 40)).save(path)
+    return paths
+
+
+def test_classes_are_told_best_first(made: Made, photos: list[Path], vggspec: Any) -> None:
+    done = vggspec(made.path, photos[0], "--top", 3)
+    with Predictor(made.path) as predictor:
+        expected = predictor(photos[0]).top(3)
+    name, *lines = done.out.splitlines()
+    assert (done.code, done.err, name) == (0, "", str(photos[0]))
+    assert len(lines) == 3
+    for line, (label, posterior) in zip(lines, expected, strict=True):
+        assert line.startswith(f"{posterior:9.2%}  ")
+        assert line.endswith(label)
+    assert len({line.index(label) for line, (label, _) in zip(lines, expected, strict=True)}) == 1
+
+
+def test_json_is_all_there_is_on_stdout(made: Made, photos: list[Path], vggspec: Any) -> None:
+    done = vggspec(made.path, *photos, "--json", "--scales", "24, 30", "--no-flip", "--top", 2)
+    results = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert [result["file"] for result in results] == [str(path) for path in photos]
+    with Predictor(made.path) as predictor:
+        prediction = predictor(photos[1], scales=(24, 30), flip=False)
+    assert results[1] == {
+        "file": str(photos[1]),
+        "scales": [24, 30],
+        "flip": False,
+        "top": [
+            {"label": label, "index": LABELS.index(label), "posterior": pytest.approx(value)}
+            for label, value in prediction.top(2)
+        ],
+    }
+
+
+def test_bad_images_do_not_cost_the_good_ones(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (30_000, 1)).save(strip)
+    images = [text, photos[0], tmp_path / "none.jpg", strip, photos[1], tmp_path]
+    done = vggspec(made.path, *images, "--scales", 512)
+    assert done.code == 1
+    assert [line for line in done.out.splitlines() if line[0] != " "] == [
+        str(photos[0]),
+        str(photos[1]),
+    ]
+    codes = [line.split("]")[0][-6:] for line in done.err.splitlines() if line.startswith("error")]
+    assert codes == ["VGG451", "VGG510", "VGG453", "VGG510"]
+    for path in (text, tmp_path / "none.jpg", strip):
+        assert f"--> {path}" in done.err
+    assert len(json.loads(vggspec(made.path, *images, "--json").out)) == 2
+
+
+def test_a_net_without_softmax_is_told_by_scores(
+    tmp_path: Path, photos: list[Path], vggspec: Any
+) -> None:
+    made = make(tmp_path / "scores", kind="scores")
+    done = vggspec(made.path, photos[0])
+    assert "class scores: the net has no soft-max" in done.out
+    assert "%" not in done.out
+    (result,) = json.loads(vggspec(made.path, photos[0], "--json").out)
+    assert set(result["top"][0]) == {"label", "index", "score"}
+
+
+def test_control_characters_of_labels_do_not_reach_the_terminal(
+    tmp_path: Path, photos: list[Path], vggspec: Any
+) -> None:
+    made = make(tmp_path / "odd", labels=("\x1b[31mred", "b\nc", "c", "d", "e"))
+    done = vggspec(made.path, photos[0])
+    assert "\x1b" not in done.out
+    assert len(done.out.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--scales", "big"], "'big' is not sizes"),
+        (["--scales", "256,,512"], "is not sizes"),
+        (["--scales", "0"], "is not sizes"),
+        (["--scales", "99999999999"], "is not sizes"),
+        (["--top", "0"], "--top"),
+        (["--threads", "0"], "--threads"),
+        (["--class", "cat"], "`--heatmap FILE`"),
+        (["--classes", "2"], "`--heatmap FILE`"),
+        (["--heatmap", "h.png", "--class", "cat", "--classes", "2"], "not both"),
+        (["--heatmap", "h.png", "--classes", "8"], "--classes"),
+        (["--heatmap", "h.jpg"], "ends in .png"),
+        (["--heatmap", "h.png", "--class", "dgo"], "no class `dgo`. Did you mean `dog`?"),
+        (["--heatmap", "h.png", "--class", "5"], "no class `5`"),
+    ],
+)
+def test_wrong_usage_is_told_apart_from_wrong_input(
+    made: Made, photos: list[Path], vggspec: Any, args: list[str], words: str
+) -> None:
+    done = vggspec(made.path, photos[0], *args)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+def test_a_broken_bundle_is_reported_once(tmp_path: Path, photos: list[Path], vggspec: Any) -> None:
+    done = vggspec(tmp_path / "none", *photos)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("error[") == 1
+    assert "VGG521" in done.err
+
+
+def test_cuda_that_is_not_there_is_the_environment_s_lack(
+    made: Made, photos: list[Path], vggspec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vggspec.runtime import ort_session
+
+    monkeypatch.setattr(ort_session, "count_cuda_devices", lambda: 0)
+    done = vggspec(made.path, photos[0], "--device", "cuda")
+    assert (done.code, done.out) == (3, "")
+    assert "cuda" in done.err
+
+
+def test_values_that_are_not_numbers_are_an_error(
+    tmp_path: Path, photos: list[Path], vggspec: Any
+) -> None:
+    of = weights()
+    of["fc3.bias"][:] = np.nan
+    done = vggspec(make(tmp_path / "nan", of=of).path, photos[0])
+    assert (done.code, done.out) == (1, "")
+    assert "VGG528" in done.err
+
+
+# Heat maps.
+
+
+@pytest.mark.parametrize(
+    "wanted", [[], ["--class", "Honey Bee"], ["--class", "3"], ["--classes", 3]]
+)
+def test_a_heat_map_is_drawn(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any, wanted: list[object]
+) -> None:
+    target = tmp_path / "maps" / "heat.png"
+    done = vggspec(made.path, photos[0], "--heatmap", target, *wanted)
+    assert (done.code, done.err) == (0, "")
+    with Image.open(target) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 800
+    assert [path.name for path in target.parent.iterdir()] == ["heat.png"]
+
+
+def test_each_image_has_its_heat_map(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    done = vggspec(made.path, *photos, "--heatmap", tmp_path / "maps" / "{name}-heat.png")
+    assert done.code == 0
+    drawn = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert drawn == [f"photo{k}-heat.png" for k in range(3)]
+
+
+def test_several_images_do_not_share_a_heat_map(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    done = vggspec(made.path, *photos, "--heatmap", "heat.png")
+    assert done.code == 2
+    assert "`{name}`" in done.err
+    twin = tmp_path / "other" / photos[0].name
+    done = vggspec(made.path, photos[0], twin, "--heatmap", tmp_path / "{name}.png")
+    assert done.code == 2
+    assert "Two images" in done.err
+
+
+def test_a_bundle_without_a_map_draws_none(
+    tmp_path: Path, photos: list[Path], vggspec: Any
+) -> None:
+    made = make(tmp_path / "mapless", with_map=False)
+    done = vggspec(made.path, photos[0], "--heatmap", tmp_path / "heat.png")
+    assert (done.code, done.out) == (1, "")
+    assert "VGG525" in done.err
+    assert not (tmp_path / "heat.png").exists()
+
+
+def test_a_heat_map_that_cannot_be_written_leaves_nothing(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = vggspec(made.path, photos[0], "--heatmap", tmp_path / "file" / "heat.png")
+    assert done.code == 1
+    assert "VGG511" in done.err
+
+
+def test_a_gray_net_draws_on_the_coloured_image(
+    tmp_path: Path, photos: list[Path], vggspec: Any
+) -> None:
+    made = make(tmp_path / "gray", color="gray")
+    rewrite(made.path, {"test.scales": [24, 32]})
+    done = vggspec(made.path, photos[0], "--heatmap", tmp_path / "heat.png", "--classes", 2)
+    assert done.code == 0
+
+
+# The process.
+
+
+def test_output_without_unicode_has_bars_too(made: Made, photos: list[Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vggspec", "predict", str(made.path), str(photos[0])],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert b"#" in done.stdout
+    assert done.stderr == b""
+
+
+def test_help_imports_no_engine() -> None:
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0] in {'numpy', 'onnxruntime', 'PIL', 'torch', 'onnx'}:\n"
+        "            raise AssertionError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from vggspec.cli import run\n"
+        "sys.exit(run(['predict', '--help']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--heatmap" in done.stdout

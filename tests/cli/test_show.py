@@ -1,0 +1,122 @@
+"""``vggspec show``."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggspec.cli import run
+
+Golden = Callable[[str, str], None]
+Captured = pytest.CaptureFixture[str]
+
+
+def _json(capsys: Captured, *args: str) -> dict[str, object]:
+    assert run(["show", *args, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_golden(specs: Path, capsys: Captured, golden: Golden) -> None:
+    assert run(["show", str(specs / "D.vgg")]) == 0
+    out = capsys.readouterr().out
+    golden("show/D.txt", out)
+    assert max(map(len, out.splitlines())) <= 100
+    assert "\033" not in out
+
+
+def test_one_net_of_a_table_is_shown_as_it_is_alone(specs: Path, capsys: Captured) -> None:
+    run(["show", str(specs / "D.vgg")])
+    alone = capsys.readouterr().out
+    run(["show", f"{specs / 'table1.vgg'}:d"])
+    assert capsys.readouterr().out == alone
+
+
+def test_implied_layers_are_shown_on_demand(specs: Path, capsys: Captured) -> None:
+    path = str(specs / "D.vgg")
+    some, everything = _json(capsys, path), _json(capsys, path, "--all")
+    assert isinstance(some["layers"], list)
+    assert isinstance(everything["layers"], list)
+    assert len(some["layers"]) == 13 + 5 + 3 + 1
+    assert len(everything["layers"]) == 22 + 15 + 1 + 2
+    run(["show", path, "--all"])
+    assert "\nrelu1_1  relu " in capsys.readouterr().out
+
+
+def test_json(tmp_path: Path, capsys: Captured) -> None:
+    spec = tmp_path / "small.vgg"
+    spec.write_text("input 12x20 gray\nconv1x3-4/2\nmaxpool\nFC-2\nsoft-max\n")
+    assert _json(capsys, str(spec)) == {
+        "name": "small",
+        "input": [1, 12, 20],
+        "weight_layers": 2,
+        "parameters": 16 + 122,
+        "macs": 720 + 120,
+        "layers": [
+            _layer("conv1_1", "conv", [4, 6, 10], 16, 720, [1, 3], 2),
+            _layer("pool1", "maxpool", [4, 3, 5], 0, 0, [3, 5], 4),
+            _layer("fc2", "FC", [2], 122, 120, [11, 21], 4),
+            _layer("prob", "soft-max", [2], 0, 0, [11, 21], 4),
+        ],
+    }
+
+
+def _layer(
+    name: str, op: str, output: list[int], parameters: int, macs: int, field: object, stride: object
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "op": op,
+        "output": output,
+        "parameters": parameters,
+        "macs": macs,
+        "receptive_field": field,
+        "stride": stride,
+    }
+
+
+def test_dense_at_another_size(specs: Path, capsys: Captured) -> None:
+    found = _json(capsys, str(specs / "D.vgg"), "--dense", "--at", "384x512")
+    assert found["input"] == [3, 384, 512]
+    assert found["macs"] == 67_551_756_288
+    assert found["parameters"] == 138_357_544
+    run(["show", str(specs / "D.vgg"), "--dense", "--at", "384 × 512"])
+    out = capsys.readouterr().out
+    assert "conv7-4096(pad 0)" in out
+    assert "6 × 10 × 4096" in out
+    assert "training memory" not in out
+
+
+def test_a_net_for_crops_has_one_size(specs: Path, capsys: Captured) -> None:
+    assert run(["show", str(specs / "D.vgg"), "--at", "384x512"]) == 1
+    captured = capsys.readouterr()
+    assert "VGG209" in captured.err
+    assert not captured.out
+
+
+@pytest.mark.parametrize("size", ["384", "384x", "x512", "0x5", "3.5x4", "1x1x1", "9999999x8", ""])
+def test_a_size_that_is_none_is_wrong_usage(specs: Path, capsys: Captured, size: str) -> None:
+    assert run(["show", str(specs / "D.vgg"), "--dense", "--at", size]) == 2
+    assert "384x512" in capsys.readouterr().err
+
+
+def test_several_nets_want_a_name(specs: Path, capsys: Captured) -> None:
+    assert run(["show", str(specs / "table1.vgg")]) == 1
+    assert "VGG123" in capsys.readouterr().err
+
+
+def test_a_figure(specs: Path, tmp_path: Path, capsys: Captured) -> None:
+    figure = tmp_path / "figures" / "A.svg"
+    assert run(["show", str(specs / "A.vgg"), "--svg", str(figure)]) == 0
+    assert ET.fromstring(figure.read_text("utf-8")).tag.endswith("svg")
+    captured = capsys.readouterr()
+    assert captured.err == f"wrote {figure}\n"
+    assert captured.out.startswith("A, input")
+
+
+def test_a_figure_that_cannot_be_written(specs: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert run(["show", str(specs / "A.vgg"), "--svg", str(tmp_path)]) == 1
+    assert "VGG511" in capsys.readouterr().err

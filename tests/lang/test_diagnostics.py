@@ -1,0 +1,126 @@
+"""What every mistake looks like: one golden text a case, found by folder."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggspec.catalogue import by_code
+from vggspec.cli.check import reports_of
+from vggspec.diagnostic import Diagnostic, Report
+from vggspec.lang.parser import parse
+from vggspec.render import as_text
+
+from tests.conftest import GOLDEN
+
+FOLDER = GOLDEN / "diagnostics"
+CASES = sorted(FOLDER.glob("*.vgg"))
+CODES = by_code()
+
+#: What a spec alone can provoke; the rest is about files, options, or weights.
+OF_A_SPEC = [code for code in CODES if re.match(r"VGG(00|02|1|2|40)", code)]
+NEED_MORE = {
+    "VGG122": "a net named on the command line; in `like` it is VGG127",
+    "VGG123": "a command that wants one net; in `like` it is VGG127",
+    "VGG209": "another input size",
+    "VGG407": "the other net, which training opens",
+}
+
+
+def _reports(path: Path) -> tuple[Report, ...]:
+    return reports_of(str(path))[0]
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_golden(path: Path, golden: Callable[[str, str], None]) -> None:
+    text = as_text(_reports(path)).replace(str(path), "$FILE").replace(str(FOLDER), "$FOLDER")
+    assert path.name[:6] in text
+    golden(f"diagnostics/{path.stem}.txt", f"{text}\n")
+
+
+def test_goldens_have_cases() -> None:
+    assert {path.stem for path in FOLDER.glob("*.txt")} == {path.stem for path in CASES}
+
+
+@pytest.mark.parametrize("code", [code for code in OF_A_SPEC if code not in NEED_MORE])
+def test_every_code_has_a_case(code: str) -> None:
+    assert any(path.name.startswith(code) for path in CASES)
+
+
+def test_codes_are_unique() -> None:
+    def below(kind: type[Diagnostic]) -> list[type[Diagnostic]]:
+        return [kind, *(one for child in kind.__subclasses__() for one in below(child))]
+
+    kinds = [kind for kind in below(Diagnostic) if "code" in vars(kind)]
+    ours = [kind for kind in kinds if kind.__module__.startswith("vggspec.")]
+    assert [code for code, n in Counter(kind.code for kind in ours).items() if n > 1] == []
+    assert {kind.code for kind in ours} == set(CODES)
+    assert all(re.fullmatch(r"VGG\d{3}", code) for code in CODES)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_page(code: str) -> None:
+    """A page begins with one sentence, and its examples are set apart from the prose."""
+    lines = CODES[code].page().splitlines()
+    assert lines, "the docstring is the page"
+    assert len(lines) == 1 or not lines[1], "one line says what is wrong; the rest is below"
+    assert lines[0].endswith((".", ":"))
+    examples = [line for line in lines if re.search(r"\s{2,}(wrong|right)\b", line)]
+    assert all(line.startswith("    ") for line in examples)
+
+
+@pytest.mark.parametrize("code", [code for code in OF_A_SPEC if code not in {"VGG128"}])
+def test_page_has_an_example(code: str) -> None:
+    limits = {"VGG003", "VGG023", "VGG024", "VGG129"}  # nothing that could be shown
+    if code not in limits:
+        assert re.search(r"^    \S", CODES[code].page(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_words(path: Path) -> None:
+    """A title states a fact in lower case; nobody is asked, begged or called invalid."""
+    for report in _reports(path):
+        title, what = report.what.title(), report.what
+        assert title
+        first = title.split()[0]
+        assert first[0] in "`U" or first in ("BN", "LRN") or first[0].islower() or first[0].isdigit()
+        assert not title.endswith(".")
+        words = " ".join(filter(None, (title, what.label(), what.help(), what.note())))
+        assert not re.search(r"\b(invalid|illegal|please|we|sorry|oops)\b", words, re.IGNORECASE)
+
+
+def _suggested() -> list[tuple[Path, Report, str]]:
+    found = []
+    for path in CASES:
+        for report in _reports(path):
+            match = re.fullmatch(r"write `([^`]+)`", report.what.help() or "")
+            if match and report.source is not None and report.span is not None:
+                found.append((path, report, match[1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "report", "text"), _suggested(), ids=lambda value: getattr(value, "stem", "")
+)
+def test_suggestion_can_be_typed(path: Path, report: Report, text: str) -> None:
+    """What the help says to write is right where a line or a layer is to be replaced by it."""
+    if report.what.code in ("VGG001", "VGG002", "VGG401", "VGG402", "VGG403") and text != "#":
+        assert report.source is not None
+        assert report.span is not None
+        line = report.source.line_text(report.source.locate(report.span.start).line)
+        is_setting = line.startswith(" ") and report.what.code != "VGG001"
+        if report.what.code == "VGG002" and is_setting:
+            return
+        head = "test:" if "test:" in report.source.text[: report.span.start] else "train:"
+        fixed = f"FC-10\n{head}\n  {text}\n" if is_setting else f"{text}\n"
+        from vggspec.source import Source
+
+        parse(Source("fixed.vgg", fixed))
+        scratch = Source("fixed.vgg", fixed)
+        from vggspec.cli.check import reports_in
+
+        codes = {one.what.code for one in reports_in(scratch)[0]}
+        # On its own a claim has no layers, and a net to be like is not there.
+        assert codes <= {"VGG119", "VGG127", "VGG021"}, codes

@@ -1,0 +1,185 @@
+"""A bundle as something to call."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vggspec
+from tests.runtime.bundles import CLASSES, LABELS, MEAN, Made, make, rewrite, weights
+from vggspec.diagnostic import VggspecError
+from vggspec.runtime.predictor import Prediction, Predictor
+
+
+@pytest.fixture
+def image() -> Any:
+    rng = np.random.default_rng(5)
+    return np.array(
+        Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)).resize((60, 40))
+    )
+
+
+def predict(made: Made, image: Any, **options: Any) -> Prediction:
+    with Predictor(made.path, device="cpu", threads=1) as predictor:
+        return predictor(image, **options)
+
+
+def test_a_prediction_is_ranked_and_labelled(tmp_path: Path, image: Any) -> None:
+    with vggspec.load(make(tmp_path / "small").path) as predictor:
+        prediction = predictor(image)
+    values = [value for _, value in prediction.top(CLASSES)]
+    assert values == sorted(prediction.posteriors, reverse=True)
+    best = int(np.argmax(prediction.posteriors))
+    assert prediction.top(1) == [(LABELS[best], prediction.posteriors[best])]
+    assert len(prediction.top(99)) == CLASSES
+    assert (prediction.kind, prediction.scales, prediction.flip) == ("posteriors", (24,), True)
+    assert prediction.size == (40, 60)
+
+
+def test_of_equal_classes_the_first_is_first() -> None:
+    prediction = Prediction(
+        posteriors=np.array([0.2, 0.4, 0.4]),
+        kind="posteriors",
+        labels=("a", "b", "c"),
+        scales=(1,),
+        flip=False,
+        maps=(),
+        size=(1, 1),
+    )
+    assert prediction.ranking(3) == [1, 2, 0]
+
+
+def test_classes_without_labels_are_numbered(tmp_path: Path, image: Any) -> None:
+    prediction = predict(make(tmp_path / "small", labels=None), image)
+    assert prediction.labels == tuple(f"class {i}" for i in range(CLASSES))
+
+
+def test_scores_are_ranked_where_there_is_no_softmax(tmp_path: Path, image: Any) -> None:
+    scored = predict(make(tmp_path / "scores", kind="scores"), image, flip=False)
+    normal = predict(make(tmp_path / "posteriors"), image, flip=False)
+    assert scored.kind == "scores"
+    assert scored.ranking(CLASSES) == normal.ranking(CLASSES)
+    powers = np.exp(scored.posteriors)
+    np.testing.assert_allclose(powers / powers.sum(), normal.posteriors, atol=1e-5)
+
+
+def test_every_contract_gives_the_same_answer(tmp_path: Path, image: Any) -> None:
+    of = weights()
+    reversed_input = {**of, "conv1.weight": np.ascontiguousarray(of["conv1.weight"][:, ::-1])}
+    expected = predict(make(tmp_path / "float", of=of), image).posteriors
+    raw = predict(make(tmp_path / "raw", of=of, contract="raw"), image).posteriors
+    np.testing.assert_allclose(raw, expected, atol=1e-6)
+    made = make(tmp_path / "bgr", of=reversed_input, color="BGR")
+    rewrite(made.path, {"input.mean": MEAN[::-1]})
+    np.testing.assert_allclose(predict(made, image).posteriors, expected, atol=1e-6)
+
+
+def test_a_gray_net_sees_colours_as_gray(tmp_path: Path, image: Any) -> None:
+    made = make(tmp_path / "gray", color="gray")
+    gray = np.array(Image.fromarray(image).convert("L"))
+    expected = predict(made, gray).posteriors
+    np.testing.assert_array_equal(predict(made, image).posteriors, expected)
+
+
+def test_the_spec_s_protocol_holds_unless_told_otherwise(tmp_path: Path, image: Any) -> None:
+    made = make(tmp_path / "small")
+    rewrite(made.path, {"test.scales": [20, 30], "test.flip": False})
+    prediction = predict(made, image)
+    assert (prediction.scales, prediction.flip) == ((20, 30), False)
+    assert [one.scale for one in prediction.maps] == [20, 30]
+    told = predict(made, image, scales=[24], flip=True)
+    assert (told.scales, told.flip) == ((24,), True)
+
+
+@pytest.mark.parametrize("scales", [(), (0,), (24, -1)])
+def test_scales_that_are_none_are_a_mistake(
+    tmp_path: Path, image: Any, scales: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="positive numbers of pixels"):
+        predict(make(tmp_path / "small"), image, scales=scales)
+
+
+def test_a_net_of_boxes_does_not_classify(tmp_path: Path) -> None:
+    made = make(tmp_path / "small")
+    rewrite(made.path, {"outputs.0.kind": "boxes"})
+    with pytest.raises(VggspecError, match="gives boxes, not classes") as error:
+        Predictor(made.path)
+    assert error.value.reports[0].what.code == "VGG526"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_not_numbers_are_reported(tmp_path: Path, bad: float) -> None:
+    of = weights()
+    of["fc3.bias"][2] = bad
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (30, 30)).save(path)
+    with pytest.raises(VggspecError, match="not finite") as error:
+        predict(make(tmp_path / "small", of=of), path)
+    (report,) = error.value.reports
+    assert (report.what.code, report.path) == ("VGG528", str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input.name": "picture"}, r"it takes `image` float32 \(any, 3, any, any\)"),
+        ({"input.contract": "raw"}, r"the manifest says `image` uint8 \(any, any, any, 3\)"),
+        ({"input.color": "gray", "input.mean": [120.0]}, r"`image` float32 \(any, 1, any, any\)"),
+        ({"outputs.0.name": "probabilities"}, "it has no output `probabilities`"),
+        ({"labels": None, "outputs.0.channels": 1 << 61}, r"`posteriors` is float32 \(any, 5\)"),
+        ({"outputs.1.channels": 4}, r"`score_map` is .*, the manifest says 4 channels"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_graph_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    made = make(tmp_path / "small")
+    rewrite(made.path, change)
+    with pytest.raises(VggspecError, match=words) as error:
+        Predictor(made.path)
+    assert error.value.reports[0].what.code == "VGG527"
+
+
+def test_a_graph_of_one_size_is_not_taken_for_a_dense_one(tmp_path: Path) -> None:
+    made = make(tmp_path / "small", is_dynamic=False)
+    rewrite(made.path, {"input.is_dynamic": True})
+    with pytest.raises(VggspecError, match=r"\(any, 3, 16, 16\), the manifest says"):
+        Predictor(made.path)
+
+
+def test_outputs_that_are_called_by_each_other_s_name_are_noticed(
+    tmp_path: Path, image: Any
+) -> None:
+    made = make(tmp_path / "small")
+    rewrite(made.path, {"outputs.0.name": "score_map", "outputs.1.name": "posteriors"})
+    with pytest.raises(VggspecError, match=r"`score_map` came out as \(2, 5, 3, 6\)"):
+        predict(made, image)
+
+
+def test_what_is_wrong_with_an_image_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "strip.png"
+    Image.new("RGB", (30_000, 1)).save(path)
+    with pytest.raises(VggspecError) as error:
+        predict(make(tmp_path / "small"), path, scales=(256,))
+    (report,) = error.value.reports
+    assert (report.what.code, report.path) == ("VGG453", str(path))
+
+
+def test_threads_may_share_a_predictor(tmp_path: Path, image: Any) -> None:
+    found: list[Any] = []
+    with Predictor(make(tmp_path / "small").path, device="cpu") as predictor:
+        expected = predictor(image).posteriors
+        threads = [
+            threading.Thread(target=lambda: found.append(predictor(image).posteriors))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 8
+    for posteriors in found:
+        np.testing.assert_array_equal(posteriors, expected)

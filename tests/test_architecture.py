@@ -1,0 +1,126 @@
+"""The doors between the rooms are shut: who may import whom, and what comes with what."""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vggspec.cli import COMMANDS
+from vggspec.compiler.passes import TRAINING, inference
+
+#: Room: its folder, the parts of vggspec that it may import, and the libraries that it may import
+#: at module level; inside a function any library may be imported.
+BASE = {"source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional"}
+ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
+    "base": ("vggspec", BASE | {"cli", "compiler", "runtime", "train", "lang"}, set()),
+    "catalogue": ("vggspec/catalogue", BASE, set()),
+    "lang": ("vggspec/lang", BASE | {"lang"}, {"lark"}),
+    "ops": ("compiler/ops", BASE | {"lang", "compiler"}, set()),
+    "passes": ("compiler/passes", BASE | {"lang", "compiler"}, set()),
+    "core": ("compiler", BASE | {"lang", "compiler"}, {"numpy"}),
+    "backends": (
+        "compiler/backends",
+        BASE | {"lang", "compiler"},
+        {"numpy", "onnx", "torch", "safetensors"},
+    ),
+    "runtime": ("runtime", BASE | {"runtime"}, {"numpy", "PIL", "onnxruntime"}),
+    "train": ("vggspec/train", BASE | {"lang", "compiler", "train"}, {"numpy", "torch", "PIL"}),
+    "cli": (
+        "vggspec/cli",
+        BASE | {"cli", "lang", "compiler", "runtime", "train", "demo"},
+        {"click", "rich"},
+    ),
+}
+#: Core files that `vggspec check` loads, so not even numpy.
+LIGHT = {"__init__", "ir", "lower", "cost", "figure", "difference", "written"}
+STDLIB = set(__import__("sys").stdlib_module_names)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Modules that a file imports, and whether it does so when it is itself imported."""
+    tree = ast.parse(path.read_text("utf-8"))
+    deferred: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if is_typing or isinstance(node, ast.FunctionDef):
+            deferred.update(ast.walk(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node not in deferred
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            if node.module in ("vggspec", "vggspec.catalogue", "vggspec.compiler"):
+                for alias in node.names:
+                    yield f"{node.module}.{alias.name}", node not in deferred
+            else:
+                yield node.module, node not in deferred
+
+
+FILES = [
+    (room, path)
+    for room, (folder, _, _) in ROOMS.items()
+    for path in sorted((ROOT / folder).glob("*.py"))
+]
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=lambda value: getattr(value, "stem", value))
+def test_a_room_imports_what_it_may(room: str, path: Path) -> None:
+    _, rooms, libraries = ROOMS[room]
+    if path.name in ("__main__.py", "demo.py"):
+        libraries = {"numpy", "PIL", "click", "rich"}
+        rooms = rooms | {"demo"}
+    for name, at_module_level in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in ("compiler", "runtime", "specs"), f"{path} imports {name}"
+        if top == "vggspec":
+            part = rest.partition(".")[0]
+            if not part or part in ("__version__", "load", "compile", "torch_module"):
+                continue
+            if room == "base" and not at_module_level:
+                continue
+            if room == "base" and path.name != "demo.py":
+                assert part in BASE | {"cli"}, f"{path} imports {name}"
+                assert part != "cli" or path.name == "__main__.py"
+            assert part in rooms, f"{path} imports {name}"
+        elif top not in STDLIB and at_module_level:
+            assert top in libraries, f"{path} imports {name} at module level"
+            assert room != "core" or path.stem not in LIGHT, f"{path} imports {name}"
+
+
+def test_every_module_is_imported_as_part_of_vggspec() -> None:
+    """And by one name only: a second copy of a module would have classes of its own."""
+    import vggspec
+
+    names = [m.name for m in pkgutil.walk_packages(vggspec.__path__, "vggspec.")]
+    assert "vggspec.lang.parser" in names
+    for name in ("vggspec.compiler.ir", "vggspec.runtime.predictor", "vggspec.train.loop"):
+        module = importlib.import_module(name)
+        assert module.__file__ is not None
+        assert Path(module.__file__).is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_test_file(command: str) -> None:
+    assert (ROOT / "tests" / "cli" / f"test_{command}.py").is_file() or (
+        ROOT / "tests" / f"test_{command}.py"
+    ).is_file()
+
+
+def test_every_pass_is_a_file_of_its_name() -> None:
+    for each in {*TRAINING, *inference("dense"), *inference("crop")}:
+        assert (ROOT / "compiler" / "passes" / f"{each.name.replace('-', '_')}.py").is_file()
+
+
+def test_every_room_says_what_it_is() -> None:
+    for path in [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py")]:
+        if path.name == "__init__.py" and path.is_relative_to(ROOT / "tests"):
+            continue
+        if any(part.startswith(".") or part in ("build", "demo") for part in path.parts[1:]):
+            continue
+        first = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        assert first, f"{path} has no docstring"
