@@ -12,7 +12,6 @@ from itertools import groupby, pairwise
 from math import log2
 
 from vggspec.compiler.ir import Layer, Network
-from vggspec.compiler.written import written
 
 WIDTH = 520
 AXIS = 236
@@ -84,7 +83,7 @@ class _Bar:
     @property
     def label(self) -> str:
         """The layer as written, without its options where they do not fit."""
-        text = written(self.layer.op)
+        text = self.layer.op.write()
         if _text_width(text, 11) > self.width - 12:
             text = text.partition("(")[0]
         return f"{text} × {self.times}" if self.times > 1 else text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.compiler.ir import Param, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ class BatchNorm(Op):
         return cls(
             eps=args.option_number("eps", 1e-5, 1e-12, 1.0),
             momentum=args.option_number("momentum", 0.1, 0.0, 1.0),
+        )
+
+    def write(self) -> str:
+        usual = BatchNorm()
+        return with_options(
+            self.keyword,
+            unless(usual.eps, "eps", self.eps),
+            unless(usual.momentum, "momentum", self.momentum),
         )
 
     def params(self, x: TensorType, name: str) -> tuple[Param, ...]:

@@ -35,6 +35,9 @@ class Boxes(Op):
             args.problem(names.OptionValue(word="boxes", expected="`per-class` or `shared`"))
         return cls(shared=shared)
 
+    def write(self) -> str:
+        return f"{self.keyword}({'shared' if self.shared else 'per-class'})"
+
     def infer(self, x: TensorType) -> TensorType:
         if x.channels != 4 if self.shared else x.channels % 4:
             raise MisfitError(shapes.BoxChannels(channels=x.channels, shared=self.shared))

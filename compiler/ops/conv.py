@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, Param, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.op import Op, TorchNN, Window, one_or_two, unless, with_options
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -64,6 +64,19 @@ class Conv(Op):
             groups=args.option_integer("groups", 1, 1, MAX_CHANNELS),
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
+        )
+
+    def write(self) -> str:
+        same = tuple(self.dilation * (k - 1) // 2 for k in self.kernel_size)
+        is_same = self.padding == same and all(k % 2 for k in self.kernel_size)
+        return with_options(
+            f"conv{one_or_two(self.kernel_size)}-{self.out_channels}"
+            + ("" if self.stride == 1 else f"/{self.stride}"),
+            "" if is_same else f"pad {one_or_two(self.padding)}",
+            unless(1, "dilation", self.dilation),
+            unless(1, "groups", self.groups),
+            "linear" if self.linear else "",
+            "" if self.bias else "no-bias",
         )
 
     def infer(self, x: TensorType) -> TensorType:

@@ -28,6 +28,9 @@ class Dropout(Op):
     def read(cls, args: Arguments) -> Self:
         return cls(rate=args.first_number("dropout", 0.5, 0.0, 0.99))
 
+    def write(self) -> str:
+        return f"{self.keyword}({self.rate!r})"
+
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         return nn.Dropout(self.rate)
 

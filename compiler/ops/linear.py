@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.compiler.ir import Param, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Op, TorchNN, with_options
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -40,6 +40,13 @@ class Linear(Op):
             out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
+        )
+
+    def write(self) -> str:
+        return with_options(
+            f"FC-{self.out_channels}",
+            "linear" if self.linear else "",
+            "" if self.bias else "no-bias",
         )
 
     def infer(self, x: TensorType) -> TensorType:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ class Lrn(Op):
             k=args.option_number("k", 2.0, 1e-6, 1e6),
             alpha=args.option_number("alpha", 1e-4, 0.0, 1e6),
             beta=args.option_number("beta", 0.75, 0.0, 100.0),
+        )
+
+    def write(self) -> str:
+        usual = Lrn()
+        return with_options(
+            self.keyword,
+            unless(usual.n, "n", self.n),
+            unless(usual.k, "k", self.k),
+            unless(usual.alpha, "alpha", self.alpha),
+            unless(usual.beta, "beta", self.beta),
         )
 
     def infer(self, x: TensorType) -> TensorType:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.op import Op, TorchNN, Window, unless, with_options
 from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -47,6 +47,14 @@ class MaxPool(Op):
         if op.padding > op.kernel_size // 2:
             args.problem(shapes.PoolPadding(window=op.kernel_size, pad=op.padding), "pad")
         return op
+
+    def write(self) -> str:
+        is_usual = self.kernel_size == self.stride == 2
+        return with_options(
+            self.keyword if is_usual else f"{self.keyword}{self.kernel_size}/{self.stride}",
+            unless(0, "pad", self.padding),
+            "ceil" if self.ceil else "",
+        )
 
     def infer(self, x: TensorType) -> TensorType:
         if not x.is_map:

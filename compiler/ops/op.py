@@ -42,6 +42,10 @@ class Op:
         """The op that a layer of a spec stands for; mistakes are reported to ``args``."""
         return cls()
 
+    def write(self) -> str:
+        """The op as one would write it in a spec, defaults left out: the inverse of ``read``."""
+        return self.keyword
+
     def infer(self, x: TensorType) -> TensorType:
         """The type of the output.
 
@@ -69,3 +73,19 @@ class Op:
     def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
         """Add its node to the graph; the name of the result."""
         raise NotImplementedError
+
+
+def with_options(word: str, *options: str) -> str:
+    """A layer's word and its options, the empty ones left out."""
+    said = ", ".join(option for option in options if option)
+    return f"{word}({said})" if said else word
+
+
+def unless(usual: float, word: str, value: float) -> str:
+    """An option and its value, or nothing where it is the usual one."""
+    return "" if value == usual else f"{word} {value!r}"
+
+
+def one_or_two(sides: tuple[int, int]) -> str:
+    """``3`` for equal sides, else ``1x7``."""
+    return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"

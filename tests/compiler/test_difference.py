@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from tests.strategies import net_texts
 from vggspec.compiler.difference import Change, Difference, difference
 from vggspec.compiler.lower import load_network, lower
-from vggspec.compiler.written import written
 from vggspec.lang.parser import parse
 from vggspec.source import Source
 
@@ -25,10 +24,10 @@ def _shown(found: Difference) -> list[str]:
     lines = []
     for row in found.rows:
         if row.is_same and row.first:
-            lines.append(f"={written(row.first)}")
+            lines.append(f"={row.first.write()}")
             continue
-        removed = f"-{written(row.first)}" if row.first else ""
-        added = f"+{written(row.second)}" if row.second else ""
+        removed = f"-{row.first.write()}" if row.first else ""
+        added = f"+{row.second.write()}" if row.second else ""
         lines.append(f"{removed} {added}".strip())
     return lines
 
@@ -60,7 +59,7 @@ def test_the_bold_of_table_1(specs: Path) -> None:
     lowered = {name: lower(spec) for name, spec in nets.items()}
     for first, second in (("A", "A-LRN"), ("A", "B"), ("B", "C"), ("D", "E")):
         rows = difference(lowered[first], lowered[second]).rows
-        added = [written(row.second) for row in rows if row.second and not row.is_same]
+        added = [row.second.write() for row in rows if row.second and not row.is_same]
         assert added == [item.word.text for item in nets[second].layers if item.bold]
 
 

@@ -10,7 +10,6 @@ from vggspec.compiler.cost import Cost, cost
 from vggspec.compiler.difference import Difference, Row, difference
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import load_network
-from vggspec.compiler.written import written
 
 
 @click.command(
@@ -68,7 +67,7 @@ def command(first: str, second: str, *, as_json: bool) -> None:
 def _cells(row: Row) -> tuple[str, str]:
     marks = ("  ", "  ") if row.is_same else ("- ", "+ ")
     first, second = (
-        mark + written(op) if op else ""
+        mark + op.write() if op else ""
         for mark, op in zip(marks, (row.first, row.second), strict=True)
     )
     return first, second
@@ -106,8 +105,8 @@ def _as_dict(
         "second": second,
         "layers": [
             {
-                "first": written(row.first) if row.first else None,
-                "second": written(row.second) if row.second else None,
+                "first": row.first.write() if row.first else None,
+                "second": row.second.write() if row.second else None,
                 "same": row.is_same,
             }
             for row in found.rows

@@ -13,7 +13,6 @@ from vggspec.compiler.cost import Cost, LayerCost, cost
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.ops.syntax import MAX_SIDE
-from vggspec.compiler.written import written
 
 HEADINGS = ("layer", "written", "output", "parameters", "MACs", "activation", "field", "stride")
 NUMBERS = range(2, 8)
@@ -103,7 +102,7 @@ def _print(
 def _row(layer: Layer, each: LayerCost) -> tuple[str, ...]:
     return (
         each.name,
-        written(layer.op),
+        layer.op.write(),
         shapes.chw(each.output),
         f"{each.parameters:,}" if each.parameters else "",
         scaled(each.macs) if each.macs else "",

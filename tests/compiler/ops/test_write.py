@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from tests.strategies import net_texts
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops.op import Op
-from vggspec.compiler.written import written
 from vggspec.lang.parser import parse
 from vggspec.source import Source
 
@@ -34,7 +33,7 @@ def _ops(text: str) -> list[Op]:
     ],
 )
 def test_the_shortest_spelling(said: str, wanted: str) -> None:
-    assert written(_ops(f"input 16x16 RGB\n{said}")[0]) == wanted
+    assert _ops(f"input 16x16 RGB\n{said}")[0].write() == wanted
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,6 +41,6 @@ def test_the_shortest_spelling(said: str, wanted: str) -> None:
 def test_what_is_written_reads_as_the_same_op(text: str) -> None:
     ops = _ops(text)
     image = text.splitlines()[1]
-    said = "\n".join(written(op) for op in ops)
+    said = "\n".join(op.write() for op in ops)
     # Written out, the recipe's dropout is the net's own, so no other is added.
     assert _ops(f"{image}\n{said}") == ops
