@@ -1,4 +1,4 @@
-"""What the documents show is what happens: commands run, links lead somewhere, nothing is left out."""
+"""What the documents show is what happens: commands run, and links lead somewhere."""
 
 import re
 import shlex

@@ -151,9 +151,7 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
     assert _code(error) == "VGG015"
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything"
-)
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read everything")
 def test_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "D.vgg"
     path.touch()
