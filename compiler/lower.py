@@ -38,7 +38,7 @@ from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, find, join, read_number
+from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, find, is_layer, join, read_number
 from vggspec.diagnostic import Diagnostic, Label, Report, Reports, VggspecError, report
 from vggspec.lang.ast import Claim, Document, InputItem, LayerItem, Option, Spec
 from vggspec.lang.loading import load, net_name, pick, split_target
@@ -315,7 +315,9 @@ class _Lowering:
         """Ops in order, repeats written out; None where there are too many."""
         ops: list[tuple[Op, LayerItem]] = []
         is_too_many = False
-        for item in self._joined(self._spec.layers):
+        for number, item in enumerate(self._joined(self._spec.layers)):
+            if number > MAX_LAYERS:
+                break  # nobody reads on in a net of so many
             op = self._read_layer(item)
             times = 1
             if item.repeat is not None:
@@ -328,7 +330,7 @@ class _Lowering:
                     self._report(what, item.repeat.span)
             if is_too_many:
                 continue
-            if inherited + len(ops) + times > MAX_LAYERS:
+            if inherited + len(ops) + times > MAX_LAYERS or number == MAX_LAYERS:
                 place = item.repeat or item.word
                 self._report(names.TooManyLayers(limit=MAX_LAYERS), place.span)
                 is_too_many = True
@@ -340,11 +342,7 @@ class _Lowering:
         """The items, those that were meant as one layer in several words as one."""
         i = 0
         while i < len(items):
-            whole = (
-                join(items[i : i + 3])
-                if isinstance(find(items[i], _SYNTAXES), Diagnostic)
-                else None
-            )
+            whole = None if is_layer(items[i].word.text, _SYNTAXES) else join(items[i : i + 3])
             if whole is not None and "\n" in self._spec.source.slice(whole.span):
                 whole = None
             yield whole or items[i]
@@ -397,10 +395,8 @@ class _Lowering:
     def _check_order(self, ops: Sequence[tuple[Op, LayerItem]], before: list[_Written]) -> None:
         previous = before[-1].op if before else None
         last: str | None = None
-        for op in (*(written.op for written in before), *ops):
-            item = None
-            if isinstance(op, tuple):
-                op, item = op
+        inherited: list[tuple[Op, LayerItem | None]] = [(written.op, None) for written in before]
+        for op, item in (*inherited, *ops):
             if item is not None:
                 if last is not None:
                     self._report(names.AfterTheEnd(last=last), item.span)
@@ -529,21 +525,32 @@ class _Lowering:
             expected = "a number such as `138M` or `138357544`"
             self._report(names.OptionValue(word=text[:40], expected=expected), claim.number.span)
             return
-        unit = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}[match[3].upper()]
-        decimals = len(match[2] or "")
+        letter, decimals = match[3], len(match[2] or "")
         claimed = int(match[1] + (match[2] or ""))
-        actual = network.parameters
-        rounded = (2 * actual * 10**decimals + unit) // (2 * unit)
-        if rounded != claimed:
-            digits = str(rounded).rjust(decimals + 1, "0")
-            shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
-            what = names.FalseParameters(
-                net=self._name, claimed=text, actual=actual, rounded=f"{shown}{match[3]}"
-            )
-            self._report(what, claim.span)
+        rounded = _rounded(network.parameters, letter, decimals)
+        if rounded == claimed:
+            return
+        if rounded == 0:  # `138M` for a net of thousands: the digits that there are
+            letter, decimals = ("K" if network.parameters >= 1000 else ""), 0
+            rounded = _rounded(network.parameters, letter, decimals)
+        digits = str(rounded).rjust(decimals + 1, "0")
+        shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
+        false = names.FalseParameters(
+            net=self._name, claimed=text, actual=network.parameters, rounded=f"{shown}{letter}"
+        )
+        self._report(false, claim.span)
 
     def _report(self, what: Diagnostic, span: Span) -> None:
         self._reports.add(report(what, self._spec.source, span))
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def _rounded(number: int, letter: str, decimals: int) -> int:
+    """``number`` in units of the last digit written, rounded half up."""
+    unit = _UNITS[letter.upper()]
+    return (2 * number * int(10**decimals) + unit) // (2 * unit)
 
 
 class _Namer:

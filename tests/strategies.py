@@ -66,7 +66,8 @@ def _conv(draw: st.DrawFn, column: _Column) -> None:
     word = f"conv{kernel[0]}" + ("" if kernel[0] == kernel[1] else f"x{kernel[1]}") + f"-{out}"
     text = word + (f"/{stride}" if stride > 1 else "")
     text += f"({', '.join(options)})" if options else ""
-    if pad == same and stride == 1 and out == column.map.channels and draw(st.integers(0, 4)) == 0:
+    keeps_size = pad == same and stride == 1 and all(k % 2 for k in kernel)
+    if keeps_size and out == column.map.channels and draw(st.integers(0, 4)) == 0:
         text += " x2"
     elif draw(st.integers(0, 5)) == 0:
         text += f" as layer{len(column.lines)}"

@@ -28,7 +28,11 @@ ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
         {"numpy", "onnx", "torch", "safetensors"},
     ),
     "runtime": ("runtime", BASE | {"runtime"}, {"numpy", "PIL", "onnxruntime"}),
-    "train": ("vggspec/train", BASE | {"lang", "compiler", "train"}, {"numpy", "torch", "PIL"}),
+    "train": (
+        "vggspec/train",
+        BASE | {"lang", "compiler", "runtime", "train"},
+        {"numpy", "torch", "PIL"},
+    ),
     "cli": (
         "vggspec/cli",
         BASE | {"cli", "lang", "compiler", "runtime", "train", "demo"},

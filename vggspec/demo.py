@@ -12,7 +12,9 @@ C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +31,15 @@ BETWEEN = "between"
 LABELS = (*(str(digit) for digit in range(10)), BETWEEN)  # sorted, as folders are
 
 GLYPH_PX = 24
-WINDOW_PX = 40  # the files; the net sees crops of 32
+WINDOW_PX = 38  # the files; the net sees crops of 32
 DIGIT_PX = (24, 14)  # no other digit is as close as this, downwards and sideways
-CLEAR_PX = 11  # a window this far from every digit is between them
+CLEAR_PX = 10  # a window this far from every digit is between them
 ROW = 30  # digits in a row of the pages that are trained on
 NUM_BETWEEN = {"train": 600, "val": 200}
 
 MARK = ".vggspec-demo"
 
+Number = TypeVar("Number", bound=np.generic)
 Gray = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
@@ -85,6 +88,11 @@ class Page:
     def places(self) -> tuple[Place, ...]:
         """All digits in reading order."""
         return tuple(place for row in self.rows for place in row)
+
+
+def spec_path() -> Path:
+    """The spec of the net that reads."""
+    return Path(str(resources.files("vggspec.specs"))) / "digits.vgg"
 
 
 def load_digits(seed: int) -> dict[str, list[Digit]]:
@@ -156,7 +164,14 @@ def write_folder(root: Path, digits: dict[str, list[Digit]], seed: int) -> int:
     return sum(len(some) + NUM_BETWEEN[name] for name, some in digits.items())
 
 
-def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.3) -> list[Place]:
+def write_test_page(digits: Sequence[Digit], seed: int) -> Page:
+    """Two rows of ten digits, at random."""
+    random = np.random.default_rng([seed, 2])
+    some = [digits[i] for i in random.permutation(len(digits))[:20]]
+    return write_page(some, 10, random, row_px=(44, 47))
+
+
+def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.2) -> list[Place]:
     """The digits that a dense net sees, in reading order.
 
     A digit is a peak of its posterior, averaged over neighbouring positions; what is left of the
@@ -177,17 +192,17 @@ def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.3) -> 
         found.append(Place(label, round(float(ys[i])), round(float(xs[j]))))
         is_near = np.hypot((ys[:, None] - ys[i]) / DIGIT_PX[0], (xs - xs[j]) / DIGIT_PX[1]) < 1
         best = np.where(is_near, 0.0, best)
-    return in_reading_order(found)
+    return [place for row in rows_of(found) for place in row]
 
 
-def in_reading_order(places: Sequence[Place]) -> list[Place]:
-    """Row by row, each from left to right; a new row begins more than half a digit lower."""
+def rows_of(places: Sequence[Place]) -> list[list[Place]]:
+    """Places row by row, each from left to right; a row begins more than half a digit lower."""
     rows: list[list[Place]] = []
     for place in sorted(places, key=lambda place: place.y):
         if not rows or place.y - rows[-1][-1].y > GLYPH_PX / 2:
             rows.append([])
         rows[-1].append(place)
-    return [place for row in rows for place in sorted(row, key=lambda place: place.x)]
+    return [sorted(row, key=lambda place: place.x) for row in rows]
 
 
 def num_agreeing(written: Sequence[Place], read: Sequence[Place]) -> int:
@@ -209,35 +224,60 @@ def draw(
     """The page under its class score map, a colour for each digit, with what was read above it."""
     size = page.shape[1] * zoom, page.shape[0] * zoom
     large = Image.fromarray(page).resize(size, Image.Resampling.LANCZOS)
-    paper = np.asarray(large, np.float64)[..., None].repeat(3, axis=2)
-    digits = [labels.index(str(digit)) for digit in range(10)]
+    paper = _sharpened(np.asarray(large, np.float64) / 255, 0.15, 0.85)[..., np.newaxis]
+    digits = [labels.index(label) for label in LABELS[:10]]
     heats = np.stack([evidence([seen], i, (size[1], size[0])) for i in digits], axis=-1)
     total = heats.sum(axis=-1, keepdims=True)
-    hues = heats @ np.array(COLOURS, np.float64) / np.maximum(total, 1e-6)
-    # Multiplied, as a marker pen on paper: the ink stays black, so that colours do not hide it.
-    tint = 1 - np.minimum(total, 1) * (1 - hues / 255) * 0.85
-    picture = Image.fromarray((paper * tint).round().clip(0, 255).astype(np.uint8))
+    hues = heats @ np.array(COLOURS) / 255 / np.maximum(total, 1e-6)
+    heat = np.minimum(total, 1)
+    # Ink takes the colour, and the paper around it a lighter shade, as from a marker pen.
+    painted = paper * (1 - 0.5 * heat * (1 - hues)) + (1 - paper) * 0.9 * heat * hues
+    picture = Image.fromarray((painted * 255).round().clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=7 * zoom)
     for place in read:
-        middle = place.x * zoom, (place.y - GLYPH_PX // 2 - 5) * zoom
-        radius = 4.5 * zoom
-        box = (middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius)
-        pen.ellipse(box, fill=COLOURS[int(place.label)])
-        pen.text(middle, place.label, "white", font, anchor="mm")
-    return picture
+        _tag(pen, (place.x * zoom, (place.y - GLYPH_PX // 2 - 6) * zoom), place.label, zoom)
+    return _with_legend(picture, zoom)
+
+
+def _tag(pen: ImageDraw.ImageDraw, middle: tuple[int, int], label: str, zoom: int) -> None:
+    x, y = middle
+    radius = 4.5 * zoom
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), COLOURS[int(label)])
+    pen.text(middle, label, "white", ImageFont.load_default(7 * zoom), anchor="mm")
+
+
+def _with_legend(picture: Image.Image, zoom: int) -> Image.Image:
+    side, below = 10 * zoom, (WINDOW_PX - GLYPH_PX // 2 - 8) * zoom  # more than is needed
+    cropped = picture.crop((side, 2 * zoom, picture.width - side, picture.height - below))
+    sheet = Image.new("RGB", (cropped.width, cropped.height + 22 * zoom), "white")
+    sheet.paste(cropped)
+    pen = ImageDraw.Draw(sheet)
+    step = sheet.width / 11
+    for digit in range(10):
+        _tag(pen, (round((digit + 1) * step), cropped.height + 5 * zoom), str(digit), zoom)
+    caption = (
+        "colours: class posteriors of the 32 x 32 window around each place; discs: what is read"
+    )
+    font = ImageFont.load_default(5 * zoom)
+    pen.text((sheet.width / 2, cropped.height + 16 * zoom), caption, (90, 93, 98), font, "mm")
+    return sheet
 
 
 def _enlarged(image: Floats) -> NDArray[np.float32]:
     """Ink from 0 to 1 at ``GLYPH_PX``: smooth strokes rather than blurred pixels."""
     small = Image.fromarray((image / 16).astype(np.float32))
     large = np.asarray(small.resize((GLYPH_PX, GLYPH_PX), Image.Resampling.BICUBIC))
-    ink = np.clip((large - 0.15) / 0.6, 0, 1)
-    sharp: NDArray[np.float32] = ink * ink * (3 - 2 * ink)
+    return _sharpened(large, 0.1, 0.9).astype(np.float32)
+
+
+def _sharpened(values: NDArray[np.floating[Any]], low: float, high: float) -> Floats:
+    """0 up to ``low``, 1 from ``high`` on, smoothly between: what was blurred gets edges again."""
+    x = np.clip((values - low) / (high - low), 0, 1)
+    sharp: Floats = x * x * (3 - 2 * x)
     return sharp
 
 
-def _window(page: NDArray[np.generic], y: int, x: int, side: int) -> NDArray[np.generic]:
+def _window(page: NDArray[Number], y: int, x: int, side: int) -> NDArray[Number]:
     half = side // 2
     return page[y - half : y + half, x - half : x + half]
 

@@ -45,6 +45,13 @@ class Diagnostic:
         """The long explanation, as ``vggspec explain`` prints it."""
         return inspect.cleandoc(cls.__doc__ or "")
 
+    @classmethod
+    def summary(cls) -> str:
+        """The first sentence of the page."""
+        paragraph = " ".join(cls.page().partition("\n\n")[0].split())
+        sentence, _, more = paragraph.partition(". ")
+        return f"{sentence}." if more else paragraph
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

@@ -14,7 +14,7 @@ from benchmarks.peers.vgg16 import load
 def main(weights: str, out: str, how: str) -> None:
     """Export with open batch, height and width."""
     module = load(weights)
-    example = torch.zeros(1, 3, 384, 512)
+    example = torch.zeros(1, 3, 256, 256)
     axes = {0: "N", 2: "H", 3: "W"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

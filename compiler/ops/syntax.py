@@ -388,6 +388,11 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
     return _unknown(whole, stems)
 
 
+def is_layer(word: str, syntaxes: dict[str, Syntax]) -> bool:
+    """Whether a word is one of a layer as it should be."""
+    return any(syntax.match(word) for syntax in syntaxes.values())
+
+
 def join(items: Sequence[LayerItem]) -> LayerItem | None:
     """The first words of ``items`` as one, where a layer was written in several words."""
     for length in range(min(_MOST_WORDS, len(items)), 1, -1):

@@ -6,6 +6,7 @@ renumbered.
 """
 
 import importlib
+from functools import lru_cache
 
 from vggspec.diagnostic import Diagnostic
 
@@ -26,6 +27,11 @@ def by_code() -> dict[str, type[Diagnostic]]:
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     """The known word most like ``word``, or none that is like it."""
+    return _nearest(word, tuple(known))
+
+
+@lru_cache(maxsize=1 << 12)  # a file may make the same mistake in every column
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
     import difflib
 
     folded = {one.casefold(): one for one in known}

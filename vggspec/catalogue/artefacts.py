@@ -133,7 +133,7 @@ class CannotWrite(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
-    """Something that is not a bundle stands where the bundle is to be written, and vggspec does
+    """Something else stands where a bundle, a run or the demo is to be written, and vggspec does
     not delete what it did not make.
     """
 

@@ -237,6 +237,10 @@ class PoolEmpties(Diagnostic):
 
     Every ``maxpool`` halves the map, rounding down: an input of 24 × 24 is 12, 6, 3, 1 after
     four, and a fifth has nothing to pool.
+
+        input 24x24 RGB
+        maxpool maxpool maxpool maxpool maxpool     wrong
+        maxpool maxpool maxpool maxpool             right
     """
 
     code = "VGG231"

@@ -86,7 +86,13 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    # By default SIGTERM ends a process on the spot, and half-written files would stay.
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def run(args: list[str] | None = None) -> int:

@@ -1,12 +1,11 @@
 """``vggspec compile``: a net as an ONNX bundle, or as PyTorch source."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from vggspec.catalogue import artefacts, backends
+from vggspec.catalogue import backends
 from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
@@ -104,9 +103,10 @@ def command(
         return
     from vggspec.compiler.backends.onnx_model import OnnxOptions, write_bundle
     from vggspec.compiler.weights import open_weights
+    from vggspec.train.runs import find_weights
 
     path = out or lowered.network.name
-    found = weights or find_weights(lowered)
+    found = weights or str(find_weights(lowered.network.name, lowered.spec.source.name))
     if weights is None:
         click.echo(f"weights: {found}", err=True)
     options = OnnxOptions(
@@ -151,24 +151,3 @@ def _write_source(
     pipeline = (over_space,) if form == "crop" else (FcToConv(), over_space)
     network = run(pipeline, lowered.network)
     write_text(path, torch_source.emit(network, network.input.mean, os.path.basename(spec)))
-
-
-def find_weights(lowered: "Lowered") -> str:
-    """The best weights of the newest run, else those beside the spec.
-
-    Raises:
-        VggspecError: there are none; it says how to get some.
-    """
-    from vggspec.train.runs import newest_best
-
-    net = lowered.network.name
-    spec = lowered.spec.source.name
-    runs = Path("runs")
-    best = newest_best(net, runs)
-    if best is not None:
-        return str(best)
-    beside = Path(spec).parent / f"{net}.safetensors"
-    if beside.is_file():
-        return str(beside)
-    what = artefacts.NoWeights(net=net, spec=spec, looked=(f"{runs / net}/", str(beside)))
-    raise VggspecError(report(what, path=spec))

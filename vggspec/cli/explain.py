@@ -19,7 +19,7 @@ def command(code: str | None, *, list_all: bool) -> None:
     catalogue = by_code()
     if list_all:
         for each, what in catalogue.items():
-            click.echo(f"{each}  {what.page().splitlines()[0]}")
+            click.echo(f"{each}  {what.summary()}")
         return
     if code is None:
         raise click.UsageError("name a code, such as VGG231, or give --list")

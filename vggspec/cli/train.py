@@ -218,7 +218,7 @@ class _Bar:
         self._show(now, text)
 
     def epoch(self, now: "Epoch") -> None:
-        self._bar.console.print(epoch_line(now), highlight=False, markup=False)
+        self._bar.console.print(epoch_line(now), highlight=False, markup=False, soft_wrap=True)
         self._show(now, f"{duration(now.left_s)} left")
 
     def _show(self, now: "Step | Epoch", text: str) -> None:
@@ -228,7 +228,7 @@ class _Bar:
 def epoch_line(now: "Epoch") -> str:
     """How an epoch went, in a line."""
     errors = f"error {now.validation.top1_error:6.2%}"
-    if len(now.validation.class_errors) > 10:
+    if len(now.validation.class_errors) > 20:  # of fewer classes, five say little
         errors += f"  top-5 {now.validation.top5_error:6.2%}"
     return (
         f"epoch {now.epoch:3}  loss {now.loss:6.3f}  {errors}{' *' if now.is_best else '  '}"

@@ -65,5 +65,5 @@ def net_name(spec: Spec) -> str:
     """The net's name: as written, or that of its file."""
     if spec.name is not None:
         return spec.name.text
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(spec.source.name).stem)
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(spec.source.name).stem.strip("<>"))
     return stem if stem[:1].isalpha() else f"net_{stem}"

@@ -86,7 +86,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
 def _place(text: str, error: UnexpectedInput) -> tuple[int, str, set[str]]:
     """Where the text cannot be read on, what stands there, and what could."""
     if isinstance(error, UnexpectedCharacters):
-        at = error.pos_in_stream
+        at = cast("int", error.pos_in_stream)
         for word in _WORD.finditer(text, max(0, at - REACH)):
             if word.start() <= at < word.end():
                 return word.start(), word[0], set(error.allowed or ())

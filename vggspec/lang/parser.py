@@ -146,7 +146,7 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
     except UnexpectedInput as error:
         reports.add(unreadable(source, span, text, rule, error))
         return None
-    return cast("Statement", _ToAst(span).transform(cast("Tree[Token]", tree)))
+    return cast("Statement", _ToAst(span).transform(tree))
 
 
 def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) -> str:
@@ -368,6 +368,7 @@ class _Assembly:
         self._after_table = False  # nothing but blank lines since a table
         self._unnamed: Statement | None = None  # the first statement of a net without a name
         self._section: str | None = None
+        self._is_full = False  # more nets than there may be
         self._is_lost = False  # a line before the first net could not be read
 
     def specs(self, lines: list[Line], broken: dict[int, Rule]) -> tuple[Spec, ...]:
@@ -408,6 +409,8 @@ class _Assembly:
         self._section = None
         if isinstance(statement, Row):
             self._row(statement)
+            return
+        if self._is_full and not isinstance(statement, NetName):
             return
         self._in_table = self._after_table = False
         match statement:
@@ -453,6 +456,7 @@ class _Assembly:
                 span = last.span if last is not None else Span(0, 0)
                 self._report(syntax.TooManyNets(limit=MAX_NETS), span)
             drafts = drafts[: max(0, MAX_NETS - len(self._drafts))]
+            self._is_full = not drafts
         for draft in drafts:
             draft.is_complete = draft.is_complete and not self._is_lost
         self._is_lost = False

@@ -7,7 +7,7 @@ Each setting is one small reader below; what is left out takes the paper's value
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from vggspec.catalogue import nearest, recipes
 from vggspec.diagnostic import Diagnostic, Label, Reports, report
@@ -97,10 +97,10 @@ class _Cursor:
         """The next word, whatever it is."""
         return self._next(expected)
 
-    def fail(self, expected: str) -> Any:
+    def fail(self, expected: str) -> NoReturn:
         """Report that the next word is not what was expected, and stop."""
         word = self.peek()
-        guess = self._key.mend(self._rest) if 0 < len(self._rest) <= _LONGEST_MENDED else None
+        guess = _guess(self._key.mend, self._rest, self._key)
         what = recipes.MalformedSetting(
             setting=self.key,
             found=word.text if word else "",
@@ -111,15 +111,13 @@ class _Cursor:
         self.report(what, word.span if word else Span(self.end, self.end))
         raise _StopReadingError
 
-    def out_of_range(self, word: Word, expected: str) -> Any:
+    def out_of_range(self, word: Word, expected: str) -> NoReturn:
         """Report that a number is out of bounds, and stop."""
         what = recipes.SettingRange(
             setting=self.key,
             value=word.text if len(word.text) <= 16 else f"{word.text[:12]}…",
             expected=expected,
-            suggestion=(
-                self._key.mend_range(self._rest) if len(self._rest) <= _LONGEST_MENDED else None
-            ),
+            suggestion=_guess(self._key.mend_range, self._rest, self._key),
         )
         self.report(what, word.span)
         raise _StopReadingError
@@ -211,7 +209,7 @@ def _stop(cursor: _Cursor) -> dict[str, object]:
             if word.startswith("epoch"):
                 return {"epochs": number, "iterations": None}
             return {"iterations": number, "epochs": None}
-    return cursor.fail("`iterations` or `epochs`")  # type: ignore[no-any-return]
+    return cursor.fail("`iterations` or `epochs`")
 
 
 def _start(cursor: _Cursor) -> dict[str, object]:
@@ -220,7 +218,7 @@ def _start(cursor: _Cursor) -> dict[str, object]:
         if cursor.peek() is None:
             return {"start_from": (LayersFrom(path=path),)}
         cursor.expect(":")
-        first = last = 0
+        first = last = None
         while True:
             if cursor.accept("first"):
                 first = cursor.integer("a number of conv layers", 1, 4096)
@@ -232,7 +230,8 @@ def _start(cursor: _Cursor) -> dict[str, object]:
                 cursor.fail("`first 4 conv` or `last 3 FC`")
             if not cursor.accept(","):
                 break
-        return {"start_from": (LayersFrom(path=path, first_conv=first, last_fc=last),)}
+        layers = LayersFrom(path=path, first_conv=first, last_fc=last)
+        return {"start_from": (layers,)}
     if cursor.accept("normal"):
         if cursor.peek() is None:
             return {"start": "normal"}
@@ -240,7 +239,7 @@ def _start(cursor: _Cursor) -> dict[str, object]:
     for kind in ("glorot", "he"):
         if cursor.accept(kind):
             return {"start": kind}
-    return cursor.fail("`normal 0.1`, `glorot`, `he` or `from`")  # type: ignore[no-any-return]
+    return cursor.fail("`normal 0.1`, `glorot`, `he` or `from`")
 
 
 def _test_scales(cursor: _Cursor) -> dict[str, object]:
@@ -265,7 +264,7 @@ def _average(cursor: _Cursor) -> dict[str, object]:
     for kind in ("scores", "posteriors"):
         if cursor.accept(kind):
             return {"average": kind}
-    return cursor.fail("`scores` or `posteriors`")  # type: ignore[no-any-return]
+    return cursor.fail("`scores` or `posteriors`")
 
 
 TRAIN: dict[str, _Key] = {
@@ -299,6 +298,28 @@ TEST: dict[str, _Key] = {
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 
 
+def _guess(mend: mending.Mend, rest: str, key: _Key) -> str | None:
+    """What was probably meant, where it can be written so."""
+    text = mend(rest) if len(rest) <= _LONGEST_MENDED else None
+    if text is None:
+        return None
+    words: list[Word | Quoted] = []
+    for match in re.finditer(r'"(?P<quoted>[^"]*)"|[,:]|[^\s,:"]+', text):
+        span = Span(match.start(), match.end())
+        quoted = match["quoted"]
+        words.append(Word(match[0], span) if quoted is None else Quoted(quoted, span))
+    reports = Reports()
+    setting = Setting(tuple(words), Span(0, len(text)))
+    unguessed = _Key(key.example, key.read)
+    cursor = _Cursor(setting, unguessed, Source("", text), reports)
+    try:
+        key.read(cursor)
+        cursor.finish()
+    except _StopReadingError:
+        return None
+    return text
+
+
 def _canonical(word: str) -> str:
     return word.casefold().replace("color", "colour")
 
@@ -307,7 +328,8 @@ def section_of(word: str) -> str | None:
     """The section that has a setting of this name, or of one that other tools call so."""
     key = _canonical(word)
     for name, keys in SECTIONS.items():
-        if key in keys or mending.ALIASES[name].get(key) in keys:
+        # `q` and `s` are too short to tell a setting from a slip of the keyboard.
+        if key in keys or (len(key) > 1 and key in mending.ALIASES[name]):
             return name
     return None
 
@@ -319,9 +341,7 @@ def likely(text: str) -> str | None:
     found = next((keys[key] for keys in SECTIONS.values() if key in keys), None)
     if found is None:
         return None
-    return (found.mend(rest.strip(" ()[]")) if len(rest) <= _LONGEST_MENDED else None) or (
-        found.example
-    )
+    return _guess(found.mend, rest.strip(" ()[]"), found) or found.example
 
 
 def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) -> Experiment:
@@ -409,9 +429,9 @@ def _report_unknown(setting: Setting, section: str, source: Source, reports: Rep
     rest = source.slice(Span(span.end, setting.span.end)).strip()
     written = source.slice(span)
     suggestion = because = None
-    if known is not None and len(rest) <= _LONGEST_MENDED:
+    if known is not None:
         rest = f"{rest} {mending.UNITS.get(key, '')}".strip()
-        suggestion = keys[known].mend(rest) or keys[known].example
+        suggestion = _guess(keys[known].mend, rest, keys[known]) or keys[known].example
     other = next((name for name in SECTIONS if name != section and key in SECTIONS[name]), None)
     if other is not None:
         because = f"it is a setting of `{other}:`: move it there"

@@ -32,7 +32,7 @@ class Ticket(NamedTuple):
     """An image's turn."""
 
     epoch: int
-    index: int
+    image: int
 
 
 class Crop(NamedTuple):
@@ -156,11 +156,11 @@ class TrainCrops:
     def __getitem__(self, ticket: Ticket) -> Crop | Unread:
         drawn = draw(self._recipe, len(self._axes), self._seed, ticket)
         try:
-            pixels = cut(self._images.read(ticket.index), drawn, *self._size)
+            pixels = cut(self._images.read(ticket.image), drawn, *self._size)
         except BadImageError as error:
-            return Unread(self._images.split.paths[ticket.index], str(error))
+            return Unread(self._images.split.paths[ticket.image], str(error))
         shift = (self._axes @ drawn.colours).astype(np.float32)
-        return Crop(pixels, shift, self._images.split.labels[ticket.index])
+        return Crop(pixels, shift, self._images.split.labels[ticket.image])
 
 
 class CentreCrops:
@@ -241,8 +241,11 @@ def _rescaled(image: Pixels, scale: int, height: int, width: int) -> Pixels:
     rows, columns = (
         -(-side * short // of) for side, of in ((height, image.shape[0]), (width, image.shape[1]))
     )
+    scale = max(scale, rows, columns)
+    if scale == short:
+        return image
     try:
-        return rescale(image, max(scale, rows, columns))
+        return rescale(image, scale)
     except VggspecError as error:
         raise BadImageError(error.reports[0].what.title()) from error
 
@@ -253,5 +256,5 @@ def _stream(seed: int, purpose: str, ticket: Ticket) -> np.random.Generator:
     Philox counts in 256 bits, of which the lower half is the numbers drawn from one stream.
     """
     key = np.array([seed, ("crops", "order").index(purpose)], np.uint64)
-    counter = np.array([0, 0, ticket.epoch, ticket.index], np.uint64)
+    counter = np.array([0, 0, ticket.epoch, ticket.image], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -74,6 +74,8 @@ def loader(
             pin_memory=device.type == "cuda",
             persistent_workers=num_workers > 0,
             worker_init_fn=_leave_signals,
+            # It seeds the workers, which draw nothing; the global one is dropout's.
+            generator=torch.Generator(),
             **how,
         ),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vggspec.catalogue import data
 from vggspec.compiler.ir import Color, Network
@@ -100,7 +100,7 @@ def decode(path: str, color: Color, at_least: int | None = None) -> Pixels:
             return pixels[..., ::-1] if color == "BGR" else pixels
     except VggspecError as error:
         raise BadImageError(error.reports[0].what.title()) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BadImageError("it is not an image") from error
     except Image.DecompressionBombError as error:
         raise BadImageError("it has too many pixels") from error

@@ -156,7 +156,7 @@ def fit(
                     labels = batch.labels.to(place, non_blocking=True)
                     loss = nn.functional.cross_entropy(_scores(model, normalise(batch)), labels)
                     optimiser.zero_grad()
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
                     meter.add(state.step, loss.detach(), len(labels))
                 if state.step == last_step or stop.is_set():

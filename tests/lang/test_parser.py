@@ -1,0 +1,434 @@
+"""Text to syntax tree: every construct of the language, with its place."""
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from tests.strategies import net_texts
+from vggspec.cli.check import reports_in
+from vggspec.diagnostic import Report, VggspecError
+from vggspec.lang.ast import (
+    Cell,
+    Claim,
+    Document,
+    InputItem,
+    LayerItem,
+    Layers,
+    Like,
+    NetName,
+    Quoted,
+    Row,
+    SectionHead,
+    Setting,
+    Spec,
+    Statement,
+    Word,
+)
+from vggspec.lang.parser import MAX_NETS, MAX_WORD, parse, parse_leniently
+from vggspec.render import as_dict, as_github, as_json, as_text
+from vggspec.source import Location, Source, Span
+
+
+def _document(text: str) -> Document:
+    return parse(Source("t.vgg", text))
+
+
+def _one(text: str) -> Statement:
+    (statement,) = _document(text).statements()
+    return statement
+
+
+def _layer(text: str) -> LayerItem:
+    statement = _one(text)
+    assert isinstance(statement, Layers)
+    (item,) = statement.items
+    return item
+
+
+def _spec(text: str) -> Spec:
+    (spec,) = _document(text).specs
+    return spec
+
+
+def _mistakes(text: str) -> list[tuple[str, int, int]]:
+    """Codes with their lines and columns."""
+    source = Source("t.vgg", text)
+    found = []
+    for report in parse_leniently(source)[1].sorted():
+        assert report.span is not None
+        place = source.locate(report.span.start)
+        found.append((report.what.code, place.line, place.column))
+    return found
+
+
+def _texts(words: tuple[Word | Quoted, ...]) -> list[str]:
+    return [word.text for word in words]
+
+
+def test_layer() -> None:
+    item = _layer("  conv5-256/2(pad 2, groups 2, linear) x3 # why\n")
+    assert item.word == Word("conv5-256/2", Span(0, 0))
+    assert [_texts(option.words) for option in item.options] == [
+        ["pad", "2"],
+        ["groups", "2"],
+        ["linear"],
+    ]
+    assert item.repeat is not None
+    assert item.repeat.text == "x3"
+    assert item.alias is None
+    assert not item.bold
+
+
+def test_layer_places() -> None:
+    text = "maxpool\n\n  conv3-64(pad 1, linear) × 2\n"
+    source = Source("t.vgg", text)
+    second = list(parse(source).statements())[1]
+    assert isinstance(second, Layers)
+    (item,) = second.items
+    assert source.slice(item.word.span) == "conv3-64"
+    assert source.locate(item.word.span.start) == Location(3, 3)
+    assert source.slice(item.options[0].span) == "pad 1"
+    assert source.slice(item.options[0].values[0].span) == "1"
+    assert source.locate(item.options[1].span.start) == Location(3, 19)
+    assert item.repeat is not None
+    assert source.slice(item.repeat.span) == "× 2"
+    assert source.slice(item.span) == "conv3-64(pad 1, linear) × 2"
+
+
+def test_alias() -> None:
+    item = _layer("FC-10(linear) as out")
+    assert item.alias == Word("out", Span(0, 0))
+    assert item.span == Span(0, 20)
+
+
+@pytest.mark.parametrize("text", ["x3", "x 3", "× 3", "×3", "X3"])
+def test_repeats(text: str) -> None:
+    item = _layer(f"conv3-64 {text}")
+    assert item.repeat is not None
+    assert re.sub(r"\D", "", item.repeat.text) == "3"
+
+
+def test_several_layers_and_bold() -> None:
+    statement = _one("conv3-64 **conv3-64 LRN** maxpool")
+    assert isinstance(statement, Layers)
+    assert [(item.word.text, item.bold) for item in statement.items] == [
+        ("conv3-64", False),
+        ("conv3-64", True),
+        ("LRN", True),
+        ("maxpool", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input 224x224 RGB",
+        "INPUT 224 × 224 rgb",
+        "input (224 × 224 RGB image)",
+        "input (224x224 RGB)",
+        "input\u00a0224\u2009×\u2009224 RGB",
+    ],
+)
+def test_input(text: str) -> None:
+    item = _one(text)
+    assert isinstance(item, InputItem)
+    assert (item.height.text, item.width.text) == ("224", "224")
+    assert item.color is not None
+    assert item.color.text.upper() == "RGB"
+
+
+def test_input_places_and_options() -> None:
+    text = "input 28 x 32 gray(mean 33.3, std 78.6)"
+    source = Source("t.vgg", text)
+    (item,) = parse(source).statements()
+    assert isinstance(item, InputItem)
+    assert source.slice(item.height.span) == "28"
+    assert source.slice(item.width.span) == "32"
+    assert [_texts(option.words) for option in item.options] == [["mean", "33.3"], ["std", "78.6"]]
+
+
+def test_input_without_colour() -> None:
+    item = _one("input 8x9")
+    assert isinstance(item, InputItem)
+    assert item.color is None
+    assert item.options == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "number"),
+    [
+        ("16 weight layers", "weight layers", "16"),
+        ("1 weight layer", "weight layers", "1"),
+        ("138M parameters", "parameters", "138M"),
+        ("138.4m Parameters", "parameters", "138.4m"),
+        ("1 parameter", "parameters", "1"),
+    ],
+)
+def test_claim(text: str, kind: str, number: str) -> None:
+    claim = _one(text)
+    assert isinstance(claim, Claim)
+    assert (claim.kind, claim.number.text) == (kind, number)
+    assert claim.span == Span(0, len(text))
+
+
+def test_net_and_like() -> None:
+    name, like = _document('net D-loc\nlike "a b.vgg" up to fc7\n').statements()
+    assert isinstance(name, NetName)
+    assert (name.name.text, name.name.span) == ("D-loc", Span(4, 9))
+    assert isinstance(like, Like)
+    assert (like.path.text, like.path.span) == ("a b.vgg", Span(15, 24))
+    assert like.up_to == Word("fc7", Span(0, 0))
+
+
+def test_like_without_up_to() -> None:
+    spec = _spec('like "D.vgg"')
+    assert spec.like is not None
+    assert spec.like.up_to is None
+
+
+def test_sections() -> None:
+    spec = _spec(
+        "FC-10\n"
+        "train:\n"
+        "  batch 256  # all devices\n"
+        "\n"
+        "# a remark\n"
+        '    start from "A.vgg": first 4 conv, last 3 FC\n'
+        "TEST :\n"
+        "\tscale 256, 384\n"
+        "soft-max\n"
+    )
+    assert [_texts(setting.words) for setting in spec.train] == [
+        ["batch", "256"],
+        ["start", "from", "A.vgg", ":", "first", "4", "conv", ",", "last", "3", "FC"],
+    ]
+    assert isinstance(spec.train[1].words[2], Quoted)
+    assert [_texts(setting.words) for setting in spec.test] == [["scale", "256", ",", "384"]]
+    assert [item.word.text for item in spec.layers] == ["FC-10", "soft-max"]
+
+
+def test_setting_place() -> None:
+    source = Source("t.vgg", "FC-10\ntrain:\n  weight-decay 5e-4  # L2\n")
+    *_, head, setting = parse(source).statements()
+    assert isinstance(head, SectionHead)
+    assert head.kind == "train"
+    assert isinstance(setting, Setting)
+    assert source.slice(setting.span) == "weight-decay 5e-4"
+    assert source.locate(setting.words[1].span.start) == Location(3, 16)
+
+
+TABLE = """\
+| A        | **B**                 |
+|:---------|----------------------:|
+|      input (8 × 8 gray image)      |
+| conv3-8  | conv3-8 **conv3-8 x2** |
+|          | LRN                   |
+|              FC-10               |
+| 2 weight layers | **4 weight layers** |
+"""
+
+
+def test_table() -> None:
+    first, second = _document(TABLE).specs
+    assert first.name is not None
+    assert second.name is not None
+    assert (first.name.text, second.name.text) == ("A", "B")
+    assert [item.word.text for item in first.layers] == ["conv3-8", "FC-10"]
+    assert [item.word.text for item in second.layers] == ["conv3-8", "conv3-8", "LRN", "FC-10"]
+    assert [item.bold for item in second.layers] == [False, True, False, False]
+    assert first.input == second.input
+    assert first.input is not None
+    assert [claim.number.text for claim in (*first.claims, *second.claims)] == ["2", "4"]
+
+
+def test_table_rows() -> None:
+    rows = [one for one in _document(TABLE).statements() if isinstance(one, Row)]
+    assert [row.is_rule for row in rows] == [False, True, *[False] * 5]
+    assert [len(row.cells) for row in rows] == [2, 2, 1, 2, 2, 1, 2]
+    assert rows[4].cells[0] == Cell((), False, Span(0, 0))
+    source = Source("t.vgg", TABLE)
+    assert source.slice(rows[3].cells[1].span) == " conv3-8 **conv3-8 x2** "
+
+
+@pytest.mark.parametrize("indent", ["    ", "\t", " \t "])
+def test_whole_block_may_be_indented(indent: str) -> None:
+    text = f"{TABLE}train:\n  batch 2\n"
+    moved = "".join(f"{indent}{line}\n" for line in text.splitlines())
+    assert _document(moved).specs == _document(text).specs
+    assert _document(moved).specs[1].train != ()
+
+
+def test_table_has_layers_and_sections_below() -> None:
+    specs = _document(f"{TABLE}\nsoft-max\ntrain:\n  batch 2\n").specs
+    assert [spec.layers[-1].word.text for spec in specs] == ["soft-max"] * 2
+    assert [len(spec.train) for spec in specs] == [1, 1]
+
+
+def test_comments_do_not_end_a_table_and_blank_lines_do() -> None:
+    (first,) = _document("| A |\n# the classes\n| FC-10 |\n").specs
+    assert len(first.layers) == 1
+    nets = _document("| A |\n| FC-10 |\n\n| B |\n| FC-10 |\n").specs
+    assert [spec.name and spec.name.text for spec in nets] == ["A", "B"]
+
+
+def test_several_nets() -> None:
+    first, second = _document("net A\nFC-10\ntrain:\n  batch 2\nnet B\nFC-20\nsoft-max\n").specs
+    assert [item.word.text for item in first.layers] == ["FC-10"]
+    assert [item.word.text for item in second.layers] == ["FC-20", "soft-max"]
+    assert (len(first.train), len(second.train)) == (1, 0)
+
+
+def test_quotes_and_comments() -> None:
+    spec = _spec('like "a#b.vgg"  # not "quoted\nFC-10 # "\n')
+    assert spec.like is not None
+    assert spec.like.path.text == "a#b.vgg"
+    assert [line.comment for line in _document("FC-10 # a # b\n#\n").lines] == ["a # b", ""]
+
+
+@pytest.mark.parametrize("word", ["net", "input", "like", "as", "up", "to", "weight"])
+def test_keywords_end_where_a_word_ends(word: str) -> None:
+    statement = _one(f"{word}ed")
+    assert isinstance(statement, Layers)
+    assert statement.items[0].word.text == f"{word}ed"
+
+
+def test_claims_and_input_may_stand_anywhere() -> None:
+    spec = _spec("2 weight layers\nFC-10 FC-10\n100 parameters\ninput 1x1 gray\n")
+    assert len(spec.claims) == 2
+    assert spec.input is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "mistakes"),
+    [
+        ("conv3-64(pad 1", [("VGG001", 1, 15)]),
+        ("FC-10\n  conv 3-64", [("VGG001", 2, 8)]),
+        ("\t\tconv–64", [("VGG002", 1, 7)]),
+        ("conv3–64 FC–10", [("VGG002", 1, 6), ("VGG002", 1, 12)]),
+        ("FC-10 \u200b", [("VGG003", 1, 7)]),
+        ("\x1b[31mFC-10", [("VGG003", 1, 1)]),
+        ('FC-10\nlike "D.vgg # no', [("VGG004", 2, 6)]),
+        ("**FC-10", [("VGG005", 1, 1)]),
+        ("| A | B |\n| **FC-10 | FC-10 |", [("VGG005", 2, 3)]),
+        ("| A | B |\n| x | x | x |", [("VGG006", 2, 1)]),
+        ("net 3\nFC-10", [("VGG007", 1, 5)]),
+        ("| A | 3x |\n| FC-10 |", [("VGG001", 1, 10)]),
+        ("| A | x-1 y |\n| FC-10 |", [("VGG007", 1, 7)]),
+        ("", [("VGG008", 1, 1)]),
+        ("\n\n# no\n", [("VGG008", 1, 1)]),
+        ("FC-10\nnet B\nFC-10", [("VGG009", 1, 1)]),
+        ("FC-10\n| B |\n| FC-10 |", [("VGG009", 1, 1)]),
+        ("batch 256", [("VGG020", 1, 1)]),
+        ("test:\n  dense\nFC-10", [("VGG021", 1, 1)]),
+        ("FC-10\ntest:\ntest:", [("VGG022", 3, 1)]),
+        ('FC-10\nlike "a"\nlike "b"', [("VGG126", 2, 1), ("VGG022", 3, 1)]),
+        ("f" * (MAX_WORD + 1), [("VGG024", 1, 1)]),
+        ("FC-10\ntrain: batch 2", [("VGG025", 2, 8)]),
+        ("| A | B\n| FC-10 |", [("VGG026", 1, 8)]),
+        ("net A\nFC-10\nnet a\nFC-10", [("VGG121", 3, 5)]),
+    ],
+)  # fmt: skip
+def test_mistake(text: str, mistakes: list[tuple[str, int, int]]) -> None:
+    assert _mistakes(text) == mistakes
+
+
+def test_number_of_nets() -> None:
+    row = "|".join(f"n{i}" for i in range(MAX_NETS))
+    assert len(_document(f"|{row}|\n| FC-10 |").specs) == MAX_NETS
+    assert [code for code, _, _ in _mistakes(f"|{row}|z|\n| FC-10 |")] == ["VGG023"]
+
+
+def test_parse_raises_all_mistakes() -> None:
+    with pytest.raises(VggspecError) as error:
+        _document("conv 3\nFC 10\n**\n")
+    assert len(error.value.reports) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        # No names, so no nets to check.
+        ("| A | B( |\n| FC-10 | FC-10 |\n| 3 weight layers |", ["VGG001"]),
+        ("| conv3-8 | FC-10 |\n| FC-10 | squiggle |\n| 3 weight layers |", ["VGG007"]),
+        ("| A |\n| FC-10 |\n\n| FC-10 |\n| 2 weight layers |", ["VGG007"]),
+        ("| A | B |\n| FC-10 |  |  |\n| 3 weight layers |", ["VGG006"]),
+        ("net A\nnet my net\nFC-10\n3 weight layers", ["VGG119", "VGG001"]),
+        ("conv3-64(pad\nFC-10\n3 weight layers\n99 parameters", ["VGG001"]),
+        ("input 8\nFC-10\ntrain:\n  crop 99\n  scale 3", ["VGG001"]),
+        ("input 0x8\nFC-10\ntrain:\n  crop 99\n  scale 3", ["VGG103"]),
+        ('like "nowhere.vgg"\nBN\nFC-10\n8 weight layers', ["VGG127"]),
+        ("FC-10\ntrain\n  batch 2", ["VGG001"]),
+        ("FC-10\ntrain:\n  batch (2)\n3 weight layers", ["VGG001", "VGG117"]),
+        ("conv3-64 x2 as c\nFC-10\n8 weight layers", ["VGG110"]),
+    ],
+)
+def test_nothing_is_reported_that_only_follows(text: str, codes: list[str]) -> None:
+    assert [one.what.code for one in reports_in(Source("t.vgg", text))[0]] == codes
+
+
+def test_broken_line_does_not_hide_the_next() -> None:
+    text = "conv 3-64\nmaxpol\nFC-10\ntrain:\n  batch (2)\n  lr 3\n"
+    codes = [one.what.code for one in reports_in(Source("t.vgg", text))[0]]
+    assert codes == ["VGG001", "VGG101", "VGG001", "VGG401"]
+
+
+def _within(report: Report, source: Source) -> None:
+    spans = [report.span, *(other.span for other in report.others)]
+    for span in spans:
+        if span is not None:
+            assert 0 <= span.start <= span.end <= len(source.text)
+
+
+def _check(text: str) -> None:
+    source = Source("t.vgg", text)
+    reports, _ = reports_in(source)
+    for report in reports:
+        assert report.source is source
+        _within(report, source)
+        assert as_dict(report)["code"]
+    as_text(reports)
+    as_json(reports)
+    as_github(reports)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(max_size=200))
+@example("|")
+@example("**")
+@example("conv\u0663-64")
+@example("train:\n x")
+@example("input 8x8(std 1/0)\nFC-1")
+@example("dropout(²)")
+@example("| |\n| a |")
+def test_any_text_is_checked(text: str) -> None:
+    _check(text.replace("\r", "\n"))
+
+
+WORDS_OF_THE_LANGUAGE = """
+    conv3-64 conv FC-10 FC maxpool3/2 BN LRN soft-max boxes gap dropout net input like train: as
+    test: x2 × up to ( ) , : | ** 224x224 16 138M weight layers parameters RGB mean 1 0.5 1/0 -1 pad
+    linear scale batch 256..512 first last start from – # "D.vgg" "t.vgg" "
+"""
+WORDS = st.sampled_from([*WORDS_OF_THE_LANGUAGE.split(), "\n", "\n", "\n  ", "\t", " "])
+
+
+SPECS = [path.read_text("utf-8") for path in sorted((ROOT / "specs").glob("*.vgg"))]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(SPECS), st.data())
+def test_mutated_specs_are_checked(text: str, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 6)))
+        text = text[:start] + data.draw(st.one_of(st.text(max_size=3), WORDS)) + text[end:]
+    _check(text.replace("\r", "\n"))
+
+
+@settings(deadline=None, max_examples=100)
+@given(net_texts())
+def test_generated_nets_parse(text: str) -> None:
+    assert not parse_leniently(Source("t.vgg", text))[1]

@@ -1,0 +1,276 @@
+"""The ``train:`` and ``test:`` sections: each setting, its default, its mistakes."""
+
+from dataclasses import asdict
+
+import pytest
+
+from vggspec.cli.check import reports_in
+from vggspec.compiler.lower import lower
+from vggspec.lang import mending
+from vggspec.lang.parser import parse
+from vggspec.lang.sections import SECTIONS, likely, section_of
+from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.source import Source
+
+
+def _experiment(*settings: str, section: str = "train", input: str = "224x224") -> Experiment:
+    lines = "".join(f"  {setting}\n" for setting in settings)
+    text = f"input {input}\nFC-10\n{section}:\n{lines}"
+    (spec,) = parse(Source("t.vgg", text)).specs
+    return lower(spec).experiment
+
+
+def _mistakes(setting: str, section: str = "train") -> list[tuple[str, int, str | None]]:
+    """Code, column, help."""
+    source = Source("t.vgg", f"FC-10\n{section}:\n  {setting}\n")
+    found = []
+    for report in reports_in(source)[0]:
+        assert report.span is not None
+        place = source.locate(report.span.start)
+        assert place.line == 3
+        found.append((report.what.code, place.column, report.what.help()))
+    return found
+
+
+def test_defaults_are_the_papers() -> None:
+    """Sections 3.1 and 3.2."""
+    found = _experiment()
+    assert found == Experiment()
+    assert asdict(found.train) == {
+        "scale": (256, 256),
+        "flip": True,
+        "colour_shift": 0.1,
+        "batch": 256,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "dropout": 0.5,
+        "rate": 1e-2,
+        "decay": 10.0,
+        "decays": 3,
+        "patience": 5,
+        "iterations": 370_000,
+        "epochs": None,
+        "start": "normal",
+        "start_std": 0.1,  # variance 1e-2
+        "start_from": (),
+        "data": None,
+    }
+    assert asdict(found.test) == {
+        "scales": (256,),
+        "dense": True,
+        "crops": None,
+        "flip": True,
+        "average": "scores",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "fields"),
+    [
+        ("scale 384", {"scale": (384, 384)}),
+        ("scale 256..512", {"scale": (256, 512)}),
+        ("SCALE 256..512", {"scale": (256, 512)}),
+        ("crop 224", {}),
+        ("flip", {}),
+        ("flip on", {}),
+        ("flip off", {"flip": False}),
+        ("colour-shift 0", {"colour_shift": 0.0}),
+        ("color-shift 0.2", {"colour_shift": 0.2}),
+        ("batch 64", {"batch": 64}),
+        ("momentum .5", {"momentum": 0.5}),
+        ("weight-decay 1e-5", {"weight_decay": 1e-5}),
+        ("dropout 0", {"dropout": 0.0}),
+        ("rate 1E-3", {"rate": 1e-3}),
+        ("decay 5", {"decay": 5.0}),
+        ("decay 10 on plateau, 1 time", {"decays": 1}),
+        ("decay 10 on plateau 4 times", {"decays": 4}),
+        ("decay 2 on plateau of 1 epoch", {"decay": 2.0, "patience": 1}),
+        ("decay 10 on plateau of 7 epochs, 2 times", {"patience": 7, "decays": 2}),
+        ("decay 10 on plateau, 0 times", {"decays": 0}),
+        ("stop after 370K iterations", {}),
+        ("stop after 1.5M iterations", {"iterations": 1_500_000}),
+        ("stop after 1 iteration", {"iterations": 1}),
+        ("stop after 74 epochs", {"iterations": None, "epochs": 74}),
+        ("start normal", {}),
+        ("start normal 0.01", {"start_std": 0.01}),
+        ("start glorot", {"start": "glorot"}),
+        ("start He", {"start": "he"}),
+        ('start from "A.vgg"', {"start_from": (LayersFrom(path="A.vgg"),)}),
+        (
+            'start from "t.vgg:A": last 3 FC, first 4 conv',
+            {"start_from": (LayersFrom(path="t.vgg:A", first_conv=4, last_fc=3),)},
+        ),
+        (
+            'start from "A.vgg": first 4 CONV',
+            {"start_from": (LayersFrom(path="A.vgg", first_conv=4),)},
+        ),
+        ('data "my images"', {"data": "my images"}),
+    ],
+)
+def test_train_setting(setting: str, fields: dict[str, object]) -> None:
+    train = _experiment(setting).train
+    assert asdict(train) == asdict(TrainRecipe(**fields))  # type: ignore[arg-type]
+
+
+def test_several_starts_add_up_and_the_random_one_stays() -> None:
+    train = _experiment("start he", 'start from "A.vgg": first 4 conv', 'start from "B.vgg"').train
+    assert train.start == "he"
+    assert [one.path for one in train.start_from] == ["A.vgg", "B.vgg"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "fields"),
+    [
+        ("scale 256", {}),
+        ("scale 256, 384, 512", {"scales": (256, 384, 512)}),
+        ("dense", {}),
+        ("dense off", {"dense": False}),
+        ("crops 5x5", {"crops": 5, "dense": False}),
+        ("crops 3 × 3", {"crops": 3, "dense": False}),
+        ("flip off", {"flip": False}),
+        ("average scores", {}),
+        ("average posteriors", {"average": "posteriors"}),
+    ],
+)
+def test_test_setting(setting: str, fields: dict[str, object]) -> None:
+    test = _experiment(setting, section="test").test
+    assert test == TestProtocol(**fields)  # type: ignore[arg-type]
+
+
+def test_dense_and_crops_together() -> None:
+    test = _experiment("dense", "crops 5x5", section="test").test
+    assert (test.dense, test.crops) == (True, 5)
+
+
+@pytest.mark.parametrize(
+    ("input", "train_scale", "test_scale"),
+    [("224x224", 256, 256), ("28x28", 32, 32), ("231x231", 264, 264), ("32x64", 37, 37)],
+)
+def test_scales_follow_the_input(input: str, train_scale: int, test_scale: int) -> None:
+    found = _experiment(input=input)
+    assert found.train.scale == (train_scale, train_scale)
+    assert found.test.scales == (test_scale,)
+
+
+def test_test_scale_follows_the_training_scale() -> None:
+    """Section 4.1: Q is S, or the middle of its range."""
+    assert _experiment("scale 384").test.scales == (384,)
+    assert _experiment("scale 256..512").test.scales == (384,)
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "column", "help"),
+    [
+        ("squiggle 1", "VGG401", 3, None),
+        ("lr 0.01", "VGG401", 3, "write `rate 0.01`"),
+        ("weight_decay 5e-4", "VGG401", 3, "write `weight-decay 5e-4`"),
+        ("batchsize 64", "VGG401", 3, "write `batch 64`"),
+        ("momentun 0.9", "VGG401", 3, "write `momentum 0.9`"),
+        ("epochs 74", "VGG401", 3, "write `stop after 74 epochs`"),
+        ("dense", "VGG401", 3, "it is a setting of `test:`: move it there"),
+        ("batch", "VGG402", 8, "write it as in `batch 256`"),
+        ("batch big", "VGG402", 9, "write it as in `batch 256`"),
+        ("batch 2.5", "VGG402", 9, "write it as in `batch 256`"),
+        ("batch 256 256", "VGG402", 13, "write it as in `batch 256`"),
+        ("rate nan", "VGG402", 8, "write it as in `rate 1e-2`"),
+        ("rate 1_0", "VGG402", 8, "write it as in `rate 1e-2`"),
+        ("scale 256-512", "VGG402", 9, "write `scale 256..512`"),
+        ("stop after 74", "VGG402", 16, "write `stop after 74 epochs`"),
+        ("start xavier", "VGG402", 9, "write `start glorot`"),
+        ("momentum 1", "VGG403", 12, None),
+        ("batch 0", "VGG403", 9, None),
+        ("decay 0.1", "VGG403", 9, "write `decay 10`"),
+        ("stop after 0 epochs", "VGG403", 14, None),
+        ("rate 1e999", "VGG403", 8, None),
+        ("batch " + "9" * 90, "VGG403", 9, None),
+        ("crop 256", "VGG405", 8, "leave `crop` out: it is the size of the input"),
+        ("scale 200..512", "VGG406", 9, "write a scale (S) of 224 or more"),
+        ('start from "A.vgg": first 0 conv', "VGG403", 29, None),
+        ("data images", "VGG402", 8, 'write `data "images"`'),
+    ],
+)
+def test_mistake(setting: str, code: str, column: int, help: str | None) -> None:
+    ((found_code, found_column, found_help),) = _mistakes(setting)
+    assert (found_code, found_column) == (code, column)
+    if help is not None:
+        assert found_help == help
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "column"),
+    [
+        ("scale 256 384", "VGG402", 13),
+        ("scale 256,", "VGG402", 13),
+        ("scale 128, 256", "VGG406", 9),
+        ("crops 5x4", "VGG402", 9),
+        ("crops 65x65", "VGG403", 9),
+        ("average", "VGG402", 10),
+        ("batch 2", "VGG401", 3),
+    ],
+)
+def test_mistake_in_test(setting: str, code: str, column: int) -> None:
+    ((found_code, found_column, _),) = _mistakes(setting, "test")
+    assert (found_code, found_column) == (code, column)
+
+
+def test_setting_twice_names_both_places() -> None:
+    source = Source("t.vgg", "FC-10\ntrain:\n  batch 2\n  rate 1\n  batch 3\n")
+    (report,) = reports_in(source)[0]
+    assert report.what.code == "VGG404"
+    assert report.span is not None
+    assert source.slice(report.span) == "batch 3"
+    assert [source.slice(other.span) for other in report.others] == ["batch 2"]
+
+
+def test_one_mistake_does_not_hide_another() -> None:
+    text = "FC-10\ntrain:\n  batch 0\n  lr 3\n  rate x\ntest:\n  crops 2\n"
+    codes = [report.what.code for report in reports_in(Source("t.vgg", text))[0]]
+    assert codes == ["VGG403", "VGG401", "VGG402", "VGG402"]
+
+
+ALL = [(section, key) for section, keys in SECTIONS.items() for key in keys]
+
+
+@pytest.mark.parametrize(("section", "key"), ALL)
+def test_example_of_each_setting_can_be_written(section: str, key: str) -> None:
+    assert _mistakes(SECTIONS[section][key].example, section) == []
+
+
+ALIASES = [
+    (section, alias, key) for section in SECTIONS for alias, key in mending.ALIASES[section].items()
+]
+
+
+@pytest.mark.parametrize(("section", "alias", "key"), ALIASES)
+def test_aliases_are_of_settings(section: str, alias: str, key: str) -> None:
+    assert key in SECTIONS[section]
+    assert alias not in SECTIONS[section]
+    ((code, _, advice),) = _mistakes(alias, section)
+    assert code == "VGG401"
+    assert advice is not None
+
+
+@pytest.mark.parametrize(("section", "key"), ALL)
+@pytest.mark.parametrize(
+    "rest",
+    ["", "256", "= 256", "0.5", "50%", "0,5", "[256, 512]", "256-512", "off", "yes", "no", "0",
+     "he_normal", "xavier", "random", "from B.vgg", "from B.vgg first 2 convs and last 1 FC",
+     "10 every 5 epochs", "by 10", "0.1", "softmax", "images/train", "5", "50", "1,000 iterations",
+     "after 10", "500K", "nonsense", "-1", "1e-4"],
+)  # fmt: skip
+def test_what_is_suggested_can_be_written(section: str, key: str, rest: str) -> None:
+    """Whatever follows a setting's word: the help can be typed as it is."""
+    for _, _, advice in _mistakes(f"{key} {rest}".strip(), section):
+        if advice and advice.startswith(("write `", "write it as in `")):
+            codes = {code for code, *_ in _mistakes(advice.split("`")[1], section)}
+            assert codes <= {"VGG405", "VGG406"}, advice  # those are about the net, not the setting
+
+
+def test_words_of_other_lines() -> None:
+    assert section_of("Batch") == "train"
+    assert section_of("color-shift") == "train"
+    assert section_of("crops") == "test"
+    assert section_of("lr") == "train"
+    assert section_of("conv3-64") is None
+    assert likely("batch (64)") == "batch 64"
+    assert likely("squiggle (64)") is None

@@ -1,0 +1,105 @@
+"""What training starts from: random weights as ``vggspec init``'s, or layers of other nets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.nets import random_weights
+from vggspec.catalogue import artefacts, recipes
+from vggspec.compiler.initialise import write_initial
+from vggspec.compiler.lower import Lowered, load_network
+from vggspec.compiler.weights import open_weights
+from vggspec.diagnostic import VggspecError
+from vggspec.train.start import initial_weights
+
+SHALLOW = "net shallow input 16x16 RGB\nconv3-4 BN conv3-6\nmaxpool\nFC-8 FC-5 FC-3 soft-max\n"
+DEEP = """\
+net deep
+input 16x16 RGB
+conv3-4 BN  conv3-6  conv3-6
+maxpool
+FC-8 FC-5 FC-3 soft-max
+train:
+  start he
+  start from "shallow.vgg": first 2 conv, last 2 FC
+"""
+
+
+def spec(folder: Path, name: str, text: str) -> Lowered:
+    path = folder / f"{name}.vgg"
+    path.write_text(text.replace(" input ", "\ninput ", 1) if name == "shallow" else text)
+    return load_network(str(path))
+
+
+def start(lowered: Lowered, folder: Path, seed: int = 0) -> dict[str, np.ndarray]:
+    return dict(initial_weights(lowered, seed, folder / "runs"))
+
+
+def test_random_weights_are_those_of_init(tmp_path: Path) -> None:
+    lowered = spec(tmp_path, "shallow", SHALLOW)
+    write_initial(str(tmp_path / "w"), lowered.network, lowered.experiment.train, 7)
+    weights = open_weights(tmp_path / "w")
+    found = start(lowered, tmp_path, seed=7)
+    assert found.keys() == weights.tensors.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, weights.read(name))
+    other = start(lowered, tmp_path, seed=8)
+    assert not np.array_equal(found["conv1_1.weight"], other["conv1_1.weight"])
+
+
+def test_layers_start_from_another_net(tmp_path: Path) -> None:
+    shallow = spec(tmp_path, "shallow", SHALLOW)
+    deep = spec(tmp_path, "deep", DEEP)
+    weights = random_weights(shallow, tmp_path / "shallow.safetensors", seed=3)
+    found = start(deep, tmp_path)
+    alone = start(spec(tmp_path, "alone", DEEP.rsplit("\n", 2)[0] + "\n"), tmp_path)
+    same = {"conv1_1", "bn1_1", "conv1_2", "fc3", "fc4"}
+    for name, array in found.items():
+        layer = name.split(".")[0]
+        if layer in same:
+            np.testing.assert_array_equal(array, weights.read(name), err_msg=name)
+        else:
+            np.testing.assert_array_equal(array, alone[name], err_msg=name)
+        if layer in same and name.endswith("weight") and not layer.startswith("bn"):
+            assert not np.array_equal(array, alone[name]), name
+
+
+def test_a_whole_net_starts_from_its_newest_run(tmp_path: Path) -> None:
+    shallow = spec(tmp_path, "shallow", SHALLOW)
+    again = spec(
+        tmp_path,
+        "again",
+        SHALLOW.replace("net shallow", "net again\n") + 'train:\n  start from "shallow.vgg"\n',
+    )
+    run = tmp_path / "runs" / "shallow" / "2026-11-20-1"
+    run.mkdir(parents=True)
+    weights = random_weights(shallow, run / "best.safetensors", seed=4)
+    random_weights(shallow, tmp_path / "shallow.safetensors", seed=5)
+    for name, array in start(again, tmp_path).items():
+        np.testing.assert_array_equal(array, weights.read(name))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("first 2 conv", "first 3 conv", recipes.TooFewLayers.code),
+        ("last 2 FC", "last 4 FC", recipes.TooFewLayers.code),
+        ("conv3-6  conv3-6", "conv5-6  conv3-6", artefacts.OtherWeights.code),
+        ("FC-3 soft-max", "FC-4 soft-max", artefacts.OtherWeights.code),
+        ("conv3-6  conv3-6", "conv3-6 BN conv3-6", artefacts.OtherWeights.code),
+    ],
+)
+def test_what_does_not_fit_is_reported(tmp_path: Path, old: str, new: str, code: str) -> None:
+    random_weights(spec(tmp_path, "shallow", SHALLOW), tmp_path / "shallow.safetensors")
+    assert old in DEEP
+    deep = spec(tmp_path, "deep", DEEP.replace(old, new))
+    with pytest.raises(VggspecError) as caught:
+        start(deep, tmp_path)
+    assert [one.what.code for one in caught.value.reports] == [code]
+
+
+def test_missing_weights_are_reported(tmp_path: Path) -> None:
+    spec(tmp_path, "shallow", SHALLOW)
+    with pytest.raises(VggspecError, match="no weights for net `shallow`"):
+        start(spec(tmp_path, "deep", DEEP), tmp_path)

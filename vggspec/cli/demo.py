@@ -1,0 +1,150 @@
+"""``vggspec demo``: from handwriting to a net that reads it, each step with its command."""
+
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vggspec.demo import Page, Place
+    from vggspec.train.images import ImageFolder
+    from vggspec.train.progress import Result
+
+
+@click.command(
+    "demo",
+    epilog="""\b
+Examples:
+  vggspec demo
+  vggspec demo -o /tmp/digits --seed 7""",
+)
+@click.option("-o", "--out", metavar="DIR", default="demo", show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+def command(out: str, seed: int) -> None:
+    """Train, compile and apply a small net, in a minute.
+
+    It learns handwritten digits one by one, is compiled to ONNX, and reads two rows of them in a
+    picture, densely applied. Each step says which command does the same.
+    """
+    from vggspec.optional import require
+
+    require("torch", "the demo")
+    require("sklearn", "the demo")
+    from PIL import Image
+
+    import vggspec
+    from vggspec import demo
+    from vggspec.cli.train import watching
+    from vggspec.compiler.lower import load_network
+    from vggspec.train.images import open_folder
+    from vggspec.train.loop import fit
+    from vggspec.train.runs import BEST, new_run
+
+    folder = Path(out)
+    spec = _shown_path(demo.spec_path())
+    began = time.perf_counter()
+
+    _say_step(1, "write scikit-learn's handwritten digits as a folder of images")
+    digits = demo.load_digits(seed)
+    number = demo.write_folder(folder / "images", digits, seed)
+    click.echo(
+        f"  {number} images of eleven classes, `{demo.BETWEEN}` among them, in {folder}/images"
+    )
+
+    _say_step(2, "train a net on them", "train", spec, "--data", folder / "images", "--seed", seed)
+    lowered = load_network(spec)
+    images = open_folder(folder / "images", lowered.network)
+    run = new_run(lowered.network.name, folder / "runs")
+    with _one_thread(), watching() as watch:
+        result = fit(lowered, images, run, seed=seed, device="cpu", watch=watch)
+    _say_accuracy(result, images)
+
+    weights, bundle, picture = run / BEST, folder / "digits", folder / "page.png"
+    _say_step(
+        3, "compile it, to be applied densely", "compile", spec,
+        "--weights", weights, "--map", "-o", bundle,
+    )  # fmt: skip
+    vggspec.compile(spec, weights=weights, out=bundle, keep_map=True)
+    click.echo(f"  {bundle} holds an ONNX graph that takes pictures of any size")
+
+    page = demo.write_test_page(digits["val"], seed)
+    Image.fromarray(page.pixels).save(picture)
+    scale = min(page.pixels.shape)  # the page as it is
+    _say_step(
+        4, "apply it to a page it has not seen", "predict", bundle, picture,
+        "--scales", scale, "--no-flip", "--heatmap", folder / "heatmap.png",
+    )  # fmt: skip
+    with vggspec.load(bundle, device="cpu") as predictor:
+        prediction = predictor(picture, scales=[scale], flip=False)
+    seen = prediction.maps[0]
+    read = demo.read_page(seen, prediction.labels)
+    figure = folder / "digits-heatmap.png"
+    demo.draw(page.pixels, seen, prediction.labels, read).save(figure)
+    rows, columns = seen.posteriors.shape[1:]
+    click.echo(f"  {rows * columns} windows of {picture} in one go, {rows} × {columns}")
+    _say_reading(page, read)
+    click.echo(f"\nWhat it saw: {figure}\nAll in {time.perf_counter() - began:.0f} s.")
+
+
+def _say_step(number: int, what: str, *arguments: object) -> None:
+    click.echo(f"\n{number}. {what[:1].upper()}{what[1:]}.")
+    if arguments:
+        click.echo(f"  $ vggspec {shlex.join(str(argument) for argument in arguments)}")
+
+
+def _say_accuracy(result: "Result", images: "ImageFolder") -> None:
+    """All classes, and the ten digits alone: to see that there is none is the easier part."""
+    from vggspec.demo import BETWEEN
+
+    assert result.best is not None, "it trains for several epochs"
+    validation = result.best.validation
+    counts = {name: images.val.labels.count(i) for i, name in enumerate(images.classes)}
+    num_digits = sum(counts.values()) - counts[BETWEEN]
+    wrong = sum(
+        round(error * counts[name])
+        for name, error in validation.class_errors.items()
+        if name != BETWEEN
+    )
+    click.echo(
+        f"  {1 - validation.top1_error:.2%} of {len(images.val)} validation images are right;"
+        f" of the {num_digits} digits among them {1 - wrong / num_digits:.2%}"
+        f" ({result.seconds:.0f} s)"
+    )
+
+
+def _say_reading(page: "Page", read: "list[Place]") -> None:
+    from vggspec.demo import num_agreeing, rows_of
+
+    places = list(page.places)
+    for word, found in (("written", places), ("read", read)):
+        lines = [" ".join(place.label for place in row) for row in rows_of(found)]
+        click.echo(f"  {word:8} {'   '.join(lines)}")
+    click.echo(f"  {num_agreeing(places, read)} of {len(places)} digits agree", nl=False)
+    extra = len(read) - len(places)
+    click.echo(f", {extra} too many were read" if extra > 0 else "")
+
+
+def _shown_path(path: Path) -> str:
+    """The path from here where it lies below, else the whole."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch on one core: so small a net gains little from more.
+
+    On a busy machine threads that wait for each other at every layer are ten times slower.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
