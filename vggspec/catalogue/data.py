@@ -182,8 +182,10 @@ class RescaledTooLarge(Diagnostic):
 class SmallerThanWindow(Diagnostic):
     """The net sees windows of a fixed size; a smaller image has none. D wants 224 × 224.
 
-    vggspec predict D photo.jpg --scales 128      wrong
-    vggspec predict D photo.jpg --scales 256      right
+        vggspec predict D photo.jpg --scales 128      wrong
+        vggspec predict D photo.jpg --scales 256      right
+
+    The size stands in the bundle's manifest, under ``input``.
     """
 
     code = "VGG454"
