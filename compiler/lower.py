@@ -6,7 +6,6 @@ Every bad layer is reported; a shape that does not fit ends the work, since the 
 echoes of it. Claims are checked last.
 """
 
-import keyword
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import cast
 
 from vggspec.catalogue import files, names, nearest, syntax
+from vggspec.compiler.claims import falsehood
+from vggspec.compiler.image_input import read_input
 from vggspec.compiler.ir import (
     IMAGE,
-    Color,
     ImageInput,
     Network,
     Node,
@@ -26,6 +26,7 @@ from vggspec.compiler.ir import (
     Output,
     build,
 )
+from vggspec.compiler.naming import Namer, implied_name, unusable
 from vggspec.compiler.ops import OPS
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
@@ -33,14 +34,12 @@ from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.linear import Linear
-from vggspec.compiler.ops.lrn import Lrn
-from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, find, is_layer, join, read_number
+from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
 from vggspec.diagnostic import Diagnostic, Label, Report, Reports, VggspecError, report
-from vggspec.lang.ast import Claim, Document, InputItem, LayerItem, Option, Spec
+from vggspec.lang.ast import Document, LayerItem, Spec
 from vggspec.lang.loading import load, net_name, pick, split_target
 from vggspec.lang.parser import parse_leniently
 from vggspec.lang.sections import read_experiment, section_of
@@ -49,28 +48,9 @@ from vggspec.source import Source, Span, read
 
 MAX_LAYERS = 4096
 MAX_LIKE = 16
-MAX_NAME = 64
 
 _SYNTAXES = {op.keyword: op.syntax for op in OPS if op.syntax is not None}
 _OPS = {op.keyword: op for op in OPS}
-_LAYER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-_OF_MODULE = (
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda "
-    "double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
-    "get_submodule half ipu load_state_dict modules mtia named_buffers named_children "
-    "named_modules named_parameters parameters register_backward_hook register_buffer "
-    "register_forward_hook register_forward_pre_hook register_full_backward_hook "
-    "register_full_backward_pre_hook register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter "
-    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ "
-    "set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu "
-    "zero_grad"
-)
-_OF_VGGSPEC = "image posteriors scores score_map average vector self torch nn"
-
-#: Names that ``torch.nn.Module``, generated Python code and the graph need for themselves.
-RESERVED = frozenset([*_OF_MODULE.split(), *_OF_VGGSPEC.split(), *keyword.kwlist, "match", "case"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +128,9 @@ class _Lowering:
             self._reports.extend(error.reports)
             return None
         for claim in spec.claims:
-            self._check(claim, network)
+            false = falsehood(claim, network)
+            if false is not None:
+                self._report(*false)
         return Lowered(network, experiment, spec)
 
     def layers(self) -> tuple[list[_Written], ImageInput]:
@@ -160,7 +142,7 @@ class _Lowering:
             written, image = self._like()
             self._is_start_known = self._is_start_known and len(self._reports) == before
         if self._spec.input is not None:
-            image = self._input(self._spec.input)
+            image = read_input(self._spec.input, self._report)
         self._is_input_known = self._is_input_known and len(self._reports) == before
         inherited = len(written)
         ops = self._read_layers(inherited)
@@ -228,89 +210,6 @@ class _Lowering:
             at += 1  # it belongs to the layer before it
         return written[: at + 1], image
 
-    def _input(self, item: InputItem) -> ImageInput:
-        color: Color = "RGB"
-        if item.color is not None:
-            colors: dict[str, Color] = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}
-            found = colors.get(item.color.text.casefold())
-            if found is None:
-                likely = nearest(item.color.text, tuple(colors))
-                size = f"{item.height.text}x{item.width.text}"
-                what_color = names.UnknownColour(
-                    word=item.color.text,
-                    suggestion=f"input {size} {colors[likely]}" if likely else None,
-                )
-                self._report(what_color, item.color.span)
-            color = found or "RGB"
-        image = ImageInput(
-            height=self._side(item.height.text, item.height.span),
-            width=self._side(item.width.text, item.width.span),
-            color=color,
-        )
-        options: dict[str, Option] = {}
-        for option in _split_options(item.options, ("mean", "std", "scale")):
-            word = option.name.text.casefold()
-            if word not in ("mean", "std", "scale"):
-                known = ("mean", "std", "scale")
-                what = names.UnknownOption(
-                    owner="input",
-                    word=option.name.text,
-                    known=known,
-                    suggestion=nearest(word, known),
-                )
-                self._report(what, option.name.span)
-            elif word in options:
-                self._report(names.OptionTwice(word=word), option.name.span)
-            else:
-                options[word] = option
-        if "std" in options and "scale" in options:
-            later = max(options["std"], options["scale"], key=lambda option: option.span)
-            self._report(names.ScaleAndStd(), later.span)
-        if "mean" in options:
-            mean = self._channel_numbers(options["mean"], image.channels, -1e6, 1e6)
-            image = replace(image, mean=mean)
-        if "std" in options:
-            std = self._channel_numbers(options["std"], image.channels, 1e-6, 1e6)
-            image = replace(image, std=std)
-        if "scale" in options:
-            scale = self._channel_numbers(options["scale"], 1, 1e-9, 1e6)
-            image = replace(image, scale=scale[0])
-        return image
-
-    def _side(self, text: str, span: Span) -> int:
-        value = int(text) if len(text) <= 16 else 10**16
-        if 1 <= value <= MAX_SIDE:
-            return value
-        shown = text if len(text) <= 16 else f"{text[:12]}…"
-        what = names.OutOfRange(what="an input of", value=shown, low="1", high=str(MAX_SIDE))
-        self._report(what, span)
-        return min(max(value, 1), MAX_SIDE)
-
-    def _channel_numbers(
-        self, option: Option, channels: int, low: float, high: float
-    ) -> tuple[float, ...]:
-        word = option.name.text.casefold()
-        numbers = []
-        for value in option.values:
-            number = read_number(value.text)
-            if number is None:
-                self._report(names.OptionValue(word=word, expected="a number"), value.span)
-                return (1.0,) * channels
-            if not low <= number <= high:
-                what = names.OutOfRange(
-                    what=f"`{word}`", value=value.text, low=f"{low:g}", high=f"{high:g}"
-                )
-                self._report(what, value.span)
-                return (1.0,) * channels
-            numbers.append(number)
-        if len(numbers) == 1:
-            return tuple(numbers * channels)
-        if len(numbers) != channels:
-            count = names.ChannelCount(word=word, found=len(numbers), channels=channels)
-            self._report(count, option.span)
-            return (1.0,) * channels
-        return tuple(numbers)
-
     def _read_layers(self, inherited: int) -> list[tuple[Op, LayerItem]] | None:
         """Ops in order, repeats written out; None where there are too many."""
         ops: list[tuple[Op, LayerItem]] = []
@@ -353,7 +252,9 @@ class _Lowering:
             if item.repeat is not None:
                 repeated = names.RepeatedName(word=item.word.text, name=item.alias.text)
                 self._report(repeated, item.alias.span)
-            self._check_alias(item.alias.text, item.alias.span)
+            bad = unusable(item.alias.text)
+            if bad is not None:
+                self._report(bad, item.alias.span)
         found = find(item, _SYNTAXES)
         if isinstance(found, Diagnostic):
             section = section_of(item.word.text)
@@ -375,23 +276,6 @@ class _Lowering:
         args.finish()
         return op
 
-    def _check_alias(self, name: str, span: Span) -> None:
-        because = None
-        if not _LAYER_NAME.fullmatch(name):
-            because = "it must begin with a letter and hold letters, digits and `_` alone"
-        elif name in RESERVED:
-            because = "this name is reserved"
-        elif len(name) > MAX_NAME:
-            because = f"it has {len(name)} characters, more than {MAX_NAME}"
-        if because is not None:
-            usable = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[: MAX_NAME - 8]
-            if not usable[:1].isalpha():
-                usable = f"layer_{usable}"
-            elif usable in RESERVED:
-                usable = f"{usable}_layer"
-            what = names.UnusableName(name=name, because=because, suggestion=usable)
-            self._report(what, span)
-
     def _check_order(self, ops: Sequence[tuple[Op, LayerItem]], before: list[_Written]) -> None:
         previous = before[-1].op if before else None
         last: str | None = None
@@ -411,7 +295,7 @@ class _Lowering:
         self, ops: Sequence[tuple[Op, LayerItem]], before: Sequence[_Written]
     ) -> list[_Written]:
         """Names for the new layers: as written, or made from their places."""
-        namer = _Namer()
+        namer = Namer()
         for written in before:
             namer.step(written.op, written.name)
         aliases = {item.alias.text: item.alias for _, item in ops if item.alias is not None}
@@ -463,25 +347,15 @@ class _Lowering:
             nodes.append(Node(name=name, op=op, inputs=(current,), origin=origin))
             current = name
 
-        def implied(prefix: str, of: str) -> str:
-            name = prefix + re.sub(r"^(conv|fc)(?=\d)", "", of, flags=re.IGNORECASE)
-            if not re.match(r"(conv|fc)\d", of, re.IGNORECASE):
-                name = f"{prefix}_{of}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            return name
-
         fcs = [layer.name for layer in written if isinstance(layer.op, Linear)]
         for i, layer in enumerate(written):
             op, origin = layer.op, layer.origin
             if isinstance(op, Linear) and not is_flat:
-                add(
-                    implied("flatten_", layer.name) if "flatten" in taken else "flatten",
-                    Flatten(),
-                    origin,
-                )
-                taken.add("flatten")
+                name = "flatten"
+                if name in taken:
+                    name = implied_name("flatten_", layer.name, taken)
+                taken.add(name)
+                add(name, Flatten(), origin)
                 is_flat = True
             add(layer.name, op, origin)
             following = written[i + 1].op if i + 1 < len(written) else None
@@ -491,10 +365,10 @@ class _Lowering:
             if isinstance(op, BatchNorm):
                 weights = written[i - 1]
             if weights.has_relu and (op.is_weight_layer or isinstance(op, BatchNorm)):
-                add(implied("relu", weights.name), Relu(), origin)
+                add(implied_name("relu", weights.name, taken), Relu(), origin)
             is_hidden_fc = isinstance(weights.op, Linear) and weights.name != fcs[-1]
             if is_hidden_fc and rate > 0 and not _dropout_follows(written[i + 1 :]):
-                add(implied("drop", weights.name), Dropout(rate=rate), origin)
+                add(implied_name("drop", weights.name, taken), Dropout(rate=rate), origin)
         last = written[-1]
         kind = "scores"
         if isinstance(last.op, Softmax):
@@ -503,112 +377,8 @@ class _Lowering:
             kind = "boxes"
         return nodes, [Output(kind, current)]
 
-    def _check(self, claim: Claim, network: Network) -> None:
-        text = claim.number.text
-        if claim.kind == "weight layers":
-            convs = sum(isinstance(layer.op, Conv) for layer in network.layers)
-            fcs = sum(isinstance(layer.op, Linear) for layer in network.layers)
-            if not re.fullmatch(r"\d{1,9}", text):
-                what: Diagnostic = names.OptionValue(word=text[:40], expected="a whole number")
-                self._report(what, claim.number.span)
-            elif int(text) != convs + fcs:
-                what = names.FalseWeightLayers(
-                    net=self._name,
-                    claimed=int(text),
-                    actual=convs + fcs,
-                    breakdown=f"{convs} conv and {fcs} FC",
-                )
-                self._report(what, claim.span)
-            return
-        match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE)
-        if match is None:
-            expected = "a number such as `138M` or `138357544`"
-            self._report(names.OptionValue(word=text[:40], expected=expected), claim.number.span)
-            return
-        letter, decimals = match[3], len(match[2] or "")
-        claimed = int(match[1] + (match[2] or ""))
-        rounded = _rounded(network.parameters, letter, decimals)
-        if rounded == claimed:
-            return
-        if rounded == 0:  # `138M` for a net of thousands: the digits that there are
-            letter, decimals = ("K" if network.parameters >= 1000 else ""), 0
-            rounded = _rounded(network.parameters, letter, decimals)
-        digits = str(rounded).rjust(decimals + 1, "0")
-        shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
-        false = names.FalseParameters(
-            net=self._name, claimed=text, actual=network.parameters, rounded=f"{shown}{letter}"
-        )
-        self._report(false, claim.span)
-
     def _report(self, what: Diagnostic, span: Span) -> None:
         self._reports.add(report(what, self._spec.source, span))
-
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
-
-
-def _rounded(number: int, letter: str, decimals: int) -> int:
-    """``number`` in units of the last digit written, rounded half up."""
-    unit = _UNITS[letter.upper()]
-    return (2 * number * int(10**decimals) + unit) // (2 * unit)
-
-
-class _Namer:
-    """Names from places: block by block, FC layers counting on after the last block."""
-
-    def __init__(self) -> None:
-        self.block = 1
-        self.place = 0
-        self.fc: int | None = None
-        self.suffix = ""
-        self.taken: set[str] = set()
-        self.numbers: dict[str, int] = {}
-
-    def step(self, op: Op, name: str) -> None:
-        """Count a layer that has its name."""
-        self._place(op)
-        if op.is_weight_layer:
-            self.suffix = re.sub(r"^(conv|fc)(?=\d)", "", name, flags=re.IGNORECASE)
-            if self.suffix == name:
-                self.suffix = f"_{name}"
-
-    def automatic(self, op: Op) -> str:
-        """Count a layer and name it; of several with one place the later ones get a number."""
-        name = self._place(op)
-        if op.is_weight_layer:
-            self.suffix = name.removeprefix("conv").removeprefix("fc")
-        unique = name
-        while unique in self.taken:
-            number = self.numbers.get(name, 1) + 1
-            self.numbers[name] = number
-            unique = f"{name}_{number}"
-        return unique
-
-    def _place(self, op: Op) -> str:
-        match op:
-            case Conv():
-                self.place += 1
-                return f"conv{self.block}_{self.place}"
-            case MaxPool():
-                name = f"pool{self.block}"
-                self.block += 1
-                self.place = 0
-                return name
-            case Linear():
-                if self.fc is None:
-                    self.fc = self.block if self.place else self.block - 1
-                self.fc += 1
-                return f"fc{self.fc}"
-            case BatchNorm():
-                return f"bn{self.suffix}"
-            case Lrn():
-                return f"norm{self.suffix}"
-            case Dropout():
-                return f"drop{self.suffix}"
-            case Softmax():
-                return "prob"
-            case _:
-                return op.keyword
 
 
 @lru_cache(maxsize=32)
@@ -642,24 +412,6 @@ def _dropout_follows(written: Sequence[_Written]) -> bool:
         if layer.op.is_weight_layer:
             return False
     return False
-
-
-def _split_options(options: Sequence[Option], known: tuple[str, ...]) -> list[Option]:
-    """Options whose comma was left out, as in ``mean 1 2 3 std 4 5 6``, as two."""
-    split: list[Option] = []
-    for option in options:
-        start = 0
-        for i, word in enumerate(option.words):
-            if i > start and word.text.casefold() in known:
-                split.append(_part(option, start, i))
-                start = i
-        split.append(_part(option, start, len(option.words)))
-    return split
-
-
-def _part(option: Option, start: int, end: int) -> Option:
-    words = option.words[start:end]
-    return Option(words, words[0].span.to(words[-1].span))
 
 
 def base_folder(spec: Spec) -> Path:

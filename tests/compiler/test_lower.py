@@ -10,7 +10,8 @@ from tests.nets import net
 from tests.strategies import net_texts
 from vggspec.cli.check import reports_in, reports_of
 from vggspec.compiler.ir import Network
-from vggspec.compiler.lower import MAX_LAYERS, RESERVED, load_network
+from vggspec.compiler.lower import MAX_LAYERS, load_network
+from vggspec.compiler.naming import RESERVED
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.conv import Conv
