@@ -1,10 +1,13 @@
 """A network as an ONNX model, written from the IR rather than traced, and as a bundle."""
 
+import hashlib
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -41,6 +44,9 @@ ILSVRC_MEAN = (123.68, 116.779, 103.939)
 
 #: A protobuf message holds 2 GiB; some is left for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
+
+#: The request of `ioctl_ficlone(2)` that shares a file's blocks.
+FICLONE = 0x40049409
 
 MeanFrom = Literal["spec", "weights", "ILSVRC"]
 
@@ -241,7 +247,7 @@ def check_place(target: Path) -> None:
 def place_weights(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:
     """Put the weights into the bundle, by the cheapest way that keeps them.
 
-    A clone shares blocks on disk until one side is written (Btrfs, XFS, APFS); a hard link is the
+    A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the
     same file under a second name, which is safe because weights files are replaced, never
     overwritten; where neither is possible, across disks for instance, the bytes are copied.
     """
@@ -254,31 +260,24 @@ def place_weights(source: Path, target: Path, *, copy: bool) -> Literal["link", 
             pass
         else:
             return "link"
-    _copy(source, target)
+    shutil.copyfile(source, target)
     return "copy"
 
 
 def _clone(source: Path, target: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if sys.platform != "linux":
         return False
-    ficlone = 0x40049409
+    import fcntl
+
     with open(source, "rb") as old, open(target, "xb") as new:
         try:
-            fcntl.ioctl(new.fileno(), ficlone, old.fileno())
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
         except OSError:
             pass
         else:
             return True
     target.unlink()
     return False
-
-
-def _copy(source: Path, target: Path) -> None:
-    import shutil
-
-    shutil.copyfile(source, target)
 
 
 def _manifest(
@@ -292,16 +291,10 @@ def _manifest(
     image = network.input
     source = lowered.spec.source
     labels = weights.metadata.labels
-    kinds: dict[str, OutputKind] = {
-        "posteriors": "posteriors",
-        "scores": "scores",
-        "boxes": "boxes",
-        "score_map": "score_map",
-    }
     outputs = tuple(
         OutputContract(
             name=output.name,
-            kind=kinds[output.name],
+            kind=cast("OutputKind", output.name),
             channels=network.type_of(output.layer).channels,
             is_map=network.type_of(output.layer).is_map,
         )
@@ -312,7 +305,7 @@ def _manifest(
     return Manifest(
         net=network.name,
         spec_text=source.text,
-        spec_sha256=_sha256(source.text),
+        spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
         form=options.form,
         average=options.average,
         input=InputContract(
@@ -337,12 +330,6 @@ def _manifest(
         tools={"vggspec": __version__, "onnx": onnx.__version__, "opset": str(OPSET)},
         files=files,
     )
-
-
-def _sha256(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def least_size(network: Network) -> tuple[int, int]:
