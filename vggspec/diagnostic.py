@@ -7,6 +7,7 @@ raised is ours.
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -18,15 +19,15 @@ Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnostic:
+class Diagnostic(ABC):
     """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``."""
 
     code: ClassVar[str]
     severity: ClassVar[Severity] = "error"
 
+    @abstractmethod
     def title(self) -> str:
         """The fact, in lower case, without a full stop."""
-        raise NotImplementedError
 
     def label(self) -> str:
         """What is at the place, or nothing."""

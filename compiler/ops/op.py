@@ -1,5 +1,6 @@
 """What every op says about itself: how it is written, its shapes, its cost, its two forms."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,7 +23,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(ABC):
     """A kind of layer with its numbers. Subclasses are frozen dataclasses, one a file."""
 
     keyword: ClassVar[str]
@@ -66,13 +67,13 @@ class Op:
         """What one position of the output sees."""
         return Window()
 
+    @abstractmethod
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         """The module of ``torch.nn`` that computes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
         """Add its node to the graph; the name of the result."""
-        raise NotImplementedError
 
 
 def with_options(word: str, *options: str) -> str:

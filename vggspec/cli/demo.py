@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   vggspec demo
-  vggspec demo -o /tmp/digits --seed 7""",
+  vggspec demo -o handwriting --seed 7""",
 )
 @click.option("-o", "--out", metavar="DIR", default="demo", show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
