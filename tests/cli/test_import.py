@@ -17,7 +17,7 @@ net tv
 input 32x32 RGB
 conv3-8 BN
 maxpool
-conv3-12 BN  conv3-16 BN
+conv3-12 BN  conv3-14 BN  conv3-16 BN
 maxpool
 FC-24
 FC-20
@@ -27,13 +27,13 @@ soft-max
 
 
 class Torchvision(nn.Module):
-    """A net with torchvision's names, and more than ten layers, so that 10 sorts after 2."""
+    """A net with torchvision's names, and weights in features.10, which sorts after features.4."""
 
     def __init__(self, *, norm: bool = True) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for width in (8, 0, 12, 16, 0):
+        for width in (8, 0, 12, 14, 16, 0):
             if width:
                 layers.append(nn.Conv2d(channels, width, 3, padding=1))
                 layers += [nn.BatchNorm2d(width)] if norm else []
@@ -132,7 +132,7 @@ def test_labels_go_with_the_weights(peer: Torchvision, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ("other net", "it has 5 weight layers, net tv 6"),
+        ("other net", "it has 6 weight layers, net tv 7"),
         ("shape", "`classifier.6.weight` is 7 × 20, the net wants 5 × 20 there"),
         ("nan", "not finite"),
         ("cut off", "VGG505"),

@@ -163,6 +163,17 @@ def test_weights_of_another_net_are_refused_with_what_differs(tmp_path: Path) ->
     assert "conv2_1.weight: 16 × 8 × 3 × 3 in the file, 16 × 4 × 3 × 3 in the net" in text
 
 
+def test_tensors_that_the_net_does_not_have_are_refused(tmp_path: Path) -> None:
+    lowered = net("net t\ninput 8x8 gray\nFC-2")
+    wanted = arrays(**{"fc1.weight": (2, 64), "fc1.bias": (2,), "fc2.bias": (3,)})
+    save(tmp_path / "w", wanted, Metadata())
+    with pytest.raises(VggspecError, match=r"fc2\.bias is not in the net"):
+        check_fits(open_weights(tmp_path / "w"), lowered.network)
+    wanted = arrays(**{"fc1.weight": (2, 64), "fc1.bias": (2,), "bn.num_batches_tracked": (1,)})
+    save(tmp_path / "w", wanted, Metadata())
+    check_fits(open_weights(tmp_path / "w"), lowered.network)  # PyTorch's counter is no weight
+
+
 def test_half_precision_is_refused(tmp_path: Path) -> None:
     lowered = net("net t\ninput 8x8 gray\nFC-2")
     tensors = {"fc1.weight": np.zeros((2, 64), np.float16), "fc1.bias": np.zeros(2, np.float16)}

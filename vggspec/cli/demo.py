@@ -76,7 +76,7 @@ def command(out: str, seed: int) -> None:
     scale = min(page.pixels.shape)  # the page as it is
     _say_step(
         4, "apply it to a page it has not seen", "predict", bundle, picture,
-        "--scales", scale, "--no-flip", "--heatmap", folder / "heatmap.png",
+        "--scales", scale, "--no-flip",
     )  # fmt: skip
     with vggspec.load(bundle, device="cpu") as predictor:
         prediction = predictor(picture, scales=[scale], flip=False)

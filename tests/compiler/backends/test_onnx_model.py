@@ -23,6 +23,7 @@ from tests.nets import (
 from vggspec.bundle import open_bundle
 from vggspec.compiler.backends.onnx_model import (
     OnnxOptions,
+    choose_mean,
     prepare,
     write_bundle,
 )
@@ -204,3 +205,35 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         prepare(lowered.network, OnnxOptions(average="posteriors"))
     with pytest.raises(VggspecError, match="VGG303"):
         prepare(lowered.network, OnnxOptions(form="crop", keep_map=True))
+
+
+def test_the_window_of_a_net_without_fc_is_what_a_position_sees(tmp_path: Path) -> None:
+    """Its map has several positions at the spec's own size, a stride apart."""
+    lowered = net("net t\ninput 32x40 RGB\nconv3-4\nmaxpool\nconv1-5\nmaxpool\ngap\nsoft-max")
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    found = write_bundle(lowered, weights, tmp_path / "gap", OnnxOptions()).manifest
+    assert found.window == (32, 40)  # `gap` leaves one position
+    text = "net t\ninput 32x40 RGB\nconv3-4\nmaxpool\nconv3-6\nmaxpool\nconv1-5\nsoft-max"
+    lowered = net(text)
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    found = write_bundle(lowered, weights, tmp_path / "map", OnnxOptions(keep_map=True)).manifest
+    # 8 × 10 positions, 4 pixels apart: 32 - 7 * 4 and 40 - 9 * 4.
+    assert (found.window, found.stride) == ((4, 4), (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("colour", "mean"),
+    [
+        ("RGB", (123.68, 116.779, 103.939)),
+        ("BGR", (103.939, 116.779, 123.68)),
+        ("gray", (117.378639,)),  # 0.299 R + 0.587 G + 0.114 B of the above
+    ],
+)
+def test_the_papers_mean_in_the_order_of_the_channels(
+    colour: str, mean: tuple[float, ...], tmp_path: Path
+) -> None:
+    lowered = net(f"net t\ninput 8x8 {colour}\nFC-3\nsoft-max")
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    found, source = choose_mean(lowered.network.input, weights)
+    assert source == "ILSVRC"
+    assert found == pytest.approx(mean)
