@@ -15,10 +15,11 @@ from vggspec.compiler.backends import torch_module
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.train.augment import CentreCrops, Images, ShuffledBatches, TrainCrops
+from vggspec.train.augment import CentreCrops, Images, TrainCrops
 from vggspec.train.batches import Batch, Normalise, loader
 from vggspec.train.images import ImageFolder, open_folder
 from vggspec.train.loop import Plateau, fit, pick_device, training_network
+from vggspec.train.order import BatchesInOrder, ShuffledBatches
 from vggspec.train.progress import Epoch, Result, Step
 from vggspec.train.start import initial_weights
 
@@ -91,7 +92,7 @@ def test_the_best_weights_are_the_ones_that_were_measured(
     crops = CentreCrops(images, lowered.network.input, 19)
     wrong, loss = 0, 0.0
     with torch.inference_mode():
-        for batch in loader(crops, None, 5, 0, CPU):
+        for batch in loader(crops, BatchesInOrder(12, 5), 0, CPU):
             scores = module(normalise(batch))
             wrong += int((scores.argmax(1) != batch.labels).sum())
             loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
@@ -135,7 +136,7 @@ def first_batches(
     crops = TrainCrops(images, lowered.network.input, recipe, axes, seed)
     order = ShuffledBatches(len(images), recipe.batch, seed)
     order.epoch = 1
-    return list(loader(crops, order, recipe.batch, 0, CPU))
+    return list(loader(crops, order, 0, CPU))
 
 
 def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ and section 3.2 (Q); Krizhevsky et al. 2012, section 4.1.
 S is the smallest side of a training image after rescaling, Q that of a validation image.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,17 +21,11 @@ from vggspec.diagnostic import VggspecError
 from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import DECODER_ERRORS, rescale, rescaled_size
 from vggspec.train.images import BadImageError, ImageFolder, Pixels, Split, decode, opened
+from vggspec.train.order import Ticket, stream
 
 #: Decoded images up to this size are kept: reading them again would take longer than training on
 #: them, and a worker longer to hand one over than to cut it.
 KEPT_BYTES = 256 << 20
-
-
-class Ticket(NamedTuple):
-    """An image's turn."""
-
-    epoch: int
-    image: int
 
 
 class Crop(NamedTuple):
@@ -45,6 +38,9 @@ class Crop(NamedTuple):
     """``(C,)``, to be added to every pixel; in units of 0 to 255."""
 
     label: int
+
+    row: int = 0
+    """Its place in the batch of all ranks together."""
 
 
 class Unread(NamedTuple):
@@ -72,7 +68,7 @@ class Draw:
 
 def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
     """What chance decides for the crop of an image in an epoch."""
-    random = _stream(seed, "crops", ticket)
+    random = stream(seed, "crops", ticket)
     scale, top, left, mirror = random.random(4)
     low, high = recipe.scale
     return Draw(
@@ -160,7 +156,7 @@ class TrainCrops:
         except BadImageError as error:
             return Unread(self._images.split.paths[ticket.image], str(error))
         shift = (self._axes @ drawn.colours).astype(np.float32)
-        return Crop(pixels, shift, self._images.split.labels[ticket.image])
+        return Crop(pixels, shift, self._images.split.labels[ticket.image], ticket.row)
 
 
 class CentreCrops:
@@ -175,34 +171,12 @@ class CentreCrops:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Crop | Unread:
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
         try:
-            pixels = cut_centre(self._images.read(index), self._scale, *self._size)
+            pixels = cut_centre(self._images.read(ticket.image), self._scale, *self._size)
         except BadImageError as error:
-            return Unread(self._images.split.paths[index], str(error))
-        return Crop(pixels, self._no_shift, self._images.split.labels[index])
-
-
-class ShuffledBatches:
-    """The order of the training images, batch by batch: each image once an epoch.
-
-    ``epoch`` is set before each round; the last batch may be smaller than the others.
-    """
-
-    def __init__(self, num_images: int, batch: int, seed: int) -> None:
-        self.epoch = 0
-        self._num_images = num_images
-        self._batch = batch
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return -(-self._num_images // self._batch)
-
-    def __iter__(self) -> Iterator[list[Ticket]]:
-        random = _stream(self._seed, "order", Ticket(self.epoch, 0))
-        order = random.permutation(self._num_images).tolist()
-        for start in range(0, self._num_images, self._batch):
-            yield [Ticket(self.epoch, index) for index in order[start : start + self._batch]]
+            return Unread(self._images.split.paths[ticket.image], str(error))
+        return Crop(pixels, self._no_shift, self._images.split.labels[ticket.image], ticket.row)
 
 
 def fit_in_memory(
@@ -248,13 +222,3 @@ def _rescaled(image: Pixels, scale: int, height: int, width: int) -> Pixels:
         return rescale(image, scale)
     except VggspecError as error:
         raise BadImageError(error.reports[0].what.title()) from error
-
-
-def _stream(seed: int, purpose: str, ticket: Ticket) -> np.random.Generator:
-    """A random stream of its own for each purpose, epoch and image.
-
-    Philox counts in 256 bits, of which the lower half is the numbers drawn from one stream.
-    """
-    key = np.array([seed, ("crops", "order").index(purpose)], np.uint64)
-    counter = np.array([0, 0, ticket.epoch, ticket.image], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))

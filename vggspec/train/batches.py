@@ -8,15 +8,16 @@ Axes: N images, H rows, W columns, C channels.
 import os
 import signal
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vggspec.compiler.ir import ImageInput
-from vggspec.train.augment import CentreCrops, Crop, ShuffledBatches, TrainCrops, Unread
+from vggspec.train.augment import CentreCrops, Crop, TrainCrops, Unread
+from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket
 
 MAX_WORKERS = 16
 
@@ -32,6 +33,9 @@ class Batch(NamedTuple):
 
     labels: Tensor
     """int64 ``(N,)``"""
+
+    rows: Tensor
+    """int64 ``(N,)``: their places in the batch of all ranks together."""
 
     unread: list[Unread]
     """Images that have no place in the batch."""
@@ -58,13 +62,11 @@ class Normalise(nn.Module):
 
 def loader(
     crops: TrainCrops | CentreCrops,
-    order: ShuffledBatches | None,
-    batch: int,
+    order: ShuffledBatches | BatchesInOrder,
     num_workers: int,
     device: torch.device,
 ) -> Iterable[Batch]:
-    """Batches in ``order``, or ``batch`` crops at a time from the first to the last."""
-    how: dict[str, Any] = {"batch_size": batch} if order is None else {"batch_sampler": order}
+    """Batches in ``order``."""
     return cast(
         "Iterable[Batch]",
         DataLoader(
@@ -76,7 +78,7 @@ def loader(
             worker_init_fn=_leave_signals,
             # It seeds the workers, which draw nothing; the global one is dropout's.
             generator=torch.Generator(),
-            **how,
+            batch_sampler=cast("Sampler[list[Ticket]]", order),
         ),
     )
 
@@ -87,11 +89,12 @@ def collate(found: list[Crop | Unread]) -> Batch:
     unread = [one for one in found if isinstance(one, Unread)]
     if not crops:
         empty = torch.empty(0)
-        return Batch(empty, empty, empty, unread)
+        return Batch(empty, empty, empty, empty, unread)
     return Batch(
         torch.from_numpy(np.stack([crop.pixels for crop in crops])),
         torch.from_numpy(np.stack([crop.shift for crop in crops])),
         torch.tensor([crop.label for crop in crops]),
+        torch.tensor([crop.row for crop in crops]),
         unread,
     )
 

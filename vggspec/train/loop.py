@@ -24,10 +24,11 @@ from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.train.augment import CentreCrops, Images, ShuffledBatches, TrainCrops, fit_in_memory
+from vggspec.train.augment import CentreCrops, Images, TrainCrops, fit_in_memory
 from vggspec.train.batches import Batch, Normalise, loader, usual_workers
 from vggspec.train.checkpoint import Log, describe_result, describe_run, save_record, save_weights
 from vggspec.train.images import BadImageError, ImageFolder, LeftOut, Pixels
+from vggspec.train.order import BatchesInOrder, ShuffledBatches
 from vggspec.train.progress import Epoch, NoWatch, Result, Step, Validation, Watch
 from vggspec.train.runs import BEST, LAST, RUNS
 from vggspec.train.start import initial_weights
@@ -112,8 +113,9 @@ def fit(
     order = ShuffledBatches(len(train), recipe.batch, seed)
     if workers is None:
         workers = 0 if are_kept else usual_workers(place)
-    batches = loader(crops, order, recipe.batch, workers, place)
-    val_batches = loader(CentreCrops(val, image, q), None, recipe.batch, workers, place)
+    batches = loader(crops, order, workers, place)
+    val_order = BatchesInOrder(len(val), recipe.batch)
+    val_batches = loader(CentreCrops(val, image, q), val_order, workers, place)
 
     model = emit(network)
     for name, array in initial_weights(lowered, seed, runs):
