@@ -1,6 +1,9 @@
 """What all tests share: goldens, the specs, and the report of what is not tested here."""
 
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start.
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the user's cache alone, and let Ctrl-C reach the processes that tests start.
 
     What a shell starts in the background ignores it, and so does all that this starts in turn.
     """
+    os.environ["XDG_CACHE_HOME"] = cache = tempfile.mkdtemp(prefix="vggspec-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -3,14 +3,18 @@
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from vggspec.catalogue.artefacts import CannotWrite
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
+
+#: The request of `ioctl_ficlone(2)` that shares a file's blocks.
+FICLONE = 0x40049409
 
 
 def _beside(target: Path) -> Path:
@@ -78,3 +82,56 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for leftover in (scratch, old):
             if leftover.exists():
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def place(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:
+    """Put a file that is never overwritten under a second name, by the cheapest way there is.
+
+    A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the same
+    file; where neither is possible, across disks for instance, or where ``copy`` asks for a file
+    of its own, the bytes are copied.
+    """
+    if _clone(source, target):
+        return "clone"
+    if not copy:
+        try:
+            os.link(source, target)
+        except OSError:
+            pass
+        else:
+            return "link"
+    shutil.copyfile(source, target)
+    return "copy"
+
+
+def replace_by_twin(source: Path, target: Path) -> None:
+    """Give ``target`` the content of ``source``, in one step, without copying where possible.
+
+    Raises:
+        VggspecError: the system refuses; what stood at ``target`` still does.
+    """
+    scratch = _beside(target)
+    try:
+        place(source, scratch, copy=False)
+        os.replace(scratch, target)
+    except OSError as error:
+        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(target))) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)  # of two names of one file neither takes the other's
+
+
+def _clone(source: Path, target: Path) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    with open(source, "rb") as old, open(target, "xb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+        except OSError:
+            pass
+        else:
+            return True
+    target.unlink()
+    return False

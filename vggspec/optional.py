@@ -1,12 +1,19 @@
 """Libraries that not every installation has, named with the command that installs them."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from vggspec.diagnostic import MissingLibraryError
 
 #: Library to the extra that brings it.
-EXTRAS = {"torch": "train", "sklearn": "demo"}
+EXTRAS = {
+    "torch": "train",
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "webdataset": "train",
+    "sklearn": "demo",
+}
 
 
 def require(library: str, purpose: str) -> ModuleType:
@@ -23,3 +30,8 @@ def require(library: str, purpose: str) -> ModuleType:
         extra = EXTRAS[library]
         message = f'{purpose} needs {library}: pip install "vggspec[{extra}]"'
         raise MissingLibraryError(message) from error
+
+
+def has_library(library: str) -> bool:
+    """Whether it is installed; it is not imported."""
+    return importlib.util.find_spec(library) is not None

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +34,7 @@ from vggspec.compiler.passes import Form, inference, run
 from vggspec.compiler.passes.average_over_space import AVERAGE
 from vggspec.compiler.weights import WeightsFile, check_fits
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import replacing_folder
+from vggspec.files import place, replacing_folder
 from vggspec.recipe import Average
 
 #: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
@@ -44,9 +42,6 @@ ILSVRC_MEAN = (123.68, 116.779, 103.939)
 
 #: A protobuf message holds 2 GiB; some is left for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
-
-#: The request of `ioctl_ficlone(2)` that shares a file's blocks.
-FICLONE = 0x40049409
 
 MeanFrom = Literal["spec", "weights", "ILSVRC"]
 
@@ -213,7 +208,7 @@ def write_bundle(
         files = [file_entry(folder, MODEL)]
         by: Literal["link", "clone", "copy", "embedding"] = "embedding"
         if not options.single_file:
-            by = place_weights(weights.path, folder / WEIGHTS, copy=options.copy_weights)
+            by = place(weights.path, folder / WEIGHTS, copy=options.copy_weights)
             files.append(
                 FileEntry(
                     path=WEIGHTS,
@@ -242,42 +237,6 @@ def check_place(target: Path) -> None:
     else:
         return
     raise VggspecError(report(artefacts.InTheWay(what=what), path=str(target)))
-
-
-def place_weights(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:
-    """Put the weights into the bundle, by the cheapest way that keeps them.
-
-    A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the
-    same file under a second name, which is safe because weights files are replaced, never
-    overwritten; where neither is possible, across disks for instance, the bytes are copied.
-    """
-    if _clone(source, target):
-        return "clone"
-    if not copy:
-        try:
-            os.link(source, target)
-        except OSError:
-            pass
-        else:
-            return "link"
-    shutil.copyfile(source, target)
-    return "copy"
-
-
-def _clone(source: Path, target: Path) -> bool:
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    with open(source, "rb") as old, open(target, "xb") as new:
-        try:
-            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-        except OSError:
-            pass
-        else:
-            return True
-    target.unlink()
-    return False
 
 
 def _manifest(

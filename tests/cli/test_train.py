@@ -1,21 +1,30 @@
 """``vggspec train``."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tests.cli.run import vggspec
 from tests.train.folders import TINY, write_folder
 from vggspec.cli import run
-from vggspec.cli.train import duration, stop_on_signals
+from vggspec.cli.train import stop_on_signals
 from vggspec.compiler.weights import open_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Captured = pytest.CaptureFixture[str]
+NAMES = {"best.safetensors", "checkpoints", "last.safetensors", "log.jsonl", "run.json"}
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_prints_the_path_of_the_best_weights(here: Path, capsys: Captured) -> None:
-    assert run(["train", "tiny.vgg", "--data", "images", "--device", "cpu"]) == 0
+    assert run(["train", "tiny.vgg", "--data", "images"]) == 0
     captured = capsys.readouterr()
     best = Path(captured.out.strip())
     assert best.match("runs/tiny/20*-1/best.safetensors")
@@ -38,7 +47,7 @@ def test_a_run_prints_the_path_of_the_best_weights(here: Path, capsys: Captured)
     assert "batch 8, momentum 0.9, weight-decay 0.0005, dropout 0.2, rate 0.01" in captured.err
     assert captured.err.count("\nepoch ") == 3
     assert f"vggspec compile tiny.vgg --weights {best}" in captured.err
-    assert run(["train", "tiny.vgg", "--data", "images", "--device", "cpu"]) == 0
+    assert run(["train", "tiny.vgg", "--data", "images"]) == 0
     assert Path(capsys.readouterr().out.strip()).parent.name.endswith("-2")
     assert run(["compile", "tiny.vgg", "-o", "bundle"]) == 0
     assert "-2/best.safetensors" in capsys.readouterr().err
@@ -46,7 +55,7 @@ def test_a_run_prints_the_path_of_the_best_weights(here: Path, capsys: Captured)
 
 def test_where_the_data_is(here: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(*args: str) -> str:
-        assert run(["train", *args, "--set", "stop=after 1 iterations", "--device", "cpu"]) == 0
+        assert run(["train", *args, "--set", "stop=after 1 iterations"]) == 0
         lines = capsys.readouterr().err.splitlines()
         return next(line for line in lines if line.startswith("data:")).split(",")[0].split()[1]
 
@@ -67,9 +76,7 @@ def test_settings_may_be_changed_for_a_run(here: Path, capsys: Captured) -> None
     changes = ["rate=0.02", "decay=5 on plateau of 2 epochs, 4 times", "stop=after 1 epochs"]
     changes += ["dropout=0", "flip=off"]
     args = [part for change in changes for part in ("--set", change)]
-    assert (
-        run(["train", "tiny.vgg", "--data", "images", "-o", "out", "--device", "cpu", *args]) == 0
-    )
+    assert run(["train", "tiny.vgg", "--data", "images", "-o", "out", *args]) == 0
     capsys.readouterr()
     record = json.loads(Path("out/run.json").read_text())
     recipe = record["recipe"]
@@ -103,30 +110,48 @@ def test_a_folder_with_files_is_not_written_into(here: Path, capsys: Captured) -
     assert "VGG512" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
-    command += ["-o", "out", "--device", "cpu", "--set", "stop=after 1000000 epochs"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+ENDLESS = ["--set", "stop=after 1000000 epochs"]
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """``vggspec train`` as a process, once it has been through an epoch; killed in the end."""
+    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
         assert process.stderr is not None
-        seen = iter(process.stderr)
-        while not next(seen).startswith("epoch"):
-            pass
+        seen = ""
+        while not seen.rpartition("\nepoch")[1]:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        yield process
+    finally:
+        for pid in (*children(process.pid), process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: int) -> None:
+    with started("-o", "out", "--procs", f"{ranks}", *ENDLESS) as process:
         process.send_signal(number)
-        rest = "".join(seen)
-        assert process.wait() == 130
-        assert process.stdout is not None
-        assert process.stdout.read() == ""
-    assert "interrupted at step" in rest
-    assert "vggspec compile tiny.vgg --weights out/last.safetensors" in rest
-    assert {path.name for path in Path("out").iterdir()} == {
-        "best.safetensors", "last.safetensors", "log.jsonl", "run.json",
-    }  # fmt: skip
-    open_weights("out/last.safetensors")
+        out, rest = process.communicate(timeout=60)
+        assert process.returncode == 130, rest
+    assert out == ""
+    assert rest.count("interrupted at step") == 1
+    go_on = rest.splitlines()[-1]
+    options = f"--data images --procs {ranks} --resume --out out"
+    assert go_on == f"vggspec train tiny.vgg {options}"
+    assert {path.name for path in Path("out").iterdir()} >= NAMES
     done = vggspec("compile", "tiny.vgg", "--weights", "out/last.safetensors", "-o", "b", cwd=here)
     assert done.returncode == 0, done.stderr
+    last = json.loads(Path("out/run.json").read_text())["result"]["step"]
+    more = vggspec(*go_on.split()[1:], "--set", f"stop=after {last + 3} iterations", cwd=here)
+    assert more.returncode == 0, more.stderr
+    assert json.loads(Path("out/run.json").read_text())["result"]["step"] == last + 3
 
 
 def test_a_second_signal_leaves_at_once() -> None:
@@ -138,5 +163,135 @@ def test_a_second_signal_leaves_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_durations_are_short() -> None:
-    assert [duration(s) for s in (8.4, 119, 7500, 3e5)] == ["8 s", "2 min", "2 h 05", "3 d 11 h"]
+def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> None:
+    """Five steps with dropout and batches that no number of ranks divides."""
+    changes = ["stop=after 5 iterations", "batch=7"]
+    args = ["tiny.vgg", "--data", "images", *(part for c in changes for part in ("--set", c))]
+    args += ["--precision", "fp32"]
+    assert run(["train", *args, "-o", "1"]) == 0
+    one = open_weights("1/last.safetensors")
+    validation = json.loads(Path("1/run.json").read_text())["result"]["best"]["validation"]
+    for ranks in (2, 3):
+        done = vggspec("train", *args, "-o", f"{ranks}", "--procs", f"{ranks}", cwd=here)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{ranks}/best.safetensors\n"
+        assert "Warning" not in done.stderr
+        other = open_weights(f"{ranks}/last.safetensors")
+        for name in one.tensors:
+            mine, theirs = one.read(name), other.read(name)
+            np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6, err_msg=name)
+        found = json.loads(Path(f"{ranks}/run.json").read_text())["result"]["best"]["validation"]
+        assert found["class_errors"] == validation["class_errors"]
+        assert found["loss"] == pytest.approx(validation["loss"], rel=1e-6)
+
+
+def test_a_rank_that_is_killed_ends_the_run(here: Path) -> None:
+    with started("-o", "out", "--procs", "2", *ENDLESS) as process:
+        ranks = children(process.pid)
+        assert len(ranks) == 2
+        os.kill(ranks[1], signal.SIGKILL)
+        out, rest = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert rest.count("error[") == 1
+    assert "error[VGG483]: a rank is gone: rank 1 was ended by SIGKILL" in rest
+    assert "Traceback" not in rest
+    open_weights("out/last.safetensors")
+
+
+def test_an_error_of_one_rank_is_reported_once(here: Path) -> None:
+    """The second rank alone meets the bad images, all of them more than one in a hundred."""
+    for path in list(Path("images/train/red").iterdir())[:3]:
+        path.write_bytes(b"")
+    done = vggspec("train", "tiny.vgg", "--data", "images", "--procs", "2", cwd=here)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("error[") == 1
+    assert "error[VGG426]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
+    with started("-o", "out", "--procs", "2", *ENDLESS) as process:
+        ranks = children(process.pid)
+        for rank in ranks:
+            os.kill(rank, signal.SIGSTOP)  # they cannot save
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # of two at once the system delivers one
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert all(ends(rank) for rank in ranks)
+
+
+def test_ranks_end_with_the_process_that_started_them(here: Path) -> None:
+    with started("-o", "out", "--procs", "2", *ENDLESS) as process:
+        ranks = children(process.pid)
+        process.kill()
+        assert all(ends(rank) for rank in ranks)
+
+
+def test_more_ranks_than_there_is_work_for(here: Path) -> None:
+    args = ["tiny.vgg", "--data", "images", "--set", "batch=2"]
+    done = vggspec("train", *args, "--procs", "3", cwd=here)
+    assert done.returncode == 1
+    assert "error[VGG481]: 3 ranks are asked for, there are 2 images in a batch" in done.stderr
+    assert done.stderr.count("error[") == 1
+    both = vggspec("train", *args, "--procs", "3", "--gpus", "2", cwd=here)
+    assert both.returncode == 2
+    gpus = vggspec("train", *args, "--gpus", "2", cwd=here)
+    assert gpus.returncode in (1, 3)  # by whether there is one GPU
+
+
+def test_a_port_in_use_is_named(here: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        environment = {
+            "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        }  # fmt: skip
+        done = vggspec("train", "tiny.vgg", "--data", "images", cwd=here, env=environment)
+    assert done.returncode == 1
+    assert f"error[VGG482]: the ranks cannot meet at 127.0.0.1:{port}" in done.stderr
+    assert "MASTER_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_torchrun_starts_ranks_too(here: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
+    done = subprocess.run(
+        [*command, "-o", "out", "--gpus", "0"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out/best.safetensors\n"
+    assert json.loads(Path("out/run.json").read_text())["computed"]["ranks"] == 2
+
+
+def ends(pid: int, within_s: float = 30.0) -> bool:
+    """Whether a process comes to its end."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":  # and nobody asks what became of it
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, in the order of their ranks."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = (path / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if parent == pid:
+            rank = next((int(v[5:]) for v in environment if v.startswith(b"RANK=")), None)
+            if rank is not None:
+                found[rank] = int(path.name)
+    return [found[rank] for rank in sorted(found)]

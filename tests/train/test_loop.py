@@ -15,28 +15,36 @@ from vggspec.compiler.backends import torch_module
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.train.augment import CentreCrops, Images, TrainCrops
+from vggspec.train.augment import CentreCrops, TrainCrops
 from vggspec.train.batches import Batch, Normalise, loader
-from vggspec.train.images import ImageFolder, open_folder
-from vggspec.train.loop import Plateau, fit, pick_device, training_network
+from vggspec.train.dataset import DataSet, open_data
+from vggspec.train.device import pick_device
+from vggspec.train.images import Images
+from vggspec.train.loop import Options, fit, training_network
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
 from vggspec.train.progress import Epoch, Result, Step
+from vggspec.train.ranks import Ranks
 from vggspec.train.start import initial_weights
+from vggspec.train.state import Plateau
 
 CPU = torch.device("cpu")
+NAMES = {
+    "best.safetensors", "checkpoints", "curves.png", "last.safetensors", "log.jsonl", "run.json",
+    "tensorboard",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     root = write_folder(tmp_path_factory.mktemp("data"))
-    return open_folder(root, tiny().network)
+    return open_data(root, tiny().network)
 
 
 def train(
-    lowered: Lowered, data: ImageFolder, run: Path, seed: int = 0, workers: int | None = None
+    lowered: Lowered, data: DataSet, run: Path, seed: int = 0, workers: int | None = None
 ) -> Result:
     run.mkdir()
-    return fit(lowered, data, run, seed=seed, device="cpu", workers=workers)
+    return fit(lowered, data, run, Options(seed=seed, gpus=0, workers=workers))
 
 
 def test_the_rate_falls_when_accuracy_stops_improving() -> None:
@@ -48,11 +56,11 @@ def test_the_rate_falls_when_accuracy_stops_improving() -> None:
     assert [plateau.after(accuracy) for accuracy in accuracies] == pytest.approx(rates)
 
 
-def test_a_run_leaves_weights_a_log_and_a_record(data: ImageFolder, tmp_path: Path) -> None:
+def test_a_run_leaves_weights_a_log_and_a_record(data: DataSet, tmp_path: Path) -> None:
     lowered = tiny()
     result = train(lowered, data, tmp_path / "run")
     names = {path.name for path in result.run.iterdir()}
-    assert names == {"best.safetensors", "last.safetensors", "log.jsonl", "run.json"}
+    assert names == NAMES
     assert not result.was_stopped
     assert result.step == 3 * 4  # 30 images in batches of 8: the last one of 6
     assert result.best is not None
@@ -73,9 +81,7 @@ def test_a_run_leaves_weights_a_log_and_a_record(data: ImageFolder, tmp_path: Pa
     assert epochs[-1]["step"] == 12
 
 
-def test_the_best_weights_are_the_ones_that_were_measured(
-    data: ImageFolder, tmp_path: Path
-) -> None:
+def test_the_best_weights_are_the_ones_that_were_measured(data: DataSet, tmp_path: Path) -> None:
     lowered = tiny()
     result = train(lowered, data, tmp_path / "run")
     assert result.best is not None
@@ -92,7 +98,7 @@ def test_the_best_weights_are_the_ones_that_were_measured(
     crops = CentreCrops(images, lowered.network.input, 19)
     wrong, loss = 0, 0.0
     with torch.inference_mode():
-        for batch in loader(crops, BatchesInOrder(12, 5), 0, CPU):
+        for (batch,) in loader(crops, BatchesInOrder(12, 5), 0, CPU):
             scores = module(normalise(batch))
             wrong += int((scores.argmax(1) != batch.labels).sum())
             loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
@@ -100,7 +106,7 @@ def test_the_best_weights_are_the_ones_that_were_measured(
     assert loss / 12 == pytest.approx(result.best.validation.loss, rel=1e-5)
 
 
-def test_two_steps_are_those_of_the_textbook(data: ImageFolder, tmp_path: Path) -> None:
+def test_two_steps_are_those_of_the_textbook(data: DataSet, tmp_path: Path) -> None:
     """``v = momentum v + gradient + decay w; w = w - rate v``, dropout off."""
     lowered = tiny(("dropout 0.2", "dropout 0"), ("stop after 3 epochs", "stop after 2 iterations"))
     recipe, image = lowered.experiment.train, lowered.network.input
@@ -126,7 +132,7 @@ def test_two_steps_are_those_of_the_textbook(data: ImageFolder, tmp_path: Path) 
 
 
 def first_batches(
-    lowered: Lowered, data: ImageFolder, covariance: list[list[float]], seed: int
+    lowered: Lowered, data: DataSet, covariance: list[list[float]], seed: int
 ) -> list[Batch]:
     recipe = lowered.experiment.train
     variances, vectors = np.linalg.eigh(np.array(covariance))
@@ -136,7 +142,7 @@ def first_batches(
     crops = TrainCrops(images, lowered.network.input, recipe, axes, seed)
     order = ShuffledBatches(len(images), recipe.batch, seed)
     order.epoch = 1
-    return list(loader(crops, order, 0, CPU))
+    return [batch for (batch,) in loader(crops, order, 0, CPU)]
 
 
 def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -148,9 +154,7 @@ def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return nn.functional.linear(x, weights["fc3.weight"], weights["fc3.bias"])
 
 
-def test_a_seed_gives_one_result_with_any_number_of_workers(
-    data: ImageFolder, tmp_path: Path
-) -> None:
+def test_a_seed_gives_one_result_with_any_number_of_workers(data: DataSet, tmp_path: Path) -> None:
     lowered = tiny()
     runs = [
         train(lowered, data, tmp_path / f"{i}", seed, workers)
@@ -161,7 +165,7 @@ def test_a_seed_gives_one_result_with_any_number_of_workers(
     assert first != other
 
 
-def test_running_statistics_are_saved(data: ImageFolder, tmp_path: Path) -> None:
+def test_running_statistics_are_saved(data: DataSet, tmp_path: Path) -> None:
     lowered = tiny(("conv3-4", "conv3-4 BN"), ("FC-8", "FC-8 BN"))
     result = train(lowered, data, tmp_path / "run")
     weights = open_weights(result.run / "last.safetensors")
@@ -170,7 +174,7 @@ def test_running_statistics_are_saved(data: ImageFolder, tmp_path: Path) -> None
 
 
 def test_a_batch_of_one_image_does_not_stop_batch_normalisation(
-    data: ImageFolder, tmp_path: Path
+    data: DataSet, tmp_path: Path
 ) -> None:
     lowered = tiny(("FC-8", "FC-8 BN"), ("batch 8", "batch 29"))
     assert train(lowered, data, tmp_path / "run").step == 6
@@ -203,19 +207,19 @@ class Watcher:
             self._stop.set()
 
 
-def test_training_stops_when_it_is_asked_to(data: ImageFolder, tmp_path: Path) -> None:
+def test_training_stops_when_it_is_asked_to(data: DataSet, tmp_path: Path) -> None:
     stop = Event()
     watch = Watcher(stop, after=2)
-    result = fit(tiny(), data, tmp_path, device="cpu", stop=stop, watch=watch)
+    result = fit(tiny(), data, tmp_path, Options(gpus=0), stop=stop, watch=watch)
     assert result.was_stopped
-    assert result.step == 8
+    assert result.step == 9  # the step at hand is finished
     assert len(watch.epochs) == 2
     open_weights(tmp_path / "last.safetensors")
     assert json.loads((tmp_path / "run.json").read_text())["result"]["was_stopped"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(
-    data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(plateau: Plateau, accuracy: float) -> float:
         plateau.rate = 1e20
@@ -223,7 +227,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 
     monkeypatch.setattr(Plateau, "after", explode)
     with pytest.raises(VggspecError) as caught:
-        fit(tiny(), data, tmp_path, device="cpu")
+        fit(tiny(), data, tmp_path, Options(gpus=0))
     what = caught.value.reports[0].what
     assert isinstance(what, catalogue.Diverged)
     assert 5 < what.step <= 8  # in the second epoch
@@ -232,9 +236,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     for name in ("best", "last"):
         weights = open_weights(tmp_path / f"{name}.safetensors")
         assert all(np.isfinite(weights.read(tensor)).all() for tensor in weights.tensors)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "best.safetensors", "last.safetensors", "log.jsonl", "run.json",
-    ]  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == NAMES
 
 
 def test_bad_images_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -243,14 +245,14 @@ def test_bad_images_are_left_out_and_counted(tmp_path: Path) -> None:
     bad[0].write_bytes(b"")
     bad[1].write_bytes(bad[1].read_bytes()[:300])
     lowered = tiny(("stop after 3 epochs", "stop after 1 epochs"))
-    result = train(lowered, open_folder(root, lowered.network), tmp_path / "run")
+    result = train(lowered, open_data(root, lowered.network), tmp_path / "run")
     assert result.num_left_out == 2
     assert {Path(line.split(": ")[0]) for line in result.left_out} == set(bad)
     assert result.best is not None
     assert result.best.num_left_out == 2
     (root / "train/blue/1.png").write_text("no image")
     with pytest.raises(VggspecError) as caught:
-        train(lowered, open_folder(root, lowered.network), tmp_path / "again")
+        train(lowered, open_data(root, lowered.network), tmp_path / "again")
     assert isinstance(caught.value.reports[0].what, catalogue.TooManyBadImages)
 
 
@@ -265,13 +267,13 @@ def test_gray_and_bgr_nets_see_their_channels(tmp_path: Path) -> None:
                 picture((200, 100, 30), (20, 20), 10 * number + i).save(path)
     for color, mean in (("BGR", (33, 100, 198)), ("gray", (122,))):
         lowered = tiny(("RGB(std 64)", color), ("rate 1e-2", "rate 1e-6"))
-        result = train(lowered, open_folder(root, lowered.network), tmp_path / color)
+        result = train(lowered, open_data(root, lowered.network), tmp_path / color)
         found = open_weights(result.run / "last.safetensors").metadata.mean
         assert found == pytest.approx(mean, abs=4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_there_is_named() -> None:
-    assert pick_device("auto") == CPU
-    with pytest.raises(MissingLibraryError, match="--device cpu"):
-        pick_device("cuda")
+    assert pick_device(None, Ranks()) == CPU
+    with pytest.raises(MissingLibraryError, match="--gpus 0"):
+        pick_device(1, Ranks())

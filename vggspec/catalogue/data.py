@@ -14,6 +14,10 @@ class NoData(Diagnostic):
         data/train/cat/1.jpg   data/train/dog/1.jpg
         data/val/cat/9.jpg     data/val/dog/9.jpg
 
+    or WebDataset shards, and beside them, if the classes have names, `classes.txt`:
+
+        data/train/000000.tar  data/val/000000.tar
+
     It is named by ``--data``, else by ``data "DIR"`` in the spec, else by ``$VGGSPEC_DATA``, else
     it is ``data``.
     """
@@ -123,6 +127,43 @@ class NotTrainable(Diagnostic):
 
     def title(self) -> str:
         return f"this net cannot be trained as a classifier: {self.because}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadShard(Diagnostic):
+    """A shard of a WebDataset is a tar file that is not compressed, so that single images can be
+    read from it. This one is something else, or a part of it is missing.
+    """
+
+    code = "VGG431"
+    why: str
+
+    def title(self) -> str:
+        return f"this shard cannot be read: {self.why}"
+
+    def help(self) -> str | None:
+        return "write it again, with `webdataset.ShardWriter` for instance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSample(Diagnostic):
+    """Each sample of a shard has an image and a class, and a name that no other sample has.
+
+        0007.jpg  0007.cls
+
+    The files of a sample lie side by side and share their name up to the first dot. The image is a
+    `jpg`, `jpeg`, `png` or `webp`, the class a number from 0; other files are passed over.
+    """
+
+    code = "VGG432"
+    name: str
+    why: str
+
+    def title(self) -> str:
+        return f"sample `{self.name}` cannot be used: {self.why}"
+
+    def help(self) -> str | None:
+        return "write the shard again, or remove it"
 
 
 @dataclass(frozen=True, kw_only=True)

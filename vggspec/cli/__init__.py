@@ -101,7 +101,8 @@ def run(args: list[str] | None = None) -> int:
     from vggspec.render import as_text
 
     try:
-        code = cli.main(args, standalone_mode=False)
+        given = sys.argv[1:] if args is None else args
+        code = cli.main(given, standalone_mode=False, obj=tuple(given))
     except VggspecError as error:
         color = use_color(sys.stderr)
         click.echo(as_text(error.reports, color=color), err=True, color=color)

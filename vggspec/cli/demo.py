@@ -2,8 +2,6 @@
 
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from vggspec.demo import Page, Place
-    from vggspec.train.images import ImageFolder
+    from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Result
 
 
@@ -38,10 +36,10 @@ def command(out: str, seed: int) -> None:
 
     import vggspec
     from vggspec import demo
-    from vggspec.cli.train import watching
+    from vggspec.cli.watching import watching
     from vggspec.compiler.lower import load_network
-    from vggspec.train.images import open_folder
-    from vggspec.train.loop import fit
+    from vggspec.train.dataset import open_data
+    from vggspec.train.loop import Options, fit
     from vggspec.train.runs import BEST, new_run
 
     folder = Path(out)
@@ -57,10 +55,10 @@ def command(out: str, seed: int) -> None:
 
     _say_step(2, "train a net on them", "train", spec, "--data", folder / "images", "--seed", seed)
     lowered = load_network(spec)
-    images = open_folder(folder / "images", lowered.network)
+    images = open_data(folder / "images", lowered.network)
     run = new_run(lowered.network.name, folder / "runs")
-    with _one_thread(), watching() as watch:
-        result = fit(lowered, images, run, seed=seed, device="cpu", watch=watch)
+    with watching() as watch:
+        result = fit(lowered, images, run, Options(seed=seed, gpus=0), watch=watch)
     _say_accuracy(result, images)
 
     weights, bundle, picture = run / BEST, folder / "digits", folder / "page.png"
@@ -96,13 +94,13 @@ def _say_step(number: int, what: str, *arguments: object) -> None:
         click.echo(f"  $ vggspec {shlex.join(str(argument) for argument in arguments)}")
 
 
-def _say_accuracy(result: "Result", images: "ImageFolder") -> None:
+def _say_accuracy(result: "Result", images: "DataSet") -> None:
     """All classes, and the ten digits alone: to see that there is none is the easier part."""
     from vggspec.demo import BETWEEN
 
     assert result.best is not None, "it trains for several epochs"
     validation = result.best.validation
-    counts = {name: images.val.labels.count(i) for i, name in enumerate(images.classes)}
+    counts = {name: int((images.val.labels == i).sum()) for i, name in enumerate(images.classes)}
     num_digits = sum(counts.values()) - counts[BETWEEN]
     wrong = sum(
         round(error * counts[name])
@@ -132,19 +130,3 @@ def _shown_path(path: Path) -> str:
     """The path from here where it lies below, else the whole."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """PyTorch on one core: so small a net gains little from more.
-
-    On a busy machine threads that wait for each other at every layer are ten times slower.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

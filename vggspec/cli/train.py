@@ -1,13 +1,13 @@
-"""``vggspec train``: a net from a folder of images, as its spec says."""
+"""``vggspec train``: a net from images, as its spec says, on one device or on many."""
 
 import contextlib
 import os
+import shlex
 import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from vggspec.compiler.lower import Lowered
     from vggspec.lang.ast import Setting, Spec
-    from vggspec.train.images import ImageFolder
-    from vggspec.train.progress import Epoch, Result, Step, Watch
+    from vggspec.train.dataset import DataSet
+    from vggspec.train.loop import Options
+    from vggspec.train.progress import Result, Watch
+    from vggspec.train.ranks import Ranks
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -27,19 +29,31 @@ INTERRUPTED = 128 + signal.SIGINT
     "train",
     epilog="""\b
 Examples:
-  vggspec train specs/D.vgg --data ILSVRC
+  vggspec train specs/D.vgg --data ILSVRC --gpus 4
   vggspec train specs/digits.vgg --data digits --seed 7
   vggspec train specs/D.vgg --set rate=0.02 --set "stop=after 10 epochs"
-  vggspec train specs/D.vgg --set start=glorot --device cuda""",
+  vggspec train specs/D.vgg --resume
+  vggspec train specs/D.vgg --gpus 0 --procs 2
+  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+      -m vggspec train specs/D.vgg""",
 )
 @click.argument("spec")
 @click.option(
     "--data",
     metavar="DIR",
-    help="Folder with train/<class>/* and val/<class>/*.  [default: as the spec's `data` says, "
-    "else $VGGSPEC_DATA, else ./data]",
+    help="Folder with train/<class>/* and val/<class>/*, or train/*.tar and val/*.tar.  "
+    "[default: as the spec's `data` says, else $VGGSPEC_DATA, else ./data]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option(
+    "--gpus",
+    type=click.IntRange(0, 1024),
+    help="GPUs of this machine to train on, a rank on each; 0 for the CPU.  "
+    "[default: one if there is one]",
+)
+@click.option(
+    "--procs", type=click.IntRange(1, 1024), help="Ranks to start on the CPU.  [default: 1]"
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="[default: 0]")
 @click.option(
     "--set",
     "settings",
@@ -54,59 +68,199 @@ Examples:
     help="Folder of the run, not yet there or empty.  [default: runs/<net>/<date>-<number>]",
 )
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    help="Where the net is trained.  [default: a GPU if there is one]",
+    "--resume",
+    is_flag=True,
+    help="Go on where a run stopped: the one in --out, else the newest of the net. With --out, "
+    "begin it where there is none yet.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="What is multiplied; weights are fp32.  [default: bf16 where the device has units for it]",
+)
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Images that a rank computes at once; gradients of a batch are added up.  "
+    "[default: as many as memory holds]",
+)
+@click.option("--compile", "is_compiled", is_flag=True, help="Let torch.compile fuse what it can.")
+@click.option(
+    "--validate",
+    type=click.Choice(["crop", "dense"]),
+    help="Validate on the central crop, or densely on the whole image.  [default: crop]",
+)
+@click.option(
+    "--save-every",
+    type=click.FloatRange(0),
+    metavar="MINUTES",
+    default=10.0,
+    show_default=True,
+    help="Time between checkpoints; one follows each epoch, too.",
+)
+@click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    metavar="EPOCHS",
+    help="Keep the weights of every so-manieth epoch, too.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(0, 256),
-    help="Processes that decode images.  [default: by the size of the data]",
+    help="Processes that decode images, for each rank.  [default: by the size of the data]",
 )
-def command(
-    spec: str,
-    data: str | None,
-    seed: int,
-    settings: tuple[str, ...],
-    out: str | None,
-    device: str,
-    workers: int | None,
-) -> int:
+@click.pass_obj
+def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
     """Train a net on a folder of images, as the paper does unless its spec says otherwise.
 
     Prints the path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves
-    the weights and leaves; a second one leaves at once.
+    a checkpoint and leaves; a second one leaves at once.
     """
-    from vggspec.compiler.lower import lower
+    from vggspec.diagnostic import MissingLibraryError, VggspecError
     from vggspec.lang.loading import load
     from vggspec.optional import require
 
     written = load(spec)
-    lowered = lower(written)
-    if settings:
-        lowered = lower(_with_settings(written, lowered, settings))
+    lowered = changed(written, given["settings"])
     require("torch", "training")
-    from vggspec.train.images import open_folder
-    from vggspec.train.loop import fit, training_network
-    from vggspec.train.runs import named_run, new_run
+    from vggspec.catalogue.ranks import LostRank
+    from vggspec.train.device import check_gpus
+    from vggspec.train.launch import is_launched_here, launch
+    from vggspec.train.loop import training_network
+    from vggspec.train.ranks import is_launched, joined
 
     training_network(lowered)
-    folder = open_folder(data_folder(data, lowered), lowered.network)
-    run = named_run(Path(out)) if out else new_run(lowered.network.name)
-    _say_plan(lowered, folder, run)
-    with stop_on_signals() as stop, watching() as watch:
-        result = fit(
-            lowered,
-            folder,
-            run,
-            seed=seed,
-            device=cast("Literal['auto', 'cpu', 'cuda']", device),
-            workers=workers,
-            stop=stop,
-            watch=watch,
-        )
-    return _say_result(spec, result)
+    if given["procs"] and given["gpus"]:
+        raise click.UsageError("--procs are ranks on the CPU, --gpus on GPUs: give one of them")
+    number = given["procs"] or given["gpus"] or 1
+    if given["procs"]:
+        given["gpus"] = 0
+    if number > 1 and not is_launched():
+        check_gpus(given["gpus"], number)
+        return launch(arguments, number)
+    with joined() as ranks:
+        try:
+            return _train(spec, given, ranks)
+        except (VggspecError, MissingLibraryError) as error:
+            is_lost = isinstance(error, VggspecError) and isinstance(
+                error.reports[0].what, LostRank
+            )
+            if (is_lost and is_launched_here()) or not ranks.speaks():
+                return 1  # another rank or the launcher says what happened
+            raise
+
+
+def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
+    """This rank's part."""
+    from vggspec.cli.watching import watching
+    from vggspec.compiler.lower import lower
+    from vggspec.lang.loading import load
+    from vggspec.train.dataset import open_data
+    from vggspec.train.launch import ending_with_launcher
+    from vggspec.train.loop import fit
+    from vggspec.train.progress import NoWatch
+    from vggspec.train.record import read_record
+    from vggspec.train.runs import held
+
+    written = load(spec)
+    net = lower(written).network.name
+    found = _run_folder(net, given["out"], is_resumed=given["resume"]) if ranks.is_first else None
+    run, is_resumed = ranks.from_first(found)
+    options = _options(given, read_record(run) if is_resumed else None)
+    lowered = changed(written, options.settings)
+    folder = open_data(data_folder(given["data"], lowered), lowered.network)
+    if ranks.is_first:
+        _say_plan(lowered, folder, run, ranks, is_resumed=is_resumed)
+    with stop_on_signals() as stop, ending_with_launcher(stop):
+        with contextlib.ExitStack() as stack:
+            watch: Watch = NoWatch()
+            if ranks.is_first:
+                stack.enter_context(held(run))
+                watch = stack.enter_context(watching())
+            result = fit(
+                lowered,
+                folder,
+                run,
+                options,
+                ranks=ranks,
+                is_resumed=is_resumed,
+                stop=stop,
+                watch=watch,
+            )
+        if ranks.size > 1:
+            # The launcher tells the others by a signal that the first has left.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            ranks.sum([0])
+        if not ranks.is_first:
+            return INTERRUPTED if result.was_stopped else 0
+        return _say_result(spec, given, result)
+
+
+def _run_folder(net: str, out: str | None, *, is_resumed: bool) -> tuple[Path, bool]:
+    """Where the run is or will be, and whether there is one to go on with.
+
+    Raises:
+        VggspecError: there is none, something is in the way, or the system refuses.
+    """
+    from vggspec.catalogue.runs import NoRun
+    from vggspec.diagnostic import VggspecError, report
+    from vggspec.train.runs import RECORD, RUNS, named_run, new_run, newest_run
+
+    if is_resumed:
+        run = Path(out) if out else newest_run(net)
+        if run is None:
+            what = NoRun(reason=f"{RUNS / net}/ has none")
+            raise VggspecError(report(what))
+        if (run / RECORD).is_file():
+            return run, True
+    return named_run(Path(out)) if out else new_run(net), False
+
+
+def _options(given: dict[str, Any], recorded: dict[str, Any] | None) -> "Options":
+    """What the command line says, and else what the run was begun with."""
+    from vggspec.train.loop import Options
+
+    begun = recorded["options"] if recorded else {}
+    seed = given["seed"]
+    if seed is None:
+        seed = recorded["seed"] if recorded else 0
+    return Options(
+        seed=seed,
+        settings=_merged(recorded["settings"] if recorded else (), given["settings"]),
+        gpus=given["gpus"],
+        workers=given["workers"],
+        precision=given["precision"] or begun.get("precision"),
+        micro_batch=given["micro_batch"],
+        is_compiled=given["is_compiled"] or bool(begun.get("compile")),
+        validate=given["validate"] or begun.get("validate") or "crop",
+        save_every_s=60 * given["save_every"],
+        keep_every=given["keep_every"],
+    )
+
+
+def _merged(begun: "Sequence[str]", given: "Sequence[str]") -> tuple[str, ...]:
+    """Settings that a run was begun with, and those given now, which replace them."""
+
+    def key(setting: str) -> tuple[str, bool]:
+        words = setting.replace("=", " ", 1).casefold().split()
+        return (words or [""])[0], words[1:2] == ["from"]
+
+    keys = {key(setting) for setting in given}
+    return (*(setting for setting in begun if key(setting) not in keys), *given)
+
+
+def changed(written: "Spec", settings: "Sequence[str]") -> "Lowered":
+    """The spec as a net and a recipe, with settings of the recipe changed.
+
+    Raises:
+        VggspecError: the spec or a setting has mistakes.
+    """
+    from vggspec.compiler.lower import lower
+
+    lowered = lower(written)
+    return lower(_with_settings(written, lowered, settings)) if settings else lowered
 
 
 def data_folder(option: str | None, lowered: "Lowered") -> Path:
@@ -121,7 +275,7 @@ def data_folder(option: str | None, lowered: "Lowered") -> Path:
     return Path(os.environ.get("VGGSPEC_DATA") or "data")
 
 
-def _with_settings(spec: "Spec", lowered: "Lowered", settings: tuple[str, ...]) -> "Spec":
+def _with_settings(spec: "Spec", lowered: "Lowered", settings: "Sequence[str]") -> "Spec":
     """The spec with other lines in its ``train:`` section.
 
     Raises:
@@ -174,82 +328,6 @@ def stop_on_signals() -> Iterator["Event"]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def watching() -> Iterator["Watch"]:
-    """A progress line below the epochs on a terminal, else the epochs alone."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    bar = Progress(
-        BarColumn(bar_width=24),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        yield _Bar(bar)
-
-
-class _Lines:
-    """A line an epoch."""
-
-    def step(self, now: "Step") -> None:
-        pass
-
-    def epoch(self, now: "Epoch") -> None:
-        click.echo(epoch_line(now), err=True)
-
-
-class _Bar:
-    """A line an epoch, and below them one that moves."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def step(self, now: "Step") -> None:
-        text = (
-            f"epoch {now.epoch}  step {now.step}/{now.last_step}  loss {now.loss:.3f}"
-            f"  rate {now.rate:g}  {now.images_per_s:.0f} images/s  {duration(now.left_s)} left"
-        )
-        self._show(now, text)
-
-    def epoch(self, now: "Epoch") -> None:
-        self._bar.console.print(epoch_line(now), highlight=False, markup=False, soft_wrap=True)
-        self._show(now, f"{duration(now.left_s)} left")
-
-    def _show(self, now: "Step | Epoch", text: str) -> None:
-        self._bar.update(self._task, completed=now.step, total=now.last_step, description=text)
-
-
-def epoch_line(now: "Epoch") -> str:
-    """How an epoch went, in a line."""
-    errors = f"error {now.validation.top1_error:6.2%}"
-    if len(now.validation.class_errors) > 20:  # of fewer classes, five say little
-        errors += f"  top-5 {now.validation.top5_error:6.2%}"
-    return (
-        f"epoch {now.epoch:3}  loss {now.loss:6.3f}  {errors}{' *' if now.is_best else '  '}"
-        f"  rate {now.rate:g}  {now.images_per_s:.0f} images/s  {duration(now.left_s)} left"
-    )
-
-
-def duration(seconds: float) -> str:
-    """``8 s``, ``3 min``, ``2 h 05``, ``12 d 3 h``."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02}"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def recipe_line(lowered: "Lowered") -> str:
     """The recipe in a line, in the words of a spec."""
     recipe = lowered.experiment.train
@@ -275,7 +353,9 @@ def recipe_line(lowered: "Lowered") -> str:
     return ", ".join(parts)
 
 
-def _say_plan(lowered: "Lowered", folder: "ImageFolder", run: Path) -> None:
+def _say_plan(
+    lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", *, is_resumed: bool
+) -> None:
     from vggspec.catalogue import count
 
     net, image = lowered.network, lowered.network.input
@@ -286,14 +366,17 @@ def _say_plan(lowered: "Lowered", folder: "ImageFolder", run: Path) -> None:
         f" input {image.height} × {image.width} {image.color}",
         "data": f"{folder.root}, {count(len(folder.classes), 'class')}, {images}",
         "recipe": recipe_line(lowered),
-        "run": str(run),
+        "run": f"{run}{', taken up again' if is_resumed else ''}",
     }
+    if ranks.size > 1:
+        lines["ranks"] = f"{ranks.size}, each with a part of every batch"
     for word, text in lines.items():
         click.echo(f"{word + ':':8}{text}", err=True)
 
 
-def _say_result(spec: str, result: "Result") -> int:
-    from vggspec.train.runs import BEST, LAST
+def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
+    from vggspec.cli.watching import duration
+    from vggspec.train.runs import BEST
 
     if result.num_left_out:
         lines = "".join(f"\n  {line}" for line in result.left_out)
@@ -306,12 +389,14 @@ def _say_result(spec: str, result: "Result") -> int:
             err=True,
         )
     if result.was_stopped:
-        last = result.run / LAST
-        click.echo(
-            f"interrupted at step {result.step}; the weights as they are: {last}\n"
-            f"use them: vggspec compile {spec} --weights {last}",
-            err=True,
-        )
+        options = {"--data": given["data"], "--gpus": given["gpus"], "--procs": given["procs"]}
+        if given["procs"]:
+            options["--gpus"] = None
+        words = ["vggspec", "train", spec]
+        for key, value in options.items():
+            words += [] if value is None else [key, str(value)]
+        go_on = shlex.join([*words, "--resume", "--out", str(result.run)])
+        click.echo(f"interrupted at step {result.step}, saved; go on:\n{go_on}", err=True)
         return INTERRUPTED
     best = result.run / BEST
     click.echo(f"compile it: vggspec compile {spec} --weights {best}", err=True)

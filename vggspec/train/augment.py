@@ -3,12 +3,15 @@
 What chance decides for a crop depends on the seed, the epoch and the image alone, so that the
 stream is the same for any number of workers, and can be taken up anywhere.
 
+Only the part of an image that a crop shows is rescaled.
+
 Source: Simonyan & Zisserman 2015, section 3.1 (rescaling to S, random crops, flips, colour shift)
 and section 3.2 (Q); Krizhevsky et al. 2012, section 4.1.
 
 S is the smallest side of a training image after rescaling, Q that of a validation image.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,16 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggspec.compiler.ir import Color, ImageInput
-from vggspec.diagnostic import VggspecError
+from vggspec.compiler.ir import ImageInput
 from vggspec.recipe import TrainRecipe
-from vggspec.runtime.preprocess import DECODER_ERRORS, rescale, rescaled_size
-from vggspec.train.images import BadImageError, ImageFolder, Pixels, Split, decode, opened
+from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
+from vggspec.train.decode import BadImageError, Pixels
+from vggspec.train.images import Images
 from vggspec.train.order import Ticket, stream
-
-#: Decoded images up to this size are kept: reading them again would take longer than training on
-#: them, and a worker longer to hand one over than to cut it.
-KEPT_BYTES = 256 << 20
 
 
 class Crop(NamedTuple):
@@ -46,7 +45,7 @@ class Crop(NamedTuple):
 class Unread(NamedTuple):
     """An image that gives nothing, and why."""
 
-    path: str
+    name: str
     why: str
 
 
@@ -81,52 +80,46 @@ def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
 
 
 def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
-    """The crop ``(height, width, C)`` of an image."""
-    image = _rescaled(image, drawn.scale, height, width)
-    top = int(drawn.top * (image.shape[0] - height + 1))
-    left = int(drawn.left * (image.shape[1] - width + 1))
-    crop = image[top : top + height, left : left + width]
-    return crop[:, ::-1] if drawn.is_mirrored else crop
+    """The crop ``(height, width, C)`` of an image.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, drawn.scale, height, width)
+    top = int(drawn.top * (rows - height + 1))
+    left = int(drawn.left * (columns - width + 1))
+    return _region(
+        image,
+        _Side(image.shape[0], rows, top, height),
+        _Side(image.shape[1], columns, left, width),
+        is_mirrored=drawn.is_mirrored,
+    )
 
 
 def cut_centre(image: Pixels, scale: int, height: int, width: int) -> Pixels:
-    """The central crop ``(height, width, C)`` of an image rescaled to ``scale``."""
-    image = _rescaled(image, scale, height, width)
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    """The central crop ``(height, width, C)`` of an image rescaled to ``scale``.
 
-
-class Images:
-    """The images of a split, decoded when they are asked for and perhaps kept from then on.
-
-    They come at the size ``scale`` says where that is one size, else at least at its upper end.
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
     """
+    rows, columns = _rescaled_size(image, scale, height, width)
+    return _region(
+        image,
+        _Side(image.shape[0], rows, (rows - height) // 2, height),
+        _Side(image.shape[1], columns, (columns - width) // 2, width),
+    )
 
-    def __init__(
-        self, split: Split, color: Color, scale: tuple[int, int], *, are_kept: bool
-    ) -> None:
-        self.split = split
-        self._color = color
-        self._scale = scale
-        self._kept: dict[int, Pixels] | None = {} if are_kept else None
 
-    def __len__(self) -> int:
-        return len(self.split)
+def rescale_whole(image: Pixels, scale: int, height: int, width: int) -> Pixels:
+    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` want it.
 
-    def read(self, index: int) -> Pixels:
-        """An image ``(H, W, C)``.
-
-        Raises:
-            BadImageError: it cannot be read.
-        """
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        low, high = self._scale
-        image = decode(self.split.paths[index], self._color, high)
-        if self._kept is not None:
-            image = _rescaled(image, low, 1, 1) if low == high else image
-            self._kept[index] = image
-        return image
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, scale, height, width)
+    return _region(
+        image, _Side(image.shape[0], rows, 0, rows), _Side(image.shape[1], columns, 0, columns)
+    )
 
 
 class TrainCrops:
@@ -154,9 +147,9 @@ class TrainCrops:
         try:
             pixels = cut(self._images.read(ticket.image), drawn, *self._size)
         except BadImageError as error:
-            return Unread(self._images.split.paths[ticket.image], str(error))
+            return Unread(self._images.split.name(ticket.image), str(error))
         shift = (self._axes @ drawn.colours).astype(np.float32)
-        return Crop(pixels, shift, self._images.split.labels[ticket.image], ticket.row)
+        return Crop(pixels, shift, int(self._images.split.labels[ticket.image]), ticket.row)
 
 
 class CentreCrops:
@@ -175,50 +168,80 @@ class CentreCrops:
         try:
             pixels = cut_centre(self._images.read(ticket.image), self._scale, *self._size)
         except BadImageError as error:
-            return Unread(self._images.split.paths[ticket.image], str(error))
-        return Crop(pixels, self._no_shift, self._images.split.labels[ticket.image], ticket.row)
+            return Unread(self._images.split.name(ticket.image), str(error))
+        return Crop(
+            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
+        )
 
 
-def fit_in_memory(
-    data: ImageFolder, color: Color, train_scale: tuple[int, int], val_scale: tuple[int, int]
-) -> bool:
-    """Whether the decoded images of a data set are few enough to be kept."""
-    sizes = (
-        _decoded_bytes(split, color, scale)
-        for split, scale in ((data.train, train_scale), (data.val, val_scale))
-    )
-    return sum(sizes) <= KEPT_BYTES
+class WholeImages:
+    """A data set of whole images at one Q, enlarged where the net's window would not fit."""
 
+    def __init__(self, images: Images, input: ImageInput, scale: int) -> None:
+        self._images = images
+        self._size = input.height, input.width
+        self._scale = scale
+        self._no_shift = np.zeros(input.channels, np.float32)
 
-def _decoded_bytes(split: Split, color: Color, scale: tuple[int, int]) -> int:
-    """About how much memory the decoded images of a split take, from the headers of a few."""
-    total = read = 0
-    for path in split.paths[:: max(1, len(split) // 64)]:
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
         try:
-            with opened(path) as image:
-                size = image.height, image.width
-        except (*DECODER_ERRORS, Image.DecompressionBombError):
-            continue  # whoever decodes it will say so
-        height, width = rescaled_size(size, scale[0]) if scale[0] == scale[1] else size
-        total += height * width * (1 if color == "gray" else 3)
-        read += 1
-    return total * len(split) // max(read, 1)
+            pixels = rescale_whole(self._images.read(ticket.image), self._scale, *self._size)
+        except BadImageError as error:
+            return Unread(self._images.split.name(ticket.image), str(error))
+        return Crop(
+            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
+        )
 
 
-def _rescaled(image: Pixels, scale: int, height: int, width: int) -> Pixels:
-    """The image at ``scale``, or larger where a crop longer than wide would not fit otherwise.
+class _Side(NamedTuple):
+    """Rows or columns: of an image, of the image rescaled, and what the crop takes of these."""
 
-    Raises:
-        BadImageError: it is so long and thin that it would become huge.
-    """
+    source: int
+    rescaled: int
+    start: int
+    length: int
+
+    def part(self) -> slice:
+        """The part of the image on which the crop depends."""
+        low, high = self._ends()
+        reach = max(1.0, self.source / self.rescaled)  # of a triangle, to either side
+        return slice(max(0, math.floor(low - reach)), min(self.source, math.ceil(high + reach)))
+
+    def box(self) -> tuple[float, float]:
+        """Where in that part the crop begins and ends."""
+        low, high = self._ends()
+        start = self.part().start
+        return low - start, high - start
+
+    def _ends(self) -> tuple[float, float]:
+        ends = self.start, self.start + self.length
+        low, high = (end * self.source / self.rescaled for end in ends)
+        return low, high
+
+
+def _region(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
+    """The crop of a rescaled image; the rest of it is not computed."""
+    part = image[rows.part(), columns.part()]
+    # Pillow is several times as fast as numpy at copying pixels of three bytes.
+    crop = Image.fromarray(part[:, :, 0] if part.shape[2] == 1 else part)
+    (top, bottom), (left, right) = rows.box(), columns.box()
+    size = columns.length, rows.length
+    crop = crop.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    if is_mirrored:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(crop).reshape(rows.length, columns.length, image.shape[2])
+
+
+def _rescaled_size(image: Pixels, scale: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns at ``scale``, or more where a crop longer than wide would not fit."""
     short = min(image.shape[:2])
-    rows, columns = (
+    least = (
         -(-side * short // of) for side, of in ((height, image.shape[0]), (width, image.shape[1]))
     )
-    scale = max(scale, rows, columns)
-    if scale == short:
-        return image
-    try:
-        return rescale(image, scale)
-    except VggspecError as error:
-        raise BadImageError(error.reports[0].what.title()) from error
+    rows, columns = rescaled_size((image.shape[0], image.shape[1]), max(scale, *least))
+    if rows * columns > MAX_RESCALED_PIXELS:
+        raise BadImageError(f"at {scale} pixels it would be {columns} × {rows}")
+    return rows, columns

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vggspec.compiler.ir import ImageInput
-from vggspec.train.augment import CentreCrops, Crop, TrainCrops, Unread
+from vggspec.train.augment import CentreCrops, Crop, TrainCrops, Unread, WholeImages
 from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket
-
-MAX_WORKERS = 16
 
 
 class Batch(NamedTuple):
@@ -40,39 +38,57 @@ class Batch(NamedTuple):
     unread: list[Unread]
     """Images that have no place in the batch."""
 
+    def part(self, rows: slice) -> "Batch":
+        """Some of the crops."""
+        return Batch(self.pixels[rows], self.shifts[rows], self.labels[rows], self.rows[rows], [])
+
 
 class Normalise(nn.Module):
-    """Makes a batch the net's input: ``(x + shift - mean) * scale / std``, ``(N, C, H, W)``."""
+    """Makes a batch the net's input: ``(x + shift - mean) * scale / std``, ``(N, C, H, W)``.
 
-    def __init__(self, input: ImageInput, mean: tuple[float, ...]) -> None:
+    ``layout`` is how the numbers lie in memory, rows and columns or channels next to each other.
+    """
+
+    def __init__(
+        self,
+        input: ImageInput,
+        mean: tuple[float, ...],
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         super().__init__()
         self.mean: Tensor
         self.gain: Tensor
         gain = [input.scale / std for std in input.std or (1.0,) * input.channels]
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("gain", torch.tensor(gain))
+        self._input = input
+        self._layout = layout
 
     def forward(self, batch: Batch) -> Tensor:
         """The normalised images."""
         place = self.mean.device
+        if not batch.labels.numel():  # a rank's part of a small batch
+            image = self._input
+            return torch.empty((0, image.channels, image.height, image.width), device=place)
         offset = batch.shifts.to(place, non_blocking=True) - self.mean
         pixels = batch.pixels.to(place, non_blocking=True).float()
-        return ((pixels + offset[:, None, None, :]) * self.gain).permute(0, 3, 1, 2)
+        images = ((pixels + offset[:, None, None, :]) * self.gain).permute(0, 3, 1, 2)
+        return images.contiguous(memory_format=self._layout)
 
 
 def loader(
-    crops: TrainCrops | CentreCrops,
+    crops: TrainCrops | CentreCrops | WholeImages,
     order: ShuffledBatches | BatchesInOrder,
     num_workers: int,
     device: torch.device,
-) -> Iterable[Batch]:
-    """Batches in ``order``."""
+) -> Iterable[list[Batch]]:
+    """What each turn of ``order`` gives, in a batch for each size of images, at least one."""
     return cast(
-        "Iterable[Batch]",
+        "Iterable[list[Batch]]",
         DataLoader(
             cast("Dataset[Crop | Unread]", crops),
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=collate_by_size,
             pin_memory=device.type == "cuda",
             persistent_workers=num_workers > 0,
             worker_init_fn=_leave_signals,
@@ -83,13 +99,24 @@ def loader(
     )
 
 
+def collate_by_size(found: list[Crop | Unread]) -> list[Batch]:
+    """A batch for each size, with the first of them what could not be read."""
+    sizes: dict[tuple[int, ...], list[Crop | Unread]] = {}
+    for one in found:
+        if isinstance(one, Crop):
+            sizes.setdefault(one.pixels.shape, []).append(one)
+    unread = [one for one in found if isinstance(one, Unread)]
+    first, *rest = list(sizes.values()) or [[]]
+    return [collate([*first, *unread]), *map(collate, rest)]
+
+
 def collate(found: list[Crop | Unread]) -> Batch:
     """Crops as one batch, what could not be read beside it."""
     crops = [one for one in found if isinstance(one, Crop)]
     unread = [one for one in found if isinstance(one, Unread)]
     if not crops:
-        empty = torch.empty(0)
-        return Batch(empty, empty, empty, empty, unread)
+        none = torch.empty(0, dtype=torch.int64)
+        return Batch(none.byte(), none.float(), none, none, unread)
     return Batch(
         torch.from_numpy(np.stack([crop.pixels for crop in crops])),
         torch.from_numpy(np.stack([crop.shift for crop in crops])),
@@ -99,14 +126,9 @@ def collate(found: list[Crop | Unread]) -> Batch:
     )
 
 
-def usual_workers(device: torch.device) -> int:
-    """How many processes decode: as many as there are cores, or half where the net needs them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min((cores or 1) if device.type == "cuda" else max(1, (cores or 1) // 2), MAX_WORKERS)
-
-
 def _leave_signals(worker: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; the training process ends its workers."""
+    """Signals for the training process are not for its workers, which end when it does."""
     del worker
+    os.setpgrp()  # launchers and terminals signal the whole group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,129 +1,156 @@
-"""What a run leaves behind: weights, and a record from which it can be repeated."""
+"""Checkpoints: everything that a run needs to go on, written whole or not at all.
+
+    checkpoints/000012000/weights.safetensors
+    checkpoints/000012000/momentum.safetensors    the velocities; the rest of the state as text
+
+The folder is made under another name and gets its own in one step, and only then goes the one
+before it. ``best`` and ``last.safetensors`` are second names of weights in it, so they cost
+nothing and outlive it.
+"""
 
 import json
-import platform
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from vggspec import __version__
-from vggspec.catalogue.artefacts import CannotWrite
+import numpy as np
+
+from vggspec.catalogue.runs import BadCheckpoint
 from vggspec.compiler.ir import Network
-from vggspec.compiler.weights import describe, save
+from vggspec.compiler.weights import (
+    Array,
+    Metadata,
+    WeightsFile,
+    check_fits,
+    describe,
+    open_weights,
+    save,
+)
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import write_text
-from vggspec.source import reason
-from vggspec.train.runs import LOG, RECORD
+from vggspec.files import replace_by_twin, replacing_folder
+from vggspec.train.runs import BEST, CHECKPOINTS, LAST, epoch_file
+from vggspec.train.state import TrainState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vggspec.compiler.lower import Lowered
-    from vggspec.train.images import ImageFolder
-    from vggspec.train.progress import Epoch, Result, Step
-    from vggspec.train.statistics import Statistics
+WEIGHTS = "weights.safetensors"
+MOMENTUM = "momentum.safetensors"
+_STATE = "state"
 
 
-def save_weights(
-    path: Path,
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One that has been read; its arrays are mapped from the files."""
+
+    folder: Path
+    weights: WeightsFile
+    momentum: WeightsFile
+    state: TrainState
+
+    def parameters(self, network: Network) -> Iterator[tuple[str, Array]]:
+        """Every parameter of the net by name."""
+        for param in network.params():
+            yield param.name, np.array(self.weights.read(param.name))
+
+    def velocity(self, name: str) -> Array:
+        """The momentum of a parameter."""
+        return np.array(self.momentum.read(name))
+
+
+def write_checkpoint(
+    run: Path,
     network: Network,
-    state: "Mapping[str, Tensor]",
+    weights: "Mapping[str, Tensor]",
+    momentum: "Mapping[str, Tensor]",
+    state: TrainState,
     *,
     mean: tuple[float, ...],
     labels: tuple[str, ...],
+    keep_every: int | None = None,
 ) -> None:
-    """Write a weights file, whole or not at all; running statistics are part of it.
+    """Write a checkpoint, and let ``last``, and perhaps ``best``, be its weights.
+
+    The weights of every ``keep_every``-th epoch stay for good.
 
     Raises:
-        VggspecError: the system refuses; a file that was there before still is.
+        VggspecError: the system refuses; the checkpoint before is still there.
     """
-    arrays = {param.name: state[param.name].cpu().numpy() for param in network.params()}
-    save(path, arrays, describe(network, mean=mean, labels=labels))
+    root = run / CHECKPOINTS
+    # After an epoch the same step has another state than within it.
+    folder = root / f"{state.step:09}{'' if state.batches else '-epoch'}"
+    with replacing_folder(folder) as scratch:
+        arrays = {param.name: _array(weights[param.name]) for param in network.params()}
+        described = describe(network, mean=mean, labels=labels)
+        digest = save(scratch / WEIGHTS, arrays, described)
+        text = json.dumps({"weights": digest, "state": state.as_json()}, ensure_ascii=False)
+        velocities = {name: _array(tensor) for name, tensor in momentum.items()}
+        save(scratch / MOMENTUM, velocities, Metadata(net=network.name, more={_STATE: text}))
+    publish(run, folder, state, keep_every)
+    for other in root.iterdir():  # what was cut off while it was written too
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
-def save_record(run: Path, record: Mapping[str, Any]) -> None:
-    """Write ``run.json``.
-
-    Raises:
-        VggspecError: the system refuses.
-    """
-    write_text(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def describe_run(
-    lowered: "Lowered", data: "ImageFolder", statistics: "Statistics", seed: int, device: str
-) -> dict[str, Any]:
-    """Everything that a run depends on."""
-    versions = {name: metadata.version(name) for name in ("torch", "numpy", "pillow")}
-    return {
-        "net": lowered.network.name,
-        "spec": lowered.spec.source.name,
-        "spec_text": lowered.spec.source.text,
-        "recipe": asdict(lowered.experiment.train),
-        "test": asdict(lowered.experiment.test),
-        "seed": seed,
-        "device": device,
-        "data": {
-            "folder": str(data.root.resolve()),
-            "classes": list(data.classes),
-            "train_images": len(data.train),
-            "val_images": len(data.val),
-            "fingerprint": data.fingerprint,
-        },
-        "statistics": asdict(statistics),
-        "versions": {"vggspec": __version__, "python": platform.python_version(), **versions},
-    }
-
-
-def describe_result(result: "Result") -> dict[str, Any]:
-    """What came of it."""
-    return {
-        "result": {
-            "best": None if result.best is None else asdict(result.best),
-            "step": result.step,
-            "was_stopped": result.was_stopped,
-            "seconds": round(result.seconds, 3),
-            "num_left_out": result.num_left_out,
-            "left_out": list(result.left_out),
-        }
-    }
-
-
-class Log:
-    """``log.jsonl``: a line for each look at a run, on disk as soon as it is written.
+def publish(run: Path, folder: Path, state: TrainState, keep_every: int | None) -> None:
+    """Give the weights of a checkpoint the names under which they are looked for.
 
     Raises:
         VggspecError: the system refuses.
     """
+    names = [LAST]
+    if state.batches == 0 and state.epoch > 1:
+        done = state.epoch - 1
+        if state.best is not None and state.best.epoch == done:
+            names.append(BEST)
+        if keep_every and done % keep_every == 0:
+            names.append(epoch_file(done))
+    for name in names:
+        replace_by_twin(folder / WEIGHTS, run / name)
 
-    def __init__(self, run: Path) -> None:
-        self._path = run / LOG
-        with self._refusals():
-            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (see __exit__)
 
-    def add(self, now: "Step | Epoch") -> None:
-        """Write a line.
+def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
+    """The newest checkpoint of a run, checked against the net; None where there is none yet.
 
-        Raises:
-            VggspecError: the system refuses.
-        """
-        with self._refusals():
-            self._file.write(json.dumps(asdict(now), ensure_ascii=False) + "\n")
-            self._file.flush()
+    Raises:
+        VggspecError: it is damaged, or another net's.
+    """
+    folders = _folders(run / CHECKPOINTS)
+    if not folders:
+        return None
+    folder = folders[-1]
+    weights = open_weights(folder / WEIGHTS)
+    check_fits(weights, network)
+    momentum = open_weights(folder / MOMENTUM)
+    for param in network.params():
+        tensor = momentum.tensors.get(param.name)
+        if param.is_trained and (tensor is None or tensor.shape != param.stored):
+            raise _bad(folder, f"it has no momentum for `{param.name}`")
+    text = momentum.metadata.more.get(_STATE, "")
+    try:
+        found: Any = json.loads(text)
+        state = TrainState.from_json(found["state"])
+        digest = found["weights"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _bad(folder, "its state is not text that can be understood") from error
+    if digest != weights.metadata.data_sha256:
+        raise _bad(folder, "weights and momentum are not from the same step")
+    return Checkpoint(folder, weights, momentum, state)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+def _folders(root: Path) -> list[Path]:
+    """Whole checkpoints, from the oldest to the newest."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.name[:1].isdigit())
 
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = CannotWrite(reason=reason(error))
-            raise VggspecError(report(what, path=str(self._path))) from error
+
+def _array(tensor: "Tensor") -> Array:
+    array: Array = tensor.detach().cpu().contiguous().numpy()
+    return array
+
+
+def _bad(folder: Path, why: str) -> VggspecError:
+    return VggspecError(report(BadCheckpoint(reason=why), path=str(folder)))

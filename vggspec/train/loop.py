@@ -1,12 +1,12 @@
-"""The training loop, in reading order: data, model, optimiser, schedule, loop.
+"""The training loop, in reading order: data, model, checkpoint, loop.
 
 Source: Simonyan & Zisserman 2015, section 3.1: multinomial logistic regression by mini-batch
 gradient descent with momentum; the rate falls when validation accuracy stops improving.
 """
 
-import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.catalogue.data import Diverged, NotTrainable
+from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.compiler.backends.torch_module import SpecModule, emit
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import Lowered
@@ -23,191 +24,376 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
-from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.train.augment import CentreCrops, Images, TrainCrops, fit_in_memory
-from vggspec.train.batches import Batch, Normalise, loader, usual_workers
-from vggspec.train.checkpoint import Log, describe_result, describe_run, save_record, save_weights
-from vggspec.train.images import BadImageError, ImageFolder, LeftOut, Pixels
+from vggspec.diagnostic import VggspecError, report
+from vggspec.optional import has_library
+from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
+from vggspec.train.batches import Batch, Normalise, loader
+from vggspec.train.board import Board
+from vggspec.train.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
+from vggspec.train.curves import CURVES, draw
+from vggspec.train.dataset import DataSet
+from vggspec.train.device import (
+    Precision,
+    computing,
+    images_at_a_time,
+    pick_device,
+    pick_layout,
+    pick_precision,
+    usual_workers,
+)
+from vggspec.train.images import Images, LeftOut, fit_in_memory
+from vggspec.train.meter import Meter
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
-from vggspec.train.progress import Epoch, NoWatch, Result, Step, Validation, Watch
-from vggspec.train.runs import BEST, LAST, RUNS
+from vggspec.train.progress import NoWatch, Result, Validation, Watch
+from vggspec.train.ranks import Ranks
+from vggspec.train.record import (
+    Log,
+    check_same,
+    describe_result,
+    describe_run,
+    read_record,
+    save_record,
+)
+from vggspec.train.runs import BEST, LOG, RUNS
 from vggspec.train.start import initial_weights
-from vggspec.train.statistics import measure, sample
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-
-LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
-
-
-@dataclass(kw_only=True)
-class Plateau:
-    """The learning rate, which falls when validation accuracy has stopped improving."""
-
-    rate: float
-    decay: float
-    decays_left: int
-    patience: int
-    best: float = -1.0
-    waited: int = 0
-
-    def after(self, accuracy: float) -> float:
-        """The rate once an epoch has reached that validation accuracy."""
-        if accuracy > self.best:
-            self.best, self.waited = accuracy, 0
-            return self.rate
-        self.waited += 1
-        if self.waited >= self.patience and self.decays_left > 0:
-            self.rate /= self.decay
-            self.decays_left -= 1
-            self.waited = 0
-        return self.rate
+from vggspec.train.state import TrainState
+from vggspec.train.statistics import Statistics, measured
+from vggspec.train.step import Stepper
+from vggspec.train.validation import dense_form, validate
 
 
-@dataclass(kw_only=True)
-class TrainState:
-    """Where a run is, besides its weights."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the recipe leaves open. ``None`` chooses by machine and data."""
 
-    plateau: Plateau
-    step: int = 0
-    epoch: int = 0
-    best: Epoch | None = None
+    seed: int = 0
+    settings: Sequence[str] = ()
+    """The settings of the spec that were changed for this run, for the record."""
+
+    gpus: int | None = None
+    """0 for the CPU."""
+
+    workers: int | None = None
+    """Processes that decode images, for each rank."""
+
+    precision: Precision | None = None
+    micro_batch: int | None = None
+    """Images that a rank computes at once; the gradients of a batch are added up."""
+
+    is_compiled: bool = False
+    """Let ``torch.compile`` fuse what it can."""
+
+    validate: Literal["crop", "dense"] = "crop"
+    """Look at the central crop of an image, or at all of it, densely."""
+
+    save_every_s: float = 600.0
+    keep_every: int | None = None
+    """The weights of each so-manieth epoch stay."""
 
 
 def fit(
     lowered: Lowered,
-    data: ImageFolder,
+    data: DataSet,
     run: Path,
+    options: Options | None = None,
     *,
-    seed: int = 0,
-    device: DeviceName = "auto",
-    workers: int | None = None,
+    ranks: Ranks | None = None,
+    is_resumed: bool = False,
     stop: Event | None = None,
     watch: Watch | None = None,
     runs: Path = RUNS,
 ) -> Result:
     """Train a net as its spec says, from images to ``best.safetensors`` in the folder ``run``.
 
-    ``workers`` processes decode images; None chooses. Once ``stop`` is set, the step at hand is
-    finished, ``last.safetensors`` saved, and the result returned. Weights of other nets that the
-    spec starts from are looked for under ``runs``.
+    Once ``stop`` is set on a rank, the step at hand is finished, a checkpoint written, and the
+    result returned; ``is_resumed`` goes on from the newest one. Weights of other nets that the spec
+    starts from are looked for under ``runs``.
 
     Raises:
         VggspecError: the net does not classify, weights to start from are missing, too many images
-            are bad, the loss is not finite, or the system refuses to write.
+            are bad, the loss is not finite, the run to go on with is another, a rank is gone, or
+            the system refuses to write.
         MissingLibraryError: the device cannot be had.
     """
-    stop, watch = stop or Event(), watch or NoWatch()
-    recipe, image = lowered.experiment.train, lowered.network.input
-    network = training_network(lowered)
-    place = pick_device(device)
-    torch.manual_seed(seed)  # for dropout; all else has streams of its own
+    options, ranks = options or Options(), ranks or Ranks()
+    with ExitStack() as stack:
+        training = _Training(lowered, data, run, options, ranks, stack, runs, is_resumed=is_resumed)
+        return training.go_on(stop or Event(), watch if watch and ranks.is_first else NoWatch())
 
-    q = _middle(lowered.experiment.test.scales)
-    left_out = LeftOut(len(data.train) + len(data.val), data.root)
-    are_kept = not workers and fit_in_memory(data, image.color, recipe.scale, (q, q))
-    train = Images(data.train, image.color, recipe.scale, are_kept=are_kept)
-    val = Images(data.val, image.color, (q, q), are_kept=are_kept)
-    statistics = measure(_readable(train, sample(len(train), seed), left_out))
-    mean = image.mean or statistics.mean
-    crops = TrainCrops(train, image, recipe, statistics.axes(), seed)
-    order = ShuffledBatches(len(train), recipe.batch, seed)
-    if workers is None:
-        workers = 0 if are_kept else usual_workers(place)
-    batches = loader(crops, order, workers, place)
-    val_order = BatchesInOrder(len(val), recipe.batch)
-    val_batches = loader(CentreCrops(val, image, q), val_order, workers, place)
 
-    model = emit(network)
-    for name, array in initial_weights(lowered, seed, runs):
-        model.state_dict()[name].copy_(torch.from_numpy(array))
-    model.to(place)
-    normalise = Normalise(image, mean).to(place)
+class _Training:
+    """A run, set up, and then gone through."""
 
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    plateau = Plateau(
-        rate=recipe.rate, decay=recipe.decay, decays_left=recipe.decays, patience=recipe.patience
-    )
-    state = TrainState(plateau=plateau)
-    last_step = recipe.iterations or (recipe.epochs or 0) * len(order)
-    least_images = 2 if _normalised_vector(network) else 1
+    def __init__(
+        self,
+        lowered: Lowered,
+        data: DataSet,
+        run: Path,
+        options: Options,
+        ranks: Ranks,
+        stack: ExitStack,
+        runs: Path,
+        *,
+        is_resumed: bool,
+    ) -> None:
+        self.run, self.options, self.ranks, self.data = run, options, ranks, data
+        self.recipe, image = lowered.experiment.train, lowered.network.input
+        self.network = training_network(lowered)
+        _check_ranks(ranks, self.recipe.batch, len(data.train))
+        place = pick_device(options.gpus, ranks)
+        precision = pick_precision(options.precision, place, self.network)
+        stack.enter_context(computing(place, precision, self.network))
 
-    def save(name: str) -> None:
-        if not _is_finite(model):
-            raise _diverged(run, state.step, plateau.rate)
-        save_weights(run / name, network, model.state_dict(), mean=mean, labels=data.classes)
+        # What was before
+        checkpoint = read_checkpoint(run, self.network) if is_resumed else None
+        recorded = read_record(run) if is_resumed else None
+        self.state = checkpoint.state if checkpoint else TrainState.at_start(self.recipe)
 
-    record = describe_run(lowered, data, statistics, seed, str(place))
-    save_record(run, record)
-    saved_step = 0
-    with Log(run) as log:
-        meter = Meter(run, last_step)
-        while state.step < last_step and not stop.is_set():
-            state.epoch += 1
-            order.epoch = state.epoch
-            meter.begin_epoch()
-            model.train()
-            for batch in batches:
-                state.step += 1
-                _leave_out(batch, left_out)
-                if len(batch.labels) >= least_images:
-                    labels = batch.labels.to(place, non_blocking=True)
-                    loss = nn.functional.cross_entropy(_scores(model, normalise(batch)), labels)
-                    optimiser.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimiser.step()
-                    meter.add(state.step, loss.detach(), len(labels))
-                if state.step == last_step or stop.is_set():
-                    break
-                if meter.is_due():
-                    now = meter.look(state)
-                    log.add(now)
-                    watch.step(now)
-            meter.look(state)
-            validation = validate(model, normalise, val_batches, data.classes, left_out, stop)
-            if validation is None:
+        # Data
+        q = _middle(lowered.experiment.test.scales)
+        self.left_out = LeftOut(len(data.train) + len(data.val), data.root)
+        for path, why in self.state.unread.items():
+            self.left_out.add(path, why)
+        are_kept = not options.workers and fit_in_memory(
+            data, image.color, self.recipe.scale, (q, q)
+        )
+        train = Images(data.train, image.color, self.recipe.scale, are_kept=are_kept)
+        val = Images(data.val, image.color, (q, q), are_kept=are_kept)
+        if recorded is not None:
+            statistics = Statistics.from_json(recorded["statistics"])
+        else:
+            mine = measured(data, image.color, self.left_out) if ranks.is_first else None
+            statistics = ranks.from_first(mine)
+        self.mean = image.mean or statistics.mean
+        crops = TrainCrops(train, image, self.recipe, statistics.axes(), options.seed)
+        self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
+        in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
+        workers = options.workers
+        if workers is None:
+            workers = 0 if are_kept else usual_workers(place, ranks)
+        self.batches = loader(crops, self.order, workers, place)
+        seen = WholeImages if options.validate == "dense" else CentreCrops
+        self.val_batches = loader(seen(val, image, q), in_order, workers, place)
+
+        # Model
+        model = emit(self.network)
+        self._fill(model, lowered, checkpoint, runs)
+        layout = pick_layout(place)
+        model.to(place).to(memory_format=layout)  # type: ignore[call-overload]
+        self.normalise = Normalise(image, self.mean, layout).to(place)
+        at_a_time = options.micro_batch
+        if (
+            at_a_time is None
+            and recorded is not None
+            and recorded["computed"]["ranks"] == ranks.size
+        ):
+            at_a_time = recorded["computed"]["micro_batch"]
+        if at_a_time is None:
+            share = -(-self.recipe.batch // ranks.size)
+            at_a_time = images_at_a_time(self.network, share, ranks, _trial(model, precision))
+            at_a_time = min(ranks.gather(at_a_time))
+        self.stepper = Stepper(
+            model,
+            self.normalise,
+            self.recipe,
+            ranks,
+            seed=options.seed,
+            precision=precision,
+            at_a_time=at_a_time,
+            is_compiled=options.is_compiled,
+        )
+        self.at_a_time = at_a_time
+        is_dense = options.validate == "dense"
+        self.judge = dense_form(lowered.network, model) if is_dense else model
+        self.stepper.rate = self.state.plateau.rate
+        if checkpoint:
+            for name, tensor in self.stepper.momentum.items():
+                tensor.copy_(torch.from_numpy(checkpoint.velocity(name)))
+        self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
+
+        # Record
+        self.record = describe_run(
+            lowered,
+            data,
+            statistics,
+            seed=options.seed,
+            settings=options.settings,
+            options={
+                "precision": precision,
+                "validate": options.validate,
+                "compile": options.is_compiled,
+            },
+            computed={
+                "device": _device_name(place),
+                "ranks": ranks.size,
+                "micro_batch": at_a_time,
+                "threads": torch.get_num_threads(),
+            },
+        )
+        self.watches: list[Watch] = []
+        if recorded is not None:
+            check_same(run, recorded, self.record)
+        if checkpoint is not None and ranks.is_first:
+            publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
+        if ranks.is_first:
+            save_record(run, self.record)
+
+    def go_on(self, stop: Event, watch: Watch) -> Result:
+        """Train until the last step, or until ``stop`` is set."""
+        state = self.state
+        was_stopped = False
+        self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
+        self.saved_at = time.perf_counter()
+        with ExitStack() as stack:
+            self.log: Log | None = None
+            if self.ranks.is_first:
+                stack.callback(self._draw)
+                self.log = stack.enter_context(Log(self.run, state.log_bytes))
+                self.watches = [self.log, watch]
+                if has_library("tensorboard"):
+                    board = stack.enter_context(Board(self.run, after_step=state.step))
+                    self.watches.append(board)
+            while (state.step < self.last_step or state.batches) and not was_stopped:
+                was_stopped = not self._epoch(stop)
+            if was_stopped:
+                self._save()
+        result = self._result(was_stopped=was_stopped)
+        if self.ranks.is_first:
+            save_record(self.run, self.record | describe_result(result))
+        return result
+
+    def _epoch(self, stop: Event) -> bool:
+        """The rest of an epoch and its validation; False where it was stopped within."""
+        state, meter, ranks = self.state, self.meter, self.ranks
+        least_images = 2 if _normalised_vector(self.network) else 1
+        self.order.epoch, self.order.skipped = state.epoch, state.batches
+        meter.begin_epoch()
+        self.stepper.model.train()
+        is_over = state.step == self.last_step or state.batches == len(self.order)
+        for (batch,) in [] if is_over else self.batches:
+            state.step += 1
+            state.batches += 1
+            self._leave_out([batch])
+            images, is_stopped, is_look, is_save = ranks.sum(
+                [
+                    len(batch.labels),
+                    stop.is_set(),
+                    ranks.is_first and meter.is_due(),
+                    ranks.is_first
+                    and time.perf_counter() - self.saved_at >= self.options.save_every_s,
+                ]
+            )
+            if images >= least_images:
+                meter.add(state.step, self.stepper(batch, int(images), state.step), int(images))
+            if is_look or is_stopped or is_save:
+                now = meter.look()
+                if is_look:
+                    for watch in self.watches:
+                        watch.step(now)
+            if is_stopped:
+                return False
+            if state.step == self.last_step:
                 break
-            done = meter.epoch(state, validation, len(left_out))
-            save(LAST)
-            saved_step = state.step
-            if done.is_best:
-                save(BEST)
-                state.best = done
-            rate = plateau.after(1 - validation.top1_error)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            log.add(done)
+            if is_save:
+                self._save()
+        meter.look()
+        validation = self._validation(stop)
+        if validation is None:
+            return False
+        self._merge_left_out()
+        done = meter.epoch(validation, len(self.left_out))
+        self.stepper.rate = state.plateau.after(1 - validation.top1_error)
+        if done.is_best:
+            state.best = done
+        state.epoch, state.batches, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
+        for watch in self.watches:
             watch.epoch(done)
-    was_stopped = saved_step < last_step
-    if was_stopped:
-        save(LAST)
-    result = Result(
-        run=run,
-        best=state.best,
-        step=state.step,
-        was_stopped=was_stopped,
-        seconds=meter.seconds(),
-        num_left_out=len(left_out),
-        left_out=left_out.first(),
-    )
-    save_record(run, record | describe_result(result))
-    return result
+        self._save()
+        if ranks.is_first:
+            save_record(self.run, self.record | describe_result(self._result(was_stopped=True)))
+        return True
 
+    def _validation(self, stop: Event) -> Validation | None:
+        self.judge.eval()
+        image = self.network.input
 
-def pick_device(name: DeviceName) -> torch.device:
-    """The device of that name; ``auto`` is a GPU where there is one.
+        def scores_of(batch: Batch) -> Tensor:
+            rows, columns = batch.pixels.shape[1:3]
+            number = max(1, self.at_a_time * image.height * image.width // (rows * columns))
+            parts = (batch.part(slice(i, i + number)) for i in range(0, len(batch.labels), number))
+            with self.stepper.precision():
+                return torch.cat([_scores(self.judge, self.normalise(part)) for part in parts])
 
-    Raises:
-        MissingLibraryError: there is no GPU that PyTorch can use.
-    """
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise MissingLibraryError("PyTorch finds no CUDA device here: train with --device cpu")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+        classes = self.data.classes
+        return validate(scores_of, self.val_batches, classes, self._leave_out, self.ranks, stop)
+
+    def _save(self) -> None:
+        """Write a checkpoint; the losses up to here have been looked at."""
+        state, model = self.state, self.stepper.model
+        self._merge_left_out()
+        state.unread = self.left_out.reasons
+        if self.log is not None:
+            state.log_bytes = self.log.bytes
+        state.seconds = self.meter.seconds()
+        if not _is_finite(model):
+            raise self._diverged(state.step)
+        if self.ranks.is_first:
+            write_checkpoint(
+                self.run,
+                self.network,
+                model.state_dict(),
+                self.stepper.momentum,
+                state,
+                mean=self.mean,
+                labels=self.data.classes,
+                keep_every=self.options.keep_every,
+            )
+        self.saved_at = time.perf_counter()
+
+    def _fill(
+        self, model: SpecModule, lowered: Lowered, checkpoint: Checkpoint | None, runs: Path
+    ) -> None:
+        """Weights and running statistics: of the checkpoint, or first ones."""
+        state = model.state_dict()
+        arrays = (
+            checkpoint.parameters(self.network)
+            if checkpoint
+            else initial_weights(lowered, self.options.seed, runs)
+        )
+        for name, array in arrays:
+            state[name].copy_(torch.from_numpy(array))
+
+    def _draw(self) -> None:
+        """A picture of the run, however it ended; that there is none ends nothing."""
+        if has_library("matplotlib"):
+            with suppress(VggspecError):
+                draw(self.run / LOG, self.run / CURVES, self.network.name)
+
+    def _leave_out(self, batches: list[Batch]) -> None:
+        for unread in (unread for batch in batches for unread in batch.unread):
+            self.left_out.add(unread.name, unread.why)
+
+    def _merge_left_out(self) -> None:
+        """Let every rank know of the images that one could not read."""
+        for found in self.ranks.gather(self.left_out.reasons):
+            for path, why in found.items():
+                self.left_out.add(path, why)
+
+    def _diverged(self, step: int) -> VggspecError:
+        best = self.run / BEST
+        saved = str(best) if best.exists() else None
+        return VggspecError(report(Diverged(step=step, rate=self.state.plateau.rate, saved=saved)))
+
+    def _result(self, *, was_stopped: bool) -> Result:
+        return Result(
+            run=self.run,
+            best=self.state.best,
+            step=self.state.step,
+            was_stopped=was_stopped,
+            seconds=self.meter.seconds(),
+            num_left_out=len(self.left_out),
+            left_out=self.left_out.first(),
+        )
 
 
 def training_network(lowered: Lowered) -> Network:
@@ -229,156 +415,44 @@ def training_network(lowered: Lowered) -> Network:
     return network
 
 
-def validate(
-    model: SpecModule,
-    normalise: Normalise,
-    batches: Iterable[Batch],
-    classes: tuple[str, ...],
-    left_out: LeftOut,
-    stop: Event,
-) -> Validation | None:
-    """Loss and errors of the net as it is; None once ``stop`` is set.
-
-    Raises:
-        VggspecError: too many images are bad.
-    """
-    # For each class: images, those not recognised, those not among the five likeliest.
-    counts = torch.zeros(3, len(classes), dtype=torch.int64)
-    total_loss = 0.0
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            _leave_out(batch, left_out)
-            if stop.is_set():
-                return None
-            if len(batch.labels) == 0:
-                continue
-            scores = _scores(model, normalise(batch)).cpu()
-            total_loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
-            likeliest = scores.topk(min(5, len(classes))).indices == batch.labels[:, None]
-            wrong = ~likeliest[:, 0], ~likeliest.any(dim=1)
-            for row, labels in zip(
-                counts, (batch.labels, *(batch.labels[w] for w in wrong)), strict=True
-            ):
-                row += labels.bincount(minlength=len(classes))
-    images, top1, top5 = counts.tolist()
-    total = max(1, sum(images))
-    return Validation(
-        loss=total_loss / total,
-        top1_error=sum(top1) / total,
-        top5_error=sum(top5) / total,
-        class_errors={
-            name: wrong / number
-            for name, wrong, number in zip(classes, top1, images, strict=True)
-            if number
-        },
-    )
+def _check_ranks(ranks: Ranks, batch: int, images: int) -> None:
+    if ranks.size > min(batch, images):
+        of = "images in a batch" if batch <= images else "training images"
+        what = TooManyRanks(ranks=ranks.size, available=min(batch, images), of=of)
+        raise VggspecError(report(what))
 
 
-class Meter:
-    """Losses, times and speeds. It looks at the device now and then, not at every step."""
+def _trial(model: SpecModule, precision: Precision) -> Callable[[int], None] | None:
+    """Tries gradients for so many images, where a device says by itself when memory is short."""
+    place = next(model.parameters()).device
+    if place.type != "cuda":
+        return None
 
-    def __init__(self, run: Path, last_step: int) -> None:
-        self._run = run
-        self._last_step = last_step
-        self._began = time.perf_counter()
-        self.begin_epoch()
+    def trial(number: int) -> None:
+        momentum = [torch.empty_like(parameter) for parameter in model.parameters()]
+        image = model.network.input
+        images = torch.zeros((number, image.channels, image.height, image.width), device=place)
+        images = images.contiguous(memory_format=pick_layout(place))
+        model.eval()  # running statistics stay as they are
+        try:
+            with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
+                scores = _scores(model, images)
+            scores.float().sum().backward()  # type: ignore[no-untyped-call]
+        finally:
+            model.zero_grad()
+            del momentum
 
-    def begin_epoch(self) -> None:
-        """Forget the epoch before."""
-        self._pending: list[tuple[int, int, Tensor]] = []
-        self._loss = 0.0
-        self._images = 0
-        self._epoch_began = self._looked = time.perf_counter()
-
-    def add(self, step: int, loss: Tensor, images: int) -> None:
-        """Remember a step; its loss stays on the device."""
-        self._pending.append((step, images, loss))
-
-    def is_due(self) -> bool:
-        """Whether the last look is long enough ago."""
-        return time.perf_counter() - self._looked >= LOOK_SECONDS
-
-    def look(self, state: TrainState) -> Step:
-        """How things stand since the last look.
-
-        Raises:
-            VggspecError: a loss is not finite.
-        """
-        losses = (
-            torch.stack([loss for _, _, loss in self._pending]).tolist() if self._pending else []
-        )
-        loss = 0.0
-        images = 0
-        for (step, number, _), value in zip(self._pending, losses, strict=True):
-            if not math.isfinite(value):
-                raise _diverged(self._run, step, state.plateau.rate)
-            loss += number * value
-            images += number
-        now = time.perf_counter()
-        seconds = max(now - self._looked, 1e-9)
-        self._loss += loss
-        self._images += images
-        self._looked = now
-        self._pending.clear()
-        return Step(
-            step=state.step,
-            last_step=self._last_step,
-            epoch=state.epoch,
-            loss=loss / max(images, 1),
-            rate=state.plateau.rate,
-            images_per_s=images / seconds,
-            left_s=self._left(state),
-        )
-
-    def epoch(self, state: TrainState, validation: Validation, num_left_out: int) -> Epoch:
-        """How things stand after the epoch's validation, which followed the last look.
-
-        Raises:
-            VggspecError: the validation loss is not finite.
-        """
-        if not math.isfinite(validation.loss):
-            raise _diverged(self._run, state.step, state.plateau.rate)
-        best = state.best.validation if state.best else None
-        ours = validation.top1_error, validation.loss
-        return Epoch(
-            step=state.step,
-            last_step=self._last_step,
-            epoch=state.epoch,
-            loss=self._loss / max(self._images, 1),
-            validation=validation,
-            rate=state.plateau.rate,
-            images_per_s=self._images / max(self._looked - self._epoch_began, 1e-9),
-            left_s=self._left(state),
-            is_best=best is None or ours < (best.top1_error, best.loss),
-            num_left_out=num_left_out,
-        )
-
-    def seconds(self) -> float:
-        """Since the first step."""
-        return time.perf_counter() - self._began
-
-    def _left(self, state: TrainState) -> float:
-        return self.seconds() / max(state.step, 1) * (self._last_step - state.step)
+    return trial
 
 
-def _scores(model: SpecModule, images: Tensor) -> Tensor:
+def _device_name(place: torch.device) -> str:
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
     scores = model(images)
     assert isinstance(scores, Tensor), "the training network has one output"
     return scores
-
-
-def _readable(images: Images, indices: list[int], left_out: LeftOut) -> Iterator[Pixels]:
-    for index in indices:
-        try:
-            yield images.read(index)
-        except BadImageError as error:
-            left_out.add(images.split.paths[index], str(error))
-
-
-def _leave_out(batch: Batch, left_out: LeftOut) -> None:
-    for unread in batch.unread:
-        left_out.add(unread.path, unread.why)
 
 
 def _middle(scales: tuple[int, ...]) -> int:
@@ -401,9 +475,3 @@ def _not_trainable(layer: Layer, because: str) -> VggspecError:
     if layer.origin is None:
         return VggspecError(report(what))
     return VggspecError(report(what, layer.origin.source, layer.origin.span))
-
-
-def _diverged(run: Path, step: int, rate: float) -> VggspecError:
-    best = run / BEST
-    what = Diverged(step=step, rate=rate, saved=str(best) if best.exists() else None)
-    return VggspecError(report(what))

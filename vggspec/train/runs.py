@@ -1,17 +1,23 @@
 """Run folders, ``runs/<net>/<date>-<number>/``: one for each run, none ever written over."""
 
 import itertools
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 
 from vggspec.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
+from vggspec.catalogue.runs import RunInUse
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
 
 RUNS = Path("runs")
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 RECORD = "run.json"
 
@@ -57,6 +63,32 @@ def named_run(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other processes out of a run, as long as the block and this process last.
+
+    Raises:
+        VggspecError: another has it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise VggspecError(report(RunInUse(), path=str(run))) from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
 def newest_best(net: str, root: Path = RUNS) -> Path | None:
     """The best weights of the newest run of a net that has any."""
     found = {}
@@ -65,6 +97,21 @@ def newest_best(net: str, root: Path = RUNS) -> Path | None:
         if match is not None and weights.is_file():
             found[match[1], int(match[2])] = weights
     return found[max(found)] if found else None
+
+
+def newest_run(net: str, root: Path = RUNS) -> Path | None:
+    """The newest run of a net."""
+    found = {}
+    for record in (root / net).glob(f"*/{RECORD}"):
+        match = _RUN.fullmatch(record.parent.name)
+        if match is not None:
+            found[match[1], int(match[2])] = record.parent
+    return found[max(found)] if found else None
+
+
+def epoch_file(epoch: int) -> str:
+    """The name of weights that are kept after an epoch."""
+    return f"epoch-{epoch:03}.safetensors"
 
 
 def find_weights(net: str, spec: str, root: Path = RUNS) -> Path:

@@ -2,17 +2,23 @@
 
 The mean is subtracted from every image (section 2.1); the axes of variation give the colour shift
 (section 3.1, after Krizhevsky et al. 2012, section 4.1). Each image counts alike, however large, as
-each gives one crop an epoch.
+each gives one crop an epoch. It is a property of the data, whatever the run, and measured once.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.train.images import Pixels
+from vggspec.compiler.ir import Color
+from vggspec.train.cache import recall, remember
+from vggspec.train.dataset import DataSet, Split
+from vggspec.train.decode import BadImageError, Pixels, decode
+from vggspec.train.images import LeftOut
 
+FORMAT = 1  # of what is remembered
 SAMPLE = 4096  # images; the mean of a channel is then known to about one level of 255
 
 
@@ -24,6 +30,15 @@ class Statistics:
     covariance: tuple[tuple[float, ...], ...]
     num_images: int
 
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> Self:
+        """From what ``dataclasses.asdict`` gave, once it has been through JSON."""
+        return cls(
+            mean=tuple(table["mean"]),
+            covariance=tuple(tuple(row) for row in table["covariance"]),
+            num_images=table["num_images"],
+        )
+
     def axes(self) -> NDArray[np.float64]:
         """The principal axes as columns ``(C, C)``, each one standard deviation long."""
         variances, axes = np.linalg.eigh(np.array(self.covariance))
@@ -33,11 +48,25 @@ class Statistics:
         return np.asarray(axes * np.sqrt(np.maximum(variances, 0.0)))
 
 
-def sample(num_images: int, seed: int) -> list[int]:
+def measured(data: DataSet, color: Color, left_out: LeftOut) -> Statistics:
+    """The statistics of the training images as they are on disk, or what is remembered of them.
+
+    Raises:
+        VggspecError: too many images are bad.
+    """
+    key = [FORMAT, data.stamp, color, SAMPLE]
+    found = _recalled(recall("statistics", key), 1 if color == "gray" else 3)
+    if found is None:
+        found = measure(_readable(data.train, color, left_out))
+        remember("statistics", key, asdict(found))
+    return found
+
+
+def sample(num_images: int) -> list[int]:
     """Which images are measured: all of a small set, else ``SAMPLE`` at random, in their order."""
     if num_images <= SAMPLE:
         return list(range(num_images))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return sorted(random.choice(num_images, SAMPLE, replace=False).tolist())
 
 
@@ -59,3 +88,22 @@ def measure(images: Iterable[Pixels]) -> Statistics:
         covariance=tuple(tuple(row) for row in covariance.tolist()),
         num_images=number,
     )
+
+
+def _readable(split: Split, color: Color, left_out: LeftOut) -> Iterator[Pixels]:
+    for index in sample(len(split)):
+        try:
+            yield decode(split.read(index), color)
+        except BadImageError as error:
+            left_out.add(split.name(index), str(error))
+
+
+def _recalled(value: Any, channels: int) -> Statistics | None:
+    """What was remembered, if it can be statistics."""
+    try:
+        found = Statistics.from_json(value)
+        numbers = np.array([found.mean, *found.covariance], np.float64)
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return None
+    is_whole = numbers.shape == (channels + 1, channels) and bool(np.isfinite(numbers).all())
+    return found if is_whole and isinstance(found.num_images, int) else None

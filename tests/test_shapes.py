@@ -1,0 +1,96 @@
+"""The picture set that the project draws: what it says of its pictures is so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggspec.compiler.lower import load_network
+
+pytest.importorskip("sklearn")
+
+from benchmarks import paper_in_miniature as miniature
+from benchmarks import shapes
+
+
+def a_random(number: int) -> np.random.Generator:
+    return np.random.default_rng([7, number])
+
+
+@pytest.mark.parametrize("label", shapes.CLASSES)
+def test_the_box_is_where_the_shape_is(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a plain ground without wear, the box is that of the pixels which are not the ground's."""
+    ground = -1e4
+    monkeypatch.setattr(shapes, "_background", lambda _, h, w, __: np.full((h, w, 3), ground))
+    monkeypatch.setattr(shapes, "_worn", lambda pixels, _: pixels)
+    for number in range(8):
+        drawn = shapes.picture(label, "train", a_random(number))
+        is_shape = (drawn.pixels > ground / 2).any(axis=-1)  # covered by half or more
+        rows, columns = np.flatnonzero(is_shape.any(axis=1)), np.flatnonzero(is_shape.any(axis=0))
+        box = drawn.box
+        assert (box.top, box.bottom) == (rows[0], rows[-1] + 1)
+        assert (box.left, box.right) == (columns[0], columns[-1] + 1)
+        assert drawn.label == label
+
+
+def test_sizes_vary_and_shapes_fit() -> None:
+    parts = []
+    for number in range(60):
+        drawn = shapes.picture(shapes.CLASSES[number % 12], "val", a_random(number))
+        height, width = drawn.pixels.shape[:2]
+        box = drawn.box
+        assert 0 <= box.left < box.right <= width
+        assert 0 <= box.top < box.bottom <= height
+        assert shapes.SIDE_PX[0] <= min(height, width) <= shapes.SIDE_PX[1]
+        assert max(height, width) <= shapes.ASPECT * min(height, width)
+        parts.append(max(box.right - box.left, box.bottom - box.top) / min(height, width))
+    assert max(parts) > 2 * min(parts)
+
+
+def test_validation_never_shows_the_ground_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(400)[:, None, None]
+    photograph = np.broadcast_to(rows // 2, (400, 600, 3)).astype(np.uint8)
+    monkeypatch.setattr(shapes, "_photographs", lambda: [photograph])
+    border = 400 * shapes.TRAIN_HEIGHT / 2
+    for number in range(20):
+        train, val = (shapes._background(s, 90, 120, a_random(number)) for s in ("train", "val"))
+        assert train.max() < border <= val.min()
+
+
+def test_the_folder_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    first = shapes.write_folder(tmp_path / "first", train=1, val=1, seed=3)
+    more = shapes.write_folder(tmp_path / "more", train=2, val=1, seed=3)
+    other = shapes.write_folder(tmp_path / "other", train=1, val=1, seed=4)
+    assert len(first) == 2 * len(shapes.CLASSES)
+    for path, drawn in first.items():
+        assert path.split("/")[1] == drawn.label
+        assert more[path].box == drawn.box
+        assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "more" / path).read_bytes()
+        with Image.open(tmp_path / "first" / path) as image:
+            assert image.format == "JPEG"
+            assert image.size == drawn.pixels.shape[1::-1]
+    assert any(other[path].box != drawn.box for path, drawn in first.items())
+
+
+def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:
+    networks = [load_network(f"{miniature.SPEC}:{net}").network for net in "ABCDE"]
+    assert [len(network.weight_layers) for network in networks] == [11, 13, 16, 16, 19]
+    assert {network.num_classes for network in networks} == {len(shapes.CLASSES)}
+    a, *deeper = ({param.name: param.shape for param in net.params()} for net in networks)
+    for other in deeper:
+        taken = [name for name in a if name.split(".")[0] in miniature.FROM_A]
+        assert len(taken) == 14
+        assert all(other[name] == a[name] for name in taken)
+
+
+def test_the_tables_say_what_was_seen() -> None:
+    seen = [
+        miniature.Seen(at_one_scale=0.25, at_several=0.2, learns_from=3),
+        miniature.Seen(at_one_scale=0.35, at_several=0.2, learns_from=None),
+    ]
+    text = miniature.tables({s: seen for table in miniature.TABLES.values() for s in table})
+    assert (
+        "| E | 37..73 | he | 55 | 30.0 ± 7.1 % | 37, 55, 73 | 20.0 ± 0.0 % | 3, none |"
+        in text.splitlines()
+    )

@@ -1,0 +1,160 @@
+"""What one sees of a training run: lines that stay, and on a terminal one that moves."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from vggspec.train.progress import Epoch, Step, Watch
+
+SILENT_S = 600.0  # so long at most is there nothing new in a log file
+BAR_COLUMNS = (24, 16, 8, 4)  # the widest that fits: a bar should not twitch with the text
+
+
+@contextlib.contextmanager
+def watching() -> Iterator["Watch"]:
+    """On a terminal a line that moves below the epochs, else the epochs and a line now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_interactive:
+            with moving(console) as watch:
+                yield watch
+            return
+    yield Lines()
+
+
+@contextlib.contextmanager
+def moving(console: "Console") -> Iterator["Watch"]:
+    """A line an epoch, and below them one that moves, never wider than the terminal."""
+    from rich.live import Live
+
+    # No refresh of its own: that takes a thread, and processes that read images are yet to start.
+    with Live(
+        "starting", console=console, auto_refresh=False, transient=True, redirect_stdout=False
+    ) as live:
+        yield _Moving(live)
+
+
+class Lines:
+    """A line an epoch, and one after ten minutes without any."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said = clock()
+        self._error: float | None = None
+
+    def step(self, now: "Step") -> None:
+        if self._clock() - self._said >= SILENT_S:
+            self._say(step_line(now, self._error))
+
+    def epoch(self, now: "Epoch") -> None:
+        self._error = now.validation.top1_error
+        self._say(epoch_line(now))
+
+    def _say(self, line: str) -> None:
+        click.echo(line, err=True)
+        self._said = self._clock()
+
+
+class _Moving:
+    def __init__(self, live: "Live") -> None:
+        self._live = live
+        self._error: float | None = None
+
+    def step(self, now: "Step") -> None:
+        self._show(now)
+
+    def epoch(self, now: "Epoch") -> None:
+        self._error = now.validation.top1_error
+        console = self._live.console
+        console.print(_unwrapped(epoch_line(now, console.width)))
+        self._show(now)
+
+    def _show(self, now: "Step | Epoch") -> None:
+        width = self._live.console.width
+        text = step_line(now, self._error, width)
+        room = width - len(text) - 1
+        columns = next((columns for columns in BAR_COLUMNS if columns <= room), 0)
+        self._live.update(_with_bar(now, text, columns), refresh=True)
+
+
+def _with_bar(now: "Step | Epoch", text: str, columns: int) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    if not columns:
+        return _unwrapped(text)
+    bar = ProgressBar(total=now.last_step, completed=now.step, width=columns)
+    line = Table.grid(padding=(0, 1))
+    line.add_row(bar, _unwrapped(text))
+    return line
+
+
+def _unwrapped(text: str) -> "RenderableType":
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def step_line(now: "Step | Epoch", error: float | None, width: int | None = None) -> str:
+    """How a run stands, in a line; ``error`` is that of the last validation, if there was any."""
+    parts = {
+        "epoch": f"epoch {now.epoch}",
+        "step": f"step {now.step}/{now.last_step}",
+        "loss": f"loss {now.loss:.3f}",
+        "error": "" if error is None else f"error {error:.2%}",
+        "rate": f"rate {now.rate:g}",
+        "speed": f"{now.images_per_s:.0f} images/s",
+        "left": f"{duration(now.left_s)} left",
+    }
+    return _joined(parts, ("step", "rate", "speed", "error"), width)
+
+
+def epoch_line(now: "Epoch", width: int | None = None) -> str:
+    """How an epoch went, in a line; a star marks the best so far."""
+    validation = now.validation
+    has_many = len(validation.class_errors) > 20  # of fewer classes, five say little
+    parts = {
+        "epoch": f"epoch {now.epoch:3}",
+        "loss": f"loss {now.loss:6.3f}",
+        "error": f"error {validation.top1_error:6.2%}",
+        "top-5": f"top-5 {validation.top5_error:6.2%}" if has_many else "",
+        "rate": f"rate {now.rate:g}",
+        "speed": f"{now.images_per_s:.0f} images/s",
+        "left": f"{duration(now.left_s)} left",
+    }
+    parts["top-5" if has_many else "error"] += " *" if now.is_best else "  "
+    return _joined(parts, ("left", "speed", "rate"), width)
+
+
+def _joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> str:
+    """The parts in a line; where it is too wide, without the first of ``dropped``, and so on."""
+    left = {name: part for name, part in parts.items() if part}
+    for name in dropped:
+        if width is None or len("  ".join(left.values())) <= width:
+            break
+        left.pop(name, None)
+    return "  ".join(left.values())
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``3 min``, ``2 h 05``, ``12 d 3 h``."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02}"
+    return f"{hours // 24} d {hours % 24} h"

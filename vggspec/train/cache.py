@@ -1,0 +1,47 @@
+"""What is cheap to keep and slow to find again: small files in the user's cache folder.
+
+They lie in ``$XDG_CACHE_HOME/vggspec``, else ``~/.cache/vggspec``. A file that is missing, damaged
+or cannot be written costs time and nothing else; all of them may be removed at any time.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vggspec.diagnostic import VggspecError
+from vggspec.files import write_text
+
+
+def recall(kind: str, key: Sequence[object]) -> Any:
+    """What was remembered under that key, as JSON has it; None where nothing was."""
+    path = _path(kind, key)
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(found, dict) and found.get("key") == list(key)
+    return found.get("value") if is_ours else None
+
+
+def remember(kind: str, key: Sequence[object], value: object) -> None:
+    """Keep something that JSON can hold, if the system lets us."""
+    path = _path(kind, key)
+    if path is not None:
+        with contextlib.suppress(VggspecError):
+            write_text(path, json.dumps({"key": list(key), "value": value}))
+
+
+def _path(kind: str, key: Sequence[object]) -> Path | None:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:  # nobody's home
+        return None
+    name = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:32]
+    return folder / "vggspec" / f"{kind}-{name}.json"

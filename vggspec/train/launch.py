@@ -1,0 +1,137 @@
+"""Starts ranks on this machine, through PyTorch's own launcher, and watches over them.
+
+Each rank is a session of its own, so Ctrl-C reaches this process alone, which passes it on: once to
+let them save and leave, a second time to end them at once.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from threading import Event
+from types import FrameType
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.elastic.multiprocessing import (
+    DefaultLogsSpecs,
+    PContext,
+    start_processes,
+)
+
+from vggspec.catalogue.ranks import LostRank
+from vggspec.diagnostic import VggspecError, report
+from vggspec.train.ranks import ERROR, STORE
+
+HERE = "127.0.0.1"
+PARENT = "VGGSPEC_LAUNCHER"
+_LOOK_SECONDS = 0.1
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def launch(arguments: Sequence[str], ranks: int) -> int:
+    """Run ``vggspec`` with these arguments so many times, as ranks; their exit code.
+
+    Raises:
+        VggspecError: a rank was killed.
+    """
+    # The store that the ranks meet at lives here, so its port is free and outlives each of them.
+    store = TCPStore(HERE, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    shared = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": HERE,
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        PARENT: str(os.getpid()),
+    }
+    command = ("-m", "vggspec", *arguments)
+    with _as_before():
+        # We say ourselves what went wrong.
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        context = start_processes(
+            name="vggspec",
+            entrypoint=sys.executable,
+            args=dict.fromkeys(range(ranks), command),
+            envs={
+                rank: shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)
+            },
+            logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        )
+        return _watch(context, store)
+
+
+def is_launched_here() -> bool:
+    """Whether this process is a rank that ``launch`` started, and so watches over."""
+    return PARENT in os.environ
+
+
+@contextlib.contextmanager
+def ending_with_launcher(stop: Event) -> Iterator[None]:
+    """Set ``stop`` when the process that started this rank is gone, however it went."""
+    if not is_launched_here():
+        yield
+        return
+    done = Event()
+
+    def look() -> None:
+        while not done.wait(1.0):
+            if os.getppid() != int(os.environ[PARENT]):
+                stop.set()
+                return
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _watch(context: PContext, store: TCPStore) -> int:
+    """Wait for the ranks, and pass signals on to them."""
+    signals = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        nonlocal signals
+        signals += 1
+        send = signal.SIGKILL if signals > 1 else signal.SIGTERM
+        for pid in context.pids().values():
+            with contextlib.suppress(ProcessLookupError):
+                # A rank that is killed has no time to end its workers.
+                (os.kill if signals == 1 else os.killpg)(pid, send)
+
+    for number in _FORWARDED:
+        signal.signal(number, on_signal)
+    try:
+        while (result := context.wait(timeout=60, period=_LOOK_SECONDS)) is None:
+            pass
+    finally:
+        context.close(death_sig=signal.SIGKILL)
+    if not result.is_failed():
+        return 0
+    if signals:
+        return 128 + signal.SIGINT
+    if not store.check([f"{STORE}/{ERROR}"]):  # no rank had anything to say
+        for failure in result.failures.values():
+            if failure.exitcode < 0:
+                name = signal.Signals(-failure.exitcode).name
+                why = f"rank {failure.local_rank} was ended by {name}"
+                raise VggspecError(report(LostRank(reason=why)))
+    return max(failure.exitcode for failure in result.failures.values()) or 1
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Put signal handlers back, which the launcher takes."""
+    before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,116 @@
+"""Losses, times and speeds. It looks at the device now and then, not at every step."""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vggspec.diagnostic import VggspecError
+from vggspec.train.progress import Epoch, Step, Validation
+from vggspec.train.ranks import Ranks
+from vggspec.train.state import TrainState
+
+LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
+
+
+class Meter:
+    """Measures a run whose state it keeps."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        last_step: int,
+        ranks: Ranks,
+        diverged: Callable[[int], VggspecError],
+    ) -> None:
+        self._state = state
+        self._last_step = last_step
+        self._ranks = ranks
+        self._diverged = diverged
+        self._began = time.perf_counter()
+        self._seconds_before = state.seconds
+        self._first_step = state.step
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Forget the speed of the epoch before."""
+        self._pending: list[tuple[int, int, Tensor]] = []
+        self._images = 0
+        self._epoch_began = self._looked = time.perf_counter()
+
+    def add(self, step: int, loss: Tensor, images: int) -> None:
+        """Remember a step of all ranks' ``images``; this rank's ``loss`` stays on the device."""
+        self._pending.append((step, images, loss))
+
+    def is_due(self) -> bool:
+        """Whether the last look is long enough ago."""
+        return time.perf_counter() - self._looked >= LOOK_SECONDS
+
+    def look(self) -> Step:
+        """How things stand since the last look; all ranks look at the same step.
+
+        Raises:
+            VggspecError: a loss is not finite, or a rank is gone.
+        """
+        losses: list[float] = []
+        if self._pending:
+            losses = self._ranks.sum(torch.stack([loss for _, _, loss in self._pending]).tolist())
+        state = self._state
+        total, images = 0.0, 0
+        for (step, number, _), loss in zip(self._pending, losses, strict=True):
+            if not math.isfinite(loss):
+                raise self._diverged(step)
+            total += loss
+            images += number
+            state.loss += loss  # one by one: the sum does not depend on when one looked
+        now = time.perf_counter()
+        seconds = max(now - self._looked, 1e-9)
+        state.images += images
+        self._images += images
+        self._looked = now
+        self._pending.clear()
+        state.seconds = self.seconds()
+        return Step(
+            step=state.step,
+            last_step=self._last_step,
+            epoch=state.epoch,
+            loss=total / max(images, 1),
+            rate=state.plateau.rate,
+            images_per_s=images / seconds,
+            left_s=self._left(),
+        )
+
+    def epoch(self, validation: Validation, num_left_out: int) -> Epoch:
+        """How things stand after the epoch's validation, which followed the last look.
+
+        Raises:
+            VggspecError: the validation loss is not finite.
+        """
+        state = self._state
+        if not math.isfinite(validation.loss):
+            raise self._diverged(state.step)
+        best = state.best.validation if state.best else None
+        ours = validation.top1_error, validation.loss
+        return Epoch(
+            step=state.step,
+            last_step=self._last_step,
+            epoch=state.epoch,
+            loss=state.loss / max(state.images, 1),
+            validation=validation,
+            rate=state.plateau.rate,
+            images_per_s=self._images / max(self._looked - self._epoch_began, 1e-9),
+            left_s=self._left(),
+            is_best=best is None or ours < (best.top1_error, best.loss),
+            num_left_out=num_left_out,
+        )
+
+    def seconds(self) -> float:
+        """Training time so far, without interruptions."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def _left(self) -> float:
+        done = max(self._state.step - self._first_step, 1)
+        per_step = (time.perf_counter() - self._began) / done
+        return per_step * (self._last_step - self._state.step)

@@ -1,0 +1,229 @@
+"""What a run says of itself: ``run.json``, from which it can be repeated, and ``log.jsonl``."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from vggspec import __version__
+from vggspec.catalogue.artefacts import CannotWrite
+from vggspec.catalogue.runs import BadRecord, NoRun, OtherRun
+from vggspec.diagnostic import VggspecError, report
+from vggspec.files import write_text
+from vggspec.source import reason
+from vggspec.train.runs import LOG, RECORD
+
+if TYPE_CHECKING:
+    from vggspec.compiler.lower import Lowered
+    from vggspec.train.dataset import DataSet
+    from vggspec.train.progress import Epoch, Result, Step
+    from vggspec.train.statistics import Statistics
+
+#: A record of a thousand classes and layers takes a hundredth of this.
+MAX_RECORD_BYTES = 64 << 20
+
+#: Parts of a record that a run which is taken up again has to share, in words.
+_SAME = {
+    "input": "input",
+    "layers": "layers",
+    "recipe": "train",
+    "test": "test",
+    "seed": "--seed",
+    "options": "options",
+}
+
+
+def describe_run(
+    lowered: "Lowered",
+    data: "DataSet",
+    statistics: "Statistics",
+    *,
+    seed: int,
+    settings: Sequence[str],
+    options: Mapping[str, Any],
+    computed: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that a run depends on: what its numbers do, and how they are ``computed``."""
+    versions = {name: metadata.version(name) for name in ("torch", "numpy", "pillow")}
+    network = lowered.network
+    return {
+        "net": network.name,
+        "spec": lowered.spec.source.name,
+        "spec_text": lowered.spec.source.text,
+        "settings": list(settings),
+        "input": asdict(network.input),
+        "layers": [f"{layer.name}: {layer.op.write()}" for layer in network.layers],
+        "recipe": asdict(lowered.experiment.train),
+        "test": asdict(lowered.experiment.test),
+        "seed": seed,
+        "options": dict(options),
+        "computed": dict(computed),
+        "data": {
+            "folder": str(data.root.resolve()),
+            "classes": list(data.classes),
+            "train_images": len(data.train),
+            "val_images": len(data.val),
+            "fingerprint": data.fingerprint,
+        },
+        "statistics": asdict(statistics),
+        "versions": {"vggspec": __version__, "python": platform.python_version(), **versions},
+    }
+
+
+def describe_result(result: "Result") -> dict[str, Any]:
+    """What came of it."""
+    return {
+        "result": {
+            "best": None if result.best is None else asdict(result.best),
+            "step": result.step,
+            "was_stopped": result.was_stopped,
+            "seconds": round(result.seconds, 3),
+            "num_left_out": result.num_left_out,
+            "left_out": list(result.left_out),
+        }
+    }
+
+
+def save_record(run: Path, record: Mapping[str, Any]) -> None:
+    """Write ``run.json``.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    write_text(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """What ``run.json`` says.
+
+    Raises:
+        VggspecError: there is none, or it is damaged.
+    """
+    path = run / RECORD
+    try:
+        if path.stat().st_size > MAX_RECORD_BYTES:
+            raise VggspecError(report(BadRecord(reason="it is too long"), path=str(path)))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings = record["settings"]
+        is_good = isinstance(record["seed"], int) and isinstance(record["options"], dict)
+        if not is_good or not all(isinstance(setting, str) for setting in settings):
+            raise TypeError
+    except FileNotFoundError as error:
+        what = NoRun(reason=f"`{run}` has no {RECORD}")
+        raise VggspecError(report(what, path=str(run))) from error
+    except OSError as error:
+        raise VggspecError(report(BadRecord(reason=reason(error)), path=str(path))) from error
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        why = "it is not what a run writes"
+        raise VggspecError(report(BadRecord(reason=why), path=str(path))) from error
+    assert isinstance(record, dict)
+    return record
+
+
+def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Make sure that a run is taken up with what it was begun with.
+
+    Raises:
+        VggspecError: something differs; it says what.
+    """
+    ours = json.loads(json.dumps(ours))  # tuples are lists there
+    # When to stop is no difference: a longer run begins like a shorter one.
+    recorded, ours = ({**one, "recipe": _endless(one.get("recipe"))} for one in (recorded, ours))
+    differences: list[str] = []
+    for key, word in _SAME.items():
+        differences += _differences(word, recorded.get(key), ours[key])
+    theirs = recorded.get("data")
+    if not isinstance(theirs, dict) or theirs.get("fingerprint") != ours["data"]["fingerprint"]:
+        folder = theirs.get("folder") if isinstance(theirs, dict) else None
+        differences.append(f"the images in {ours['data']['folder']} are not those of {folder}")
+    if differences:
+        shown = differences[:8]
+        if len(differences) > len(shown):
+            shown.append(f"and {len(differences) - len(shown)} more")
+        raise VggspecError(report(OtherRun(differences=tuple(shown)), path=str(run)))
+
+
+def _endless(recipe: Any) -> Any:
+    if not isinstance(recipe, dict):
+        return recipe
+    return {key: value for key, value in recipe.items() if key not in ("iterations", "epochs")}
+
+
+def _differences(word: str, theirs: Any, ours: Any) -> list[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        return [
+            line
+            for key in keys
+            for line in _differences(f"{word} {key}", theirs.get(key), ours.get(key))
+        ]
+    if word == "layers" and isinstance(theirs, list):
+        gone = [f"{line} is in the run, not in the spec" for line in theirs if line not in ours]
+        new = [f"{line} is in the spec, not in the run" for line in ours if line not in theirs]
+        if gone or new or theirs == ours:
+            return gone + new
+    if theirs == ours:
+        return []
+    return [f"{word}: {json.dumps(theirs)} in the run, {json.dumps(ours)} here"]
+
+
+class Log:
+    """``log.jsonl``: a line for each look at a run, on disk as soon as it is written.
+
+    A run that is taken up again cuts off what came after its checkpoint.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+
+    def __init__(self, run: Path, length: int) -> None:
+        self._path = run / LOG
+        with self._refusals():
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (see __exit__)
+            if self._file.tell() > length:
+                os.truncate(self._path, length)
+                self._file.seek(0, os.SEEK_END)
+
+    @property
+    def bytes(self) -> int:
+        """How long it is."""
+        return self._file.tell()
+
+    def step(self, now: "Step") -> None:
+        """Write a line.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        self._add(now)
+
+    def epoch(self, now: "Epoch") -> None:
+        """Write a line.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        self._add(now)
+
+    def _add(self, now: "Step | Epoch") -> None:
+        with self._refusals():
+            self._file.write(json.dumps(asdict(now), ensure_ascii=False).encode() + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = CannotWrite(reason=reason(error))
+            raise VggspecError(report(what, path=str(self._path))) from error

@@ -1,0 +1,83 @@
+"""Where a run is, besides its weights: everything that a checkpoint keeps as text."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from vggspec.recipe import TrainRecipe
+from vggspec.train.progress import Epoch, Validation
+
+
+@dataclass(kw_only=True)
+class Plateau:
+    """The learning rate, which falls when validation accuracy has stopped improving."""
+
+    rate: float
+    decay: float
+    decays_left: int
+    patience: int
+    best: float = -1.0
+    waited: int = 0
+
+    def after(self, accuracy: float) -> float:
+        """The rate once an epoch has reached that validation accuracy."""
+        if accuracy > self.best:
+            self.best, self.waited = accuracy, 0
+            return self.rate
+        self.waited += 1
+        if self.waited >= self.patience and self.decays_left > 0:
+            self.rate /= self.decay
+            self.decays_left -= 1
+            self.waited = 0
+        return self.rate
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """How far a run has come."""
+
+    plateau: Plateau
+    step: int = 0
+    epoch: int = 1
+    """The one that is going on, or the next where ``batches`` is 0."""
+
+    batches: int = 0
+    """Of this epoch, done."""
+
+    loss: float = 0.0
+    """Of this epoch, added up over its ``images``."""
+
+    images: int = 0
+    best: Epoch | None = None
+    unread: dict[str, str] = field(default_factory=dict)
+    """Images that could not be read, with the reasons."""
+
+    seconds: float = 0.0
+    log_bytes: int = 0
+    """Length of the log; what came later is not part of the run that is taken up here."""
+
+    @classmethod
+    def at_start(cls, recipe: TrainRecipe) -> Self:
+        """Before the first step."""
+        plateau = Plateau(
+            rate=recipe.rate,
+            decay=recipe.decay,
+            decays_left=recipe.decays,
+            patience=recipe.patience,
+        )
+        return cls(plateau=plateau)
+
+    def as_json(self) -> dict[str, Any]:
+        """As tables, numbers and texts."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Self:
+        """What ``as_json`` gave.
+
+        Raises:
+            TypeError, KeyError: it is something else.
+        """
+        best = table["best"]
+        if best is not None:
+            best = Epoch(**best | {"validation": Validation(**best["validation"])})
+        return cls(**table | {"plateau": Plateau(**table["plateau"]), "best": best})
