@@ -12,7 +12,8 @@ from vggspec.cli import run
 from vggspec.compiler.lower import load_network
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.protocol import PosteriorMap
-from vggspec.train.images import decode, open_folder
+from vggspec.train.dataset import open_data
+from vggspec.train.decode import decode
 
 pytest.importorskip("sklearn")
 
@@ -50,14 +51,14 @@ def test_the_image_folder_fits_the_net(tmp_path: Path) -> None:
     root = tmp_path / "images"
     number = demo.write_folder(root, FEW, 0)
     network = load_network(str(ROOT / "specs" / "digits.vgg")).network
-    folder = open_folder(root, network)
+    folder = open_data(root, network)
     assert folder.classes == demo.LABELS
     assert len(folder.train) + len(folder.val) == number == 160 + 800
-    sizes = {decode(path, "gray").shape for path in folder.train.paths}
+    sizes = {decode(folder.train.read(i), "gray").shape for i in range(len(folder.train))}
     assert sizes == {(demo.WINDOW_PX, demo.WINDOW_PX, 1)}
     before = folder.fingerprint
     demo.write_folder(root, FEW, 0)
-    assert open_folder(root, network).fingerprint == before
+    assert open_data(root, network).fingerprint == before
 
 
 def test_a_folder_of_the_users_is_left_alone(tmp_path: Path) -> None:

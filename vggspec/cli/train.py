@@ -169,7 +169,12 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     run, is_resumed = ranks.from_first(found)
     options = _options(given, read_record(run) if is_resumed else None)
     lowered = changed(written, options.settings)
-    folder = open_data(data_folder(given["data"], lowered), lowered.network)
+    where = data_folder(given["data"], lowered)
+    if not ranks.is_first:
+        ranks.sum([0])  # the first one lists shards for all
+    folder = open_data(where, lowered.network)
+    if ranks.is_first:
+        ranks.sum([0])
     if ranks.is_first:
         _say_plan(lowered, folder, run, ranks, is_resumed=is_resumed)
     with stop_on_signals() as stop, ending_with_launcher(stop):

@@ -38,15 +38,18 @@ class Meter:
         """Forget the speed of the epoch before."""
         self._pending: list[tuple[int, int, Tensor]] = []
         self._images = 0
-        self._epoch_began = self._looked = time.perf_counter()
+        self._epoch_began = self._looked = self._added = time.perf_counter()
+        self._step_seconds = 0.0
 
     def add(self, step: int, loss: Tensor, images: int) -> None:
         """Remember a step of all ranks' ``images``; this rank's ``loss`` stays on the device."""
         self._pending.append((step, images, loss))
+        now = time.perf_counter()
+        self._step_seconds, self._added = now - self._added, now
 
     def is_due(self) -> bool:
-        """Whether the last look is long enough ago."""
-        return time.perf_counter() - self._looked >= LOOK_SECONDS
+        """Whether the last look will be long enough ago when the next step is done."""
+        return time.perf_counter() + self._step_seconds - self._looked >= LOOK_SECONDS
 
     def look(self) -> Step:
         """How things stand since the last look; all ranks look at the same step.

@@ -15,6 +15,7 @@ from vggspec.catalogue.artefacts import CannotWrite
 from vggspec.catalogue.runs import BadRecord, NoRun, OtherRun
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import write_text
+from vggspec.optional import has_library
 from vggspec.source import reason
 from vggspec.train.runs import LOG, RECORD
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A record of a thousand classes and layers takes a hundredth of this.
 MAX_RECORD_BYTES = 64 << 20
+
+_LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset")
 
 #: Parts of a record that a run which is taken up again has to share, in words.
 _SAME = {
@@ -49,7 +52,8 @@ def describe_run(
     computed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that a run depends on: what its numbers do, and how they are ``computed``."""
-    versions = {name: metadata.version(name) for name in ("torch", "numpy", "pillow")}
+    installed = [name for name in _LIBRARIES if has_library({"pillow": "PIL"}.get(name, name))]
+    versions = {name: metadata.version(name) for name in installed}
     network = lowered.network
     return {
         "net": network.name,
