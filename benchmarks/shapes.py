@@ -90,13 +90,13 @@ def picture(label: str, split: str, random: np.random.Generator) -> Picture:
     return Picture(pixels=_worn(pixels, random), label=label, box=box)
 
 
-def write_folder(root: Path, *, train: int, val: int, seed: int = 0) -> dict[str, Picture]:
+def write_folder(root: Path, *, train: int, val: int, seed: int = 0) -> dict[str, Box]:
     """Write ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, so many a class.
 
-    Returns each picture by its path below ``root``. A picture depends on the seed, its split,
-    class and number alone: more of them leave the first ones as they are.
+    Returns where the shape is on each, by the picture's path below ``root``. A picture depends on
+    the seed, its split, class and number alone: more of them leave the first ones as they are.
     """
-    written = {}
+    boxes = {}
     for split, number in (("train", train), ("val", val)):
         for kind, label in enumerate(CLASSES):
             (root / split / label).mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def write_folder(root: Path, *, train: int, val: int, seed: int = 0) -> dict[str
                 drawn = picture(label, split, random)
                 path = f"{split}/{label}/{i:04}.jpg"
                 Image.fromarray(drawn.pixels).save(root / path, quality=90)
-                written[path] = drawn
-    return written
+                boxes[path] = drawn.box
+    return boxes
 
 
 def _background(split: str, height: int, width: int, random: np.random.Generator) -> Floats:

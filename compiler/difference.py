@@ -11,7 +11,7 @@ from itertools import zip_longest
 from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.op import Op
-from vggspec.recipe import LayersFrom, TestProtocol, TrainRecipe
+from vggspec.recipe import TestProtocol, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +161,9 @@ def _train(recipe: TrainRecipe) -> dict[str, str]:
         "decay": f"{recipe.decay:g} on plateau of {recipe.patience} epochs, {recipe.decays} times",
         "stop": f"after {stop}",
         "start": f"{recipe.start}{start}",
-        "start from": "; ".join(map(_layers_from, recipe.start_from)) or "nothing",
+        "start from": "; ".join(each.write() for each in recipe.start_from) or "nothing",
         "data": recipe.data or "",
     }
-
-
-def _layers_from(source: LayersFrom) -> str:
-    parts = [
-        f"first {source.first_conv} conv" if source.first_conv else "",
-        f"last {source.last_fc} FC" if source.last_fc else "",
-    ]
-    said = ", ".join(part for part in parts if part)
-    return f'"{source.path}": {said}' if said else f'"{source.path}"'
 
 
 def _test(protocol: TestProtocol) -> dict[str, str]:

@@ -63,14 +63,15 @@ def test_the_folder_depends_on_the_seed_alone(tmp_path: Path) -> None:
     more = shapes.write_folder(tmp_path / "more", train=2, val=1, seed=3)
     other = shapes.write_folder(tmp_path / "other", train=1, val=1, seed=4)
     assert len(first) == 2 * len(shapes.CLASSES)
-    for path, drawn in first.items():
-        assert path.split("/")[1] == drawn.label
-        assert more[path].box == drawn.box
+    for path, box in first.items():
+        assert path.split("/")[1] in shapes.CLASSES
+        assert more[path] == box
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "more" / path).read_bytes()
         with Image.open(tmp_path / "first" / path) as image:
             assert image.format == "JPEG"
-            assert image.size == drawn.pixels.shape[1::-1]
-    assert any(other[path].box != drawn.box for path, drawn in first.items())
+            assert box.right <= image.width
+            assert box.bottom <= image.height
+    assert any(other[path] != box for path, box in first.items())
 
 
 def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:
@@ -91,6 +92,6 @@ def test_the_tables_say_what_was_seen() -> None:
     ]
     text = miniature.tables({s: seen for table in miniature.TABLES.values() for s in table})
     assert (
-        "| E | 37..73 | he | 55 | 30.0 ± 7.1 % | 37, 55, 73 | 20.0 ± 0.0 % | 3, none |"
+        "| D | 37..73 | A, the rest he | 55 | 30.0 ± 7.1 % | 37, 55, 73 | 20.0 ± 0.0 % | 3, none |"
         in text.splitlines()
     )

@@ -19,10 +19,24 @@ class LayersFrom:
     """The spec of the other net, seen from the folder of the spec that names it."""
 
     first_conv: int | None = None
-    """That many conv layers from the input on; with ``last_fc`` None too, all layers."""
+    """That many conv layers of the other net from its input on; with ``last_fc`` None too, all."""
 
     last_fc: int | None = None
     """That many FC layers up to the output."""
+
+    but_last_fc: int = 0
+    """That many FC layers up to the output do not, where all others do: for other classes."""
+
+    def write(self) -> str:
+        """As a spec says it, without ``start from``."""
+        layers = [
+            f"first {self.first_conv} conv" if self.first_conv else "",
+            f"last {self.last_fc} FC" if self.last_fc else "",
+            "all but last FC" if self.but_last_fc == 1 else "",
+            f"all but last {self.but_last_fc} FC" if self.but_last_fc > 1 else "",
+        ]
+        said = ", ".join(each for each in layers if each)
+        return f'"{self.path}": {said}' if said else f'"{self.path}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

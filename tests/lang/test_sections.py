@@ -97,6 +97,14 @@ def test_defaults_are_the_papers() -> None:
         ("start He", {"start": "he"}),
         ('start from "A.vgg"', {"start_from": (LayersFrom(path="A.vgg"),)}),
         (
+            'start from "A.vgg": all but last FC',
+            {"start_from": (LayersFrom(path="A.vgg", but_last_fc=1),)},
+        ),
+        (
+            'start from "A.vgg": ALL but last 2 fc',
+            {"start_from": (LayersFrom(path="A.vgg", but_last_fc=2),)},
+        ),
+        (
             'start from "t.vgg:A": last 3 FC, first 4 conv',
             {"start_from": (LayersFrom(path="t.vgg:A", first_conv=4, last_fc=3),)},
         ),

@@ -1,10 +1,12 @@
 """What training starts from: random weights as ``vggspec init``'s, or layers of other nets."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.nets import random_weights
 from vggspec.catalogue import artefacts, recipes
 from vggspec.compiler.initialise import write_initial
@@ -63,6 +65,48 @@ def test_layers_start_from_another_net(tmp_path: Path) -> None:
             np.testing.assert_array_equal(array, alone[name], err_msg=name)
         if layer in same and name.endswith("weight") and not layer.startswith("bn"):
             assert not np.array_equal(array, alone[name]), name
+
+
+@pytest.mark.parametrize("net", ["B", "C", "D", "E"])
+def test_deeper_nets_start_from_a_as_in_the_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: str
+) -> None:
+    """The paper's own wording on the paper's own nets, with fewer channels."""
+
+    def narrow(name: str) -> str:
+        text = (ROOT / "specs" / f"{name}.vgg").read_text()
+        layers = [line for line in text.splitlines() if line.startswith(("conv", "max", "FC"))]
+        text = "\n".join([f"net {name}", "input 32x32 RGB", *layers])
+        return re.sub(r"-(\d+)", lambda match: f"-{int(match[1]) // 32 + 1}", text) + "\n"
+
+    a = spec(tmp_path, "A", narrow("A"))
+    weights = random_weights(a, tmp_path / "A.safetensors", seed=3)
+    text = f'{narrow(net)}train:\n  start he\n  start from "A.vgg": first 4 conv, last 3 FC\n'
+    lowered = spec(tmp_path, net, text)
+    same = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"}
+    found = start(lowered, tmp_path)
+    assert same < {name.split(".")[0] for name in found}
+    for name, array in found.items():
+        is_of_a = name in weights.tensors and np.array_equal(array, weights.read(name))
+        is_zero = not array.any()
+        assert is_of_a == (name.split(".")[0] in same) or is_zero, name
+
+
+def test_all_but_the_last_layer_for_other_classes(tmp_path: Path) -> None:
+    shallow = spec(tmp_path, "shallow", SHALLOW)
+    weights = random_weights(shallow, tmp_path / "shallow.safetensors", seed=3)
+    text = SHALLOW.replace("net shallow input", "net other\ninput").replace("FC-3", "FC-7")
+    for number, new in (("", {"fc4"}), ("2 ", {"fc3", "fc4"})):
+        line = f'train:\n  start from "shallow.vgg": all but last {number}FC\n'
+        lowered = spec(tmp_path, "other", text + line)
+        assert lowered.experiment.train.start_from[0].write() == (
+            f'"shallow.vgg": all but last {number}FC'
+        )
+        for name, array in start(lowered, tmp_path).items():
+            is_theirs = array.shape == weights.tensors[name].shape and np.array_equal(
+                array, weights.read(name)
+            )
+            assert is_theirs != (name.split(".")[0] in new) or not array.any(), name
 
 
 def test_a_whole_net_starts_from_its_newest_run(tmp_path: Path) -> None:

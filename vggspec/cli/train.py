@@ -353,7 +353,7 @@ def recipe_line(lowered: "Lowered") -> str:
         f"start normal {recipe.start_std:g}"
         if recipe.start == "normal"
         else f"start {recipe.start}",
-        *(f'start from "{other.path}"' for other in recipe.start_from),
+        *(f"start from {other.write()}" for other in recipe.start_from),
     ]
     return ", ".join(parts)
 

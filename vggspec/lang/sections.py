@@ -219,6 +219,12 @@ def _start(cursor: _Cursor) -> dict[str, object]:
             return {"start_from": (LayersFrom(path=path),)}
         cursor.expect(":")
         first = last = None
+        if cursor.accept("all"):
+            cursor.expect("but", "last")
+            is_one = isinstance(word := cursor.peek(), Word) and word.text.casefold() == "fc"
+            number = 1 if is_one else cursor.integer("a number of FC layers", 1, 4096)
+            cursor.expect("fc")
+            return {"start_from": (LayersFrom(path=path, but_last_fc=number),)}
         while True:
             if cursor.accept("first"):
                 first = cursor.integer("a number of conv layers", 1, 4096)
@@ -227,7 +233,7 @@ def _start(cursor: _Cursor) -> dict[str, object]:
                 last = cursor.integer("a number of FC layers", 1, 4096)
                 cursor.expect("fc")
             else:
-                cursor.fail("`first 4 conv` or `last 3 FC`")
+                cursor.fail("`first 4 conv`, `last 3 FC` or `all but last FC`")
             if not cursor.accept(","):
                 break
         layers = LayersFrom(path=path, first_conv=first, last_fc=last)

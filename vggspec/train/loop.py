@@ -55,7 +55,7 @@ from vggspec.train.record import (
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RUNS
-from vggspec.train.start import initial_weights
+from vggspec.train.start import initial_weights, origins
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
 from vggspec.train.step import Stepper
@@ -229,6 +229,7 @@ class _Training:
                 "micro_batch": at_a_time,
                 "threads": torch.get_num_threads(),
             },
+            started_from=recorded["started_from"] if recorded else origins(lowered, runs),
         )
         self.watches: list[Watch] = []
         if recorded is not None:

@@ -50,6 +50,7 @@ def describe_run(
     settings: Sequence[str],
     options: Mapping[str, Any],
     computed: Mapping[str, Any],
+    started_from: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
     """Everything that a run depends on: what its numbers do, and how they are ``computed``."""
     installed = [name for name in _LIBRARIES if has_library({"pillow": "PIL"}.get(name, name))]
@@ -67,6 +68,7 @@ def describe_run(
         "seed": seed,
         "options": dict(options),
         "computed": dict(computed),
+        "started_from": list(started_from),
         "data": {
             "folder": str(data.root.resolve()),
             "classes": list(data.classes),

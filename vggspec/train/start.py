@@ -1,7 +1,9 @@
 """The weights that training begins with: random ones, and those of other nets.
 
-Source: Simonyan & Zisserman 2015, section 3.1: the deeper nets take their first four conv layers
-and their three FC layers from net A, the rest is random.
+Source: Simonyan & Zisserman 2015, section 3.1: the first four conv layers and the three FC layers
+of net A go into the deeper nets, the rest is random. The conv layers are those of the same name,
+conv1_1, conv2_1, conv3_1 and conv3_2: by their order they would not even fit, as A has one layer
+where the others have two.
 """
 
 from collections.abc import Iterator
@@ -50,6 +52,20 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
             yield param.name, numbers.reshape(param.stored)
 
 
+def origins(lowered: Lowered, runs: Path = RUNS) -> list[dict[str, str]]:
+    """Which weights the net starts from, for the record.
+
+    Raises:
+        VggspecError: a net to start from cannot be read, or has no weights.
+    """
+    found = []
+    for layers_from in lowered.experiment.train.start_from:
+        spec = str(base_folder(lowered.spec) / layers_from.path)
+        weights = open_weights(find_weights(load_network(spec).network.name, spec, runs))
+        found.append({"weights": str(weights.path), "data_sha256": weights.data_sha256()})
+    return found
+
+
 def _pairs(
     network: Network, other: Network, layers_from: LayersFrom, weights: WeightsFile
 ) -> list[tuple[Param, Param]]:
@@ -84,20 +100,25 @@ def _same_places(
     network: Network, other: Network, layers_from: LayersFrom
 ) -> Iterator[tuple[Layer, Layer]]:
     """The layers that start from others, each with the one it starts from."""
-    convs, fcs = layers_from.first_conv, layers_from.last_fc
-    if convs is None and fcs is None:
-        convs = len(_of_kind(network, Conv))
-        fcs = len(_of_kind(network, Linear))
-    for kind, word, number in ((Conv, "conv", convs or 0), (Linear, "FC", fcs or 0)):
+    is_whole = layers_from.first_conv is None and layers_from.last_fc is None
+    convs = len(_of_kind(network, Conv)) if is_whole else layers_from.first_conv or 0
+    fcs = len(_of_kind(network, Linear)) if is_whole else layers_from.last_fc or 0
+    for kind, word, number in ((Conv, "conv", convs), (Linear, "FC", fcs)):
         mine, theirs = _of_kind(network, kind), _of_kind(other, kind)
         for net, layers in ((network, mine), (other, theirs)):
             if len(layers) < number:
                 what = TooFewLayers(net=net.name, kind=word, wanted=number, found=len(layers))
                 raise VggspecError(report(what, path=layers_from.path))
-        at_end = slice(len(mine) - number, None), slice(len(theirs) - number, None)
-        first = slice(0, number), slice(0, number)
-        of_mine, of_theirs = first if kind is Conv else at_end
-        yield from zip(mine[of_mine], theirs[of_theirs], strict=True)
+        if kind is Linear:
+            spared = layers_from.but_last_fc
+            mine, theirs = (layers[len(layers) - number :] for layers in (mine, theirs))
+            mine, theirs = (layers[: len(layers) - spared] for layers in (mine, theirs))
+        else:
+            theirs = theirs[:number]
+            by_name = {layer.name: layer for layer in mine}
+            has_names = all(layer.name in by_name for layer in theirs)
+            mine = [by_name[layer.name] for layer in theirs] if has_names else mine[:number]
+        yield from zip(mine, theirs, strict=True)
 
 
 def _of_kind(network: Network, kind: type[Conv | Linear]) -> list[Layer]:
