@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import vggspec as vggspec_package
 from tests.cli.run import vggspec
 from tests.train.folders import TINY, write_folder
 from vggspec.cli import run
@@ -87,6 +90,70 @@ def test_settings_may_be_changed_for_a_run(here: Path, capsys: Captured) -> None
     assert "# --set rate=0.02" in record["spec_text"]
 
 
+def test_a_run_is_repeated_from_its_folder_alone(here: Path, capsys: Captured) -> None:
+    first = ["train", "tiny.vgg", "--data", "images", "--set", "batch=7", "--set", "start=glorot"]
+    assert run([*first, "--seed", "5", "-o", "first"]) == 0
+    Path("tiny.vgg").unlink()
+    assert run(["train", "first", "-o", "again"]) == 0
+    assert run(["train", "first", "-o", "other", "--seed", "6", "--set", "batch=8"]) == 0
+    capsys.readouterr()
+    one, again, other = (Path(name, "last.safetensors") for name in ("first", "again", "other"))
+    assert one.read_bytes() == again.read_bytes()
+    assert one.read_bytes() != other.read_bytes()
+    records = [json.loads(Path(name, "run.json").read_text()) for name in ("first", "again")]
+    timeless = [{k: v for k, v in record.items() if k != "result"} for record in records]
+    assert timeless[0] == timeless[1]
+    assert json.loads(Path("other/run.json").read_text())["recipe"]["batch"] == 8
+    assert run(["train", "images", "-o", "third"]) == 1
+    assert "VGG491" in capsys.readouterr().err
+
+
+def test_the_newest_run_of_a_net_is_resumed(here: Path, capsys: Captured) -> None:
+    assert run(["train", "tiny.vgg", "--resume"]) == 1
+    assert "VGG491" in capsys.readouterr().err
+    short = ["train", "tiny.vgg", "--data", "images", "--set", "stop=after 2 iterations"]
+    for _ in range(2):
+        assert run(short) == 0
+    assert run(["train", "tiny.vgg", "--resume", "--set", "stop=after 1 epochs"]) == 0
+    captured = capsys.readouterr()
+    assert "-2, taken up again" in captured.err
+    record = json.loads((Path(captured.out.split()[-1]).parent / "run.json").read_text())
+    assert (record["result"]["step"], record["settings"]) == (4, ["stop=after 1 epochs"])
+
+
+def test_two_processes_do_not_train_in_one_folder(here: Path, capsys: Captured) -> None:
+    with started("-o", "out", *ENDLESS):
+        assert run(["train", "out", "--resume"]) == 1
+    assert "error[VGG495]" in capsys.readouterr().err
+
+
+def test_dense_validation_sees_whole_images(here: Path) -> None:
+    """The net's window is 16, the images are 19 high: what is seen differs, the weights do not."""
+    args = ["tiny.vgg", "--data", "images", "--precision", "fp32"]
+    for kind in ("crop", "dense"):
+        assert run(["train", *args, "-o", kind, "--validate", kind]) == 0
+    crop, dense = (Path(kind, "last.safetensors").read_bytes() for kind in ("crop", "dense"))
+    assert crop == dense
+    found = {}
+    for kind in ("crop", "dense"):
+        lines = Path(kind, "log.jsonl").read_text().splitlines()
+        found[kind] = json.loads(lines[-1])["validation"]
+    assert found["crop"]["loss"] != found["dense"]["loss"]
+
+    module = vggspec_package.torch_module("tiny.vgg", "dense/last.safetensors", dense=True).eval()
+    mean = torch.tensor(open_weights("dense/last.safetensors").metadata.mean)
+    losses = []
+    for path in sorted(Path("images/val").glob("*/*.png")):
+        image = Image.open(path)
+        scale = 19 / min(image.size)
+        size = [round(side * scale) for side in image.size]
+        pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)
+        x = ((torch.from_numpy(pixels) - mean) / 64).permute(2, 0, 1)[None]
+        posterior = module(x)[0, ["blue", "green", "red"].index(path.parent.name)]
+        losses.append(-float(posterior.detach().log()))
+    assert np.mean(losses) == pytest.approx(found["dense"]["loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("setting", "code"),
     [
@@ -143,8 +210,7 @@ def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: in
     assert out == ""
     assert rest.count("interrupted at step") == 1
     go_on = rest.splitlines()[-1]
-    options = f"--data images --procs {ranks} --resume --out out"
-    assert go_on == f"vggspec train tiny.vgg {options}"
+    assert go_on == f"vggspec train out --resume --data images --procs {ranks}"
     assert {path.name for path in Path("out").iterdir()} >= NAMES
     done = vggspec("compile", "tiny.vgg", "--weights", "out/last.safetensors", "-o", "b", cwd=here)
     assert done.returncode == 0, done.stderr

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vggspec.train.ranks import Ranks
 
 INTERRUPTED = 128 + signal.SIGINT
+CHANGED = "# --set "
 
 
 @click.command(
@@ -32,7 +33,7 @@ Examples:
   vggspec train specs/D.vgg --data ILSVRC --gpus 4
   vggspec train specs/digits.vgg --data digits --seed 7
   vggspec train specs/D.vgg --set rate=0.02 --set "stop=after 10 epochs"
-  vggspec train specs/D.vgg --resume
+  vggspec train runs/D/2026-11-21-1 --resume
   vggspec train specs/D.vgg --gpus 0 --procs 2
   torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
       -m vggspec train specs/D.vgg""",
@@ -114,15 +115,15 @@ Examples:
 def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
     """Train a net on a folder of images, as the paper does unless its spec says otherwise.
 
-    Prints the path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves
-    a checkpoint and leaves; a second one leaves at once.
+    SPEC may be the folder of a run: it is repeated, or, with --resume, gone on with. Prints the
+    path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves a
+    checkpoint and leaves; a second one leaves at once.
     """
     from vggspec.diagnostic import MissingLibraryError, VggspecError
-    from vggspec.lang.loading import load
     from vggspec.optional import require
 
-    written = load(spec)
-    lowered = changed(written, given["settings"])
+    written, begun = _read(spec)
+    lowered = changed(written, _merged(begun, given["settings"]))
     require("torch", "training")
     from vggspec.catalogue.ranks import LostRank
     from vggspec.train.device import check_gpus
@@ -155,7 +156,6 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     """This rank's part."""
     from vggspec.cli.watching import watching
     from vggspec.compiler.lower import lower
-    from vggspec.lang.loading import load
     from vggspec.train.dataset import open_data
     from vggspec.train.launch import ending_with_launcher
     from vggspec.train.loop import fit
@@ -163,13 +163,15 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     from vggspec.train.record import read_record
     from vggspec.train.runs import held
 
-    written = load(spec)
+    written, begun = _read(spec)
     net = lower(written).network.name
-    found = _run_folder(net, given["out"], is_resumed=given["resume"]) if ranks.is_first else None
+    found = _run_folder(spec, net, given) if ranks.is_first else None
     run, is_resumed = ranks.from_first(found)
-    options = _options(given, read_record(run) if is_resumed else None)
+    if is_resumed:
+        begun = read_record(run)
+    options = _options(given, begun)
     lowered = changed(written, options.settings)
-    where = data_folder(given["data"], lowered)
+    where = data_folder(given["data"] or (begun["data"]["folder"] if begun else None), lowered)
     if not ranks.is_first:
         ranks.sum([0])  # the first one lists shards for all
     folder = open_data(where, lowered.network)
@@ -203,7 +205,25 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
         return _say_result(spec, given, result)
 
 
-def _run_folder(net: str, out: str | None, *, is_resumed: bool) -> tuple[Path, bool]:
+def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
+    """The spec, or that of a run and what else the run was begun with.
+
+    Raises:
+        VggspecError: it cannot be read, or has mistakes.
+    """
+    from vggspec.lang.loading import load, pick
+    from vggspec.lang.parser import parse
+    from vggspec.source import Source
+    from vggspec.train.record import read_record
+
+    if not Path(target).is_dir():
+        return load(target), None
+    record = read_record(Path(target))
+    text = record["spec_text"].partition(f"\n{CHANGED}")[0]
+    return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
+
+
+def _run_folder(target: str, net: str, given: dict[str, Any]) -> tuple[Path, bool]:
     """Where the run is or will be, and whether there is one to go on with.
 
     Raises:
@@ -213,27 +233,27 @@ def _run_folder(net: str, out: str | None, *, is_resumed: bool) -> tuple[Path, b
     from vggspec.diagnostic import VggspecError, report
     from vggspec.train.runs import RECORD, RUNS, named_run, new_run, newest_run
 
-    if is_resumed:
-        run = Path(out) if out else newest_run(net)
+    out = Path(given["out"]) if given["out"] else None
+    if given["resume"]:
+        run = out or (Path(target) if Path(target).is_dir() else newest_run(net))
         if run is None:
-            what = NoRun(reason=f"{RUNS / net}/ has none")
-            raise VggspecError(report(what))
+            raise VggspecError(report(NoRun(reason=f"{RUNS / net}/ has none")))
         if (run / RECORD).is_file():
             return run, True
-    return named_run(Path(out)) if out else new_run(net), False
+    return named_run(out) if out else new_run(net), False
 
 
-def _options(given: dict[str, Any], recorded: dict[str, Any] | None) -> "Options":
+def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
     """What the command line says, and else what the run was begun with."""
     from vggspec.train.loop import Options
 
-    begun = recorded["options"] if recorded else {}
+    begun = record["options"] if record else {}
     seed = given["seed"]
     if seed is None:
-        seed = recorded["seed"] if recorded else 0
+        seed = record["seed"] if record else 0
     return Options(
         seed=seed,
-        settings=_merged(recorded["settings"] if recorded else (), given["settings"]),
+        settings=_merged(record, given["settings"]),
         gpus=given["gpus"],
         workers=given["workers"],
         precision=given["precision"] or begun.get("precision"),
@@ -245,8 +265,9 @@ def _options(given: dict[str, Any], recorded: dict[str, Any] | None) -> "Options
     )
 
 
-def _merged(begun: "Sequence[str]", given: "Sequence[str]") -> tuple[str, ...]:
+def _merged(record: dict[str, Any] | None, given: "Sequence[str]") -> tuple[str, ...]:
     """Settings that a run was begun with, and those given now, which replace them."""
+    begun = record["settings"] if record else ()
 
     def key(setting: str) -> tuple[str, bool]:
         words = setting.replace("=", " ", 1).casefold().split()
@@ -300,7 +321,7 @@ def _with_settings(spec: "Spec", lowered: "Lowered", settings: "Sequence[str]") 
     reports.raise_if_any()
     keys = {_key(setting) for setting in changed.train}
     kept = [setting for setting in spec.train if _key(setting) not in keys]
-    record = "".join(f"\n# --set {setting}" for setting in settings)
+    record = "".join(f"\n{CHANGED}{setting}" for setting in settings)
     source = Source(spec.source.name, f"{spec.source.text.rstrip()}\n{record}\n")
     return replace(spec, train=(*kept, *changed.train), source=source)
 
@@ -394,13 +415,10 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
             err=True,
         )
     if result.was_stopped:
-        options = {"--data": given["data"], "--gpus": given["gpus"], "--procs": given["procs"]}
-        if given["procs"]:
-            options["--gpus"] = None
-        words = ["vggspec", "train", spec]
-        for key, value in options.items():
-            words += [] if value is None else [key, str(value)]
-        go_on = shlex.join([*words, "--resume", "--out", str(result.run)])
+        words = ["vggspec", "train", str(result.run), "--resume"]
+        for key in ("data", "procs") if given["procs"] else ("data", "gpus"):
+            words += [] if given[key] is None else [f"--{key}", str(given[key])]
+        go_on = shlex.join(words)
         click.echo(f"interrupted at step {result.step}, saved; go on:\n{go_on}", err=True)
         return INTERRUPTED
     best = result.run / BEST

@@ -18,12 +18,12 @@ from vggspec.files import write_text
 from vggspec.optional import has_library
 from vggspec.source import reason
 from vggspec.train.runs import LOG, RECORD
+from vggspec.train.statistics import Statistics
 
 if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Epoch, Result, Step
-    from vggspec.train.statistics import Statistics
 
 #: A record of a thousand classes and layers takes a hundredth of this.
 MAX_RECORD_BYTES = 64 << 20
@@ -55,10 +55,10 @@ def describe_run(
     """Everything that a run depends on: what its numbers do, and how they are ``computed``."""
     installed = [name for name in _LIBRARIES if has_library({"pillow": "PIL"}.get(name, name))]
     versions = {name: metadata.version(name) for name in installed}
-    network = lowered.network
+    network, name = lowered.network, lowered.spec.source.name
     return {
         "net": network.name,
-        "spec": lowered.spec.source.name,
+        "spec": name if name.startswith("<") else str(Path(name).resolve()),
         "spec_text": lowered.spec.source.text,
         "settings": list(settings),
         "input": asdict(network.input),
@@ -116,9 +116,13 @@ def read_record(run: Path) -> dict[str, Any]:
             raise VggspecError(report(BadRecord(reason="it is too long"), path=str(path)))
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = record["settings"]
-        is_good = isinstance(record["seed"], int) and isinstance(record["options"], dict)
-        if not is_good or not all(isinstance(setting, str) for setting in settings):
+        kinds = {"seed": int, "options": dict, "computed": dict, "started_from": list, "data": dict}
+        texts = [*settings, record["spec"], record["spec_text"], record["net"]]
+        texts.append(record["data"]["folder"])
+        is_good = all(isinstance(record[key], kind) for key, kind in kinds.items())
+        if not is_good or not all(isinstance(text, str) for text in texts):
             raise TypeError
+        Statistics.from_json(record["statistics"]).axes()
     except FileNotFoundError as error:
         what = NoRun(reason=f"`{run}` has no {RECORD}")
         raise VggspecError(report(what, path=str(run))) from error
