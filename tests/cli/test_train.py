@@ -295,6 +295,14 @@ def test_ranks_end_with_the_process_that_started_them(here: Path) -> None:
         assert all(ends(rank) for rank in ranks)
 
 
+def test_data_that_does_not_fit_leaves_no_folder(here: Path, capsys: Captured) -> None:
+    write_folder(here / "more")
+    (here / "more/train/violet").mkdir()
+    assert run(["train", "tiny.vgg", "--data", "more"]) == 1
+    assert "VGG422" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_more_ranks_than_there_is_work_for(here: Path) -> None:
     args = ["tiny.vgg", "--data", "images", "--set", "batch=2"]
     done = vggspec("train", *args, "--procs", "3", cwd=here)

@@ -165,10 +165,9 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
 
     written, begun = _read(spec)
     net = lower(written).network.name
-    found = _run_folder(spec, net, given) if ranks.is_first else None
-    run, is_resumed = ranks.from_first(found)
-    if is_resumed:
-        begun = read_record(run)
+    (old,) = ranks.from_first((_begun_run(spec, net, given),) if ranks.is_first else None)
+    if old is not None:
+        begun = read_record(old)
     options = _options(given, begun)
     lowered = changed(written, options.settings)
     where = data_folder(given["data"] or (begun["data"]["folder"] if begun else None), lowered)
@@ -177,8 +176,9 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     folder = open_data(where, lowered.network)
     if ranks.is_first:
         ranks.sum([0])
+    run = old or ranks.from_first(_new_run(net, given) if ranks.is_first else None)
     if ranks.is_first:
-        _say_plan(lowered, folder, run, ranks, is_resumed=is_resumed)
+        _say_plan(lowered, folder, run, ranks, is_resumed=old is not None)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
@@ -191,7 +191,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
                 run,
                 options,
                 ranks=ranks,
-                is_resumed=is_resumed,
+                is_resumed=old is not None,
                 stop=stop,
                 watch=watch,
             )
@@ -223,24 +223,36 @@ def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
 
 
-def _run_folder(target: str, net: str, given: dict[str, Any]) -> tuple[Path, bool]:
-    """Where the run is or will be, and whether there is one to go on with.
+def _begun_run(target: str, net: str, given: dict[str, Any]) -> Path | None:
+    """The run to go on with, if that is what is asked for, and it has begun.
 
     Raises:
-        VggspecError: there is none, something is in the way, or the system refuses.
+        VggspecError: there is none.
     """
     from vggspec.catalogue.runs import NoRun
     from vggspec.diagnostic import VggspecError, report
-    from vggspec.train.runs import RECORD, RUNS, named_run, new_run, newest_run
+    from vggspec.train.runs import RECORD, RUNS, newest_run
 
-    out = Path(given["out"]) if given["out"] else None
-    if given["resume"]:
-        run = out or (Path(target) if Path(target).is_dir() else newest_run(net))
-        if run is None:
-            raise VggspecError(report(NoRun(reason=f"{RUNS / net}/ has none")))
-        if (run / RECORD).is_file():
-            return run, True
-    return named_run(out) if out else new_run(net), False
+    if not given["resume"]:
+        return None
+    if given["out"]:
+        run = Path(given["out"])
+        return run if (run / RECORD).is_file() else None
+    found = Path(target) if Path(target).is_dir() else newest_run(net)
+    if found is None:
+        raise VggspecError(report(NoRun(reason=f"{RUNS / net}/ has none")))
+    return found
+
+
+def _new_run(net: str, given: dict[str, Any]) -> Path:
+    """A folder for a run that begins.
+
+    Raises:
+        VggspecError: something is in the way, or the system refuses.
+    """
+    from vggspec.train.runs import named_run, new_run
+
+    return named_run(Path(given["out"])) if given["out"] else new_run(net)
 
 
 def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":

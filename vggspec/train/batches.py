@@ -129,6 +129,7 @@ def collate(found: list[Crop | Unread]) -> Batch:
 def _leave_signals(worker: int) -> None:
     """Signals for the training process are not for its workers, which end when it does."""
     del worker
-    os.setpgrp()  # launchers and terminals signal the whole group
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # launchers and terminals signal the whole group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

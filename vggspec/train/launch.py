@@ -29,7 +29,11 @@ from vggspec.train.ranks import ERROR, STORE
 HERE = "127.0.0.1"
 PARENT = "VGGSPEC_LAUNCHER"
 _LOOK_SECONDS = 0.1
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Windows lacks some of them.
+_FORWARDED, _TAKEN = (
+    [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+    for names in (("SIGINT", "SIGTERM", "SIGHUP"), ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"))
+)
 
 
 def launch(arguments: Sequence[str], ranks: int) -> int:
@@ -129,7 +133,7 @@ def _watch(context: PContext, store: TCPStore) -> int:
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
     """Put signal handlers back, which the launcher takes."""
-    before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGQUIT)}
+    before = {number: signal.getsignal(number) for number in _TAKEN}
     try:
         yield
     finally:

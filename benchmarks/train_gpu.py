@@ -1,0 +1,128 @@
+"""Training of net D at 224 on a GPU: images a second, share of the matrix peak, memory.
+
+Synthetic images, so that decoding has no part in it. Beside ours, PyTorch's plain way in the same
+run: fp32, default layout, plain SGD.
+
+    python -m benchmarks.train_gpu
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from benchmarks.train_step import Vgg16
+from vggspec.compiler.backends.torch_module import emit
+from vggspec.compiler.cost import cost
+from vggspec.compiler.lower import load_network
+from vggspec.train.batches import Batch, Normalise
+from vggspec.train.device import Precision, computing, pick_layout
+from vggspec.train.loop import training_network
+from vggspec.train.ranks import Ranks
+from vggspec.train.step import Stepper
+
+STEPS = 10
+
+
+def seconds_of(step: Callable[[], object]) -> float:
+    """The time of a step, the mean of some after three for warming up."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / STEPS
+
+
+def peak_flops(dtype: torch.dtype, *, tf32: bool = False, side: int = 8192) -> float:
+    """Floating-point operations a second of a large matrix product."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    a, b = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
+    return 2 * side**3 / seconds_of(lambda: a @ b)
+
+
+def plain(batch: int) -> float:
+    """Seconds of a step of the plain way."""
+    torch.backends.cudnn.allow_tf32 = False
+    model = Vgg16().cuda().train()
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, 224, 224, device="cuda")
+    labels = torch.randint(0, 1000, (batch,), device="cuda")
+
+    def step() -> None:
+        loss = nn.functional.cross_entropy(model(images), labels)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+
+    return seconds_of(step)
+
+
+def ours(batch: int, precision: Precision, *, is_compiled: bool) -> float:
+    """Seconds of a step of ours, from bytes on the host."""
+    place = torch.device("cuda")
+    lowered = load_network("specs/D.vgg")
+    network = training_network(lowered)
+    layout = pick_layout(place)
+    stepper = Stepper(
+        emit(network).to(place).to(memory_format=layout).train(),
+        Normalise(network.input, (124.0, 117.0, 104.0), layout).to(place),
+        lowered.experiment.train,
+        Ranks(),
+        seed=0,
+        precision=precision,
+        at_a_time=batch,
+        is_compiled=is_compiled,
+    )
+    stepper.rate = 1e-4
+    pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8).pin_memory()
+    labels, rows = torch.randint(0, 1000, (batch,)), torch.arange(batch)
+    images = Batch(pixels, torch.zeros(batch, 3), labels, rows, [])
+    with computing(place, precision, network):
+        return seconds_of(lambda: stepper(images, batch, 1))
+
+
+def main() -> int:
+    """Print a table in Markdown."""
+    if not torch.cuda.is_available():
+        print("this wants a CUDA device")
+        return 3
+    flops = 3 * cost(training_network(load_network("specs/D.vgg"))).flops
+    peaks = {
+        "fp32": peak_flops(torch.float32),
+        "tf32": peak_flops(torch.float32, tf32=True),
+        "bf16": peak_flops(torch.bfloat16),
+    }
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    print(", ".join(f"{name} {peak / 1e12:.0f} TFLOPS" for name, peak in peaks.items()), "\n")
+    print("| batch | way | images/s | share of the matrix peak | memory GiB | to plain |")
+    print("|---|---|---|---|---|---|")
+    for batch in (64, 128, 256):
+        baseline = 0.0
+        kinds: list[tuple[Precision, bool]] = [
+            ("fp32", False), ("tf32", False), ("bf16", False), ("bf16", True),
+        ]  # fmt: skip
+        for kind in [None, *kinds]:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            if kind is None:
+                name, peak = "plain fp32", peaks["fp32"]
+                seconds = baseline = plain(batch)
+            else:
+                precision, is_compiled = kind
+                name = f"vggspec {precision}{', compiled' if is_compiled else ''}"
+                peak = peaks[precision]
+                seconds = ours(batch, precision, is_compiled=is_compiled)
+            share = flops * batch / seconds / peak
+            memory = torch.cuda.max_memory_allocated() / 2**30
+            cells = f"{batch / seconds:.0f} | {share:.0%} | {memory:.1f} | {baseline / seconds:.2f}"
+            print(f"| {batch} | {name} | {cells} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
