@@ -23,6 +23,19 @@ def _beside(target: Path) -> Path:
 
 
 @contextmanager
+def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the system's refusal to write into a report.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(path))) from error
+
+
+@contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Write a file; it takes its place when the block ends well, else nothing is left of it.
 
@@ -32,16 +45,15 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = Path(path)
     scratch = _beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(scratch, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, scratch)
-        os.replace(scratch, target)
-    except OSError as error:
-        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(path))) from error
+        with refusals(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(scratch, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, scratch)
+            os.replace(scratch, target)
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
@@ -67,17 +79,16 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     scratch, old = _beside(target), _beside(target)
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        try:
-            if target.exists():
-                os.replace(target, old)
-            os.replace(scratch, target)
-        finally:
-            if old.exists() and not target.exists():
-                os.replace(old, target)  # refused or interrupted between the two: back as it was
-    except OSError as error:
-        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(path))) from error
+        with refusals(path):
+            scratch.mkdir(parents=True)
+            yield scratch
+            try:
+                if target.exists():
+                    os.replace(target, old)
+                os.replace(scratch, target)
+            finally:
+                if old.exists() and not target.exists():
+                    os.replace(old, target)  # interrupted between the two: back as it was
     finally:
         for leftover in (scratch, old):
             if leftover.exists():
@@ -112,10 +123,9 @@ def replace_by_twin(source: Path, target: Path) -> None:
     """
     scratch = _beside(target)
     try:
-        place(source, scratch, copy=False)
-        os.replace(scratch, target)
-    except OSError as error:
-        raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(target))) from error
+        with refusals(target):
+            place(source, scratch, copy=False)
+            os.replace(scratch, target)
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)  # of two names of one file neither takes the other's

@@ -6,15 +6,11 @@ and loads TensorFlow where that is installed.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vggspec.catalogue.artefacts import CannotWrite
-from vggspec.diagnostic import VggspecError, report
+from vggspec.files import refusals
 from vggspec.optional import require
-from vggspec.source import reason
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -42,7 +38,7 @@ class Board:
 
         folder = run / FOLDER
         self._path = folder / f"events.out.tfevents.{time.time():.6f}"
-        with self._refusals():
+        with refusals(self._path):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115 (see __exit__)
         self._records = RecordWriter(self._file)
@@ -79,13 +75,5 @@ class Board:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def _write(self, event: "Event") -> None:
-        with self._refusals():
+        with refusals(self._path):
             self._records.write(event.SerializeToString())
-
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = CannotWrite(reason=reason(error))
-            raise VggspecError(report(what, path=str(self._path))) from error

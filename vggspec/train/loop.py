@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ from vggspec.train.record import (
     describe_result,
     describe_run,
     read_record,
+    resumed_record,
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RUNS
@@ -137,107 +138,132 @@ class _Training:
         is_resumed: bool,
     ) -> None:
         self.run, self.options, self.ranks, self.data = run, options, ranks, data
-        self.recipe, image = lowered.experiment.train, lowered.network.input
+        self.recipe, self.input = lowered.experiment.train, lowered.network.input
         self.network = training_network(lowered)
+        self.q = _middle(lowered.experiment.test.scales)
+        self.watches: list[Watch] = []
         _check_ranks(ranks, self.recipe.batch, len(data.train))
-        place = pick_device(options.gpus, ranks)
-        precision = pick_precision(options.precision, place, self.network)
-        stack.enter_context(computing(place, precision, self.network))
+        self.place = pick_device(options.gpus, ranks)
+        self.precision = pick_precision(options.precision, self.place, self.network)
+        stack.enter_context(computing(self.place, self.precision, self.network))
 
-        # What was before
         checkpoint = read_checkpoint(run, self.network) if is_resumed else None
         recorded = read_record(run) if is_resumed else None
         self.state = checkpoint.state if checkpoint else TrainState.at_start(self.recipe)
+        self._set_up_data(recorded)
+        self._set_up_model(lowered, checkpoint, recorded, runs)
+        self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
+        self.record = self._describe(lowered, recorded, runs)
+        if checkpoint is not None and ranks.is_first:
+            publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
+        if ranks.is_first:
+            save_record(run, self.record)
 
-        # Data
-        q = _middle(lowered.experiment.test.scales)
+    def _set_up_data(self, recorded: dict[str, Any] | None) -> None:
+        """Images, their statistics, and the batches of both splits."""
+        data, options, ranks = self.data, self.options, self.ranks
+        color, scale, q = self.input.color, self.recipe.scale, self.q
         self.left_out = LeftOut(len(data.train) + len(data.val), data.root)
-        for path, why in self.state.unread.items():
-            self.left_out.add(path, why)
-        are_kept = not options.workers and fit_in_memory(
-            data, image.color, self.recipe.scale, (q, q)
-        )
-        train = Images(data.train, image.color, self.recipe.scale, are_kept=are_kept)
-        val = Images(data.val, image.color, (q, q), are_kept=are_kept)
+        for name, why in self.state.unread.items():
+            self.left_out.add(name, why)
+        are_kept = not options.workers and fit_in_memory(data, color, scale, (q, q))
+        train = Images(data.train, color, scale, are_kept=are_kept)
+        val = Images(data.val, color, (q, q), are_kept=are_kept)
         if recorded is not None:
-            statistics = Statistics.from_json(recorded["statistics"])
+            self.statistics = Statistics.from_json(recorded["statistics"])
         else:
-            mine = measured(data, image.color, self.left_out) if ranks.is_first else None
-            statistics = ranks.from_first(mine)
-        self.mean = image.mean or statistics.mean
-        crops = TrainCrops(train, image, self.recipe, statistics.axes(), options.seed)
+            mine = measured(data, color, self.left_out) if ranks.is_first else None
+            self.statistics = ranks.from_first(mine)
+        self.mean = self.input.mean or self.statistics.mean
+        crops = TrainCrops(train, self.input, self.recipe, self.statistics.axes(), options.seed)
         self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
         in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
         workers = options.workers
         if workers is None:
-            workers = 0 if are_kept else usual_workers(place, ranks)
-        self.batches = loader(crops, self.order, workers, place)
+            workers = 0 if are_kept else usual_workers(self.place, ranks)
         seen = WholeImages if options.validate == "dense" else CentreCrops
-        self.val_batches = loader(seen(val, image, q), in_order, workers, place)
+        self.batches = loader(crops, self.order, workers, self.place)
+        self.val_batches = loader(seen(val, self.input, q), in_order, workers, self.place)
 
-        # Model
+    def _set_up_model(
+        self,
+        lowered: Lowered,
+        checkpoint: Checkpoint | None,
+        recorded: dict[str, Any] | None,
+        runs: Path,
+    ) -> None:
+        """The model with its weights and momentum, and what validates it."""
+        ranks, options = self.ranks, self.options
         model = emit(self.network)
-        self._fill(model, lowered, checkpoint, runs)
-        layout = pick_layout(place)
-        model.to(place).to(memory_format=layout)  # type: ignore[call-overload]
-        self.normalise = Normalise(image, self.mean, layout).to(place)
+        parameters = (
+            checkpoint.parameters(self.network)
+            if checkpoint
+            else initial_weights(lowered, options.seed, runs)
+        )
+        state = model.state_dict()
+        for name, array in parameters:
+            state[name].copy_(torch.from_numpy(array))
+        layout = pick_layout(self.place)
+        model.to(self.place).to(memory_format=layout)  # type: ignore[call-overload]
+        self.normalise = Normalise(self.input, self.mean, layout).to(self.place)
+        before = recorded["computed"] if recorded else {}
         at_a_time = options.micro_batch
-        if (
-            at_a_time is None
-            and recorded is not None
-            and recorded["computed"]["ranks"] == ranks.size
-        ):
-            at_a_time = recorded["computed"]["micro_batch"]
+        if at_a_time is None and before.get("ranks") == ranks.size:
+            at_a_time = before["micro_batch"]  # the same parts add up to the same bits
         if at_a_time is None:
             share = -(-self.recipe.batch // ranks.size)
-            at_a_time = images_at_a_time(self.network, share, ranks, _trial(model, precision))
-            at_a_time = min(ranks.gather(at_a_time))
+            trial = _trial(model, self.precision)
+            at_a_time = min(ranks.gather(images_at_a_time(self.network, share, ranks, trial)))
+        self.at_a_time = at_a_time
         self.stepper = Stepper(
             model,
             self.normalise,
             self.recipe,
             ranks,
             seed=options.seed,
-            precision=precision,
+            precision=self.precision,
             at_a_time=at_a_time,
             is_compiled=options.is_compiled,
         )
-        self.at_a_time = at_a_time
-        is_dense = options.validate == "dense"
-        self.judge = dense_form(lowered.network, model) if is_dense else model
         self.stepper.rate = self.state.plateau.rate
-        if checkpoint:
+        if checkpoint is not None:
             for name, tensor in self.stepper.momentum.items():
                 tensor.copy_(torch.from_numpy(checkpoint.velocity(name)))
-        self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
+        is_dense = options.validate == "dense"
+        self.judge = dense_form(lowered.network, model) if is_dense else model
 
-        # Record
-        self.record = describe_run(
+    def _describe(
+        self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path
+    ) -> dict[str, Any]:
+        """The record, which a run that is taken up again has to share.
+
+        Raises:
+            VggspecError: it does not.
+        """
+        options = self.options
+        record = describe_run(
             lowered,
-            data,
-            statistics,
+            self.data,
+            self.statistics,
             seed=options.seed,
             settings=options.settings,
             options={
-                "precision": precision,
+                "precision": self.precision,
                 "validate": options.validate,
                 "compile": options.is_compiled,
             },
             computed={
-                "device": _device_name(place),
-                "ranks": ranks.size,
-                "micro_batch": at_a_time,
+                "device": _device_name(self.place),
+                "ranks": self.ranks.size,
+                "micro_batch": self.at_a_time,
                 "threads": torch.get_num_threads(),
             },
             started_from=recorded["started_from"] if recorded else origins(lowered, runs),
         )
-        self.watches: list[Watch] = []
-        if recorded is not None:
-            check_same(run, recorded, self.record)
-        if checkpoint is not None and ranks.is_first:
-            publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
-        if ranks.is_first:
-            save_record(run, self.record)
+        if recorded is None:
+            return record
+        check_same(self.run, recorded, record)
+        return resumed_record(recorded, record, self.state.step)
 
     def go_on(self, stop: Event, watch: Watch) -> Result:
         """Train until the last step, or until ``stop`` is set."""
@@ -316,7 +342,7 @@ class _Training:
 
     def _validation(self, stop: Event) -> Validation | None:
         self.judge.eval()
-        image = self.network.input
+        image = self.input
 
         def scores_of(batch: Batch) -> Tensor:
             rows, columns = batch.pixels.shape[1:3]
@@ -350,19 +376,6 @@ class _Training:
                 keep_every=self.options.keep_every,
             )
         self.saved_at = time.perf_counter()
-
-    def _fill(
-        self, model: SpecModule, lowered: Lowered, checkpoint: Checkpoint | None, runs: Path
-    ) -> None:
-        """Weights and running statistics: of the checkpoint, or first ones."""
-        state = model.state_dict()
-        arrays = (
-            checkpoint.parameters(self.network)
-            if checkpoint
-            else initial_weights(lowered, self.options.seed, runs)
-        )
-        for name, array in arrays:
-            state[name].copy_(torch.from_numpy(array))
 
     def _draw(self) -> None:
         """A picture of the run, however it ended; that there is none ends nothing."""

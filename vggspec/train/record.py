@@ -3,18 +3,16 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vggspec import __version__
-from vggspec.catalogue.artefacts import CannotWrite
 from vggspec.catalogue.runs import BadRecord, NoRun, OtherRun
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import write_text
+from vggspec.files import refusals, write_text
 from vggspec.optional import has_library
 from vggspec.source import reason
 from vggspec.train.runs import LOG, RECORD
@@ -93,6 +91,16 @@ def describe_result(result: "Result") -> dict[str, Any]:
             "left_out": list(result.left_out),
         }
     }
+
+
+def resumed_record(
+    recorded: Mapping[str, Any], ours: Mapping[str, Any], step: int
+) -> dict[str, Any]:
+    """The record of a run that is taken up again: as it was begun, and each time since."""
+    since = {"step": step, "computed": ours["computed"], "versions": ours["versions"]}
+    before = recorded.get("resumed")
+    kept = {key: recorded[key] for key in ("computed", "versions") if key in recorded}
+    return {**ours, **kept, "resumed": [*(before if isinstance(before, list) else ()), since]}
 
 
 def save_record(run: Path, record: Mapping[str, Any]) -> None:
@@ -193,7 +201,7 @@ class Log:
 
     def __init__(self, run: Path, length: int) -> None:
         self._path = run / LOG
-        with self._refusals():
+        with refusals(self._path):
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (see __exit__)
             if self._file.tell() > length:
                 os.truncate(self._path, length)
@@ -221,7 +229,7 @@ class Log:
         self._add(now)
 
     def _add(self, now: "Step | Epoch") -> None:
-        with self._refusals():
+        with refusals(self._path):
             self._file.write(json.dumps(asdict(now), ensure_ascii=False).encode() + b"\n")
 
     def __enter__(self) -> Self:
@@ -229,11 +237,3 @@ class Log:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = CannotWrite(reason=reason(error))
-            raise VggspecError(report(what, path=str(self._path))) from error
