@@ -230,8 +230,16 @@ def test_a_second_signal_leaves_at_once() -> None:
 
 
 def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> None:
-    """Five steps with dropout and batches that no number of ranks divides."""
-    changes = ["stop=after 5 iterations", "batch=7"]
+    """Five steps with dropout, BN, a bad image, and batches that no number of ranks divides.
+
+    The last batch is of two images, so the third rank has none.
+    """
+    Path("tiny.vgg").write_text(TINY.replace("conv3-4", "conv3-4 BN").replace("FC-8", "FC-8 BN"))
+    write_folder(here / "more", train=35, val=1)  # enough for a bad one
+    Path("images").rename("few")
+    Path("more").rename("images")
+    Path("images/train/red/7.png").write_bytes(b"")
+    changes = ["stop=after 5 iterations", "batch=103"]
     args = ["tiny.vgg", "--data", "images", *(part for c in changes for part in ("--set", c))]
     args += ["--precision", "fp32"]
     assert run(["train", *args, "-o", "1"]) == 0
@@ -245,10 +253,11 @@ def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> Non
         other = open_weights(f"{ranks}/last.safetensors")
         for name in one.tensors:
             mine, theirs = one.read(name), other.read(name)
-            np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=2e-6, err_msg=name)
         found = json.loads(Path(f"{ranks}/run.json").read_text())["result"]["best"]["validation"]
         assert found["class_errors"] == validation["class_errors"]
-        assert found["loss"] == pytest.approx(validation["loss"], rel=1e-6)
+        assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
+        assert json.loads(Path(f"{ranks}/run.json").read_text())["result"]["num_left_out"] == 1
 
 
 def test_a_rank_that_is_killed_ends_the_run(here: Path) -> None:
