@@ -94,7 +94,7 @@ def step() -> Claim:
     stepper.rate = 1e-4
     batch = Batch(pixels, torch.zeros(BATCH, 3), labels, torch.arange(BATCH), [])
     calls = {"vggspec": lambda: stepper(batch, BATCH, 1), "reference": theirs}
-    seconds = in_turn(calls, rounds=5)
+    seconds = in_turn(calls, rounds=3)
     detail = ", ".join(f"{name} {milliseconds(times)}" for name, times in seconds.items())
     layouts = {torch.channels_last: "channels last", torch.contiguous_format: "rows last"}
     return Claim(
