@@ -66,7 +66,7 @@ class Seen:
 class Effort:
     """How much is done for the table."""
 
-    seeds: int = 3
+    seeds: int = 2
     epochs: int = 18
     train: int = 300
     """Training pictures a class."""
@@ -254,7 +254,7 @@ def percent(shares: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The paper's questions, asked of small nets.")
     parser.add_argument("--quick", action="store_true", help="show that it works, in a minute")
-    parser.add_argument("--seeds", type=int, help="trainings of each setting (3)")
+    parser.add_argument("--seeds", type=int, help="trainings of each setting (2)")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time (one a core)"
     )
