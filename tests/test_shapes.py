@@ -78,11 +78,6 @@ def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:
     networks = [load_network(f"{miniature.SPEC}:{net}").network for net in "ABCDE"]
     assert [len(network.weight_layers) for network in networks] == [11, 13, 16, 16, 19]
     assert {network.num_classes for network in networks} == {len(shapes.CLASSES)}
-    a, *deeper = ({param.name: param.shape for param in net.params()} for net in networks)
-    for other in deeper:
-        taken = [name for name in a if name.split(".")[0] in miniature.FROM_A]
-        assert len(taken) == 14
-        assert all(other[name] == a[name] for name in taken)
 
 
 def test_the_tables_say_what_was_seen() -> None:

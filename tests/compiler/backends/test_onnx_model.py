@@ -34,7 +34,9 @@ from vggspec.runtime.preprocess import normalise
 if TYPE_CHECKING:
     from vggspec.compiler.passes import Form
 
-TOLERANCE = 1e-5  # relative to the largest number, float32
+#: Relative to the largest number, float32. The orders in which libraries add up differ, and with
+#: them the last digits: 6e-6 was seen on processors with AVX-512, 1.4e-5 on one with AVX2 alone.
+TOLERANCE = 3e-5
 
 SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.vgg") if path.stem != "table1")
 #: Landscape, portrait, larger than any crop, and one pixel more than a window.
