@@ -158,6 +158,19 @@ def test_a_longer_run_goes_on_from_a_shorter_one(data: DataSet, tmp_path: Path) 
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_names_that_a_crash_left_out_are_made_again(data: DataSet, tmp_path: Path) -> None:
+    """The checkpoint is whole; ``last`` and ``best`` had not yet become its weights."""
+    done = go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    assert done.best is not None
+    names = [tmp_path / "run" / f"{name}.safetensors" for name in ("last", "best")]
+    whole = [path.read_bytes() for path in names]
+    names[0].unlink()
+    names[1].unlink()
+    names[1].write_bytes(b"of an epoch before")
+    go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    assert [path.read_bytes() for path in names] == whole
+
+
 def test_weights_of_epochs_are_kept_when_asked_for(data: DataSet, tmp_path: Path) -> None:
     go_on(tmp_path / "run", data, tiny(LONG), options=Options(gpus=0, keep_every=5))
     kept = sorted(path.name for path in (tmp_path / "run").glob("epoch-*"))
