@@ -16,7 +16,7 @@ from vggspec.bundle import Bundle
 from vggspec.catalogue.artefacts import EngineFailed
 from vggspec.diagnostic import VggspecError, report
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Arrays = dict[str, NDArray[Any]]
 
 

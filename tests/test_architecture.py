@@ -14,7 +14,10 @@ from vggspec.compiler.passes import TRAINING, inference
 
 #: Room: its folder, the parts of vggspec that it may import, and the libraries that it may import
 #: at module level; inside a function any library may be imported.
-BASE = {"source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional"}
+BASE = {
+    "source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional",
+    "profile", "engine", "trt", "machine",
+}  # fmt: skip
 ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "base": ("vggspec", BASE | {"cli", "compiler", "runtime", "train", "lang"}, set()),
     "catalogue": ("vggspec/catalogue", BASE, set()),

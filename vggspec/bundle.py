@@ -4,8 +4,10 @@ The manifest is the whole contract between the compiler and the runtime. It is r
 file: every value is checked, and no path in it leads out of the bundle.
 
     D/manifest.json          this module
-    D/1/model.onnx           the graph
+    D/1/model.onnx           the graph, or
+    D/1/model.plan           a TensorRT engine, nothing before or after it
     D/1/model.safetensors    the weights, where the graph does not hold them
+    D/1/reference.onnx       the same net in fp32: what an engine is verified against
 """
 
 import hashlib
@@ -18,18 +20,24 @@ from typing import Any, Literal, cast
 
 from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
+from vggspec.engine import Engine
+from vggspec.profile import Profile
 from vggspec.recipe import Average, TestProtocol
 from vggspec.source import reason
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "1/model.onnx"
+PLAN = "1/model.plan"
 WEIGHTS = "1/model.safetensors"
+REFERENCE = "1/reference.onnx"
+LAYERS = "layers.json"
 MAX_MANIFEST_BYTES = 64 << 20
 HASHED_ON_OPEN_BYTES = 4 << 20
 
 Contract = Literal["float", "raw"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,9 @@ class FileEntry:
     from_byte: int = 0
     """Where the digested part begins: 0, or the first byte of a weights file's tensor data."""
 
+    is_needed: bool = True
+    """Whether the bundle does not run without it; else it may be deleted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -98,10 +109,18 @@ class Manifest:
 
     labels: tuple[str, ...] | None
     test: TestProtocol
-    precision: str
+    precision: Precision
+    """Number type of the arithmetic, but for ``fp32_layers``."""
+
+    fp32_layers: tuple[str, ...] = ()
+    """Layers that compute in fp32 although ``precision`` is lower."""
+
     tools: dict[str, str]
     files: tuple[FileEntry, ...]
     model: str = MODEL
+    engine: Engine | None = None
+    """What is known of the plan, where ``model`` is one."""
+
     format: int = FORMAT
 
     @property
@@ -128,8 +147,15 @@ class Bundle:
 
     @property
     def model(self) -> Path:
-        """The graph to load."""
+        """The graph or the plan to load."""
         return self.path / self.manifest.model
+
+    @property
+    def reference(self) -> Path | None:
+        """The same net in fp32 for ONNX Runtime, where the bundle still has it and its weights."""
+        needed = [self.path / REFERENCE]
+        needed += [self.path / e.path for e in self.manifest.files if e.path == WEIGHTS]
+        return needed[0] if all(path.is_file() for path in needed) else None
 
 
 def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
@@ -173,6 +199,8 @@ def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
         return VggspecError(report(what, path=str(folder)))
 
     path = folder / entry.path
+    if not entry.is_needed and not path.exists():
+        return
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise differs("leads out of the bundle")
@@ -193,10 +221,11 @@ def digest(path: str | os.PathLike[str], from_byte: int = 0) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_entry(folder: Path, path: str) -> FileEntry:
+def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
     """The entry of a file that was just written into a bundle."""
     full = folder / path
-    return FileEntry(path=path, bytes=full.stat().st_size, sha256=digest(full))
+    size = full.stat().st_size
+    return FileEntry(path=path, bytes=size, sha256=digest(full), is_needed=is_needed)
 
 
 def read_manifest(text: str, name: str) -> Manifest:
@@ -241,6 +270,10 @@ class _Reader:
 
     def boolean(self, key: str) -> bool:
         return cast("bool", self._get(key, bool, "true or false"))
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """As ``boolean``, of a key that bundles of earlier versions do not have."""
+        return self.boolean(key) if key in self._data else default
 
     def integer(self, key: str, low: int = 0, high: int = 1 << 62) -> int:
         value = cast("int", self._get(key, int, "a whole number"))
@@ -287,6 +320,12 @@ class _Reader:
             raise _BadValueError(f"`{self._at}{key}` is not two positive whole numbers")
         return values[0], values[1]
 
+    def shape(self, key: str) -> tuple[int, int, int]:
+        values = self._get(key, list, "a list")
+        if len(values) != 3 or not all(type(v) is int and 1 <= v <= 1 << 24 for v in values):
+            raise _BadValueError(f"`{self._at}{key}` is not three positive whole numbers")
+        return values[0], values[1], values[2]
+
     def path(self, key: str) -> str:
         text = self.text(key)
         path = PurePosixPath(text)
@@ -309,6 +348,7 @@ def _manifest(data: _Reader) -> Manifest:
             bytes=entry.integer("bytes"),
             sha256=entry.text("sha256"),
             from_byte=entry.integer("from_byte"),
+            is_needed=entry.flag("is_needed", default=True),
         )
         for entry in data.objects("files")
     )
@@ -324,10 +364,12 @@ def _manifest(data: _Reader) -> Manifest:
         stride=data.pair("stride"),
         labels=None if data.is_null("labels") else data.texts("labels"),
         test=_protocol(data.object("test")),
-        precision=data.text("precision"),
+        precision=data.choice("precision", "fp32", "fp16", "bf16"),
+        fp32_layers=() if data.is_null("fp32_layers") else data.texts("fp32_layers"),
         tools={str(key): str(value) for key, value in data.object("tools").items()},
         files=files,
         model=data.path("model"),
+        engine=None if data.is_null("engine") else _engine(data.object("engine")),
     )
     if not manifest.outputs:
         raise _BadValueError("`outputs` is empty")
@@ -335,7 +377,35 @@ def _manifest(data: _Reader) -> Manifest:
         raise _BadValueError("`model` is not among the files")
     if manifest.labels is not None and len(manifest.labels) != manifest.result.channels:
         raise _BadValueError("there are not as many labels as classes")
+    if manifest.model.endswith(".plan") != (manifest.engine is not None):
+        raise _BadValueError("`engine` is there without a plan, or a plan without `engine`")
     return manifest
+
+
+def _engine(data: _Reader) -> Engine:
+    engine = Engine(
+        flavour=data.choice("flavour", "tensorrt", "tensorrt_rtx"),
+        version=data.text("version"),
+        cuda=None if data.is_null("cuda") else data.text("cuda"),
+        platform=data.text("platform"),
+        gpu=None if data.is_null("gpu") else data.text("gpu"),
+        capabilities=data.texts("capabilities"),
+        is_open_ended=data.boolean("is_open_ended"),
+        profiles=tuple(
+            Profile(min=each.shape("min"), opt=each.shape("opt"), max=each.shape("max"))
+            for each in data.objects("profiles")
+        ),
+        tf32=data.boolean("tf32"),
+        hardware=data.choice("hardware", "none", "ampere_plus", "same_compute_capability"),
+        is_version_compatible=data.boolean("is_version_compatible"),
+        refit=data.choice("refit", "none", "all", "identical"),
+        is_stripped=data.boolean("is_stripped"),
+        level=data.integer("level", 0, 5),
+        name=data.text("name"),
+    )
+    if not engine.profiles:
+        raise _BadValueError("`engine.profiles` is empty")
+    return engine
 
 
 def _input(data: _Reader) -> InputContract:

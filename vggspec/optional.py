@@ -13,6 +13,7 @@ EXTRAS = {
     "tensorboard": "train",
     "webdataset": "train",
     "sklearn": "demo",
+    "pycuda": "cuda",
 }
 
 
