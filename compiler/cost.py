@@ -6,7 +6,7 @@ section 2.3 (receptive fields) and Table 2 (parameters).
 Axes: C channels, H rows, W columns; pairs are (rows, columns).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vggspec.compiler.ir import IMAGE, Layer, Network, Shape, TensorType
@@ -138,6 +138,47 @@ def cost(network: Network) -> Cost:
         weight_bytes=FLOAT_BYTES * sum(param.num_elements for param in network.params()),
         kept_bytes=_kept_bytes(network),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What one run on a batch takes."""
+
+    macs: int
+    bytes: int
+    """Activations that are alive at the same time, at most: what a run takes besides weights and
+    the workspace of kernels. Kernels that fuse layers take less."""
+
+
+def run_cost(
+    network: Network, shape: tuple[int, int, int], number_bytes: Mapping[str, int]
+) -> RunCost:
+    """What a run on ``shape``, images x rows x columns, takes.
+
+    ``number_bytes`` is the size of a number by the layer that computes it; the image is fp32.
+
+    Raises:
+        VggspecError: the net does not take images of that size.
+    """
+    images, height, width = shape
+    network = network.at(height, width)
+    place = {IMAGE: IMAGE}  # a tensor to the layer in whose memory it lies
+    last_use: dict[str, int] = {}
+    for i, layer in enumerate(network.layers):
+        x = layer.inputs[0]
+        place[layer.name] = place[x] if isinstance(layer.op, _IN_PLACE) else layer.name
+        for name in layer.inputs:
+            last_use[place[name]] = i
+    for output in network.outputs:
+        last_use[place[output.layer]] = len(network.layers)
+    alive = {IMAGE: FLOAT_BYTES * network.input.type.num_elements}
+    most = 0
+    for i, layer in enumerate(network.layers):
+        if place[layer.name] == layer.name:
+            alive[layer.name] = number_bytes[layer.name] * layer.type.num_elements
+        most = max(most, sum(alive.values()))
+        alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > i}
+    return RunCost(macs=images * cost(network).macs, bytes=images * most)
 
 
 def _largest(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:

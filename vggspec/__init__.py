@@ -97,7 +97,8 @@ def compile(  # noqa: A001 (the command's name)
         VggspecError: the spec has mistakes, the weights are another net's, or the bundle cannot
             be written.
     """
-    from vggspec.compiler.backends.onnx_model import OnnxOptions, write_bundle
+    from vggspec.compiler.backends.bundle_writer import write_bundle
+    from vggspec.compiler.backends.onnx_model import OnnxOptions
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
 
@@ -114,12 +115,18 @@ def compile(  # noqa: A001 (the command's name)
 
 
 def load(
-    bundle: "Path", *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+    bundle: "Path",
+    *,
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
+    threads: int | None = None,
 ) -> "Predictor":
     """Open a bundle to classify images: ``vggspec.load("D")("photo.jpg").top(5)``.
 
+    A TensorRT engine is native code, and loaded only for the device ``tensorrt``.
+
     Raises:
         VggspecError: it is no bundle, or not as it was written.
+        MissingLibraryError: the device was asked for by name and cannot be had.
     """
     from vggspec.runtime.predictor import Predictor
 

@@ -2,12 +2,14 @@
 
 An initialiser may point into another file (location, offset, length), and a safetensors file is
 nothing but a header and plain arrays: so the graph of a 16-layer VGG takes a few kilobytes and is
-written without reading one weight.
+written without reading one weight. Where a weight is used in a lower precision, a cast in the graph
+says so; whoever loads the graph folds it.
 
 Source: the ONNX IR specification, "External Tensor Data".
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +23,33 @@ from onnx import (
     helper,
 )
 
+from vggspec.bundle import Precision
+from vggspec.compiler.precision import BYTES
+
 OPSET = 18
 IR_VERSION = 8  # of ONNX 1.13, February 2023: older runtimes are refused by opset 18 anyway
 
+BF16_OPSET = 22
+"""The first in which conv and pooling take bfloat16."""
+
+BF16_IR_VERSION = 10
+
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
+ELEMENT_TYPES: dict[Precision, int] = {
+    "fp32": TensorProto.FLOAT,
+    "fp16": TensorProto.FLOAT16,
+    "bf16": TensorProto.BFLOAT16,
+}
 
 Dimension = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an op may want to know of a tensor it reads."""
+
+    precision: Precision
+    is_map: bool
 
 
 class OnnxGraph:
@@ -37,6 +60,25 @@ class OnnxGraph:
         self._renamed = renamed
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
+        self._about: dict[str, About] = {}
+        self._casts: dict[tuple[str, Precision], str] = {}
+
+    def about(self, tensor: str) -> About:
+        """What was noted of an activation."""
+        return self._about[tensor]
+
+    def note(self, tensor: str, precision: Precision, *, is_map: bool) -> None:
+        """Remember the type of an activation for the ops that read it."""
+        self._about[tensor] = About(precision, is_map)
+
+    def cast(self, tensor: str, precision: Precision, name: str | None = None) -> str:
+        """A tensor in another number type, cast once however many read it."""
+        known = self._casts.get((tensor, precision))
+        if known is None or name is not None:
+            to = ELEMENT_TYPES[precision]
+            known = self.node("Cast", (tensor,), name or f"{tensor}_{precision}", to=to)
+            self._casts[tensor, precision] = known
+        return known
 
     def node(self, op: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
         """Add a node of one output; the output's name, which is the node's unless renamed."""
@@ -55,11 +97,33 @@ class OnnxGraph:
         self._initializers.append(tensor)
         return name
 
-    def external(self, name: str, shape: Sequence[int], location: str, offset: int) -> str:
-        """Add float32 weights that lie in another file of the same folder."""
-        tensor = TensorProto(name=name, data_type=FLOAT, dims=shape)
+    def number(self, name: str, value: float) -> str:
+        """Add a float32 constant without axes."""
+        return self.constant(name, np.array(value, np.float32))
+
+    def integers(self, name: str, values: Sequence[int]) -> str:
+        """Add a list of integers, such as a shape."""
+        return self.constant(name, np.array(values, np.int64))
+
+    def embedded(self, name: str, shape: Sequence[int], precision: Precision, data: bytes) -> str:
+        """Add weights that are part of the graph, as little-endian numbers."""
+        tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[precision], dims=shape)
+        tensor.raw_data = data
+        self._initializers.append(tensor)
+        return name
+
+    def external(
+        self,
+        name: str,
+        shape: Sequence[int],
+        location: str,
+        offset: int,
+        precision: Precision = "fp32",
+    ) -> str:
+        """Add weights that lie in another file of the same folder."""
+        tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[precision], dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
-        length = 4 * int(np.prod(shape, dtype=np.int64))
+        length = BYTES[precision] * int(np.prod(shape, dtype=np.int64))
         for key, value in (("location", location), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
         self._initializers.append(tensor)
@@ -80,10 +144,16 @@ class OnnxGraph:
             input=inputs,
             output=outputs,
         )
-        model = ModelProto(
-            ir_version=IR_VERSION, producer_name="vggspec", producer_version=version, graph=graph
+        has_bf16 = any(precision == "bf16" for _, precision in self._casts) or any(
+            about.precision == "bf16" for about in self._about.values()
         )
-        model.opset_import.add(domain="", version=OPSET)
+        model = ModelProto(
+            ir_version=BF16_IR_VERSION if has_bf16 else IR_VERSION,
+            producer_name="vggspec",
+            producer_version=version,
+            graph=graph,
+        )
+        model.opset_import.add(domain="", version=BF16_OPSET if has_bf16 else OPSET)
         for key, value in metadata.items():
             model.metadata_props.add(key=key, value=value)
         return model

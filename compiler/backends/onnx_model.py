@@ -1,49 +1,29 @@
-"""A network as an ONNX model, written from the IR rather than traced, and as a bundle."""
+"""A network as an ONNX model, written from the IR rather than traced."""
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import onnx
 
 from vggspec import __version__
-from vggspec.bundle import (
-    MANIFEST,
-    MODEL,
-    WEIGHTS,
-    Contract,
-    FileEntry,
-    InputContract,
-    Manifest,
-    OutputContract,
-    OutputKind,
-    file_entry,
-)
-from vggspec.catalogue import artefacts, backends
-from vggspec.compiler.backends.onnx_graph import FLOAT, OPSET, UINT8, OnnxGraph, tensor_info
-from vggspec.compiler.cost import cost
-from vggspec.compiler.ir import IMAGE, ImageInput, Network, smallest
-from vggspec.compiler.lower import Lowered
+from vggspec.bundle import WEIGHTS, Contract, Precision
+from vggspec.catalogue import backends
+from vggspec.compiler.backends.onnx_graph import FLOAT, UINT8, OnnxGraph, tensor_info
+from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import Form, inference, run
-from vggspec.compiler.passes.average_over_space import AVERAGE
+from vggspec.compiler.precision import BYTES, number_types, weight_types
+from vggspec.compiler.rounding import rounded
 from vggspec.compiler.weights import WeightsFile, check_fits
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import place, replacing_folder
 from vggspec.recipe import Average
-
-#: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
-ILSVRC_MEAN = (123.68, 116.779, 103.939)
 
 #: A protobuf message holds 2 GiB; some is left for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
-
-MeanFrom = Literal["spec", "weights", "ILSVRC"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +34,13 @@ class OnnxOptions:
     average: Average = "scores"
     contract: Contract = "float"
     keep_map: bool = False
+    precision: Precision = "fp32"
+    keep_fp32: tuple[str, ...] = ()
+    """Layers that compute in fp32 whatever ``precision`` is."""
+
     single_file: bool = False
     copy_weights: bool = False
     """Whether the bundle gets weights of its own even where a link would do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What ``write_bundle`` did."""
-
-    manifest: Manifest
-    mean_from: MeanFrom
-    weights_by: Literal["link", "clone", "copy", "embedding"]
 
 
 def prepare(network: Network, options: OnnxOptions) -> Network:
@@ -96,37 +71,60 @@ def emit(
     contract: Contract = "float",
     mean: tuple[float, ...],
     is_dynamic: bool,
-    embed: bool = False,
+    types: Mapping[str, Precision] | None = None,
+    weights_as: Literal["external", "embedded", "declared"] = "external",
 ) -> onnx.ModelProto:
     """The ONNX model of a prepared network.
 
-    Unless ``embed`` is true it points into a weights file called ``model.safetensors`` beside it.
+    ``types`` are the layers' number types (``number_types``); None is fp32 throughout. Weights are
+    ``external``, where the graph points into a weights file called ``model.safetensors`` beside it
+    and casts what is used in a lower precision; ``embedded``; or ``declared``: the graph names them
+    with the type in which they are used, and whoever loads it brings them.
 
     Raises:
         VggspecError: the weights do not fit the net, or are too large to embed.
     """
     check_fits(weights, network)
-    total = sum(4 * param.num_elements for param in network.params())
-    if embed and total > MAX_EMBEDDED_BYTES:
-        what = backends.TooLargeForOneFile(bytes=total)
+    types = number_types(network, "fp32") if types is None else types
+    used_as = weight_types(network, types)
+    bytes_of_weights = sum(BYTES[used_as[p.name]] * p.num_elements for p in network.params())
+    if weights_as == "embedded" and bytes_of_weights > MAX_EMBEDDED_BYTES:
+        what = backends.TooLargeForOneFile(bytes=bytes_of_weights)
         raise VggspecError(report(what, path=str(weights.path)))
-    renamed = {output.layer: output.name for output in network.outputs}
+    names = {output.layer: output.name for output in network.outputs}
+    # An output of the graph is fp32; where the layer is not, a cast takes its name.
+    renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
     graph = OnnxGraph(network.name, renamed)
     tensors = {IMAGE: IMAGE}
     if contract == "raw":
         tensors[IMAGE] = _preprocess(graph, network.input, mean)
+    graph.note(tensors[IMAGE], "fp32", is_map=True)
+    arrays = rounded(weights, used_as) if weights_as == "embedded" else {}
     for layer in network.layers:
-        names = []
+        precision = types[layer.name]
+        params = []
         for param in layer.params:
-            if embed:
-                data = weights.read(param.name)
-                names.append(graph.constant(param.name, data.reshape(param.shape)))
+            used = used_as[param.name]
+            if weights_as == "embedded":
+                data = arrays.pop(param.name).tobytes()
+                name = graph.embedded(param.name, param.shape, used, data)
             else:
+                stored: Precision = used if weights_as == "declared" else "fp32"
                 offset = weights.tensors[param.name].offset
                 location = os.path.basename(WEIGHTS)
-                names.append(graph.external(param.name, param.shape, location, offset))
-        x = tensors[layer.inputs[0]]
-        tensors[layer.name] = layer.op.to_onnx(graph, x, tuple(names), layer.name)
+                name = graph.external(param.name, param.shape, location, offset, stored)
+                name = name if stored == used else graph.cast(name, used)
+            params.append(name)
+        source = layer.inputs[0]
+        x = tensors[source]
+        if graph.about(x).precision != precision:
+            x = graph.cast(x, precision)
+            graph.note(x, precision, is_map=network.type_of(source).is_map)
+        y = layer.op.to_onnx(graph, x, tuple(params), layer.name)
+        graph.note(y, precision, is_map=layer.type.is_map)
+        tensors[layer.name] = y
+    for layer_name in names.keys() - renamed.keys():
+        graph.cast(tensors[layer_name], "fp32", names[layer_name])
     height: int | str = "H" if is_dynamic else network.input.height
     width: int | str = "W" if is_dynamic else network.input.width
     channels = network.input.channels
@@ -150,7 +148,7 @@ def _preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...]) ->
     x = graph.node("Cast", (IMAGE,), "image_float", to=int(FLOAT))
     x = graph.node("Transpose", (x,), "image_nchw", perm=[0, 3, 1, 2])
     if image.color == "BGR":
-        order = graph.constant("image_order", np.array([2, 1, 0], np.int64))
+        order = graph.integers("image_order", (2, 1, 0))
         x = graph.node("Gather", (x, order), "image_bgr", axis=1)
 
     def column(name: str, values: Sequence[float]) -> str:
@@ -162,159 +160,3 @@ def _preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...]) ->
     elif image.scale != 1:
         x = graph.node("Mul", (x, column("image_scale", (image.scale,))), "image_scaled")
     return x
-
-
-def choose_mean(image: ImageInput, weights: WeightsFile) -> tuple[tuple[float, ...], MeanFrom]:
-    """The mean that the spec writes, else the one kept with the weights, else ILSVRC's."""
-    if image.mean is not None:
-        return image.mean, "spec"
-    measured = weights.metadata.mean
-    if measured is not None and len(measured) == image.channels:
-        return measured, "weights"
-    red, green, blue = ILSVRC_MEAN
-    if image.color == "gray":
-        # The luma of ITU-R BT.601, by which images are made gray.
-        return (0.299 * red + 0.587 * green + 0.114 * blue,), "ILSVRC"
-    return (ILSVRC_MEAN if image.color == "RGB" else ILSVRC_MEAN[::-1]), "ILSVRC"
-
-
-def write_bundle(
-    lowered: Lowered, weights: WeightsFile, out: str | os.PathLike[str], options: OnnxOptions
-) -> Written:
-    """Write a bundle, whole or not at all; a bundle that stands at ``out`` is replaced.
-
-    Raises:
-        VggspecError: the weights are another net's, the options do not fit the net, something
-            that is no bundle is in the way, or the system refuses.
-    """
-    target = Path(out)
-    check_place(target)
-    network = prepare(lowered.network, options)
-    mean, mean_from = choose_mean(network.input, weights)
-    is_dynamic = options.form == "dense"
-    model = emit(
-        network,
-        weights,
-        contract=options.contract,
-        mean=mean,
-        is_dynamic=is_dynamic,
-        embed=options.single_file,
-    )
-    with replacing_folder(target) as folder:
-        (folder / MODEL).parent.mkdir()
-        with open(folder / MODEL, "wb") as file:
-            file.write(model.SerializeToString())
-        del model
-        files = [file_entry(folder, MODEL)]
-        by: Literal["link", "clone", "copy", "embedding"] = "embedding"
-        if not options.single_file:
-            by = place(weights.path, folder / WEIGHTS, copy=options.copy_weights)
-            files.append(
-                FileEntry(
-                    path=WEIGHTS,
-                    bytes=weights.bytes,
-                    sha256=weights.data_sha256(),
-                    from_byte=weights.data_start,
-                )
-            )
-        manifest = _manifest(lowered, network, weights, options, mean, tuple(files))
-        (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    return Written(manifest, mean_from, by)
-
-
-def check_place(target: Path) -> None:
-    """Make sure that nothing but a bundle would be replaced.
-
-    Raises:
-        VggspecError: something else is in the way.
-    """
-    if target.is_dir():
-        if (target / MANIFEST).is_file() or not any(target.iterdir()):
-            return
-        what = "a folder that is not a bundle"
-    elif target.exists() or target.is_symlink():
-        what = "a file"
-    else:
-        return
-    raise VggspecError(report(artefacts.InTheWay(what=what), path=str(target)))
-
-
-def _manifest(
-    lowered: Lowered,
-    network: Network,
-    weights: WeightsFile,
-    options: OnnxOptions,
-    mean: tuple[float, ...],
-    files: tuple[FileEntry, ...],
-) -> Manifest:
-    image = network.input
-    source = lowered.spec.source
-    labels = weights.metadata.labels
-    outputs = tuple(
-        OutputContract(
-            name=output.name,
-            kind=cast("OutputKind", output.name),
-            channels=network.type_of(output.layer).channels,
-            is_map=network.type_of(output.layer).is_map,
-        )
-        for output in network.outputs
-    )
-    size = (image.height, image.width)
-    map_size, stride = _score_map(network)
-    return Manifest(
-        net=network.name,
-        spec_text=source.text,
-        spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
-        form=options.form,
-        average=options.average,
-        input=InputContract(
-            contract=options.contract,
-            color=image.color,
-            mean=mean,
-            std=image.std,
-            scale=image.scale,
-            size=least_size(network) if options.form == "dense" else size,
-            is_dynamic=options.form == "dense",
-        ),
-        outputs=outputs,
-        # What is left of the input when the other positions' steps are taken off.
-        window=(
-            size[0] - stride[0] * (map_size[0] - 1),
-            size[1] - stride[1] * (map_size[1] - 1),
-        ),
-        stride=stride,
-        labels=labels if labels and len(labels) == outputs[0].channels else None,
-        test=lowered.experiment.test,
-        precision="fp32",
-        tools={"vggspec": __version__, "onnx": onnx.__version__, "opset": str(OPSET)},
-        files=files,
-    )
-
-
-def least_size(network: Network) -> tuple[int, int]:
-    """The smallest image, rows and columns, that a fully convolutional network takes."""
-
-    def fits(height: int, width: int) -> bool:
-        try:
-            network.at(height, width)
-        except VggspecError:
-            return False
-        return True
-
-    height, width = network.input.height, network.input.width
-    least_height = smallest(lambda n: fits(n, width), height)
-    least_width = smallest(lambda n: fits(height, n), width)
-    assert least_height is not None
-    assert least_width is not None
-    return least_height, least_width
-
-
-def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the class score map, and pixels from one position to the next."""
-    maps = [layer for layer in cost(network).layers if len(layer.output) == 3]
-    before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
-    if AVERAGE not in network or not before_average:
-        return (1, 1), maps[-1].stride if maps else (1, 1)
-    last = network.type_of(network[AVERAGE].inputs[0])
-    stride = {layer.name: layer.stride for layer in maps}[network[AVERAGE].inputs[0]]
-    return last.size, stride

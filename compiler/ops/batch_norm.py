@@ -23,6 +23,7 @@ class BatchNorm(Op):
     """
 
     keyword: ClassVar[str] = "BN"
+    casts_params: ClassVar[bool] = False
     syntax: ClassVar[Syntax | None] = Syntax("BN", "", "`BN` alone")
 
     eps: float = 1e-5
@@ -71,4 +72,23 @@ class BatchNorm(Op):
         return module(x.channels, **more)
 
     def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
-        return graph.node("BatchNormalization", (x, *params), name, epsilon=self.eps)
+        about = graph.about(x)
+        if about.precision == "fp32":
+            return graph.node("BatchNormalization", (x, *params), name, epsilon=self.eps)
+        # One factor and one offset a channel, made in fp32: a variance may pass the largest fp16
+        # number and ``eps`` the smallest, and TensorRT's parser would round both.
+        weight, bias, mean, var = params
+        eps = graph.number(f"{name}.eps", self.eps)
+        sum_ = graph.node("Add", (var, eps), f"{name}.var_eps")
+        deviation = graph.node("Sqrt", (sum_,), f"{name}.deviation")
+        factor = graph.node("Div", (weight, deviation), f"{name}.factor")
+        shift = graph.node("Mul", (mean, factor), f"{name}.shift")
+        offset = graph.node("Sub", (bias, shift), f"{name}.offset")
+        if about.is_map:
+            column = graph.integers(f"{name}.column", (1, -1, 1, 1))
+            factor = graph.node("Reshape", (factor, column), f"{name}.factor_column")
+            offset = graph.node("Reshape", (offset, column), f"{name}.offset_column")
+        factor = graph.cast(factor, about.precision)
+        offset = graph.cast(offset, about.precision)
+        scaled = graph.node("Mul", (x, factor), f"{name}.scaled")
+        return graph.node("Add", (scaled, offset), name)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, Param, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, Window, one_or_two, unless, with_options
+from vggspec.compiler.ops.op import (
+    Arithmetic,
+    Op,
+    TorchNN,
+    Window,
+    one_or_two,
+    unless,
+    with_options,
+)
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -26,6 +34,7 @@ class Conv(Op):
 
     keyword: ClassVar[str] = "conv"
     is_weight_layer: ClassVar[bool] = True
+    arithmetic: ClassVar[Arithmetic] = "chosen"
     syntax: ClassVar[Syntax | None] = Syntax(
         "conv",
         r"(?P<kernel>\d+(?:[x×]\d+)?)-(?P<channels>\d+)(?:/(?P<stride>\d+))?",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, Window
 from vggspec.compiler.ops.syntax import Syntax
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class GlobalAvgPool(Op):
     """
 
     keyword: ClassVar[str] = "gap"
+    arithmetic: ClassVar[Arithmetic] = "fp32"
     syntax: ClassVar[Syntax | None] = Syntax("gap", "", "`gap` alone")
 
     def infer(self, x: TensorType) -> TensorType:

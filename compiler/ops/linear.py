@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.compiler.ir import Param, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, with_options
+from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, with_options
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Linear(Op):
 
     keyword: ClassVar[str] = "FC"
     is_weight_layer: ClassVar[bool] = True
+    arithmetic: ClassVar[Arithmetic] = "chosen"
     syntax: ClassVar[Syntax | None] = Syntax(
         "FC", r"-(?P<channels>\d+)", "FC-<channels>, such as `FC-4096`", ("-",)
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
 from vggspec.compiler.ir import MisfitError, TensorType
-from vggspec.compiler.ops.op import Op, TorchNN, unless, with_options
+from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Lrn(Op):
     """
 
     keyword: ClassVar[str] = "LRN"
+    arithmetic: ClassVar[Arithmetic] = "fp32"
     syntax: ClassVar[Syntax | None] = Syntax("LRN", "", "`LRN` alone, or `LRN(n 5, k 2)`")
 
     n: int = 5

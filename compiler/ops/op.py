@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from vggspec.compiler.ir import Param, TensorType
 from vggspec.compiler.ops.syntax import Arguments, Syntax
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 #: ``torch.nn``, or what stands for it while source text is written.
 TorchNN = Any
+
+
+Arithmetic = Literal["chosen", "as read", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,13 @@ class Op(ABC):
 
     is_implied: ClassVar[bool] = False
     """Whether tables leave it out, as the paper leaves out ReLU "for brevity"."""
+
+    arithmetic: ClassVar[Arithmetic] = "as read"
+    """The number type it computes in where a lower precision is chosen: that one, the one of what
+    it reads, or fp32 all the same."""
+
+    casts_params: ClassVar[bool] = True
+    """Whether its arrays are used in that type too."""
 
     @classmethod
     def read(cls, args: Arguments) -> Self:

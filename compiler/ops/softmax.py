@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vggspec.compiler.ir import TensorType
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN
 from vggspec.compiler.ops.syntax import Syntax
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class Softmax(Op):
     """``exp(x) / sum exp(x)`` over the channels, at each position; any shape."""
 
     keyword: ClassVar[str] = "soft-max"
+    arithmetic: ClassVar[Arithmetic] = "fp32"
     syntax: ClassVar[Syntax | None] = Syntax("soft-max", "", "`soft-max` alone")
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:

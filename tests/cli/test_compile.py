@@ -105,12 +105,12 @@ def test_a_path_below_a_file_cannot_be_written(here: Path) -> None:
 
 INTERRUPTED = """
 import os, sys
-from vggspec.compiler.backends import onnx_model
+from vggspec.compiler.backends import bundle_writer
 def slow(*args, **kwargs):
     print("placing", flush=True)
     import time
     time.sleep(60)
-onnx_model.place = slow
+bundle_writer.place = slow
 from vggspec.cli import main
 sys.argv[1:] = ["compile", "small.vgg", "-o", "b"]
 main()

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
-from vggspec.compiler.backends.onnx_model import (
-    OnnxOptions,
-    choose_mean,
-    emit,
-    least_size,
-    prepare,
-)
+from vggspec.compiler.backends.bundle_writer import choose_mean, least_size
+from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 
 
 @given(
@@ -48,7 +43,7 @@ def test_generated_nets_agree(
             weights,
             mean=choose_mean(image, weights)[0],
             is_dynamic=options.form == "dense",
-            embed=True,
+            weights_as="embedded",
         )
         onnx.checker.check_model(model, full_check=True)
         of = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

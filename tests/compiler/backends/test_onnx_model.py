@@ -21,12 +21,8 @@ from tests.nets import (
     session,
 )
 from vggspec.bundle import open_bundle
-from vggspec.compiler.backends.onnx_model import (
-    OnnxOptions,
-    choose_mean,
-    prepare,
-    write_bundle,
-)
+from vggspec.compiler.backends.bundle_writer import choose_mean, write_bundle
+from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.lower import load_network
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.preprocess import normalise

@@ -50,6 +50,7 @@ def test_onnx_agrees_with_the_oracle(sample: Sample) -> None:
         return
     x, params = draw(sample)
     graph = OnnxGraph("op", {})
+    graph.note("x", "fp32", is_map=len(sample.shape) == 3)
     names = [graph.constant(f"p{i}", param) for i, param in enumerate(params)]
     y = sample.op.to_onnx(graph, "x", tuple(names), "y")
     expected = sample.op.infer(TensorType(sample.shape)).shape

@@ -1,0 +1,67 @@
+"""Weights rounded to a lower precision, in memory: what an engine's builder is given.
+
+A graph says the same by a cast, which every builder folds; but folding it once for each
+optimisation profile took TensorRT-RTX four times as long as building from rounded weights.
+Rounding is to the nearest, ties to even, as ONNX's Cast does it.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.bundle import Precision
+from vggspec.catalogue.engines import WeightTooLarge
+from vggspec.compiler.weights import WeightsFile
+from vggspec.diagnostic import VggspecError, report
+
+DTYPES: dict[Precision, Any] = {
+    "fp32": np.dtype("<f4"),
+    "fp16": np.dtype("<f2"),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+}
+CHUNK = 1 << 20  # numbers: what a thread holds in fp32 at a time
+
+
+def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, NDArray[Any]]:
+    """The arrays that ``types`` names, each in its type and as it is stored.
+
+    Those that stay in fp32 are mapped from the file, not read. Of the others no more than a piece
+    for each processor is in memory twice.
+
+    Raises:
+        VggspecError: a weight is beyond the largest number of its type.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    tasks: list[tuple[str, int]] = []
+    for name, precision in types.items():
+        if precision == "fp32":
+            arrays[name] = weights.read(name)
+            continue
+        tensor = weights.tensors[name]
+        arrays[name] = np.empty(tensor.shape, DTYPES[precision])
+        tasks += [(name, begin) for begin in range(0, tensor.bytes // 4, CHUNK)]
+    with open(weights.path, "rb") as file:
+
+        def convert(task: tuple[str, int]) -> None:
+            name, begin = task
+            tensor, flat = weights.tensors[name], arrays[name].reshape(-1)
+            part = flat[begin : begin + CHUNK]
+            data = os.pread(file.fileno(), 4 * part.size, tensor.offset + 4 * begin)
+            numbers = np.frombuffer(data, "<f4")
+            try:
+                with np.errstate(over="raise"):
+                    part[:] = numbers.astype(part.dtype)
+            except FloatingPointError:
+                largest = float(np.abs(numbers).max())
+                what = WeightTooLarge(weight=name, value=largest, precision=types[name])
+                raise VggspecError(report(what, path=str(weights.path))) from None
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(convert, tasks):
+                pass
+    return arrays

@@ -1,0 +1,286 @@
+"""The options of ``vggspec compile --trt``, and the build as the terminal shows it."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.compiler.backends.tensorrt_engine import EngineOptions
+    from vggspec.compiler.ir import Network
+    from vggspec.compiler.lower import Lowered
+    from vggspec.profile import Profile
+    from vggspec.trt import Flavour
+
+SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
+MIB = 1 << 20
+
+_OPTIONS = (
+    click.option("--trt", "to_trt", is_flag=True, help="Build a TensorRT engine instead."),
+    click.option(
+        "--trt-flavor",
+        type=click.Choice(["tensorrt", "tensorrt_rtx"]),
+        help="The classic TensorRT, which builds on the GPU that will run the engine, or "
+        "TensorRT-RTX, which builds anywhere.  [default: what is installed; of both the classic "
+        "where there is a GPU]",
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="MIN,OPT,MAX",
+        help="A range of input shapes, images x rows x columns, such as "
+        "1x256x256,2x256x341,8x256x512; may be repeated.  [default: two for each scale of the "
+        "spec's `test:`, landscape and portrait]",
+    ),
+    click.option(
+        "--max-batch",
+        type=click.IntRange(1, 1 << 16),
+        metavar="N",
+        help="Images a run at most, in the default profiles.  [default: 8, of crops 10]",
+    ),
+    click.option(
+        "--tf32/--no-tf32",
+        default=False,
+        help="Let fp32 layers round their inputs to TF32.  [default: no]",
+    ),
+    click.option(
+        "--capability",
+        "capabilities",
+        multiple=True,
+        metavar="X.Y",
+        help="A compute capability to build for, with RTX; may be repeated.  "
+        "[default: 8.0, 8.6, 8.9, 12.0 and later]",
+    ),
+    click.option(
+        "--opt-level",
+        type=click.IntRange(0, 5),
+        metavar="0-5",
+        help="How long the classic builder searches.  [default: 3]",
+    ),
+    click.option(
+        "--workspace",
+        type=click.IntRange(1),
+        metavar="MIB",
+        help="Scratch memory that a kernel may take.  [default: all there is]",
+    ),
+    click.option(
+        "--timing-cache",
+        metavar="FILE",
+        help="Where the classic builder keeps the times of kernels.",
+    ),
+    click.option(
+        "--timing-cache-mode",
+        type=click.Choice(["record", "replay"]),
+        default="record",
+        help="Add new times to it, or leave it as it is.  [default: record]",
+    ),
+    click.option(
+        "--version-compatible",
+        "is_version_compatible",
+        is_flag=True,
+        help="Let later releases of the classic TensorRT run the engine.",
+    ),
+    click.option(
+        "--hardware-compatible",
+        "hardware",
+        type=click.Choice(["none", "ampere_plus", "same_compute_capability"]),
+        default="none",
+        help="Let other GPUs run a classic engine.  [default: none]",
+    ),
+    click.option(
+        "--refittable",
+        "is_refittable",
+        is_flag=True,
+        help="Let `vggspec refit` put other weights in.",
+    ),
+    click.option(
+        "--strip-weights",
+        "is_stripped",
+        is_flag=True,
+        help="Leave the weights out of the plan; `vggspec refit` puts them in.",
+    ),
+    click.option(
+        "--layer-info",
+        "details",
+        type=click.Choice(["none", "names", "all"]),
+        default="all",
+        help="What the plan tells an inspector of its layers.  [default: all]",
+    ),
+    click.option(
+        "-v", "--verbose", count=True, help="Show what TensorRT says; twice: all that it says."
+    ),
+)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+#: Options that mean nothing without ``--trt``: the parameter, and how it is written.
+ONLY_WITH_TRT = {
+    "trt_flavor": "--trt-flavor",
+    "profiles": "--profile",
+    "max_batch": "--max-batch",
+    "tf32": "--tf32",
+    "capabilities": "--capability",
+    "opt_level": "--opt-level",
+    "workspace": "--workspace",
+    "timing_cache": "--timing-cache",
+    "is_version_compatible": "--version-compatible",
+    "is_refittable": "--refittable",
+    "is_stripped": "--strip-weights",
+    "verbose": "-v",
+}
+
+
+def choose_flavour(wanted: str | None) -> "Flavour":
+    """The flavour to build with: the one asked for, else what is installed.
+
+    Raises:
+        MissingLibraryError: none is; one line says what to install.
+    """
+    from vggspec import trt as seam
+    from vggspec.diagnostic import MissingLibraryError
+    from vggspec.machine import this_machine
+
+    if wanted is not None:
+        return cast("Flavour", wanted)
+    found = seam.installed()
+    if not found:
+        message = (
+            'building an engine needs TensorRT: pip install "vggspec[rtx]" (builds anywhere), or '
+            '"vggspec[trt]" on the GPU that will run it'
+        )
+        raise MissingLibraryError(message)
+    if len(found) == 1 or this_machine().gpus:
+        return found[0]
+    return "tensorrt_rtx"
+
+
+def read_engine_options(
+    lowered: "Lowered", options: "OnnxOptions", given: dict[str, Any]
+) -> "EngineOptions":
+    """The options as the builder takes them.
+
+    Raises:
+        VggspecError: a profile is malformed, or a scale is too small.
+        MissingLibraryError: no TensorRT is installed.
+    """
+    from vggspec.compiler.backends.bundle_writer import least_size
+    from vggspec.compiler.backends.onnx_model import prepare
+    from vggspec.compiler.backends.tensorrt_engine import EngineOptions, check_options
+    from vggspec.machine import this_machine
+    from vggspec.profile import derive_profiles, parse_profile
+
+    flavour = choose_flavour(given["trt_flavor"])
+    network = prepare(lowered.network, options)
+    image = network.input
+    if given["profiles"]:
+        profiles = tuple(parse_profile(text, image.channels) for text in given["profiles"])
+    else:
+        is_dynamic = options.form == "dense"
+        window = (image.height, image.width)
+        profiles = derive_profiles(
+            lowered.experiment.test,
+            least=least_size(network) if is_dynamic else window,
+            window=window,
+            is_dynamic=is_dynamic,
+            max_batch=given["max_batch"],
+        )
+    workspace = given["workspace"]
+    refit: Literal["none", "all"] = "all" if given["is_refittable"] else "none"
+    chosen = EngineOptions(
+        flavour=flavour,
+        profiles=tuple(dict.fromkeys(profiles)),
+        tf32=given["tf32"],
+        level=given["opt_level"],
+        workspace=None if workspace is None else workspace * MIB,
+        capabilities=tuple(dict.fromkeys(given["capabilities"])),
+        hardware=given["hardware"],
+        is_version_compatible=given["is_version_compatible"],
+        refit=refit,
+        is_stripped=given["is_stripped"],
+        timing_cache=None if given["timing_cache"] is None else Path(given["timing_cache"]),
+        timing_cache_mode=given["timing_cache_mode"],
+        details=given["details"],
+    )
+    check_options(chosen, this_machine())
+    return chosen
+
+
+def show_cost(network: "Network", options: "OnnxOptions", profiles: "tuple[Profile, ...]") -> None:
+    """Say on standard error what each profile will cost, before the build."""
+    from vggspec.cli.table import aligned, memory, scaled
+    from vggspec.compiler.cost import run_cost
+    from vggspec.compiler.precision import BYTES, number_types
+
+    types = number_types(network, options.precision, options.keep_fp32)
+    sizes = {name: BYTES[precision] for name, precision in types.items()}
+    rows = [("profile", "min", "opt", "max", "MACs at opt", "activations at max")]
+    for index, profile in enumerate(profiles):
+        usual, most = (run_cost(network, shape, sizes) for shape in (profile.opt, profile.max))
+        shapes = ("x".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max))
+        rows.append((str(index), *shapes, scaled(usual.macs), memory(most.bytes)))
+    for line in aligned(rows, right=(4, 5)):
+        click.echo(line, err=True)
+
+
+class BuildDisplay:
+    """A build's progress on standard error: a bar in a terminal, else nothing but warnings."""
+
+    def __init__(self, verbose: int) -> None:
+        self._verbose = verbose
+        self._started = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                BarColumn(20),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("rounding weights", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the build began."""
+        return time.monotonic() - self._started
+
+    def share_done(self, phase: str, share: float) -> None:
+        """Move the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=share, description=phase.lower())
+
+    def heard(self, severity: int, text: str) -> None:
+        """Show what TensorRT says, as far as it was asked for."""
+        least = (1, 3, 4)[min(self._verbose, 2)]
+        if severity > least or (severity <= 1 and self._verbose == 0):
+            return  # errors are raised, and told once
+        line = f"TensorRT {SEVERITIES[min(severity, 4)]}: {text}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            click.echo(line, err=True)
