@@ -11,9 +11,8 @@ import torch
 from benchmarks.peers.vgg16 import load
 
 
-def main(weights: str, out: str, how: str) -> None:
+def export(module: torch.nn.Module, out: str, how: str) -> None:
     """Export with open batch, height and width."""
-    module = load(weights)
     example = torch.zeros(1, 3, 256, 256)
     axes = {0: "N", 2: "H", 3: "W"}
     with warnings.catch_warnings():
@@ -40,6 +39,11 @@ def main(weights: str, out: str, how: str) -> None:
                 dynamic_axes={"image": axes, "posteriors": {0: "N"}},
                 dynamo=False,
             )
+
+
+def main(weights: str, out: str, how: str) -> None:
+    """Export net D in fp32."""
+    export(load(weights), out, how)
 
 
 if __name__ == "__main__":

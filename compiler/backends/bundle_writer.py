@@ -32,7 +32,7 @@ from vggspec.bundle import (
 )
 from vggspec.catalogue import artefacts
 from vggspec.catalogue.engines import OnnxWithoutBf16, ProfileOutOfReach, WeightsChanged
-from vggspec.compiler.backends import tensorrt_engine
+from vggspec.compiler.backends import deepstream, tensorrt_engine, triton
 from vggspec.compiler.backends.onnx_graph import OPSET
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.backends.tensorrt_engine import Built, EngineOptions, Watcher
@@ -114,7 +114,7 @@ def write_bundle(
             if options.precision != "fp32":
                 files.append(_write_reference(folder, network, weights, options, mean))
         manifest = _manifest(lowered, network, weights, options, mean, tuple(files))
-        (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        _write_texts(folder, manifest)
     return Written(manifest, mean_from, by)
 
 
@@ -190,7 +190,7 @@ def write_engine_bundle(
         manifest = replace(
             manifest, model=PLAN, engine=built.engine, files=tuple(files), tools=tools
         )
-        (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+        _write_texts(folder, manifest)
     return Written(manifest, mean_from, by, built.notes)
 
 
@@ -293,6 +293,22 @@ def _write_reference(
     model = emit(network, weights, contract=options.contract, mean=mean, is_dynamic=is_dynamic)
     _write_model(folder / REFERENCE, model)
     return file_entry(folder, REFERENCE, is_needed=False)
+
+
+def _write_texts(folder: Path, manifest: Manifest) -> None:
+    """The manifest, and what servers read in its place.
+
+    What servers read is not in the manifest's list of files: it is there to be edited.
+    """
+    for name, text in (
+        (MANIFEST, manifest.to_json()),
+        (triton.CONFIG, triton.config(manifest)),
+        (triton.LABELS, triton.labels(manifest)),
+        (deepstream.CONFIG, deepstream.config(manifest)),
+        (deepstream.LABELS, deepstream.labels(manifest)),
+    ):
+        if text is not None:
+            (folder / name).write_text(text, "utf-8", newline="\n")
 
 
 def _write_layers(folder: Path, built: Built) -> None:

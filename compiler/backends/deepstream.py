@@ -74,11 +74,11 @@ def config(manifest: Manifest) -> str | None:
 
 
 def labels(manifest: Manifest) -> str | None:
-    """The labels as ``nvinfer`` reads them, all on one line; None where there are none.
+    """The labels as ``nvinfer`` reads them, all on one line; None where there are none to read.
 
     A semicolon parts labels, so within one it is a comma.
     """
-    if manifest.labels is None:
+    if manifest.labels is None or why_not(manifest) is not None:
         return None
     words = (" ".join(label.split()).replace(";", ",") for label in manifest.labels)
     return ";".join(words) + "\n"

@@ -226,7 +226,9 @@ def show_cost(network: "Network", options: "OnnxOptions", profiles: "tuple[Profi
 
     types = number_types(network, options.precision, options.keep_fp32)
     sizes = {name: BYTES[precision] for name, precision in types.items()}
-    rows = [("profile", "min", "opt", "max", "MACs at opt", "activations at max")]
+    rows: list[tuple[str, ...]] = [
+        ("profile", "min", "opt", "max", "MACs at opt", "activations at max")
+    ]
     for index, profile in enumerate(profiles):
         usual, most = (run_cost(network, shape, sizes) for shape in (profile.opt, profile.max))
         shapes = ("x".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max))

@@ -111,6 +111,7 @@ def test_a_graph_in_half_precision_may_be_built_in_it() -> None:
 )
 def test_what_cannot_be_expressed_is_not_written(manifest: Manifest, word: str) -> None:
     assert deepstream.config(manifest) is None
+    assert deepstream.labels(replace(manifest, labels=LABELS)) is None
     assert word in (deepstream.why_not(manifest) or "")
 
 
