@@ -16,7 +16,7 @@ from vggspec.compiler.passes import TRAINING, inference
 #: at module level; inside a function any library may be imported.
 BASE = {
     "source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional",
-    "profile", "engine", "trt", "machine",
+    "profile", "engine", "trt", "machine", "compatibility",
 }  # fmt: skip
 ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "base": ("vggspec", BASE | {"cli", "compiler", "runtime", "train", "lang"}, set()),
@@ -24,7 +24,7 @@ ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "lang": ("vggspec/lang", BASE | {"lang"}, {"lark"}),
     "ops": ("compiler/ops", BASE | {"lang", "compiler"}, set()),
     "passes": ("compiler/passes", BASE | {"lang", "compiler"}, set()),
-    "core": ("compiler", BASE | {"lang", "compiler"}, {"numpy"}),
+    "core": ("compiler", BASE | {"lang", "compiler"}, {"numpy", "ml_dtypes"}),
     "backends": (
         "compiler/backends",
         BASE | {"lang", "compiler"},

@@ -362,7 +362,7 @@ def _manifest(
         for output in network.outputs
     )
     size = (image.height, image.width)
-    map_size, stride = _score_map(network)
+    window, stride = window_and_stride(network)
     return Manifest(
         net=network.name,
         spec_text=source.text,
@@ -379,11 +379,7 @@ def _manifest(
             is_dynamic=options.form == "dense",
         ),
         outputs=outputs,
-        # What is left of the input when the other positions' steps are taken off.
-        window=(
-            size[0] - stride[0] * (map_size[0] - 1),
-            size[1] - stride[1] * (map_size[1] - 1),
-        ),
+        window=window,
         stride=stride,
         labels=labels if labels and len(labels) == outputs[0].channels else None,
         test=lowered.experiment.test,
@@ -410,6 +406,17 @@ def least_size(network: Network) -> tuple[int, int]:
     assert least_height is not None
     assert least_width is not None
     return least_height, least_width
+
+
+def window_and_stride(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What one position of the score map sees of the image, and how far it is to the next one."""
+    map_size, stride = _score_map(network)
+    # What is left of the input when the other positions' steps are taken off.
+    height, width = (
+        side - step * (number - 1)
+        for side, step, number in zip(network.input.type.size, stride, map_size, strict=True)
+    )
+    return (height, width), stride
 
 
 def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:

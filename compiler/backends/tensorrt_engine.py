@@ -7,8 +7,9 @@ Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 """
 
 import json
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -102,7 +103,9 @@ class Built:
     notes: tuple[str, ...]
 
 
-def check_options(options: EngineOptions, machine: Machine) -> tuple[str, ...]:
+def check_options(
+    options: EngineOptions, machine: Machine, precisions: Collection[Precision]
+) -> tuple[str, ...]:
     """Refuse at once what cannot be built here; what has no effect is returned in words.
 
     Raises:
@@ -126,6 +129,17 @@ def check_options(options: EngineOptions, machine: Machine) -> tuple[str, ...]:
         if not found:
             raise refuse(NoGpuToBuild(option=None))
         return ()
+    if "bf16" in precisions and "7.5" in options.capabilities:
+        because = "that GPU has no bf16 arithmetic"
+        instead = "take `--precision fp16`, or leave that capability out"
+        raise refuse(
+            NotForFlavour(
+                option="--precision bf16",
+                flavour="`--capability 7.5`",
+                because=because,
+                instead=instead,
+            )
+        )
     if options.hardware != "none":
         because = "its engines run on every capability they were built for"
         raise refuse(
@@ -183,12 +197,12 @@ def build(
         MissingLibraryError: that flavour is not installed.
     """
     machine = this_machine()
-    notes = check_options(options, machine)
+    notes = check_options(options, machine, set(types.values()))
     trt = seam.load(options.flavour, "building an engine")
     work = _Work(trt, options, watcher)
     network_definition = work.parse(model, arrays, name, write_graph)
     work.check_network(network_definition, network, types)
-    layers = _layers(network_definition)
+    layers = _layers(trt, network_definition)
     config = work.configure(network_definition)
     with open(plan, "wb") as file:
         work.run(network_definition, config, file)
@@ -267,11 +281,7 @@ class _Work:
         A strongly typed network is built as it stands, so what is checked here needs no GPU.
         """
         trt = self.trt
-        names = {
-            int(trt.DataType.FLOAT): "fp32",
-            int(trt.DataType.HALF): "fp16",
-            int(trt.DataType.BF16): "bf16",
-        }
+        names = _precisions(trt)
         found: dict[str, str] = {}
         for i in range(network_definition.num_layers):
             layer_ = network_definition.get_layer(i)
@@ -626,16 +636,18 @@ class Shares:
 
 
 def clean(text: str) -> str:
-    """TensorRT's message without its places, on one line, in lower case at the start."""
+    """TensorRT's message without its places and codes, on one line."""
     text = " ".join(text.split())
-    if "] Error Code " in text:
-        text = text[text.index("Error Code ") :]
-    if text.startswith(("Error Code", "I")) and ": Error Code" in text:
-        text = text[text.index("Error Code") :]
-    if text.startswith("Error Code"):
-        text = text.split(": ", 1)[-1]
-    text = text.split(" (In ", 1)[0].split(" In function ", 1)[0].rstrip(" .")
-    return text[:1].lower() + text[1:]
+    if "Plugin not found" in text:
+        return "it has no such operator"
+    from_cuda = re.search(r"cudaError \d+: ([^)]+)\)", text)
+    if from_cuda:
+        return from_cuda[1]
+    coded = re.search(r"Error Code \d+: [^(]*\((.*)\)", text)
+    text = re.split(r" In \w+ at /", coded[1] if coded else text)[0]
+    text = re.sub(r"\[[\w.]+:\d+: \w+\] ", "", text).rstrip(" .")
+    is_word = text[:1].isupper() and text[1:2].islower()
+    return text[:1].lower() + text[1:] if is_word else text
 
 
 def _three(profile: Profile) -> tuple[tuple[int, int, int], ...]:
@@ -650,18 +662,31 @@ def _as_tensor(shape: tuple[int, int, int], declared: tuple[int, ...]) -> tuple[
     return images, declared[1], height, width
 
 
-def _layers(network_definition: Any) -> tuple[LayerRecord, ...]:
+def _precisions(trt: Any) -> dict[int, Precision]:
+    """Our names of TensorRT's number types."""
+    return {
+        int(trt.DataType.FLOAT): "fp32",
+        int(trt.DataType.HALF): "fp16",
+        int(trt.DataType.BF16): "bf16",
+    }
+
+
+def _layers(trt: Any, network_definition: Any) -> tuple[LayerRecord, ...]:
     """The layers of the parsed network."""
+    names = _precisions(trt)
     records = []
     for i in range(network_definition.num_layers):
         layer_ = network_definition.get_layer(i)
         tensor_ = layer_.get_output(0)
+        number_type = str(tensor_.dtype).rpartition(".")[2].lower()
         inputs = (layer_.get_input(k) for k in range(layer_.num_inputs))
         records.append(
             LayerRecord(
                 name=layer_.name,
                 op=str(layer_.type).rpartition(".")[2].lower(),
-                precision=str(tensor_.dtype).rpartition(".")[2].lower(),
+                precision=names.get(
+                    int(tensor_.dtype), str(tensor_.dtype).rpartition(".")[2].lower()
+                ),
                 output=tuple(tensor_.shape),
                 reads=tuple(each.name for each in inputs if each is not None),
             )

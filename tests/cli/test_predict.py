@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.runtime.bundles import LABELS, Made, make, rewrite, weights
+from tests.runtime.fake_trt import FakeCuda, FakeTrt, make_plan
+from vggspec import trt as flavours
 from vggspec.cli import run
+from vggspec.runtime import trt_session
 from vggspec.runtime.predictor import Predictor
 
 
@@ -164,6 +167,53 @@ def test_cuda_that_is_not_there_is_the_environment_s_lack(
     done = vggspec(made.path, photos[0], "--device", "cuda")
     assert (done.code, done.out) == (3, "")
     assert "cuda" in done.err
+
+
+def test_tensorrt_that_is_not_there_is_the_environment_s_lack(
+    made: Made, photos: list[Path], vggspec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vggspec.runtime import ort_session
+
+    monkeypatch.setattr(ort_session, "count_cuda_devices", lambda: 0)
+    done = vggspec(made.path, photos[0], "--device", "tensorrt")
+    assert (done.code, done.out) == (3, "")
+    assert "the device `tensorrt` cannot be had" in done.err
+
+
+def test_an_engine_is_loaded_only_by_name(
+    tmp_path: Path, photos: list[Path], vggspec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its name nothing is loaded; its reference runs anywhere."""
+    made = make_plan(tmp_path / "engine")
+    done = vggspec(made.path, photos[0])
+    assert (done.code, done.out) == (1, "")
+    assert "VGG630" in done.err
+    assert "`--device tensorrt`" in done.err
+    done = vggspec(made.path, photos[0], "--device", "cpu")
+    assert (done.code, done.err) == (0, "")
+    cuda = FakeCuda()
+    library = FakeTrt("11.4", cuda)
+    monkeypatch.setattr(flavours, "load", lambda flavour, purpose: library)
+    monkeypatch.setattr(trt_session, "PyCuda", lambda: cuda)
+    assert vggspec(made.path, photos[0], "--device", "tensorrt") == done
+    cuda.check_empty()
+
+
+def test_an_image_that_the_engine_does_not_take_costs_no_other(
+    tmp_path: Path, photos: list[Path], vggspec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_plan(tmp_path / "engine")
+    cuda = FakeCuda()
+    library = FakeTrt("11.4", cuda)
+    monkeypatch.setattr(flavours, "load", lambda flavour, purpose: library)
+    monkeypatch.setattr(trt_session, "PyCuda", lambda: cuda)
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (200, 40)).save(wide)
+    done = vggspec(made.path, wide, photos[0], "--device", "tensorrt")
+    assert done.code == 1
+    assert f"--> {wide}" in done.err
+    assert "VGG634" in done.err
+    assert done.out.startswith(str(photos[0]))
 
 
 def test_values_that_are_not_numbers_are_an_error(

@@ -26,8 +26,10 @@ COMMANDS = {
     "import": "Turn a checkpoint of another tool into a weights file.",
     "train": "Train a net on a folder of images.",
     "compile": "Compile a net to an ONNX bundle or to PyTorch source.",
+    "inspect": "Print what a bundle holds, takes and gives.",
+    "verify": "Compare a bundle's answers with those of the same net in fp32.",
     "predict": "Classify images with a bundle.",
-    "doctor": "Say what this machine can do, and what it lacks.",
+    "doctor": "Say what this machine can do and lacks, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",
 }
 MODULES = {"import": "importing"}

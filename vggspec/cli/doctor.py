@@ -1,15 +1,24 @@
-"""``vggspec doctor``: what this machine can do, and what it lacks."""
+"""``vggspec doctor``: what this machine can do, what it lacks, and whether a bundle runs on it."""
 
 import json
 import platform
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import click
 
 from vggspec import __version__
+from vggspec.render import shown
+from vggspec.trt import FLAVOURS
+
+if TYPE_CHECKING:
+    from vggspec import compatibility
+    from vggspec.bundle import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,23 @@ LIBRARIES = (
     ("matplotlib", ("matplotlib",), "the picture of a training run", "train"),
     ("tensorboard", ("tensorboard",), "a training run in TensorBoard", "train"),
     ("scikit-learn", ("scikit-learn",), "demo", "demo"),
+    (
+        "tensorrt",
+        FLAVOURS["tensorrt"].distributions,
+        "compile --trt on the GPU that will run it, and run it",
+        "trt",
+    ),
+    (
+        "tensorrt-rtx",
+        FLAVOURS["tensorrt_rtx"].distributions,
+        "compile --trt anywhere, and run it",
+        "rtx",
+    ),
+    ("pycuda", ("pycuda",), "runs TensorRT engines", "cuda"),
 )
+
+WIDEST = 100  # columns
+LEVELS = {"ok": "green", "unknown": "yellow", "problem": "red"}
 
 
 @click.command(
@@ -46,15 +71,22 @@ LIBRARIES = (
     epilog="""\b
 Examples:
   vggspec doctor
-  vggspec doctor --json""",
+  vggspec doctor D
+  vggspec doctor D --json""",
 )
+@click.argument("bundle", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(*, as_json: bool) -> int:
+def command(bundle: str | None, *, as_json: bool) -> int:
     """Say which libraries and devices are here, what each is for, and how to get what is not.
 
-    Exit code 3 when something is missing that every installation has.
+    With BUNDLE, say whether it runs on this machine, and why not: its files are compared with
+    their digests, and its engine with the machine, before anything of it is loaded.
+
+    Exit code 3 when something is missing that every installation, or the bundle, needs.
     """
-    findings = [*_libraries(), _cuda()]
+    if bundle is not None:
+        return _examine(bundle, as_json=as_json)
+    findings = [*_libraries(), *_devices()]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -87,12 +119,85 @@ def _version(distributions: tuple[str, ...]) -> str | None:
     return None
 
 
-def _cuda() -> Finding:
-    devices = 0
-    if _version(("onnxruntime-gpu", "onnxruntime")) is not None:
-        from vggspec.runtime.ort_session import count_cuda_devices
+def _devices() -> Iterator[Finding]:
+    from vggspec.cli.table import memory
+    from vggspec.machine import ask_driver
 
-        devices = count_cuda_devices()
-    found = f"{devices} device{'s' if devices != 1 else ''}" if devices else None
+    driver = ask_driver()
     where = "the NVIDIA driver" if sys.platform != "darwin" else "a machine with an NVIDIA GPU"
-    return Finding("CUDA", "predict on a GPU", found, f"wants {where}; CPUs do without")
+    remedy = f"wants {where}; CPUs do without"
+    if driver is not None and not driver.gpus:
+        remedy = f"the driver shows no GPU: {driver.trouble or 'there is none'}"
+    found = f"up to {driver.cuda}" if driver is not None and driver.gpus else None
+    yield Finding("CUDA", "predict on a GPU", found, remedy)
+    for index, gpu in enumerate(driver.gpus if driver is not None else ()):
+        purpose = f"compute capability {gpu.capability}, {memory(gpu.memory_bytes)}"
+        yield Finding(f"GPU {index}", purpose, gpu.name, "")
+
+
+# A bundle on this machine.
+
+
+def _examine(path: str, *, as_json: bool) -> int:
+    from vggspec.bundle import open_bundle
+    from vggspec.compatibility import compare_bundle, compile_command, fits
+    from vggspec.machine import this_machine
+
+    manifest = open_bundle(path, deep=True).manifest
+    machine = this_machine()
+    findings = (_files(manifest), *compare_bundle(manifest, machine))
+    does_fit = fits(findings)
+    commands = compile_command(manifest, bundle=path, machine=machine)
+    if as_json:
+        found = {
+            "bundle": path,
+            "fits": does_fit,
+            "findings": [asdict(finding) for finding in findings],
+            "rebuild": list(commands),
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(f"{path}: {_title(manifest)}\n")
+        _print(findings)
+        click.echo("\nIt should run here." if does_fit else "\nIt does not run here.")
+        if manifest.engine is not None and any(f.level != "ok" for f in findings):
+            click.echo("To build it anew:\n")
+            for line in commands:
+                click.echo(f"  {shown(line)}")
+    return 0 if does_fit else 3
+
+
+def _files(manifest: "Manifest") -> "compatibility.Finding":
+    from vggspec.catalogue import count
+    from vggspec.cli.table import memory
+    from vggspec.compatibility import Finding as Requirement
+
+    total = sum(entry.bytes for entry in manifest.files)
+    text = f"{count(len(manifest.files), 'file')}, {memory(total)}, as they were written"
+    return Requirement("ok", "files", text)
+
+
+def _title(manifest: "Manifest") -> str:
+    net = f"net {shown(manifest.net)} in {manifest.precision}"
+    if manifest.engine is None:
+        return f"{net}, a graph for ONNX Runtime"
+    engine = manifest.engine
+    return f"{net}, an engine of {FLAVOURS[engine.flavour].title} {shown(engine.version)}"
+
+
+def _print(findings: "tuple[compatibility.Finding, ...]") -> None:
+    from vggspec.cli.terminal import use_color
+
+    color = use_color(sys.stdout)
+    width = max(len(finding.subject) for finding in findings)
+    columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
+    for finding in findings:
+        level = f"{finding.level:8}"
+        begin = f"{level} {finding.subject:{width}}  "
+        room = max(columns - len(begin), 20)
+        lines = textwrap.wrap(
+            shown(finding.text), room, break_on_hyphens=False, break_long_words=False
+        )
+        text = f"\n{' ' * len(begin)}".join(lines)
+        styled = click.style(level, fg=LEVELS[finding.level]) if color else level
+        click.echo(f"{styled}{begin[len(level) :]}{text}", color=color)

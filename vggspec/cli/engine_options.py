@@ -176,9 +176,10 @@ def read_engine_options(
         VggspecError: a profile is malformed, or a scale is too small.
         MissingLibraryError: no TensorRT is installed.
     """
-    from vggspec.compiler.backends.bundle_writer import least_size
+    from vggspec.compiler.backends.bundle_writer import least_size, window_and_stride
     from vggspec.compiler.backends.onnx_model import prepare
     from vggspec.compiler.backends.tensorrt_engine import EngineOptions, check_options
+    from vggspec.compiler.precision import number_types
     from vggspec.machine import this_machine
     from vggspec.profile import derive_profiles, parse_profile
 
@@ -189,11 +190,11 @@ def read_engine_options(
         profiles = tuple(parse_profile(text, image.channels) for text in given["profiles"])
     else:
         is_dynamic = options.form == "dense"
-        window = (image.height, image.width)
+        size = image.type.size
         profiles = derive_profiles(
             lowered.experiment.test,
-            least=least_size(network) if is_dynamic else window,
-            window=window,
+            least=least_size(network) if is_dynamic else size,
+            window=window_and_stride(network)[0] if is_dynamic else size,
             is_dynamic=is_dynamic,
             max_batch=given["max_batch"],
         )
@@ -214,7 +215,8 @@ def read_engine_options(
         timing_cache_mode=given["timing_cache_mode"],
         details=given["details"],
     )
-    check_options(chosen, this_machine())
+    types = number_types(network, options.precision, options.keep_fp32)
+    check_options(chosen, this_machine(), set(types.values()))
     return chosen
 
 

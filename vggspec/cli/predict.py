@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 if TYPE_CHECKING:
     from vggspec.diagnostic import VggspecError
     from vggspec.runtime.predictor import Prediction
+    from vggspec.runtime.session import Device
 
 BAR = 20
 LARGEST_SCALE = 1 << 16  # in pixels, as in a manifest
@@ -81,9 +82,10 @@ Examples:
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
-    help="Where the net runs.  [default: a CUDA device if there is one]",
+    help="Where the net runs; `tensorrt` loads a bundle's engine, which is native code.  "
+    "[default: a CUDA device if there is one]",
 )
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
@@ -114,8 +116,7 @@ def command(
 
     results: list[dict[str, object]] = []
     num_bad = 0
-    chosen = cast("Literal['auto', 'cpu', 'cuda']", device)
-    with Predictor(bundle, device=chosen, threads=threads) as predictor:
+    with Predictor(bundle, device=cast("Device", device), threads=threads) as predictor:
         if heatmap and not predictor.gives_maps:
             raise VggspecError(report(NoMapInBundle(), path=bundle))
         index = None if label is None else _class_index(predictor.labels, label)
