@@ -1,10 +1,14 @@
-"""Nets as ONNX Runtime runs them, on the CPU or on a CUDA device."""
+"""Nets as ONNX Runtime runs them, on the CPU or on a CUDA device, there also by its TensorRT."""
 
 import contextlib
 import ctypes
+import hashlib
+import importlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,8 +18,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from vggspec.bundle import Manifest
 from vggspec.catalogue.artefacts import EngineFailed, RunFailed
+from vggspec.catalogue.running import ShapeOutsideProfiles
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.files import cache_folder
+from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 
 # ONNX Runtime's exceptions share no base class but Exception.
@@ -39,36 +47,61 @@ DTYPES = {
 }
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 # The default tries every algorithm anew for each size of image that comes, which takes seconds.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+#: What ONNX Runtime's TensorRT is linked with, as the names stand in its file.
+LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
 MAX_REASON = 200
 
 Providers = list[str | tuple[str, dict[str, str]]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForTensorrt:
+    """How ONNX Runtime's TensorRT builds an engine from a graph."""
+
+    profile: Profile
+    axes: tuple[int, int, int]
+    """Images, rows and columns among the input's axes."""
+
+    options: dict[str, str]
+
+
 class OrtSession:
     """A net loaded by ONNX Runtime.
 
     ``auto`` takes a CUDA device where there is one and the provider loads, else the CPU; ``cuda``
-    never falls back.
+    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
-        MissingLibraryError: ``cuda`` was asked for and cannot be had.
+        MissingLibraryError: a device was asked for by name and cannot be had.
     """
 
-    def __init__(self, model: Path, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        device: Device = "auto",
+        threads: int | None = None,
+        built: ForTensorrt | None = None,
+    ) -> None:
         self._path = str(model)
+        self._built = built
         session = None
-        if device == "cuda" or (device == "auto" and lacking_cuda() is None):
+        if device == "tensorrt":
+            assert built is not None
+            session = _load_on_tensorrt(self._path, threads, built.options)
+        elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
             session = _load_on_cuda(self._path, threads, must=device == "cuda")
         if session is None:
             session = _load(self._path, [CPU], threads)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
-        self.device: Literal["cpu", "cuda"] = "cuda" if _is_on_cuda(session) else "cpu"
+        is_on_gpu = device == "tensorrt" or _is_on_cuda(session)
+        self.device: Literal["cpu", "cuda"] = "cuda" if is_on_gpu else "cpu"
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """All outputs by name, as new arrays.
@@ -81,6 +114,8 @@ class OrtSession:
         if session is None:
             raise ValueError("the session is closed")
         check_feeds(self.inputs, feeds)
+        if self._built is not None:
+            self._check_profile(self._built, feeds[self.inputs[0].name].shape)
         try:
             arrays = session.run(None, dict(feeds))
         except ORT_ERRORS as error:
@@ -102,6 +137,81 @@ class OrtSession:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _check_profile(self, built: ForTensorrt, fed: tuple[int, ...]) -> None:
+        shape = tuple(fed[axis] for axis in built.axes)
+        if not built.profile.holds(shape):
+            what = ShapeOutsideProfiles(shape=shape, profiles=(built.profile,))
+            raise VggspecError(report(what))
+
+
+def for_tensorrt(manifest: Manifest) -> ForTensorrt:
+    """One profile for everything that the bundle's test protocol asks for, and the options.
+
+    ONNX Runtime builds several profiles and runs the first of them only
+    (microsoft/onnxruntime#31624). Precision is the graph's. Engines are kept in the user's cache,
+    in a folder of their own: ONNX Runtime tells graphs apart by the names in them, not by their
+    weights (microsoft/onnxruntime#6455).
+
+    Raises:
+        VggspecError: a scale of the protocol is smaller than the net's window.
+    """
+    contract = manifest.input
+    profile = covering(
+        derive_profiles(
+            manifest.test,
+            least=contract.size,
+            window=manifest.window,
+            is_dynamic=contract.is_dynamic,
+        )
+    )
+    is_raw = contract.contract == "raw"
+    channels = len(contract.mean)
+
+    def text(shape: Shape) -> str:
+        n, h, w = shape
+        axes = (n, h, w, channels) if is_raw else (n, channels, h, w)
+        return f"{contract.name}:{'x'.join(map(str, axes))}"
+
+    options = {
+        "trt_fp16_enable": "0",
+        "trt_profile_min_shapes": text(profile.min),
+        "trt_profile_opt_shapes": text(profile.opt),
+        "trt_profile_max_shapes": text(profile.max),
+    }
+    folder = _engine_folder(manifest, profile)
+    if folder is not None:
+        options |= {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+    axes = (0, 1, 2) if is_raw else (0, 2, 3)
+    return ForTensorrt(profile=profile, axes=axes, options=options)
+
+
+def covering(profiles: Sequence[Profile]) -> Profile:
+    """The narrowest profile that takes what any of these takes, tuned for the largest."""
+
+    def each(choose: Callable[[Iterable[int]], int], shapes: Iterable[Shape]) -> Shape:
+        images, rows, columns = (choose(axis) for axis in zip(*shapes, strict=True))
+        return images, rows, columns
+
+    return Profile(
+        each(min, (profile.min for profile in profiles)),
+        max((profile.opt for profile in profiles), key=prod),
+        each(max, (profile.max for profile in profiles)),
+    )
+
+
+def lacking_tensorrt() -> str | None:
+    """Why no TensorRT session can be had here, or None where one may be tried."""
+    if TENSORRT not in ort.get_available_providers():
+        return "this onnxruntime was built without TensorRT: pip install onnxruntime-gpu"
+    if count_cuda_devices() == 0:
+        return "this machine has no CUDA device"
+    return None
 
 
 def lacking_cuda() -> str | None:
@@ -134,10 +244,7 @@ def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.Inferenc
     """A session on the CUDA device, or None where it cannot be had and need not be."""
     lacks = lacking_cuda()
     if lacks is None:
-        # The toolkit's libraries may lie in site-packages, where the linker does not look;
-        # loading them is announced by print.
-        with contextlib.suppress(AttributeError), contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
+        _preload()
         session = _load(path, [(CUDA, CUDA_OPTIONS), CPU], threads)
         if _is_on_cuda(session):
             return session
@@ -147,8 +254,73 @@ def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.Inferenc
     return None
 
 
-def _load(path: str, providers: Providers, threads: int | None) -> ort.InferenceSession:
+def _load_on_tensorrt(
+    path: str, threads: int | None, options: dict[str, str]
+) -> ort.InferenceSession:
+    lacks = lacking_tensorrt()
+    if lacks is None:
+        _preload()
+        with contextlib.suppress(ImportError):
+            # It loads its own libraries, which lie in site-packages too.
+            importlib.import_module("tensorrt")
+        missing = missing_libraries()
+        if missing:
+            lacks = f"onnxruntime needs {', '.join(missing)}, not installed or not found"
+    if lacks is None:
+        providers: Providers = [(TENSORRT, options), (CUDA, CUDA_OPTIONS)]
+        session = _load(path, providers, threads, on_gpu=True)
+        if TENSORRT in session.get_providers():
+            return session
+        lacks = "onnxruntime cannot load TensorRT"
+    raise MissingLibraryError(f"the device `tensorrt` cannot be had: {lacks}")
+
+
+def missing_libraries() -> list[str]:
+    """The libraries that ONNX Runtime's TensorRT is linked with and that cannot be loaded."""
+    # Asked one by one: loaded on its own, ONNX Runtime's library would not find its host.
+    path = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
+    try:
+        names = sorted({name.decode() for name in LINKED.findall(path.read_bytes())})
+    except OSError:  # another system names it otherwise
+        return []
+    missing = []
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    return missing
+
+
+def _engine_folder(manifest: Manifest, profile: Profile) -> Path | None:
+    """Where engines of this graph with these weights are kept; None where nothing can be."""
+    base = cache_folder()
+    if base is None:
+        return None
+    key = (ort.__version__, str(profile), *sorted(entry.sha256 for entry in manifest.files))
+    name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+    folder = base / "onnxruntime-tensorrt" / name
+    try:
+        # Nobody else may write there: an engine is native code.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return None
+    return folder
+
+
+def _preload() -> None:
+    """The toolkit's libraries may lie in site-packages, where the linker does not look."""
+    # Loading them is announced by print.
+    with contextlib.suppress(AttributeError), contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
+
+
+def _load(
+    path: str, providers: Providers, threads: int | None, *, on_gpu: bool = False
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    if on_gpu:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = FATAL  # what goes wrong is raised, and told once
     options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
     ort.set_default_logger_severity(FATAL)

@@ -1,7 +1,7 @@
 """A session runs a compiled net on arrays. It knows nothing of images, classes or protocols.
 
-What a session must offer is ``Session``; which engine offers it follows from the ending of the
-model's file name.
+What a session must offer is ``Session``; which engine offers it follows from the model that the
+bundle holds, and from the device that is asked for.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vggspec.bundle import Bundle
 from vggspec.catalogue.artefacts import EngineFailed
-from vggspec.diagnostic import VggspecError, report
+from vggspec.catalogue.running import EngineNotAskedFor, NoReference
+from vggspec.diagnostic import Diagnostic, VggspecError, report
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Arrays = dict[str, NDArray[Any]]
@@ -75,18 +76,36 @@ class Session(Protocol):
 def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
     """Load a bundle's model into the engine that runs its kind.
 
-    ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
+    ``tensorrt`` is a CUDA device too: it loads a plan, and gives a graph to ONNX Runtime's
+    TensorRT. A plan is loaded for that device alone, since it is native code; for the others its
+    bundle has a reference. ``threads`` bounds the CPU threads of one run; None leaves the number
+    to the engine.
 
     Raises:
         VggspecError: no engine runs such a file, or the engine refuses it.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    if bundle.model.suffix == ".onnx":
-        from vggspec.runtime.ort_session import OrtSession
 
-        return OrtSession(bundle.model, device, threads)
-    what = EngineFailed(reason=f"no engine here runs `{bundle.model.name}`")
-    raise VggspecError(report(what, path=str(bundle.path)))
+    def refused(what: Diagnostic) -> VggspecError:
+        return VggspecError(report(what, path=str(bundle.path)))
+
+    model = bundle.model
+    if bundle.manifest.engine is not None:
+        if device == "auto":
+            raise refused(EngineNotAskedFor(has_reference=bundle.reference is not None))
+        if device == "tensorrt":
+            from vggspec.runtime.trt_session import TrtSession
+
+            return TrtSession(bundle)
+        if bundle.reference is None:
+            raise refused(NoReference(device=device))
+        model = bundle.reference
+    if model.suffix != ".onnx":
+        raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
+    from vggspec.runtime.ort_session import OrtSession, for_tensorrt
+
+    built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
+    return OrtSession(model, device, threads, built)
 
 
 def check_feeds(inputs: tuple[Port, ...], feeds: Mapping[str, NDArray[Any]]) -> None:

@@ -14,10 +14,13 @@ from vggspec.diagnostic import MissingLibraryError, VggspecError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
+    from vggspec.bundle import Precision
     from vggspec.compiler.backends.torch_module import SpecModule
     from vggspec.compiler.ir import Network
     from vggspec.runtime.predictor import Predictor
+    from vggspec.trt import Flavour
 
     Path = str | os.PathLike[str]
 
@@ -27,6 +30,7 @@ __all__ = [
     "VggspecError",
     "__version__",
     "compile",
+    "compile_engine",
     "load",
     "network",
     "torch_module",
@@ -89,6 +93,8 @@ def compile(  # noqa: A001 (the command's name)
     contract: Literal["float", "raw"] = "float",
     average: Literal["scores", "posteriors"] | None = None,
     keep_map: bool = False,
+    precision: "Precision" = "fp32",
+    keep_fp32: "Sequence[str]" = (),
     single_file: bool = False,
 ) -> "Path":
     """Write a bundle, as ``vggspec compile`` does; ``out``, the folder it is in.
@@ -108,9 +114,66 @@ def compile(  # noqa: A001 (the command's name)
         average=average or lowered.experiment.test.average,
         contract=contract,
         keep_map=keep_map,
+        precision=precision,
+        keep_fp32=tuple(keep_fp32),
         single_file=single_file,
     )
     write_bundle(lowered, open_weights(weights), out, options)
+    return out
+
+
+def compile_engine(
+    spec: str,
+    *,
+    weights: "Path",
+    out: "Path",
+    flavour: "Flavour | None" = None,
+    precision: "Precision" = "fp32",
+    keep_fp32: "Sequence[str]" = (),
+    profiles: "Sequence[str]" = (),
+    capabilities: "Sequence[str]" = (),
+    tf32: bool = False,
+    form: Literal["dense", "crop"] = "dense",
+    contract: Literal["float", "raw"] = "float",
+    average: Literal["scores", "posteriors"] | None = None,
+    keep_map: bool = False,
+) -> "Path":
+    """Write a bundle with a TensorRT engine, as ``vggspec compile --trt`` does; ``out``.
+
+    ``profiles`` are written as ``--profile`` takes them, ``1x256x256,2x256x341,8x256x512``; none
+    are those of the spec's ``test:`` section.
+
+    Raises:
+        VggspecError: as ``compile``; or TensorRT refuses the net.
+        MissingLibraryError: TensorRT is not installed.
+    """
+    from vggspec.compiler.backends.bundle_writer import default_profiles, write_engine_bundle
+    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.compiler.backends.tensorrt_engine import EngineOptions, Unheard, choose_flavour
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.weights import open_weights
+    from vggspec.machine import this_machine
+    from vggspec.profile import parse_profile
+
+    lowered = load_network(spec)
+    options = OnnxOptions(
+        form=form,
+        average=average or lowered.experiment.test.average,
+        contract=contract,
+        keep_map=keep_map,
+        precision=precision,
+        keep_fp32=tuple(keep_fp32),
+    )
+    channels = lowered.network.input.channels
+    written = tuple(parse_profile(text, channels) for text in profiles)
+    engine_options = EngineOptions(
+        flavour=choose_flavour(flavour, this_machine()),
+        profiles=written or default_profiles(lowered, options),
+        tf32=tf32,
+        capabilities=tuple(capabilities),
+    )
+    file = open_weights(weights)
+    write_engine_bundle(lowered, file, out, options, engine_options, Unheard())
     return out
 
 

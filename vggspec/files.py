@@ -17,6 +17,18 @@ from vggspec.source import reason
 FICLONE = 0x40049409
 
 
+def cache_folder() -> Path | None:
+    """Where the user keeps what may be removed at any time: ``$XDG_CACHE_HOME/vggspec``, else
+    ``~/.cache/vggspec``. None without a home; the folder need not be there.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:  # nobody's home
+        return None
+    return folder / "vggspec"
+
+
 def _beside(target: Path) -> Path:
     """A hidden name in the same folder, so that renaming it to ``target`` is one step."""
     return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"

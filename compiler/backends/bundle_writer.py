@@ -27,7 +27,6 @@ from vggspec.bundle import (
     Manifest,
     OutputContract,
     OutputKind,
-    digest,
     file_entry,
 )
 from vggspec.catalogue import artefacts
@@ -45,9 +44,12 @@ from vggspec.compiler.rounding import rounded
 from vggspec.compiler.weights import WeightsFile
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import place, replacing_folder
+from vggspec.profile import Profile, derive_profiles
 
 #: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
 ILSVRC_MEAN = (123.68, 116.779, 103.939)
+
+HASHED_AT_A_TIME = 4 << 20  # bytes
 
 MeanFrom = Literal["spec", "weights", "ILSVRC"]
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
@@ -194,6 +196,26 @@ def write_engine_bundle(
     return Written(manifest, mean_from, by, built.notes)
 
 
+def default_profiles(
+    lowered: Lowered, options: OnnxOptions, max_batch: int | None = None
+) -> tuple[Profile, ...]:
+    """The profiles that the spec's ``test:`` section asks for.
+
+    Raises:
+        VggspecError: a scale is smaller than the net's window.
+    """
+    network = prepare(lowered.network, options)
+    size = network.input.type.size
+    is_dynamic = options.form == "dense"
+    return derive_profiles(
+        lowered.experiment.test,
+        least=least_size(network) if is_dynamic else size,
+        window=window_and_stride(network)[0] if is_dynamic else size,
+        is_dynamic=is_dynamic,
+        max_batch=max_batch,
+    )
+
+
 def check_profiles(network: Network, options: OnnxOptions, engine: EngineOptions) -> None:
     """Make sure that the net takes every size that the profiles promise.
 
@@ -244,21 +266,32 @@ def plan_name(manifest: Manifest, weights: WeightsFile) -> str:
 @contextmanager
 def _checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     """Hash the weights while something else goes on; the function given waits and compares."""
-    found: list[str] = []
     expected = weights.metadata.data_sha256
-    path, start = weights.path, weights.data_start
-    thread = threading.Thread(target=lambda: found.append(digest(path, start)), daemon=True)
-    if expected is not None:
-        thread.start()
+    found = hashlib.sha256()
+    stop = threading.Event()
+
+    def read() -> None:
+        with open(weights.path, "rb", buffering=0) as file:
+            file.seek(weights.data_start)
+            while not stop.is_set() and (data := file.read(HASHED_AT_A_TIME)):
+                found.update(data)
+
+    thread = threading.Thread(target=read, name="weights-digest")
 
     def check() -> None:
-        if expected is None:
-            return
         thread.join()
-        if found != [expected]:
-            raise VggspecError(report(WeightsChanged(), path=str(path)))
+        if found.hexdigest() != expected:
+            raise VggspecError(report(WeightsChanged(), path=str(weights.path)))
 
-    yield check
+    if expected is None:  # a stranger's file; what was computed of it is all there is
+        yield lambda: None
+        return
+    thread.start()
+    try:
+        yield check
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _write_model(path: Path, model: onnx.ModelProto) -> None:

@@ -26,7 +26,7 @@ from vggspec.catalogue.engines import (
     ParserRefused,
 )
 from vggspec.compiler.ir import IMAGE, Network
-from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.diagnostic import Diagnostic, MissingLibraryError, VggspecError, report
 from vggspec.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Hardware, Refit
 from vggspec.files import replacing_file
 from vggspec.machine import Machine, cuda_of, platform_name, this_machine
@@ -82,6 +82,16 @@ class Watcher(Protocol):
         """TensorRT said something."""
 
 
+class Unheard:
+    """A watcher that does nothing."""
+
+    def share_done(self, phase: str, share: float) -> None:
+        """Nobody looks."""
+
+    def heard(self, severity: int, text: str) -> None:
+        """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerRecord:
     """A layer as TensorRT has it."""
@@ -101,6 +111,24 @@ class Built:
     layers: tuple[LayerRecord, ...]
     layers_from: Literal["network", "engine"]
     notes: tuple[str, ...]
+
+
+def choose_flavour(wanted: Flavour | None, machine: Machine) -> Flavour:
+    """The flavour to build with: the one asked for, else what is installed; of both the classic one
+    where there is a GPU.
+
+    Raises:
+        MissingLibraryError: none is; one line says what to install.
+    """
+    if wanted is not None:
+        return wanted
+    found = seam.installed()
+    if not found:
+        raise MissingLibraryError(
+            'building an engine needs TensorRT: pip install "vggspec[rtx]", which builds anywhere, '
+            'or "vggspec[trt]" on the GPU that will run it'
+        )
+    return found[0] if len(found) == 1 or machine.gpus else "tensorrt_rtx"
 
 
 def check_options(
@@ -446,12 +474,15 @@ class _Work:
         thread = threading.Thread(target=self._build, args=arguments, name="trt-builder")
         thread.start()
         try:
-            while thread.is_alive():
-                thread.join(POLL)
+            # Not by `join`: interrupted, it takes the thread for ended (until Python 3.13).
+            while not outcome.is_over.wait(POLL):
+                pass
         except BaseException:
             monitor.stop()
-            thread.join()
+            outcome.is_over.wait()
             raise
+        finally:
+            thread.join()
         if outcome.error is not None:
             raise outcome.error
         if not outcome.is_built:
@@ -528,6 +559,8 @@ class _Work:
                     outcome.is_built = True
         except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
             outcome.error = error
+        finally:
+            outcome.is_over.set()
 
 
 @dataclass(slots=True)
@@ -536,6 +569,7 @@ class _Outcome:
 
     is_built: bool = False
     error: BaseException | None = None
+    is_over: threading.Event = field(default_factory=threading.Event)
 
 
 def make_writer(trt: Any, file: IO[bytes]) -> Any:
@@ -678,15 +712,13 @@ def _layers(trt: Any, network_definition: Any) -> tuple[LayerRecord, ...]:
     for i in range(network_definition.num_layers):
         layer_ = network_definition.get_layer(i)
         tensor_ = layer_.get_output(0)
-        number_type = str(tensor_.dtype).rpartition(".")[2].lower()
+        other = str(tensor_.dtype).rpartition(".")[2].lower()
         inputs = (layer_.get_input(k) for k in range(layer_.num_inputs))
         records.append(
             LayerRecord(
                 name=layer_.name,
                 op=str(layer_.type).rpartition(".")[2].lower(),
-                precision=names.get(
-                    int(tensor_.dtype), str(tensor_.dtype).rpartition(".")[2].lower()
-                ),
+                precision=names.get(int(tensor_.dtype), other),
                 output=tuple(tensor_.shape),
                 reads=tuple(each.name for each in inputs if each is not None),
             )

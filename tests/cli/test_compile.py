@@ -31,7 +31,7 @@ def test_a_bundle_from_weights_beside_the_spec(here: Path) -> None:
     done = vggspec("compile", "small.vgg", cwd=here)
     assert (done.returncode, done.stdout) == (0, "small\n")
     assert "weights: small.safetensors" in done.stderr
-    files = {"manifest.json", "1/model.onnx", "1/model.safetensors"}
+    files = {"manifest.json", "config.pbtxt", "1/model.onnx", "1/model.safetensors"}
     assert listing(here / "small") == files
     assert os.path.samefile(here / "small/1/model.safetensors", here / "small.safetensors")
     assert json.loads((here / "small/manifest.json").read_text())["net"] == "small"
@@ -142,7 +142,7 @@ def test_options_reach_the_graph(here: Path) -> None:
         "compile", "small.vgg", "-o", "b", "--map", "--input", "raw", "--single-file", cwd=here
     )
     assert done.returncode == 0, done.stderr
-    assert listing(here / "b") == {"manifest.json", "1/model.onnx"}
+    assert listing(here / "b") == {"manifest.json", "1/model.onnx", "config.pbtxt"}
     shutil.rmtree(here / "small", ignore_errors=True)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 40, 48, 3), dtype=np.uint8)
     found = run_onnx(session(here / "b/1/model.onnx"), pixels)

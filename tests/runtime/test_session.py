@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores
+from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
 from vggspec.bundle import MODEL, file_entry, open_bundle
 from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.recipe import TestProtocol
 from vggspec.runtime import ort_session
 from vggspec.runtime.session import Port, open_session
 
@@ -150,9 +151,16 @@ def test_a_model_that_cannot_be_loaded_is_reported(made: Made, data: bytes, word
 
 
 def test_an_unknown_kind_of_model_is_reported(made: Made) -> None:
-    folder = replace_model(made, b"plan", "1/model.plan")
-    with pytest.raises(VggspecError, match=r"no engine here runs `model\.plan`"):
+    folder = replace_model(made, b"model", "1/model.mlir")
+    with pytest.raises(VggspecError, match=r"no engine here runs `model\.mlir`"):
         open_session(open_bundle(folder))
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "tensorrt"])
+def test_a_plan_that_the_manifest_does_not_describe_is_none(made: Made, device: Any) -> None:
+    folder = replace_model(made, b"plan", "1/model.plan")
+    with pytest.raises(VggspecError, match="a plan without `engine`"):
+        open_session(open_bundle(folder), device)
 
 
 # Devices.
@@ -177,6 +185,119 @@ def test_cuda_that_does_not_load_is_never_replaced(
     with open_session(open_bundle(made.path), "auto") as session:
         assert session.device == "cpu"
     assert capfd.readouterr() == ("", "")
+
+
+def test_tensorrt_that_is_not_there_is_never_replaced(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_session, "count_cuda_devices", lambda: 0)
+    with pytest.raises(MissingLibraryError, match="`tensorrt` cannot be had: this machine has no"):
+        open_session(open_bundle(made.path), "tensorrt")
+
+
+def test_tensorrt_that_does_not_load_is_told_by_its_libraries(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if "libnvinfer.so.10" not in ort_session.missing_libraries():
+        pytest.skip("TensorRT loads here, or this onnxruntime was built for another")
+    monkeypatch.setattr(ort_session, "lacking_tensorrt", lambda: None)
+    with pytest.raises(MissingLibraryError) as error:
+        open_session(open_bundle(made.path), "tensorrt")
+    assert "onnxruntime needs " in str(error.value)
+    assert "libnvinfer.so.10" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+class Recorded:
+    """An ONNX Runtime session that writes down how it was opened, and runs on the CPU."""
+
+    def __init__(self, gives_tensorrt: bool = True) -> None:
+        self.gives_tensorrt = gives_tensorrt
+        self.providers: list[Any] = []
+        self.entries: dict[str, str] = {}
+        self.real = ort_session.ort.InferenceSession
+
+    def __call__(self, path: str, options: Any, *, providers: Any, enable_fallback: bool) -> Any:
+        assert not enable_fallback
+        self.providers = providers
+        key = "session.disable_cpu_ep_fallback"
+        assert options.get_session_config_entry(key) == "1"
+        session = self.real(path, providers=["CPUExecutionProvider"])
+        if self.gives_tensorrt:
+            session.get_providers = lambda: [ort_session.TENSORRT, ort_session.CUDA]
+        return session
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """As if ONNX Runtime's TensorRT were there."""
+    recorded = Recorded()
+    monkeypatch.setattr(ort_session, "lacking_tensorrt", lambda: None)
+    monkeypatch.setattr(ort_session, "missing_libraries", list)
+    monkeypatch.setattr(ort_session.ort, "InferenceSession", recorded)
+    return recorded
+
+
+def test_tensorrt_is_told_the_shapes_of_the_test_protocol(
+    tmp_path: Path, recorded: Recorded
+) -> None:
+    test = TestProtocol(scales=(24, 40), flip=True)
+    bundle = open_bundle(make(tmp_path / "two", test=test).path)
+    with open_session(bundle, "tensorrt") as session:
+        assert session.device == "cuda"
+        fed = feed(2, 24, 80)
+        assert session.run(fed)["posteriors"].shape == (2, CLASSES)
+        with pytest.raises(VggspecError) as error:
+            session.run(feed(2, 24, 81))
+        assert error.value.reports[0].what.code == "VGG634"
+    (name, options), (second, _) = recorded.providers
+    assert (name, second) == (ort_session.TENSORRT, ort_session.CUDA)
+    assert options["trt_fp16_enable"] == "0"
+    assert options["trt_profile_min_shapes"] == "image:1x3x24x24"
+    assert options["trt_profile_opt_shapes"] == "image:2x3x40x53"
+    assert options["trt_profile_max_shapes"] == "image:8x3x80x80"
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_relative_to(os.environ["XDG_CACHE_HOME"])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+
+
+def test_other_weights_have_another_engine(tmp_path: Path) -> None:
+    first = make(tmp_path / "first").manifest
+    assert ort_session.for_tensorrt(first) == ort_session.for_tensorrt(first)
+    other = make(tmp_path / "other", of=weights(seed=1)).manifest
+    folders = {
+        ort_session.for_tensorrt(each).options["trt_engine_cache_path"] for each in (first, other)
+    }
+    assert len(folders) == 2
+
+
+def test_a_net_of_one_size_and_raw_pixels_is_told_as_such(
+    tmp_path: Path, recorded: Recorded
+) -> None:
+    made = make(tmp_path / "raw", contract="raw", is_dynamic=False)
+    with open_session(open_bundle(made.path), "tensorrt"):
+        pass
+    ((_, options), _) = recorded.providers
+    assert options["trt_profile_max_shapes"] == "image:10x16x16x3"
+
+
+def test_without_a_cache_engines_are_built_each_time(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_session, "cache_folder", lambda: None)
+    assert "trt_engine_cache_path" not in ort_session.for_tensorrt(made.manifest).options
+    monkeypatch.setattr(ort_session, "cache_folder", lambda: made.path / "manifest.json")
+    assert "trt_engine_cache_path" not in ort_session.for_tensorrt(made.manifest).options
+
+
+def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
+    made: Made, recorded: Recorded
+) -> None:
+    recorded.gives_tensorrt = False
+    with pytest.raises(MissingLibraryError, match="onnxruntime cannot load TensorRT"):
+        open_session(open_bundle(made.path), "tensorrt")
 
 
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:

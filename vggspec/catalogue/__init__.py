@@ -12,7 +12,7 @@ from vggspec.diagnostic import Diagnostic
 
 THEMES = (
     "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "engines", "running", "verifying",
+    "artefacts", "engines", "refitting", "running", "verifying",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "compile": "Compile a net to an ONNX bundle or to PyTorch source.",
     "inspect": "Print what a bundle holds, takes and gives.",
     "verify": "Compare a bundle's answers with those of the same net in fp32.",
+    "refit": "Put other weights into a TensorRT engine, without building it anew.",
     "predict": "Classify images with a bundle.",
     "doctor": "Say what this machine can do and lacks, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",

@@ -108,8 +108,9 @@ def command(
     from vggspec.compiler.lower import load_network
 
     if not to_trt:
+        asked = click.get_current_context().get_parameter_source
         for name, option in ONLY_WITH_TRT.items():
-            if engine[name]:
+            if asked(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{option} says how an engine is built: it wants --trt")
     lowered = load_network(spec)
     chosen = cast("Literal['scores', 'posteriors']", average or lowered.experiment.test.average)
@@ -152,9 +153,11 @@ def command(
     )
     path = out or lowered.network.name
     if to_trt:
-        from vggspec.cli.engine_options import choose_flavour
+        from vggspec.compiler.backends.tensorrt_engine import choose_flavour
+        from vggspec.machine import this_machine
 
-        engine["trt_flavor"] = choose_flavour(engine["trt_flavor"])
+        # Before the weights are looked for: without TensorRT they are of no use.
+        choose_flavour(engine["trt_flavor"], this_machine())
     found = weights or str(find_weights(lowered.network.name, lowered.spec.source.name))
     if weights is None:
         click.echo(f"weights: {found}", err=True)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import click
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vggspec.compiler.ir import Network
     from vggspec.compiler.lower import Lowered
     from vggspec.profile import Profile
-    from vggspec.trt import Flavour
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 MIB = 1 << 20
@@ -143,30 +142,6 @@ ONLY_WITH_TRT = {
 }
 
 
-def choose_flavour(wanted: str | None) -> "Flavour":
-    """The flavour to build with: the one asked for, else what is installed.
-
-    Raises:
-        MissingLibraryError: none is; one line says what to install.
-    """
-    from vggspec import trt as seam
-    from vggspec.diagnostic import MissingLibraryError
-    from vggspec.machine import this_machine
-
-    if wanted is not None:
-        return cast("Flavour", wanted)
-    found = seam.installed()
-    if not found:
-        message = (
-            'building an engine needs TensorRT: pip install "vggspec[rtx]" (builds anywhere), or '
-            '"vggspec[trt]" on the GPU that will run it'
-        )
-        raise MissingLibraryError(message)
-    if len(found) == 1 or this_machine().gpus:
-        return found[0]
-    return "tensorrt_rtx"
-
-
 def read_engine_options(
     lowered: "Lowered", options: "OnnxOptions", given: dict[str, Any]
 ) -> "EngineOptions":
@@ -176,32 +151,25 @@ def read_engine_options(
         VggspecError: a profile is malformed, or a scale is too small.
         MissingLibraryError: no TensorRT is installed.
     """
-    from vggspec.compiler.backends.bundle_writer import least_size, window_and_stride
-    from vggspec.compiler.backends.onnx_model import prepare
-    from vggspec.compiler.backends.tensorrt_engine import EngineOptions, check_options
-    from vggspec.compiler.precision import number_types
+    from vggspec.compiler.backends.bundle_writer import default_profiles
+    from vggspec.compiler.backends.tensorrt_engine import (
+        EngineOptions,
+        check_options,
+        choose_flavour,
+    )
     from vggspec.machine import this_machine
-    from vggspec.profile import derive_profiles, parse_profile
+    from vggspec.profile import parse_profile
 
-    flavour = choose_flavour(given["trt_flavor"])
-    network = prepare(lowered.network, options)
-    image = network.input
+    machine = this_machine()
+    channels = lowered.network.input.channels
     if given["profiles"]:
-        profiles = tuple(parse_profile(text, image.channels) for text in given["profiles"])
+        profiles = tuple(parse_profile(text, channels) for text in given["profiles"])
     else:
-        is_dynamic = options.form == "dense"
-        size = image.type.size
-        profiles = derive_profiles(
-            lowered.experiment.test,
-            least=least_size(network) if is_dynamic else size,
-            window=window_and_stride(network)[0] if is_dynamic else size,
-            is_dynamic=is_dynamic,
-            max_batch=given["max_batch"],
-        )
+        profiles = default_profiles(lowered, options, given["max_batch"])
     workspace = given["workspace"]
     refit: Literal["none", "all"] = "all" if given["is_refittable"] else "none"
     chosen = EngineOptions(
-        flavour=flavour,
+        flavour=choose_flavour(given["trt_flavor"], machine),
         profiles=tuple(dict.fromkeys(profiles)),
         tf32=given["tf32"],
         level=given["opt_level"],
@@ -215,8 +183,7 @@ def read_engine_options(
         timing_cache_mode=given["timing_cache_mode"],
         details=given["details"],
     )
-    types = number_types(network, options.precision, options.keep_fp32)
-    check_options(chosen, this_machine(), set(types.values()))
+    check_options(chosen, machine, {options.precision})
     return chosen
 
 

@@ -1,19 +1,18 @@
 """What is cheap to keep and slow to find again: small files in the user's cache folder.
 
-They lie in ``$XDG_CACHE_HOME/vggspec``, else ``~/.cache/vggspec``. A file that is missing, damaged
-or cannot be written costs time and nothing else; all of them may be removed at any time.
+A file that is missing, damaged or cannot be written costs time and nothing else; all of them may
+be removed at any time.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vggspec.diagnostic import VggspecError
-from vggspec.files import write_text
+from vggspec.files import cache_folder, write_text
 
 
 def recall(kind: str, key: Sequence[object]) -> Any:
@@ -38,10 +37,8 @@ def remember(kind: str, key: Sequence[object], value: object) -> None:
 
 
 def _path(kind: str, key: Sequence[object]) -> Path | None:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:  # nobody's home
+    folder = cache_folder()
+    if folder is None:
         return None
     name = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:32]
-    return folder / "vggspec" / f"{kind}-{name}.json"
+    return folder / f"{kind}-{name}.json"

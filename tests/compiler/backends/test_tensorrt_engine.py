@@ -328,14 +328,14 @@ def test_a_build_that_is_stopped_leaves_nothing(
 ) -> None:
     """By an exception in the thread that waits, as Ctrl-C raises one."""
     lowered, weights = small(tmp_path)
-    original = backend.threading.Thread.join
+    original = backend.threading.Event.wait
 
-    def join(thread: Any, timeout: float | None = None) -> None:
-        if thread.name == "trt-builder" and timeout is not None:
+    def wait(event: Any, timeout: float | None = None) -> bool:
+        if timeout == backend.POLL:
             raise KeyboardInterrupt
-        original(thread, timeout)
+        return original(event, timeout)
 
-    monkeypatch.setattr(backend.threading.Thread, "join", join)
+    monkeypatch.setattr(backend.threading.Event, "wait", wait)
     with pytest.raises(KeyboardInterrupt):
         write(lowered, weights, tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.safetensors"]
