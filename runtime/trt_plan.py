@@ -6,7 +6,6 @@ holds every one of them against the listings of several versions.
 """
 
 import functools
-import hashlib
 import logging
 import re
 from collections import deque
@@ -17,13 +16,12 @@ import numpy as np
 
 from vggspec import trt as flavours
 from vggspec.bundle import Bundle
-from vggspec.catalogue.artefacts import ChangedFile, EngineFailed
+from vggspec.catalogue.artefacts import EngineFailed
 from vggspec.catalogue.running import PlanRefused, ShapeOutsideProfiles, StrippedPlan
 from vggspec.diagnostic import VggspecError, report
 from vggspec.engine import Engine
 from vggspec.profile import Profile, choose_profile
 from vggspec.runtime.session import Port
-from vggspec.source import reason
 from vggspec.trt import FLAVOURS, Flavour
 
 ALIGNMENT = 256  # of every address that TensorRT is given
@@ -299,19 +297,7 @@ def read_plan(bundle: Bundle) -> bytes:
     assert facts is not None
     if facts.is_stripped:
         raise VggspecError(report(StrippedPlan(), path=str(bundle.path)))
-
-    def differs(how: str) -> VggspecError:
-        what = ChangedFile(file=bundle.manifest.model, reason=how)
-        return VggspecError(report(what, path=str(bundle.path)))
-
-    entry = next(e for e in bundle.manifest.files if e.path == bundle.manifest.model)
-    try:
-        data = bundle.model.read_bytes()
-    except OSError as error:
-        raise differs(f"cannot be read: {reason(error)}") from error
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise differs("was changed: its SHA-256 is another")
-    return data
+    return bundle.read_model()
 
 
 @functools.cache

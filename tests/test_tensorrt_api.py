@@ -73,6 +73,10 @@ class Branch:
 
 #: What not every release has, by class and name.
 BRANCHES: dict[tuple[str, str], Branch] = {
+    ("OnnxParserRefitter", "load_initializer"): Branch(FIRST, "10.0 reads weights from files"),
+    ("OnnxParserRefitter", "load_model_proto"): Branch(FIRST, "10.0 reads weights from files"),
+    ("OnnxParserRefitter", "refit_model_proto"): Branch(FIRST, "10.0 reads weights from files"),
+    ("SerializationFlag", "INCLUDE_REFIT"): Branch(FIRST, "10.0 writes engines that take no more"),
     ("IExecutionContext", "set_device_memory"): Branch(FIRST, "10.0 has `device_memory` instead"),
     ("IExecutionContext", "is_stream_capturable"): Branch(CLASSIC, "only RTX tells"),
     ("ICudaEngine", "create_runtime_config"): Branch(FIRST, "used of RTX alone"),

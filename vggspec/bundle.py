@@ -150,6 +150,21 @@ class Bundle:
         """The graph or the plan to load."""
         return self.path / self.manifest.model
 
+    def read_model(self) -> bytes:
+        """The bytes of the model, which are those that the manifest digests.
+
+        Raises:
+            VggspecError: the file was changed, or cannot be read.
+        """
+        entry = next(entry for entry in self.manifest.files if entry.path == self.manifest.model)
+        try:
+            data = self.model.read_bytes()
+        except OSError as error:
+            raise _differs(self.path, entry, f"cannot be read: {reason(error)}") from error
+        if hashlib.sha256(data[entry.from_byte :]).hexdigest() != entry.sha256:
+            raise _differs(self.path, entry, "was changed: its SHA-256 is another")
+        return data
+
     @property
     def reference(self) -> Path | None:
         """The same net in fp32 for ONNX Runtime, where the bundle still has it and its weights."""
@@ -193,10 +208,14 @@ def _manifest_text(folder: Path) -> str:
         raise VggspecError(report(what_bad, path=str(folder / MANIFEST))) from error
 
 
+def _differs(folder: Path, entry: FileEntry, how: str) -> VggspecError:
+    what = artefacts.ChangedFile(file=entry.path, reason=how)
+    return VggspecError(report(what, path=str(folder)))
+
+
 def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
     def differs(how: str) -> VggspecError:
-        what = artefacts.ChangedFile(file=entry.path, reason=how)
-        return VggspecError(report(what, path=str(folder)))
+        return _differs(folder, entry, how)
 
     path = folder / entry.path
     if not entry.is_needed and not path.exists():

@@ -111,12 +111,12 @@ def write_bundle(
         files = [file_entry(folder, MODEL)]
         by: WeightsBy = "embedding"
         if not options.single_file:
-            by, entry = _place_weights(folder, weights, copy=options.copy_weights)
+            by, entry = place_weights(folder, weights, copy=options.copy_weights)
             files.append(entry)
             if options.precision != "fp32":
-                files.append(_write_reference(folder, network, weights, options, mean))
+                files.append(write_reference(folder, network, weights, options, mean))
         manifest = _manifest(lowered, network, weights, options, mean, tuple(files))
-        _write_texts(folder, manifest)
+        write_texts(folder, manifest)
     return Written(manifest, mean_from, by)
 
 
@@ -157,7 +157,7 @@ def write_engine_bundle(
         )
 
     with replacing_folder(target) as folder:
-        by, weights_entry = _place_weights(folder, weights, copy=options.copy_weights)
+        by, weights_entry = place_weights(folder, weights, copy=options.copy_weights)
 
         def write_graph() -> Path:
             _write_model(folder / MODEL, graph("external"))
@@ -166,7 +166,7 @@ def write_engine_bundle(
         model = graph("declared").SerializeToString()
         arrays = rounded(weights, weight_types(network, types))
         manifest = _manifest(lowered, network, weights, options, mean, ())
-        with _checking(weights) as check:
+        with checking(weights) as check:
             built = tensorrt_engine.build(
                 model,
                 arrays,
@@ -185,14 +185,14 @@ def write_engine_bundle(
         files = [
             file_entry(folder, PLAN),
             replace(weights_entry, is_needed=False),
-            _write_reference(folder, network, weights, options, mean),
+            write_reference(folder, network, weights, options, mean),
             file_entry(folder, LAYERS, is_needed=False),
         ]
         tools = {**manifest.tools, built.engine.flavour: built.engine.version}
         manifest = replace(
             manifest, model=PLAN, engine=built.engine, files=tuple(files), tools=tools
         )
-        _write_texts(folder, manifest)
+        write_texts(folder, manifest)
     return Written(manifest, mean_from, by, built.notes)
 
 
@@ -264,7 +264,7 @@ def plan_name(manifest: Manifest, weights: WeightsFile) -> str:
 
 
 @contextmanager
-def _checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
+def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     """Hash the weights while something else goes on; the function given waits and compares."""
     expected = weights.metadata.data_sha256
     found = hashlib.sha256()
@@ -300,9 +300,8 @@ def _write_model(path: Path, model: onnx.ModelProto) -> None:
         file.write(model.SerializeToString())
 
 
-def _place_weights(
-    folder: Path, weights: WeightsFile, *, copy: bool
-) -> tuple[WeightsBy, FileEntry]:
+def place_weights(folder: Path, weights: WeightsFile, *, copy: bool) -> tuple[WeightsBy, FileEntry]:
+    """Put the weights into a bundle that is being written: how, and the manifest's entry."""
     (folder / WEIGHTS).parent.mkdir(exist_ok=True)
     by = place(weights.path, folder / WEIGHTS, copy=copy)
     entry = FileEntry(
@@ -314,7 +313,7 @@ def _place_weights(
     return by, entry
 
 
-def _write_reference(
+def write_reference(
     folder: Path,
     network: Network,
     weights: WeightsFile,
@@ -328,7 +327,7 @@ def _write_reference(
     return file_entry(folder, REFERENCE, is_needed=False)
 
 
-def _write_texts(folder: Path, manifest: Manifest) -> None:
+def write_texts(folder: Path, manifest: Manifest) -> None:
     """The manifest, and what servers read in its place.
 
     What servers read is not in the manifest's list of files: it is there to be edited.

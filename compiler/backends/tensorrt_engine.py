@@ -8,6 +8,7 @@ Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 
 import json
 import re
+import signal
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -472,17 +473,21 @@ class _Work:
         outcome = _Outcome()
         arguments = (network_definition, config, plan, outcome)
         thread = threading.Thread(target=self._build, args=arguments, name="trt-builder")
-        thread.start()
+        signals = _hold_signals()  # `start`, interrupted, leaves a thread that nobody knows of
         try:
+            try:
+                thread.start()
+            finally:
+                _release_signals(signals)
             # Not by `join`: interrupted, it takes the thread for ended (until Python 3.13).
             while not outcome.is_over.wait(POLL):
                 pass
         except BaseException:
             monitor.stop()
-            outcome.is_over.wait()
+            if thread.ident is not None:
+                outcome.is_over.wait()
             raise
-        finally:
-            thread.join()
+        thread.join()
         if outcome.error is not None:
             raise outcome.error
         if not outcome.is_built:
@@ -561,6 +566,18 @@ class _Work:
             outcome.error = error
         finally:
             outcome.is_over.set()
+
+
+def _hold_signals() -> set[Any] | None:
+    """Let Ctrl-C wait, where the system can; what ``_release_signals`` takes."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _release_signals(before: set[Any] | None) -> None:
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(slots=True)

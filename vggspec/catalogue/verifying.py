@@ -23,21 +23,18 @@ class NothingToVerifyAgainst(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SpecNotWhole(Diagnostic):
-    """``--against torch`` builds the net from the spec in the bundle. That spec says ``like`` and
-    names another file, which the bundle does not hold.
+    """``refit`` and ``verify --against torch`` make the net anew from the spec in the bundle. This
+    one says ``like`` and names another file, which the bundle does not hold.
     """
 
     code = "VGG651"
     path: str
-    has_reference: bool
 
     def title(self) -> str:
         return f"the bundle's spec takes layers from `{self.path}`, which is not in the bundle"
 
     def help(self) -> str | None:
-        if self.has_reference:
-            return "give `--against onnxrt`"
-        return f"put `{self.path}` where the bundle is, seen from inside it, and verify again"
+        return f"put `{self.path}` where the bundle is, seen from inside it, and try again"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from vggspec.bundle import Bundle, Manifest
     from vggspec.compiler.backends.torch_module import SpecModule
-    from vggspec.compiler.lower import Lowered
     from vggspec.profile import Profile
     from vggspec.runtime.session import Arrays, Device, Session
     from vggspec.runtime.verify import Figures
@@ -260,40 +259,13 @@ def _torch_reference(bundle: "Bundle") -> "Net":
 def _module(bundle: "Bundle") -> "SpecModule":
     """The spec of the bundle as a PyTorch module with the bundle's weights, in fp32."""
     from vggspec.compiler.backends import torch_module
-    from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+    from vggspec.compiler.backends.bundled_net import lowered_of, options_of
+    from vggspec.compiler.backends.onnx_model import prepare
 
-    manifest = bundle.manifest
-    options = OnnxOptions(
-        form=manifest.form,
-        average=manifest.average,
-        keep_map=manifest.score_map is not None,
-    )
-    module = torch_module.emit(prepare(_lowered(bundle).network, options)).eval()
+    network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
+    module = torch_module.emit(network).eval()
     _fill(module, bundle)
     return module
-
-
-def _lowered(bundle: "Bundle") -> "Lowered":
-    """The net of the spec in the manifest."""
-    from vggspec.catalogue.names import LikeUnreadable
-    from vggspec.catalogue.verifying import SpecNotWhole
-    from vggspec.compiler.lower import lower
-    from vggspec.lang.loading import pick
-    from vggspec.lang.parser import parse
-    from vggspec.source import Source
-
-    manifest = bundle.manifest
-    # A net without a name has that of its file.
-    source = Source(str(bundle.path / f"{manifest.net}.vgg"), manifest.spec_text)
-    try:
-        return lower(pick(parse(source), manifest.net))
-    except VggspecError as error:
-        for one in error.reports:
-            if isinstance(one.what, LikeUnreadable):
-                has_reference = bundle.reference is not None
-                what = SpecNotWhole(path=one.what.path, has_reference=has_reference)
-                raise VggspecError(report(what, path=str(bundle.path))) from error
-        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
