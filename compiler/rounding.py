@@ -6,8 +6,10 @@ Rounding is to the nearest, ties to even, as ONNX's Cast does it.
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import Precision
+from vggspec.catalogue.artefacts import ChangedFile
 from vggspec.catalogue.engines import WeightTooLarge
 from vggspec.compiler.weights import WeightsFile
 from vggspec.diagnostic import VggspecError, report
@@ -45,23 +48,38 @@ def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, N
         tensor = weights.tensors[name]
         arrays[name] = np.empty(tensor.shape, DTYPES[precision])
         tasks += [(name, begin) for begin in range(0, tensor.bytes // 4, CHUNK)]
-    with open(weights.path, "rb") as file:
+    buffers = threading.local()
 
-        def convert(task: tuple[str, int]) -> None:
-            name, begin = task
-            tensor, flat = weights.tensors[name], arrays[name].reshape(-1)
-            part = flat[begin : begin + CHUNK]
-            data = os.pread(file.fileno(), 4 * part.size, tensor.offset + 4 * begin)
-            numbers = np.frombuffer(data, "<f4")
-            try:
-                with np.errstate(over="raise"):
-                    part[:] = numbers.astype(part.dtype)
-            except FloatingPointError:
-                largest = float(np.abs(numbers).max())
-                what = WeightTooLarge(weight=name, value=largest, precision=types[name])
-                raise VggspecError(report(what, path=str(weights.path))) from None
+    def convert(task: tuple[str, int]) -> None:
+        name, begin = task
+        if not hasattr(buffers, "numbers"):
+            buffers.numbers = np.empty(CHUNK, "<f4")
+        tensor, flat = weights.tensors[name], arrays[name].reshape(-1)
+        part = flat[begin : begin + CHUNK]
+        numbers = buffers.numbers[: part.size]
+        _read_at(weights.path, tensor.offset + 4 * begin, numbers)
+        try:
+            with np.errstate(over="raise"):
+                np.copyto(part, numbers, casting="unsafe")
+        except FloatingPointError:
+            largest = float(np.abs(numbers).max())
+            what = WeightTooLarge(weight=name, value=largest, precision=types[name])
+            raise VggspecError(report(what, path=str(weights.path))) from None
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(convert, tasks):
-                pass
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(convert, tasks):
+            pass
     return arrays
+
+
+def _read_at(path: Path, offset: int, into: NDArray[Any]) -> None:
+    """Fill an array with what lies at ``offset`` of a file."""
+    left = memoryview(into.data).cast("B")
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        while left:
+            number = file.readinto(left)
+            if not number:
+                what = ChangedFile(file=str(path), reason="has become shorter")
+                raise VggspecError(report(what))
+            left = left[number:]

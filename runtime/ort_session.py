@@ -23,6 +23,7 @@ from vggspec.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.catalogue.running import ShapeOutsideProfiles
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.files import cache_folder
+from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 
@@ -209,7 +210,7 @@ def lacking_tensorrt() -> str | None:
     """Why no TensorRT session can be had here, or None where one may be tried."""
     if TENSORRT not in ort.get_available_providers():
         return "this onnxruntime was built without TensorRT: pip install onnxruntime-gpu"
-    if count_cuda_devices() == 0:
+    if not has_gpu():
         return "this machine has no CUDA device"
     return None
 
@@ -218,26 +219,16 @@ def lacking_cuda() -> str | None:
     """Why no CUDA session can be had here, or None where one may be tried."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime was built without CUDA: pip install onnxruntime-gpu"
-    if count_cuda_devices() == 0:
+    if not has_gpu():
         return "this machine has no CUDA device"
     return None
 
 
-def count_cuda_devices() -> int:
-    """How many CUDA devices the driver shows; 0 without a driver."""
+def has_gpu() -> bool:
+    """Whether the driver shows a GPU."""
     # Asked of the driver itself: ONNX Runtime tells only by failing, and prints why.
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-            break
-        except OSError:
-            continue
-    else:
-        return 0
-    number = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(number)) != 0:
-        return 0
-    return number.value
+    driver = ask_driver()
+    return driver is not None and bool(driver.gpus)
 
 
 def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.InferenceSession | None:

@@ -27,6 +27,7 @@ GLOBS = (
     "runtime/trt_*.py",
     "compiler/backends/tensorrt_*.py",
     "docs/embedding/*.py",
+    "benchmarks/peers/plain_trt.py",
 )
 FILES = [path for glob in GLOBS for path in sorted(ROOT.glob(glob))]
 MODULE = ""

@@ -183,7 +183,7 @@ def write_engine_bundle(
         (folder / MODEL).unlink(missing_ok=True)
         _write_layers(folder, built)
         files = [
-            file_entry(folder, PLAN),
+            FileEntry(path=PLAN, bytes=(folder / PLAN).stat().st_size, sha256=built.plan_sha256),
             replace(weights_entry, is_needed=False),
             write_reference(folder, network, weights, options, mean),
             file_entry(folder, LAYERS, is_needed=False),

@@ -6,6 +6,7 @@ The same code drives both flavours (``vggspec.trt``). Where TensorRT takes weigh
 Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 """
 
+import hashlib
 import json
 import re
 import signal
@@ -109,6 +110,7 @@ class Built:
     """What a build gave, besides the plan."""
 
     engine: Engine
+    plan_sha256: str
     layers: tuple[LayerRecord, ...]
     layers_from: Literal["network", "engine"]
     notes: tuple[str, ...]
@@ -234,14 +236,14 @@ def build(
     layers = _layers(trt, network_definition)
     config = work.configure(network_definition)
     with open(plan, "wb") as file:
-        work.run(network_definition, config, file)
+        plan_sha256 = work.run(network_definition, config, file)
     engine = _record(trt, options, machine, name)
     layers_from: Literal["network", "engine"] = "network"
     if machine.gpus:
         inspected = work.check_engine(plan, network, set(types.values()))
         if inspected:
             layers, layers_from = inspected, "engine"
-    return Built(engine, layers, layers_from, notes + work.notes)
+    return Built(engine, plan_sha256, layers, layers_from, notes + work.notes)
 
 
 class _Work:
@@ -466,8 +468,8 @@ class _Work:
         with replacing_file(path) as file:
             file.write(memory)
 
-    def run(self, network_definition: Any, config: Any, plan: IO[bytes]) -> None:
-        """Build and write the plan."""
+    def run(self, network_definition: Any, config: Any, plan: IO[bytes]) -> str:
+        """Build and write the plan; its SHA-256."""
         monitor = make_monitor(self.trt, self.watcher)
         config.progress_monitor = monitor
         outcome = _Outcome()
@@ -494,6 +496,7 @@ class _Work:
             raise VggspecError(report(BuildFailed(reason=self._said("it gives no reason"))))
         if self.options.flavour == "tensorrt":
             self._save_timing_cache(config)
+        return str(outcome.sha256.hexdigest())
 
     def check_engine(
         self, plan: Path, network: Network, precisions: set[Precision]
@@ -551,7 +554,7 @@ class _Work:
         try:
             if hasattr(builder, "build_serialized_network_to_stream"):
                 # From 10.13 on: the plan goes to the file and is never whole in memory.
-                writer = make_writer(self.trt, plan)
+                writer = make_writer(self.trt, plan, outcome.sha256)
                 is_built = builder.build_serialized_network_to_stream(
                     network_definition, config, writer
                 )
@@ -561,6 +564,7 @@ class _Work:
                 memory = builder.build_serialized_network(network_definition, config)
                 if memory is not None:
                     plan.write(memory)
+                    outcome.sha256.update(memory)
                     outcome.is_built = True
         except BaseException as error:  # noqa: BLE001 (raised again in the thread that waits)
             outcome.error = error
@@ -586,11 +590,12 @@ class _Outcome:
 
     is_built: bool = False
     error: BaseException | None = None
+    sha256: Any = field(default_factory=hashlib.sha256)
     is_over: threading.Event = field(default_factory=threading.Event)
 
 
-def make_writer(trt: Any, file: IO[bytes]) -> Any:
-    """A stream writer for ``build_serialized_network_to_stream``.
+def make_writer(trt: Any, file: IO[bytes], sha256: Any) -> Any:
+    """A stream writer for ``build_serialized_network_to_stream``, which hashes what it writes.
 
     A refusal of the system, for lack of space for instance, is kept in ``error``: an exception
     must not cross TensorRT.
@@ -604,11 +609,15 @@ def make_writer(trt: Any, file: IO[bytes]) -> Any:
         def write(self, data: Any) -> int:
             if self.error is not None:
                 return 0
+            hashing = threading.Thread(target=sha256.update, args=(data,))
+            hashing.start()
             try:
                 return file.write(data)
             except OSError as error:
                 self.error = error
                 return 0
+            finally:
+                hashing.join()  # TensorRT takes the data back
 
     return Writer()
 

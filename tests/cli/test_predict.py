@@ -163,7 +163,7 @@ def test_cuda_that_is_not_there_is_the_environment_s_lack(
 ) -> None:
     from vggspec.runtime import ort_session
 
-    monkeypatch.setattr(ort_session, "count_cuda_devices", lambda: 0)
+    monkeypatch.setattr(ort_session, "has_gpu", lambda: False)
     done = vggspec(made.path, photos[0], "--device", "cuda")
     assert (done.code, done.out) == (3, "")
     assert "cuda" in done.err
@@ -174,7 +174,7 @@ def test_tensorrt_that_is_not_there_is_the_environment_s_lack(
 ) -> None:
     from vggspec.runtime import ort_session
 
-    monkeypatch.setattr(ort_session, "count_cuda_devices", lambda: 0)
+    monkeypatch.setattr(ort_session, "has_gpu", lambda: False)
     done = vggspec(made.path, photos[0], "--device", "tensorrt")
     assert (done.code, done.out) == (3, "")
     assert "the device `tensorrt` cannot be had" in done.err
