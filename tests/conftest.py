@@ -40,7 +40,11 @@ def pytest_report_header() -> list[str]:
     import torch
 
     lines = [f"CUDA: {'yes' if torch.cuda.is_available() else 'no, tests marked gpu are skipped'}"]
-    missing = [name for name in ("sklearn",) if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("sklearn", "tensorrt", "tensorrt_rtx", "pycuda")
+        if importlib.util.find_spec(name) is None
+    ]
     return [*lines, *(f"not installed: {name}" for name in missing)]
 
 

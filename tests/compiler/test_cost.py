@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from tests.strategies import net_texts
 from vggspec.compiler.backends.torch_module import emit
-from vggspec.compiler.cost import cost
+from vggspec.compiler.cost import cost, run_cost
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build
 from vggspec.compiler.lower import load_network, lower
 from vggspec.compiler.ops.conv import Conv
@@ -196,3 +196,28 @@ def test_golden(spec: str, golden: Callable[[str, str], None]) -> None:
                 for layer in found.layers
             )
     golden(f"cost/{spec}.txt", "\n".join(lines) + "\n")
+
+
+def test_a_run_holds_what_it_reads_and_what_it_writes() -> None:
+    """Counted by hand: numbers of one image, ReLU in place of its input."""
+    text = "net t\ninput 8x8 gray\nconv3-4\nmaxpool\nconv3-16\nmaxpool\nFC-10\nsoft-max"
+    network = FcToConv()(_net(text))
+    sizes = {layer.name: 4 for layer in network.layers}
+    # image 64 + conv1_1 256, conv1_1 256 + pool1 64, pool1 64 + conv2_1 256, then conv2_1 256 +
+    # pool2 64: 320 numbers at most; at twice the height twice as many.
+    assert run_cost(network, (1, 8, 8), sizes).bytes == 4 * 320
+    assert run_cost(network, (3, 16, 8), sizes).bytes == 3 * 4 * 640
+    halved = dict.fromkeys(sizes, 2)  # but the image stays in fp32
+    assert run_cost(network, (1, 8, 8), halved).bytes == 4 * 64 + 2 * 256
+    macs = cost(network.at(16, 8)).macs
+    assert run_cost(network, (3, 16, 8), sizes).macs == 3 * macs
+
+
+def test_an_output_lives_to_the_end_of_a_run() -> None:
+    network = FcToConv()(_net("net t\ninput 8x8 gray\nconv3-4\nmaxpool\nFC-10\nsoft-max"))
+    kept = network.rebuild(network.layers, [*network.outputs, Output("tap", "pool1")])
+    sizes = {layer.name: 4 for layer in network.layers}
+    least = run_cost(network, (1, 8, 8), sizes).bytes
+    wider = network.rebuild(network.layers, [*network.outputs, Output("tap", "conv1_1")])
+    assert run_cost(kept, (1, 8, 8), sizes).bytes == least
+    assert run_cost(wider, (1, 8, 8), sizes).bytes > least

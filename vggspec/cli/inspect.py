@@ -217,6 +217,16 @@ def _facts(manifest: "Manifest") -> Iterator[tuple[str, str]]:
     yield "classes", _labels(manifest)
     tools = (f"{shown(name)} {shown(version)}" for name, version in manifest.tools.items())
     yield "made by", ", ".join(tools)
+    yield from _servers(manifest)
+
+
+def _servers(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+    """Which servers the bundle was configured for, and why not."""
+    from vggspec.compiler.backends import deepstream, triton
+
+    for title, server in (("Triton", triton), ("DeepStream", deepstream)):
+        reason = server.why_not(manifest)
+        yield title, server.CONFIG if reason is None else f"no: {reason}"
 
 
 def _tensor(image: "InputContract") -> str:
