@@ -271,10 +271,11 @@ def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     stop = threading.Event()
 
     def read() -> None:
+        buffer = memoryview(bytearray(HASHED_AT_A_TIME))
         with open(weights.path, "rb", buffering=0) as file:
             file.seek(weights.data_start)
-            while not stop.is_set() and (data := file.read(HASHED_AT_A_TIME)):
-                found.update(data)
+            while not stop.is_set() and (number := file.readinto(buffer)):
+                found.update(buffer[:number])
 
     thread = threading.Thread(target=read, name="weights-digest")
 
