@@ -8,6 +8,7 @@ Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 
 import hashlib
 import json
+import os
 import re
 import signal
 import threading
@@ -60,6 +61,10 @@ class EngineOptions:
 
     workspace: int | None = None
     """Bytes of scratch memory that a kernel may ask for; None is all there is."""
+
+    threads: int | None = None
+    """That the builder may use; None is one a processor. With several, what they finish first may
+    be numbered first, so that a few bytes of the plan differ from build to build."""
 
     capabilities: tuple[str, ...] = ()
     """For RTX: the compute capabilities to build for; none is NVIDIA's default."""
@@ -257,6 +262,7 @@ class _Work:
         self.errors: list[str] = []
         self.logger = seam.make_logger(trt, self._hear)
         self.builder = trt.Builder(self.logger)
+        self.builder.max_threads = options.threads or os.cpu_count() or 1
         self._kept: list[Any] = []
 
     def _hear(self, severity: int, text: str) -> None:

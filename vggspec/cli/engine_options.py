@@ -70,6 +70,13 @@ _OPTIONS = (
         help="Scratch memory that a kernel may take.  [default: all there is]",
     ),
     click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="Threads of the builder; 1 gives the same bytes every time, with RTX.  "
+        "[default: one a processor]",
+    ),
+    click.option(
         "--timing-cache",
         metavar="FILE",
         help="Where the classic builder keeps the times of kernels.",
@@ -134,6 +141,7 @@ ONLY_WITH_TRT = {
     "capabilities": "--capability",
     "opt_level": "--opt-level",
     "workspace": "--workspace",
+    "threads": "--threads",
     "timing_cache": "--timing-cache",
     "is_version_compatible": "--version-compatible",
     "is_refittable": "--refittable",
@@ -174,6 +182,7 @@ def read_engine_options(
         tf32=given["tf32"],
         level=given["opt_level"],
         workspace=None if workspace is None else workspace * MIB,
+        threads=given["threads"],
         capabilities=tuple(dict.fromkeys(given["capabilities"])),
         hardware=given["hardware"],
         is_version_compatible=given["is_version_compatible"],
