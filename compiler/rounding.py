@@ -1,7 +1,7 @@
 """Weights rounded to a lower precision, in memory: what an engine's builder is given.
 
 A graph says the same by a cast, which every builder folds; but folding it once for each
-optimisation profile took TensorRT-RTX four times as long as building from rounded weights.
+optimisation profile took TensorRT-RTX several times as long as building from rounded weights.
 Rounding is to the nearest, ties to even, as ONNX's Cast does it.
 """
 

@@ -147,7 +147,7 @@ def compile_engine(
         VggspecError: as ``compile``; or TensorRT refuses the net.
         MissingLibraryError: TensorRT is not installed.
     """
-    from vggspec.compiler.backends.bundle_writer import default_profiles, write_engine_bundle
+    from vggspec.compiler.backends.engine_bundle import default_profiles, write_engine_bundle
     from vggspec.compiler.backends.onnx_model import OnnxOptions
     from vggspec.compiler.backends.tensorrt_engine import EngineOptions, Unheard, choose_flavour
     from vggspec.compiler.lower import load_network

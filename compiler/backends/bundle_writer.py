@@ -1,14 +1,8 @@
-"""A bundle written to disk, whole or not at all: an ONNX graph or a TensorRT engine, its manifest,
-and what goes with them.
-"""
+"""A bundle with an ONNX graph, written whole or not at all, and what every bundle is made of."""
 
 import hashlib
-import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -16,10 +10,8 @@ import onnx
 
 from vggspec import __version__
 from vggspec.bundle import (
-    LAYERS,
     MANIFEST,
     MODEL,
-    PLAN,
     REFERENCE,
     WEIGHTS,
     FileEntry,
@@ -30,26 +22,21 @@ from vggspec.bundle import (
     file_entry,
 )
 from vggspec.catalogue import artefacts
-from vggspec.catalogue.engines import OnnxWithoutBf16, ProfileOutOfReach, WeightsChanged
-from vggspec.compiler.backends import deepstream, tensorrt_engine, triton
+from vggspec.catalogue.engines import OnnxWithoutBf16
+from vggspec.compiler.backends import deepstream, triton
 from vggspec.compiler.backends.onnx_graph import OPSET
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
-from vggspec.compiler.backends.tensorrt_engine import Built, EngineOptions, Watcher
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import ImageInput, Network, smallest
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.passes.average_over_space import AVERAGE
-from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.precision import number_types
 from vggspec.compiler.weights import WeightsFile
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import place, replacing_folder
-from vggspec.profile import Profile, derive_profiles
 
 #: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
 ILSVRC_MEAN = (123.68, 116.779, 103.939)
-
-HASHED_AT_A_TIME = 4 << 20  # bytes
 
 MeanFrom = Literal["spec", "weights", "ILSVRC"]
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
@@ -106,7 +93,7 @@ def write_bundle(
         weights_as="embedded" if options.single_file else "external",
     )
     with replacing_folder(target) as folder:
-        _write_model(folder / MODEL, model)
+        write_model(folder / MODEL, model)
         del model
         files = [file_entry(folder, MODEL)]
         by: WeightsBy = "embedding"
@@ -115,187 +102,13 @@ def write_bundle(
             files.append(entry)
             if options.precision != "fp32":
                 files.append(write_reference(folder, network, weights, options, mean))
-        manifest = _manifest(lowered, network, weights, options, mean, tuple(files))
+        manifest = make_manifest(lowered, network, weights, options, mean, tuple(files))
         write_texts(folder, manifest)
     return Written(manifest, mean_from, by)
 
 
-def write_engine_bundle(
-    lowered: Lowered,
-    weights: WeightsFile,
-    out: str | os.PathLike[str],
-    options: OnnxOptions,
-    engine_options: EngineOptions,
-    watcher: Watcher,
-) -> Written:
-    """Write a bundle with a TensorRT engine; a bundle that stands at ``out`` is replaced.
-
-    The weights are beside the plan only for the fp32 graph that the engine is verified against;
-    both may be deleted.
-
-    Raises:
-        VggspecError: as ``write_bundle``; or the engine cannot be built, or is not as asked.
-        MissingLibraryError: that flavour of TensorRT is not installed.
-    """
-    target = Path(out)
-    check_place(target)
-    network = prepare(lowered.network, options)
-    check_profiles(network, options, engine_options)
-    types = number_types(network, options.precision, options.keep_fp32)
-    mean, mean_from = choose_mean(network.input, weights)
-    is_dynamic = options.form == "dense"
-
-    def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:
-        return emit(
-            network,
-            weights,
-            contract=options.contract,
-            mean=mean,
-            is_dynamic=is_dynamic,
-            types=types,
-            weights_as=weights_as,
-        )
-
-    with replacing_folder(target) as folder:
-        by, weights_entry = place_weights(folder, weights, copy=options.copy_weights)
-
-        def write_graph() -> Path:
-            _write_model(folder / MODEL, graph("external"))
-            return folder / MODEL
-
-        model = graph("declared").SerializeToString()
-        arrays = rounded(weights, weight_types(network, types))
-        manifest = _manifest(lowered, network, weights, options, mean, ())
-        with checking(weights) as check:
-            built = tensorrt_engine.build(
-                model,
-                arrays,
-                network,
-                types,
-                engine_options,
-                plan_name(manifest, weights),
-                folder / PLAN,
-                watcher,
-                write_graph,
-            )
-            del arrays
-            check()
-        (folder / MODEL).unlink(missing_ok=True)
-        _write_layers(folder, built)
-        files = [
-            FileEntry(path=PLAN, bytes=(folder / PLAN).stat().st_size, sha256=built.plan_sha256),
-            replace(weights_entry, is_needed=False),
-            write_reference(folder, network, weights, options, mean),
-            file_entry(folder, LAYERS, is_needed=False),
-        ]
-        tools = {**manifest.tools, built.engine.flavour: built.engine.version}
-        manifest = replace(
-            manifest, model=PLAN, engine=built.engine, files=tuple(files), tools=tools
-        )
-        write_texts(folder, manifest)
-    return Written(manifest, mean_from, by, built.notes)
-
-
-def default_profiles(
-    lowered: Lowered, options: OnnxOptions, max_batch: int | None = None
-) -> tuple[Profile, ...]:
-    """The profiles that the spec's ``test:`` section asks for.
-
-    Raises:
-        VggspecError: a scale is smaller than the net's window.
-    """
-    network = prepare(lowered.network, options)
-    size = network.input.type.size
-    is_dynamic = options.form == "dense"
-    return derive_profiles(
-        lowered.experiment.test,
-        least=least_size(network) if is_dynamic else size,
-        window=window_and_stride(network)[0] if is_dynamic else size,
-        is_dynamic=is_dynamic,
-        max_batch=max_batch,
-    )
-
-
-def check_profiles(network: Network, options: OnnxOptions, engine: EngineOptions) -> None:
-    """Make sure that the net takes every size that the profiles promise.
-
-    Raises:
-        VggspecError: one is too small, or differs from the one size of a crop.
-    """
-    for profile in engine.profiles:
-        for _, height, width in (profile.min, profile.max):
-            reason = None
-            if options.form == "crop" and (height, width) != network.input.type.size:
-                own = " x ".join(map(str, network.input.type.size))
-                reason = f"compiled with `--crop` it takes {own} pixels only"
-            elif options.form == "dense":
-                try:
-                    network.at(height, width)
-                except VggspecError as error:
-                    reason = f"{height} x {width}: {error.reports[0].what.title()}"
-            if reason is not None:
-                what = ProfileOutOfReach(profile=str(profile), reason=reason)
-                raise VggspecError(report(what, path=f"net {network.name}"))
-
-
-def plan_name(manifest: Manifest, weights: WeightsFile) -> str:
-    """The network's name inside the plan: the least that identifies it, as JSON.
-
-    An inspector shows it, and ``ICudaEngine.name`` gives it back, so a plan without its manifest
-    still says what it is.
-    """
-    contract = manifest.input
-    return json.dumps(
-        {
-            "vggspec": __version__,
-            "net": manifest.net,
-            "form": manifest.form,
-            "precision": manifest.precision,
-            "spec": manifest.spec_sha256[:12],
-            "weights": weights.data_sha256()[:12],
-            "contract": contract.contract,
-            "color": contract.color,
-            "mean": contract.mean,
-            "std": contract.std,
-            "scale": contract.scale,
-        },
-        separators=(",", ":"),
-    )
-
-
-@contextmanager
-def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
-    """Hash the weights while something else goes on; the function given waits and compares."""
-    expected = weights.metadata.data_sha256
-    found = hashlib.sha256()
-    stop = threading.Event()
-
-    def read() -> None:
-        buffer = memoryview(bytearray(HASHED_AT_A_TIME))
-        with open(weights.path, "rb", buffering=0) as file:
-            file.seek(weights.data_start)
-            while not stop.is_set() and (number := file.readinto(buffer)):
-                found.update(buffer[:number])
-
-    thread = threading.Thread(target=read, name="weights-digest")
-
-    def check() -> None:
-        thread.join()
-        if found.hexdigest() != expected:
-            raise VggspecError(report(WeightsChanged(), path=str(weights.path)))
-
-    if expected is None:  # a stranger's file; what was computed of it is all there is
-        yield lambda: None
-        return
-    thread.start()
-    try:
-        yield check
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _write_model(path: Path, model: onnx.ModelProto) -> None:
+def write_model(path: Path, model: onnx.ModelProto) -> None:
+    """Write a graph into a bundle that is being written."""
     path.parent.mkdir(exist_ok=True)
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
@@ -324,7 +137,7 @@ def write_reference(
     """The same net in fp32, for ONNX Runtime, on the weights beside it."""
     is_dynamic = options.form == "dense"
     model = emit(network, weights, contract=options.contract, mean=mean, is_dynamic=is_dynamic)
-    _write_model(folder / REFERENCE, model)
+    write_model(folder / REFERENCE, model)
     return file_entry(folder, REFERENCE, is_needed=False)
 
 
@@ -342,12 +155,6 @@ def write_texts(folder: Path, manifest: Manifest) -> None:
     ):
         if text is not None:
             (folder / name).write_text(text, "utf-8", newline="\n")
-
-
-def _write_layers(folder: Path, built: Built) -> None:
-    layers = [asdict(layer) for layer in built.layers]
-    text = json.dumps({"from": built.layers_from, "layers": layers}, indent=1)
-    (folder / LAYERS).write_text(text + "\n", "utf-8")
 
 
 def _kept(network: Network, options: OnnxOptions) -> tuple[str, ...]:
@@ -374,7 +181,7 @@ def check_place(target: Path) -> None:
     raise VggspecError(report(artefacts.InTheWay(what=what), path=str(target)))
 
 
-def _manifest(
+def make_manifest(
     lowered: Lowered,
     network: Network,
     weights: WeightsFile,
@@ -382,6 +189,7 @@ def _manifest(
     mean: tuple[float, ...],
     files: tuple[FileEntry, ...],
 ) -> Manifest:
+    """The manifest of a bundle with a graph; that of an engine says more (``engine_bundle``)."""
     image = network.input
     source = lowered.spec.source
     labels = weights.metadata.labels

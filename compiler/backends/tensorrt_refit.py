@@ -43,13 +43,13 @@ from vggspec.compiler.backends.bundle_writer import (
     MeanFrom,
     WeightsBy,
     check_place,
-    checking,
     choose_mean,
     place_weights,
     write_reference,
     write_texts,
 )
 from vggspec.compiler.backends.bundled_net import options_of
+from vggspec.compiler.backends.engine_bundle import checking
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.backends.tensorrt_engine import ERROR, clean
 from vggspec.compiler.ir import Network

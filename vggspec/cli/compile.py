@@ -186,7 +186,7 @@ def _write_engine(
 ) -> "Written":
     from vggspec.cli.engine_options import BuildDisplay, read_engine_options, show_cost
     from vggspec.cli.table import memory
-    from vggspec.compiler.backends.bundle_writer import check_profiles, write_engine_bundle
+    from vggspec.compiler.backends.engine_bundle import check_profiles, write_engine_bundle
     from vggspec.compiler.backends.onnx_model import prepare
     from vggspec.trt import FLAVOURS
 

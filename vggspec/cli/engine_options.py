@@ -159,7 +159,7 @@ def read_engine_options(
         VggspecError: a profile is malformed, or a scale is too small.
         MissingLibraryError: no TensorRT is installed.
     """
-    from vggspec.compiler.backends.bundle_writer import default_profiles
+    from vggspec.compiler.backends.engine_bundle import default_profiles
     from vggspec.compiler.backends.tensorrt_engine import (
         EngineOptions,
         check_options,

@@ -14,7 +14,8 @@ from tests.nets import SMALL, net, random_weights
 from vggspec import machine
 from vggspec.bundle import LAYERS, PLAN, REFERENCE, Manifest, Precision, open_bundle
 from vggspec.compiler.backends import tensorrt_engine as backend
-from vggspec.compiler.backends.bundle_writer import Written, write_engine_bundle
+from vggspec.compiler.backends.bundle_writer import Written
+from vggspec.compiler.backends.engine_bundle import write_engine_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.backends.tensorrt_engine import EngineOptions, Shares, clean
 from vggspec.compiler.lower import Lowered, load_network
