@@ -25,12 +25,12 @@ COMMANDS = {
     "init": "Write a weights file with random weights.",
     "import": "Turn a checkpoint of another tool into a weights file.",
     "train": "Train a net on a folder of images.",
-    "compile": "Compile a net to an ONNX bundle or to PyTorch source.",
+    "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
     "inspect": "Print what a bundle holds, takes and gives.",
     "verify": "Compare a bundle's answers with those of the same net in fp32.",
     "refit": "Put other weights into a TensorRT engine, without building it anew.",
     "predict": "Classify images with a bundle.",
-    "doctor": "Say what this machine can do and lacks, and whether a bundle runs on it.",
+    "doctor": "Say what this machine can do, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",
 }
 MODULES = {"import": "importing"}
@@ -80,7 +80,9 @@ Examples:
   vggspec show specs/table1.vgg:D
   vggspec train specs/digits.vgg --data digits
   vggspec compile specs/D.vgg --weights D.safetensors -o D
-  vggspec predict D photo.jpg""",
+  vggspec predict D photo.jpg
+  vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
+  vggspec doctor D-fp16""",
 )
 @click.version_option(__version__, message="vggspec %(version)s")
 def cli() -> None:

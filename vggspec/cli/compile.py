@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from vggspec.catalogue import backends
-from vggspec.cli.engine_options import ONLY_WITH_TRT, engine_options
+from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
 from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "compile",
+    cls=WithEngineOptions,
     epilog="""\b
 Examples:
   vggspec compile specs/D.vgg --weights D.safetensors -o D

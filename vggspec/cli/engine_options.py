@@ -125,6 +125,21 @@ _OPTIONS = (
 )
 
 
+class WithEngineOptions(click.Command):
+    """A command whose help lists the options of the build by themselves."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Two lists: what says what is compiled, and what says how an engine is built."""
+        rows: dict[str, list[tuple[str, str]]] = {"Options": [], "With --trt": []}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            if row is not None:
+                rows["With --trt" if param.name in ONLY_WITH_TRT else "Options"].append(row)
+        for title, records in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command."""
     for option in reversed(_OPTIONS):
@@ -132,7 +147,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-#: Options that mean nothing without ``--trt``: the parameter, and how it is written.
+#: Options that say how an engine is built: the parameter, and how it is written.
 ONLY_WITH_TRT = {
     "trt_flavor": "--trt-flavor",
     "profiles": "--profile",
@@ -143,9 +158,12 @@ ONLY_WITH_TRT = {
     "workspace": "--workspace",
     "threads": "--threads",
     "timing_cache": "--timing-cache",
+    "timing_cache_mode": "--timing-cache-mode",
     "is_version_compatible": "--version-compatible",
+    "hardware": "--hardware-compatible",
     "is_refittable": "--refittable",
     "is_stripped": "--strip-weights",
+    "details": "--layer-info",
     "verbose": "-v",
 }
 
