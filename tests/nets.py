@@ -1,6 +1,8 @@
 """Nets and weights for tests."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from vggspec.compiler.backends import torch_module
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.lower import Lowered, lower
-from vggspec.compiler.weights import WeightsFile, open_weights
+from vggspec.compiler.weights import WeightsFile, describe, open_weights, write
 from vggspec.lang.loading import pick
 from vggspec.lang.parser import parse
 from vggspec.source import Source
@@ -41,6 +43,21 @@ def random_weights(lowered: Lowered, path: Path, seed: int = 0) -> WeightsFile:
     """A weights file whose numbers keep activations at about 1 (He et al. 2015)."""
     recipe = replace(lowered.experiment.train, start="he")
     write_initial(str(path), lowered.network, recipe, seed)
+    return open_weights(path)
+
+
+def any_weights(lowered: Lowered, path: Path) -> WeightsFile:
+    """A weights file of small numbers, made fast: for what does not run the net."""
+    rng = np.random.default_rng(0)
+
+    def chunks(name: str) -> Iterator[NDArray[np.float32]]:
+        left = prod(shapes[name])
+        while left > 0:
+            yield rng.random(min(left, 1 << 22), np.float32) * np.float32(0.01)
+            left -= 1 << 22
+
+    shapes = {param.name: param.stored for param in lowered.network.params()}
+    write(path, shapes, chunks, describe(lowered.network))
     return open_weights(path)
 
 
