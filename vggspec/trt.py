@@ -31,22 +31,17 @@ class FlavourFacts:
     distributions: tuple[str, ...]
     """Its names on PyPI, with the CUDA version that each was built with, where the name says."""
 
-    needs_gpu: bool
-    """Whether building needs a GPU."""
-
 
 FLAVOURS: dict[Flavour, FlavourFacts] = {
     "tensorrt": FlavourFacts(
         title="TensorRT",
         extra="trt",
         distributions=("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
-        needs_gpu=True,
     ),
     "tensorrt_rtx": FlavourFacts(
         title="TensorRT-RTX",
         extra="rtx",
         distributions=("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
-        needs_gpu=False,
     ),
 }
 

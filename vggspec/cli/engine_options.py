@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.backends.tensorrt_engine import EngineOptions
     from vggspec.compiler.ir import Network
     from vggspec.compiler.lower import Lowered
+    from vggspec.engine import Refit
     from vggspec.profile import Profile
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
@@ -193,7 +194,9 @@ def read_engine_options(
     else:
         profiles = default_profiles(lowered, options, given["max_batch"])
     workspace = given["workspace"]
-    refit: Literal["none", "all"] = "all" if given["is_refittable"] else "none"
+    # A plan without its weights takes at least those back.
+    least: Refit = "identical" if given["is_stripped"] else "none"
+    refit = "all" if given["is_refittable"] else least
     chosen = EngineOptions(
         flavour=choose_flavour(given["trt_flavor"], machine),
         profiles=tuple(dict.fromkeys(profiles)),
