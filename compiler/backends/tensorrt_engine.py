@@ -390,9 +390,13 @@ class _Work:
             raise VggspecError(report(what))
         return config
 
+    def _is_raw(self, number_type: Any) -> bool:
+        return int(number_type) == int(self.trt.DataType.UINT8)
+
     def _add_profile(self, config: Any, tensor_: Any, profile: Profile) -> None:
         shapes = self.builder.create_optimization_profile()
-        wanted = [_as_tensor(shape, tuple(tensor_.shape)) for shape in _three(profile)]
+        declared, is_raw = tuple(tensor_.shape), self._is_raw(tensor_.dtype)
+        wanted = [as_tensor(shape, declared, is_raw=is_raw) for shape in _three(profile)]
         try:
             shapes.set_shape(tensor_.name, *wanted)
             index = config.add_optimization_profile(shapes)
@@ -530,8 +534,9 @@ class _Work:
             found = plan_engine.num_optimization_profiles
             raise differs("the number of profiles", len(options.profiles), found)
         declared = tuple(plan_engine.get_tensor_shape(IMAGE))
+        is_raw = self._is_raw(plan_engine.get_tensor_dtype(IMAGE))
         for i, profile in enumerate(options.profiles):
-            wanted = [_as_tensor(shape, declared) for shape in _three(profile)]
+            wanted = [as_tensor(shape, declared, is_raw=is_raw) for shape in _three(profile)]
             made = [tuple(shape) for shape in plan_engine.get_tensor_profile_shape(IMAGE, i)]
             if made != wanted:
                 raise differs(f"profile {i}", wanted, made)
@@ -720,10 +725,14 @@ def _three(profile: Profile) -> tuple[tuple[int, int, int], ...]:
     return profile.min, profile.opt, profile.max
 
 
-def _as_tensor(shape: tuple[int, int, int], declared: tuple[int, ...]) -> tuple[int, ...]:
-    """N, H, W as the input's own axes: NCHW, or NHWC where the last axis is fixed."""
+def as_tensor(
+    shape: tuple[int, int, int], declared: tuple[int, ...], *, is_raw: bool
+) -> tuple[int, ...]:
+    """N, H, W as the input's own axes, the channels as it is declared: N, C, H, W, or N, H, W, C of
+    raw pixels.
+    """
     images, height, width = shape
-    if declared[3] in (1, 3) and declared[1] not in (1, 3):
+    if is_raw:
         return images, height, width, declared[3]
     return images, declared[1], height, width
 

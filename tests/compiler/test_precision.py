@@ -10,7 +10,9 @@ import torch
 
 from tests.nets import SMALL, images, net, random_weights
 from vggspec.bundle import Precision
+from vggspec.compiler.backends.onnx_graph import FLOAT, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
+from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
@@ -138,3 +140,26 @@ def test_a_weight_beyond_half_precision_is_an_error(tmp_path: Path) -> None:
         rounded(weights, {name: "fp16"})
     assert "--keep-fp32 fc1" in str(error.value)
     assert np.isfinite(rounded(weights, {name: "bf16"})[name].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (6,)], ids=["map", "vector"])
+@pytest.mark.parametrize("spread", [1.0, 1e3], ids=["usual", "variance beyond fp16"])
+def test_batch_norm_in_half_precision(shape: tuple[int, ...], spread: float) -> None:
+    """Against PyTorch in fp32, on numbers whose variance an fp16 number may not hold."""
+    random = np.random.default_rng(3)
+    x = (random.standard_normal((2, *shape)) * 4 * spread).astype(np.float16).astype(np.float32)
+    weight, bias, mean = (random.standard_normal(shape[0]).astype(np.float32) for _ in range(3))
+    mean, var = mean * spread, (random.random(shape[0]).astype(np.float32) + 0.5) * spread**2
+    graph = OnnxGraph("bn", {})
+    names = [graph.constant(f"p{i}", array) for i, array in enumerate((weight, bias, mean, var))]
+    low = graph.cast("x", "fp16")
+    graph.note(low, "fp16", is_map=len(shape) == 3)
+    y = graph.cast(BatchNorm().to_onnx(graph, low, tuple(names), "y"), "fp32")
+    info = [tensor_info(name, FLOAT, ("N", *shape)) for name in ("x", y)]
+    model = graph.model(info[:1], info[1:], {}, "0")
+    onnx.checker.check_model(model, full_check=True)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x})
+    tensors = [torch.from_numpy(array) for array in (x, mean, var, weight, bias)]
+    expected = torch.nn.functional.batch_norm(*tensors, eps=1e-5).numpy()
+    np.testing.assert_allclose(found, expected, rtol=4e-3, atol=2e-2)

@@ -338,8 +338,10 @@ def test_a_build_that_is_stopped_leaves_nothing(
         return original(event, timeout)
 
     monkeypatch.setattr(backend.threading.Event, "wait", wait)
+    ears = Ears()
     with pytest.raises(KeyboardInterrupt):
-        write(lowered, weights, tmp_path / "b")
+        write_engine_bundle(lowered, weights, tmp_path / "b", OnnxOptions(), rtx(), ears)
+    assert any("canceled by user" in text for _, text in ears.said), "it was built to the end"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.safetensors"]
     assert not any(thread.name == "trt-builder" for thread in backend.threading.enumerate())
 
@@ -444,6 +446,36 @@ def test_a_foreign_timing_cache_is_never_fatal(
 
 
 # Small parts.
+
+
+def test_shapes_become_those_of_the_tensor() -> None:
+    shape, channels_first, channels_last = (2, 256, 341), (-1, 3, -1, -1), (-1, -1, -1, 3)
+    assert backend.as_tensor(shape, channels_first, is_raw=False) == (2, 3, 256, 341)
+    assert backend.as_tensor(shape, channels_last, is_raw=True) == (2, 256, 341, 3)
+    # A window of three rows, or columns, is not taken for the channels.
+    assert backend.as_tensor((2, 3, 8), (-1, 3, 8, 3), is_raw=True) == (2, 3, 8, 3)
+    assert backend.as_tensor((2, 8, 3), (-1, 3, 8, 3), is_raw=False) == (2, 3, 8, 3)
+
+
+@pytest.mark.parametrize("contract", ["float", "raw"])
+def test_profiles_reach_tensorrt_as_they_are_written(
+    contract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows before columns: what is handed to the builder's own profile object."""
+    taken: list[Any] = []
+    original = backend._Work._add_profile
+
+    def add(work: Any, config: Any, tensor_: Any, profile: Profile) -> None:
+        original(work, config, tensor_, profile)
+        taken.append([tuple(shape) for shape in work._kept[-1].get_shape(tensor_.name)])
+
+    monkeypatch.setattr(backend._Work, "_add_profile", add)
+    lowered, weights = small(tmp_path)
+    write(lowered, weights, tmp_path / "b", OnnxOptions(contract=contract), rtx(LANDSCAPE))
+    if contract == "raw":
+        assert taken == [[(1, 32, 32, 3), (2, 32, 43, 3), (4, 32, 64, 3)]]
+    else:
+        assert taken == [[(1, 3, 32, 32), (2, 3, 32, 43), (4, 3, 32, 64)]]
 
 
 def test_progress_grows_to_one_and_never_back(tmp_path: Path) -> None:
