@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -569,3 +570,94 @@ def test_what_an_inspector_says_is_read() -> None:
     for other in (json.dumps(INSPECTED["names only"]), "{}", "[]", "not JSON", ""):
         assert backend.inspected_layers(other) == ()
         assert backend.number_types_said(other) == ""
+
+
+# The engine that was built, on a stand-in for it: loading one needs a GPU.
+
+
+class StandInEngine:
+    """What ``check_engine`` asks of an engine; by default it is as was asked for."""
+
+    def __init__(self, **other: Any) -> None:
+        self.profiles = [[(1, 3, 32, 32), (2, 3, 32, 43), (4, 3, 32, 64)]]
+        self.format = "LINEAR"
+        self.refittable = False
+        self.text = json.dumps(INSPECTED["10"])
+        vars(self).update(other)
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self.profiles)
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, 3, -1, -1)
+
+    def get_tensor_dtype(self, name: str) -> int:
+        return 0
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> Any:
+        return self.profiles[index]
+
+    def get_tensor_format(self, name: str) -> str:
+        return self.format
+
+    def create_engine_inspector(self) -> Any:
+        return SimpleNamespace(get_engine_information=lambda _: self.text)
+
+
+def checked(
+    engine: StandInEngine | None, precisions: set[Precision], folder: Path, **more: Any
+) -> tuple[backend._Work, Any]:
+    """``check_engine`` with a stand-in of TensorRT that loads ``engine``."""
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _: engine)
+    trt = SimpleNamespace(
+        Runtime=lambda _: runtime,
+        DataType=SimpleNamespace(UINT8=5),
+        TensorFormat=SimpleNamespace(LINEAR="LINEAR"),
+        LayerInformationFormat=SimpleNamespace(JSON=1),
+    )
+    work = object.__new__(backend._Work)
+    work.trt, work.options, work.logger, work.notes, work.errors = trt, rtx(LANDSCAPE), None, (), []
+    work.options = replace(work.options, **more)
+    (folder / "plan").write_bytes(b"plan")
+    network = prepare(net(SMALL).network, OnnxOptions())
+    return work, work.check_engine(folder / "plan", network, precisions)
+
+
+def test_an_engine_as_asked_for_tells_its_layers(tmp_path: Path) -> None:
+    work, layers = checked(StandInEngine(), {"fp16", "fp32"}, tmp_path)
+    assert [layer.name for layer in layers] == ["conv1_1 + relu1_1"]
+    assert work.notes == ()
+    work, layers = checked(StandInEngine(text="{}"), {"fp16"}, tmp_path)
+    assert (work.notes, layers) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        (StandInEngine(profiles=[]), "the number of profiles should be 1"),
+        (StandInEngine(profiles=[[(1, 3, 32, 32)] * 3]), "profile 0 should be"),
+        (StandInEngine(format="CHW32"), "the format of `image` should be linear"),
+        (StandInEngine(refittable=True), "whether weights can be replaced"),
+    ],
+)
+def test_an_engine_that_is_another_is_an_error(
+    engine: StandInEngine, words: str, tmp_path: Path
+) -> None:
+    with refused("VGG609", words):
+        checked(engine, {"fp16", "fp32"}, tmp_path)
+
+
+def test_half_precision_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
+    with refused("VGG609", "layers in fp16 should be none"):
+        checked(StandInEngine(), {"fp32"}, tmp_path)
+
+
+def test_an_inspector_that_names_no_kernel_in_it_is_a_note(tmp_path: Path) -> None:
+    work, _ = checked(StandInEngine(), {"fp16", "bf16"}, tmp_path)
+    assert work.notes == ("the engine's inspector names no kernel in bf16",)
+
+
+def test_an_engine_that_does_not_load_is_an_error(tmp_path: Path) -> None:
+    with refused("VGG608", "does not load where it was built"):
+        checked(None, {"fp16"}, tmp_path)
