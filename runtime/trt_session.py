@@ -185,9 +185,9 @@ class TrtSession:
         Copies overlap with work: while one run computes, the next one's input is uploaded and the
         last one's outputs are downloaded. Each has a CUDA stream of its own, since the device
         copies both ways at once and neither copy should wait behind the other. Every run still
-        reads and writes the same addresses, so that a shape needs one context and one graph; moving
-        its arrays there and away costs microseconds. A result is given when the second feed after
-        it has been asked for.
+        reads and writes the same addresses, so that a shape needs one context and one graph; its
+        arrays are moved there and away within the device. A result is given when the second feed
+        after it has been asked for.
 
         Other runs may come between. Closing the generator, or the session, leaves nothing behind.
 

@@ -1,7 +1,7 @@
 """Optimisation profiles: the ranges of input shapes that an engine is built for.
 
-An engine runs shapes between ``min`` and ``max`` and is fastest at ``opt``. Narrow ranges are
-faster than wide ones and take less memory, so the test protocol becomes several: for each scale Q
+An engine runs shapes between ``min`` and ``max`` and is tuned for ``opt``; NVIDIA advises narrow
+ranges over wide ones. So the test protocol becomes several: for each scale Q
 one for landscape and one for portrait, since the smaller side of a rescaled image is always Q.
 
 Shapes are (images, rows, columns).
