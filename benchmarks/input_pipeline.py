@@ -21,11 +21,11 @@ from PIL.Image import Resampling
 
 from benchmarks.measure import Claim, conclude, ratio
 from vggspec.compiler.ir import ImageInput
+from vggspec.data.folder import FolderSplit
 from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.train.augment import TrainCrops, draw
 from vggspec.train.batches import Normalise, collate
-from vggspec.train.folder import FolderSplit
 from vggspec.train.images import Images
 from vggspec.train.order import Ticket
 

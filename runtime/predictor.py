@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from vggspec.bundle import Manifest, OutputContract, open_bundle
 from vggspec.catalogue.artefacts import EngineFailed, NoClasses, NotFinite, RunFailed
+from vggspec.data.read import ImageLike, read_image
 from vggspec.diagnostic import VggspecError, report
-from vggspec.runtime.preprocess import ImageLike, normalise, read_image
+from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import Answer, PosteriorMap, View, classify
 from vggspec.runtime.session import Arrays, Device, Port, open_session
 

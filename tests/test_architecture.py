@@ -19,7 +19,7 @@ BASE = {
     "profile", "engine", "trt", "machine", "compatibility",
 }  # fmt: skip
 ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
-    "base": ("vggspec", BASE | {"cli", "compiler", "runtime", "train", "lang"}, set()),
+    "base": ("vggspec", BASE | {"cli", "compiler", "data", "runtime", "train", "lang"}, set()),
     "catalogue": ("vggspec/catalogue", BASE, set()),
     "lang": ("vggspec/lang", BASE | {"lang"}, {"lark"}),
     "ops": ("compiler/ops", BASE | {"lang", "compiler"}, set()),
@@ -30,15 +30,16 @@ ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
         BASE | {"lang", "compiler"},
         {"numpy", "onnx", "torch", "safetensors"},
     ),
-    "runtime": ("runtime", BASE | {"runtime"}, {"numpy", "PIL", "onnxruntime"}),
+    "data": ("vggspec/data", BASE | {"data"}, {"numpy", "PIL"}),
+    "runtime": ("runtime", BASE | {"data", "runtime"}, {"numpy", "PIL", "onnxruntime"}),
     "train": (
         "vggspec/train",
-        BASE | {"lang", "compiler", "runtime", "train"},
+        BASE | {"data", "lang", "compiler", "runtime", "train"},
         {"numpy", "torch", "PIL"},
     ),
     "cli": (
         "vggspec/cli",
-        BASE | {"cli", "lang", "compiler", "runtime", "train", "demo"},
+        BASE | {"cli", "data", "lang", "compiler", "runtime", "train", "demo"},
         {"click", "rich"},
     ),
 }

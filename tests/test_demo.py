@@ -10,10 +10,10 @@ from PIL import Image
 from tests.conftest import ROOT
 from vggspec.cli import run
 from vggspec.compiler.lower import load_network
+from vggspec.data.decode import decode
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.protocol import PosteriorMap
 from vggspec.train.dataset import open_data
-from vggspec.train.decode import decode
 
 pytest.importorskip("sklearn")
 

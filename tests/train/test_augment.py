@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from tests.train.folders import picture, tiny, write_folder
 from vggspec.compiler.ir import ImageInput
+from vggspec.data.decode import BadImageError
 from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import rescale, rescaled_size
 from vggspec.train.augment import (
@@ -25,7 +26,6 @@ from vggspec.train.augment import (
 )
 from vggspec.train.batches import Batch, Normalise, collate, loader
 from vggspec.train.dataset import open_data
-from vggspec.train.decode import BadImageError
 from vggspec.train.images import Images
 from vggspec.train.order import ShuffledBatches, Ticket
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.train.folders import tiny, write_folder
 from vggspec.catalogue import data
+from vggspec.data.decode import BadImageError
 from vggspec.diagnostic import VggspecError
 from vggspec.train.dataset import open_data
-from vggspec.train.decode import BadImageError
 
 NETWORK = tiny().network
 

@@ -196,9 +196,9 @@ def _progress(images: tuple[str, ...], *, as_json: bool) -> Iterator[Iterable[st
 def _draw(
     name: str, prediction: "Prediction", target: str, label: int | None, classes: int | None
 ) -> None:
+    from vggspec.data.read import read_image
     from vggspec.files import replacing_file
     from vggspec.runtime import heatmap
-    from vggspec.runtime.preprocess import read_image
 
     # Read anew: in colour, even where the net saw it in gray.
     picture = heatmap.draw(read_image(name), prediction, label=label, classes=classes)

@@ -427,7 +427,8 @@ class _Comparer:
     ) -> Iterator[tuple[str, "Images"]]:
         """Each picture at each scale, as a batch of one."""
         from vggspec.catalogue.data import SmallerThanWindow
-        from vggspec.runtime.preprocess import read_image, rescalings
+        from vggspec.data.read import read_image
+        from vggspec.runtime.preprocess import rescalings
 
         contract, scales = self.manifest.input, self.manifest.test.scales
         for i, path in enumerate(paths, start=1):

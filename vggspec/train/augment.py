@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vggspec.compiler.ir import ImageInput
+from vggspec.data.decode import BadImageError, Pixels
 from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
-from vggspec.train.decode import BadImageError, Pixels
 from vggspec.train.images import Images
 from vggspec.train.order import Ticket, stream
 

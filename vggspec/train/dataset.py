@@ -6,37 +6,17 @@ DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vggspec.catalogue import data
 from vggspec.compiler.ir import Network
+from vggspec.data.digest import Digest
+from vggspec.data.folder import list_folder, subfolders
+from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
+from vggspec.data.split import Split
 from vggspec.diagnostic import Diagnostic, Report, Reports, VggspecError, report
 from vggspec.source import reason
-from vggspec.train.digest import Digest
-from vggspec.train.folder import list_folder, subfolders
-from vggspec.train.shards import ShardSplit, list_shards, open_shards, read_classes
-
-
-class Split(Protocol):
-    """The images of ``train`` or ``val``, in an order of their own."""
-
-    labels: NDArray[np.int32]
-    """``(N,)``: for each image the number of its class."""
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """What a person would look for."""
-
-    def read(self, index: int) -> bytes:
-        """The bytes of the image file.
-
-        Raises:
-            BadImageError: they cannot be read.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from vggspec.catalogue import data
 from vggspec.compiler.ir import Color
+from vggspec.data.decode import BadImageError, Pixels, decode, decoded_size
+from vggspec.data.split import Split
 from vggspec.diagnostic import VggspecError, report
-from vggspec.train.dataset import DataSet, Split
-from vggspec.train.decode import BadImageError, Pixels, decode, decoded_size
+from vggspec.train.dataset import DataSet
 
 #: Decoded images up to this size are kept: reading them again would take longer than training on
 #: them, and a worker longer to hand one over than to cut it.

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.compiler.ir import Color
-from vggspec.train.cache import recall, remember
-from vggspec.train.dataset import DataSet, Split
-from vggspec.train.decode import BadImageError, Pixels, decode
+from vggspec.data.cache import recall, remember
+from vggspec.data.decode import BadImageError, Pixels, decode
+from vggspec.data.split import Split
+from vggspec.train.dataset import DataSet
 from vggspec.train.images import LeftOut
 
 FORMAT = 1  # of what is remembered

@@ -13,9 +13,10 @@ from PIL.Image import Resampling
 
 from tests.train.folders import picture
 from vggspec.compiler.ir import Color
-from vggspec.runtime.preprocess import read_image, rescale
-from vggspec.train import decode as module
-from vggspec.train.decode import BadImageError, decode, decoded_size
+from vggspec.data import decode as module
+from vggspec.data.decode import BadImageError, decode, decoded_size
+from vggspec.data.read import read_image
+from vggspec.runtime.preprocess import rescale
 
 HAS_SIMPLEJPEG = module._simplejpeg() is not None
 DECODERS = [

@@ -20,11 +20,11 @@ import webdataset
 from tests.conftest import ROOT
 from tests.train.folders import HUES, picture, tiny, write_folder
 from vggspec.catalogue import data
+from vggspec.data import cache, shards
+from vggspec.data.decode import BadImageError, decode
 from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.train import cache, shards
 from vggspec.train.augment import Crop, TrainCrops
 from vggspec.train.dataset import DataSet, open_data
-from vggspec.train.decode import BadImageError, decode
 from vggspec.train.images import Images
 from vggspec.train.order import Ticket
 

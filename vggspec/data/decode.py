@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vggspec.compiler.ir import Color
+from vggspec.data.read import DECODER_ERRORS, FORMATS, Color, read_image
 from vggspec.diagnostic import VggspecError
-from vggspec.runtime.preprocess import DECODER_ERRORS, FORMATS, read_image
 from vggspec.source import reason
 
 Pixels = NDArray[np.uint8]

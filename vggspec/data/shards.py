@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.catalogue import data
+from vggspec.data.cache import recall, remember
+from vggspec.data.decode import BadImageError
+from vggspec.data.digest import Digest
+from vggspec.data.read import DECODER_ERRORS
 from vggspec.diagnostic import VggspecError, report
 from vggspec.optional import require
-from vggspec.runtime.preprocess import DECODER_ERRORS
 from vggspec.source import reason
-from vggspec.train.cache import recall, remember
-from vggspec.train.decode import BadImageError
-from vggspec.train.digest import Digest
 
 #: A sample's image is the first of these that it has.
 IMAGES = ("jpg", "jpeg", "png", "webp")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.data.decode import BadImageError
+from vggspec.data.digest import Digest
 from vggspec.source import reason
-from vggspec.train.decode import BadImageError
-from vggspec.train.digest import Digest
 
 
 class FolderSplit:

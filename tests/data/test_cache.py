@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vggspec.train.cache import recall, remember
+from vggspec.data.cache import recall, remember
 
 
 @pytest.fixture

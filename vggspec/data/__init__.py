@@ -1,0 +1,1 @@
+"""Data sets: which images, of which class, with which boxes; and from a file to pixels."""

@@ -1,0 +1,25 @@
+"""What a list of images with classes offers, wherever they lie."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Split(Protocol):
+    """The images of ``train`` or ``val``, in an order of their own."""
+
+    labels: NDArray[np.int32]
+    """``(N,)``: for each image the number of its class."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What a person would look for."""
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the image file.
+
+        Raises:
+            BadImageError: they cannot be read.
+        """
