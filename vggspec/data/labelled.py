@@ -1,4 +1,4 @@
-"""The images on which a net is tested, each with its class: folders or shards, with or without a split.
+"""Images to test a net on, each with its class: folders or shards, with or without a split.
 
 DIR/val/cat/1.jpg   DIR/cat/1.jpg   DIR/val/000000.tar   DIR/000000.tar
 """
