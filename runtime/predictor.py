@@ -9,13 +9,12 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import Manifest, OutputContract, open_bundle
-from vggspec.catalogue.artefacts import EngineFailed, NoClasses, NotFinite, RunFailed
+from vggspec.catalogue.artefacts import NoClasses
 from vggspec.data.read import ImageLike, read_image
 from vggspec.diagnostic import VggspecError, report
-from vggspec.runtime.preprocess import normalise
-from vggspec.runtime.protocol import Answer, PosteriorMap, View, classify
-from vggspec.runtime.session import Arrays, Device, Port, open_session
+from vggspec.runtime.net import BundleNet
+from vggspec.runtime.protocol import Answer, PosteriorMap, classify
+from vggspec.runtime.session import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +64,14 @@ class Predictor:
         device: Device = "auto",
         threads: int | None = None,
     ) -> None:
-        opened = open_bundle(bundle)
-        self.manifest: Manifest = opened.manifest
-        self._path = str(opened.path)
+        self._net = BundleNet(bundle, device=device, threads=threads)
+        self.manifest = self._net.manifest
         result = self.manifest.result
         if result.kind not in ("posteriors", "scores"):
+            self._net.close()
             what = NoClasses(output=result.kind.replace("_", " "))
-            raise VggspecError(report(what, path=self._path))
+            raise VggspecError(report(what, path=self._net.path))
         self._kind: Literal["posteriors", "scores"] = result.kind
-        self._view = View(
-            least=self.manifest.input.size,
-            is_dynamic=self.manifest.input.is_dynamic,
-            window=self.manifest.window,
-            stride=self.manifest.stride,
-        )
-        self._session = open_session(opened, device, threads)
-        self._compare_with_graph()
         self.labels: tuple[str, ...] = self.manifest.labels or tuple(
             f"class {i}" for i in range(result.channels)
         )
@@ -88,7 +79,7 @@ class Predictor:
     @property
     def device(self) -> Literal["cpu", "cuda"]:
         """Where the net runs."""
-        return self._session.device
+        return self._net.device
 
     @property
     def gives_maps(self) -> bool:
@@ -119,9 +110,9 @@ class Predictor:
         )
         if not protocol.scales or min(protocol.scales) < 1:
             raise ValueError(f"scales are positive numbers of pixels, not {protocol.scales}")
-        pixels = read_image(image, manifest.input.color)
+        pixels = read_image(image, self._net.color)
         try:
-            posteriors, maps = classify(self._apply, pixels, self._view, protocol)
+            posteriors, maps = classify(self._apply, pixels, self._net.view, protocol)
         except VggspecError as error:
             # What goes wrong from here on goes wrong with this image.
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
@@ -138,7 +129,7 @@ class Predictor:
 
     def close(self) -> None:
         """Let go of the net and its memory."""
-        self._session.close()
+        self._net.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,50 +143,9 @@ class Predictor:
         self.close()
 
     def _apply(self, images: NDArray[np.uint8]) -> Answer:
-        """The net on images ``(N, H, W, C)``, its outputs held against the manifest."""
-        manifest = self.manifest
-        feed = normalise(images, manifest.input)
-        arrays = self._session.run({manifest.input.name: feed})
-        posteriors = _checked(arrays, manifest.result, 2, len(images))
-        if manifest.score_map is None:
-            return Answer(posteriors)
-        return Answer(posteriors, softmax(_checked(arrays, manifest.score_map, 4, len(images))))
-
-    def _compare_with_graph(self) -> None:
-        """Hold the manifest against the graph, so that no image finds out later."""
-        contract, session = self.manifest.input, self._session
-        height, width = (None, None) if contract.is_dynamic else contract.size
-        channels = len(contract.mean)
-        if contract.contract == "raw":
-            wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
-        else:
-            wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
-        if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
-            got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
-            raise self._refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
-        given = {port.name: port for port in session.outputs}
-        for output in self.manifest.outputs:
-            if output.name not in given:
-                raise self._refusal(f"it has no output `{output.name}`")
-            shape = given[output.name].shape
-            if len(shape) < 2 or shape[1] != output.channels:
-                got = f"`{output.name}` is {given[output.name]}"
-                raise self._refusal(f"{got}, the manifest says {output.channels} channels")
-
-    def _refusal(self, why: str) -> VggspecError:
-        return VggspecError(report(EngineFailed(reason=why), path=self._path))
-
-
-def _checked(
-    arrays: Arrays, output: OutputContract, num_axes: int, num_images: int
-) -> NDArray[np.float64]:
-    array = arrays[output.name].astype(np.float64)
-    if array.ndim != num_axes or array.shape[:2] != (num_images, output.channels):
-        why = f"`{output.name}` came out as {array.shape}, with {output.channels} classes expected"
-        raise VggspecError(report(RunFailed(reason=why)))
-    if not np.isfinite(array).all():
-        raise VggspecError(report(NotFinite(output=output.kind.replace("_", " "))))
-    return array
+        outputs = self._net(images)
+        maps = outputs.get("score_map")
+        return Answer(outputs[self._kind], None if maps is None else softmax(maps))
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,9 +8,9 @@ Axes: N images, H rows and W columns of pixels, C channels, K classes, h rows an
 score map. Averages are taken in float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ from vggspec.diagnostic import VggspecError, report
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.preprocess import rescalings
 
-CROPS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches
+INPUTS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches
 
 Size = tuple[int, int]
+Way = Literal["dense", "crops"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +71,62 @@ class View:
     """From one position of the score map to the next."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One way to look at an image: at one scale, all of it or by crops."""
+
+    scale: int
+    """Q in pixels."""
+
+    way: Way
+
+
 class Net(Protocol):
     """Applies a net to images ``(N, H, W, C)``."""
 
     def __call__(self, images: NDArray[np.uint8], /) -> Answer: ...
+
+
+def looks(view: View, protocol: TestProtocol) -> tuple[Look, ...]:
+    """How a net looks at each image, scale by scale; its posteriors are averaged over them."""
+    return tuple(Look(scale, way) for scale in protocol.scales for way in ways(view, protocol))
+
+
+def ways(view: View, protocol: TestProtocol) -> tuple[Way, ...]:
+    """How a net looks at an image at each scale.
+
+    A net of one size sees the central crop where the protocol says dense.
+    """
+    is_dense = view.is_dynamic and (protocol.dense or protocol.crops is None)
+    if not is_dense:
+        return ("crops",)
+    return ("dense",) if protocol.crops is None else ("dense", "crops")
+
+
+def needed(way: Way, view: View) -> Size:
+    """The least rows and columns that a rescaled image must have."""
+    return view.least if way == "dense" else view.window
+
+
+def inputs(
+    rescaled: NDArray[np.uint8], way: Way, view: View, protocol: TestProtocol
+) -> list[NDArray[np.uint8]]:
+    """What the net is given ``(H, W, C)``, each followed by its mirror image; nothing is copied.
+
+    Raises:
+        VggspecError: the rescaled image is smaller than the net's window.
+    """
+    size = rescaled.shape[0], rescaled.shape[1]
+    least = needed(way, view)
+    if size[0] < least[0] or size[1] < least[1]:
+        raise VggspecError(report(SmallerThanWindow(size=size, window=least)))
+    if way == "dense":
+        seen = [rescaled]
+    else:
+        seen = list(_crops(rescaled, view.window, protocol.crops or 1))
+    if not protocol.flip:
+        return seen
+    return [each for one in seen for each in (one, one[:, ::-1])]
 
 
 def classify(
@@ -81,34 +134,25 @@ def classify(
 ) -> tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]:
     """Class posteriors ``(K,)`` of an image ``(H, W, C)``, and its maps where the net gives any.
 
-    A net of one size sees the central crop where the protocol says dense. ``dense`` and ``crops``
-    together are the mean of both (section 4.3).
+    ``dense`` and ``crops`` together are the mean of both (section 4.3).
 
     Raises:
         VggspecError: the rescaled image is smaller than the net's window, or too large.
     """
-    is_dense = view.is_dynamic and (protocol.dense or protocol.crops is None)
-    needed = view.least if is_dense and protocol.crops is None else view.window
     posteriors: list[NDArray[np.float64]] = []
     maps: list[PosteriorMap] = []
     for scale, rescaled in zip(protocol.scales, rescalings(image, protocol.scales), strict=True):
-        size = rescaled.shape[0], rescaled.shape[1]
-        if size[0] < needed[0] or size[1] < needed[1]:
-            raise VggspecError(report(SmallerThanWindow(size=size, window=needed)))
-        if is_dense:
-            answer = net(with_mirror_image(rescaled) if protocol.flip else rescaled[np.newaxis])
-            posteriors.append(answer.posteriors.mean(axis=0))
-            if answer.maps is not None:
-                maps.append(_posterior_map(answer.maps, scale, size, view))
-        if protocol.crops is not None or not is_dense:
-            crops = list(_crops(rescaled, view.window, protocol.crops or 1, flip=protocol.flip))
-            posteriors.append(_mean_over_crops(net, crops))
+        for way in ways(view, protocol):
+            seen = inputs(rescaled, way, view, protocol)
+            answers = [
+                net(np.stack(seen[k : k + INPUTS_A_BATCH]))
+                for k in range(0, len(seen), INPUTS_A_BATCH)
+            ]
+            posteriors.append(np.concatenate([each.posteriors for each in answers]).mean(axis=0))
+            if way == "dense" and answers[0].maps is not None:
+                size = rescaled.shape[0], rescaled.shape[1]
+                maps.append(posterior_map(answers[0].maps, scale, size, view))
     return np.mean(posteriors, axis=0), tuple(maps)
-
-
-def with_mirror_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``(2, H, W, C)``: an image and its mirror image."""
-    return np.stack([image, image[:, ::-1]])
 
 
 def grid(length: int, window: int, number: int) -> list[int]:
@@ -125,28 +169,14 @@ def grid(length: int, window: int, number: int) -> list[int]:
     return [(2 * k * room + number - 1) // (2 * (number - 1)) for k in range(number)]
 
 
-def _crops(
-    image: NDArray[np.uint8], window: Size, number: int, *, flip: bool
-) -> Iterator[NDArray[np.uint8]]:
+def _crops(image: NDArray[np.uint8], window: Size, number: int) -> Iterator[NDArray[np.uint8]]:
     # Where the grid's places coincide all are kept, so that the mean stays that of the grid.
     for top in grid(image.shape[0], window[0], number):
         for left in grid(image.shape[1], window[1], number):
-            crop = image[top : top + window[0], left : left + window[1]]
-            yield crop
-            if flip:
-                yield crop[:, ::-1]
+            yield image[top : top + window[0], left : left + window[1]]
 
 
-def _mean_over_crops(net: Net, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    answers = [
-        net(np.stack(crops[k : k + CROPS_A_BATCH])).posteriors
-        for k in range(0, len(crops), CROPS_A_BATCH)
-    ]
-    mean: NDArray[np.float64] = np.concatenate(answers).mean(axis=0)
-    return mean
-
-
-def _posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View) -> PosteriorMap:
+def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View) -> PosteriorMap:
     """The map of an image, averaged with that of its mirror image turned back.
 
     Pooling rounds down, so the windows of the image leave some pixels at its right edge unseen, 31

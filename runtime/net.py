@@ -1,0 +1,149 @@
+"""A bundle's net, loaded: applied to images, its outputs held against the manifest.
+
+Axes: N images, H rows and W columns of pixels, C channels, K classes.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.bundle import Bundle, Manifest, OutputContract, OutputKind, open_bundle
+from vggspec.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.diagnostic import VggspecError, report
+from vggspec.runtime.preprocess import normalise
+from vggspec.runtime.protocol import View
+from vggspec.runtime.session import Arrays, Device, Port, Session, open_session
+
+Pixels = NDArray[np.uint8]
+Outputs = dict[OutputKind, NDArray[np.float64]]
+
+
+class BundleNet:
+    """A bundle's net, ready to be applied to images as they were decoded.
+
+    It may be called from several threads at once.
+
+    Raises:
+        VggspecError: it is no bundle, is damaged, or its graph is not what the manifest says.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.manifest: Manifest = opened.manifest
+        self.path = str(opened.path)
+        contract = self.manifest.input
+        self.view = View(
+            least=contract.size,
+            is_dynamic=contract.is_dynamic,
+            window=self.manifest.window,
+            stride=self.manifest.stride,
+        )
+        self.color: Literal["RGB", "gray"] = "gray" if contract.color == "gray" else "RGB"
+        """How it wants its images to be decoded."""
+
+        self._session: Session = open_session(opened, device, threads)
+        self._compare_with_graph()
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where the net runs."""
+        return self._session.device
+
+    def __call__(self, images: Pixels) -> Outputs:
+        """All outputs by kind for images ``(N, H, W, C)``, RGB or gray.
+
+        Raises:
+            VggspecError: the engine fails, or answers what is no number.
+        """
+        return self._outputs(self._session.run(self._feed(images)), len(images))
+
+    def apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
+        """The outputs of each of many batches, in their order.
+
+        Where the engine can, the next batch is made and uploaded while one is computed.
+
+        Raises:
+            VggspecError: the engine fails, or answers what is no number.
+        """
+        from vggspec.runtime.trt_session import TrtSession
+
+        if not isinstance(self._session, TrtSession):
+            yield from map(self, batches)
+            return
+        sizes: list[int] = []
+
+        def feeds() -> Iterator[dict[str, NDArray[Any]]]:
+            for images in batches:
+                sizes.append(len(images))
+                yield self._feed(images)
+
+        for done, arrays in enumerate(self._session.stream(feeds())):
+            yield self._outputs(arrays, sizes[done])
+
+    def close(self) -> None:
+        """Let go of the net and its memory."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _feed(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        return {self.manifest.input.name: normalise(images, self.manifest.input)}
+
+    def _outputs(self, arrays: Arrays, number: int) -> Outputs:
+        return {each.kind: _checked(arrays, each, number) for each in self.manifest.outputs}
+
+    def _compare_with_graph(self) -> None:
+        """Hold the manifest against the graph, so that no image finds out later."""
+        contract, session = self.manifest.input, self._session
+        height, width = (None, None) if contract.is_dynamic else contract.size
+        channels = len(contract.mean)
+        if contract.contract == "raw":
+            wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
+        else:
+            wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
+        if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
+            got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
+            raise self._refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
+        given = {port.name: port for port in session.outputs}
+        for output in self.manifest.outputs:
+            if output.name not in given:
+                raise self._refusal(f"it has no output `{output.name}`")
+            shape = given[output.name].shape
+            if len(shape) < 2 or shape[1] != output.channels:
+                got = f"`{output.name}` is {given[output.name]}"
+                raise self._refusal(f"{got}, the manifest says {output.channels} channels")
+
+    def _refusal(self, why: str) -> VggspecError:
+        return VggspecError(report(EngineFailed(reason=why), path=self.path))
+
+
+def _checked(arrays: Arrays, output: OutputContract, num_images: int) -> NDArray[np.float64]:
+    array = arrays[output.name].astype(np.float64)
+    num_axes = 4 if output.is_map else 2
+    if array.ndim != num_axes or array.shape[:2] != (num_images, output.channels):
+        what = "classes" if output.kind != "boxes" else "numbers"
+        why = f"`{output.name}` came out as {array.shape}, with {output.channels} {what} expected"
+        raise VggspecError(report(RunFailed(reason=why)))
+    if not np.isfinite(array).all():
+        raise VggspecError(report(NotFinite(output=output.kind.replace("_", " "))))
+    return array
