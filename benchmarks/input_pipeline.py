@@ -38,14 +38,14 @@ MEAN = (123.7, 116.8, 103.9)
 AXES = np.diag([50.0, 10.0, 5.0])
 
 
-def write_photos(folder: Path) -> FolderSplit:
+def write_photos(folder: Path, size: tuple[int, int] = (500, 375)) -> FolderSplit:
     """scikit-learn's two photos as JPEGs of quality 90, 4:2:0, as cameras and the web have them."""
     from sklearn.datasets import load_sample_images
 
     names = []
     (folder / "all").mkdir()
     for number, pixels in enumerate(load_sample_images().images):
-        image = Image.fromarray(pixels).resize((500, 375), Resampling.LANCZOS)
+        image = Image.fromarray(pixels).resize(size, Resampling.LANCZOS)
         names.append(f"{number}.jpg")
         image.save(folder / "all" / names[-1], quality=90)
     return FolderSplit(folder, ("all",), np.zeros(len(names), np.int32), names)
