@@ -189,7 +189,7 @@ def _learns_from(log: Path) -> int | None:
     learnt = (
         line["epoch"]
         for line in lines
-        if "validation" in line and line["validation"]["top1_error"] < LEARNS_BELOW
+        if "validation" in line and line["validation"]["errors"]["top-1"] < LEARNS_BELOW
     )
     return next(learnt, None)
 

@@ -1,17 +1,22 @@
 """Pictures with one textured shape each, on pieces of two photographs, in folders to train on.
 
+Where the shape is stands beside them twice, as Pascal VOC and as COCO write it.
+
 A class is a shape and a texture, so neither colour nor either one alone tells it. Size, place,
 turn, colours, blur and noise are left to chance. The photographs are the two that come with
 scikit-learn; validation pictures are cut from parts of them that training pictures never show.
 
     python -m benchmarks.shapes DIR
+    python -m benchmarks.shapes DIR --size 0.25 0.7 --anywhere     to find, not only to name
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +76,32 @@ class Picture:
     box: Box
 
 
-def picture(label: str, split: str, random: np.random.Generator) -> Picture:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where on a picture its shape may be."""
+
+    size: tuple[float, float] = SHAPE_SIZE
+    """The shape's extent, in parts of the picture's smallest side."""
+
+    anywhere: bool = False
+    """All places are as likely; else those near the middle are likelier."""
+
+
+def picture(
+    label: str, split: str, random: np.random.Generator, layout: Layout | None = None
+) -> Picture:
     """Draw a picture of a class, for ``train`` or ``val``."""
+    layout = layout or Layout()
     short = random.integers(SIDE_PX[0], SIDE_PX[1] + 1)
     sides = int(short), int(short * random.uniform(1, ASPECT))
     height, width = sides if random.random() < 0.5 else sides[::-1]
     pixels = _background(split, height, width, random)
-    extent = random.uniform(*SHAPE_SIZE) * min(height, width)
+    extent = random.uniform(*layout.size) * min(height, width)
     alpha, colours = _shape(label, extent, random)
     # The mean of two numbers: what a picture is of rarely stands at its edge.
+    draws = 1 if layout.anywhere else 2
     top, left = (
-        int(random.uniform(0, room - side + 1, size=2).mean())
+        int(random.uniform(0, room - side + 1, size=draws).mean())
         for room, side in zip((height, width), alpha.shape, strict=True)
     )
     box = Box(left=left, top=top, right=left + alpha.shape[1], bottom=top + alpha.shape[0])
@@ -90,23 +110,78 @@ def picture(label: str, split: str, random: np.random.Generator) -> Picture:
     return Picture(pixels=_worn(pixels, random), label=label, box=box)
 
 
-def write_folder(root: Path, *, train: int, val: int, seed: int = 0) -> dict[str, Box]:
-    """Write ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, so many a class.
+def write_folder(
+    root: Path, *, train: int, val: int, seed: int = 0, layout: Layout | None = None
+) -> dict[str, Box]:
+    """Write ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``, so many a class, and annotations.
 
     Returns where the shape is on each, by the picture's path below ``root``. A picture depends on
     the seed, its split, class and number alone: more of them leave the first ones as they are.
     """
     boxes = {}
     for split, number in (("train", train), ("val", val)):
+        drawn: dict[str, Picture] = {}
         for kind, label in enumerate(CLASSES):
-            (root / split / label).mkdir(parents=True, exist_ok=True)
+            for folder in (root / split / label, root / "annotations" / split / label):
+                folder.mkdir(parents=True, exist_ok=True)
             for i in range(number):
                 random = np.random.default_rng([seed, split == "val", kind, i])
-                drawn = picture(label, split, random)
-                path = f"{split}/{label}/{i:04}.jpg"
-                Image.fromarray(drawn.pixels).save(root / path, quality=90)
-                boxes[path] = drawn.box
+                one = picture(label, split, random, layout)
+                name = f"{label}/{i:04}"
+                Image.fromarray(one.pixels).save(root / split / f"{name}.jpg", quality=90)
+                xml = root / "annotations" / split / f"{name}.xml"
+                ET.ElementTree(_as_voc(one, f"{i:04}.jpg")).write(xml, "utf-8")
+                drawn[f"{name}.jpg"] = one
+                boxes[f"{split}/{name}.jpg"] = one.box
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(_as_coco(drawn)))
     return boxes
+
+
+def _as_voc(drawn: Picture, name: str) -> ET.Element:
+    """A picture's annotation, whose pixels are counted from 1, the last one included."""
+    height, width, depth = drawn.pixels.shape
+    box = drawn.box
+    root = ET.Element("annotation")
+    ET.SubElement(root, "folder").text = drawn.label
+    ET.SubElement(root, "filename").text = name
+    size = ET.SubElement(root, "size")
+    for key, number in (("width", width), ("height", height), ("depth", depth)):
+        ET.SubElement(size, key).text = str(number)
+    shape = ET.SubElement(root, "object")
+    ET.SubElement(shape, "name").text = drawn.label
+    sides = {"xmin": box.left + 1, "ymin": box.top + 1, "xmax": box.right, "ymax": box.bottom}
+    bounds = ET.SubElement(shape, "bndbox")
+    for key, number in sides.items():
+        ET.SubElement(bounds, key).text = str(number)
+    ET.indent(root)
+    return root
+
+
+def _as_coco(drawn: dict[str, Picture]) -> dict[str, list[dict[str, object]]]:
+    """The annotations of a split, whose boxes are left, top, width, height."""
+    categories = {label: number for number, label in enumerate(CLASSES, start=1)}
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for number, (name, one) in enumerate(drawn.items(), start=1):
+        height, width, _ = one.pixels.shape
+        box = one.box
+        extent = box.right - box.left, box.bottom - box.top
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        annotations.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": categories[one.label],
+                "bbox": [box.left, box.top, *extent],
+                "area": extent[0] * extent[1],
+                "iscrowd": 0,
+            }
+        )
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": label} for label, number in categories.items()],
+    }
 
 
 def _background(split: str, height: int, width: int, random: np.random.Generator) -> Floats:
@@ -182,8 +257,25 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=200, help="pictures a class (200)")
     parser.add_argument("--val", type=int, default=50, help="pictures a class (50)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size",
+        type=float,
+        nargs=2,
+        metavar=("LEAST", "MOST"),
+        default=SHAPE_SIZE,
+        help="a shape's extent, in parts of the picture's smallest side (0.4 1.0)",
+    )
+    parser.add_argument(
+        "--anywhere", action="store_true", help="all places alike, not rather near the middle"
+    )
     given = parser.parse_args()
-    written = write_folder(given.root, train=given.train, val=given.val, seed=given.seed)
+    least, most = given.size
+    if not 0 < least <= most <= 1:
+        parser.error("--size wants two numbers, 0 < LEAST <= MOST <= 1")
+    layout = Layout(size=(least, most), anywhere=given.anywhere)
+    written = write_folder(
+        given.root, train=given.train, val=given.val, seed=given.seed, layout=layout
+    )
     print(f"{len(written)} pictures of {len(CLASSES)} classes in {given.root}")
 
 

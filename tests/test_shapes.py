@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vggspec.compiler.lower import load_network
+from vggspec.data.annotated import open_annotated
 
 pytest.importorskip("sklearn")
 
@@ -72,6 +73,53 @@ def test_the_folder_depends_on_the_seed_alone(tmp_path: Path) -> None:
             assert box.right <= image.width
             assert box.bottom <= image.height
     assert any(other[path] != box for path, box in first.items())
+
+
+def test_annotations_say_where_the_shapes_are(tmp_path: Path) -> None:
+    """By COCO's file, and without it by VOC's, each read by the reader that training has."""
+    layout = shapes.Layout(size=(0.25, 0.7), anywhere=True)
+    boxes = shapes.write_folder(tmp_path, train=1, val=2, layout=layout)
+    for split, number in (("train", 12), ("val", 24)):
+        by_coco = open_annotated(tmp_path, split)
+        (tmp_path / "annotations" / f"instances_{split}.json").unlink()
+        by_voc = open_annotated(tmp_path, split)
+        for found in (by_coco, by_voc):
+            assert found.classes == shapes.CLASSES
+            assert (len(found), found.left_out, found.num_clipped) == (number, {}, 0)
+            for index in range(number):
+                labels, (box,) = found.objects(index)
+                path = Path(found.name(index))
+                assert shapes.CLASSES[int(labels[0])] == path.parent.name
+                drawn = boxes[str(path.relative_to(tmp_path))]
+                assert box.tolist() == [drawn.left, drawn.top, drawn.right, drawn.bottom]
+                with Image.open(path) as image:
+                    assert found.size(index) == (image.height, image.width)
+
+
+def test_a_layout_says_how_large_shapes_are_and_where() -> None:
+    """Anywhere, a box touches the edge far more often than where the middle is likelier."""
+    at_edge = []
+    for anywhere in (False, True):
+        layout = shapes.Layout(size=(0.3, 0.5), anywhere=anywhere)
+        near = 0
+        for number in range(80):
+            drawn = shapes.picture("square-dotted", "train", a_random(number), layout)
+            height, width = drawn.pixels.shape[:2]
+            box = drawn.box
+            sides = box.right - box.left, box.bottom - box.top
+            assert 0.15 < max(sides) / min(height, width) < 0.55
+            gaps = box.left, box.top, width - box.right, height - box.bottom
+            near += min(gaps) <= 4
+        at_edge.append(near)
+    assert at_edge[1] > 2 * at_edge[0]
+
+
+def test_pictures_stay_those_that_the_figures_were_measured_on(tmp_path: Path) -> None:
+    """What the documentation says of the miniature holds for these pixels."""
+    drawn = shapes.picture("ring-striped", "train", np.random.default_rng([0, False, 5, 3]))
+    assert drawn.pixels.shape == (134, 111, 3)
+    assert drawn.box == shapes.Box(left=8, top=18, right=101, bottom=111)
+    assert drawn.pixels.mean() == pytest.approx(199.933, abs=0.05)
 
 
 def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:

@@ -101,7 +101,7 @@ def load_digits(seed: int) -> dict[str, list[Digit]]:
     Raises:
         MissingLibraryError: scikit-learn is not installed.
     """
-    require("sklearn", "the demo")
+    require("sklearn", "the demo", "demo")
     from sklearn.datasets import load_digits as load
 
     images, numbers = load(return_X_y=True)

@@ -18,7 +18,14 @@ from PIL import Image
 
 import vggspec as vggspec_package
 from tests.cli.run import vggspec
-from tests.train.folders import TINY, write_folder
+from tests.train.folders import (
+    TINY,
+    TO_BOXES,
+    TO_SHARED_BOXES,
+    write_annotated,
+    write_folder,
+)
+from vggspec.bundle import open_bundle
 from vggspec.cli import run
 from vggspec.cli.train import stop_on_signals
 from vggspec.compiler.weights import open_weights
@@ -152,6 +159,68 @@ def test_dense_validation_sees_whole_images(here: Path) -> None:
         posterior = module(x)[0, ["blue", "green", "red"].index(path.parent.name)]
         losses.append(-float(posterior.detach().log()))
     assert np.mean(losses) == pytest.approx(found["dense"]["loss"], rel=1e-3)
+
+
+@pytest.fixture
+def annotated(here: Path) -> Path:
+    """A folder with nets of boxes beside ``tiny.vgg``, and annotated images in ``boxes``."""
+    for name, change in (("per-class", TO_BOXES), ("shared", TO_SHARED_BOXES)):
+        text = TINY.replace("net tiny", f"net {name}").replace(*change)
+        (here / f"{name}.vgg").write_text(text)
+    write_annotated(here / "boxes")
+    return here
+
+
+def test_a_net_of_boxes_starts_from_one_that_classifies(annotated: Path, capsys: Captured) -> None:
+    assert run(["train", "tiny.vgg", "--data", "images"]) == 0
+    start = open_weights(capsys.readouterr().out.strip())
+    changes = ['start=from "tiny.vgg": all but last FC', "rate=1e-9", "stop=after 1 iterations"]
+    sets = [part for change in changes for part in ("--set", change)]
+    assert run(["train", "per-class.vgg", "--data", "boxes", *sets]) == 0
+    captured = capsys.readouterr()
+    assert "3 classes, 35 training and 14 validation examples" in captured.err
+    assert "best validation error 100.00% after epoch 1" in captured.err
+    weights = open_weights(captured.out.strip())
+    for name in ("conv1_1.weight", "fc2.weight", "fc2.bias"):
+        np.testing.assert_allclose(weights.read(name), start.read(name), atol=1e-6)
+    assert weights.tensors["fc3.weight"].shape == (12, 8)
+    assert run(["compile", "per-class.vgg", "-o", "bundle"]) == 0
+    assert open_bundle("bundle").manifest.labels == ("blue", "green", "red")
+
+
+def test_ranks_find_the_boxes_that_one_device_finds(annotated: Path) -> None:
+    """Batches that the ranks do not divide; of the last one, two examples, the third has none."""
+    args = ["per-class.vgg", "--data", "boxes", "--precision", "fp32"]
+    args += ["--set", "stop=after 6 iterations", "--set", "batch=11"]
+    assert run(["train", *args, "-o", "1"]) == 0
+    one = open_weights("1/last.safetensors")
+    validation = json.loads(Path("1/run.json").read_text())["result"]["best"]["validation"]
+    done = vggspec("train", *args, "-o", "3", "--procs", "3", cwd=annotated)
+    assert done.returncode == 0, done.stderr
+    other = open_weights("3/last.safetensors")
+    for name in one.tensors:
+        np.testing.assert_allclose(other.read(name), one.read(name), rtol=1e-4, atol=2e-6)
+    found = json.loads(Path("3/run.json").read_text())["result"]["best"]["validation"]
+    assert found["class_errors"] == validation["class_errors"]
+    assert found["errors"] == validation["errors"]
+    assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
+
+
+def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured) -> None:
+    (annotated / "more.vgg").write_text(
+        TINY.replace(*TO_BOXES).replace("FC-12(linear)", "FC-16(linear)")
+    )
+    for words, code in (
+        (["more.vgg", "--data", "boxes"], "VGG684"),
+        (["shared.vgg", "--data", "images"], "VGG681"),
+        (["shared.vgg", "--data", "boxes", "--validate", "dense"], "VGG685"),
+    ):
+        assert run(["train", *words]) == 1
+        assert f"error[{code}]" in capsys.readouterr().err
+    (annotated / "boxes/annotations/instances_val.json").write_text("{")
+    assert run(["train", "shared.vgg", "--data", "boxes"]) == 1
+    assert "error[VGG682]" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_a_star_marks_the_best_epoch() -> None:
     assert best == ("epoch   1  loss  1.500  error 25.00% *  rate 0.01  1234 images/s  1 h 07 left")
     assert other == best.replace("*", " ")
     assert "error 25.00%  top-5  5.00% *  rate" in epoch_line(an_epoch(1, classes=21))
+    assert "error 25.00% *  rate" in epoch_line(an_epoch(1, classes=21, is_of_boxes=True))
 
 
 @pytest.mark.parametrize("colors", ["", "1"])

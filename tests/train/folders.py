@@ -1,5 +1,6 @@
 """Small data sets for tests: classes that differ in colour."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,4 +57,39 @@ def write_folder(root: Path, train: int = 10, val: int = 4) -> Path:
             for i in range(images):
                 seed = 1000 * number + 100 * (split == "val") + i
                 picture(hue, (20 + i % 3, 24), seed).save(folder / f"{i}.png")
+    return root
+
+
+#: The tiny net as one that says where something is.
+TO_BOXES = ("FC-3\nsoft-max", "FC-12(linear)\nboxes(per-class)")
+TO_SHARED_BOXES = ("FC-3\nsoft-max", "FC-4(linear)\nboxes(shared)")
+
+
+def write_annotated(root: Path, train: int = 10, val: int = 4) -> Path:
+    """That many gray images of each colour, with a rectangle of it, in COCO's layout.
+
+    On every third image there is a second one, of the same colour or of the next.
+    """
+    names = list(HUES)
+    for split, number in (("train", train), ("val", val)):
+        images: list[dict[str, object]] = []
+        objects: list[dict[str, object]] = []
+        (root / split).mkdir(parents=True)
+        for i in range(3 * number):
+            random = np.random.default_rng([split == "val", i])
+            rows, columns = 20 + i % 5, 24 - i % 3
+            pixels = np.asarray(picture((90, 90, 90), (rows, columns), i)) // 3
+            for label in [i % 3] if i % 3 else [i % 3, (i + i // 3 % 2) % 3]:
+                top, left = (int(random.integers(side - 8)) for side in (rows, columns))
+                high, wide = (int(number) for number in random.integers(5, 9, 2))
+                pixels[top : top + high, left : left + wide] = HUES[names[label]]
+                bbox = [left, top, wide, high]
+                objects.append({"image_id": i, "category_id": label + 1, "bbox": bbox})
+            Image.fromarray(pixels).save(root / split / f"{i:03}.png")
+            image = {"id": i, "file_name": f"{i:03}.png", "height": rows, "width": columns}
+            images.append(image)
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        table = {"images": images, "annotations": objects, "categories": categories}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(table))
     return root

@@ -27,6 +27,7 @@ def an_epoch(
     rate: float = 0.01,
     is_best: bool = True,
     classes: int = 30,
+    is_of_boxes: bool = False,
 ) -> Epoch:
     return Epoch(
         step=epoch * steps,
@@ -35,8 +36,9 @@ def an_epoch(
         loss=loss,
         validation=Validation(
             loss=loss / 2,
-            top1_error=error,
-            top5_error=error / 5,
+            errors=(
+                {"localisation": error} if is_of_boxes else {"top-1": error, "top-5": error / 5}
+            ),
             class_errors={f"class {number}": error for number in range(classes)},
         ),
         rate=rate,

@@ -36,8 +36,8 @@ def test_looks_and_epochs_become_scalars(tmp_path: Path) -> None:
         "loss/train": [(5, 3.0)],
         "loss/train_epoch": [(10, 2.5)],
         "loss/validation": [(10, 1.25)],
-        "error/top1": [(10, 0.5)],
-        "error/top5": [(10, pytest.approx(0.1))],
+        "error/top-1": [(10, 0.5)],
+        "error/top-5": [(10, pytest.approx(0.1))],
         "rate": [(5, 0.25), (10, 0.25)],
         "images_per_s": [(5, 1234.5), (10, 1234.5)],
     }

@@ -125,6 +125,17 @@ def test_curves_are_those_of_the_log(tmp_path: Path) -> None:
     assert {"0.01", "0.001", "0%", "50%", "training", "validation", "top-1"} <= set(texts)
 
 
+def test_of_boxes_there_is_one_error(tmp_path: Path) -> None:
+    seen = [an_epoch(n, error=error, is_of_boxes=True) for n, error in enumerate(ERRORS, start=1)]
+    drawn = Drawn(written(tmp_path / "log", seen))
+    assert drawn.line("error", "localisation") == list(zip(range(1, 5), ERRORS, strict=True))
+    assert drawn.line("error", "best") == [(4, 0.25)]
+    texts = drawn.texts()
+    assert "best validation error 25.00% after epoch 4" in texts
+    assert "localisation" in texts
+    assert not {"top-1", "top-5"} & set(texts)
+
+
 def test_a_line_cut_in_half_is_passed_over(tmp_path: Path) -> None:
     seen = list(whole_run())
     whole = read_log(written(tmp_path / "whole", seen[:7]))

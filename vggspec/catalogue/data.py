@@ -118,15 +118,16 @@ class TooManyBadImages(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotTrainable(Diagnostic):
-    """``vggspec train`` minimises the classification loss of section 3.1, so the net ends in class
-    scores: an FC or a conv, and ``soft-max``.
+    """``vggspec train`` minimises the classification loss of section 3.1, or the distance of boxes
+    of appendix A.1. So the net ends in class scores, an FC or a conv, and ``soft-max``, or in an FC
+    and ``boxes``.
     """
 
     code = "VGG427"
     because: str
 
     def title(self) -> str:
-        return f"this net cannot be trained as a classifier: {self.because}"
+        return f"this net cannot be trained: {self.because}"
 
 
 @dataclass(frozen=True, kw_only=True)

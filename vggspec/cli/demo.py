@@ -30,8 +30,8 @@ def command(out: str, seed: int) -> None:
     """
     from vggspec.optional import require
 
-    require("torch", "the demo")
-    require("sklearn", "the demo")
+    require("torch", "the demo", "demo")
+    require("sklearn", "the demo", "demo")
     from PIL import Image
 
     import vggspec
@@ -108,7 +108,7 @@ def _say_accuracy(result: "Result", images: "DataSet") -> None:
         if name != BETWEEN
     )
     click.echo(
-        f"  {1 - validation.top1_error:.2%} of {len(images.val)} validation images are right;"
+        f"  {1 - validation.error:.2%} of {len(images.val)} validation images are right;"
         f" of the {num_digits} digits among them {1 - wrong / num_digits:.2%}"
         f" ({result.seconds:.0f} s)"
     )

@@ -42,7 +42,8 @@ Examples:
 @click.option(
     "--data",
     metavar="DIR",
-    help="Folder with train/<class>/* and val/<class>/*, or train/*.tar and val/*.tar.  "
+    help="Folder with train/<class>/* and val/<class>/*, or train/*.tar and val/*.tar; for a net "
+    "of boxes with annotations, by Pascal VOC or COCO.  "
     "[default: as the spec's `data` says, else $VGGSPEC_DATA, else ./data]",
 )
 @click.option(
@@ -158,7 +159,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     from vggspec.compiler.lower import lower
     from vggspec.train.dataset import open_data
     from vggspec.train.launch import ending_with_launcher
-    from vggspec.train.loop import fit
+    from vggspec.train.loop import check_validation, fit
     from vggspec.train.progress import NoWatch
     from vggspec.train.record import read_record
     from vggspec.train.runs import held
@@ -170,6 +171,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
         begun = read_record(old)
     options = _options(given, begun)
     lowered = changed(written, options.settings)
+    check_validation(lowered.network, options.validate)
     where = data_folder(given["data"] or (begun["data"]["folder"] if begun else None), lowered)
     if not ranks.is_first:
         ranks.sum([0])  # the first one lists shards for all
@@ -398,7 +400,8 @@ def _say_plan(
 
     net, image = lowered.network, lowered.network.input
     layers = count(len(net.weight_layers), "weight layer")
-    images = f"{len(folder.train)} training and {len(folder.val)} validation images"
+    of = "images" if net.outputs[0].name != "boxes" else "examples"
+    images = f"{len(folder.train)} training and {len(folder.val)} validation {of}"
     lines = {
         "net": f"{net.name}, {layers}, {net.parameters} parameters,"
         f" input {image.height} × {image.width} {image.color}",
@@ -410,6 +413,8 @@ def _say_plan(
         lines["ranks"] = f"{ranks.size}, each with a part of every batch"
     for word, text in lines.items():
         click.echo(f"{word + ':':8}{text}", err=True)
+    for note in folder.notes:
+        click.echo(note, err=True)
 
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
@@ -422,7 +427,7 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
     if result.best is not None:
         validation = result.best.validation
         click.echo(
-            f"best validation error {validation.top1_error:.2%} (top-5 {validation.top5_error:.2%})"
+            f"best validation error {validation.in_words()}"
             f" after epoch {result.best.epoch}; {duration(result.seconds)} in all",
             err=True,
         )

@@ -35,13 +35,16 @@ def watching() -> Iterator["Watch"]:
 @contextlib.contextmanager
 def moving(console: "Console") -> Iterator["Watch"]:
     """A line an epoch, and below them one that moves, never wider than the terminal."""
+    with one_line("starting", console) as live:
+        yield _Moving(live)
+
+
+def one_line(text: str, console: "Console") -> "Live":
+    """A line that is written anew in its place, and gone in the end."""
     from rich.live import Live
 
     # No refresh of its own: that takes a thread, and processes that read images are yet to start.
-    with Live(
-        "starting", console=console, auto_refresh=False, transient=True, redirect_stdout=False
-    ) as live:
-        yield _Moving(live)
+    return Live(text, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
 
 
 class Lines:
@@ -57,7 +60,7 @@ class Lines:
             self._say(step_line(now, self._error))
 
     def epoch(self, now: "Epoch") -> None:
-        self._error = now.validation.top1_error
+        self._error = now.validation.error
         self._say(epoch_line(now))
 
     def _say(self, line: str) -> None:
@@ -74,32 +77,34 @@ class _Moving:
         self._show(now)
 
     def epoch(self, now: "Epoch") -> None:
-        self._error = now.validation.top1_error
+        self._error = now.validation.error
         console = self._live.console
-        console.print(_unwrapped(epoch_line(now, console.width)))
+        console.print(unwrapped(epoch_line(now, console.width)))
         self._show(now)
 
     def _show(self, now: "Step | Epoch") -> None:
         width = self._live.console.width
         text = step_line(now, self._error, width)
-        room = width - len(text) - 1
-        columns = next((columns for columns in BAR_COLUMNS if columns <= room), 0)
-        self._live.update(_with_bar(now, text, columns), refresh=True)
+        self._live.update(with_bar(text, now.step, now.last_step, width), refresh=True)
 
 
-def _with_bar(now: "Step | Epoch", text: str, columns: int) -> "RenderableType":
+def with_bar(text: str, completed: int, total: int, width: int) -> "RenderableType":
+    """A bar before the text, as long as ``width`` leaves room for."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
+    room = width - len(text) - 1
+    columns = next((columns for columns in BAR_COLUMNS if columns <= room), 0)
     if not columns:
-        return _unwrapped(text)
-    bar = ProgressBar(total=now.last_step, completed=now.step, width=columns)
+        return unwrapped(text)
+    bar = ProgressBar(total=total, completed=completed, width=columns)
     line = Table.grid(padding=(0, 1))
-    line.add_row(bar, _unwrapped(text))
+    line.add_row(bar, unwrapped(text))
     return line
 
 
-def _unwrapped(text: str) -> "RenderableType":
+def unwrapped(text: str) -> "RenderableType":
+    """A line that is cut off where it does not fit."""
     from rich.text import Text
 
     return Text(text, no_wrap=True, overflow="ellipsis")
@@ -116,27 +121,28 @@ def step_line(now: "Step | Epoch", error: float | None, width: int | None = None
         "speed": f"{now.images_per_s:.0f} images/s",
         "left": f"{duration(now.left_s)} left",
     }
-    return _joined(parts, ("step", "rate", "speed", "error"), width)
+    return joined(parts, ("step", "rate", "speed", "error"), width)
 
 
 def epoch_line(now: "Epoch", width: int | None = None) -> str:
     """How an epoch went, in a line; a star marks the best so far."""
     validation = now.validation
-    has_many = len(validation.class_errors) > 20  # of fewer classes, five say little
+    # Of fewer classes, five say little.
+    has_many = "top-5" in validation.errors and len(validation.class_errors) > 20
     parts = {
         "epoch": f"epoch {now.epoch:3}",
         "loss": f"loss {now.loss:6.3f}",
-        "error": f"error {validation.top1_error:6.2%}",
-        "top-5": f"top-5 {validation.top5_error:6.2%}" if has_many else "",
+        "error": f"error {validation.error:6.2%}",
+        "top-5": f"top-5 {validation.errors['top-5']:6.2%}" if has_many else "",
         "rate": f"rate {now.rate:g}",
         "speed": f"{now.images_per_s:.0f} images/s",
         "left": f"{duration(now.left_s)} left",
     }
     parts["top-5" if has_many else "error"] += " *" if now.is_best else "  "
-    return _joined(parts, ("left", "speed", "rate"), width)
+    return joined(parts, ("left", "speed", "rate"), width)
 
 
-def _joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> str:
+def joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> str:
     """The parts in a line; where it is too wide, without the first of ``dropped``, and so on."""
     left = {name: part for name, part in parts.items() if part}
     for name in dropped:

@@ -17,6 +17,11 @@ class Digest:
         self._names.update(line)
         self._times.update(b"%s%d\n" % (line, stat.st_mtime_ns))
 
+    def add_digest(self, fingerprint: str, stamp: str) -> None:
+        """Take in other files, by what was said of them."""
+        self._names.update(fingerprint.encode())
+        self._times.update(stamp.encode())
+
     def fingerprint(self) -> str:
         """The same for a copy of the files."""
         return self._names.hexdigest()

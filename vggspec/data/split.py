@@ -5,6 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: More bad images, or images with bad annotations, than this share of all are an error.
+MAX_BAD_SHARE = 0.01
+
 
 class Split(Protocol):
     """The images of ``train`` or ``val``, in an order of their own."""

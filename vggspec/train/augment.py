@@ -27,6 +27,16 @@ from vggspec.train.images import Images
 from vggspec.train.order import Ticket, stream
 
 
+class Target(NamedTuple):
+    """What a net of boxes should say of a crop, in the terms of ``vggspec.data.boxes.encode``."""
+
+    boxes: NDArray[np.float32]
+    """``(K, 4)``: the boxes of its class, of which one is looked for."""
+
+    frame: NDArray[np.float32]
+    """``(4,)``: the edge of the image."""
+
+
 class Crop(NamedTuple):
     """What one image gives to a batch."""
 
@@ -40,6 +50,8 @@ class Crop(NamedTuple):
 
     row: int = 0
     """Its place in the batch of all ranks together."""
+
+    target: Target | None = None
 
 
 class Unread(NamedTuple):
@@ -79,8 +91,34 @@ def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
     )
 
 
-def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
-    """The crop ``(height, width, C)`` of an image.
+class Window(NamedTuple):
+    """The part of a rescaled image that a crop shows, in pixels."""
+
+    rows: int
+    columns: int
+    """Of the whole rescaled image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in the rescaled image."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
+    def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
+        """The crop ``(height, width, C)`` of the image before it is rescaled."""
+        return _region(
+            image,
+            _Side(image.shape[0], self.rows, self.top, self.height),
+            _Side(image.shape[1], self.columns, self.left, self.width),
+            is_mirrored=is_mirrored,
+        )
+
+
+def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
+    """Where a crop lies in an image.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
@@ -88,12 +126,27 @@ def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
     rows, columns = _rescaled_size(image, drawn.scale, height, width)
     top = int(drawn.top * (rows - height + 1))
     left = int(drawn.left * (columns - width + 1))
-    return _region(
-        image,
-        _Side(image.shape[0], rows, top, height),
-        _Side(image.shape[1], columns, left, width),
-        is_mirrored=drawn.is_mirrored,
-    )
+    return Window(rows, columns, top, left, height, width)
+
+
+def central_window(image: Pixels, scale: int, height: int, width: int) -> Window:
+    """Where the central crop lies in an image rescaled to ``scale``.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, scale, height, width)
+    return Window(rows, columns, (rows - height) // 2, (columns - width) // 2, height, width)
+
+
+def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
+    """The crop ``(height, width, C)`` of an image.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    window = drawn_window(image, drawn, height, width)
+    return window.cut(image, is_mirrored=drawn.is_mirrored)
 
 
 def cut_centre(image: Pixels, scale: int, height: int, width: int) -> Pixels:
@@ -102,12 +155,7 @@ def cut_centre(image: Pixels, scale: int, height: int, width: int) -> Pixels:
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    rows, columns = _rescaled_size(image, scale, height, width)
-    return _region(
-        image,
-        _Side(image.shape[0], rows, (rows - height) // 2, height),
-        _Side(image.shape[1], columns, (columns - width) // 2, width),
-    )
+    return central_window(image, scale, height, width).cut(image)
 
 
 def rescale_whole(image: Pixels, scale: int, height: int, width: int) -> Pixels:
@@ -117,9 +165,7 @@ def rescale_whole(image: Pixels, scale: int, height: int, width: int) -> Pixels:
         BadImageError: the image is so long and thin that it would become huge.
     """
     rows, columns = _rescaled_size(image, scale, height, width)
-    return _region(
-        image, _Side(image.shape[0], rows, 0, rows), _Side(image.shape[1], columns, 0, columns)
-    )
+    return Window(rows, columns, 0, 0, rows, columns).cut(image)
 
 
 class TrainCrops:

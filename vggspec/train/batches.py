@@ -16,8 +16,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vggspec.compiler.ir import ImageInput
-from vggspec.train.augment import CentreCrops, Crop, TrainCrops, Unread, WholeImages
+from vggspec.train.augment import CentreCrops, Crop, Target, TrainCrops, Unread, WholeImages
+from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket
+
+
+class Targets(NamedTuple):
+    """What a net of boxes should say of each crop, as ``augment.Target``."""
+
+    boxes: Tensor
+    """float32 ``(N, K, 4)``, NaN where a crop has fewer than others."""
+
+    frames: Tensor
+    """float32 ``(N, 4)``"""
+
+    def part(self, rows: slice) -> "Targets":
+        """Those of some of the crops."""
+        return Targets(self.boxes[rows], self.frames[rows])
 
 
 class Batch(NamedTuple):
@@ -38,9 +53,18 @@ class Batch(NamedTuple):
     unread: list[Unread]
     """Images that have no place in the batch."""
 
+    targets: Targets | None = None
+
     def part(self, rows: slice) -> "Batch":
         """Some of the crops."""
-        return Batch(self.pixels[rows], self.shifts[rows], self.labels[rows], self.rows[rows], [])
+        return Batch(
+            self.pixels[rows],
+            self.shifts[rows],
+            self.labels[rows],
+            self.rows[rows],
+            [],
+            self.targets and self.targets.part(rows),
+        )
 
 
 class Normalise(nn.Module):
@@ -77,7 +101,7 @@ class Normalise(nn.Module):
 
 
 def loader(
-    crops: TrainCrops | CentreCrops | WholeImages,
+    crops: TrainCrops | CentreCrops | WholeImages | TrainBoxCrops | CentreBoxCrops,
     order: ShuffledBatches | BatchesInOrder,
     num_workers: int,
     device: torch.device,
@@ -123,7 +147,18 @@ def collate(found: list[Crop | Unread]) -> Batch:
         torch.tensor([crop.label for crop in crops]),
         torch.tensor([crop.row for crop in crops]),
         unread,
+        _targets([crop.target for crop in crops if crop.target is not None]),
     )
+
+
+def _targets(found: list[Target]) -> Targets | None:
+    if not found:
+        return None
+    boxes = np.full((len(found), max(len(one.boxes) for one in found), 4), np.nan, np.float32)
+    for one, row in zip(found, boxes, strict=True):
+        row[: len(one.boxes)] = one.boxes
+    frames = np.stack([one.frame for one in found])
+    return Targets(torch.from_numpy(boxes), torch.from_numpy(frames))
 
 
 def _leave_signals(worker: int) -> None:

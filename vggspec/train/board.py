@@ -54,8 +54,7 @@ class Board:
         scalars = {
             "loss/train_epoch": now.loss,
             "loss/validation": now.validation.loss,
-            "error/top1": now.validation.top1_error,
-            "error/top5": now.validation.top5_error,
+            **{f"error/{kind}": error for kind, error in now.validation.errors.items()},
             "rate": now.rate,
             "images_per_s": now.images_per_s,
         }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vggspec.files import replacing_file
 from vggspec.optional import require
+from vggspec.train.progress import Validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,8 +144,8 @@ def _draw(figure: "Figure", lines: Sequence[Line], net: str) -> None:
 def _summary(best: dict[str, Any] | None) -> str:
     if best is None:
         return "no epoch has come to its end"
-    errors = "best validation error {top1_error:.2%} (top-5 {top5_error:.2%})"
-    return errors.format_map(best["validation"]) + f" after epoch {best['epoch']}"
+    errors = Validation(**best["validation"]).in_words()
+    return f"best validation error {errors} after epoch {best['epoch']}"
 
 
 def _draw_loss(axes: "Axes", lines: Sequence[Line], in_epoch: int) -> None:
@@ -179,18 +180,16 @@ def _draw_error(
         axes.text(0.5, 0.5, "not yet validated", transform=axes.transAxes, ha="center", color=GRAY)
         return
     ends = np.array([epoch["step"] for epoch in epochs]) / in_epoch
-    top1, top5 = (
-        np.array([epoch["validation"][name] for epoch in epochs])
-        for name in ("top1_error", "top5_error")
-    )
-    _plot(axes, ends, top1, ORANGE, "top-1")
-    if len(epochs[0]["validation"]["class_errors"]) > 5:
-        _plot(axes, ends, top5, GREEN, "top-5")
+    validations = [Validation(**epoch["validation"]) for epoch in epochs]
+    has_many = len(validations[0].class_errors) > 5  # of fewer, the five likeliest are all
+    kinds = [kind for kind in validations[0].errors if kind != "top-5" or has_many]
+    for kind, color in zip(kinds, (ORANGE, GREEN), strict=False):
+        _plot(axes, ends, np.array([one.errors[kind] for one in validations]), color, kind)
     if best is not None:
-        place = best["step"] / in_epoch, best["validation"]["top1_error"]
+        place = best["step"] / in_epoch, Validation(**best["validation"]).error
         ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5}
         axes.plot(*place, "o", color=GRAY, label="best", clip_on=False, zorder=3, **ring)
-    axes.set_ylim(0, 1.05 * top1.max() or 1)
+    axes.set_ylim(0, 1.05 * max(one.error for one in validations) or 1)
     _add_legend(axes)
 
 

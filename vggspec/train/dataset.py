@@ -2,15 +2,22 @@
 
 DIR/train/cat/1.jpg      DIR/val/cat/9.jpg       a folder for each class
 DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards.py``
+
+For a net of boxes they are annotated, see ``vggspec.data.annotated``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from vggspec.catalogue import data
-from vggspec.compiler.ir import Network
+from vggspec.catalogue import count, data
+from vggspec.catalogue.annotations import BoxesMismatch
+from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.digest import Digest
 from vggspec.data.folder import list_folder, subfolders
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
@@ -33,17 +40,23 @@ class DataSet:
     stamp: str
     """The same with the times of the files, so that nothing is remembered of other images."""
 
+    notes: tuple[str, ...] = ()
+    """What of it is not used, in words."""
+
 
 def open_data(root: Path, network: Network) -> DataSet:
     """List the images of a data set and hold its classes against the net.
 
-    ``val`` may lack classes of ``train``.
+    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``.
 
     Raises:
-        VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, or the
-            net's last layer has another number of outputs.
+        VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
+            many annotations are bad, or the net's last layer has another number of outputs.
         MissingLibraryError: the data is in shards, and webdataset is not installed.
     """
+    last = network[network.outputs[0].layer]
+    if isinstance(last.op, Boxes):
+        return _open_annotated(root, last)
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise _no_data(f"`{folder}` is not a folder")
@@ -87,6 +100,28 @@ def _open_shards(root: Path, network: Network) -> DataSet:
     return _checked(root, classes, train, val, digest)
 
 
+def _open_annotated(root: Path, boxes: Layer) -> DataSet:
+    train = open_annotated(root, "train")
+    _hold_boxes_against(boxes, len(train.classes), root)
+    val = open_annotated(root, "val", train.classes)
+    digest = Digest()
+    for split in (train, val):
+        digest.add_digest(split.fingerprint, split.stamp)
+    opened = _checked(root, train.classes, Examples(train), Examples(val), digest)
+    return replace(opened, notes=tuple(chain(_notes("train", train), _notes("val", val))))
+
+
+def _notes(split: str, annotated: Annotated) -> Iterator[str]:
+    if annotated.num_without:
+        yield f"{count(annotated.num_without, 'image')} of {split} without objects, passed over"
+    if annotated.num_clipped:
+        yield f"boxes on {count(annotated.num_clipped, 'image')} of {split} cut off at the edge"
+    if annotated.left_out:
+        first = "".join(f"\n  {name}: {why}" for name, why in list(annotated.left_out.items())[:5])
+        left_out = count(len(annotated.left_out), "image")
+        yield f"{left_out} of {split} left out, whose annotations cannot be true:{first}"
+
+
 def _checked(
     root: Path, classes: tuple[str, ...], train: Split, val: Split, digest: Digest
 ) -> DataSet:
@@ -110,6 +145,16 @@ def _hold_against(network: Network, classes: int, root: Path, wrong: Reports) ->
         layer = network.weight_layers[-1].name
         what = data.ClassMismatch(classes=classes, outputs=network.num_classes, layer=layer)
         wrong.add(_at(what, root))
+
+
+def _hold_boxes_against(boxes: Layer, classes: int, root: Path) -> None:
+    assert isinstance(boxes.op, Boxes)
+    channels = boxes.type.channels
+    if not boxes.op.shared and channels != 4 * classes:
+        what = BoxesMismatch(classes=classes, boxes=channels // 4)
+        if boxes.origin is None:
+            raise VggspecError(_at(what, root))
+        raise VggspecError(report(what, boxes.origin.source, boxes.origin.span))
 
 
 def _hold_in_range(split: ShardSplit, classes: int) -> None:

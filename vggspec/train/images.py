@@ -8,16 +8,13 @@ from pathlib import Path
 from vggspec.catalogue import data
 from vggspec.compiler.ir import Color
 from vggspec.data.decode import BadImageError, Pixels, decode, decoded_size
-from vggspec.data.split import Split
+from vggspec.data.split import MAX_BAD_SHARE, Split
 from vggspec.diagnostic import VggspecError, report
 from vggspec.train.dataset import DataSet
 
 #: Decoded images up to this size are kept: reading them again would take longer than training on
 #: them, and a worker longer to hand one over than to cut it.
 KEPT_BYTES = 256 << 20
-
-#: More bad images than this share of all are an error.
-MAX_BAD_SHARE = 0.01
 
 
 class Images:

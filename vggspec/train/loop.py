@@ -1,7 +1,7 @@
 """The training loop, in reading order: data, model, checkpoint, loop.
 
-Source: Simonyan & Zisserman 2015, section 3.1: multinomial logistic regression by mini-batch
-gradient descent with momentum; the rate falls when validation accuracy stops improving.
+Source: Simonyan & Zisserman 2015, section 3.1: mini-batch gradient descent with momentum; the rate
+falls when validation accuracy stops improving. Appendix A.1 for boxes.
 """
 
 import time
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vggspec.catalogue.annotations import BoxesOnCrops
 from vggspec.catalogue.data import Diverged, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.compiler.backends.torch_module import SpecModule, emit
@@ -24,11 +25,13 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
+from vggspec.data.annotated import Examples
 from vggspec.diagnostic import VggspecError, report
 from vggspec.optional import has_library
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
 from vggspec.train.batches import Batch, Normalise, loader
 from vggspec.train.board import Board
+from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
 from vggspec.train.curves import CURVES, draw
 from vggspec.train.dataset import DataSet
@@ -43,6 +46,7 @@ from vggspec.train.device import (
 )
 from vggspec.train.images import Images, LeftOut, fit_in_memory
 from vggspec.train.meter import Meter
+from vggspec.train.objective import Localisation, objective_of
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
 from vggspec.train.progress import NoWatch, Result, Validation, Watch
 from vggspec.train.ranks import Ranks
@@ -111,7 +115,7 @@ def fit(
     starts from are looked for under ``runs``.
 
     Raises:
-        VggspecError: the net does not classify, weights to start from are missing, too many images
+        VggspecError: the net cannot be trained, weights to start from are missing, too many images
             are bad, the loss is not finite, the run to go on with is another, a rank is gone, or
             the system refuses to write.
         MissingLibraryError: the device cannot be had.
@@ -140,6 +144,8 @@ class _Training:
         self.run, self.options, self.ranks, self.data = run, options, ranks, data
         self.recipe, self.input = lowered.experiment.train, lowered.network.input
         self.network = training_network(lowered)
+        check_validation(self.network, options.validate)
+        self.objective = objective_of(self.network)
         self.q = _middle(lowered.experiment.test.scales)
         self.watches: list[Watch] = []
         _check_ranks(ranks, self.recipe.batch, len(data.train))
@@ -175,15 +181,23 @@ class _Training:
             mine = measured(data, color, self.left_out) if ranks.is_first else None
             self.statistics = ranks.from_first(mine)
         self.mean = self.input.mean or self.statistics.mean
-        crops = TrainCrops(train, self.input, self.recipe, self.statistics.axes(), options.seed)
+        drawn = self.input, self.recipe, self.statistics.axes(), options.seed
+        crops: TrainCrops | TrainBoxCrops
+        seen: CentreCrops | WholeImages | CentreBoxCrops
+        if isinstance(data.train, Examples) and isinstance(data.val, Examples):
+            crops = TrainBoxCrops(train, data.train, *drawn)
+            seen = CentreBoxCrops(val, data.val, self.input, q)
+        else:
+            crops = TrainCrops(train, *drawn)
+            is_dense = options.validate == "dense"
+            seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q)
         self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
         in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
-        seen = WholeImages if options.validate == "dense" else CentreCrops
         self.batches = loader(crops, self.order, workers, self.place)
-        self.val_batches = loader(seen(val, self.input, q), in_order, workers, self.place)
+        self.val_batches = loader(seen, in_order, workers, self.place)
 
     def _set_up_model(
         self,
@@ -329,7 +343,7 @@ class _Training:
             return False
         self._merge_left_out()
         done = meter.epoch(validation, len(self.left_out))
-        self.stepper.rate = state.plateau.after(1 - validation.top1_error)
+        self.stepper.rate = state.plateau.after(1 - validation.error)
         if done.is_best:
             state.best = done
         state.epoch, state.batches, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
@@ -344,15 +358,22 @@ class _Training:
         self.judge.eval()
         image = self.input
 
-        def scores_of(batch: Batch) -> Tensor:
+        def outputs_of(batch: Batch) -> Tensor:
             rows, columns = batch.pixels.shape[1:3]
             number = max(1, self.at_a_time * image.height * image.width // (rows * columns))
             parts = (batch.part(slice(i, i + number)) for i in range(0, len(batch.labels), number))
             with self.stepper.precision():
-                return torch.cat([_scores(self.judge, self.normalise(part)) for part in parts])
+                return torch.cat([_output(self.judge, self.normalise(part)) for part in parts])
 
-        classes = self.data.classes
-        return validate(scores_of, self.val_batches, classes, self._leave_out, self.ranks, stop)
+        return validate(
+            outputs_of,
+            self.objective,
+            self.val_batches,
+            self.data.classes,
+            self._leave_out,
+            self.ranks,
+            stop,
+        )
 
     def _save(self) -> None:
         """Write a checkpoint; the losses up to here have been looked at."""
@@ -411,15 +432,16 @@ class _Training:
 
 
 def training_network(lowered: Lowered) -> Network:
-    """The net as it is trained: it ends in class scores.
+    """The net as it is trained: it ends in class scores, or in boxes.
 
     Raises:
-        VggspecError: it does not classify, or its batches are too small to be normalised.
+        VggspecError: it has nothing to learn, gives boxes for many places at once, or its batches
+            are too small to be normalised.
     """
     network = lowered.network
     last = network[network.outputs[0].layer]
-    if isinstance(last.op, Boxes):
-        raise _not_trainable(last, "it ends in boxes")
+    if isinstance(last.op, Boxes) and last.type.is_map:
+        raise _not_trainable(last, "it gives boxes for each place of a map")
     if not network.weight_layers:
         raise _not_trainable(last, "it has no weight layer")
     network = apply_passes(TRAINING, network)
@@ -427,6 +449,16 @@ def training_network(lowered: Lowered) -> Network:
     if norm is not None and lowered.experiment.train.batch < 2:
         raise _not_trainable(norm, "batch normalisation of vectors needs two images a batch")
     return network
+
+
+def check_validation(network: Network, validate: Literal["crop", "dense"]) -> None:
+    """Make sure that a net can be validated that way.
+
+    Raises:
+        VggspecError: it cannot.
+    """
+    if validate == "dense" and isinstance(objective_of(network), Localisation):
+        raise VggspecError(report(BoxesOnCrops()))
 
 
 def _check_ranks(ranks: Ranks, batch: int, images: int) -> None:
@@ -450,8 +482,8 @@ def _trial(model: SpecModule, precision: Precision) -> Callable[[int], None] | N
         model.eval()  # running statistics stay as they are
         try:
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
-                scores = _scores(model, images)
-            scores.float().sum().backward()  # type: ignore[no-untyped-call]
+                output = _output(model, images)
+            output.float().sum().backward()  # type: ignore[no-untyped-call]
         finally:
             model.zero_grad()
             del momentum
@@ -463,10 +495,10 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
 
 
-def _scores(model: nn.Module, images: Tensor) -> Tensor:
-    scores = model(images)
-    assert isinstance(scores, Tensor), "the training network has one output"
-    return scores
+def _output(model: nn.Module, images: Tensor) -> Tensor:
+    output = model(images)
+    assert isinstance(output, Tensor), "the training network has one output"
+    return output
 
 
 def _middle(scales: tuple[int, ...]) -> int:

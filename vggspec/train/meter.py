@@ -95,7 +95,7 @@ class Meter:
         if not math.isfinite(validation.loss):
             raise self._diverged(state.step)
         best = state.best.validation if state.best else None
-        ours = validation.top1_error, validation.loss
+        ours = validation.error, validation.loss
         return Epoch(
             step=state.step,
             last_step=self._last_step,
@@ -105,7 +105,7 @@ class Meter:
             rate=state.plateau.rate,
             images_per_s=self._images / max(self._looked - self._epoch_began, 1e-9),
             left_s=self._left(),
-            is_best=best is None or ours < (best.top1_error, best.loss),
+            is_best=best is None or ours < (best.error, best.loss),
             num_left_out=num_left_out,
         )
 

@@ -85,6 +85,6 @@ def stream(seed: int, purpose: str, ticket: Ticket) -> np.random.Generator:
 
     Philox counts in 256 bits, of which the lower half is the numbers drawn from one stream.
     """
-    key = np.array([seed, ("crops", "order").index(purpose)], np.uint64)
+    key = np.array([seed, ("crops", "order", "boxes").index(purpose)], np.uint64)
     counter = np.array([0, 0, ticket.epoch, ticket.image], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

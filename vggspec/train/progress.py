@@ -26,14 +26,24 @@ class Validation:
     """How well the net does on the validation images."""
 
     loss: float
-    top1_error: float
-    """Share of the images whose class is not the likeliest."""
-
-    top5_error: float
-    """Share of those whose class is not among the five likeliest."""
+    errors: dict[str, float]
+    """Shares of the images that the net gets wrong, by kind, the one that counts first: ``top-1``,
+    whose class is not the likeliest, and ``top-5``, not among the five likeliest; of boxes
+    ``localisation``, where none of the true ones is found."""
 
     class_errors: dict[str, float]
-    """Top-1 error of each class that has validation images."""
+    """The first of the errors for each class that has validation images."""
+
+    @property
+    def error(self) -> float:
+        """The one that counts."""
+        return next(iter(self.errors.values()))
+
+    def in_words(self) -> str:
+        """The errors in a line: ``12.50% (top-5 2.50%)``."""
+        first, *others = self.errors.items()
+        more = ", ".join(f"{kind} {error:.2%}" for kind, error in others)
+        return f"{first[1]:.2%} ({more})" if more else f"{first[1]:.2%}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

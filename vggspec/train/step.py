@@ -1,7 +1,6 @@
 """A step of training: forward, backward, update, on this rank's part of a batch.
 
-Source: Simonyan & Zisserman 2015, section 3.1: multinomial logistic regression by mini-batch
-gradient descent with momentum.
+Source: Simonyan & Zisserman 2015, section 3.1: mini-batch gradient descent with momentum.
 """
 
 import contextlib
@@ -17,6 +16,7 @@ from vggspec.recipe import TrainRecipe
 from vggspec.train.batches import Batch, Normalise
 from vggspec.train.device import Precision
 from vggspec.train.dropout import Dropouts
+from vggspec.train.objective import objective_of
 from vggspec.train.ranks import Ranks, lost_ranks, normalise_over_ranks
 
 
@@ -43,6 +43,7 @@ class Stepper:
         self.place = next(model.parameters()).device
         self._normalise = normalise
         self._ranks = ranks
+        self._objective = objective_of(model.network)
         self._precision = precision
         self._at_a_time = at_a_time
         share = -(-recipe.batch // ranks.size)
@@ -77,12 +78,11 @@ class Stepper:
         starts = range(0, max(1, len(batch.labels)), self._at_a_time)
         for start in starts:
             part = batch.part(slice(start, start + self._at_a_time))
-            labels = part.labels.to(self.place, non_blocking=True)
             self._dropouts.draw(step, part.rows, self.place)
             with self._averaged(is_last=start == starts[-1]):
                 with self.precision():
-                    scores = self._call(self._normalise(part))
-                loss = nn.functional.cross_entropy(scores.float(), labels, reduction="sum")
+                    outputs = self._call(self._normalise(part))
+                loss = self._objective.loss(outputs.float(), part)
                 (loss * (self._ranks.size / number)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

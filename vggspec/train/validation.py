@@ -1,4 +1,4 @@
-"""How well a net does on the validation images: loss, top-1 and top-5 error.
+"""How well a net does on the validation images: its loss, and what it gets wrong.
 
 Source: Simonyan & Zisserman 2015, sections 3.2 and 4. Every rank looks at its part; counts are
 whole numbers, so the errors are the same for any number of ranks.
@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from threading import Event
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vggspec.compiler.backends.torch_module import SpecModule, emit
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes import DropSoftmax, inference
 from vggspec.compiler.passes import run as apply_passes
 from vggspec.train.batches import Batch
+from vggspec.train.objective import Objective
 from vggspec.train.progress import Validation
 from vggspec.train.ranks import Ranks
 
@@ -33,7 +34,8 @@ def dense_form(network: Network, model: SpecModule) -> SpecModule:
 
 
 def validate(
-    scores_of: Callable[[Batch], Tensor],
+    outputs_of: Callable[[Batch], Tensor],
+    objective: Objective,
     turns: Iterable[list[Batch]],
     classes: tuple[str, ...],
     leave_out: Callable[[list[Batch]], None],
@@ -45,8 +47,9 @@ def validate(
     Raises:
         VggspecError: too many images are bad, or a rank is gone.
     """
-    # For each class: images, those not recognised, those not among the five likeliest.
-    counts = torch.zeros(3, len(classes), dtype=torch.int64)
+    # For each class: its images, and how many of them have each kind of error.
+    counts = {kind: torch.zeros(len(classes), dtype=torch.int64) for kind in objective.errors}
+    images = torch.zeros(len(classes), dtype=torch.int64)
     loss = 0.0
     with torch.inference_mode():
         for batches in turns:
@@ -55,28 +58,21 @@ def validate(
                 return None
             for batch in batches:
                 if len(batch.labels):
-                    scores = scores_of(batch).float().cpu()
-                    loss += _count(scores, batch.labels, counts)
-    loss, *summed = ranks.sum([loss, *counts.flatten().tolist()])
-    images, top1, top5 = torch.tensor(summed).round().long().reshape(3, -1).tolist()
-    total = max(1, sum(images))
+                    outputs = outputs_of(batch).float().cpu()
+                    loss += float(objective.loss(outputs, batch))
+                    images += batch.labels.bincount(minlength=len(classes))
+                    for kind, wrong in objective.wrong(outputs, batch).items():
+                        counts[kind] += batch.labels[wrong].bincount(minlength=len(classes))
+    table = torch.stack([images, *counts.values()])
+    loss, *summed = ranks.sum([loss, *table.flatten().tolist()])
+    seen, *wrongs = torch.tensor(summed).round().long().reshape(table.shape).tolist()
+    total = max(1, sum(seen))
     return Validation(
         loss=loss / total,
-        top1_error=sum(top1) / total,
-        top5_error=sum(top5) / total,
+        errors={kind: sum(wrong) / total for kind, wrong in zip(counts, wrongs, strict=True)},
         class_errors={
             name: wrong / number
-            for name, wrong, number in zip(classes, top1, images, strict=True)
+            for name, wrong, number in zip(classes, wrongs[0], seen, strict=True)
             if number
         },
     )
-
-
-def _count(scores: Tensor, labels: Tensor, counts: Tensor) -> float:
-    """Add to the counts of each class; the losses, added up."""
-    number = counts.shape[1]
-    likeliest = scores.topk(min(5, number)).indices == labels[:, None]
-    wrong = ~likeliest[:, 0], ~likeliest.any(dim=1)
-    for row, chosen in zip(counts, (labels, *(labels[w] for w in wrong)), strict=True):
-        row += chosen.bincount(minlength=number)
-    return float(nn.functional.cross_entropy(scores, labels, reduction="sum"))

@@ -1,0 +1,120 @@
+"""COCO's JSON: files written by hand, numbers checked by hand."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vggspec.catalogue.annotations import BadAnnotations
+from vggspec.data.coco import CocoFile, read_coco
+from vggspec.diagnostic import VggspecError
+
+TABLE: dict[str, Any] = {
+    "info": {"year": 2017},
+    "images": [
+        {"id": 9, "file_name": "b.jpg", "width": 640, "height": 480},
+        {"id": 4, "file_name": "a.jpg", "width": 10, "height": 20},
+        {"id": 5, "file_name": "empty.jpg", "width": 10, "height": 20},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 9, "category_id": 18, "bbox": [473.07, 395.93, 38.65, 28.67],
+         "iscrowd": 0, "segmentation": [[510.66, 423.01, 511.72, 420.03]], "area": 702.1},
+        {"id": 2, "image_id": 4, "category_id": 3, "bbox": [0, 5, 10, 15], "iscrowd": 0},
+        {"id": 3, "image_id": 4, "category_id": 18, "bbox": [2, 2, 3, 4]},
+        {"id": 4, "image_id": 9, "category_id": 3, "bbox": [0, 0, 640, 480], "iscrowd": 1},
+    ],
+    "categories": [{"id": 18, "name": "ant"}, {"id": 3, "name": "car", "supercategory": "vehicle"}],
+}  # fmt: skip
+
+
+def read(tmp_path: Path, table: object) -> CocoFile:
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps(table))
+    return read_coco(path)
+
+
+def test_boxes_are_left_top_width_height(tmp_path: Path) -> None:
+    found = read(tmp_path, TABLE)
+    assert found.classes == ("ant", "car")  # whatever their numbers
+    assert list(found.images) == ["a.jpg", "b.jpg", "empty.jpg"]
+    assert found.bad == {}
+    ant = found.images["b.jpg"]  # the crowd of cars is passed over
+    assert (ant.size, ant.names) == ((480, 640), ("ant",))
+    assert ant.boxes[0].tolist() == pytest.approx([473.07, 395.93, 511.72, 424.60])
+    both = found.images["a.jpg"]
+    assert both.names == ("car", "ant")
+    assert both.boxes.tolist() == [[0, 5, 10, 20], [2, 2, 5, 6]]
+    assert found.images["empty.jpg"].names == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "image", "why"),
+    [
+        (("annotations", 1, "bbox"), [0, 5, 0, 15], "a.jpg", "has an empty box"),
+        (("annotations", 1, "bbox"), [9, 5, -3, 15], "a.jpg", "has an empty box"),
+        (("annotations", 1, "bbox"), [10, 5, 4, 5], "a.jpg", "lies outside"),
+        (("annotations", 1, "bbox"), [0, 5, 10], "a.jpg", "not four numbers"),
+        (("annotations", 1, "bbox"), None, "a.jpg", "not four numbers"),
+        (("annotations", 1, "bbox"), [0, 5, True, 2], "a.jpg", "not four numbers"),
+        (("annotations", 1, "bbox"), [0, 5, float("nan"), 2], "a.jpg", "not four numbers"),
+        (("annotations", 1, "bbox"), [0, 5, 10**400, 2], "a.jpg", "not four numbers"),
+        (("annotations", 1, "category_id"), 4, "a.jpg", "no category 4"),
+        (("annotations", 1, "category_id"), [3], "a.jpg", "no category"),
+        (("annotations", 1, "image_id"), 77, "annotation 2", "no image 77"),
+        (("images", 1, "width"), 0, "a.jpg", "0 × 20 pixels"),
+        (("images", 1, "width"), "10", "a.jpg", "`width` is not a whole number"),
+        (("images", 1, "file_name"), "../a.jpg", "../a.jpg", "no file below"),
+        (("images", 1, "file_name"), "/etc/a.jpg", "/etc/a.jpg", "no file below"),
+        (("images", 1, "file_name"), "..\\a.jpg", "..\\a.jpg", "no file below"),
+        (("images", 1, "file_name"), "b.jpg", "b.jpg", "two images have this name"),
+    ],
+)
+def test_one_bad_annotation_spoils_its_image_alone(
+    tmp_path: Path, place: tuple[Any, ...], value: object, image: str, why: str
+) -> None:
+    table = deepcopy(TABLE)
+    table[place[0]][place[1]][place[2]] = value
+    found = read(tmp_path, table)
+    assert list(found.bad) == [image]
+    assert why in found.bad[image]
+    assert image not in found.images
+    assert "empty.jpg" in found.images
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ([], "no list of `categories`"),
+        ({**TABLE, "images": {}}, "no list of `images`"),
+        ({**TABLE, "annotations": [3]}, "no list of `annotations`"),
+        ({**TABLE, "categories": [{"id": 1}]}, "a `name` is not a text"),
+        ({**TABLE, "categories": [{"id": "1", "name": "car"}]}, "`id` is not a whole number"),
+        ({**TABLE, "categories": TABLE["categories"] * 2}, "two categories"),
+        ({**TABLE, "images": TABLE["images"] * 2}, "two images"),
+        ({**TABLE, "images": [{"id": 9, "width": 1, "height": 1}]}, "a `file_name` is not a text"),
+    ],
+)
+def test_another_file_is_said_to_be_none(tmp_path: Path, table: object, why: str) -> None:
+    with pytest.raises(VggspecError, match="cannot be read") as caught:
+        read(tmp_path, table)
+    what = caught.value.reports[0].what
+    assert isinstance(what, BadAnnotations)
+    assert why in what.why
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": 1} 2'])
+def test_damaged_json(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "instances_val.json"
+    path.write_bytes(text)
+    with pytest.raises(VggspecError) as caught:
+        read_coco(path)
+    assert isinstance(caught.value.reports[0].what, BadAnnotations)
+    assert caught.value.reports[0].path == str(path)
+
+
+def test_a_file_may_be_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggspec.data.coco.MAX_JSON_BYTES", 100)
+    with pytest.raises(VggspecError, match="too long"):
+        read(tmp_path, TABLE)

@@ -1,0 +1,145 @@
+"""Images with their classes, one each or several: by class folders, shards, or annotations.
+
+    DIR/train/cat/1.jpg     DIR/cat/1.jpg     DIR/train/000000.tar      one class an image
+    DIR/ImageSets/Main/train.txt  DIR/annotations/instances_train.json  those of its objects
+
+Folders and shards go before annotations: in ILSVRC the objects are all of the folder's class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.catalogue import annotations, data
+from vggspec.catalogue.features import ClassesDiffer
+from vggspec.data.annotated import Annotated, open_annotated
+from vggspec.data.folder import subfolders
+from vggspec.data.labelled import Labelled, open_labelled
+from vggspec.data.shards import list_shards
+from vggspec.diagnostic import VggspecError, report
+from vggspec.source import reason
+
+SPLITS = ("train", "val")
+WHOLE = "all"
+"""What the only split is called of a folder that is not parted."""
+
+
+class Images(Protocol):
+    """A list of image files."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str: ...
+
+    def read(self, index: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classed:
+    """The images of a split and their classes."""
+
+    split: str
+    images: Images
+    labels: NDArray[np.int64] | NDArray[np.uint8]
+    """``(N,)``, the number of an image's class; or ``(N, K)``, 1 for each that it has."""
+
+    classes: tuple[str, ...] | None
+    """Their names, the same for all splits; None for shards without names."""
+
+    left_out: Mapping[str, str]
+    """Images whose annotations cannot be true, each with the reason."""
+
+
+def open_classed(root: Path, split: str | None = None) -> tuple[Classed, ...]:
+    """The images of ``split``, else of ``train`` and ``val`` as far as they are there, else of all
+    that is below ``root``.
+
+    Raises:
+        VggspecError: there are none, a folder cannot be read, ``val`` has classes that ``train``
+            has not, or too many annotations cannot be true.
+        MissingLibraryError: they are in shards, and webdataset is not installed.
+    """
+    names = SPLITS if split is None else (split,)
+    found: list[Classed] = []
+    for name in names:
+        classes = found[0].classes if found else None
+        one = _folders(root, name) or _annotated(root, name, classes)
+        if one is not None:
+            found.append(_with_classes_of(found[0], one) if found else one)
+    if found:
+        return tuple(found)
+    if split is not None:
+        what = data.NoData(tried=f"`{root}` has no split `{split}`")
+        raise VggspecError(report(what))
+    return (_of_labelled(open_labelled(root, WHOLE), WHOLE),)
+
+
+def _folders(root: Path, split: str) -> Classed | None:
+    try:
+        folder = root / split
+        if not folder.is_dir() or not (subfolders(folder) or list_shards(folder)):
+            return None
+    except OSError as error:
+        what = data.NoData(tried=f"`{root}` cannot be read: {reason(error)}")
+        raise VggspecError(report(what)) from error
+    return _of_labelled(open_labelled(root, split), split)
+
+
+def _of_labelled(labelled: Labelled, split: str) -> Classed:
+    labels = labelled.images.labels.astype(np.int64)
+    return Classed(
+        split=split, images=labelled.images, labels=labels, classes=labelled.classes, left_out={}
+    )
+
+
+def _annotated(root: Path, split: str, classes: tuple[str, ...] | None) -> Classed | None:
+    try:
+        found = open_annotated(root, split, classes)
+    except VggspecError as error:
+        if isinstance(error.reports[0].what, annotations.NoAnnotations):
+            return None
+        raise
+    return Classed(
+        split=split,
+        images=found,
+        labels=_flags(found),
+        classes=found.classes,
+        left_out=found.left_out,
+    )
+
+
+def _flags(found: Annotated) -> NDArray[np.uint8]:
+    flags = np.zeros((len(found), len(found.classes)), np.uint8)
+    images = np.repeat(np.arange(len(found)), np.diff(found.firsts))
+    flags[images, found.labels] = 1
+    return flags
+
+
+def _with_classes_of(first: Classed, one: Classed) -> Classed:
+    """The same images, their classes numbered as in the split before."""
+    if first.classes == one.classes and first.labels.ndim == one.labels.ndim:
+        return one
+    if first.classes is None or one.classes is None or first.labels.ndim != one.labels.ndim:
+        raise VggspecError(report(ClassesDiffer(split=one.split, reason=_kinds(first, one))))
+    missing = tuple(name for name in one.classes if name not in first.classes)
+    if missing:
+        raise VggspecError(report(data.UnlikeClasses(missing=missing)))
+    numbers = np.array([first.classes.index(name) for name in one.classes], np.int64)
+    return Classed(
+        split=one.split,
+        images=one.images,
+        labels=numbers[one.labels],
+        classes=first.classes,
+        left_out=one.left_out,
+    )
+
+
+def _kinds(first: Classed, one: Classed) -> str:
+    if first.labels.ndim == one.labels.ndim:
+        return "only one of them has names for its classes"
+    several, single = (first, one) if first.labels.ndim == 2 else (one, first)
+    return f"an image of `{several.split}` has several classes, one of `{single.split}` has one"
