@@ -27,6 +27,9 @@ Color = Literal["RGB", "BGR", "gray"]
 #: The name of the tensor that enters every network.
 IMAGE = "image"
 
+#: The output of a network that was cut after one of its layers (``passes/keep_up_to.py``).
+FEATURES = "features"
+
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
@@ -189,6 +192,11 @@ class Network:
     def weight_layers(self) -> tuple[Layer, ...]:
         """The conv and FC layers (section 2.1 of the paper)."""
         return tuple(layer for layer in self.layers if layer.op.is_weight_layer)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is the beginning of a net, and uses the beginning of its weights."""
+        return any(output.name == FEATURES for output in self.outputs)
 
     @property
     def num_classes(self) -> int:

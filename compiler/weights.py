@@ -12,12 +12,11 @@ Source: the safetensors format, https://github.com/huggingface/safetensors#forma
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +27,7 @@ from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_file
 from vggspec.source import reason
-
-ALIGNMENT = 256
-MAX_HEADER_BYTES = 16 << 20
-_DTYPE_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
-    "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
-}  # fmt: skip
+from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout, short
 
 Array = NDArray[np.float32]
 
@@ -56,18 +49,6 @@ class Metadata:
 
     more: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the file says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """Where a tensor lies in a weights file."""
-
-    dtype: str
-    shape: Shape
-    offset: int
-    """From the beginning of the file."""
-
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,38 +93,20 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
         VggspecError: it cannot be opened, is cut off, or its header is not to be believed.
     """
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if length > MAX_HEADER_BYTES:
-                raise _bad(path, f"its header would be {length} bytes long")
-            if len(start) < 8 or 8 + length > size:
-                raise _bad(path, f"it ends after {size} bytes, within its header")
-            header = file.read(length)
+        layout = read_layout(path)
     except (OSError, ValueError) as error:
         what = artefacts.NoSuchFile(kind="weights file", reason=reason(error))
         raise VggspecError(report(what, path=str(path))) from error
-    entries = _parse_header(path, header)
-    text = entries.pop("__metadata__", {})
-    if not isinstance(text, dict) or not all(isinstance(v, str) for v in text.values()):
-        raise _bad(path, "its metadata is not a table of texts")
-    data_start = 8 + length
-    tensors = {
-        name: _tensor(path, name, entry, data_start, size) for name, entry in entries.items()
-    }
-    end = data_start
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-        if tensor.offset != end:
-            raise _bad(path, f"`{_short(name)}` does not begin where the tensor before it ends")
-        end += tensor.bytes
-    if end != size:
-        raise _bad(path, f"it has {size} bytes, its header says {end}")
-    return WeightsFile(Path(path), tensors, _metadata(text), data_start, size)
+    except BadTensorsError as error:
+        what_bad = artefacts.BadWeightsFile(reason=str(error))
+        raise VggspecError(report(what_bad, path=str(path))) from error
+    metadata = _metadata(layout.metadata)
+    return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
 def check_fits(weights: WeightsFile, network: Network) -> None:
-    """Make sure that the file holds the parameters of the net, all of them and no others.
+    """Make sure that the file holds the parameters of the net, all of them and no others; of a net
+    that was cut it holds those of the rest too.
 
     Raises:
         VggspecError: it is another net's, or of another number type.
@@ -152,9 +115,9 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
     wanted = {param.name: param for param in network.params()}
     missing = tuple(name for name in wanted if name not in weights.tensors)
     unknown = tuple(
-        _short(name)
+        short(name)
         for name in weights.tensors
-        if name not in wanted and not name.endswith(".num_batches_tracked")
+        if name not in wanted and not name.endswith(".num_batches_tracked") and not network.is_cut
     )
     unlike = tuple(
         f"{name}: {_by(weights.tensors[name].shape)} in the file, {_by(param.stored)} in the net"
@@ -192,19 +155,10 @@ def write(
         VggspecError: the system refuses.
     """
     order = sorted(shapes, key=lambda name: (4 * prod(shapes[name])) % ALIGNMENT != 0)
-    entries: dict[str, object] = {}
-    end = 0
-    for name in order:
-        size = 4 * prod(shapes[name])
-        entries[name] = {
-            "dtype": "F32",
-            "shape": list(shapes[name]),
-            "data_offsets": [end, end + size],
-        }
-        end += size
+    tensors = {name: ("F32", shapes[name]) for name in order}
     sha256 = hashlib.sha256()
     with replacing_file(path) as file:
-        file.write(_header(entries, metadata, "0" * 64))
+        file.write(header(tensors, _texts(metadata, "0" * 64)))
         for name in order:
             written = 0
             for chunk in chunks(name):
@@ -214,7 +168,7 @@ def write(
                 written += data.nbytes
             assert written == 4 * prod(shapes[name]), name
         file.seek(0)
-        file.write(_header(entries, metadata, sha256.hexdigest()))
+        file.write(header(tensors, _texts(metadata, sha256.hexdigest())))
     return sha256.hexdigest()
 
 
@@ -233,7 +187,7 @@ def describe(network: Network, **more: Any) -> Metadata:
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
 
 
-def _header(entries: Mapping[str, object], metadata: Metadata, data_sha256: str) -> bytes:
+def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
     text = dict(metadata.more)
     text["format"] = "pt"  # what transformers and others look for
     text["vggspec.data_sha256"] = data_sha256
@@ -245,46 +199,7 @@ def _header(entries: Mapping[str, object], metadata: Metadata, data_sha256: str)
         text["vggspec.mean"] = json.dumps(metadata.mean)
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
-    header = {"__metadata__": dict(sorted(text.items())), **entries}
-    body = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    body += b" " * (-(8 + len(body)) % ALIGNMENT)
-    return struct.pack("<Q", len(body)) + body
-
-
-def _parse_header(path: str | os.PathLike[str], header: bytes) -> dict[str, Any]:
-    def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise ValueError("a name stands twice")
-        return table
-
-    try:
-        entries = json.loads(header.decode(), object_pairs_hook=no_twins)
-    except (ValueError, RecursionError) as error:
-        raise _bad(path, "its header is not JSON") from error
-    if not isinstance(entries, dict):
-        raise _bad(path, "its header is not a table")
-    return cast("dict[str, Any]", entries)
-
-
-def _tensor(
-    path: str | os.PathLike[str], name: str, entry: Any, data_start: int, size: int
-) -> Tensor:
-    shown = _short(name)
-    match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
-            pass
-        case _:
-            raise _bad(path, f"the entry of `{shown}` is malformed")
-    if dtype not in _DTYPE_BYTES:
-        raise _bad(path, f"`{shown}` has the unknown type {_short(dtype)}")
-    if len(shape) > 8 or not all(type(n) is int and 0 <= n <= 1 << 40 for n in shape):
-        raise _bad(path, f"`{shown}` has an impossible shape")
-    if not 0 <= begin <= end <= size - data_start:
-        raise _bad(path, f"`{shown}` lies outside of the file, which is cut off or damaged")
-    if prod(shape) * _DTYPE_BYTES[dtype] != end - begin:
-        raise _bad(path, f"`{shown}` has another size than its shape says")
-    return Tensor(dtype, tuple(shape), data_start + begin, end - begin)
+    return text
 
 
 def _metadata(text: Mapping[str, str]) -> Metadata:
@@ -312,11 +227,3 @@ def _metadata(text: Mapping[str, str]) -> Metadata:
 
 def _by(shape: Shape) -> str:
     return " × ".join(str(n) for n in shape)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _bad(path: str | os.PathLike[str], why: str) -> VggspecError:
-    return VggspecError(report(artefacts.BadWeightsFile(reason=why), path=str(path)))

@@ -190,8 +190,6 @@ def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View)
         size[axis] - view.window[axis] - view.stride[axis] * (mean.shape[1 + axis] - 1)
         for axis in (0, 1)
     ]
-    # Less than none is unseen in a net that averages over space itself (gap): what a position of
-    # its map sees is smaller than its input. Such a map is centred both ways.
     return PosteriorMap(
         posteriors=mean,
         scale=scale,
@@ -199,7 +197,17 @@ def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View)
         window=view.window,
         stride=view.stride,
         origin=(
-            min(unseen[0], 0) / 2,
-            unseen[1] / 2 if is_mirrored else min(unseen[1], 0) / 2,
+            _origin(unseen[0], view.stride[0], is_mirrored=False),
+            _origin(unseen[1], view.stride[1], is_mirrored=is_mirrored),
         ),
     )
+
+
+def _origin(unseen: int, stride: int, *, is_mirrored: bool) -> float:
+    """Where the first window begins, given how many pixels are beyond the last one.
+
+    Less than none are where poolings round up and the last window reaches past the edge. A whole
+    stride less are in a net that averages over space itself (gap): what a position of its map sees
+    is smaller than its input, and the map is centred.
+    """
+    return unseen / 2 if is_mirrored or unseen <= -stride else 0.0

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from tests.runtime.bundles import Made, as_data, make, rewrite
 from vggspec import recipe
-from vggspec.bundle import MANIFEST, MODEL, file_entry, open_bundle, read_manifest
+from vggspec.bundle import (
+    MANIFEST,
+    MODEL,
+    OutputContract,
+    OutputKind,
+    file_entry,
+    open_bundle,
+    read_manifest,
+)
 from vggspec.diagnostic import VggspecError
 
 
@@ -63,6 +71,12 @@ def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
         ("outputs.0.channels", -1),
         ("window", "16x16"),
         ("stride", [4, 0]),
+        ("pool", "up"),
+        ("finer_stride", 0),
+        ("finer_stride", "2"),
+        ("layer", 7),
+        ("layer", "fc3"),
+        ("outputs.0.kind", "features"),
         ("labels", ["a"]),
         ("labels", [1, 2, 3, 4, 5]),
         ("test.scales", []),
@@ -193,3 +207,22 @@ def test_any_json_is_a_manifest_or_a_report(data: st.DataObject, text: str) -> N
     except VggspecError as error:
         codes = {report.what.code for report in error.reports}
     assert codes <= {"VGG522", "VGG523"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "classes", "is_so"),
+    [
+        ("posteriors", 12, 12, True),
+        ("posteriors", 12, 3, False),
+        ("boxes", 12, 3, True),
+        ("boxes", 12, 12, False),
+        ("boxes", 12, 4, False),
+        ("boxes", 4, 1, True),
+        ("boxes", 4, 1000, True),  # shared
+    ],
+)
+def test_classes_have_an_output_each_and_boxes_four_or_share_them(
+    kind: OutputKind, channels: int, classes: int, *, is_so: bool
+) -> None:
+    output = OutputContract(name=kind, kind=kind, channels=channels)
+    assert output.is_of(classes) == is_so

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vggspec.bundle import Precision
     from vggspec.compiler.backends.torch_module import SpecModule
     from vggspec.compiler.ir import Network
+    from vggspec.recipe import Rounding
     from vggspec.runtime.predictor import Predictor
     from vggspec.trt import Flavour
 
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "compile",
     "compile_engine",
+    "compile_protocol",
     "load",
     "network",
     "torch_module",
@@ -96,8 +98,14 @@ def compile(  # noqa: A001 (the command's name)
     precision: "Precision" = "fp32",
     keep_fp32: "Sequence[str]" = (),
     single_file: bool = False,
+    pool: "Rounding | None" = None,
+    stride: int | None = None,
+    layer: str | None = None,
 ) -> "Path":
     """Write a bundle, as ``vggspec compile`` does; ``out``, the folder it is in.
+
+    ``pool`` is how poolings round; ``stride`` how many pixels lie between two positions of the
+    score map; ``layer`` the one whose numbers are the output. None is as the spec says.
 
     Raises:
         VggspecError: the spec has mistakes, the weights are another net's, or the bundle cannot
@@ -117,6 +125,9 @@ def compile(  # noqa: A001 (the command's name)
         precision=precision,
         keep_fp32=tuple(keep_fp32),
         single_file=single_file,
+        pool=pool,
+        stride=stride,
+        layer=layer,
     )
     write_bundle(lowered, open_weights(weights), out, options)
     return out
@@ -174,6 +185,30 @@ def compile_engine(
     )
     file = open_weights(weights)
     write_engine_bundle(lowered, file, out, options, engine_options, Unheard())
+    return out
+
+
+def compile_protocol(
+    nets: "Sequence[tuple[str, Path]]",
+    *,
+    out: "Path",
+    average: Literal["scores", "posteriors"] | None = None,
+    flip: bool | None = None,
+) -> "Path":
+    """Write a bundle with the whole test protocol, as ``vggspec compile --protocol`` does; ``out``.
+
+    ``nets`` are specs, each with its weights; the posteriors of several are averaged. The graph
+    takes a picture ``(H, W, C)`` and scales ``(K,)``.
+
+    Raises:
+        VggspecError: as ``compile``; or the nets cannot be fused.
+    """
+    from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.weights import open_weights
+
+    opened = [(load_network(spec), open_weights(weights)) for spec, weights in nets]
+    write_protocol_bundle(opened, out, ProtocolOptions(average=average, flip=flip))
     return out
 
 

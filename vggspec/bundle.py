@@ -22,7 +22,7 @@ from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
 from vggspec.engine import Engine
 from vggspec.profile import Profile
-from vggspec.recipe import Average, TestProtocol
+from vggspec.recipe import Average, Rounding, TestProtocol
 from vggspec.source import reason
 
 FORMAT = 1
@@ -32,11 +32,14 @@ PLAN = "1/model.plan"
 WEIGHTS = "1/model.safetensors"
 REFERENCE = "1/reference.onnx"
 LAYERS = "layers.json"
+SCALES = "scales"
+"""The input beside a picture, int64 ``(K,)``: each Q in pixels."""
+
 MAX_MANIFEST_BYTES = 64 << 20
 HASHED_ON_OPEN_BYTES = 4 << 20
 
-Contract = Literal["float", "raw"]
-OutputKind = Literal["posteriors", "scores", "boxes", "score_map"]
+Contract = Literal["float", "raw", "picture"]
+OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
 
@@ -46,7 +49,8 @@ class InputContract:
 
     ``float``: float32 ``(N, C, H, W)``, ``(x - mean) * scale / std`` for x from 0 to 255, channels
     in the order of ``color``. ``raw``: uint8 ``(N, H, W, C)``, RGB or gray; the graph does the
-    rest.
+    rest. ``picture``: uint8 ``(H, W, C)`` of any size, RGB or gray, with ``scales`` beside it; the
+    graph holds the test protocol too, and what its nets subtract stands in ``Manifest.members``.
     """
 
     contract: Contract
@@ -73,6 +77,32 @@ class OutputContract:
     kind: OutputKind
     channels: int
     is_map: bool = False
+
+    def is_of(self, classes: int) -> bool:
+        """Whether it can be about so many classes: four channels each for boxes, or four shared."""
+        if self.kind == "boxes":
+            return self.channels in (4, 4 * classes)
+        return self.channels == classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One of the nets in a graph that holds the test protocol; their posteriors are averaged."""
+
+    name: str
+    """Unlike that of any other; its nodes and weights are named ``<name>/…``."""
+
+    net: str
+    """Its name in the spec."""
+
+    spec_text: str
+    spec_sha256: str
+    average: Average
+    input: InputContract
+    """How rescaled pixels become what its first layer takes; the graph does it."""
+
+    weights: str
+    """The weights file, from the bundle's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +137,15 @@ class Manifest:
     stride: tuple[int, int]
     """Pixels of the image from one position of the score map to the next."""
 
+    pool: Rounding | None = None
+    """How poolings round, where it was chosen otherwise than the spec says."""
+
+    finer_stride: int | None = None
+    """The stride in pixels that was asked for, where it is not the net's own."""
+
+    layer: str | None = None
+    """The layer whose numbers are the output, where it is not the net's own output."""
+
     labels: tuple[str, ...] | None
     test: TestProtocol
     precision: Precision
@@ -120,6 +159,9 @@ class Manifest:
     model: str = MODEL
     engine: Engine | None = None
     """What is known of the plan, where ``model`` is one."""
+
+    members: tuple[Member, ...] = ()
+    """The nets of a graph that takes pictures; elsewhere none. ``spec_text`` is the first one's."""
 
     format: int = FORMAT
 
@@ -381,6 +423,9 @@ def _manifest(data: _Reader) -> Manifest:
         outputs=tuple(_output(output) for output in data.objects("outputs")),
         window=data.pair("window"),
         stride=data.pair("stride"),
+        pool=None if data.is_null("pool") else data.choice("pool", "floor", "ceil"),
+        finer_stride=None if data.is_null("finer_stride") else data.integer("finer_stride", 1),
+        layer=None if data.is_null("layer") else data.text("layer"),
         labels=None if data.is_null("labels") else data.texts("labels"),
         test=_protocol(data.object("test")),
         precision=data.choice("precision", "fp32", "fp16", "bf16"),
@@ -389,16 +434,52 @@ def _manifest(data: _Reader) -> Manifest:
         files=files,
         model=data.path("model"),
         engine=None if data.is_null("engine") else _engine(data.object("engine")),
+        members=() if data.is_null("members") else tuple(map(_member, data.objects("members"))),
     )
     if not manifest.outputs:
         raise _BadValueError("`outputs` is empty")
+    if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
+        raise _BadValueError("`layer` does not go with the `kind` of the outputs")
     if manifest.model not in {entry.path for entry in files}:
         raise _BadValueError("`model` is not among the files")
-    if manifest.labels is not None and len(manifest.labels) != manifest.result.channels:
+    if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):
         raise _BadValueError("there are not as many labels as classes")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
         raise _BadValueError("`engine` is there without a plan, or a plan without `engine`")
+    if manifest.members or manifest.input.contract == "picture":
+        _check_members(manifest)
     return manifest
+
+
+def _member(data: _Reader) -> Member:
+    return Member(
+        name=data.text("name"),
+        net=data.text("net"),
+        spec_text=data.text("spec_text"),
+        spec_sha256=data.text("spec_sha256"),
+        average=data.choice("average", "scores", "posteriors"),
+        input=_input(data.object("input")),
+        weights=data.path("weights"),
+    )
+
+
+def _check_members(manifest: Manifest) -> None:
+    """What is so of every graph that holds the test protocol."""
+    contract, paths = manifest.input, {entry.path for entry in manifest.files}
+    if contract.contract != "picture" or not manifest.members:
+        raise _BadValueError("`members` are there without pictures as input, or the reverse")
+    if manifest.engine is not None or manifest.form != "dense" or not contract.is_dynamic:
+        raise _BadValueError("`members` are there, and the model is no graph for any size")
+    output = manifest.result
+    if len(manifest.outputs) > 1 or output.kind != "posteriors" or output.is_map:
+        raise _BadValueError("`members` are there, and `outputs` are not posteriors alone")
+    if contract.color == "BGR":
+        raise _BadValueError("`input.color` of a picture is not RGB or gray")
+    for i, member in enumerate(manifest.members):
+        if member.input.contract != "float" or len(member.input.mean) != len(contract.mean):
+            raise _BadValueError(f"`members[{i}].input` does not fit the picture")
+        if member.weights not in paths:
+            raise _BadValueError(f"`members[{i}].weights` is not among the files")
 
 
 def _engine(data: _Reader) -> Engine:
@@ -429,7 +510,7 @@ def _engine(data: _Reader) -> Engine:
 
 def _input(data: _Reader) -> InputContract:
     contract = InputContract(
-        contract=data.choice("contract", "float", "raw"),
+        contract=data.choice("contract", "float", "raw", "picture"),
         color=data.choice("color", "RGB", "BGR", "gray"),
         mean=data.numbers("mean"),
         std=None if data.is_null("std") else data.numbers("std"),
@@ -449,7 +530,7 @@ def _input(data: _Reader) -> InputContract:
 def _output(data: _Reader) -> OutputContract:
     return OutputContract(
         name=data.text("name"),
-        kind=data.choice("kind", "posteriors", "scores", "boxes", "score_map"),
+        kind=data.choice("kind", "posteriors", "scores", "boxes", "score_map", "features"),
         channels=data.integer("channels", 1),
         is_map=data.boolean("is_map"),
     )

@@ -332,8 +332,11 @@ def compile_command(
 
     The first takes the spec out of the bundle, the second compiles it, with the bundle's weights
     where it has them. Where ``machine`` is given and the plan is bound to named compute
-    capabilities, that of its GPU is named instead.
+    capabilities, that of its GPU is named instead. Several nets in one graph have as many specs,
+    and no such lines.
     """
+    if len(manifest.members) > 1:
+        return ()
     spec = f"{manifest.net}.vgg"
     target = f"{spec}:{manifest.net}" if _has_several_nets(manifest.spec_text) else spec
     words = ["vggspec", "compile", target]
@@ -393,18 +396,26 @@ def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str,
 
 def _graph_options(manifest: Manifest) -> list[str]:
     words: list[str] = []
+    if manifest.members:
+        words += ["--protocol", "--dense", "--flip" if manifest.test.flip else "--no-flip"]
     if manifest.precision != "fp32":
         words += ["--precision", manifest.precision]
         for layer in manifest.fp32_layers:
             words += ["--keep-fp32", layer]
     if manifest.form == "crop":
         words.append("--crop")
-    if manifest.input.contract != "float":
+    if manifest.input.contract == "raw":
         words += ["--input", manifest.input.contract]
     if manifest.average != manifest.test.average:
         words += ["--average", manifest.average]
     if manifest.score_map is not None:
         words.append("--map")
+    if manifest.pool is not None:
+        words += ["--pool", manifest.pool]
+    if manifest.finer_stride is not None:
+        words += ["--stride", str(manifest.finer_stride)]
+    if manifest.layer is not None:
+        words += ["--layer", manifest.layer]
     return words
 
 

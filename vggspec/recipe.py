@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Average = Literal["scores", "posteriors"]
+Rounding = Literal["floor", "ceil"]
 Initialisation = Literal["normal", "glorot", "he"]
 
 

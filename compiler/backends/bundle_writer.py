@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -38,7 +38,7 @@ from vggspec.files import place, replacing_folder
 #: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
 ILSVRC_MEAN = (123.68, 116.779, 103.939)
 
-MeanFrom = Literal["spec", "weights", "ILSVRC"]
+MeanFrom = Literal["spec", "weights", "ILSVRC", "bundle"]
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
 
 
@@ -68,9 +68,17 @@ def choose_mean(image: ImageInput, weights: WeightsFile) -> tuple[tuple[float, .
 
 
 def write_bundle(
-    lowered: Lowered, weights: WeightsFile, out: str | os.PathLike[str], options: OnnxOptions
+    lowered: Lowered,
+    weights: WeightsFile,
+    out: str | os.PathLike[str],
+    options: OnnxOptions,
+    *,
+    like: Manifest | None = None,
 ) -> Written:
     """Write a bundle with an ONNX graph; a bundle that stands at ``out`` is replaced.
+
+    ``like`` is the manifest of a bundle of the same net and weights, whose mean, labels and test
+    protocol are kept.
 
     Raises:
         VggspecError: the weights are another net's, the options do not fit the net, something
@@ -83,6 +91,8 @@ def write_bundle(
     network = prepare(lowered.network, options)
     types = number_types(network, options.precision, options.keep_fp32)
     mean, mean_from = choose_mean(network.input, weights)
+    if like is not None:
+        mean, mean_from = like.input.mean, "bundle"
     model = emit(
         network,
         weights,
@@ -103,6 +113,10 @@ def write_bundle(
             if options.precision != "fp32":
                 files.append(write_reference(folder, network, weights, options, mean))
         manifest = make_manifest(lowered, network, weights, options, mean, tuple(files))
+        if like is not None:
+            is_labelled = manifest.result.kind == like.result.kind
+            labels = like.labels if is_labelled else None
+            manifest = replace(manifest, labels=labels, test=like.test)
         write_texts(folder, manifest)
     return Written(manifest, mean_from, by)
 
@@ -114,12 +128,14 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
         file.write(model.SerializeToString())
 
 
-def place_weights(folder: Path, weights: WeightsFile, *, copy: bool) -> tuple[WeightsBy, FileEntry]:
+def place_weights(
+    folder: Path, weights: WeightsFile, *, copy: bool, path: str = WEIGHTS
+) -> tuple[WeightsBy, FileEntry]:
     """Put the weights into a bundle that is being written: how, and the manifest's entry."""
-    (folder / WEIGHTS).parent.mkdir(exist_ok=True)
-    by = place(weights.path, folder / WEIGHTS, copy=copy)
+    (folder / path).parent.mkdir(exist_ok=True)
+    by = place(weights.path, folder / path, copy=copy)
     entry = FileEntry(
-        path=WEIGHTS,
+        path=path,
         bytes=weights.bytes,
         sha256=weights.data_sha256(),
         from_byte=weights.data_start,
@@ -192,7 +208,6 @@ def make_manifest(
     """The manifest of a bundle with a graph; that of an engine says more (``engine_bundle``)."""
     image = network.input
     source = lowered.spec.source
-    labels = weights.metadata.labels
     outputs = tuple(
         OutputContract(
             name=output.name,
@@ -203,7 +218,11 @@ def make_manifest(
         for output in network.outputs
     )
     size = (image.height, image.width)
-    window, stride = window_and_stride(network)
+    window, stride = window_and_stride(lowered.network, options)
+
+    def is_same(others: OnnxOptions) -> bool:
+        return prepare(lowered.network, others) == network
+
     return Manifest(
         net=network.name,
         spec_text=source.text,
@@ -222,13 +241,24 @@ def make_manifest(
         outputs=outputs,
         window=window,
         stride=stride,
-        labels=labels if labels and len(labels) == outputs[0].channels else None,
+        pool=None if is_same(replace(options, pool=None)) else options.pool,
+        finer_stride=None if is_same(replace(options, stride=None)) else options.stride,
+        layer=options.layer,
+        labels=labels_of(weights, outputs[0]),
         test=lowered.experiment.test,
         precision=options.precision,
         fp32_layers=_kept(network, options),
         tools={"vggspec": __version__, "onnx": onnx.__version__, "opset": str(OPSET)},
         files=files,
     )
+
+
+def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] | None:
+    """The labels that came with the weights, where they name the numbers of the output."""
+    labels = weights.metadata.labels
+    if result.kind == "features" or not labels or not result.is_of(len(labels)):
+        return None
+    return labels
 
 
 def least_size(network: Network) -> tuple[int, int]:
@@ -249,23 +279,33 @@ def least_size(network: Network) -> tuple[int, int]:
     return least_height, least_width
 
 
-def window_and_stride(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What one position of the score map sees of the image, and how far it is to the next one."""
-    map_size, stride = _score_map(network)
+def window_and_stride(
+    network: Network, options: OnnxOptions
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What one position of the score map sees of the image, and how far it is to the next one.
+
+    ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
+    where pooling rounds up, a finer map has positions past it.
+    """
+    map_size, own_stride = _score_map(prepare(network, OnnxOptions(form=options.form)))
     # What is left of the input when the other positions' steps are taken off.
     height, width = (
         side - step * (number - 1)
-        for side, step, number in zip(network.input.type.size, stride, map_size, strict=True)
+        for side, step, number in zip(network.input.type.size, own_stride, map_size, strict=True)
     )
+    _, stride = _score_map(prepare(network, options))
     return (height, width), stride
 
 
 def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the class score map, and pixels from one position to the next."""
+    """Rows and columns of the class score map, or of that of boxes, and pixels from one position to
+    the next.
+    """
     maps = [layer for layer in cost(network).layers if len(layer.output) == 3]
     before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
-    if AVERAGE not in network or not before_average:
+    # Boxes are not averaged: the last layer's map is theirs.
+    last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
+    if not network.type_of(last).is_map or not before_average:
         return (1, 1), maps[-1].stride if maps else (1, 1)
-    last = network.type_of(network[AVERAGE].inputs[0])
-    stride = {layer.name: layer.stride for layer in maps}[network[AVERAGE].inputs[0]]
-    return last.size, stride
+    stride = {layer.name: layer.stride for layer in maps}[last]
+    return network.type_of(last).size, stride

@@ -1,9 +1,10 @@
 """The net that a bundle was compiled from, and the options it was compiled with."""
 
-from vggspec.bundle import Bundle, Manifest
+from vggspec.bundle import Bundle, Manifest, Member
 from vggspec.catalogue.names import LikeUnreadable
 from vggspec.catalogue.verifying import SpecNotWhole
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.diagnostic import VggspecError, report
 from vggspec.lang.loading import pick
@@ -17,11 +18,25 @@ def lowered_of(bundle: Bundle) -> Lowered:
     Raises:
         VggspecError: the spec takes layers from another one, which is not there.
     """
+    return _lowered(bundle, bundle.manifest.net, bundle.manifest.spec_text)
+
+
+def member_of(bundle: Bundle, member: Member) -> Network:
+    """A net of a graph that holds the test protocol, as it is in there.
+
+    Raises:
+        VggspecError: its spec takes layers from another one, which is not there.
+    """
     manifest = bundle.manifest
+    options = OnnxOptions(average=member.average, pool=manifest.pool, stride=manifest.finer_stride)
+    return prepare(_lowered(bundle, member.net, member.spec_text).network, options)
+
+
+def _lowered(bundle: Bundle, net: str, spec_text: str) -> Lowered:
     # A net without a name has that of its file.
-    source = Source(str(bundle.path / f"{manifest.net}.vgg"), manifest.spec_text)
+    source = Source(str(bundle.path / f"{net}.vgg"), spec_text)
     try:
-        return lower(pick(parse(source), manifest.net))
+        return lower(pick(parse(source), net))
     except VggspecError as error:
         for one in error.reports:
             if isinstance(one.what, LikeUnreadable):
@@ -37,6 +52,9 @@ def options_of(manifest: Manifest) -> OnnxOptions:
         average=manifest.average,
         contract=manifest.input.contract,
         keep_map=manifest.score_map is not None,
+        pool=manifest.pool,
+        stride=manifest.finer_stride,
+        layer=manifest.layer,
         precision=manifest.precision,
         keep_fp32=manifest.fp32_layers,
     )

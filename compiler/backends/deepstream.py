@@ -33,7 +33,7 @@ def why_not(manifest: Manifest) -> str | None:
         return "nvinfer loads plans of the classic TensorRT, and this one is TensorRT-RTX's"
     if engine is not None and engine.is_stripped:
         return "the plan has no weights, and nvinfer puts none in"
-    if manifest.input.contract == "raw":
+    if manifest.input.contract != "float":
         return "nvinfer gives a net planes of floats, and this one takes pixels as they are"
     if std is not None and len(set(std)) > 1:
         return "nvinfer multiplies all channels by one number, and their deviations differ"

@@ -133,7 +133,7 @@ def default_profiles(
     return derive_profiles(
         lowered.experiment.test,
         least=least_size(network) if is_dynamic else size,
-        window=window_and_stride(network)[0] if is_dynamic else size,
+        window=window_and_stride(lowered.network, options)[0] if is_dynamic else size,
         is_dynamic=is_dynamic,
         max_batch=max_batch,
     )

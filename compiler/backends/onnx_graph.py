@@ -8,8 +8,10 @@ says so; whoever loads the graph folds it.
 Source: the ONNX IR specification, "External Tensor Data".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,7 @@ BF16_OPSET = 22
 BF16_IR_VERSION = 10
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
+INT64, BOOL = TensorProto.INT64, TensorProto.BOOL
 ELEMENT_TYPES: dict[Precision, int] = {
     "fp32": TensorProto.FLOAT,
     "fp16": TensorProto.FLOAT16,
@@ -58,10 +61,22 @@ class OnnxGraph:
     def __init__(self, name: str, renamed: dict[str, str]) -> None:
         self._name = name
         self._renamed = renamed
+        self._scope = ""
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._about: dict[str, About] = {}
         self._casts: dict[tuple[str, Precision], str] = {}
+
+    @contextmanager
+    def scope(self, prefix: str) -> Iterator[None]:
+        """What is added in this block has names that begin with ``prefix``: two nets may be in one
+        graph.
+        """
+        outside, self._scope = self._scope, prefix
+        try:
+            yield
+        finally:
+            self._scope = outside
 
     def about(self, tensor: str) -> About:
         """What was noted of an activation."""
@@ -82,16 +97,17 @@ class OnnxGraph:
 
     def node(self, op: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
         """Add a node of one output; the output's name, which is the node's unless renamed."""
-        output = self._renamed.get(name, name)
-        node = NodeProto(op_type=op, name=name, input=list(inputs), output=[output])
+        output = self._renamed.get(name, self._scope + name)
+        node = NodeProto(op_type=op, name=self._scope + name, input=list(inputs), output=[output])
         for key, value in attributes.items():
             node.attribute.append(_attribute(key, value))
         self._nodes.append(node)
         return output
 
-    def constant(self, name: str, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
-        """Add a small constant that is part of the graph."""
-        kind = TensorProto.INT64 if value.dtype == np.int64 else FLOAT
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add a small constant that is part of the graph: float32, int64 or bool."""
+        name = self._scope + name
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
         tensor = TensorProto(name=name, data_type=kind, dims=value.shape)
         tensor.raw_data = value.tobytes()
         self._initializers.append(tensor)
@@ -107,6 +123,7 @@ class OnnxGraph:
 
     def embedded(self, name: str, shape: Sequence[int], precision: Precision, data: bytes) -> str:
         """Add weights that are part of the graph, as little-endian numbers."""
+        name = self._scope + name
         tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[precision], dims=shape)
         tensor.raw_data = data
         self._initializers.append(tensor)
@@ -121,6 +138,7 @@ class OnnxGraph:
         precision: Precision = "fp32",
     ) -> str:
         """Add weights that lie in another file of the same folder."""
+        name = self._scope + name
         tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[precision], dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
         length = BYTES[precision] * int(np.prod(shape, dtype=np.int64))
@@ -128,6 +146,18 @@ class OnnxGraph:
             tensor.external_data.add(key=key, value=str(value))
         self._initializers.append(tensor)
         return name
+
+    def proto(
+        self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
+    ) -> GraphProto:
+        """The finished graph, to be that of a model or the body of a loop."""
+        return GraphProto(
+            name=self._name,
+            node=self._nodes,
+            initializer=self._initializers,
+            input=inputs,
+            output=outputs,
+        )
 
     def model(
         self,
@@ -137,13 +167,6 @@ class OnnxGraph:
         version: str,
     ) -> ModelProto:
         """The finished model."""
-        graph = GraphProto(
-            name=self._name,
-            node=self._nodes,
-            initializer=self._initializers,
-            input=inputs,
-            output=outputs,
-        )
         has_bf16 = any(precision == "bf16" for _, precision in self._casts) or any(
             about.precision == "bf16" for about in self._about.values()
         )
@@ -151,7 +174,7 @@ class OnnxGraph:
             ir_version=BF16_IR_VERSION if has_bf16 else IR_VERSION,
             producer_name="vggspec",
             producer_version=version,
-            graph=graph,
+            graph=self.proto(inputs, outputs),
         )
         model.opset_import.add(domain="", version=BF16_OPSET if has_bf16 else OPSET)
         for key, value in metadata.items():
@@ -166,9 +189,14 @@ def _attribute(key: str, value: object) -> AttributeProto:
             attribute.type, attribute.i = AttributeProto.INT, value
         case float():
             attribute.type, attribute.f = AttributeProto.FLOAT, value
+        case str():
+            attribute.type, attribute.s = AttributeProto.STRING, value.encode()
         case list():
             attribute.type = AttributeProto.INTS
             attribute.ints.extend(value)
+        case GraphProto():
+            attribute.type = AttributeProto.GRAPH
+            attribute.g.CopyFrom(value)
         case _:
             raise TypeError(f"{key}: {type(value).__name__}")
     return attribute

@@ -1,7 +1,7 @@
 """A network as an ONNX model, written from the IR rather than traced."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from vggspec import __version__
 from vggspec.bundle import WEIGHTS, Contract, Precision
 from vggspec.catalogue import backends
 from vggspec.compiler.backends.onnx_graph import FLOAT, UINT8, OnnxGraph, tensor_info
-from vggspec.compiler.ir import IMAGE, ImageInput, Network
+from vggspec.compiler.ir import IMAGE, ImageInput, Network, Param
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import Form, inference, run
@@ -20,7 +20,7 @@ from vggspec.compiler.precision import BYTES, number_types, weight_types
 from vggspec.compiler.rounding import rounded
 from vggspec.compiler.weights import WeightsFile, check_fits
 from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import Average
+from vggspec.recipe import Average, Rounding
 
 #: A protobuf message holds 2 GiB; some is left for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
@@ -34,6 +34,15 @@ class OnnxOptions:
     average: Average = "scores"
     contract: Contract = "float"
     keep_map: bool = False
+    pool: Rounding | None = None
+    """How poolings round; None is as the spec says."""
+
+    stride: int | None = None
+    """Pixels from one position of the score map to the next; None is the net's own."""
+
+    layer: str | None = None
+    """The layer whose numbers, averaged over space, are the output; None is the net's own one."""
+
     precision: Precision = "fp32"
     keep_fp32: tuple[str, ...] = ()
     """Layers that compute in fp32 whatever ``precision`` is."""
@@ -51,12 +60,21 @@ def prepare(network: Network, options: OnnxOptions) -> Network:
     """
     has_softmax = any(isinstance(layer.op, Softmax) for layer in network.layers)
     has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
-    if options.average == "posteriors" and not has_softmax:
+    if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
-    if options.keep_map and (options.form == "crop" or has_boxes):
+    if options.keep_map and (options.form == "crop" or has_boxes or options.layer is not None):
         because = "the net gives boxes" if has_boxes else "a crop has one position"
+        if options.layer is not None:
+            because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
-    pipeline = inference(options.form, options.average, keep_map=options.keep_map)
+    pipeline = inference(
+        options.form,
+        options.average,
+        keep_map=options.keep_map,
+        pool=options.pool,
+        stride=options.stride,
+        layer=options.layer,
+    )
     return run(pipeline, network)
 
 
@@ -95,43 +113,32 @@ def emit(
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
     graph = OnnxGraph(network.name, renamed)
-    tensors = {IMAGE: IMAGE}
+    image = IMAGE
     if contract == "raw":
-        tensors[IMAGE] = _preprocess(graph, network.input, mean)
-    graph.note(tensors[IMAGE], "fp32", is_map=True)
+        image = preprocess(graph, network.input, mean, _planes(graph))
     arrays = rounded(weights, used_as) if weights_as == "embedded" else {}
-    for layer in network.layers:
-        precision = types[layer.name]
-        params = []
-        for param in layer.params:
-            used = used_as[param.name]
-            if weights_as == "embedded":
-                data = arrays.pop(param.name).tobytes()
-                name = graph.embedded(param.name, param.shape, used, data)
-            else:
-                stored: Precision = used if weights_as == "declared" else "fp32"
-                offset = weights.tensors[param.name].offset
-                location = os.path.basename(WEIGHTS)
-                name = graph.external(param.name, param.shape, location, offset, stored)
-                name = name if stored == used else graph.cast(name, used)
-            params.append(name)
-        source = layer.inputs[0]
-        x = tensors[source]
-        if graph.about(x).precision != precision:
-            x = graph.cast(x, precision)
-            graph.note(x, precision, is_map=network.type_of(source).is_map)
-        y = layer.op.to_onnx(graph, x, tuple(params), layer.name)
-        graph.note(y, precision, is_map=layer.type.is_map)
-        tensors[layer.name] = y
+
+    def give(param: Param) -> str:
+        used = used_as[param.name]
+        if weights_as == "embedded":
+            data = arrays.pop(param.name).tobytes()
+            return graph.embedded(param.name, param.shape, used, data)
+        stored: Precision = used if weights_as == "declared" else "fp32"
+        offset = weights.tensors[param.name].offset
+        location = os.path.basename(WEIGHTS)
+        name = graph.external(param.name, param.shape, location, offset, stored)
+        return name if stored == used else graph.cast(name, used)
+
+    tensors = add_layers(graph, network, image, types, give)
     for layer_name in names.keys() - renamed.keys():
         graph.cast(tensors[layer_name], "fp32", names[layer_name])
     height: int | str = "H" if is_dynamic else network.input.height
     width: int | str = "W" if is_dynamic else network.input.width
     channels = network.input.channels
     if contract == "raw":
-        image = tensor_info(IMAGE, UINT8, ("N", height, width, channels))
+        taken = tensor_info(IMAGE, UINT8, ("N", height, width, channels))
     else:
-        image = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
+        taken = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
     outputs = []
     for output in network.outputs:
         kind = network.type_of(output.layer)
@@ -140,13 +147,44 @@ def emit(
             shape[2:] = ["h", "w"]
         outputs.append(tensor_info(output.name, FLOAT, shape))
     metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
-    return graph.model([image], outputs, metadata, __version__)
+    return graph.model([taken], outputs, metadata, __version__)
 
 
-def _preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...]) -> str:
-    """uint8 ``(N, H, W, C)``, RGB or gray, to what the first layer takes."""
+def add_layers(
+    graph: OnnxGraph,
+    network: Network,
+    image: str,
+    types: Mapping[str, Precision],
+    give: Callable[[Param], str],
+) -> dict[str, str]:
+    """Add a network that reads the tensor ``image``; its tensors by the layers that give them.
+
+    ``give`` names the tensor that holds a parameter, in the number type in which it is used.
+    """
+    tensors = {IMAGE: image}
+    graph.note(image, "fp32", is_map=True)
+    for layer in network.layers:
+        precision = types[layer.name]
+        params = tuple(give(param) for param in layer.params)
+        source = layer.inputs[0]
+        x = tensors[source]
+        if graph.about(x).precision != precision:
+            x = graph.cast(x, precision)
+            graph.note(x, precision, is_map=network.type_of(source).is_map)
+        y = layer.op.to_onnx(graph, x, params, layer.name)
+        graph.note(y, precision, is_map=layer.type.is_map)
+        tensors[layer.name] = y
+    return tensors
+
+
+def _planes(graph: OnnxGraph) -> str:
+    """uint8 ``(N, H, W, C)`` as float32 ``(N, C, H, W)``."""
     x = graph.node("Cast", (IMAGE,), "image_float", to=int(FLOAT))
-    x = graph.node("Transpose", (x,), "image_nchw", perm=[0, 3, 1, 2])
+    return graph.node("Transpose", (x,), "image_nchw", perm=[0, 3, 1, 2])
+
+
+def preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...], x: str) -> str:
+    """float32 ``(N, C, H, W)`` from 0 to 255, RGB or gray, to what the first layer takes."""
     if image.color == "BGR":
         order = graph.integers("image_order", (2, 1, 0))
         x = graph.node("Gather", (x, order), "image_bgr", axis=1)

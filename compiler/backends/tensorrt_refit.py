@@ -44,6 +44,7 @@ from vggspec.compiler.backends.bundle_writer import (
     WeightsBy,
     check_place,
     choose_mean,
+    labels_of,
     place_weights,
     write_reference,
     write_texts,
@@ -178,11 +179,10 @@ def refit(
         if (bundle.path / LAYERS).is_file():
             place(bundle.path / LAYERS, folder / LAYERS, copy=True)
             files.append(file_entry(folder, LAYERS, is_needed=False))
-        labels = weights.metadata.labels
         written = replace(
             manifest,
             input=replace(manifest.input, mean=mean),
-            labels=labels if labels and len(labels) == manifest.result.channels else None,
+            labels=labels_of(weights, manifest.result),
             engine=replace(engine, refit=work.refit_left(folder / PLAN), is_stripped=False),
             model=PLAN,
             tools={**manifest.tools, "vggspec": __version__, "onnx": onnx.__version__},

@@ -74,7 +74,8 @@ def load(module: SpecModule, weights: WeightsFile) -> None:
 
     check_fits(weights, module.network)
     state: Mapping[str, Tensor] = load_file(weights.path)
-    module.load_state_dict(dict(state), strict=True)
+    wanted = module.state_dict().keys()
+    module.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=True)
 
 
 def load_from(module: SpecModule, path: str) -> None:

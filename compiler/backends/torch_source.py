@@ -3,22 +3,36 @@
 import keyword
 import re
 from collections.abc import Callable, Sequence
+from math import isinf
 from typing import Any
 
 from vggspec import __version__
 from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network
 
 
+class _Call(str):
+    """The text of a call, which may be an argument of another."""
+
+    __slots__ = ()
+
+
 class _Recorder:
     """Stands for ``torch.nn`` and gives back the text of the call."""
 
-    def __getattr__(self, module: str) -> Callable[..., str]:
-        def call(*args: Any, **kwargs: Any) -> str:
-            words = [repr(arg) for arg in args]
-            words += [f"{key}={value!r}" for key, value in kwargs.items()]
-            return f"nn.{module}({', '.join(words)})"
+    def __getattr__(self, module: str) -> Callable[..., _Call]:
+        def call(*args: Any, **kwargs: Any) -> _Call:
+            words = [_written(arg) for arg in args]
+            words += [f"{key}={_written(value)}" for key, value in kwargs.items()]
+            return _Call(f"nn.{module}({', '.join(words)})")
 
         return call
+
+
+def _written(argument: object) -> str:
+    if isinstance(argument, _Call):
+        return argument
+    is_infinite = isinstance(argument, float) and isinf(argument)
+    return f'float("{argument}")' if is_infinite else repr(argument)
 
 
 def emit(network: Network, mean: tuple[float, ...] | None, origin: str) -> str:

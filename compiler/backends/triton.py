@@ -9,12 +9,14 @@ was read from Triton's TensorRT backend; docs/embedding.md tells it to who edits
 
 import json
 
-from vggspec.bundle import InputContract, Manifest, OutputContract
+from vggspec.bundle import SCALES, InputContract, Manifest, OutputContract
 from vggspec.diagnostic import VggspecError
 from vggspec.profile import Profile, derive_profiles
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
+
+_NAMELESS = "# The model's name is that of its folder, so none stands here.\n"
 
 _BATCHER = """\
 # Requests are run together where their images have one size: Triton pads none.
@@ -46,10 +48,12 @@ def config(manifest: Manifest) -> str | None:
     """The text of ``config.pbtxt``; None where Triton cannot serve the bundle."""
     if why_not(manifest) is not None:
         return None
+    if manifest.members:
+        return _config_for_pictures(manifest)
     profiles = _profiles(manifest)
     most = _max_batch(manifest, profiles)
     blocks = [
-        "# The model's name is that of its folder, so none stands here.\n",
+        _NAMELESS,
         _model(manifest, most),
         _input(manifest.input, most),
         *(_output(manifest, output, most) for output in manifest.outputs),
@@ -62,6 +66,27 @@ def config(manifest: Manifest) -> str | None:
             blocks.append(_MEMORY)
     blocks += [_warm_up(manifest.input, profile, most) for profile in profiles]
     return "\n".join(blocks)
+
+
+def _config_for_pictures(manifest: Manifest) -> str:
+    """A request is a picture and its scales, so there is no axis for a batch."""
+    contract, result = manifest.input, manifest.result
+    picture = [f"name: {_quoted(contract.name)}", "data_type: TYPE_UINT8"]
+    picture.append(f"dims: [ -1, -1, {len(contract.mean)} ]")
+    scales = [f"name: {_quoted(SCALES)}", "data_type: TYPE_INT64", "dims: [ -1 ]"]
+    posteriors = [f"name: {_quoted(result.name)}", "data_type: TYPE_FP32"]
+    posteriors.append(f"dims: [ {result.channels} ]")
+    if labels(manifest) is not None:
+        posteriors.append(f"label_filename: {_quoted(LABELS)}")
+    return "\n".join(
+        [
+            _NAMELESS,
+            _model(manifest, 0),
+            _message("input", picture),
+            _message("input", scales),
+            _message("output", posteriors),
+        ]
+    )
 
 
 def labels(manifest: Manifest) -> str | None:

@@ -29,6 +29,8 @@ class AvgPool(MaxPool):
     )
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+        assert self.dilation == 1, "finer-stride dilates no averages"
+        assert self.end_padding is None, "nor does it pad their ends"
         more = self.torch_options()
         if self.padding:
             more["count_include_pad"] = False

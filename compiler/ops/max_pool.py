@@ -4,7 +4,9 @@ Source: Simonyan & Zisserman 2015, section 2.1 (2 × 2 windows, stride 2). The m
 as in PyTorch unless ``ceil`` is written; Caffe rounds up, which matters when the net is dense.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.catalogue import shapes
@@ -15,6 +17,9 @@ from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, Syntax
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx_graph import OnnxGraph
 
+TO_THE_END = (1 << 63) - 1
+"""Where a slice of ONNX ends that takes all there is."""
+
 NUMBERS = r"(?P<window>\d+)?(?:/(?P<stride>\d+))?"
 
 
@@ -24,6 +29,8 @@ class MaxPool(Op):
 
     In   ``(C, H, W)``
     Out  ``(C, H', W')``, ``H' = (H + 2 pad - window) // stride + 1``, or rounded up
+
+    A spec cannot write the last two fields: passes do.
     """
 
     keyword: ClassVar[str] = "maxpool"
@@ -35,6 +42,11 @@ class MaxPool(Op):
     stride: int = 2
     padding: int = 0
     ceil: bool = False
+    dilation: int = 1
+    """Rows and columns from one number of a window to the next."""
+
+    end_padding: int | None = None
+    """Padding at the bottom and at the right; None is that of the other sides."""
 
     @classmethod
     def read(cls, args: Arguments) -> Self:
@@ -69,20 +81,39 @@ class MaxPool(Op):
         return TensorType((x.channels, *size))
 
     def _pooled(self, n: int) -> int:
-        room = n + 2 * self.padding - self.kernel_size
-        if room < 0 and not (self.ceil and room > -self.stride):
-            return 0
-        if not self.ceil:
-            return room // self.stride + 1
-        size = -(-room // self.stride) + 1
-        # A last window that would begin in the padding is dropped, as Caffe and PyTorch do.
-        return size - 1 if (size - 1) * self.stride >= n + self.padding else size
+        if n < self.dilation and self.padding + self.end > 0:
+            return 0  # a window would lie in the padding as a whole
+        return max((n + self.padding + self.end - self._extent) // self.stride + 1, 0)
+
+    @property
+    def end(self) -> int:
+        """Padding at the bottom and at the right where it is rounded down in any case.
+
+        A last window that would begin in the padding is dropped, as Caffe and PyTorch do.
+        """
+        if self.ceil:
+            return min(self.padding + self.stride - 1, self.kernel_size - 1)
+        return self.padding if self.end_padding is None else self.end_padding
+
+    @property
+    def _extent(self) -> int:
+        """Rows, and columns, from the first of a window to its last."""
+        return (self.kernel_size - 1) * self.dilation + 1
 
     def window(self, x: TensorType) -> Window:
-        return Window((self.kernel_size,) * 2, (self.stride,) * 2)
+        return Window((self._extent,) * 2, (self.stride,) * 2)
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
-        return nn.MaxPool2d(self.kernel_size, self.stride, **self.torch_options())
+        # PyTorch pads by half a window at most, and both ends alike.
+        is_padded_apart = self.end_padding is not None or (self.padding > 0 and self.dilation > 1)
+        more: dict[str, Any] = {} if is_padded_apart else self.torch_options()
+        if self.dilation != 1:
+            more["dilation"] = self.dilation
+        pool = nn.MaxPool2d(self.kernel_size, self.stride, **more)
+        if not is_padded_apart:
+            return pool
+        sides = (self.padding, self.end) * 2
+        return nn.Sequential(nn.ConstantPad2d(sides, -inf), pool)
 
     def torch_options(self) -> dict[str, Any]:
         """What is not the default of ``torch.nn``'s pooling modules."""
@@ -94,7 +125,36 @@ class MaxPool(Op):
         return more
 
     def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
-        return graph.node("MaxPool", (x,), name, **self.onnx_attributes())
+        if self._extent == self.kernel_size:
+            return graph.node("MaxPool", (x,), name, **self.onnx_attributes())
+        # TensorRT's parser refuses dilated pooling: the largest of rows, then of columns.
+        x = self._padded(graph, x, name)
+        x = graph.node("Max", self._shifted(graph, x, f"{name}.rows", axis=2), f"{name}.rows")
+        return graph.node("Max", self._shifted(graph, x, f"{name}.columns", axis=3), name)
+
+    def _padded(self, graph: "OnnxGraph", x: str, name: str) -> str:
+        begin, end = self.padding, self.end
+        if begin == end == 0:
+            return x
+        nothing = graph.number(f"{name}.nothing", -inf)
+        precision = graph.about(x).precision
+        if precision != "fp32":
+            nothing = graph.cast(nothing, precision)
+        pads = graph.integers(f"{name}.pads", (0, 0, begin, begin, 0, 0, end, end))
+        return graph.node("Pad", (x, pads, nothing), f"{name}.padded")
+
+    def _shifted(self, graph: "OnnxGraph", x: str, name: str, axis: int) -> Sequence[str]:
+        """The first number of every window, the second, and so on, along an axis."""
+        along = graph.integers(f"{name}.axis", (axis,))
+        step = graph.integers(f"{name}.step", (self.stride,))
+        shifted = []
+        for i in range(self.kernel_size):
+            begin = i * self.dilation
+            left = self._extent - 1 - begin
+            ends = graph.integers(f"{name}.end{i}", (-left if left else TO_THE_END,))
+            begins = graph.integers(f"{name}.begin{i}", (begin,))
+            shifted.append(graph.node("Slice", (x, begins, ends, along, step), f"{name}.part{i}"))
+        return shifted
 
     def onnx_attributes(self) -> dict[str, int | list[int]]:
         """What ONNX's pooling ops share.
@@ -103,9 +163,7 @@ class MaxPool(Op):
         ``ceil_mode`` keeps a last window that begins in the padding before opset 22 and drops it
         from there on, and runtimes differ.
         """
-        begin = end = self.padding
-        if self.ceil:
-            end = min(self.padding + self.stride - 1, self.kernel_size - 1)
+        begin, end = self.padding, self.end
         return {
             "kernel_shape": [self.kernel_size] * 2,
             "strides": [self.stride] * 2,

@@ -12,7 +12,10 @@ from vggspec.compiler.passes.average_over_space import AverageOverSpace
 from vggspec.compiler.passes.drop_softmax import DropSoftmax
 from vggspec.compiler.passes.drop_training_ops import DropTrainingOps
 from vggspec.compiler.passes.fc_to_conv import FcToConv
-from vggspec.recipe import Average
+from vggspec.compiler.passes.finer_stride import FinerStride
+from vggspec.compiler.passes.keep_up_to import KeepUpTo, before_last
+from vggspec.compiler.passes.round_pools import RoundPools
+from vggspec.recipe import Average, Rounding
 
 Form = Literal["dense", "crop"]
 
@@ -27,19 +30,36 @@ class Pass(Protocol):
 
 
 def inference(
-    form: Form, average: Average = "scores", *, keep_map: bool = False
+    form: Form,
+    average: Average = "scores",
+    *,
+    keep_map: bool = False,
+    pool: Rounding | None = None,
+    stride: int | None = None,
+    layer: str | None = None,
 ) -> tuple[Pass, ...]:
     """What a net goes through before it classifies images.
 
     ``crop`` keeps FC layers and takes images of one size; ``dense`` takes any larger size
-    (section 3.2 of the paper).
+    (section 3.2 of the paper). ``pool`` is how poolings round, ``stride`` how many pixels lie
+    between two positions of the score map; None is as the spec says. ``layer`` is the one whose
+    numbers, averaged over space, are the output; of a crop they are a vector as they are.
     """
-    over_space = AverageOverSpace(average=average, keep_map=keep_map)
-    if form == "crop":
-        return (DropTrainingOps(), over_space)
+    is_crop = form == "crop"
+    cut = () if layer is None else (KeepUpTo(layer=layer, flat=is_crop),)
+    rounded = () if pool is None else (RoundPools(pool),)
+    finer = () if stride is None else (FinerStride(stride),)
+    # What is averaged of a cut net is its last layer, were it the soft-max.
+    after = average if layer is None else "posteriors"
+    over_space = AverageOverSpace(average=after, keep_map=keep_map)
+    if is_crop:
+        return (*cut, DropTrainingOps(), *rounded, *finer, over_space)
     return (
-        DropTrainingOps(),  # first, so that no pass has to look past a dropout
+        *cut,  # first, so that it may name any layer of the spec
+        DropTrainingOps(),  # before those that would have to look past a dropout
+        *rounded,
         FcToConv(),
+        *finer,  # dilates the convolutions that fc-to-conv makes
         over_space,  # wants the map that fc-to-conv makes
         AverageBeforeLinear(),  # wants the average
     )
@@ -52,8 +72,12 @@ __all__ = [
     "DropSoftmax",
     "DropTrainingOps",
     "FcToConv",
+    "FinerStride",
     "Form",
+    "KeepUpTo",
     "Pass",
+    "RoundPools",
+    "before_last",
     "inference",
     "run",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.cli.run import vggspec
 from tests.nets import SMALL, images, net, random_weights, run_onnx, session
@@ -180,6 +182,65 @@ def test_the_source_file_needs_torch_alone(here: Path, form: str) -> None:
     expected = run_onnx(session(here / "b/1/model.onnx"), x)["posteriors"]
     np.testing.assert_allclose(np.load(here / "y.npy"), expected, rtol=1e-4, atol=1e-6)
     assert "conv1_1.weight" in ran.stdout.split(",")
+
+
+def test_a_finer_stride_rounding_and_a_layer(here: Path) -> None:
+    x = images(1, 3, 41, 45)
+    finer = ("--stride", "1", "--pool", "ceil", "--map")
+    done = vggspec("compile", "small.vgg", *finer, "-o", "b", cwd=here)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((here / "b/manifest.json").read_text())
+    assert (manifest["window"], manifest["stride"]) == ([32, 32], [1, 1])
+    assert (manifest["pool"], manifest["finer_stride"], manifest["layer"]) == ("ceil", 1, None)
+    expected = run_onnx(session(here / "b/1/model.onnx"), x)
+    assert expected["score_map"].shape == (1, 10, 13, 17)
+    # The source says the same, padding of minus infinity and all.
+    done = vggspec("compile", "small.vgg", "--torch", "--dense", *finer, "-o", "net.py", cwd=here)
+    assert done.returncode == 0, done.stderr
+    found = sourced(here / "net.py", here / "small.safetensors", x)
+    np.testing.assert_allclose(found["score_map"], expected["score_map"], rtol=1e-4, atol=1e-5)
+
+    done = vggspec("compile", "small.vgg", "--layer", "fc3", "-o", "c", cwd=here)
+    assert done.returncode == 0, done.stderr
+    features = run_onnx(session(here / "c/1/model.onnx"), x)["features"]
+    assert features.shape == (1, 24)
+    done = vggspec("compile", "small.vgg", "--torch", "--dense", "--layer", "fc3", cwd=here)
+    assert done.returncode == 0, done.stderr
+    found = sourced(here / "small.py", here / "small.safetensors", x)
+    np.testing.assert_allclose(found["features"], features, rtol=1e-4, atol=1e-5)
+
+
+def sourced(path: Path, weights: Path, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """What a source file computes; of one output, under the name of features."""
+    import torch
+
+    scope = runpy.run_path(str(path))
+    with torch.inference_mode():
+        found = scope["load"](str(weights))(torch.from_numpy(x))
+    named = found if isinstance(found, dict) else {"features": found}
+    return {name: tensor.numpy() for name, tensor in named.items()}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--stride", "3"), 1, "VGG660"),
+        (("--stride", "2", "--crop"), 1, "VGG661"),
+        (("--torch", "--stride", "2"), 1, "VGG661"),
+        (("--layer", "relu9"), 1, "VGG663"),
+        (("--layer", "fc3", "--map"), 1, "VGG303"),
+        (("--torch", "--dense", "--layer", "fc3", "--map"), 1, "VGG303"),
+        (("--layer", "fc3", "--average", "scores"), 2, "--average is of class scores"),
+        (("--stride", "0"), 2, "--stride"),
+        (("--pool", "up"), 2, "--pool"),
+    ],
+)
+def test_forms_that_there_are_not(here: Path, args: tuple[str, ...], code: int, words: str) -> None:
+    before = listing(here)
+    done = vggspec("compile", "small.vgg", *args, cwd=here)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert listing(here) == before
 
 
 def test_torch_source_refuses_options_of_bundles(here: Path) -> None:

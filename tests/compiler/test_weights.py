@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from tests.nets import SMALL, net, random_weights
 from vggspec.bundle import digest
 from vggspec.compiler.weights import (
-    ALIGNMENT,
-    MAX_HEADER_BYTES,
     Metadata,
     check_fits,
     describe,
@@ -26,6 +24,7 @@ from vggspec.compiler.weights import (
     save,
 )
 from vggspec.diagnostic import VggspecError
+from vggspec.tensors import ALIGNMENT, MAX_HEADER_BYTES
 
 
 def arrays(**shapes: tuple[int, ...]) -> dict[str, Any]:

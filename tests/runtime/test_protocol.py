@@ -216,3 +216,17 @@ def test_the_map_of_a_net_that_averages_itself_is_centred() -> None:
     for axis, (side, number) in enumerate([(32, 8), (48, 12)]):
         first = one.origin[axis] + 8
         assert first == side - (first + 4 * (number - 1))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_windows_that_reach_past_the_edge_begin_at_the_corner(flip: bool) -> None:
+    """Where poolings round up, as Caffe's do: 24 × 39 pixels have 3 × 7 windows of 16."""
+
+    def net(images: Pixels) -> Answer:
+        return Answer(np.ones((len(images), 1)), np.ones((len(images), 1, 3, 7)))
+
+    view = View(least=(16, 16), is_dynamic=True, window=(16, 16), stride=(4, 4))
+    protocol = recipe.TestProtocol(scales=(24,), flip=flip)
+    _, (one,) = classify(net, photo(LANDSCAPE), view, protocol)
+    # Of 39 columns, 16 + 4 · 6 = 40 are seen: one past the edge, on either side of the mean.
+    assert one.origin == (0.0, -0.5 if flip else 0.0)

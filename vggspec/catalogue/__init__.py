@@ -1,8 +1,8 @@
 """Every kind of mistake vggspec can report, by theme; each class is its own page.
 
 Codes come in blocks: 0xx the text of a spec, 1xx names and arguments, 2xx shapes, 3xx passes
-and backends, 4xx recipes, data and training, 5xx weights and bundles, 6xx engines. A code is never
-reused and never renumbered.
+and backends, 4xx recipes, data and training, 5xx weights and bundles, 6xx engines, annotations and
+evaluation, 7xx boxes and features. A code is never reused and never renumbered.
 """
 
 import importlib
@@ -12,7 +12,8 @@ from vggspec.diagnostic import Diagnostic
 
 THEMES = (
     "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "engines", "refitting", "running", "verifying",
+    "artefacts", "annotations", "engines", "refitting", "running", "verifying", "variants",
+    "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 
 

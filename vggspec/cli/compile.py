@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from vggspec.compiler.backends.bundle_writer import Written
     from vggspec.compiler.backends.onnx_model import OnnxOptions
     from vggspec.compiler.lower import Lowered
+    from vggspec.compiler.passes import Pass
     from vggspec.compiler.weights import WeightsFile
+    from vggspec.recipe import Average
 
 
 @click.command(
@@ -27,14 +29,19 @@ Examples:
   vggspec compile specs/D.vgg --input raw --single-file -o D-raw
   vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
   vggspec compile specs/D.vgg --trt --profile 1x224x224,2x256x341,8x256x512
-  vggspec compile specs/D.vgg --torch -o net.py""",
+  vggspec compile specs/D.vgg --stride 16 --map -o D-16
+  vggspec compile specs/D.vgg --layer conv4_3 -o D-conv4_3
+  vggspec compile specs/D.vgg --torch -o net.py
+  vggspec compile specs/D.vgg specs/E.vgg --protocol -o D+E""",
 )
-@click.argument("spec")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @click.option(
     "--weights",
+    "weights_files",
+    multiple=True,
     metavar="FILE",
-    help="The weights.  [default: the best of the newest run under runs/<net>/, else "
-    "<net>.safetensors beside the spec]",
+    help="The weights; with several specs once for each.  [default: the best of the newest run "
+    "under runs/<net>/, else <net>.safetensors beside the spec]",
 )
 @click.option(
     "-o",
@@ -64,6 +71,24 @@ Examples:
     help="What is averaged over space.  [default: as the spec's `test:` says, else scores]",
 )
 @click.option("--map", "keep_map", is_flag=True, help="Give the class score map too.")
+@click.option(
+    "--stride",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    help="From one position of the score map to the next: 16 or 8 of the paper's nets, by dilation "
+    "and without another pass.  [default: the net's own]",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["floor", "ceil"]),
+    help="How pooling rounds: down, or up as Caffe does.  [default: as the spec says]",
+)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="Give the numbers of a layer, averaged over space, instead of the net's own output: "
+    "conv4_3, fc7.",
+)
 @click.option("--single-file", is_flag=True, help="Embed the weights in the ONNX file.")
 @click.option(
     "--copy-weights",
@@ -82,10 +107,22 @@ Examples:
     metavar="LAYER",
     help="A layer that computes in fp32 whatever the precision is; may be repeated.",
 )
+@click.option(
+    "--protocol",
+    "holds_protocol",
+    is_flag=True,
+    help="Put the whole test protocol into the graph, which then takes a picture and the scales; "
+    "several specs are fused.",
+)
+@click.option(
+    "--flip/--no-flip",
+    default=None,
+    help="With --protocol: average with the mirror image.  [default: as the spec's `test:` says]",
+)
 @engine_options
 def command(
-    spec: str,
-    weights: str | None,
+    specs: tuple[str, ...],
+    weights_files: tuple[str, ...],
     out: str | None,
     *,
     to_torch: bool,
@@ -93,10 +130,15 @@ def command(
     contract: str,
     average: str | None,
     keep_map: bool,
+    stride: int | None,
+    pool: Literal["floor", "ceil"] | None,
+    layer: str | None,
     single_file: bool,
     copy_weights: bool,
     precision: str,
     keep_fp32: tuple[str, ...],
+    holds_protocol: bool,
+    flip: bool | None,
     to_trt: bool,
     **engine: Any,
 ) -> None:
@@ -104,7 +146,8 @@ def command(
 
     A bundle's graph points into the weights file and copies nothing. It takes images of any size
     from the net's window on and gives class posteriors, averaged over space. With --trt the bundle
-    holds an engine for the sizes of its profiles.
+    holds an engine for the sizes of its profiles. With --protocol the graph rescales, mirrors and
+    averages too, and several nets are fused by averaging their posteriors.
     """
     from vggspec.compiler.lower import load_network
 
@@ -113,6 +156,41 @@ def command(
         for name, option in ONLY_WITH_TRT.items():
             if asked(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{option} says how an engine is built: it wants --trt")
+    if holds_protocol:
+        from vggspec.cli.compile_protocol import check_options, compile_protocol
+
+        check_options(
+            {
+                "--torch": to_torch,
+                "--trt": to_trt,
+                "--crop": is_dense is False,
+                "--input": contract != "float",
+                "--map": keep_map,
+                "--layer": layer,
+                "--single-file": single_file,
+                "--precision": precision != "fp32",
+                "--keep-fp32": keep_fp32,
+            }
+        )
+        from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
+
+        protocol = ProtocolOptions(
+            average=cast("Average | None", average),
+            flip=flip,
+            is_dense=is_dense is True,
+            pool=pool,
+            stride=stride,
+            copy_weights=copy_weights,
+        )
+        compile_protocol(specs, weights_files, out, protocol)
+        return
+    if len(specs) > 1 or len(weights_files) > 1:
+        raise click.UsageError("several nets are compiled into one graph by --protocol alone")
+    if flip is not None:
+        raise click.UsageError("--flip says what a graph with --protocol does")
+    (spec,), weights = specs, next(iter(weights_files), None)
+    if layer is not None and average is not None:
+        raise click.UsageError("--average is of class scores: it does not go with --layer")
     lowered = load_network(spec)
     chosen = cast("Literal['scores', 'posteriors']", average or lowered.experiment.test.average)
     if to_torch:
@@ -130,9 +208,15 @@ def command(
                 raise click.UsageError(
                     f"{option} does not go with --torch: the source loads any weights file"
                 )
+        from vggspec.compiler.passes import inference
+
         path = out or f"{lowered.network.name}.py"
         form: Literal["dense", "crop"] = "dense" if is_dense else "crop"
-        _write_source(lowered, spec, path, form, chosen, keep_map=keep_map)
+        pipeline = inference(form, chosen, keep_map=keep_map, pool=pool, stride=stride, layer=layer)
+        if keep_map and (form == "crop" or layer is not None):
+            because = f"the output is that of `{layer}`" if layer else "a crop has one position"
+            raise VggspecError(report(backends.NoScoreMap(because=because), path=spec))
+        _write_source(lowered, spec, path, pipeline)
         click.echo(path)
         return
     from vggspec.compiler.backends.bundle_writer import write_bundle
@@ -147,6 +231,9 @@ def command(
         average=chosen,
         contract=cast("Literal['float', 'raw']", contract),
         keep_map=keep_map,
+        pool=pool,
+        stride=stride,
+        layer=layer,
         precision=cast("Precision", precision),
         keep_fp32=keep_fp32,
         single_file=single_file,
@@ -212,24 +299,12 @@ def _write_engine(
     return written
 
 
-def _write_source(
-    lowered: "Lowered",
-    spec: str,
-    path: str,
-    form: Literal["dense", "crop"],
-    average: Literal["scores", "posteriors"],
-    *,
-    keep_map: bool,
-) -> None:
+def _write_source(lowered: "Lowered", spec: str, path: str, pipeline: "tuple[Pass, ...]") -> None:
     from vggspec.compiler.backends import torch_source
-    from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
+    from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, run
     from vggspec.files import write_text
 
-    if keep_map and form == "crop":
-        what = backends.NoScoreMap(because="a crop has one position")
-        raise VggspecError(report(what, path=spec))
-    over_space = AverageOverSpace(average=average, keep_map=keep_map)
-    # Dropout stays, so that the net can be trained further.
-    pipeline = (over_space,) if form == "crop" else (FcToConv(), over_space)
-    network = run(pipeline, lowered.network)
+    # Dropout stays, so that the net can be trained further, and keeps the average where it is.
+    left_out = AverageBeforeLinear, DropTrainingOps
+    network = run(tuple(p for p in pipeline if not isinstance(p, left_out)), lowered.network)
     write_text(path, torch_source.emit(network, network.input.mean, os.path.basename(spec)))

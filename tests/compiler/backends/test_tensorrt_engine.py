@@ -115,6 +115,27 @@ def layer_types(bundle: Path) -> dict[str, str]:
     return {layer["name"]: layer["precision"] for layer in data["layers"]}
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "form", [{"stride": 1, "pool": "ceil", "keep_map": True}, {"stride": 1, "layer": "conv2_1"}]
+)
+def test_finer_strides_and_layers(
+    form: dict[str, Any], precision: Precision, tmp_path: Path
+) -> None:
+    """The parser, which refuses dilated pooling, takes it as slices and their largest."""
+    lowered, weights = small(tmp_path)
+    options = OnnxOptions(precision=precision, **form)
+    manifest = write(lowered, weights, tmp_path / "b", options).manifest
+    assert (manifest.stride, manifest.window) == ((1, 1), (32, 32))
+    network = prepare(lowered.network, options)
+    types = number_types(network, precision)
+    made = layer_types(tmp_path / "b")
+    assert {name: made[name] for name in ("conv1_1", "pool1")} == {
+        name: types[name] for name in ("conv1_1", "pool1")
+    }
+    assert open_bundle(tmp_path / "b").manifest == manifest
+
+
 @pytest.mark.parametrize("capability", [*RTX_CAPABILITIES, ",".join(RTX_CAPABILITIES)])
 def test_every_compute_capability(capability: str, tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)

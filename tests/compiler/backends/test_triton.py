@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 
 from tests.compiler.backends.manifests import engine, onnx, with_input, with_map
-from vggspec.bundle import Manifest, OutputContract
+from vggspec.bundle import Manifest, Member, OutputContract
 from vggspec.compiler.backends import triton
 from vggspec.profile import Profile
 from vggspec.recipe import TestProtocol
@@ -46,6 +46,32 @@ def read(schema: Any) -> Any:
 def shapes(found: Any) -> list[tuple[int, list[int]]]:
     """Batch and axes of each warm-up request."""
     return [(each.batch_size, list(each.inputs["image"].dims)) for each in found.model_warmup]
+
+
+def test_a_graph_that_holds_the_test_protocol(read: Any, schema: Any) -> None:
+    """A request is a picture and its scales: no batch, and nothing to be warmed up with."""
+    manifest = with_input(onnx(labels=LABELS), contract="picture", name="picture")
+    member = Member(
+        name="D",
+        net="D",
+        spec_text="net D",
+        spec_sha256="0" * 64,
+        average="scores",
+        input=onnx().input,
+        weights="1/model.safetensors",
+    )
+    manifest = replace(manifest, members=(member,))
+    found = read(manifest)
+    assert (found.platform, found.max_batch_size) == ("onnxruntime_onnx", 0)
+    picture, scales = found.input
+    assert (picture.name, list(picture.dims)) == ("picture", [-1, -1, 3])
+    assert (scales.name, list(scales.dims)) == ("scales", [-1])
+    assert (picture.data_type, scales.data_type) == (schema.TYPE_UINT8, schema.TYPE_INT64)
+    (posteriors,) = found.output
+    assert (posteriors.name, list(posteriors.dims)) == ("posteriors", [1000])
+    assert (posteriors.data_type, posteriors.label_filename) == (schema.TYPE_FP32, "labels.txt")
+    assert not found.model_warmup
+    assert not found.HasField("dynamic_batching")
 
 
 def test_a_dense_graph(read: Any, schema: Any) -> None:

@@ -37,12 +37,24 @@ def conv(
     return y if bias is None else y + bias[:, None, None]
 
 
-def pool(x: Array, *, window: int, stride: int, padding: int, ceil: bool, take: str) -> Array:
+def pool(
+    x: Array,
+    *,
+    window: int,
+    stride: int,
+    padding: int,
+    ceil: bool,
+    take: str,
+    dilation: int = 1,
+    end_padding: int | None = None,
+) -> Array:
     """Windows laid over the padded image; what lies outside of the image does not count."""
     _, height, width = x.shape
+    end = padding if end_padding is None else end_padding
+    offsets = range(0, window * dilation, dilation)
 
     def starts(n: int) -> list[int]:
-        last = n + 2 * padding - window
+        last = n + padding + end - offsets[-1] - 1
         found = list(range(0, last + 1, stride))
         if ceil and found and found[-1] < last:
             found.append(found[-1] + stride)
@@ -54,7 +66,9 @@ def pool(x: Array, *, window: int, stride: int, padding: int, ceil: bool, take: 
     y = np.zeros((x.shape[0], len(rows), len(columns)))
     for i, top in enumerate(rows):
         for j, left in enumerate(columns):
-            part = x[:, max(top, 0) : top + window, max(left, 0) : left + window]
+            seen_rows = [top + k for k in offsets if 0 <= top + k < height]
+            seen_columns = [left + k for k in offsets if 0 <= left + k < width]
+            part = x[:, seen_rows][:, :, seen_columns]
             y[:, i, j] = part.max((1, 2)) if take == "max" else part.mean((1, 2))
     return y
 

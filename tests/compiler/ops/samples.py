@@ -61,6 +61,8 @@ def _pool(op: MaxPool, shape: tuple[int, int, int]) -> Sample:
             padding=op.padding,
             ceil=op.ceil,
             take="mean" if isinstance(op, AvgPool) else "max",
+            dilation=op.dilation,
+            end_padding=op.end_padding,
         ),
     )
 
@@ -92,6 +94,20 @@ POOLS: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
     ({"kernel_size": 1, "stride": 2}, (2, 5, 6)),
 ]  # fmt: skip
 
+#: As passes make them; no spec can.
+DILATED: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
+    ({"stride": 1}, (3, 6, 7)),
+    ({"stride": 1, "end_padding": 1}, (3, 6, 7)),
+    ({"stride": 1, "dilation": 2}, (3, 6, 7)),
+    ({"stride": 1, "dilation": 4, "end_padding": 4}, (2, 9, 8)),
+    ({"stride": 2, "dilation": 3}, (2, 9, 8)),
+    ({"stride": 3, "dilation": 2, "end_padding": 2}, (2, 9, 10)),
+    ({"kernel_size": 3, "stride": 1, "dilation": 2, "padding": 2}, (2, 7, 5)),
+    ({"kernel_size": 3, "stride": 1, "dilation": 2, "padding": 2, "end_padding": 4}, (2, 6, 7)),
+    ({"kernel_size": 3, "stride": 2, "padding": 1, "end_padding": 2}, (2, 8, 7)),
+    ({"kernel_size": 1, "stride": 1, "dilation": 2}, (2, 3, 4)),
+]  # fmt: skip
+
 SAMPLES = [
     _conv(Conv(kernel_size=(3, 3), out_channels=4, padding=(1, 1)), (3, 7, 6)),
     _conv(Conv(kernel_size=(1, 1), out_channels=5), (3, 4, 5)),
@@ -103,6 +119,7 @@ SAMPLES = [
     _conv(Conv(kernel_size=(2, 2), out_channels=3, stride=3), (2, 8, 7)),
     *(_pool(MaxPool(**fields), shape) for fields, shape in POOLS),
     *(_pool(AvgPool(**fields), shape) for fields, shape in POOLS),
+    *(_pool(MaxPool(**fields), shape) for fields, shape in DILATED),
     _lrn(Lrn(), (12, 3, 4)),
     _lrn(Lrn(n=3, k=1.0, alpha=0.5, beta=0.5), (5, 4, 3)),
     _lrn(Lrn(n=9, alpha=0.1), (4, 2, 2)),
