@@ -71,7 +71,7 @@ def draw(
         raise ValueError("the prediction has no score map; compile the bundle with --map")
     if classes is not None and not 1 <= classes <= MAX_CLASSES:
         raise ValueError(f"classes are 1 to {MAX_CLASSES}, not {classes}")
-    picture = np.asarray(_displayed(image), np.float32) / 255
+    picture = np.asarray(displayed(image), np.float32) / 255
     width = max(picture.shape[1], LEAST_WIDTH_PX)
     if classes is not None:
         indices = prediction.ranking(classes)
@@ -129,7 +129,7 @@ def _between_centres(
     return weights
 
 
-def _displayed(image: NDArray[np.uint8]) -> Image.Image:
+def displayed(image: NDArray[np.uint8]) -> Image.Image:
     """The image in RGB at a size that is good to look at."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB")
     longest = max(picture.size)
@@ -216,7 +216,7 @@ class _Sheet:
         text = f"{value:.2%}" if is_posterior else f"score {value:.3g}"
         self.pen.text((self.width, self.y), text, INK, font, anchor="ra")
         room = self.width - indent - self.unit - self.pen.textlength(text, font)
-        name = self._shortened(self.prediction.labels[index], font, room)
+        name = shortened(self.pen, self.prediction.labels[index], font, room)
         self.pen.text((indent, self.y), name, INK, font)
 
     def swatch(self, hue: RGB) -> int:
@@ -245,16 +245,18 @@ class _Sheet:
         rows, columns = maps[0].window
         scales = ", ".join(str(one.scale) for one in maps)
         text = f"posterior of the {columns} x {rows} window around each place, Q = {scales}"
-        self.pen.text((0, self.y), self._shortened(text, font, self.width), FAINT, font)
+        line = shortened(self.pen, text, font, self.width)
+        self.pen.text((0, self.y), line, FAINT, font)
 
-    def _shortened(self, text: str, font: Font, room: float) -> str:
-        """As much of the text as there is room for, on one line."""
-        text = " ".join(text.split())
-        if self.pen.textlength(text, font) <= room:
-            return text
-        while text and self.pen.textlength(f"{text}…", font) > room:
-            text = text[:-1]
-        return f"{text.rstrip()}…"
+
+def shortened(pen: ImageDraw.ImageDraw, text: str, font: Font, room: float) -> str:
+    """As much of a text as there is room for, on one line."""
+    text = " ".join(text.split())
+    if pen.textlength(text, font) <= room:
+        return text
+    while text and pen.textlength(f"{text}…", font) > room:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def _ramp_legend(prediction: "Prediction", index: int, width: int) -> Image.Image:

@@ -5,6 +5,7 @@ Axes: N images, H rows and W columns of pixels, C channels, K classes.
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from vggspec.bundle import Bundle, Manifest, OutputContract, OutputKind, open_bundle
 from vggspec.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.catalogue.fusion import HoldsProtocol
 from vggspec.diagnostic import VggspecError, report
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import View
@@ -41,15 +43,12 @@ class BundleNet:
     ) -> None:
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.manifest: Manifest = opened.manifest
+        if self.manifest.members:
+            raise VggspecError(report(HoldsProtocol(), path=str(opened.path)))
         self.path = str(opened.path)
-        contract = self.manifest.input
-        self.view = View(
-            least=contract.size,
-            is_dynamic=contract.is_dynamic,
-            window=self.manifest.window,
-            stride=self.manifest.stride,
-        )
-        self.color: Literal["RGB", "gray"] = "gray" if contract.color == "gray" else "RGB"
+        self.view = view_of(self.manifest)
+        gray = self.manifest.input.color == "gray"
+        self.color: Literal["RGB", "gray"] = "gray" if gray else "RGB"
         """How it wants its images to be decoded."""
 
         self._session: Session = open_session(opened, device, threads)
@@ -76,20 +75,12 @@ class BundleNet:
         Raises:
             VggspecError: the engine fails, or answers what is no number.
         """
-        from vggspec.runtime.trt_session import TrtSession
-
-        if not isinstance(self._session, TrtSession):
-            yield from map(self, batches)
-            return
-        sizes: list[int] = []
-
-        def feeds() -> Iterator[dict[str, NDArray[Any]]]:
-            for images in batches:
-                sizes.append(len(images))
-                yield self._feed(images)
-
-        for done, arrays in enumerate(self._session.stream(feeds())):
-            yield self._outputs(arrays, sizes[done])
+        try:
+            yield from self._apply_all(batches)
+        except VggspecError as error:
+            # Of many nets and images, which net it was.
+            reports = (replace(one, path=one.path or self.path) for one in error.reports)
+            raise VggspecError(*reports) from error
 
     def close(self) -> None:
         """Let go of the net and its memory."""
@@ -105,6 +96,22 @@ class BundleNet:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
+        from vggspec.runtime.trt_session import TrtSession
+
+        if not isinstance(self._session, TrtSession):
+            yield from map(self, batches)
+            return
+        sizes: list[int] = []
+
+        def feeds() -> Iterator[dict[str, NDArray[Any]]]:
+            for images in batches:
+                sizes.append(len(images))
+                yield self._feed(images)
+
+        for done, arrays in enumerate(self._session.stream(feeds())):
+            yield self._outputs(arrays, sizes[done])
 
     def _feed(self, images: Pixels) -> dict[str, NDArray[Any]]:
         return {self.manifest.input.name: normalise(images, self.manifest.input)}
@@ -135,6 +142,16 @@ class BundleNet:
 
     def _refusal(self, why: str) -> VggspecError:
         return VggspecError(report(EngineFailed(reason=why), path=self.path))
+
+
+def view_of(manifest: Manifest) -> View:
+    """How a bundle's net looks at an image."""
+    return View(
+        least=manifest.input.size,
+        is_dynamic=manifest.input.is_dynamic,
+        window=manifest.window,
+        stride=manifest.stride,
+    )
 
 
 def _checked(arrays: Arrays, output: OutputContract, num_images: int) -> NDArray[np.float64]:

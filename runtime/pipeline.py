@@ -10,7 +10,7 @@ Axes: N images, H rows and W columns of pixels, C channels.
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -102,7 +102,7 @@ def see(
     enlarge: bool = False,
     threads: int | None = None,
     batch_pixels: int | None = None,
-) -> Iterator[Seen]:
+) -> Generator[Seen, None, None]:
     """Look at images with nets, each as its protocol says, in the order of ``indices``.
 
     ``read`` gives an image file's bytes and is called from several threads. ``enlarge`` rescales an

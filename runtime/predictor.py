@@ -9,10 +9,14 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.bundle import open_bundle
 from vggspec.catalogue.artefacts import NoClasses
+from vggspec.catalogue.fusion import FixedMirrorImages
 from vggspec.data.read import ImageLike, read_image
 from vggspec.diagnostic import VggspecError, report
+from vggspec.recipe import TestProtocol
 from vggspec.runtime.net import BundleNet
+from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify
 from vggspec.runtime.session import Device
 
@@ -64,7 +68,9 @@ class Predictor:
         device: Device = "auto",
         threads: int | None = None,
     ) -> None:
-        self._net = BundleNet(bundle, device=device, threads=threads)
+        opened = open_bundle(bundle)
+        kind = PictureNet if opened.manifest.members else BundleNet
+        self._net: BundleNet | PictureNet = kind(opened, device=device, threads=threads)
         self.manifest = self._net.manifest
         result = self.manifest.result
         if result.kind not in ("posteriors", "scores"):
@@ -110,9 +116,12 @@ class Predictor:
         )
         if not protocol.scales or min(protocol.scales) < 1:
             raise ValueError(f"scales are positive numbers of pixels, not {protocol.scales}")
+        if self.manifest.members and protocol.flip != manifest.test.flip:
+            what = FixedMirrorImages(flip=manifest.test.flip)
+            raise VggspecError(report(what, path=self._net.path))
         pixels = read_image(image, self._net.color)
         try:
-            posteriors, maps = classify(self._apply, pixels, self._net.view, protocol)
+            posteriors, maps = self._classify(pixels, protocol)
         except VggspecError as error:
             # What goes wrong from here on goes wrong with this image.
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
@@ -142,10 +151,19 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _apply(self, images: NDArray[np.uint8]) -> Answer:
-        outputs = self._net(images)
-        maps = outputs.get("score_map")
-        return Answer(outputs[self._kind], None if maps is None else softmax(maps))
+    def _classify(
+        self, pixels: NDArray[np.uint8], protocol: TestProtocol
+    ) -> tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]:
+        net = self._net
+        if isinstance(net, PictureNet):
+            return net(pixels, protocol.scales), ()
+
+        def apply(images: NDArray[np.uint8]) -> Answer:
+            outputs = net(images)
+            maps = outputs.get("score_map")
+            return Answer(outputs[self._kind], None if maps is None else softmax(maps))
+
+        return classify(apply, pixels, net.view, protocol)
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -104,6 +104,8 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
     from vggspec.runtime.ort_session import OrtSession, for_tensorrt
 
+    if device == "tensorrt" and bundle.manifest.members:
+        raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
     built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
     return OrtSession(model, device, threads, built)
 

@@ -12,13 +12,13 @@ EXTRAS = {
     "matplotlib": "train",
     "tensorboard": "train",
     "webdataset": "train",
-    "sklearn": "demo",
+    "sklearn": "svm",
     "pycuda": "cuda",
 }
 
 
-def require(library: str, purpose: str) -> ModuleType:
-    """Import a library that an extra brings.
+def require(library: str, purpose: str, extra: str | None = None) -> ModuleType:
+    """Import a library that an extra brings; ``extra`` where another than its own fits better.
 
     Raises:
         MissingLibraryError: it is not installed; the message says what to type.
@@ -28,8 +28,8 @@ def require(library: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
-        extra = EXTRAS[library]
-        message = f'{purpose} needs {library}: pip install "vggspec[{extra}]"'
+        by = extra or EXTRAS[library]
+        message = f'{purpose} needs {library}: pip install "vggspec[{by}]"'
         raise MissingLibraryError(message) from error
 
 

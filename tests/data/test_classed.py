@@ -59,7 +59,8 @@ def test_an_image_has_the_classes_of_its_objects(tmp_path: Path) -> None:
         table = json.loads(file.read_text())
         wanted = np.zeros((len(one.images), 3), np.uint8)
         for each in table["annotations"]:
-            wanted[each["image_id"], each["category_id"] - 1] = 1
+            number = train.classes.index(list(HUES)[each["category_id"] - 1])
+            wanted[each["image_id"], number] = 1
         np.testing.assert_array_equal(one.labels, wanted)
         assert one.labels.dtype == np.uint8
     assert (train.labels.sum(axis=1) > 1).any()

@@ -233,6 +233,9 @@ class NoClasses(Diagnostic):
     def title(self) -> str:
         return f"the net gives {self.output}, not classes"
 
+    def help(self) -> str | None:
+        return "ask it by `vggspec localise`" if self.output == "boxes" else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFailed(Diagnostic):

@@ -30,6 +30,11 @@ COMMANDS = {
     "verify": "Compare a bundle's answers with those of the same net in fp32.",
     "refit": "Put other weights into a TensorRT engine, without building it anew.",
     "predict": "Classify images with a bundle.",
+    "eval": "Test nets on a data set, one by one or fused.",
+    "reproduce": "Measure a table of the paper, on ImageNet.",
+    "localise": "Say where objects are on images, and draw boxes around them.",
+    "features": "Write descriptors of images: a layer's numbers, averaged.",
+    "svm": "Fit a linear SVM on descriptors, and test it.",
     "doctor": "Say what this machine can do, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",
 }

@@ -46,7 +46,7 @@ LIBRARIES = (
     ("webdataset", ("webdataset",), "train on WebDataset shards", "train"),
     ("matplotlib", ("matplotlib",), "the picture of a training run", "train"),
     ("tensorboard", ("tensorboard",), "a training run in TensorBoard", "train"),
-    ("scikit-learn", ("scikit-learn",), "demo", "demo"),
+    ("scikit-learn", ("scikit-learn",), "svm, demo", "svm"),
     (
         "tensorrt",
         FLAVOURS["tensorrt"].distributions,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggspec.bundle import SCALES
 from vggspec.catalogue import count
 from vggspec.cli.table import aligned, memory
 from vggspec.compatibility import capabilities, profiles_of
@@ -64,13 +65,20 @@ def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
         raise click.UsageError("`--spec` prints a spec, `--json` all the rest: give one of them.")
     opened = open_bundle(bundle)
     if only_spec:
-        click.echo(opened.manifest.spec_text, nl=not opened.manifest.spec_text.endswith("\n"))
+        _print_specs(opened.manifest)
         return
     layers_from, layers = layers_of(opened)
     if as_json:
         click.echo(json.dumps(_as_dict(opened.manifest, layers_from, layers), indent=2))
     else:
         _print(opened.manifest, layers_from, layers)
+
+
+def _print_specs(manifest: "Manifest") -> None:
+    """The spec, or those of all nets in a graph that holds the test protocol."""
+    texts = [member.spec_text for member in manifest.members] or [manifest.spec_text]
+    for text in dict.fromkeys(texts):
+        click.echo(text, nl=not text.endswith("\n"))
 
 
 # Layers.
@@ -131,27 +139,31 @@ def _of_graph(bundle: "Bundle") -> tuple[LayerFacts, ...]:
     except (DecodeError, InferenceError, ValueError) as error:
         what = EngineFailed(reason=f"it is no ONNX graph ({error})")
         raise VggspecError(report(what, path=str(bundle.model))) from error
+    return tuple(_nodes(graph, constant))
+
+
+def _nodes(graph: Any, constant: set[str]) -> Iterator[LayerFacts]:
+    """Those of a graph that compute on its inputs, and those of loops in it after the loop."""
     types = {
         value.name: value.type.tensor_type
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
-    layers = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
         if all(name in constant for name in inputs):
             constant.update(node.output)
             continue
         kind = types.get(node.output[0])
-        layers.append(
-            LayerFacts(
-                name=node.name or node.output[0],
-                op=node.op_type,
-                precision=_precision(kind.elem_type) if kind is not None else "",
-                output=_axes(kind) if kind is not None else (),
-                reads=tuple(name for name in inputs if name not in constant),
-            )
+        yield LayerFacts(
+            name=node.name or node.output[0],
+            op=node.op_type,
+            precision=_precision(kind.elem_type) if kind is not None else "",
+            output=_axes(kind) if kind is not None else (),
+            reads=tuple(name for name in inputs if name not in constant),
         )
-    return tuple(layers)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g, constant)
 
 
 def _precision(elem_type: int) -> str:
@@ -181,6 +193,7 @@ def _print(manifest: "Manifest", layers_from: str, layers: Sequence[LayerFacts])
     for line in aligned(list(_facts(manifest))):
         click.echo(line)
     for title, rows, right in (
+        ("nets", list(_member_rows(manifest)), ()),
         ("profiles", list(_profile_rows(manifest)), ()),
         ("engine", list(_engine_rows(manifest.engine)) if manifest.engine else [], ()),
         ("files", list(_file_rows(manifest)), (1,)),
@@ -209,7 +222,11 @@ def _facts(manifest: "Manifest") -> Iterator[tuple[str, str]]:
     yield "input", f"{shown(image.name)}: {_tensor(image)}"
     yield "", _pixels(image)
     for i, output in enumerate(manifest.outputs):
-        yield "" if i else "output", _output(output)
+        yield "" if i else "output", _output(output, is_batch=not manifest.members)
+    if manifest.layer is not None:
+        yield "layer", shown(manifest.layer)
+    if manifest.pool is not None:
+        yield "pooling", f"rounded {'up' if manifest.pool == 'ceil' else 'down'}"
     rows, columns = manifest.window
     yield "window", f"{rows} × {columns} pixels, {_pair(manifest.stride)} from one to the next"
     yield "test", _protocol(manifest)
@@ -232,6 +249,8 @@ def _servers(manifest: "Manifest") -> Iterator[tuple[str, str]]:
 def _tensor(image: "InputContract") -> str:
     channels = len(image.mean)
     height, width = ("H", "W") if image.is_dynamic else map(str, image.size)
+    if image.contract == "picture":
+        return f"uint8 H × W × {channels}; {SCALES}: int64 K"
     if image.contract == "raw":
         shape = f"uint8 N × {height} × {width} × {channels}"
     else:
@@ -242,6 +261,10 @@ def _tensor(image: "InputContract") -> str:
 
 def _pixels(image: "InputContract") -> str:
     """How pixels become numbers."""
+    if image.contract == "picture":
+        given = "gray" if image.color == "gray" else "RGB"
+        least = f"{image.size[0]} × {image.size[1]} at least"
+        return f"{given} pixels as decoded; rescaled to each of K scales, {least}"
     formula = f"x - {_numbers(image.mean)}"
     if image.scale != 1:
         formula = f"({formula}) × {image.scale:g}"
@@ -259,9 +282,15 @@ def _numbers(values: Sequence[float]) -> str:
     return f"({text})" if len(values) > 1 else text
 
 
-def _output(output: "OutputContract") -> str:
-    shape = f"N × {output.channels}" + (" × h × w" if output.is_map else "")
+def _output(output: "OutputContract", *, is_batch: bool) -> str:
+    shape = "N × " * is_batch + str(output.channels) + " × h × w" * output.is_map
     return f"{shown(output.name)}: float32 {shape}"
+
+
+def _member_rows(manifest: "Manifest") -> Iterator[tuple[str, str, str]]:
+    for member in manifest.members:
+        averaged = f"{member.average} averaged over space"
+        yield shown(member.name), _pixels(member.input), averaged
 
 
 def _protocol(manifest: "Manifest") -> str:
@@ -272,7 +301,9 @@ def _protocol(manifest: "Manifest") -> str:
     if test.crops is not None:
         words.append(f"{test.crops} × {test.crops} crops")
     words.append("with mirror images" if test.flip else "no mirror images")
-    return ", ".join([*words, f"{manifest.average} averaged over space"])
+    if not manifest.members:  # each of which has its own way
+        words.append(f"{manifest.average} averaged over space")
+    return ", ".join(words)
 
 
 def _precision_in_words(manifest: "Manifest") -> str:
@@ -281,12 +312,13 @@ def _precision_in_words(manifest: "Manifest") -> str:
 
 
 def _labels(manifest: "Manifest") -> str:
-    number = manifest.result.channels
+    result = manifest.result
     if manifest.labels is None:
+        number = result.channels // 4 if result.kind == "boxes" else result.channels
         return f"{number}, without labels"
     some = [shown(label) for label in manifest.labels[:LABELS_SHOWN]]
-    more = ", …" if number > LABELS_SHOWN else ""
-    return f"{number}: {', '.join(some)}{more}"
+    more = ", …" if len(manifest.labels) > LABELS_SHOWN else ""
+    return f"{len(manifest.labels)}: {', '.join(some)}{more}"
 
 
 def _profile_rows(manifest: "Manifest") -> Iterator[tuple[str, ...]]:

@@ -19,7 +19,7 @@ LARGEST_SCALE = 1 << 16  # in pixels, as in a manifest
 MANY = 10  # images from which progress is shown
 
 
-def _scales(
+def read_scales(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
     """``256,384`` as numbers."""
@@ -29,6 +29,15 @@ def _scales(
     if not all(word.strip().isdecimal() and 1 <= int(word) <= LARGEST_SCALE for word in words):
         raise click.BadParameter(f"{value!r} is not sizes in pixels such as 256,384,512.")
     return tuple(int(word) for word in words)
+
+
+scales_option = click.option(
+    "--scales",
+    callback=read_scales,
+    metavar="Q,...",
+    help="Smallest sides to rescale the image to, in pixels; posteriors are averaged over them.  "
+    "[default: as the spec's `test:` says]",
+)
 
 
 @click.command(
@@ -43,13 +52,7 @@ Examples:
 )
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--scales",
-    callback=_scales,
-    metavar="Q,...",
-    help="Smallest sides to rescale the image to, in pixels; posteriors are averaged over them.  "
-    "[default: as the spec's `test:` says]",
-)
+@scales_option
 @click.option(
     "--flip/--no-flip",
     default=None,
@@ -119,16 +122,16 @@ def command(
     with Predictor(bundle, device=cast("Device", device), threads=threads) as predictor:
         if heatmap and not predictor.gives_maps:
             raise VggspecError(report(NoMapInBundle(), path=bundle))
-        index = None if label is None else _class_index(predictor.labels, label)
+        index = None if label is None else class_index(predictor.labels, label)
         with _progress(images, as_json=as_json) as names:
             for name in names:
                 try:
                     prediction = predictor(name, scales, flip)
                     if heatmap:
-                        _draw(name, prediction, _target(heatmap, name), index, classes)
+                        _draw(name, prediction, target_of(heatmap, name), index, classes)
                 except VggspecError as error:
                     num_bad += 1
-                    _complain(error)
+                    complain(error)
                     continue
                 if as_json:
                     results.append(_as_dict(name, prediction, top))
@@ -148,23 +151,33 @@ def _check_usage(
         return
     if label is not None and classes is not None:
         raise click.UsageError("Give `--class` or `--classes`, not both.")
-    if not heatmap.lower().endswith(".png"):
-        raise click.UsageError("A heat map is a PNG file; give a name that ends in .png.")
-    if len(images) > 1 and "{name}" not in heatmap:
+    check_targets(heatmap, images, kind="heat map")
+
+
+def check_targets(pattern: str, images: tuple[str, ...], *, kind: str) -> None:
+    """Make sure that a picture is written for each image, and each elsewhere.
+
+    Raises:
+        click.UsageError: ``pattern`` names no PNG file, or the same one for two images.
+    """
+    if not pattern.lower().endswith(".png"):
+        raise click.UsageError(f"A {kind} is a PNG file; give a name that ends in .png.")
+    if len(images) > 1 and "{name}" not in pattern:
         raise click.UsageError(
-            f"{len(images)} images want as many heat maps; write `{{name}}` in the file's name."
+            f"{len(images)} images want as many {kind}s; write `{{name}}` in the file's name."
         )
-    targets = [_target(heatmap, name) for name in images]
+    targets = [target_of(pattern, name) for name in images]
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
-        raise click.UsageError(f"Two images want their heat map to be {twice}.")
+        raise click.UsageError(f"Two images want their {kind} to be {twice}.")
 
 
-def _target(heatmap: str, name: str) -> str:
-    return heatmap.replace("{name}", Path(name).stem)
+def target_of(pattern: str, name: str) -> str:
+    """The file for what is drawn of an image."""
+    return pattern.replace("{name}", Path(name).stem)
 
 
-def _class_index(labels: tuple[str, ...], wanted: str) -> int:
+def class_index(labels: tuple[str, ...], wanted: str) -> int:
     """The class of that label, of one of the names in it, or of that index."""
     from vggspec.catalogue import nearest
 
@@ -206,7 +219,8 @@ def _draw(
         picture.save(file, format="PNG")
 
 
-def _complain(error: "VggspecError") -> None:
+def complain(error: "VggspecError") -> None:
+    """Tell what is wrong with an image, and go on."""
     from vggspec.cli.terminal import use_color
     from vggspec.render import as_text
 

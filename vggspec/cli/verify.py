@@ -226,10 +226,30 @@ def _reference(bundle: "Bundle", which: Against, stack: ExitStack) -> "Net":
 
 def _on(session: "Session", manifest: "Manifest") -> "Net":
     """A session on images."""
+    if manifest.members:
+        return _on_pictures(session, manifest)
     from vggspec.runtime.preprocess import normalise
 
     def apply(images: "Images") -> "Arrays":
         return session.run({manifest.input.name: normalise(images, manifest.input)})
+
+    return apply
+
+
+def _on_pictures(session: "Session", manifest: "Manifest") -> "Net":
+    """A session that takes pictures; the scale of each is its own, so that none is rescaled."""
+    import numpy as np
+
+    from vggspec.bundle import SCALES
+    from vggspec.runtime.verify import batches_of_one, concatenated
+
+    def apply(images: "Images") -> "Arrays":
+        answers = []
+        for (image,) in batches_of_one(images):
+            scales = np.array([min(image.shape[:2])], np.int64)
+            given = session.run({manifest.input.name: image, SCALES: scales})
+            answers.append({name: array[np.newaxis] for name, array in given.items()})
+        return concatenated(answers)
 
     return apply
 
@@ -244,6 +264,8 @@ def _torch_reference(bundle: "Bundle") -> "Net":
     from vggspec.runtime.preprocess import normalise
 
     manifest = bundle.manifest
+    if manifest.members:
+        return _torch_members(bundle)
     module = _module(bundle)
     contract = replace(manifest.input, contract="float")
 
@@ -252,6 +274,35 @@ def _torch_reference(bundle: "Bundle") -> "Net":
             given = module(torch.from_numpy(normalise(images, contract)))
         tensors = given if isinstance(given, dict) else {manifest.result.name: given}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    return apply
+
+
+def _torch_members(bundle: "Bundle") -> "Net":
+    """The nets of a graph that takes pictures, in PyTorch, and the averages around them."""
+    import numpy as np
+    import torch
+
+    from vggspec.compiler.backends import torch_module
+    from vggspec.compiler.backends.bundled_net import member_of
+    from vggspec.runtime.preprocess import normalise
+
+    manifest = bundle.manifest
+    modules = []
+    for member in manifest.members:
+        module = torch_module.emit(member_of(bundle, member)).eval()
+        torch_module.load_from(module, str(bundle.path / member.weights))
+        modules.append((module, member.input))
+
+    def apply(images: "Images") -> "Arrays":
+        sides = [images, images[:, :, ::-1]] if manifest.test.flip else [images]
+        with torch.inference_mode():
+            posteriors = [
+                module(torch.from_numpy(normalise(side, contract))).numpy()
+                for module, contract in modules
+                for side in sides
+            ]
+        return {manifest.result.name: np.stack(posteriors).mean(axis=0, dtype=np.float64)}
 
     return apply
 

@@ -1,0 +1,219 @@
+"""Appendix B of the paper asked of small nets: are features of use for classes never seen?
+
+Trains nets A and B of ``miniature.vgg`` on the pictures of crosses and rings that ``shapes.py``
+draws, takes their features of squares and triangles, and fits a linear SVM on these: beside the
+pixels themselves, and beside the same nets with random weights.
+
+    python -m benchmarks.features_in_miniature
+
+What is there is not done again: a second call goes on where the first one ended.
+
+Source: Simonyan & Zisserman 2015, appendix B.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import shapes
+from benchmarks.weights import OUT
+from vggspec.data.classed import Classed, open_classed
+from vggspec.data.decode import decode
+from vggspec.runtime.features_file import writing
+from vggspec.runtime.preprocess import rescalings
+
+MINIATURE = Path(__file__).with_name("miniature.vgg")
+SEEN = ("cross", "ring")  # shapes whose six classes the nets are trained on
+
+TRAIN, VAL = 300, 75  # pictures a class that nets are trained and validated on
+FIT, TEST = 100, 75  # pictures a class for the SVM
+EPOCHS = 30
+SEEDS = (0, 1)
+Q = 37  # the scale that the nets are trained at
+SEVERAL = "32,37,42"
+PIXELS = 32  # the sides of a picture whose pixels are the descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table: nets, and how their features are put together."""
+
+    name: str
+    nets: tuple[str, ...]
+    options: tuple[str, ...] = ("--scales", str(Q))
+    is_random: bool = False
+
+
+SETTINGS = (
+    Setting("A, random weights", ("A",), is_random=True),
+    Setting("B, random weights", ("B",), is_random=True),
+    Setting("A", ("A",)),
+    Setting("B", ("B",)),
+    Setting("B, no mirror image", ("B",), ("--scales", str(Q), "--no-flip")),
+    Setting("B, three scales averaged", ("B",), ("--scales", SEVERAL)),
+    Setting("B, three scales stacked", ("B",), ("--scales", SEVERAL, "--combine", "stack")),
+    Setting("A and B stacked", ("A", "B")),
+    Setting(
+        "A and B, three scales, all stacked",
+        ("A", "B"),
+        ("--scales", SEVERAL, "--combine", "stack"),
+    ),
+    Setting("B up to conv4_2", ("B",), ("--scales", str(Q), "--layer", "conv4_2")),
+)
+
+
+class Laboratory:
+    """A folder with pictures, trainings and results."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._spec = root / "six.vgg"
+
+    def prepare(self) -> None:
+        """Draw the pictures; write the nets with an output for each of the six classes."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._spec.write_text(MINIATURE.read_text().replace("FC-12", "FC-6 "))
+        done = self._root / "svm"
+        if done.exists():
+            return
+        drawn = self._root / "drawn"
+        shapes.write_folder(drawn, train=TRAIN, val=VAL)
+        kept = {"train": FIT, "val": TEST}
+        for split, number in kept.items():
+            for folder in sorted((drawn / split).iterdir()):
+                task = "net" if folder.name.split("-")[0] in SEEN else "svm.part"
+                target = self._root / task / split / folder.name
+                shutil.rmtree(target, ignore_errors=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folder.rename(target)
+                if task != "net":
+                    for picture in sorted(target.iterdir())[number:]:
+                        picture.unlink()
+        (self._root / "svm.part").rename(done)
+
+    def see(self, setting: Setting, seed: int) -> dict[str, float]:
+        """What an SVM makes of a setting's features."""
+        bundles = [self._bundle(net, seed, is_random=setting.is_random) for net in setting.nets]
+        file = f"{setting.name}-{seed}.safetensors"
+        if not (self._root / file).exists():
+            options = ("--data", "svm", "--device", "cpu", "--threads", "1", *setting.options)
+            self._vggspec("features", *bundles, *options, "-o", file)
+        return self._svm(file)
+
+    def see_pixels(self) -> dict[str, float]:
+        """What an SVM makes of the pixels."""
+        file = "pixels.safetensors"
+        if not (self._root / file).exists():
+            write_pixels(self._root / file, open_classed(self._root / "svm"))
+        return self._svm(file)
+
+    def _bundle(self, net: str, seed: int, *, is_random: bool) -> str:
+        name = f"{net}-{'random' if is_random else 'trained'}-{seed}"
+        if not (self._root / name).exists():
+            if is_random:
+                weights = f"{name}.safetensors"
+                self._vggspec("init", f"six.vgg:{net}", "--seed", str(seed), "-o", weights)
+            else:
+                weights = f"{self._trained(net, seed)}/best.safetensors"
+            self._vggspec("compile", f"six.vgg:{net}", "--weights", weights, "-o", name)
+        return name
+
+    def _trained(self, net: str, seed: int) -> str:
+        run = f"run-{net}-{seed}"
+        if not (self._root / f"{run}.done").exists():
+            shutil.rmtree(self._root / run, ignore_errors=True)
+            options = ("--gpus", "0", "--precision", "fp32", "--set", f"stop=after {EPOCHS} epochs")
+            self._vggspec(
+                "train",
+                f"six.vgg:{net}",
+                "--data",
+                "net",
+                "--out",
+                run,
+                "--seed",
+                str(seed),
+                *options,
+            )
+            (self._root / f"{run}.done").touch()
+        return run
+
+    def _svm(self, file: str) -> dict[str, float]:
+        found = json.loads(self._vggspec("svm", file, "--json"))
+        return {
+            "numbers": found["fit"]["numbers"],
+            "c": found["c"],
+            "accuracy": found["test"]["accuracy"],
+            "precision": found["test"]["mean_average_precision"],
+        }
+
+    def _vggspec(self, *words: str) -> str:
+        """Run a command on one thread of the CPU; what it prints."""
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "vggspec", *words]
+        done = subprocess.run(
+            command, cwd=self._root, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            print(done.stderr, file=sys.stderr)
+            raise RuntimeError(f"vggspec {' '.join(words[:2])} … ended with {done.returncode}")
+        return done.stdout
+
+
+def write_pixels(path: Path, parts: Sequence[Classed]) -> None:
+    """The central pixels of pictures as descriptors: less their mean, of length 1."""
+    found = {
+        part.split: np.stack([_pixels(part, i) for i in range(len(part.images))]) for part in parts
+    }
+    mean = found["train"].mean(axis=0)
+    sizes = {part.split: len(part.images) for part in parts}
+    with writing(path, sizes, mean.size, parts[0].classes, {}) as writer:
+        for part in parts:
+            writer.begin(part.split)
+            for i, pixels in enumerate(found[part.split] - mean):
+                descriptor = (pixels / np.linalg.norm(pixels)).astype(np.float32)
+                writer.add(part.images.name(i), descriptor, part.labels[i])
+
+
+def _pixels(part: Classed, index: int) -> NDArray[np.float64]:
+    (rescaled,) = rescalings(decode(part.images.read(index), "RGB"), (PIXELS,))
+    top, left = ((side - PIXELS) // 2 for side in rescaled.shape[:2])
+    crop = rescaled[top : top + PIXELS, left : left + PIXELS]
+    return crop.astype(np.float64).reshape(-1)
+
+
+def row(name: str, found: Sequence[dict[str, float]]) -> str:
+    """A line of the table: the mean over seeds and how far they lie apart."""
+
+    def percent(key: str) -> str:
+        shares = [100 * one[key] for one in found]
+        spread = f" ± {statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+        return f"{statistics.mean(shares):.1f}{spread} %"
+
+    cs = ", ".join(f"{one['c']:g}" for one in found)
+    cells = (name, f"{found[0]['numbers']:.0f}", cs, percent("accuracy"), percent("precision"))
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    laboratory = Laboratory((OUT / "features").resolve())
+    laboratory.prepare()
+    lines = ["| descriptor | numbers | C | accuracy | mean AP |", "|---|---|---|---|---|"]
+    print("\n".join(lines), flush=True)
+    lines.append(row(f"pixels, {PIXELS} × {PIXELS}", [laboratory.see_pixels()]))
+    print(lines[-1], flush=True)
+    for setting in SETTINGS:
+        lines.append(row(setting.name, [laboratory.see(setting, seed) for seed in SEEDS]))
+        print(lines[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""``vggspec features``: what is written, of which images, and what is said where it cannot be."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.nets import SMALL, net, random_weights
+from tests.train.folders import HUES, write_annotated, write_folder
+from vggspec.bundle import WEIGHTS, open_bundle
+from vggspec.cli import run
+from vggspec.compiler.backends.bundle_writer import write_bundle
+from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.recipe import TestProtocol
+from vggspec.runtime.features import Combination, describe
+from vggspec.runtime.features_file import open_features
+from vggspec.runtime.net import BundleNet
+from vggspec.runtime.pipeline import Applied
+
+SPEC = f"{SMALL}\ntest:\n  scale 36\n"
+
+Done = tuple[int, str, str]
+
+
+@pytest.fixture
+def features(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    def call(*args: object) -> Done:
+        code = run(["features", *map(str, args), "--device", "cpu", "--threads", "1"])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def bundle(folder: Path, seed: int = 0, **options: Any) -> Path:
+    lowered = net(SPEC)
+    weights = random_weights(lowered, folder / f"w{seed}", seed)
+    out = folder / f"b{seed}"
+    write_bundle(lowered, weights, out, OnnxOptions(**options))
+    return out
+
+
+def directly(path: Path, files: list[Path], protocol: TestProtocol, **how: Any) -> Any:
+    """The descriptors of files, by a bundle that was compiled up to the layer."""
+    with BundleNet(path, device="cpu") as loaded:
+        found = describe(
+            [Applied(loaded, protocol)],
+            lambda i: files[i].read_bytes(),
+            range(len(files)),
+            Combination(**how),
+        )
+        return np.stack([one.descriptor for one in found if one.descriptor is not None])
+
+
+def test_both_splits_are_written(tmp_path: Path, features: Any) -> None:
+    data = write_folder(tmp_path / "data", train=3, val=2)
+    made = bundle(tmp_path)
+    code, out, err = features(made, "--data", data, "-o", tmp_path / "f")
+    assert (code, out) == (0, f"{tmp_path / 'f'}\n")
+    assert "small up to relu3, Q 36, with the mirror image" in err
+    assert "15 images × 24 numbers" in err
+    found = open_features(tmp_path / "f")
+    assert found.classes == tuple(sorted(HUES))
+    entry = next(e for e in open_bundle(made).manifest.files if e.path == WEIGHTS)
+    (of_net,) = found.settings["nets"]
+    assert of_net == {
+        "net": "small",
+        "layer": "relu3",
+        "numbers": 24,
+        "scales": [36],
+        "flip": True,
+        "sha256": entry.sha256,
+    }
+    up_to = tmp_path / "up to"
+    lowered = net(SPEC)
+    weights = random_weights(lowered, tmp_path / "w")
+    write_bundle(lowered, weights, up_to, OnnxOptions(layer="relu3"))
+    for name, number in (("train", 3), ("val", 2)):
+        split = found.splits[name]
+        assert split.names is not None
+        files = [Path(name) for name in split.names]
+        assert [file.parent.name for file in files] == sorted(list(HUES) * number)
+        np.testing.assert_array_equal(split.labels, np.repeat(np.arange(3), number))
+        wanted = directly(up_to, files, TestProtocol(scales=(36,)))
+        np.testing.assert_array_equal(split.features, wanted)
+        np.testing.assert_allclose(np.linalg.norm(split.features, axis=1), 1, rtol=1e-6)
+    # A bundle that was compiled up to a layer is taken as it is.
+    assert features(up_to, "--data", data, "-o", tmp_path / "g")[0] == 0
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "f").read_bytes()
+    # And the folder of the variant is gone.
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_layers_scales_and_nets(tmp_path: Path, features: Any) -> None:
+    data = write_folder(tmp_path / "data", train=2, val=1)
+    one, other = bundle(tmp_path), bundle(tmp_path, seed=1, form="crop")
+    options = ["--layer", "conv2_1", "--scales", "32,40", "--combine", "stack", "--no-flip"]
+    options += ["--no-normalise", "--split", "val"]
+    code, _, err = features(one, other, "--data", data, *options, "-o", tmp_path / "f")
+    assert code == 0, err
+    found = open_features(tmp_path / "f")
+    assert list(found.splits) == ["val"]
+    split = found.splits["val"]
+    assert split.names is not None
+    assert split.features.shape == (3, 2 * 2 * 16)
+    assert (found.settings["combine"], found.settings["normalise"]) == ("stack", False)
+    parts = []
+    for seed in (0, 1):
+        lowered = net(SPEC)
+        weights = random_weights(lowered, tmp_path / f"w{seed}", seed)
+        write_bundle(lowered, weights, tmp_path / f"c{seed}", OnnxOptions(layer="conv2_1"))
+        protocol = TestProtocol(scales=(32, 40), flip=False)
+        files = [Path(name) for name in split.names]
+        how = {"over_scales": "stack", "normalise": False}
+        parts.append(directly(tmp_path / f"c{seed}", files, protocol, **how))
+    np.testing.assert_array_equal(split.features, np.concatenate(parts, axis=1))
+
+
+def test_images_of_no_class(tmp_path: Path, features: Any) -> None:
+    data = write_folder(tmp_path / "data", train=2, val=1)
+    named = sorted((data / "val").rglob("*.png"))
+    (data / "val" / "notes.txt").write_text("no picture")
+    code, _, err = features(
+        bundle(tmp_path), "--images", named[1], "--images", data / "val", "-o", tmp_path / "f"
+    )
+    assert code == 0, err
+    found = open_features(tmp_path / "f")
+    split = found.splits["images"]
+    assert split.labels is found.classes is None
+    assert split.names == tuple(map(str, [named[1], *named]))
+    np.testing.assert_array_equal(split.features[0], split.features[2])
+
+
+def test_classes_of_objects(tmp_path: Path, features: Any) -> None:
+    data = write_annotated(tmp_path / "data", train=4, val=2)
+    assert features(bundle(tmp_path), "--data", data, "-o", tmp_path / "f")[0] == 0
+    train = open_features(tmp_path / "f").splits["train"]
+    assert train.labels is not None
+    assert train.labels.shape == (12, 3)
+    assert train.labels.dtype == np.uint8
+
+
+def test_a_few_bad_images_are_left_out_and_named(tmp_path: Path, features: Any) -> None:
+    data = write_folder(tmp_path / "data", train=67, val=2)
+    made = bundle(tmp_path)
+    name = sorted(HUES)[1]
+    bad = [data / "train" / name / f"{i}.png" for i in (3, 5)]
+    for path in bad:
+        path.write_text("no picture")
+    code, _, err = features(made, "--data", data, "-o", tmp_path / "f", "--layer", "conv1_1")
+    assert code == 0, err
+    assert f"train: images that cannot be read, left out: 2\n  {bad[0]}: " in err
+    train = open_features(tmp_path / "f").splits["train"]
+    assert train.names is not None
+    assert train.labels is not None
+    assert len(train.features) == len(train.names) == 199
+    assert not {str(path) for path in bad} & set(train.names)
+    assert [int((train.labels == k).sum()) for k in range(3)] == [67, 65, 67]
+    (data / "train" / name / "7.png").write_bytes(b"")
+    code, out, err = features(made, "--data", data, "-o", tmp_path / "g", "--layer", "conv1_1")
+    assert (code, out) == (1, "")
+    assert "VGG426" in err
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "one of them"),
+        (["--data", "d", "--images", "i"], "one of them"),
+        (["--images", "i", "--split", "val"], "`--data DIR`"),
+        (["--data", "d", "--scales", "0"], "is not sizes"),
+        (["--data", "d", "--combine", "max"], "--combine"),
+    ],
+)
+def test_wrong_usage(args: list[str], words: str, features: Any, tmp_path: Path) -> None:
+    code, out, err = features(bundle(tmp_path), *args)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_a_folder_without_images_is_wrong_usage(features: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = features(bundle(tmp_path), "--images", tmp_path / "empty")
+    assert code == 2
+    assert "no images" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (["--layer", "conv9_9"], "VGG663"),
+        (["--scales", "31"], "VGG692"),
+        (["--split", "test"], "VGG421"),
+    ],
+)
+def test_wrong_input(args: list[str], wanted: str, features: Any, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", train=2, val=1)
+    code, out, err = features(bundle(tmp_path), "--data", data, *args, "-o", tmp_path / "f")
+    assert (code, out) == (1, "")
+    assert wanted in err
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_bundle_without_its_weights_says_what_to_type(features: Any, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", train=2, val=1)
+    made = bundle(tmp_path, single_file=True)
+    code, _, err = features(made, "--data", data, "-o", tmp_path / "f")
+    assert code == 1
+    assert "VGG665" in err
+    assert "--layer relu3" in err
+
+
+def test_an_interruption_leaves_nothing(
+    features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_folder(tmp_path / "data", train=2, val=1)
+    made = bundle(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    whole = BundleNet.__call__
+
+    def once(self: BundleNet, images: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BundleNet, "__call__", once)
+    code, _, err = features(made, "--data", data, "-o", tmp_path / "f")
+    assert (code, "interrupted" in err) == (130, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    monkeypatch.setattr(BundleNet, "__call__", whole)
+    shutil.rmtree(data / "val")
+    assert features(made, "--data", data, "-o", tmp_path / "f")[0] == 0
+    assert list(open_features(tmp_path / "f").splits) == ["train"]

@@ -1,0 +1,360 @@
+"""``vggspec features``: descriptors of images, written to a file."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from vggspec.catalogue import count
+from vggspec.cli.evaluating import say
+from vggspec.cli.pacing import pacing
+from vggspec.cli.predict import read_scales
+from vggspec.cli.table import memory
+from vggspec.render import shown
+
+if TYPE_CHECKING:
+    from vggspec.bundle import Bundle, Manifest
+    from vggspec.data.classed import Images
+    from vggspec.recipe import TestProtocol
+    from vggspec.runtime.features import Combination, OverScales
+    from vggspec.runtime.features_file import FeaturesWriter
+    from vggspec.runtime.pipeline import Applied
+    from vggspec.runtime.session import Device
+
+IMAGES = "images"
+"""What the split is called of images that were named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Images that were named one by one."""
+
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The path."""
+        return self.paths[index]
+
+    def read(self, index: int) -> bytes:
+        """The content of the file.
+
+        Raises:
+            BadImageError: it cannot be read.
+        """
+        from vggspec.data.decode import BadImageError
+        from vggspec.source import reason
+
+        try:
+            return Path(self.paths[index]).read_bytes()
+        except OSError as error:
+            raise BadImageError(reason(error)) from error
+
+
+@click.command(
+    "features",
+    epilog="""\b
+Examples:
+  vggspec features D --data caltech --scales 256,384,512 --combine stack
+  vggspec features D E --data VOC2007 --split trainval -o trainval.safetensors
+  vggspec features D --data flowers --layer conv4_3
+  vggspec features D --images photos -o photos.safetensors""",
+)
+@click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
+@click.option(
+    "--data",
+    "folder",
+    metavar="DIR",
+    help="Class folders or shards, or images with annotations as VOC or COCO have them.",
+)
+@click.option(
+    "--images",
+    "pictures",
+    multiple=True,
+    metavar="PATH",
+    help="Instead: an image, or a folder of images, of no class; may be repeated.",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE",
+    default="features.safetensors",
+    help="The file.  [default: features.safetensors]",
+)
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Only this split.  [default: train and val where there are such, else all images]",
+)
+@click.option(
+    "--layer",
+    metavar="LAYER",
+    help="The layer whose numbers are taken, as `vggspec show` lists them.  [default: that before "
+    "the last conv or FC]",
+)
+@click.option(
+    "--scales",
+    callback=read_scales,
+    metavar="Q,...",
+    help="Smallest sides to rescale the image to, in pixels.  [default: as the spec's `test:` "
+    "says]",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["average", "stack"]),
+    default="average",
+    help="What is done with several scales; nets are always stacked.  [default: average]",
+)
+@click.option(
+    "--flip/--no-flip",
+    default=None,
+    help="Average with the mirror image.  [default: as the spec's `test:` says]",
+)
+@click.option(
+    "--normalise/--no-normalise",
+    default=True,
+    help="Give each net's descriptor, and the whole, the length 1.  [default: --normalise]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
+    "[default: a CUDA device if there is one]",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
+)
+def command(
+    bundles: tuple[str, ...],
+    *,
+    folder: str | None,
+    pictures: tuple[str, ...],
+    out: str,
+    split: str | None,
+    layer: str | None,
+    scales: tuple[int, ...] | None,
+    combine: str,
+    flip: bool | None,
+    normalise: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Write descriptors of images: what a layer gives, averaged over space and the mirror image.
+
+    A bundle that classifies is compiled anew without its last FC, densely. An image is rescaled to
+    each Q; scales are averaged or stacked, nets stacked. `vggspec svm` fits an SVM on the file.
+    Images that cannot be read are left out and named; more than 1 in 100 are an error.
+    """
+    if (folder is None) != bool(pictures):
+        raise click.UsageError("Give `--data DIR` or `--images PATH`, one of them.")
+    if split is not None and folder is None:
+        raise click.UsageError("`--split` says which part of `--data DIR` is meant.")
+    from vggspec.bundle import open_bundle
+    from vggspec.runtime.features import Combination, width
+    from vggspec.runtime.features_file import writing
+    from vggspec.runtime.net import BundleNet
+    from vggspec.runtime.pipeline import Applied
+
+    opened = [open_bundle(each) for each in bundles]
+    parts = _named(pictures) if folder is None else _parts(folder, split)
+    over_scales = cast("OverScales", combine)
+    combination = Combination(over_scales=over_scales, normalise=normalise)
+    with contextlib.ExitStack() as stack:
+        asked = [_up_to(each, layer, stack) for each in opened]
+        protocols = [_protocol(each.manifest, scales, flip=flip) for each in asked]
+        for bundle, protocol, given in zip(asked, protocols, opened, strict=True):
+            _check_scales(bundle.manifest, protocol, str(given.path))
+        numbers = width(
+            [each.manifest.result.channels for each in asked],
+            [len(each.scales) for each in protocols],
+            over_scales,
+        )
+        applied = [
+            Applied(
+                stack.enter_context(
+                    BundleNet(each, device=cast("Device", device), threads=threads)
+                ),
+                protocol,
+            )
+            for each, protocol in zip(asked, protocols, strict=True)
+        ]
+        settings = _settings([each.manifest for each in asked], protocols, combination)
+        for line in _in_words(settings):
+            say("net", line)
+        images = sum(len(part.images) for part in parts)
+        size = memory(4 * numbers * images)
+        say("file", f"{out}, {count(images, 'image')} × {numbers} numbers, about {size}")
+        sizes = {part.split: len(part.images) for part in parts}
+        with writing(out, sizes, numbers, parts[0].classes, settings) as writer:
+            for part in parts:
+                _describe(part, applied, combination, writer, folder, threads)
+    click.echo(out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A split of the file that is written."""
+
+    split: str
+    images: "Images"
+    labels: Any = None
+    classes: tuple[str, ...] | None = None
+
+
+def _named(pictures: Sequence[str]) -> list[_Part]:
+    from vggspec.cli.verify import PICTURES
+
+    paths: list[str] = []
+    for each in pictures:
+        if Path(each).is_dir():
+            below = sorted(path for path in Path(each).rglob("*") if path.is_file())
+            paths += [str(path) for path in below if path.suffix.lower() in PICTURES]
+        else:
+            paths.append(each)
+    if not paths:
+        raise click.BadParameter("there are no images in it.", param_hint="--images")
+    return [_Part(split=IMAGES, images=Named(tuple(paths)))]
+
+
+def _parts(folder: str, split: str | None) -> list[_Part]:
+    from vggspec.data.classed import open_classed
+
+    found = open_classed(Path(folder), split)
+    for each in found:
+        _say_left_out(f"{each.split}: annotations that cannot be true", each.left_out)
+    return [
+        _Part(split=each.split, images=each.images, labels=each.labels, classes=each.classes)
+        for each in found
+    ]
+
+
+def _up_to(bundle: "Bundle", layer: str | None, stack: contextlib.ExitStack) -> "Bundle":
+    """The bundle whose output is the layer: itself, where it was compiled so."""
+    from vggspec.catalogue.fusion import HoldsProtocol
+    from vggspec.compiler.backends.bundled_net import lowered_of
+    from vggspec.compiler.backends.variant import Changes, varied
+    from vggspec.compiler.passes.keep_up_to import before_last
+    from vggspec.diagnostic import VggspecError, report
+
+    manifest = bundle.manifest
+    if manifest.members:
+        raise VggspecError(report(HoldsProtocol(), path=str(bundle.path)))
+    if manifest.layer is not None and layer in (None, manifest.layer):
+        return bundle
+    wanted = layer or before_last(lowered_of(bundle).network)
+    found = stack.enter_context(varied(bundle, Changes(layer=wanted, form="dense")))
+    if manifest.engine is not None:
+        say("note", f"{bundle.path} is compiled anew in fp32 for that, not as its engine was built")
+    return found
+
+
+def _protocol(
+    manifest: "Manifest", scales: tuple[int, ...] | None, *, flip: bool | None
+) -> "TestProtocol":
+    return replace(
+        manifest.test,
+        scales=manifest.test.scales if scales is None else scales,
+        dense=True,
+        crops=None,
+        flip=manifest.test.flip if flip is None else flip,
+    )
+
+
+def _check_scales(manifest: "Manifest", protocol: "TestProtocol", path: str) -> None:
+    from vggspec.catalogue.evaluating import ScaleBelowWindow
+    from vggspec.diagnostic import VggspecError, report
+
+    least = manifest.input.size
+    for scale in protocol.scales:
+        if scale < min(least):
+            raise VggspecError(report(ScaleBelowWindow(scale=scale, window=least), path=path))
+
+
+def _settings(
+    manifests: "Sequence[Manifest]", protocols: "Sequence[TestProtocol]", combination: "Combination"
+) -> dict[str, Any]:
+    """How the descriptors are made, for whoever reads the file."""
+    return {
+        "nets": [
+            {
+                "net": manifest.net,
+                "layer": manifest.layer,
+                "numbers": manifest.result.channels,
+                "scales": list(protocol.scales),
+                "flip": protocol.flip,
+                "sha256": _digest(manifest),
+            }
+            for manifest, protocol in zip(manifests, protocols, strict=True)
+        ],
+        "combine": combination.over_scales,
+        "normalise": combination.normalise,
+    }
+
+
+def _digest(manifest: "Manifest") -> str:
+    """Of the weights; of the model where they are in it."""
+    from vggspec.bundle import WEIGHTS
+
+    digests = {entry.path: entry.sha256 for entry in manifest.files}
+    return digests.get(WEIGHTS, digests[manifest.model])
+
+
+def _in_words(settings: dict[str, Any]) -> list[str]:
+    lines = []
+    for net in settings["nets"]:
+        scales = ", ".join(map(str, net["scales"]))
+        how = {"average": "averaged", "stack": "stacked"}[settings["combine"]]
+        many = f", {how}" if len(net["scales"]) > 1 else ""
+        flip = ", with the mirror image" if net["flip"] else ""
+        lines.append(f"{net['net']} up to {net['layer']}, Q {scales}{many}{flip}")
+    return lines
+
+
+def _describe(
+    part: _Part,
+    applied: "list[Applied]",
+    combination: "Combination",
+    writer: "FeaturesWriter",
+    folder: str | None,
+    threads: int | None,
+) -> None:
+    from vggspec.catalogue.data import TooManyBadImages
+    from vggspec.data.split import MAX_BAD_SHARE
+    from vggspec.diagnostic import VggspecError, report
+    from vggspec.runtime.features import describe
+
+    total = len(part.images)
+    bad: dict[str, str] = {}
+    writer.begin(part.split)
+    with (
+        pacing(part.split, total, "images") as show,
+        contextlib.closing(
+            describe(applied, part.images.read, range(total), combination, threads=threads)
+        ) as images,
+    ):
+        for done, one in enumerate(images, start=1):
+            name = part.images.name(one.index)
+            if one.descriptor is not None:
+                label = None if part.labels is None else part.labels[one.index]
+                writer.add(name, one.descriptor, label)
+            else:
+                bad[name] = one.unread or ""
+                writer.leave_out()
+                if len(bad) > MAX_BAD_SHARE * total:
+                    first = tuple(f"{name}: {why}" for name, why in list(bad.items())[:5])
+                    what = TooManyBadImages(bad=len(bad), total=total, first=first)
+                    raise VggspecError(report(what, path=folder))
+            show(done)
+    _say_left_out(f"{part.split}: images that cannot be read", bad)
+
+
+def _say_left_out(what: str, reasons: Mapping[str, str]) -> None:
+    if reasons:
+        lines = "".join(f"\n  {shown(name)}: {shown(why)}" for name, why in reasons.items())
+        click.echo(f"{what}, left out: {len(reasons)}{lines}", err=True)
