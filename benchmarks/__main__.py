@@ -5,7 +5,15 @@ import subprocess
 import sys
 
 #: One process each: a process that has grown large lends its size to what it starts.
-SCRIPTS = ("startup", "compile_d", "engine_d", "dense_d", "input_pipeline", "train_step")
+SCRIPTS = (
+    "startup",
+    "compile_d",
+    "engine_d",
+    "dense_d",
+    "protocol_graph",
+    "input_pipeline",
+    "train_step",
+)
 
 
 def main() -> int:

@@ -28,11 +28,12 @@ from PIL import Image
 from tests.cli.run import vggspec
 from tests.compiler.backends.manifests import engine
 from tests.conftest import ROOT
-from tests.nets import session
+from tests.nets import SMALL, net, random_weights, session
 from tests.runtime.bundles import CLASSES, Made, make
 from vggspec import profile, recipe
 from vggspec.bundle import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
 from vggspec.compiler.backends import triton
+from vggspec.compiler.weights import Metadata, save
 from vggspec.diagnostic import VggspecError
 from vggspec.profile import Profile
 from vggspec.runtime import preprocess
@@ -40,6 +41,7 @@ from vggspec.runtime import preprocess
 GUIDE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
 PYTHON = ROOT / "docs" / "embedding" / "classify.py"
 CPP = ROOT / "docs" / "embedding" / "classify.cpp"
+PROTOCOL = ROOT / "docs" / "embedding" / "protocol.py"
 STAND_INS = ROOT / "tests" / "embedding"
 PROFILES = (
     Profile((1, 24, 24), (2, 24, 32), (8, 24, 48)),
@@ -107,15 +109,19 @@ def photo(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 # The Python program.
 
 
-def test_it_needs_no_more_than_it_says() -> None:
-    tree = ast.parse(PYTHON.read_text("utf-8"))
+def imported(program: Path) -> set[str]:
+    """The packages that a program imports."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(program.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").partition(".")[0])
-    libraries = names - set(sys.stdlib_module_names)
+    return names
+
+
+def test_it_needs_no_more_than_it_says() -> None:
+    libraries = imported(PYTHON) - set(sys.stdlib_module_names)
     assert libraries == {"numpy", "tensorrt", "tensorrt_rtx", "pycuda"}
 
 
@@ -599,6 +605,80 @@ def test_every_failure_of_a_call_is_noticed(
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
+
+
+# The program for a bundle that holds the test protocol.
+
+
+@pytest.mark.parametrize("color", ["RGB", "gray"])
+def test_the_protocol_without_vggspec_is_that_of_predict(color: str, tmp_path: Path) -> None:
+    """Of one net and of two, on real photographs, one of them turned by its EXIF."""
+    from sklearn.datasets import load_sample_images
+
+    labels = tuple(f"label {i}" for i in range(10))
+    texts = [SMALL.replace("net small", f"net {name}") for name in ("one", "two")]
+    if color == "gray":
+        texts = [re.sub(r"RGB\(.*\)", "gray(mean 115, std 57)", text) for text in texts]
+    specs, weights = [], []
+    for seed, text in enumerate(texts):
+        specs.append(tmp_path / f"{seed}.vgg")
+        specs[-1].write_text(text)
+        found = random_weights(net(text), tmp_path / "w", seed)
+        weights.append(tmp_path / f"{seed}.safetensors")
+        save(
+            weights[-1], {each: found.read(each) for each in found.tensors}, Metadata(labels=labels)
+        )
+    paths = []
+    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+        image = Image.fromarray(pixels)
+        exif = image.getexif()
+        exif[0x0112] = 6 if name == "flower" else 1  # lies on its side
+        paths.append(tmp_path / f"{name}.jpg")
+        image.save(paths[-1], exif=exif)
+    bundles = [tmp_path / "net-0", tmp_path / "net-1"]
+    for spec, file, bundle in zip(specs, weights, bundles, strict=True):
+        assert vggspec("compile", spec, "--weights", file, "-o", bundle).returncode == 0
+    for number in (1, 2):
+        chosen = [word for file in weights[:number] for word in ("--weights", file)]
+        done = vggspec(*("compile", *specs[:number], "--protocol", "-o", tmp_path / "b"), *chosen)
+        assert done.returncode == 0, done.stderr
+        answers = []
+        for bundle in bundles[:number]:
+            done = vggspec(
+                *("predict", bundle, *paths, "--scales", "64,96,128", "--flip"),
+                *("--json", "--top", "10", "--device", "cpu"),
+            )
+            answers.append(json.loads(done.stdout))
+        done = without_vggspec(PROTOCOL, tmp_path / "b", "64,96,128", *paths)
+        assert done.returncode == 0, done.stderr
+        lines = iter(done.stdout.splitlines())
+        for i, path in enumerate(paths):
+            posteriors = dict.fromkeys(labels, 0.0)
+            for answer in answers:
+                for top in answer[i]["top"]:
+                    posteriors[top["label"]] += top["posterior"] / number
+            expected = sorted(posteriors, key=posteriors.__getitem__, reverse=True)[:5]
+            assert next(lines) == str(path)
+            rows = [next(lines).split(maxsplit=1) for _ in expected]
+            assert [label for _, label in rows] == expected
+            for posterior, label in rows:
+                assert float(posterior) == pytest.approx(posteriors[label], abs=2e-4)
+        assert next(lines, None) is None
+
+
+def test_the_program_for_the_protocol_needs_no_more_than_it_says() -> None:
+    libraries = imported(PROTOCOL) - set(sys.stdlib_module_names)
+    assert libraries == {"numpy", "onnxruntime", "PIL"}
+
+
+def without_vggspec(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program where vggspec, torch and onnx cannot be imported."""
+    text = (
+        "import runpy, sys; sys.modules.update(dict.fromkeys(('vggspec', 'torch', 'onnx')));"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", text, str(program), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 # The guide.

@@ -482,7 +482,7 @@ def test_nets_that_do_not_go_together(
 
 def test_wrong_input_is_told(made: Path, tmp_path: Path, data: Path, evaluate: Any) -> None:
     done = evaluate(made, "--data", tmp_path / "none")
-    assert (done.code, "VGG421" in done.err) == (1, True)
+    assert (done.code, "VGG696" in done.err) == (1, True)
     done = evaluate(tmp_path / "none", "--data", data)
     assert (done.code, "VGG521" in done.err) == (1, True)
     (data / "val" / "cats").mkdir()

@@ -194,7 +194,7 @@ def test_a_folder_without_images_is_wrong_usage(features: Any, tmp_path: Path) -
     [
         (["--layer", "conv9_9"], "VGG663"),
         (["--scales", "31"], "VGG692"),
-        (["--split", "test"], "VGG421"),
+        (["--split", "test"], "VGG696"),
     ],
 )
 def test_wrong_input(args: list[str], wanted: str, features: Any, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_one_split_or_a_folder_without_any(tmp_path: Path) -> None:
     assert (whole.split, len(whole.images)) == ("all", 9)
     with pytest.raises(VggspecError, match="no split `test`"):
         open_classed(tmp_path, "test")
-    with pytest.raises(VggspecError, match="VGG421"):
+    with pytest.raises(VggspecError, match="VGG696"):
         open_classed(tmp_path / "none")
 
 

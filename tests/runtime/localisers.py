@@ -76,8 +76,9 @@ def make(
     weights = random_weights(lowered, path, seed)
     if "boxes" in text:
         arrays = {name: np.array(weights.read(name)) for name in weights.tensors}
-        arrays["fc4.weight"] *= np.float32(spread)
-        arrays["fc4.bias"].reshape(-1, 4)[:] = numbers
+        (last,) = lowered.network[lowered.network.outputs[0].layer].inputs
+        arrays[f"{last}.weight"] *= np.float32(spread)
+        arrays[f"{last}.bias"].reshape(-1, 4)[:] = numbers
         save(path, arrays, replace(weights.metadata, data_sha256=None))
         weights = open_weights(path)
     weights = replace(weights, metadata=replace(weights.metadata, labels=labels))

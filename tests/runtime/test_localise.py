@@ -423,3 +423,13 @@ def test_a_net_that_averages_over_space_is_applied_by_crops(
     by_crops = TestProtocol(scales=(24,), dense=False, crops=2)
     assert locate([averaging], [made["classes"]], image, protocol=by_crops).likeliest
     assert locate([averaging], [], image, asked=(None,)).asked[0].label is None
+
+
+def test_the_window_of_a_net_without_fc_is_what_a_position_of_its_map_sees(
+    tmp_path: Path,
+) -> None:
+    spec = "net {name}\ninput 16x16 RGB\nconv3-6(pad 0)\nmaxpool\nconv3-8(pad 0)\n"
+    made = make(tmp_path / "conv", "conv1-4(linear)\nboxes(shared)\n", spec=spec, spread=0)
+    manifest = made.bundle.manifest
+    # 16 pixels, 14, 7, 5: five positions, two pixels apart.
+    assert (manifest.window, manifest.stride) == ((8, 8), (2, 2))

@@ -132,3 +132,22 @@ class NoTableWeights(Diagnostic):
         lines = [f"looked for {', '.join(self.looked[:4])}"]
         lines += [f"  {', '.join(self.looked[i : i + 4])}" for i in range(4, len(self.looked), 4)]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoImages(Diagnostic):
+    """Nets are tested on a folder of images for each class, or on WebDataset shards, in the folder
+    of a split or right where ``--data`` says:
+
+        data/val/cat/9.jpg     data/cat/9.jpg
+        data/val/000000.tar    data/000000.tar
+    """
+
+    code = "VGG696"
+    tried: str
+
+    def title(self) -> str:
+        return f"there are no images: {self.tried}"
+
+    def help(self) -> str | None:
+        return "name a folder with `val/<class>/`, or with `<class>/`, after `--data`"

@@ -6,7 +6,7 @@ DIR/val/cat/1.jpg   DIR/cat/1.jpg   DIR/val/000000.tar   DIR/000000.tar
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggspec.catalogue import data
+from vggspec.catalogue.evaluating import NoImages
 from vggspec.data.digest import Digest
 from vggspec.data.folder import list_folder, subfolders
 from vggspec.data.shards import list_shards, open_shards, read_classes
@@ -42,7 +42,7 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
     """
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
-        raise _no_data(f"`{folder}` is not a folder")
+        raise _no_images(f"`{folder}` is not a folder")
     digest = Digest()
     try:
         if list_shards(folder):
@@ -58,11 +58,11 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
                 folder=folder, classes=names, images=images, fingerprint=digest.fingerprint()
             )
     except OSError as error:
-        raise _no_data(f"`{folder}` cannot be read: {reason(error)}") from error
+        raise _no_images(f"`{folder}` cannot be read: {reason(error)}") from error
     if not len(found.images):
-        raise _no_data(f"`{folder}` holds no folders with images, one for each class")
+        raise _no_images(f"`{folder}` holds no folders with images, one for each class")
     return found
 
 
-def _no_data(tried: str) -> VggspecError:
-    return VggspecError(report(data.NoData(tried=tried)))
+def _no_images(tried: str) -> VggspecError:
+    return VggspecError(report(NoImages(tried=tried)))

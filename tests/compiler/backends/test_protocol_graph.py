@@ -71,13 +71,15 @@ def picture(*shape: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+def load(model: str | bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # on nets this small more would wait for each other
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def run(folder: Path, image: Pixels, scales: Sequence[int]) -> NDArray[np.float32]:
     feeds = {"picture": image, "scales": np.array(scales, np.int64)}
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # more would wait for each other
-    path = str(folder / "1/model.onnx")
-    of = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (posteriors,) = of.run(None, feeds)
+    (posteriors,) = load(str(folder / "1/model.onnx")).run(None, feeds)
     assert isinstance(posteriors, np.ndarray)
     return posteriors
 
@@ -238,7 +240,7 @@ def small_session(
     output = tensor_info(add(graph), kind, axes)
     model = graph.model(inputs, [output], {}, "0")
     onnx.checker.check_model(model, full_check=True)
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return load(model.SerializeToString())
 
 
 @pytest.fixture(scope="module")

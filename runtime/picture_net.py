@@ -1,0 +1,122 @@
+"""A bundle whose graph holds the whole test protocol: a picture and scales in, posteriors out."""
+
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.bundle import SCALES, Bundle, Manifest, open_bundle
+from vggspec.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.catalogue.data import RescaledTooLarge, SmallerThanWindow
+from vggspec.diagnostic import VggspecError, report
+from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
+from vggspec.runtime.session import Device, Port, Session, open_session
+
+
+class PictureNet:
+    """The nets of such a bundle, ready to be applied to pictures.
+
+    It may be called from several threads at once.
+
+    Raises:
+        VggspecError: it is no bundle, is damaged, or its graph is not what the manifest says.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.manifest: Manifest = opened.manifest
+        self.path = str(opened.path)
+        self.color: Literal["RGB", "gray"] = (
+            "gray" if self.manifest.input.color == "gray" else "RGB"
+        )
+        """How it wants its pictures to be decoded."""
+
+        self._session: Session = open_session(opened, device, threads)
+        self._compare_with_graph()
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where the nets run."""
+        return self._session.device
+
+    def __call__(self, picture: NDArray[np.uint8], scales: Sequence[int]) -> NDArray[np.float64]:
+        """Class posteriors ``(K,)`` of a picture ``(H, W, C)``, averaged over all ``scales``.
+
+        Raises:
+            VggspecError: the rescaled picture is smaller than a net's window, or too large; or the
+                engine fails, or answers what is no number.
+        """
+        least = self.manifest.input.size
+        for scale in scales:
+            rows, columns = size = rescaled_size(picture.shape[:2], scale)
+            if rows < least[0] or columns < least[1]:
+                raise VggspecError(report(SmallerThanWindow(size=size, window=least)))
+            if size != picture.shape[:2] and rows * columns > MAX_RESCALED_PIXELS:
+                what = RescaledTooLarge(
+                    width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
+                )
+                raise VggspecError(report(what))
+        feeds: dict[str, NDArray[Any]] = {
+            self.manifest.input.name: np.ascontiguousarray(picture),
+            SCALES: np.array(scales, np.int64),
+        }
+        result = self.manifest.result
+        posteriors = self._session.run(feeds)[result.name].astype(np.float64)
+        if posteriors.shape != (result.channels,):
+            why = (
+                f"`{result.name}` came out as {posteriors.shape}, with {result.channels} classes"
+                " expected"
+            )
+            raise VggspecError(report(RunFailed(reason=why)))
+        if not np.isfinite(posteriors).all():
+            raise VggspecError(report(NotFinite(output=result.kind)))
+        return posteriors
+
+    def close(self) -> None:
+        """Let go of the nets and their memory."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _compare_with_graph(self) -> None:
+        """Hold the manifest against the graph, so that no picture finds out later."""
+        contract, result = self.manifest.input, self.manifest.result
+        channels = len(contract.mean)
+        wanted = {
+            contract.name: Port(contract.name, np.dtype(np.uint8), (None, None, channels)),
+            SCALES: Port(SCALES, np.dtype(np.int64), (None,)),
+        }
+        given = {port.name: port for port in self._session.inputs}
+        if given.keys() != wanted.keys() or not all(
+            wanted[name].fits(port) for name, port in given.items()
+        ):
+            got, said = (
+                " and ".join(f"`{port.name}` {port}" for port in ports.values())
+                for ports in (given, wanted)
+            )
+            raise self._refusal(f"it takes {got}, the manifest says {said}")
+        shapes = {port.name: port.shape for port in self._session.outputs}
+        if shapes.get(result.name) != (result.channels,):
+            raise self._refusal(f"it has no output `{result.name}` of {result.channels} classes")
+
+    def _refusal(self, why: str) -> VggspecError:
+        return VggspecError(report(EngineFailed(reason=why), path=self.path))
