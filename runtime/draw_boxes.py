@@ -31,6 +31,7 @@ class Drawn:
     """``(4,)``, in pixels of the image."""
 
     text: str
+    """Its name; empty for none."""
 
 
 def draw(image: NDArray[np.uint8], boxes: Sequence[Drawn]) -> Image.Image:
@@ -52,6 +53,8 @@ def draw(image: NDArray[np.uint8], boxes: Sequence[Drawn]) -> Image.Image:
         _outline(pen, edges[number], HUES[number % len(HUES)], line=max(unit // 6, 3))
     taken: list[Field] = []
     for number, each in enumerate(boxes):
+        if not each.text:
+            continue
         text = shortened(pen, each.text, font, width - unit)
         size = round(pen.textlength(text, font)) + unit, round(1.4 * unit)
         field = _free(edges[number], size, canvas.size, taken)

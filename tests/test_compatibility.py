@@ -417,7 +417,7 @@ def test_compile_knows_every_option(engine: Engine, tmp_path: Path) -> None:
     for each in (manifest, replace(manifest, engine=bound, average="posteriors")):
         _, line = compile_command(each, bundle="small")
         context = command.make_context("compile", shlex.split(line)[2:])
-        assert context.params["spec"] == "small.vgg"
+        assert context.params["specs"] == ("small.vgg",)
         assert context.params["precision"] == "fp16"
 
 

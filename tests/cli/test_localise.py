@@ -15,7 +15,7 @@ from vggspec.cli import run
 from vggspec.data.boxes import iou
 from vggspec.data.decode import decode
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.localise import Localiser, Method
+from vggspec.runtime.localise import MATCH, Localiser, Method
 from vggspec.runtime.net import BundleNet
 
 Call = Callable[..., Done]
@@ -356,3 +356,7 @@ def test_nets_of_the_wrong_kind_are_told(
     done = vggspec(photos[0], made["scr"].bundle.path)
     assert done.code == 1
     assert "error[VGG521]" in done.err
+
+
+def test_the_help_names_the_threshold_that_is_used(vggspec: Call) -> None:
+    assert f"[default: {MATCH}]" in " ".join(vggspec("--help").out.split())

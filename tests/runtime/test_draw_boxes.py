@@ -109,7 +109,7 @@ def test_any_image_and_any_name_will_do(shape: tuple[int, int, int], text: str) 
     assert picture.height <= heatmap.LARGEST_PX
     colours = np.asarray(picture)
     assert of_colour(colours, 0).any()
-    assert of_colour(colours, 1).any()
+    assert of_colour(colours, 1).any() or not text  # the first one may lie over a thin one
 
 
 def test_no_boxes_are_a_picture_too() -> None:

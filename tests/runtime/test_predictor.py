@@ -104,7 +104,7 @@ def test_scales_that_are_none_are_a_mistake(
 
 def test_a_net_of_boxes_does_not_classify(tmp_path: Path) -> None:
     made = make(tmp_path / "small")
-    rewrite(made.path, {"outputs.0.kind": "boxes"})
+    rewrite(made.path, {"outputs.0.kind": "boxes", "labels": None})
     with pytest.raises(VggspecError, match="gives boxes, not classes") as error:
         Predictor(made.path)
     assert error.value.reports[0].what.code == "VGG526"
