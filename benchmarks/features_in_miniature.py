@@ -28,7 +28,7 @@ from benchmarks import shapes
 from benchmarks.weights import OUT
 from vggspec.data.classed import Classed, open_classed
 from vggspec.data.decode import decode
-from vggspec.runtime.features_file import writing
+from vggspec.runtime.features.file import writing
 from vggspec.runtime.preprocess import rescalings
 
 MINIATURE = Path(__file__).with_name("miniature.vgg")

@@ -32,6 +32,9 @@ ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     ),
     "data": ("vggspec/data", BASE | {"data"}, {"numpy", "PIL"}),
     "runtime": ("runtime", BASE | {"data", "runtime"}, {"numpy", "PIL", "onnxruntime"}),
+    "evaluation": ("runtime/evaluation", BASE | {"data", "runtime"}, {"numpy", "PIL"}),
+    "localisation": ("runtime/localisation", BASE | {"data", "runtime"}, {"numpy", "PIL"}),
+    "features": ("runtime/features", BASE | {"data", "runtime"}, {"numpy"}),
     "train": (
         "vggspec/train",
         BASE | {"data", "lang", "compiler", "runtime", "train"},

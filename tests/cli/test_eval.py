@@ -21,7 +21,7 @@ from rich.console import Console
 from tests.cli.run import vggspec as process
 from tests.nets import net, random_weights
 from tests.runtime.bundles import LABELS, make, rewrite, weights
-from tests.runtime.pictures import write_pictures
+from tests.runtime.evaluation.pictures import write_pictures
 from vggspec.bundle import open_bundle
 from vggspec.cli import pacing, run
 from vggspec.cli.evaluating import Cost, mean_macs, sample_sizes
@@ -31,9 +31,9 @@ from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.data.labelled import open_labelled
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.evaluation import Result, Tally
+from vggspec.runtime.evaluation.answers import Result, Tally
+from vggspec.runtime.evaluation.question import ask, plan
 from vggspec.runtime.predictor import Predictor
-from vggspec.runtime.question import ask, plan
 
 SPEC = """\
 net tiny

@@ -15,8 +15,8 @@ from vggspec.cli import run
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.features import Combination, describe
-from vggspec.runtime.features_file import open_features
+from vggspec.runtime.features.descriptors import Combination, describe
+from vggspec.runtime.features.file import open_features
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied
 
@@ -61,7 +61,7 @@ def test_both_splits_are_written(tmp_path: Path, features: Any) -> None:
     code, out, err = features(made, "--data", data, "-o", tmp_path / "f")
     assert (code, out) == (0, f"{tmp_path / 'f'}\n")
     assert "small up to relu3, Q 36, with the mirror image" in err
-    assert "15 images × 24 numbers" in err
+    assert "15 images × 24 numbers" in " ".join(err.split())  # however it is wrapped
     found = open_features(tmp_path / "f")
     assert found.classes == tuple(sorted(HUES))
     entry = next(e for e in open_bundle(made).manifest.files if e.path == WEIGHTS)

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_predict import Done
-from tests.runtime.localisers import LABELS, Made, make
+from tests.runtime.localisation.localisers import LABELS, Made, make
 from vggspec.cli import run
 from vggspec.data.boxes import iou
 from vggspec.data.decode import decode
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.localise import MATCH, Localiser, Method
+from vggspec.runtime.localisation.localise import MATCH, Localiser, Method
 from vggspec.runtime.net import BundleNet
 
 Call = Callable[..., Done]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_eval import SPEC, Done
 from tests.nets import net, random_weights
-from tests.runtime.pictures import FOLDERS, write_pictures
+from tests.runtime.evaluation.pictures import FOLDERS, write_pictures
 from vggspec.catalogue.evaluating import NoTableWeights
 from vggspec.cli import reproduce, run
 from vggspec.compiler.weights import open_weights
@@ -160,7 +160,7 @@ def test_weights_of_another_net_are_refused(tmp_path: Path, call: Any) -> None:
 
 
 def test_interrupted_it_goes_on(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vggspec.runtime.evaluation import Result, Tally
+    from vggspec.runtime.evaluation.answers import Result, Tally
 
     give(tmp_path, "A-256")
     give(tmp_path, "D-256", 1)

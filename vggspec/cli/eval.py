@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vggspec.bundle import Bundle, Manifest
     from vggspec.compiler.backends.variant import Changes
     from vggspec.recipe import TestProtocol
-    from vggspec.runtime.question import Question, Step
+    from vggspec.runtime.evaluation.question import Question, Step
 
 MAX_CROPS = 64  # a side, as in a manifest
 INDEX, RESULTS = "index.html", "results.json"
@@ -135,7 +135,7 @@ def command(
 
     from vggspec.bundle import open_bundle
     from vggspec.data.labelled import open_labelled
-    from vggspec.runtime.question import ask, table
+    from vggspec.runtime.evaluation.question import ask, table
 
     effort = effort_of(running)
     opened = [open_bundle(each) for each in bundles]
@@ -235,7 +235,7 @@ def in_table(found: Evaluation) -> list[str]:
 
 def as_data(found: Evaluation) -> dict[str, Any]:
     """Everything that was found, for JSON."""
-    from vggspec.runtime.evaluation import kind_of
+    from vggspec.runtime.evaluation.answers import kind_of
 
     question, tally = found.question, found.tally
     value = "posterior" if kind_of(question) == "posteriors" else "score"
@@ -302,7 +302,7 @@ def _write_report(folder: str, found: Evaluation, source: str) -> None:
     from pathlib import Path
 
     from vggspec.files import write_text
-    from vggspec.runtime.report import Told, page
+    from vggspec.runtime.evaluation.report import Told, page
 
     question = found.question
     told = [
@@ -321,7 +321,7 @@ def _write_report(folder: str, found: Evaluation, source: str) -> None:
 
 def _explain(question: "Question") -> None:
     """What happens to an image of the median size, and in all."""
-    from vggspec.runtime.question import plan
+    from vggspec.runtime.evaluation.question import plan
 
     sizes = sample_sizes(question)
     if not sizes:

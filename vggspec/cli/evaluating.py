@@ -17,8 +17,8 @@ from vggspec.render import shown
 
 if TYPE_CHECKING:
     from vggspec.compiler.ir import Network
-    from vggspec.runtime.evaluation import Result, Tally
-    from vggspec.runtime.question import Asked, Part, Question, Setting, Step
+    from vggspec.runtime.evaluation.answers import Result, Tally
+    from vggspec.runtime.evaluation.question import Asked, Part, Question, Setting, Step
     from vggspec.runtime.session import Device
 
     Size = tuple[int, int]
@@ -144,9 +144,9 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
         VggspecError: a net fails, or too many images cannot be read.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    from vggspec.runtime.evaluation import Tally
-    from vggspec.runtime.journal import journal
-    from vggspec.runtime.processes import answer_by
+    from vggspec.runtime.evaluation.answers import Tally
+    from vggspec.runtime.evaluation.journal import journal
+    from vggspec.runtime.evaluation.processes import answer_by
 
     tally = Tally(question)
     with journal(question, resume=effort.resume) as kept:
@@ -231,7 +231,7 @@ def _network(asked: "Asked") -> "Network":
 def sample_sizes(question: "Question") -> "list[Size]":
     """Rows and columns of some of the images, by their headers, the smallest area first."""
     from vggspec.data.decode import BadImageError, decoded_size
-    from vggspec.runtime.question import spread
+    from vggspec.runtime.evaluation.question import spread
 
     sizes = []
     for place in spread(len(question.indices), SAMPLE):
@@ -243,7 +243,7 @@ def sample_sizes(question: "Question") -> "list[Size]":
 def mean_macs(question: "Question", cost: Cost, sizes: "Sequence[Size]") -> int | None:
     """MACs an image, the mean over images of these sizes; None where the net takes none of them."""
     from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.question import plan
+    from vggspec.runtime.evaluation.question import plan
 
     found = []
     for size in sizes:
@@ -304,6 +304,6 @@ def columns_of(question: "Question", setting: "Setting") -> tuple[str, str, str]
 
 def percent(share: float, images: int) -> str:
     """An error with what chance makes of it, one sigma: ``24.81 ± 0.19 %``."""
-    from vggspec.runtime.evaluation import standard_error
+    from vggspec.runtime.evaluation.answers import standard_error
 
     return f"{100 * share:.2f} ± {100 * standard_error(share, images):.2f} %"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vggspec.bundle import Bundle, Manifest
     from vggspec.data.classed import Images
     from vggspec.recipe import TestProtocol
-    from vggspec.runtime.features import Combination, OverScales
-    from vggspec.runtime.features_file import FeaturesWriter
+    from vggspec.runtime.features.descriptors import Combination, OverScales
+    from vggspec.runtime.features.file import FeaturesWriter
     from vggspec.runtime.pipeline import Applied
     from vggspec.runtime.session import Device
 
@@ -156,8 +156,8 @@ def command(
     if split is not None and folder is None:
         raise click.UsageError("`--split` says which part of `--data DIR` is meant.")
     from vggspec.bundle import open_bundle
-    from vggspec.runtime.features import Combination, width
-    from vggspec.runtime.features_file import writing
+    from vggspec.runtime.features.descriptors import Combination, width
+    from vggspec.runtime.features.file import writing
     from vggspec.runtime.net import BundleNet
     from vggspec.runtime.pipeline import Applied
 
@@ -327,7 +327,7 @@ def _describe(
     from vggspec.catalogue.data import TooManyBadImages
     from vggspec.data.split import MAX_BAD_SHARE
     from vggspec.diagnostic import VggspecError, report
-    from vggspec.runtime.features import describe
+    from vggspec.runtime.features.descriptors import describe
 
     total = len(part.images)
     bad: dict[str, str] = {}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from vggspec.bundle import Bundle
     from vggspec.data.annotated import Annotated
     from vggspec.recipe import TestProtocol
-    from vggspec.runtime.localisation_error import LocalisationTally, Verdict
-    from vggspec.runtime.localise import Localiser, Located, Method, Place
+    from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
+    from vggspec.runtime.localisation.localise import Localiser, Located, Method, Place
     from vggspec.runtime.net import BundleNet
     from vggspec.runtime.session import Device
 
@@ -165,7 +165,7 @@ def command(**options: Any) -> int:
     given = _Given(**options)
     _check_usage(given)
     from vggspec.bundle import open_bundle
-    from vggspec.runtime.localise import Localiser
+    from vggspec.runtime.localisation.localise import Localiser
     from vggspec.runtime.net import BundleNet
 
     with contextlib.ExitStack() as stack:
@@ -224,7 +224,7 @@ def _check_usage(given: _Given) -> None:
 
 
 def _method(given: _Given, bundle: "Bundle") -> "Method":
-    from vggspec.runtime.localise import MATCH, Method
+    from vggspec.runtime.localisation.localise import MATCH, Method
 
     test = bundle.manifest.test
     protocol = replace(
@@ -328,7 +328,7 @@ def _names(localiser: "Localiser") -> tuple[str, ...]:
 def _draw(name: str, places: "Iterable[Place]", labels: tuple[str, ...], target: str) -> None:
     from vggspec.data.read import read_image
     from vggspec.files import replacing_file
-    from vggspec.runtime.draw_boxes import Drawn, draw
+    from vggspec.runtime.localisation.draw import Drawn, draw
 
     boxes = [
         Drawn(box=place.box, text=_caption(place, labels))
@@ -384,8 +384,8 @@ def _evaluate(given: _Given, folder: str, localiser: "Localiser") -> None:
     from vggspec.data.annotated import Examples, open_annotated
     from vggspec.data.boxes import RIGHT_IOU
     from vggspec.data.labelled import Labelled
-    from vggspec.runtime.localisation_error import LocalisationTally, classes_on, judge
-    from vggspec.runtime.question import match_classes, spread
+    from vggspec.runtime.evaluation.question import match_classes, spread
+    from vggspec.runtime.localisation.errors import LocalisationTally, classes_on, judge
 
     data = open_annotated(Path(folder), given.split)
     labels, assumed = data.classes, None

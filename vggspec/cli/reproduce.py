@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from vggspec.bundle import Bundle
     from vggspec.data.labelled import Labelled
     from vggspec.recipe import TestProtocol
-    from vggspec.runtime.evaluation import Errors
+    from vggspec.runtime.evaluation.answers import Errors
+    from vggspec.runtime.evaluation.question import Question
     from vggspec.runtime.protocol import Way
-    from vggspec.runtime.question import Question
 
 TITLES: dict[TableName, str] = {name: f"Table {name[-1]}" for name in get_args(TableName)}
 NOT_MEASURED = "-"
@@ -219,7 +219,7 @@ def _question(
     rows: Sequence[Row], bundles: "Sequence[Bundle]", images: "Labelled", effort: Effort
 ) -> "Question":
     """All rows of the same nets, in one pass over the images."""
-    from vggspec.runtime.question import Part, Setting, ask
+    from vggspec.runtime.evaluation.question import Part, Setting, ask
 
     names = [net.name for net in rows[0].nets]
     protocols = [_protocol(rows)] * len(bundles)

@@ -14,8 +14,8 @@ from vggspec.cli.table import aligned
 from vggspec.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.runtime.linear_svm import LinearModel, Precision, Scored, Trial
-    from vggspec.runtime.svm_task import Task
+    from vggspec.runtime.features.linear_svm import LinearModel, Precision, Scored, Trial
+    from vggspec.runtime.features.svm_task import Task
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 CONFUSIONS_SHOWN = 5
@@ -104,8 +104,8 @@ def command(
     cross-validation, by accuracy; where images have several classes, by mean average precision.
     """
     from vggspec.optional import require
-    from vggspec.runtime import linear_svm, svm_task
-    from vggspec.runtime.features_file import open_features
+    from vggspec.runtime.features import linear_svm, svm_task
+    from vggspec.runtime.features.file import open_features
 
     require("sklearn", "vggspec svm")
     ap = cast("Precision", precision)

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from tests.runtime.bundles import make, weights
-from tests.runtime.pictures import write_pictures
+from tests.runtime.evaluation.pictures import write_pictures
 from vggspec import recipe
 from vggspec.bundle import open_bundle
 from vggspec.catalogue.artefacts import NotFinite
 from vggspec.catalogue.evaluating import LostProcess
 from vggspec.data.labelled import open_labelled
 from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.runtime import processes
-from vggspec.runtime.evaluation import answer
-from vggspec.runtime.processes import answer_by
-from vggspec.runtime.question import Question, ask
+from vggspec.runtime.evaluation import processes
+from vggspec.runtime.evaluation.answers import answer
+from vggspec.runtime.evaluation.processes import answer_by
+from vggspec.runtime.evaluation.question import Question, ask
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 

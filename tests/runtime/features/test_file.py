@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from vggspec.diagnostic import VggspecError
-from vggspec.runtime.features_file import CLASSES, LEFT_OUT, SETTINGS, open_features, writing
+from vggspec.runtime.features.file import CLASSES, LEFT_OUT, SETTINGS, open_features, writing
 
 D = 5
 NAMES = ("a b.jpg", "ß.png", "\udcff.jpg")

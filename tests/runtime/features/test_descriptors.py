@@ -20,8 +20,8 @@ from vggspec.compiler.backends.onnx_model import OnnxOptions
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 from vggspec.data.decode import BadImageError
 from vggspec.recipe import TestProtocol
-from vggspec.runtime import features
-from vggspec.runtime.features import Combination, unit, width
+from vggspec.runtime.features import descriptors as features
+from vggspec.runtime.features.descriptors import Combination, unit, width
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Seen, Sight
 from vggspec.runtime.protocol import Look

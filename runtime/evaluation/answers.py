@@ -21,9 +21,9 @@ from vggspec.bundle import OutputKind
 from vggspec.catalogue.data import TooManyBadImages
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.diagnostic import VggspecError, report
+from vggspec.runtime.evaluation.question import Question, Setting
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Sight, see
-from vggspec.runtime.question import Question, Setting
 
 FIRST_BAD = 5  # images that cannot be read, named where there are too many
 

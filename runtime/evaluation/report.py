@@ -17,8 +17,8 @@ from vggspec.catalogue import count
 from vggspec.data.decode import BadImageError, decode
 from vggspec.data.split import Split
 from vggspec.render import shown
-from vggspec.runtime.evaluation import Errors, Result, Tally, kind_of, standard_error
-from vggspec.runtime.question import Question
+from vggspec.runtime.evaluation.answers import Errors, Result, Tally, kind_of, standard_error
+from vggspec.runtime.evaluation.question import Question
 
 WORST = 24  # mistakes that are shown
 THUMBNAIL_PX = 176  # the longest side

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vggspec.runtime.merge import Merged, match_score, merge
+from vggspec.runtime.localisation.merge import Merged, match_score, merge
 
 Floats = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     corners = rng.uniform(0, 100, (40, 2))
     boxes = np.hstack([corners, corners + rng.uniform(10, 60, (40, 2))])
     whole = merge(boxes, np.ones(40), 0.8)
-    monkeypatch.setattr("vggspec.runtime.merge.BLOCK_PAIRS", 7)
+    monkeypatch.setattr("vggspec.runtime.localisation.merge.BLOCK_PAIRS", 7)
     assert_same(merge(boxes, np.ones(40), 0.8), whole)
 
 

@@ -9,15 +9,25 @@ import numpy as np
 import pytest
 
 from tests.runtime.bundles import LABELS, WINDOW, Made, make, weights
-from tests.runtime.pictures import FOLDERS, write_pictures
+from tests.runtime.evaluation.pictures import FOLDERS, write_pictures
 from vggspec import recipe
 from vggspec.bundle import Bundle, Member, open_bundle
 from vggspec.catalogue import artefacts, evaluating, fusion
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.diagnostic import Diagnostic, VggspecError
+from vggspec.runtime.evaluation.question import (
+    Asked,
+    Part,
+    Question,
+    Setting,
+    Step,
+    ask,
+    plan,
+    spread,
+    table,
+)
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.runtime.protocol import Look
-from vggspec.runtime.question import Asked, Part, Question, Setting, Step, ask, plan, spread, table
 
 BOTH = recipe.TestProtocol(scales=(17, 24, 30), crops=3)
 

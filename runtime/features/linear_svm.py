@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from vggspec.files import replacing_file
 from vggspec.optional import require
-from vggspec.runtime.features_file import CLASSES, ROWS, SETTINGS, Labels
+from vggspec.runtime.features.file import CLASSES, ROWS, SETTINGS, Labels
 from vggspec.tensors import header
 
 Floats = NDArray[np.float64]

@@ -12,13 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.runtime.localisers import ENDS, LABELS, STRIDE, TRUNK, WINDOW, Made, make
-from tests.runtime.test_merge import slow_merge
+from tests.runtime.localisation.localisers import ENDS, LABELS, STRIDE, TRUNK, WINDOW, Made, make
+from tests.runtime.localisation.test_merge import slow_merge
 from vggspec.catalogue import localising
 from vggspec.catalogue.artefacts import NotFinite
 from vggspec.diagnostic import VggspecError
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.localise import Localiser, Located, Method, Place, boxes_of, windows
+from vggspec.runtime.localisation.localise import (
+    Localiser,
+    Located,
+    Method,
+    Place,
+    boxes_of,
+    windows,
+)
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Sight, see
 from vggspec.runtime.predictor import Predictor

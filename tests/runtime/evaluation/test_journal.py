@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.bundles import make
-from tests.runtime.pictures import write_pictures
+from tests.runtime.evaluation.pictures import write_pictures
 from vggspec.bundle import open_bundle
 from vggspec.catalogue.evaluating import EvaluationInUse
 from vggspec.data.labelled import open_labelled
 from vggspec.diagnostic import VggspecError
-from vggspec.runtime import journal as journals
-from vggspec.runtime.evaluation import Result
-from vggspec.runtime.journal import journal
-from vggspec.runtime.question import Question, ask
+from vggspec.runtime.evaluation import journal as journals
+from vggspec.runtime.evaluation.answers import Result
+from vggspec.runtime.evaluation.journal import journal
+from vggspec.runtime.evaluation.question import Question, ask
 
 RESULTS = [
     Result(

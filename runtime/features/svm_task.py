@@ -18,7 +18,7 @@ from vggspec.catalogue.features import (
     TooFewImages,
 )
 from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.runtime.features_file import ROWS, DescribedSplit, FeaturesFile, Labels
+from vggspec.runtime.features.file import ROWS, DescribedSplit, FeaturesFile, Labels
 
 FIT, TEST = "train", "val"
 

@@ -16,8 +16,8 @@ from typing import IO, Any
 from vggspec.catalogue.evaluating import EvaluationInUse
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import cache_folder, refusals
-from vggspec.runtime.evaluation import Result
-from vggspec.runtime.question import Question
+from vggspec.runtime.evaluation.answers import Result
+from vggspec.runtime.evaluation.question import Question
 
 FOLDER = "evals"
 

@@ -17,8 +17,8 @@ from multiprocessing.resource_tracker import ensure_running
 
 from vggspec.catalogue.evaluating import LostProcess
 from vggspec.diagnostic import MissingLibraryError, Report, VggspecError, report
-from vggspec.runtime.evaluation import Result, answer
-from vggspec.runtime.question import Question
+from vggspec.runtime.evaluation.answers import Result, answer
+from vggspec.runtime.evaluation.question import Question
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PATIENCE_S = 5.0  # for a process that was asked to end

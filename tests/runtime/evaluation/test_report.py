@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from tests.runtime.bundles import make
-from tests.runtime.pictures import picture, write_pictures
-from tests.runtime.test_evaluation import made_up
+from tests.runtime.evaluation.pictures import picture, write_pictures
+from tests.runtime.evaluation.test_answers import made_up
 from vggspec.bundle import open_bundle
 from vggspec.data.labelled import open_labelled
-from vggspec.runtime.evaluation import Result, Tally, answer
-from vggspec.runtime.question import Question, ask
-from vggspec.runtime.report import MAX_DRAWN, WORST, Told, page
+from vggspec.runtime.evaluation.answers import Result, Tally, answer
+from vggspec.runtime.evaluation.question import Question, ask
+from vggspec.runtime.evaluation.report import MAX_DRAWN, WORST, Told, page
 
 VOID = {"meta", "img", "br"}
 STRANGE = "<script>alert(1)</script>"

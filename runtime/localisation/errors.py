@@ -19,8 +19,8 @@ from vggspec.data.annotated import Annotated
 from vggspec.data.boxes import RIGHT_IOU, iou
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.diagnostic import VggspecError, report
-from vggspec.runtime.evaluation import FIRST_BAD
-from vggspec.runtime.localise import Located, Place
+from vggspec.runtime.evaluation.answers import FIRST_BAD
+from vggspec.runtime.localisation.localise import Located, Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

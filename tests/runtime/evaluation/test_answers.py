@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.runtime.bundles import LABELS, Made, make, weights
-from tests.runtime.pictures import write_pictures
+from tests.runtime.evaluation.pictures import write_pictures
 from tests.runtime.test_protocol import crops_by_torch, posteriors_by_torch
 from vggspec import recipe
 from vggspec.bundle import open_bundle
@@ -20,10 +20,10 @@ from vggspec.catalogue.data import TooManyBadImages
 from vggspec.data.labelled import open_labelled
 from vggspec.data.read import read_image
 from vggspec.diagnostic import VggspecError
-from vggspec.runtime.evaluation import Errors, Result, Tally, answer, rank, standard_error
+from vggspec.runtime.evaluation.answers import Errors, Result, Tally, answer, rank, standard_error
+from vggspec.runtime.evaluation.question import Question, Setting, ask, table
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.preprocess import rescale
-from vggspec.runtime.question import Question, Setting, ask, table
 
 SCALES = (17, 24, 30)
 BOTH = recipe.TestProtocol(scales=SCALES, dense=True, crops=3)

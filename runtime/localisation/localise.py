@@ -28,7 +28,7 @@ from vggspec.catalogue import localising
 from vggspec.data.boxes import Boxes, area, clip, decode, mirror
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.merge import merge
+from vggspec.runtime.localisation.merge import merge
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Seen, Sight, see
 from vggspec.runtime.predictor import softmax

@@ -8,8 +8,15 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from vggspec.runtime import linear_svm
-from vggspec.runtime.linear_svm import LinearModel, Trial, average_precision, best, fit, score
+from vggspec.runtime.features import linear_svm
+from vggspec.runtime.features.linear_svm import (
+    LinearModel,
+    Trial,
+    average_precision,
+    best,
+    fit,
+    score,
+)
 
 pytest.importorskip("sklearn")
 

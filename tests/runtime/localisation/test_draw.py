@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
-from vggspec.runtime import draw_boxes, heatmap
-from vggspec.runtime.draw_boxes import Drawn, draw
+from vggspec.runtime import heatmap
 from vggspec.runtime.heatmap import HUES, LEAST_WIDTH_PX
+from vggspec.runtime.localisation import draw as draw_boxes
+from vggspec.runtime.localisation.draw import Drawn, draw
 
 
 def grey(rows: int, columns: int, channels: int = 3) -> NDArray[np.uint8]:
