@@ -186,10 +186,7 @@ def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View)
     """
     is_mirrored = len(maps) == 2
     mean = (maps[0] + maps[1, :, :, ::-1]) / 2 if is_mirrored else maps[0]
-    unseen = [
-        size[axis] - view.window[axis] - view.stride[axis] * (mean.shape[1 + axis] - 1)
-        for axis in (0, 1)
-    ]
+    columns = size[1] - view.window[1] - view.stride[1] * (mean.shape[2] - 1)  # in no window
     return PosteriorMap(
         posteriors=mean,
         scale=scale,
@@ -197,17 +194,18 @@ def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View)
         window=view.window,
         stride=view.stride,
         origin=(
-            _origin(unseen[0], view.stride[0], is_mirrored=False),
-            _origin(unseen[1], view.stride[1], is_mirrored=is_mirrored),
+            first_window(size[0], view, mean.shape[1], axis=0),
+            columns / 2 if is_mirrored else first_window(size[1], view, mean.shape[2], axis=1),
         ),
     )
 
 
-def _origin(unseen: int, stride: int, *, is_mirrored: bool) -> float:
-    """Where the first window begins, given how many pixels are beyond the last one.
+def first_window(extent: int, view: View, number: int, axis: int) -> float:
+    """Where the first of ``number`` windows begins, along an axis of an input of ``extent`` pixels.
 
-    Less than none are where poolings round up and the last window reaches past the edge. A whole
-    stride less are in a net that averages over space itself (gap): what a position of its map sees
-    is smaller than its input, and the map is centred.
+    It begins at the edge; where poolings round up, the last one may reach past the other edge. In a
+    net that averages over space itself (gap) they reach past it by a whole stride or more, since
+    what a position of its map sees is smaller than its input: such a map is centred.
     """
-    return unseen / 2 if is_mirrored or unseen <= -stride else 0.0
+    unseen = extent - view.window[axis] - view.stride[axis] * (number - 1)
+    return unseen / 2 if unseen <= -view.stride[axis] else 0.0

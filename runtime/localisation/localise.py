@@ -32,7 +32,7 @@ from vggspec.runtime.localisation.merge import merge
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Seen, Sight, see
 from vggspec.runtime.predictor import softmax
-from vggspec.runtime.protocol import Size, View, grid
+from vggspec.runtime.protocol import Size, View, first_window, grid
 
 #: Boxes with a match score up to this are merged; docs/localisation.md has the measurement.
 MATCH = 0.6
@@ -353,10 +353,8 @@ def _check_map(net: BundleNet, sight: Sight) -> None:
 
 def _begins(extent: int, view: View, number: int, axis: int) -> Floats:
     """Where windows begin, along an axis of an input of ``extent`` pixels."""
-    window, stride = view.window[axis], view.stride[axis]
-    # In a net that pads, the windows may take more than there is: they are centred then.
-    first = min(extent - window - stride * (number - 1), 0) / 2
-    return first + stride * np.arange(number, dtype=np.float64)
+    first = first_window(extent, view, number, axis)
+    return first + view.stride[axis] * np.arange(number, dtype=np.float64)
 
 
 def _mean(boxes: Sequence[Boxes], label: int | None, size: Size) -> Place:

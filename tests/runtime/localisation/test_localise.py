@@ -175,6 +175,15 @@ def test_windows_that_take_more_than_there_is_are_centred() -> None:
     np.testing.assert_array_equal(found[0, -1, -1], [15, 13, 19, 17])
 
 
+def test_windows_of_poolings_that_round_up_begin_at_the_corner() -> None:
+    """The last one reaches past the edge, by less than a stride."""
+    sight = Sight(net=0, look=Look(37, "dense"), size=(37, 70), outputs={})
+    view = View(least=(32, 32), is_dynamic=True, window=(32, 32), stride=(32, 32))
+    found = windows(sight, view, TestProtocol(), (2, 3))
+    np.testing.assert_array_equal(found[0, -1, -1], [64, 32, 96, 64])
+    np.testing.assert_array_equal(found[1, 0, 0], [38, 0, 70, 32])
+
+
 def assert_place(found: Place, label: int | None, box: Floats | None) -> None:
     assert found.label == label
     if box is None:
