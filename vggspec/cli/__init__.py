@@ -86,6 +86,7 @@ Examples:
   vggspec train specs/digits.vgg --data digits
   vggspec compile specs/D.vgg --weights D.safetensors -o D
   vggspec predict D photo.jpg
+  vggspec eval D --data ILSVRC --scales 256,384,512
   vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
   vggspec doctor D-fp16""",
 )
