@@ -128,7 +128,7 @@ def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
     require("torch", "training")
     from vggspec.catalogue.ranks import LostRank
     from vggspec.train.device import check_gpus
-    from vggspec.train.launch import is_launched_here, launch
+    from vggspec.train.launch import is_launched_here, launch, leave
     from vggspec.train.loop import training_network
     from vggspec.train.ranks import is_launched, joined
 
@@ -143,7 +143,7 @@ def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
         return launch(arguments, number)
     with joined() as ranks:
         try:
-            return _train(spec, given, ranks)
+            code = _train(spec, given, ranks)
         except (VggspecError, MissingLibraryError) as error:
             is_lost = isinstance(error, VggspecError) and isinstance(
                 error.reports[0].what, LostRank
@@ -151,6 +151,9 @@ def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
             if (is_lost and is_launched_here()) or not ranks.speaks():
                 return 1  # another rank or the launcher says what happened
             raise
+    if is_launched_here():
+        leave(code)
+    return code
 
 
 def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
