@@ -10,6 +10,7 @@ SCRIPTS = (
     "compile_d",
     "engine_d",
     "dense_d",
+    "evaluation",
     "protocol_graph",
     "input_pipeline",
     "train_step",
