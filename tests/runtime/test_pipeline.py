@@ -15,6 +15,7 @@ from tests.runtime.bundles import WINDOW, make, weights
 from vggspec import recipe
 from vggspec.bundle import open_bundle
 from vggspec.data.decode import BadImageError
+from vggspec.runtime import pipeline
 from vggspec.runtime.net import BundleNet, Outputs
 from vggspec.runtime.pipeline import Applied, Seen, enlarged_scale, see
 from vggspec.runtime.predictor import Predictor
@@ -170,12 +171,32 @@ def test_images_come_in_order_and_not_all_at_once(tmp_path: Path, threads: int) 
         applied = Applied(net, recipe.TestProtocol(scales=(17,), flip=False))
         seen = see([applied], read, range(number), threads=threads)
         assert next(seen).index == 0
-        seen.close()  # type: ignore[attr-defined]
+        seen.close()
     # Rescaled images wait, but no more than two rounds of them.
     reads = 0
     while asked.acquire(blocking=False):
         reads += 1
     assert reads < number / 2
+
+
+def test_no_more_waits_than_memory_is_given_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path / "small")
+    monkeypatch.setattr(pipeline, "AHEAD_BYTES", 5 * 24 * 39 * 3)  # five images at Q = 24
+    started: list[int] = []
+
+    def read(index: int) -> bytes:
+        started.append(index)
+        return PHOTOS[0]
+
+    with BundleNet(made.path, device="cpu") as net:
+        applied = Applied(net, recipe.TestProtocol(scales=(24,)))
+        seen = see([applied], read, range(100), threads=1, batch_pixels=1)
+        for number in range(1, 10):
+            next(seen)
+            assert len(started) <= number + 5
+        seen.close()
 
 
 def test_what_cannot_be_read_is_told_and_the_others_are_seen(tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ UNPADDED = {
         maxpool conv3-4(dilation 2, pad 0) maxpool3/2 conv2-5(pad 0) maxpool1/2 FC-5 soft-max""",
         (8, 4, 2),
     ),
+    "a stride taken in part": (
+        """net t
+        input 34x38 gray
+        conv3-4(pad 0) maxpool4/4 conv1-5(pad 0) FC-5 soft-max""",
+        (4, 2, 1),
+    ),
     "average": (
         """net t
         input 24x24 gray
