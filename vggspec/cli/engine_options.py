@@ -74,7 +74,7 @@ _OPTIONS = (
         "--threads",
         type=click.IntRange(1, 1024),
         metavar="N",
-        help="Threads of the builder; 1 gives the same bytes every time, with RTX.  "
+        help="Threads of the builder; 1 gives the same bytes nearly always, with RTX.  "
         "[default: one a processor]",
     ),
     click.option(
