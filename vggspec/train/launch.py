@@ -80,8 +80,8 @@ def is_launched_here() -> bool:
 def leave(code: int) -> NoReturn:
     """End this rank, whose work is done, without taking its interpreter apart.
 
-    A thread of gloo's that lets go of its last tensor meanwhile would abort the process, after
-    everything was saved and said.
+    PyTorch has reports of processes that abort meanwhile, where threads of gloo still hold
+    something; by then everything is saved and said.
     """
     gc.collect()  # data loaders end their workers
     sys.stdout.flush()
