@@ -298,6 +298,17 @@ def test_a_second_signal_leaves_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_rank_that_is_done_ignores_signals_to_its_end() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with stop_on_signals():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> None:
     """Five steps with dropout, BN, a bad image, and batches that no number of ranks divides.
 

@@ -201,7 +201,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
                 watch=watch,
             )
         if ranks.size > 1:
-            # The launcher tells the others by a signal that the first has left.
+            # The launcher sends a signal to the others once one has left, also while they end.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             ranks.sum([0])
@@ -350,7 +350,10 @@ def _key(setting: "Setting") -> tuple[str, bool]:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator["Event"]:
-    """An event that Ctrl-C or SIGTERM sets; the second time they interrupt as usual."""
+    """An event that Ctrl-C or SIGTERM sets; the second time they interrupt as usual.
+
+    Signals that the block ignores stay ignored.
+    """
     from threading import Event
 
     stop = Event()
@@ -368,7 +371,8 @@ def stop_on_signals() -> Iterator["Event"]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is on_signal:
+                signal.signal(number, handler)
 
 
 def recipe_line(lowered: "Lowered") -> str:
