@@ -1,12 +1,26 @@
 """Files and folders are written whole or not at all, and what stood there before survives."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vggspec.diagnostic import VggspecError
-from vggspec.files import replacing_file, replacing_folder, write_text
+from vggspec.files import BOOT_ID, replacing_file, replacing_folder, scratch_folder, write_text
+
+#: Fills a folder, names it, and holds it until its input ends.
+HOLDER = """
+import sys
+from pathlib import Path
+from vggspec.files import scratch_folder
+with scratch_folder(Path(sys.argv[1]), ".D-") as folder:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "file").touch()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -64,3 +78,45 @@ def test_a_swap_cut_short_puts_the_old_folder_back(
     assert calls == 3
     assert os.listdir(target) == ["old"]
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process that has a scratch folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().rstrip("\n"))
+
+
+def test_a_scratch_folder_goes_with_its_block(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, ".D-") as folder, scratch_folder(tmp_path, ".D-") as other:
+        assert folder.parent == other.parent == tmp_path
+        assert folder != other
+        (folder / "file").touch()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path, ".D-"):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
+def test_what_a_killed_process_left_goes_with_the_next_use(tmp_path: Path) -> None:
+    """Its folder alone: not one in use, of another name, or of another machine."""
+    stays = [".D-fp16-abc", ".D-0123456789abcdef0123456789abcdef-abc", "D"]
+    for name in stays:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    (killed, left), (alive, used) = holder(tmp_path), holder(tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert (left / "sub" / "file").exists()
+    with scratch_folder(tmp_path, ".D-") as folder:
+        assert {each.name for each in tmp_path.iterdir()} == {*stays, used.name, folder.name}
+        assert (used / "sub" / "file").exists()
+    alive.communicate("")
+    assert alive.returncode == 0
+    assert sorted(os.listdir(tmp_path)) == sorted(stays)

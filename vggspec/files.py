@@ -1,9 +1,10 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and folders for a while."""
 
 import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ from vggspec.source import reason
 
 #: The request of `ioctl_ficlone(2)` that shares a file's blocks.
 FICLONE = 0x40049409
+
+#: Another at every start of a Linux system, the same in all its containers.
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+LOCK = "lock"
 
 
 def cache_folder() -> Path | None:
@@ -48,24 +53,36 @@ def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
+def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[bytes]]:
+    """Write a file, or go on with it, under the name ``scratch`` in the same folder; it takes its
+    place when the block ends well, else it stays there.
+
+    Raises:
+        VggspecError: the system refuses, for lack of space for instance.
+    """
+    target = Path(path)
+    with refusals(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(scratch, "r+b" if scratch.exists() else "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, scratch)
+        os.replace(scratch, target)
+
+
+@contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Write a file; it takes its place when the block ends well, else nothing is left of it.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
     """
-    target = Path(path)
-    scratch = _beside(target)
+    scratch = _beside(Path(path))
     try:
-        with refusals(path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(scratch, "xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if target.exists():
-                shutil.copymode(target, scratch)
-            os.replace(scratch, target)
+        with completing_file(path, scratch) as file:
+            yield file
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
@@ -105,6 +122,75 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for leftover in (scratch, old):
             if leftover.exists():
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder of a name that nobody has, for as long as the block lasts.
+
+    Those of the same prefix that killed processes left behind are removed. Whether a process still
+    has one is known by a lock, which is sure to be seen by processes under one kernel alone. Names
+    tell which kernel that was; what was left on a shared disk by another machine, or before this
+    one was started, stays.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    boot = _boot()
+    if boot is not None:
+        prefix = f"{prefix}{boot}-"
+        _remove_abandoned(parent, prefix)
+    folder, lock = _locked_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _boot() -> str | None:
+    """What tells the running kernel from all others; None where it cannot be told."""
+    try:
+        return BOOT_ID.read_text("ascii").strip().replace("-", "") or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder and the descriptor that holds its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        with suppress(OSError):  # a file system without locks
+            _take(lock, waits=True)
+        if (folder / LOCK).exists():
+            return folder, lock
+        os.close(lock)  # before it was locked, another process took it for abandoned
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    with os.scandir(parent) as entries:
+        found = [Path(e) for e in entries if e.name.startswith(prefix) and not e.is_symlink()]
+    for folder in found:
+        with suppress(OSError):  # somebody has it, or another user, or it was just begun
+            lock = os.open(folder / LOCK, os.O_RDWR)
+            try:
+                _take(lock, waits=False)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _take(lock: int, *, waits: bool) -> None:
+    """Make a lock ours.
+
+    Raises:
+        OSError: there are no locks here, or another process has it and we do not wait.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
 
 
 def place(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:

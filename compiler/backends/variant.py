@@ -6,10 +6,9 @@ kilobytes and no time. What it takes is the same: mean, scale, and the contract 
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from vggspec.compiler.backends.bundled_net import lowered_of, options_of
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.passes import Form
 from vggspec.compiler.weights import WeightsFile, open_weights
-from vggspec.diagnostic import VggspecError, report
+from vggspec.diagnostic import Report, VggspecError, report
+from vggspec.files import scratch_folder
 from vggspec.recipe import Average, Rounding
 
 
@@ -84,24 +84,34 @@ def varied(bundle: Bundle, changes: Changes) -> Iterator[Bundle]:
     """The bundle with the changes, for as long as the block lasts.
 
     It lies in a hidden folder beside the bundle, so that the weights can be linked; where that
-    folder cannot be written, in the system's own for temporary files.
+    folder cannot be written, in the system's own for temporary files. What a process that was
+    killed has left there goes with the next use. Errors within the block name ``bundle``.
 
     Raises:
         VggspecError: as ``write_variant``.
     """
-    folder = _folder_for(bundle)
-    try:
-        yield write_variant(bundle, folder / bundle.path.resolve().name, changes)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        folder = _folder_for(bundle, stack)
+        try:
+            yield write_variant(bundle, folder / bundle.path.resolve().name, changes)
+        except VggspecError as error:
+            reports = [_as_of(bundle, folder, each) for each in error.reports]
+            raise VggspecError(*reports) from error
 
 
-def _folder_for(bundle: Bundle) -> Path:
+def _folder_for(bundle: Bundle, stack: ExitStack) -> Path:
     path = bundle.path.resolve()
     try:
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        return stack.enter_context(scratch_folder(path.parent, f".{path.name}-"))
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="vggspec-"))
+        system = Path(tempfile.gettempdir())
+        return stack.enter_context(scratch_folder(system, "vggspec-"))
+
+
+def _as_of(bundle: Bundle, folder: Path, one: Report) -> Report:
+    """The report as one about the bundle that the user knows, where it is about the variant."""
+    is_variant = one.path is not None and Path(one.path).is_relative_to(folder)
+    return replace(one, path=str(bundle.path)) if is_variant else one
 
 
 def _weights(bundle: Bundle, options: OnnxOptions) -> WeightsFile:

@@ -206,6 +206,17 @@ def test_ranks_find_the_boxes_that_one_device_finds(annotated: Path) -> None:
     assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
 
 
+def test_reading_annotations_shows_how_far_it_is(
+    annotated: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vggspec.cli.pacing.FIRST_LINE_S", 0.0)
+    args = ["--data", "boxes", "--set", "stop=after 1 iterations"]
+    assert run(["train", "shared.vgg", *args]) == 0
+    err = capsys.readouterr().err
+    assert "annotations of train  1/30 images\n" in err
+    assert "annotations of val  1/12 images\n" in err
+
+
 def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured) -> None:
     (annotated / "more.vgg").write_text(
         TINY.replace(*TO_BOXES).replace("FC-12(linear)", "FC-16(linear)")

@@ -1,6 +1,9 @@
-"""Data sets with boxes in their three layouts: what is read, left out and reported."""
+"""Data sets with boxes in their layouts: what is read, left out and reported."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,139 @@ def test_the_same_objects_in_every_layout(write: Any, tmp_path: Path) -> None:
     assert (found.left_out, found.num_clipped, found.num_without) == ({}, 0, 0)
     for index in range(3):
         assert found.read(index) == Path(found.name(index)).read_bytes()
+
+
+def flat_xml(root: Path) -> Path:
+    """As ILSVRC's ``val``, whose images are put in class folders for training."""
+    class_folders(root)
+    for path in sorted((root / "annotations" / "val").glob("*/*.xml")):
+        name = f"{path.parent.name}_{path.stem}"
+        image = root / "val" / path.parent.name / f"{path.stem}.jpg"
+        image.rename(image.with_stem(name))
+        path.rename(root / "annotations" / "val" / f"{name}.xml")
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return root
+
+
+def flat(root: Path) -> Path:
+    """ILSVRC's ``val`` as it comes."""
+    flat_xml(root)
+    for path in (root / "val").glob("*/*.jpg"):
+        path.rename(root / "val" / path.name)
+        (root / "train" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return root
+
+
+def roboflow_voc(root: Path) -> Path:
+    flat(root)
+    shutil.rmtree(root / "train")
+    for path in (root / "annotations" / "val").iterdir():
+        path.rename(root / "val" / path.name)
+    shutil.rmtree(root / "annotations")
+    return root
+
+
+def roboflow_coco(root: Path) -> Path:
+    coco(root)
+    (root / "val2017").rename(root / "val")
+    file = root / "annotations" / "instances_val2017.json"
+    file.rename(root / "val" / "_annotations.coco.json")
+    return root
+
+
+def cvat_coco(root: Path) -> Path:
+    """The images of all splits in one folder."""
+    coco(root)
+    (root / "val2017").rename(root / "images")
+    return root
+
+
+def cvat_coco_of_splits(root: Path) -> Path:
+    coco(root)
+    (root / "images").mkdir()
+    (root / "val2017").rename(root / "images" / "val2017")
+    return root
+
+
+def cvat_voc(root: Path) -> Path:
+    """Images of a task in folders stay in them."""
+    for name, (size, objects) in IMAGES.items():
+        picture(root / "JPEGImages" / f"{name}.png", size)
+        xml(root / "Annotations" / f"{name}.xml", size, objects)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("\n".join(IMAGES))
+    return root
+
+
+@pytest.mark.parametrize(
+    "write",
+    [flat_xml, flat, roboflow_voc, roboflow_coco, cvat_coco, cvat_coco_of_splits, cvat_voc],
+)
+def test_the_same_objects_as_other_tools_lay_them_out(write: Any, tmp_path: Path) -> None:
+    found = open_annotated(write(tmp_path), "val")
+    assert found.classes == ("cat", "dog")
+    assert objects(found) == OBJECTS
+    assert (found.left_out, found.num_without) == ({}, 0)
+    for index in range(3):
+        assert found.read(index) == Path(found.name(index)).read_bytes()
+
+
+def test_xml_in_one_folder_that_fits_several_images_fits_none(tmp_path: Path) -> None:
+    root = flat_xml(tmp_path)
+    (root / "val" / "cow").mkdir()
+    shutil.copy(root / "val" / "cat" / "cat_1.jpg", root / "val" / "cow")
+    what = refused(root)
+    assert isinstance(what, annotations.TooManyBadAnnotations)
+    assert what.first[0].endswith("cat_1.jpg: several images are called so")
+
+
+def test_a_split_that_roboflow_calls_otherwise(tmp_path: Path) -> None:
+    roboflow_coco(tmp_path)
+    (tmp_path / "val").rename(tmp_path / "valid")
+    assert "but `valid`, which must be called `val`" in refused(tmp_path).tried
+
+
+@pytest.mark.parametrize("write", [voc, coco])
+def test_where_no_annotation_tells_the_size_the_image_does(write: Any, tmp_path: Path) -> None:
+    """Upright, as the boxes are."""
+    root = write(tmp_path)
+    (image,) = root.glob("*/cat_1.jpg") if write is voc else root.glob("*/cat/1.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(image, (30, 20), exif=turned)
+    rows_first = IMAGES["cat/1"][0]
+    if write is voc:
+        xml(root / "Annotations" / "cat_1.xml", (0, 0), IMAGES["cat/1"][1])
+    else:
+        file = root / "annotations" / "instances_val2017.json"
+        table = json.loads(file.read_text())
+        del table["images"][0]["width"], table["images"][0]["height"]
+        file.write_text(json.dumps(table))
+    found = open_annotated(root)
+    assert objects(found) == OBJECTS
+    assert found.size(0) == rows_first
+    examples = Examples(found)
+    assert len(examples.boxes_on(0, decode(examples.read(0), "RGB"))) == 1
+    image.write_bytes(b"no image")
+    what = refused(root)
+    assert isinstance(what, annotations.TooManyBadAnnotations)
+    assert what.first[0].endswith("1.jpg: it is not an image")
+
+
+@pytest.mark.parametrize("write", [class_folders, voc, coco])
+def test_it_tells_how_far_it_is(write: Any, tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    @contextmanager
+    def pacing(doing: str, total: int, nouns: str) -> Iterator[Any]:
+        told.append((doing, total, nouns))
+        yield told.append
+
+    open_annotated(write(tmp_path), "val", pacing=pacing)
+    assert told == [("annotations of val", 3, "images"), 1, 2, 3]
 
 
 def test_upper_case_folders_as_in_ilsvrc(tmp_path: Path) -> None:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from vggspec.data.annotation import MAX_OBJECTS, BadAnnotationError
+from vggspec.data.annotation import MAX_OBJECTS, Annotation, BadAnnotationError, annotation
 from vggspec.data.voc import MAX_XML_BYTES, parse_voc, read_voc
 
 #: As VOC 2007 writes them: a person with a head, whose box is none of an object.
@@ -50,41 +49,47 @@ def changed(old: str, new: str) -> bytes:
     return ONE.replace(old, new).encode()
 
 
+def parsed(data: bytes) -> Annotation:
+    written = parse_voc(data)
+    assert written.size is not None
+    return annotation(written.size, written.objects)
+
+
 def test_sides_are_counted_from_one_with_the_last_pixel() -> None:
-    found = parse_voc(PERSON.encode())
+    found = parsed(PERSON.encode())
     assert found.size == (364, 480)
     assert found.names == ("person", "horse")
     # Columns 184 to 278 counted from 0; 95 of them, as 279 - 185 + 1.
-    assert found.boxes.tolist() == [[184, 61, 279, 199], [89, 77, 403, 336]]
+    assert found.boxes == ((184, 61, 279, 199), (89, 77, 403, 336))
     assert not found.is_clipped
 
 
 def test_a_whole_row() -> None:
-    found = parse_voc(ONE.encode())
-    assert found.boxes.tolist() == [[0, 2, 10, 3]]
+    found = parsed(ONE.encode())
+    assert found.boxes == ((0, 2, 10, 3),)
 
 
 def test_what_lies_outside_is_cut_off() -> None:
-    found = parse_voc(changed("<xmax>10<", "<xmax>11<"))
-    assert found.boxes.tolist() == [[0, 2, 10, 3]]
+    found = parsed(changed("<xmax>10<", "<xmax>11<"))
+    assert found.boxes == ((0, 2, 10, 3),)
     assert found.is_clipped
-    assert parse_voc(changed("<xmin>1<", "<xmin>0<")).boxes.tolist() == [[0, 2, 10, 3]]
+    assert parsed(changed("<xmin>1<", "<xmin>0<")).boxes == ((0, 2, 10, 3),)
 
 
 def test_fractions_of_pixels_are_kept() -> None:
-    found = parse_voc(changed("<xmin>1<", "<xmin> 2.25 <"))
-    np.testing.assert_allclose(found.boxes, [[1.25, 2, 10, 3]])
+    found = parsed(changed("<xmin>1<", "<xmin> 2.25 <"))
+    assert found.boxes == ((1.25, 2, 10, 3),)
 
 
 def test_an_image_without_objects() -> None:
     text = b"<annotation><size><width>3</width><height>2</height></size></annotation>"
-    found = parse_voc(text)
+    found = parsed(text)
     assert found.names == ()
-    assert found.boxes.shape == (0, 4)
+    assert found.boxes == ()
 
 
 def test_a_byte_order_mark_is_none_of_the_text() -> None:
-    assert parse_voc(b"\xef\xbb\xbf" + ONE.encode()).names == ("cat",)
+    assert parsed(b"\xef\xbb\xbf" + ONE.encode()).names == ("cat",)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,9 @@ def test_a_byte_order_mark_is_none_of_the_text() -> None:
         ("<width>10<", "<width>1e300<", "pixels"),
         ("<width>10<", "<width>-10<", "-10 × 8 pixels"),
         ("<size>", "<sizes>", "not XML"),
+        ("<height>8</height>", "", "`size` has no `height`"),
+        ("annotation>", "annotations>", "it is `annotations`, not `annotation`"),
+        ("bndbox>", "robndbox>", "`object` has no `bndbox`"),
         ("</annotation>", "", "not XML"),
         ("<annotation>", "<!DOCTYPE a><annotation>", "document type"),
         ("<name>cat", '<!DOCTYPE a [<!ENTITY e "x">]><name>&e;', "document type"),
@@ -117,7 +125,54 @@ def test_what_cannot_be_true_is_said(old: str, new: str, why: str) -> None:
     text = ONE.replace(old, new).encode(errors="surrogateescape")
     assert text != ONE.encode()
     with pytest.raises(BadAnnotationError, match=why):
-        parse_voc(text)
+        parsed(text)
+
+
+#: As CVAT, Roboflow and roLabelImg write objects: sides in another order, with fractions, and what
+#: is a tool's own.
+ELSEWHERE = """\
+<?xml version="1.0" encoding="utf-8"?>
+<annotation verified="yes">
+  <!-- exported -->
+  <folder></folder>
+  <filename>frame 1.png</filename>
+  <path>C:\\data\\frame 1.png</path>
+  <size><width>352.0</width><height>288</height><depth></depth></size>
+  <object>
+    <type>bndbox</type>
+    <name>Zebrastreifen ½</name>
+    <occluded>0</occluded>
+    <bndbox>
+      <xmin>324.4</xmin>
+      <xmax>352.0</xmax>
+      <ymin>-0.5</ymin>
+      <ymax>136.2</ymax>
+    </bndbox>
+    <attributes><attribute><name>rotation</name><value>0.0</value></attribute></attributes>
+  </object>
+</annotation>
+"""
+
+
+def test_what_other_tools_write() -> None:
+    found = parsed(ELSEWHERE.encode())
+    assert found.size == (288, 352)
+    assert found.names == ("Zebrastreifen ½",)
+    assert found.boxes == ((pytest.approx(323.4), 0, 352, 136.2),)
+    assert found.is_clipped
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<size><width>10</width><height>8</height></size>", ""),
+        ("<width>10</width><height>8<", "<width>0</width><height>0<"),
+    ],
+)
+def test_a_size_may_not_be_told(old: str, new: str) -> None:
+    written = parse_voc(changed(old, new))
+    assert written.size is None
+    assert written.objects == [("cat", (0, 2, 10, 3))]
 
 
 def test_files_are_bounded(tmp_path: Path) -> None:
@@ -128,6 +183,6 @@ def test_files_are_bounded(tmp_path: Path) -> None:
     begin, end = ONE.index("<object>"), ONE.index("</annotation>")
     path.write_text(ONE[:begin] + ONE[begin:end] * (MAX_OBJECTS + 1) + ONE[end:])
     with pytest.raises(BadAnnotationError, match=f"more than {MAX_OBJECTS}"):
-        read_voc(path)
+        parsed(path.read_bytes())
     with pytest.raises(BadAnnotationError, match="no such file"):
         read_voc(tmp_path / "2.xml")

@@ -15,7 +15,10 @@ class NoAnnotations(Diagnostic):
         data/JPEGImages/1.jpg          data/Annotations/1.xml     data/ImageSets/Main/train.txt
         data/train2017/1.jpg           data/annotations/instances_train2017.json
 
-    and the same for ``val``.
+    and the same for ``val``. As tools export them is right too: images in ``images`` or
+    ``images/train`` beside COCO's file (CVAT), XML or ``_annotations.coco.json`` among the images
+    (Roboflow, whose ``valid`` is to be called ``val``), XML in one folder where the images lie in
+    several.
     """
 
     code = "VGG681"
@@ -25,7 +28,7 @@ class NoAnnotations(Diagnostic):
         return f"there are no annotations: {self.tried}"
 
     def help(self) -> str | None:
-        return "name a folder with images and boxes; `vggspec explain VGG681` shows three layouts"
+        return "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,9 @@ class ClassMismatch(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class EmptyClass(Diagnostic):
-    """A class folder holds no image, so nothing can be learned of it."""
+    """A class folder holds no image, or no annotation names the class, so nothing can be learned of
+    it.
+    """
 
     code = "VGG423"
     name: str
@@ -60,7 +62,7 @@ class EmptyClass(Diagnostic):
         return f"class `{self.name}` has no images"
 
     def help(self) -> str | None:
-        return "add images, or remove the folder and lower the last FC by one"
+        return "add images, or remove the class and lower the last FC by one"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,8 +158,10 @@ def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
 
 def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     """This rank's part."""
+    from vggspec.cli.pacing import pacing
     from vggspec.cli.watching import watching
     from vggspec.compiler.lower import lower
+    from vggspec.data.annotated import silently
     from vggspec.train.dataset import open_data
     from vggspec.train.launch import ending_with_launcher
     from vggspec.train.loop import check_validation, fit
@@ -178,7 +180,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     where = data_folder(given["data"] or (begun["data"]["folder"] if begun else None), lowered)
     if not ranks.is_first:
         ranks.sum([0])  # the first one lists shards for all
-    folder = open_data(where, lowered.network)
+    folder = open_data(where, lowered.network, pacing if ranks.is_first else silently)
     if ranks.is_first:
         ranks.sum([0])
     run = old or ranks.from_first(_new_run(net, given) if ranks.is_first else None)

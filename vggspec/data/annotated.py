@@ -4,15 +4,22 @@
     DIR/JPEGImages/1.jpg     DIR/Annotations/1.xml                     VOC itself
                              DIR/ImageSets/Main/train.txt
     DIR/train2017/1.jpg      DIR/annotations/instances_train2017.json  COCO
+    DIR/train/1.jpg          DIR/train/1.xml                           as Roboflow writes them
+                             DIR/train/_annotations.coco.json
+
+In the first, XML may lie in one folder where images lie in several, as for ILSVRC's ``val``, and
+the images of COCO's may be in ``images``, as CVAT writes them.
 
 Boxes are those of upright images, as everything else here. Who annotated the pixels of a file whose
 EXIF turns it by a quarter has written another size; such an image is left out when it is read.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.catalogue import annotations
-from vggspec.data.annotation import Annotation, BadAnnotationError, checked_name
+from vggspec.data.annotation import BadAnnotationError, Size, Written, annotation, checked_name
 from vggspec.data.boxes import Boxes
 from vggspec.data.coco import read_coco
-from vggspec.data.decode import BadImageError, Pixels
+from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest
 from vggspec.data.folder import subfolders
 from vggspec.data.split import MAX_BAD_SHARE
-from vggspec.data.voc import read_voc
+from vggspec.data.xml_files import read_files
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
 
@@ -35,6 +42,18 @@ from vggspec.source import reason
 FRACTIONS = (1, 2, 4, 8)
 
 FOLDERS = ("annotations", "Annotations")
+ROBOFLOW = "_annotations.coco.json"
+
+Pacing = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]
+"""Begins to show how far work has come: what is done, the total, and what is counted. It gives what
+is called with how many are done."""
+
+
+def silently(
+    _doing: str, _total: int, _nouns: str
+) -> AbstractContextManager[Callable[[int], object]]:
+    """Show nothing."""
+    return nullcontext(lambda _done: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,19 +187,23 @@ class _Found(NamedTuple):
     classes: tuple[str, ...] | None
     """In the order of their numbers; None where they are those of the objects, sorted."""
 
-    images: Iterator[tuple[str, Annotation | str]]
+    images: Iterable[tuple[str, Written | str]]
     """Image files seen from the root, each with what is on it, or why that is not known."""
 
+    total: int
     num_without: int = 0
 
 
 def open_annotated(
-    root: Path, split: str = "val", classes: tuple[str, ...] | None = None
+    root: Path,
+    split: str = "val",
+    classes: tuple[str, ...] | None = None,
+    pacing: Pacing = silently,
 ) -> Annotated:
     """Read the annotations of a split, which belong to ``classes`` where these are given.
 
-    A folder may have more than one layout: COCO's file goes before VOC's folders, and these before
-    class folders. In all of them classes are numbered by their sorted names.
+    A folder may have more than one layout: COCO's file goes before VOC's list, and this before
+    folders of XML. In all of them classes are numbered by their sorted names.
 
     Raises:
         VggspecError: there are none, a file of many annotations is damaged, or too many annotations
@@ -189,7 +212,9 @@ def open_annotated(
     if not root.is_dir():
         raise _no_annotations(f"`{root}` is not a folder")
     try:
-        return _collected(root, _find(root, split), classes)
+        found = _find(root, split)
+        with pacing(f"annotations of {split}", found.total, "images") as show:
+            return _collected(root, found, classes, show)
     except OSError as error:
         raise _no_annotations(f"`{root}` cannot be read: {reason(error)}") from error
 
@@ -200,146 +225,191 @@ def _find(root: Path, split: str) -> _Found:
         names = ", ".join(path.name for path in files)
         raise _no_annotations(f"`{root}` has more than one file for {split}: {names}")
     if files:
-        return _coco(files[0])
-    if lists := _voc_lists(root, split):
-        return _voc(root, lists[0])
-    if folders := _xml_folders(root, split):
-        return _by_class_folders(root, split, folders[0])
+        return _coco(root, files[0])
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    if listed.is_file():
+        return _voc(root, listed, split)
+    folder = _xml_folder(root, split)
+    if folder is not None:
+        return _by_folders(root, folder, split)
     wanted = f"`instances_{split}*.json`, no `ImageSets/Main/{split}.txt`, no `annotations/{split}`"
-    raise _no_annotations(f"`{root}` has no {wanted}")
+    is_valid = split == "val" and (root / "valid").is_dir()
+    hint = ", but `valid`, which must be called `val`" if is_valid else ""
+    raise _no_annotations(f"`{root}` has no {wanted}{hint}")
 
 
 def _coco_files(root: Path, split: str) -> list[Path]:
     found = (root.joinpath(name).glob(f"instances_{split}*.json") for name in FOLDERS)
-    return sorted({path.resolve(): path for path in chain(*found)}.values())
+    files = sorted({path.resolve(): path for path in chain(*found)}.values())
+    beside = root / split / ROBOFLOW
+    return files or [beside] * beside.is_file()
 
 
-def _voc_lists(root: Path, split: str) -> list[Path]:
-    listed = root / "ImageSets" / "Main" / f"{split}.txt"
-    return [listed] if listed.is_file() else []
+def _xml_folder(root: Path, split: str) -> Path | None:
+    """Where the XML is: in a folder for it, or with the images."""
+    for name in FOLDERS:
+        if (root / name / split).is_dir():
+            return root / name / split
+    return root / split if _xmls(root / split) else None
 
 
-def _xml_folders(root: Path, split: str) -> list[Path]:
-    return [root / name / split for name in FOLDERS if (root / name / split).is_dir()]
-
-
-def _coco(path: Path) -> _Found:
+def _coco(root: Path, path: Path) -> _Found:
     file = read_coco(path)
-    images = path.stem.removeprefix("instances_")
-    good = ((f"{images}/{name}", found) for name, found in file.images.items())
-    bad = ((f"{images}/{name}", why) for name, why in file.bad.items())
-    return _Found(file.classes, chain(good, bad))
+    name = path.parent.name if path.name == ROBOFLOW else path.stem.removeprefix("instances_")
+    places = (name, f"{name}/images", f"images/{name}", "images")
+    first = list(islice(file.images, 10))
+    folder = next((p for p in places if any((root / p / f).is_file() for f in first)), name)
+    images: dict[str, Written | str] = {**file.images, **file.bad}
+    named = ((f"{folder}/{name}", what) for name, what in images.items())
+    return _Found(file.classes, named, len(images))
 
 
-def _voc(root: Path, listed: Path) -> _Found:
+def _voc(root: Path, listed: Path, split: str) -> _Found:
     try:
-        names = [line.strip() for line in listed.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in listed.read_text("utf-8").splitlines()]
     except UnicodeDecodeError as error:
         what = annotations.BadAnnotations(why="it is not UTF-8 text")
         raise VggspecError(report(what, path=str(listed))) from error
-    files = _by_stem(root / "JPEGImages")
     folder = next((root / name for name in reversed(FOLDERS) if (root / name).is_dir()), root)
-
-    def images() -> Iterator[tuple[str, Annotation | str]]:
-        for name in sorted({name for name in names if name}):
-            image = f"JPEGImages/{files.get(name, f'{name}.jpg')}"
-            try:
-                xml = folder / f"{checked_name(name)}.xml"
-            except BadAnnotationError as error:
-                yield image, str(error)
-            else:
-                yield image, _annotation(xml)
-
-    return _Found(None, images())
-
-
-def _by_class_folders(root: Path, split: str, folder: Path) -> _Found:
-    classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
-    files = {name: _by_stem(root / split / name) for name in subfolders(folder)}
-    xmls = {
-        name: sorted(path for path in (folder / name).glob("*.xml") if path.name[0] != ".")
-        for name in files
+    names, bad = [], []
+    for name in sorted({line for line in lines if line}):
+        try:
+            names.append(checked_name(name))
+        except BadAnnotationError as error:
+            bad.append((f"JPEGImages/{name}.jpg", str(error)))
+    files = {
+        below: _by_stem(root / "JPEGImages" / below)
+        for below in {os.path.dirname(n) for n in names}
     }
-    num_images = sum(len(_by_stem(root / split / name)) for name in subfolders(root / split))
 
-    def images() -> Iterator[tuple[str, Annotation | str]]:
-        for name, paths in xmls.items():
-            for path in paths:
-                image = files[name].get(path.stem, f"{path.stem}.jpg")
-                yield f"{split}/{name}/{image}", _annotation(path)
+    def image(name: str) -> str:
+        below, stem = os.path.split(name)
+        return os.path.join("JPEGImages", below, files[below].get(stem, f"{stem}.jpg"))
 
-    num_annotated = sum(path.stem in files[name] for name in xmls for path in xmls[name])
-    return _Found(classes, images(), num_images - num_annotated)
+    read = read_files(str(folder), [f"{name}.xml" for name in names], split)
+    good = zip(map(image, names), read, strict=True)
+    return _Found(None, chain(good, bad), len(names) + len(bad))
 
 
-def _annotation(xml: Path) -> Annotation | str:
-    """What is on an image, or why that is not known."""
-    try:
-        return read_voc(xml)
-    except BadAnnotationError as error:
-        return f"{xml.name}: {error}"
+def _by_folders(root: Path, folder: Path, split: str) -> _Found:
+    """Images, and XML about them, each in the folder of the split or in folders of classes."""
+    images = {below: _by_stem(root / split / below) for below in ("", *subfolders(root / split))}
+    xmls = [(below, xml) for below in ("", *subfolders(folder)) for xml in _xmls(folder / below)]
+    anywhere: dict[str, list[str]] = {}
+    if any(not below for below, _ in xmls):
+        for below, files in images.items():
+            for stem, name in files.items():
+                anywhere.setdefault(stem, []).append(os.path.join(below, name))
+    places: list[list[str]] = []
+    for below, xml in xmls:
+        stem = _stem(xml)
+        if stem in images.get(below, {}):
+            places.append([os.path.join(below, images[below][stem])])
+        else:
+            places.append([] if below else anywhere.get(stem, []))
+
+    def found() -> Iterator[tuple[str, Written | str]]:
+        read = read_files(str(folder), [os.path.join(*names) for names in xmls], split)
+        for (below, xml), place, what in zip(xmls, places, read, strict=True):
+            name = place[0] if place else os.path.join(below, f"{_stem(xml)}.jpg")
+            is_sure = len(place) < 2
+            yield os.path.join(split, name), what if is_sure else "several images are called so"
+
+    num_images, num_annotated = sum(map(len, images.values())), sum(map(bool, places))
+    classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
+    return _Found(classes or None, found(), len(xmls), num_images - num_annotated)
+
+
+def _xmls(folder: Path) -> list[str]:
+    """The XML files of a folder, sorted; hidden ones are none."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(name for name in names if name.endswith(".xml") and name[0] != ".")
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
-    """The files of a folder by their names without the ending; hidden ones are none."""
+    """The other files of a folder by their names without the ending; hidden ones are none."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
-    return {os.path.splitext(name)[0]: name for name in sorted(names, reverse=True)}
+    return {_stem(name): name for name in sorted(names, reverse=True) if not name.endswith(".xml")}
 
 
-def _collected(root: Path, found: _Found, classes: tuple[str, ...] | None) -> Annotated:
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _collected(
+    root: Path, found: _Found, classes: tuple[str, ...] | None, show: Callable[[int], object]
+) -> Annotated:
     """What can be used, in arrays."""
     digest = Digest()
-    images: list[tuple[str, Annotation]] = []
-    left_out: dict[str, str] = {}
-    num_without, total = found.num_without, 0
     known = classes or found.classes
-    names = None if known is None else frozenset(known)
-    for name, what in found.images:
-        total += 1
+    numbers = {name: number for number, name in enumerate(known or ())}
+    names, sizes, counts = [], [], [0]
+    labels, boxes = array("i"), array("d")
+    left_out: dict[str, str] = {}
+    num_without, num_clipped = found.num_without, 0
+    for done, (name, what) in enumerate(found.images, start=1):
+        show(done)
+        path = f"{root}/{name}"
         try:
             if isinstance(what, str):
                 raise BadAnnotationError(what)
-            if not what.names:
+            if not what.objects:
                 num_without += 1
                 continue
-            unknown = [one for one in what.names if names is not None and one not in names]
+            one = annotation(what.size or _size(path), what.objects)
+            unknown = [each for each in one.names if each not in numbers] if known else []
             if unknown:
                 raise BadAnnotationError(f"the data has no class `{unknown[0]}`")
-            stat = (root / name).stat()
+            stat = os.stat(path)
         except BadAnnotationError as error:
-            left_out[str(root / name)] = str(error)
+            left_out[path] = str(error)
             continue
         except OSError as error:
-            left_out[str(root / name)] = reason(error)
+            left_out[path] = reason(error)
             continue
-        digest.add(name, stat, repr((what.size, what.names)).encode() + what.boxes.tobytes())
-        images.append((name, what))
-    if len(left_out) > MAX_BAD_SHARE * total:
+        flat = array("d", chain(*one.boxes))
+        digest.add(name, stat, repr((one.size, one.names)).encode() + flat.tobytes())
+        names.append(os.fsencode(name))
+        sizes.append(one.size)
+        counts.append(len(one.names))
+        labels.extend(numbers.setdefault(each, len(numbers)) for each in one.names)
+        boxes.extend(flat)
+        num_clipped += one.is_clipped
+    if len(left_out) > MAX_BAD_SHARE * found.total:
         first = tuple(f"{name}: {why}" for name, why in list(left_out.items())[:5])
-        bad = annotations.TooManyBadAnnotations(bad=len(left_out), total=total, first=first)
+        bad = annotations.TooManyBadAnnotations(bad=len(left_out), total=found.total, first=first)
         raise VggspecError(report(bad, path=str(root)))
-    if not images:
+    if not names:
         raise _no_annotations(f"`{root}` has no images with objects")
-    if known is None:
-        known = tuple(sorted({name for _, what in images for name in what.names}))
-    numbers = {name: number for number, name in enumerate(known)}
+    known = known or tuple(sorted(numbers))
+    order = {name: number for number, name in enumerate(known)}
+    renumbered = np.array([order[name] for name in numbers], np.int32)
     return Annotated(
         root=root,
         classes=known,
-        labels=np.array([numbers[n] for _, what in images for n in what.names], np.int32),
-        boxes=np.concatenate([what.boxes for _, what in images]),
-        firsts=np.cumsum([0, *(len(what.names) for _, what in images)]),
-        sizes=np.array([what.size for _, what in images], np.int32),
-        names=np.array([os.fsencode(name) for name, _ in images]),
+        labels=renumbered[np.array(labels)],
+        boxes=np.array(boxes).reshape(-1, 4),
+        firsts=np.cumsum(counts),
+        sizes=np.array(sizes, np.int32),
+        names=np.array(names),
         left_out=left_out,
-        num_clipped=sum(what.is_clipped for _, what in images),
+        num_clipped=num_clipped,
         num_without=num_without,
         fingerprint=digest.fingerprint(),
         stamp=digest.stamp(),
     )
+
+
+def _size(path: str) -> Size:
+    """That of an image of which no annotation tells it."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return upright_size(file.read())
+    except BadImageError as error:
+        raise BadAnnotationError(str(error)) from error
 
 
 def _no_annotations(tried: str) -> VggspecError:

@@ -1,41 +1,55 @@
 """What is known of an image and the objects on it, whatever wrote it down."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-
-import numpy as np
-
-from vggspec.data.boxes import Boxes, area, clip
 
 #: More than any camera has, and little enough to be reckoned with.
 MAX_SIDE = 1 << 20
 MAX_OBJECTS = 10_000
+
+Size = tuple[int, int]
+"""Rows and columns."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom; see ``boxes.py``. Half a million arrays would take minutes."""
 
 
 class BadAnnotationError(Exception):
     """An image's annotation cannot be true; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a file says of an image, as boxes but unchecked."""
+
+    size: Size | None
+    """Of the image that was annotated; None where the file does not say."""
+
+    objects: Sequence[tuple[str, Box]]
+    """For each its class and its box."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
     """The objects on an image."""
 
-    size: tuple[int, int]
-    """Rows and columns of the image that was annotated."""
+    size: Size
+    """Of the image that was annotated."""
 
     names: tuple[str, ...]
     """The class of each object."""
 
-    boxes: Boxes
-    """``(N, 4)``, within the image."""
+    boxes: tuple[Box, ...]
+    """Within the image, none of them empty."""
 
     is_clipped: bool
     """Whether a part of a box lay outside."""
 
 
-def annotation(size: tuple[int, int], objects: Iterable[tuple[str, Sequence[float]]]) -> Annotation:
-    """An image of so many rows and columns, and for each object its class and its box.
+def annotation(size: Size, objects: Sequence[tuple[str, Box]]) -> Annotation:
+    """The objects on an image of that size, each a class and a box.
 
     What lies outside of the image is cut off: in sets drawn by hand many boxes reach over the edge
     by a pixel.
@@ -44,26 +58,25 @@ def annotation(size: tuple[int, int], objects: Iterable[tuple[str, Sequence[floa
         BadAnnotationError: there can be no such image, a box is empty, or nothing of it lies within
             the image.
     """
-    if not all(0 < side <= MAX_SIDE for side in size):
-        raise BadAnnotationError(f"it is about an image of {size[1]} × {size[0]} pixels")
-    found = list(objects)
-    if len(found) > MAX_OBJECTS:
-        raise BadAnnotationError(f"it has {len(found)} objects, more than {MAX_OBJECTS}")
-    written = np.array([box for _, box in found], np.float64).reshape(-1, 4)
-    boxes = clip(written, size)
-    # Comparisons with what is not a number are false.
-    for is_good, why in (
-        (np.isfinite(written).all(axis=1) & (area(written) > 0), "has an empty box"),
-        (area(boxes) > 0, "lies outside of the image"),
-    ):
-        if not is_good.all():
-            first = int(np.argmin(is_good))
-            raise BadAnnotationError(f"object {first + 1}, `{found[first][0]}`, {why}")
+    rows, columns = size
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
+        raise BadAnnotationError(f"it is about an image of {columns} × {rows} pixels")
+    if len(objects) > MAX_OBJECTS:
+        raise BadAnnotationError(f"it has {len(objects)} objects, more than {MAX_OBJECTS}")
+    boxes = []
+    for number, (name, (left, top, right, bottom)) in enumerate(objects, start=1):
+        # Comparisons with what is not a number are false.
+        if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
+            raise BadAnnotationError(f"object {number}, `{name}`, has an empty box")
+        box = max(left, 0.0), max(top, 0.0), min(right, float(columns)), min(bottom, float(rows))
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise BadAnnotationError(f"object {number}, `{name}`, lies outside of the image")
+        boxes.append(box)
     return Annotation(
         size=size,
-        names=tuple(name for name, _ in found),
-        boxes=boxes,
-        is_clipped=bool((boxes != written).any()),
+        names=tuple(name for name, _ in objects),
+        boxes=tuple(boxes),
+        is_clipped=any(box != written for box, (_, written) in zip(boxes, objects, strict=True)),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vggspec.catalogue import annotations, data
 from vggspec.catalogue.features import ClassesDiffer
-from vggspec.data.annotated import Annotated, open_annotated
+from vggspec.data.annotated import Annotated, Pacing, open_annotated, silently
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.shards import list_shards
@@ -54,9 +54,11 @@ class Classed:
     """Images whose annotations cannot be true, each with the reason."""
 
 
-def open_classed(root: Path, split: str | None = None) -> tuple[Classed, ...]:
+def open_classed(
+    root: Path, split: str | None = None, pacing: Pacing = silently
+) -> tuple[Classed, ...]:
     """The images of ``split``, else of ``train`` and ``val`` as far as they are there, else of all
-    that is below ``root``.
+    that is below ``root``. ``pacing`` shows how far the reading of annotations has come.
 
     Raises:
         VggspecError: there are none, a folder cannot be read, ``val`` has classes that ``train``
@@ -67,7 +69,7 @@ def open_classed(root: Path, split: str | None = None) -> tuple[Classed, ...]:
     found: list[Classed] = []
     for name in names:
         classes = found[0].classes if found else None
-        one = _folders(root, name) or _annotated(root, name, classes)
+        one = _folders(root, name) or _annotated(root, name, classes, pacing)
         if one is not None:
             found.append(_with_classes_of(found[0], one) if found else one)
     if found:
@@ -96,9 +98,11 @@ def _of_labelled(labelled: Labelled, split: str) -> Classed:
     )
 
 
-def _annotated(root: Path, split: str, classes: tuple[str, ...] | None) -> Classed | None:
+def _annotated(
+    root: Path, split: str, classes: tuple[str, ...] | None, pacing: Pacing
+) -> Classed | None:
     try:
-        found = open_annotated(root, split, classes)
+        found = open_annotated(root, split, classes, pacing)
     except VggspecError as error:
         if isinstance(error.reports[0].what, annotations.NoAnnotations):
             return None

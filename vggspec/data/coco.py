@@ -1,19 +1,19 @@
 """Annotations as COCO writes them: one JSON file for all images of a split.
 
 A box is left, top, width, height, from the corner of the first pixel. Boxes around crowds, which
-stand for many objects, are passed over.
+stand for many objects, are passed over. So are categories that only name the kind of others, as
+Roboflow writes one: there is no object of them.
 
 Source: Lin et al. 2014, and https://cocodataset.org/#format-data, "Object Detection".
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vggspec.catalogue.annotations import BadAnnotations
-from vggspec.data.annotation import Annotation, BadAnnotationError, annotation, checked_name
+from vggspec.data.annotation import BadAnnotationError, Box, Size, Written, checked_name
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
 
@@ -28,7 +28,7 @@ class CocoFile:
     classes: tuple[str, ...]
     """The names of the categories, sorted."""
 
-    images: dict[str, Annotation]
+    images: dict[str, Written]
     """By the names of the image files, in their order."""
 
     bad: dict[str, str]
@@ -57,51 +57,74 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def _file(table: Any) -> CocoFile:
-    categories = {_key(one, "id"): _text(one, "name") for one in _list(table, "categories")}
-    names = tuple(sorted(categories.values()))
-    if len(set(names)) < len(names) or len(names) < len(table["categories"]):
-        raise BadAnnotationError("two categories have the same name or number")
+    annotations = _list(table, "annotations")
+    classes = _classes(table, annotations)
     images = {_key(one, "id"): one for one in _list(table, "images")}
     if len(images) < len(table["images"]):
         raise BadAnnotationError("two images have the same number")
     objects: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
     bad: dict[str, str] = {}
-    for one in _list(table, "annotations"):
+    for one in annotations:
         number = _key(one, "image_id")
         if number not in images:
             bad[f"annotation {one.get('id')}"] = f"there is no image {number}"
         elif not one.get("iscrowd"):
             objects[number].append(one)
-    found: dict[str, Annotation] = {}
+    found: dict[str, Written] = {}
     for number, image in images.items():
         name = _text(image, "file_name")
         try:
             if checked_name(name) in found or name in bad:
                 raise BadAnnotationError("two images have this name")
-            size = _key(image, "height"), _key(image, "width")
-            found[name] = annotation(size, _objects(objects[number], categories))
+            on_it = [_object(one, classes) for one in objects[number]]
+            found[name] = Written(_size(image), on_it)
         except BadAnnotationError as error:
             found.pop(name, None)
             bad[name] = str(error)
-    return CocoFile(classes=names, images={name: found[name] for name in sorted(found)}, bad=bad)
+    return CocoFile(
+        classes=tuple(sorted(classes.values())),
+        images={name: found[name] for name in sorted(found)},
+        bad=bad,
+    )
 
 
-def _objects(
-    objects: list[dict[str, Any]], categories: dict[int, str]
-) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for one in objects:
-        category = one.get("category_id")
-        if type(category) is not int or category not in categories:
-            raise BadAnnotationError(f"there is no category {category}")
-        yield categories[category], _box(one.get("bbox"), categories[category])
+def _classes(table: Any, annotations: list[dict[str, Any]]) -> dict[int, str]:
+    """The names of the categories by their numbers, but for those that only name others' kind."""
+    categories = {_key(one, "id"): one for one in _list(table, "categories")}
+    used = {number for one in annotations if type(number := one.get("category_id")) is int}
+    kinds: dict[str, set[int]] = {}
+    for number, one in categories.items():
+        kinds.setdefault(str(one.get("supercategory")), set()).add(number)
+    names = {number: _text(one, "name") for number, one in categories.items()}
+    classes = {
+        number: name
+        for number, name in names.items()
+        if number in used or not kinds.get(name, set()) - {number}
+    }
+    if len(categories) < len(table["categories"]) or len(set(classes.values())) < len(classes):
+        raise BadAnnotationError("two categories have the same name or number")
+    return classes
 
 
-def _box(written: Any, name: str) -> tuple[float, float, float, float]:
-    is_box = isinstance(written, list) and len(written) == 4
-    if not is_box or not all(type(n) in (int, float) and abs(n) < 1e30 for n in written):
+def _size(image: dict[str, Any]) -> Size | None:
+    if not image.get("height") and not image.get("width"):
+        return None
+    return _key(image, "height"), _key(image, "width")
+
+
+def _object(one: dict[str, Any], classes: dict[int, str]) -> tuple[str, Box]:
+    category = one.get("category_id")
+    if type(category) is not int or category not in classes:
+        raise BadAnnotationError(f"there is no category {category}")
+    name, box = classes[category], one.get("bbox")
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(type(n) in (int, float) and abs(n) < 1e30 for n in box)
+    ):
         raise BadAnnotationError(f"a `bbox` of `{name}` is not four numbers")
-    left, top, width, height = (float(number) for number in written)
-    return left, top, left + width, top + height
+    left, top, width, height = map(float, box)
+    return name, (left, top, left + width, top + height)
 
 
 def _without_outline(table: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,18 @@ def decoded_size(data: bytes, at_least: int | None = None) -> tuple[int, int]:
         return -(-image.height // fraction), -(-image.width // fraction)
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Rows and columns of an image once it is upright.
+
+    Raises:
+        BadImageError: it is no image, or is too large.
+    """
+    with _as_bad_images(), _opened(data) as image:
+        lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        columns, rows = reversed(image.size) if lies_on_its_side else image.size
+        return rows, columns
+
+
 @contextlib.contextmanager
 def _as_bad_images() -> Iterator[None]:
     try:

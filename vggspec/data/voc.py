@@ -3,22 +3,23 @@
 Sides are counted from 1, the last pixel included: xmin 1 and xmax 10 are the columns 0 to 9. Parts
 of an object (heads and hands) are passed over; objects that are difficult or truncated count.
 
+Some tools leave out the size of the image, or write zeros.
+
 Source: Everingham et al., "The PASCAL Visual Object Classes Challenge 2012 Development Kit",
 section 8.
 """
 
 import os
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from vggspec.data.annotation import Annotation, BadAnnotationError, annotation
+from vggspec.data.annotation import BadAnnotationError, Box, Size, Written
 from vggspec.source import reason
 
 #: An object takes a few hundred bytes.
 MAX_XML_BYTES = 4 << 20
 
 
-def read_voc(path: Path) -> Annotation:
+def read_voc(path: str | os.PathLike[str]) -> Written:
     """The annotation in a file.
 
     Raises:
@@ -34,7 +35,7 @@ def read_voc(path: Path) -> Annotation:
         raise BadAnnotationError(reason(error)) from error
 
 
-def parse_voc(data: bytes) -> Annotation:
+def parse_voc(data: bytes) -> Written:
     """The annotation in the bytes of a file, which are UTF-8.
 
     Raises:
@@ -50,16 +51,24 @@ def parse_voc(data: bytes) -> Annotation:
         root = ET.fromstring(text)  # noqa: S314 (no entities, and bounded)
     except (ET.ParseError, ValueError) as error:
         raise BadAnnotationError(f"it is not XML: {error}") from error
-    size = _child(root, "size")
-    return annotation(
-        (_side(size, "height"), _side(size, "width")),
-        [(_text(one, "name"), _box(_child(one, "bndbox"))) for one in root.findall("object")],
-    )
+    if root.tag != "annotation":
+        raise BadAnnotationError(f"it is `{root.tag}`, not `annotation`")
+    return Written(_size(root), [_object(one) for one in root.iterfind("object")])
 
 
-def _box(bounds: ET.Element) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (_number(bounds, side) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return left - 1, top - 1, right, bottom
+def _size(root: ET.Element) -> Size | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    height, width = _side(size, "height"), _side(size, "width")
+    return (height, width) if height or width else None
+
+
+def _object(one: ET.Element) -> tuple[str, Box]:
+    bounds = _child(one, "bndbox")
+    left, top = _number(bounds, "xmin"), _number(bounds, "ymin")
+    right, bottom = _number(bounds, "xmax"), _number(bounds, "ymax")
+    return _text(one, "name"), (left - 1, top - 1, right, bottom)
 
 
 def _side(size: ET.Element, key: str) -> int:

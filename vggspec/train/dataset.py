@@ -17,7 +17,7 @@ from vggspec.catalogue import count, data
 from vggspec.catalogue.annotations import BoxesMismatch
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.data.annotated import Annotated, Examples, open_annotated
+from vggspec.data.annotated import Annotated, Examples, Pacing, open_annotated, silently
 from vggspec.data.digest import Digest
 from vggspec.data.folder import list_folder, subfolders
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
@@ -44,10 +44,11 @@ class DataSet:
     """What of it is not used, in words."""
 
 
-def open_data(root: Path, network: Network) -> DataSet:
+def open_data(root: Path, network: Network, pacing: Pacing = silently) -> DataSet:
     """List the images of a data set and hold its classes against the net.
 
-    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``.
+    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``pacing`` shows how
+    far the reading of their annotations has come.
 
     Raises:
         VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
@@ -56,7 +57,7 @@ def open_data(root: Path, network: Network) -> DataSet:
     """
     last = network[network.outputs[0].layer]
     if isinstance(last.op, Boxes):
-        return _open_annotated(root, last)
+        return _open_annotated(root, last, pacing)
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise _no_data(f"`{folder}` is not a folder")
@@ -100,10 +101,10 @@ def _open_shards(root: Path, network: Network) -> DataSet:
     return _checked(root, classes, train, val, digest)
 
 
-def _open_annotated(root: Path, boxes: Layer) -> DataSet:
-    train = open_annotated(root, "train")
+def _open_annotated(root: Path, boxes: Layer, pacing: Pacing) -> DataSet:
+    train = open_annotated(root, "train", pacing=pacing)
     _hold_boxes_against(boxes, len(train.classes), root)
-    val = open_annotated(root, "val", train.classes)
+    val = open_annotated(root, "val", train.classes, pacing)
     digest = Digest()
     for split in (train, val):
         digest.add_digest(split.fingerprint, split.stamp)

@@ -1,5 +1,7 @@
 """A bundle in another form answers as the same net compiled in that form."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,15 @@ from tests.cli.run import vggspec
 from tests.engines import stand_in
 from tests.nets import SMALL, images, net, random_weights, run_onnx, session
 from vggspec.bundle import WEIGHTS, Bundle, open_bundle
+from vggspec.catalogue.artefacts import NotFinite
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.bundled_net import lowered_of, options_of
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.backends.variant import Changes, varied, write_variant
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
 from vggspec.diagnostic import VggspecError
+from vggspec.files import BOOT_ID
+from vggspec.runtime.net import BundleNet
 
 TEXT = f"{SMALL.replace('(mean 120 115 100, std 58 57 56)', '')}\ntest:\n  scale 36\n"
 LABELS = tuple("abcdefghij")
@@ -111,6 +116,48 @@ def test_it_goes_as_it_came(tmp_path: Path) -> None:
     with pytest.raises(VggspecError, match="VGG660"), varied(bundle, Changes(stride=3)):
         pass
     assert sorted(tmp_path.iterdir()) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vggspec.bundle import open_bundle
+from vggspec.compiler.backends.variant import Changes, varied
+with varied(open_bundle(Path(sys.argv[1])), Changes(stride=2)):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
+def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
+    bundle = written(tmp_path, OnnxOptions())
+    before = sorted(tmp_path.iterdir())
+    subprocess.run([sys.executable, "-c", KILLED, str(bundle.path)], check=False)
+    (left,) = set(tmp_path.iterdir()) - set(before)
+    assert (left / "b" / WEIGHTS).samefile(bundle.path / WEIGHTS)
+    with varied(bundle, Changes(stride=2)):
+        assert not left.exists()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
+    made = random_weights(net(TEXT), tmp_path / "w.safetensors")
+    arrays = {name: np.full_like(made.read(name), np.nan) for name in made.tensors}
+    save(tmp_path / "w.safetensors", arrays, Metadata())
+    write_bundle(net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", OnnxOptions())
+    bundle = open_bundle(tmp_path / "b")
+    changes = Changes(average="posteriors", pool="ceil", stride=2)
+    pixels = np.zeros((1, 40, 40, 3), np.uint8)
+    with (  # noqa: PT012 (the block is the test)
+        pytest.raises(VggspecError) as error,
+        varied(bundle, changes) as variant,
+        BundleNet(variant, device="cpu") as loaded,
+    ):
+        assert variant is not bundle
+        list(loaded.apply_all([pixels]))
+    (one,) = error.value.reports
+    assert isinstance(one.what, NotFinite)
+    assert one.path == str(tmp_path / "b")
 
 
 def test_half_precision_stays_and_an_engine_becomes_a_graph(tmp_path: Path) -> None:
