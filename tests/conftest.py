@@ -14,6 +14,11 @@ from hypothesis import settings
 settings.register_profile("vggspec", settings.default, deadline=None)
 settings.load_profile("vggspec")
 
+# Workers side by side have a processor each. With as many threads as there are processors, those of
+# one wait for the other's at every small operation, and tests take up to ten times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 
