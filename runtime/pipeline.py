@@ -111,11 +111,8 @@ def see(
     Raises:
         VggspecError: a net's engine fails, or answers what is no number.
     """
-    protocols = [each.protocol for each in applied]
-    views = [each.net.view for each in applied]
-    colors = [each.net.color for each in applied]
     limit = batch_pixels or min(BATCH_PIXELS[each.net.device] for each in applied)
-    preparing = _Preparing(protocols, views, colors, read, enlarge=enlarge)
+    preparing = Preparing(applied, read, enlarge=enlarge)
     with _Ahead(preparing, indices, threads or usual_threads()) as prepared:
         for images in _rounds(prepared, ROUND_BATCHES * limit):
             outputs = [
@@ -161,8 +158,8 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """An image, rescaled."""
+class Prepared:
+    """An image, rescaled, or why it could not be."""
 
     index: int
     size: Size
@@ -178,23 +175,19 @@ class _Prepared:
     unread: str | None = None
 
 
-class _Preparing:
-    """Reads, decodes and rescales images."""
+class Preparing:
+    """Reads, decodes and rescales images, by their index, for all nets that are to see them."""
 
     def __init__(
-        self,
-        protocols: Sequence[TestProtocol],
-        views: Sequence[View],
-        colors: Sequence[Color],
-        read: Callable[[int], bytes],
-        *,
-        enlarge: bool,
+        self, applied: Sequence[Applied], read: Callable[[int], bytes], *, enlarge: bool
     ) -> None:
-        self._protocols, self._views, self._colors = protocols, views, colors
+        self._protocols = [each.protocol for each in applied]
+        self._views = [each.net.view for each in applied]
+        self._colors = [each.net.color for each in applied]
         self._read = read
         self._enlarge = enlarge
 
-    def __call__(self, index: int) -> _Prepared:
+    def __call__(self, index: int) -> Prepared:
         try:
             data = self._read(index)
             decoded = {color: decode(data, color) for color in set(self._colors)}
@@ -204,7 +197,7 @@ class _Preparing:
         except VggspecError as error:
             return self._unread(index, error.reports[0].what.title())
 
-    def _prepared(self, index: int, decoded: dict[Color, Pixels]) -> _Prepared:
+    def _prepared(self, index: int, decoded: dict[Color, Pixels]) -> Prepared:
         size = next((image.shape[0], image.shape[1]) for image in decoded.values())
         wanted: dict[Color, set[int]] = defaultdict(set)
         plans: list[list[tuple[int, Way, int]]] = []
@@ -236,7 +229,7 @@ class _Preparing:
                 plans, self._protocols, self._views, self._colors, strict=True
             )
         )
-        return _Prepared(
+        return Prepared(
             index=index,
             size=size,
             requests=requests,
@@ -252,30 +245,30 @@ class _Preparing:
     def _scale(self, size: Size, scale: int, way: Way, view: View) -> int:
         return enlarged_scale(size, scale, needed(way, view)) if self._enlarge else scale
 
-    def _unread(self, index: int, why: str) -> _Prepared:
+    def _unread(self, index: int, why: str) -> Prepared:
         none: tuple[list[_Request], ...] = tuple([] for _ in self._views)
-        return _Prepared(index=index, size=(0, 0), requests=none, bytes=0, pixels=0, unread=why)
+        return Prepared(index=index, size=(0, 0), requests=none, bytes=0, pixels=0, unread=why)
 
 
 class _Ahead:
     """Prepared images in their order, so many ahead of who takes them as memory allows."""
 
-    def __init__(self, prepare: _Preparing, indices: Iterable[int], threads: int) -> None:
+    def __init__(self, prepare: Preparing, indices: Iterable[int], threads: int) -> None:
         self._prepare = prepare
         self._indices = iter(indices)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
-        self._waiting: deque[Future[_Prepared]] = deque()
+        self._waiting: deque[Future[Prepared]] = deque()
         self._image_bytes = 0
         """Of the largest image so far."""
 
-    def __enter__(self) -> Iterator[_Prepared]:
+    def __enter__(self) -> Iterator[Prepared]:
         return self._in_order()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _in_order(self) -> Iterator[_Prepared]:
+    def _in_order(self) -> Iterator[Prepared]:
         while self._fill() or self._waiting:
             one = self._waiting.popleft().result()
             self._image_bytes = max(self._image_bytes, one.bytes)
@@ -294,8 +287,8 @@ class _Ahead:
         return True
 
 
-def _rounds(prepared: Iterator[_Prepared], most_pixels: int) -> Iterator[list[_Prepared]]:
-    images: list[_Prepared] = []
+def _rounds(prepared: Iterator[Prepared], most_pixels: int) -> Iterator[list[Prepared]]:
+    images: list[Prepared] = []
     pixels = 0
     for one in prepared:
         images.append(one)

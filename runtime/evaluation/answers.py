@@ -12,7 +12,8 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,57 @@ class Result:
 
     unread: str | None = None
     """Why nothing is said, where the image could not be read or looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A question as a ``Task``."""
+
+    question: Question
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Which images are asked about, in ascending order."""
+        return self.question.indices
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of a process; None for all cores."""
+        return self.question.threads
+
+    def with_threads(self, threads: int) -> "Answering":
+        """The same by so many threads."""
+        return Answering(replace(self.question, threads=threads))
+
+    def digest(self) -> str:
+        """SHA-256 of all that changes an answer, in hexadecimal."""
+        return self.question.digest()
+
+    def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
+        """As ``answer``."""
+        return answer(self.question, indices)
+
+    def as_data(self, result: Result) -> dict[str, Any]:
+        """A result for JSON."""
+        return asdict(result)
+
+    def from_data(self, data: Any) -> Result:
+        """The result that ``as_data`` has written.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is none, or that of another question.
+        """
+        result = Result(
+            index=int(data["index"]),
+            ranks=tuple(map(int, data["ranks"])),
+            top=tuple((int(i), float(value)) for i, value in data["top"]),
+            truth=float(data["truth"]),
+            unread=None if data["unread"] is None else str(data["unread"]),
+        )
+        whole = (len(self.question.settings), self.question.top)
+        if (len(result.ranks), len(result.top)) != (whole if result.unread is None else (0, 0)):
+            raise ValueError("it has other settings or classes")
+        return result
 
 
 def answer(question: Question, indices: Iterable[int]) -> Generator[Result, None, None]:

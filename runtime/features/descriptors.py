@@ -12,6 +12,7 @@ Axes: C channels of the layer, D numbers of a descriptor. All is float64 until i
 """
 
 import contextlib
+import zlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.runtime.features.file import row_of
 from vggspec.runtime.pipeline import Applied, Seen, see
 
 Floats = NDArray[np.float64]
@@ -40,9 +42,13 @@ class Described:
 
     index: int
     descriptor: NDArray[np.float32] | None
-    """``(D,)``"""
+    """``(D,)``; None also where it is in a file already."""
+
+    checksum: int | None = None
+    """The descriptor's CRC-32, as it stands in a file."""
 
     unread: str | None = None
+    """Why the image could not be read or looked at, where that is so."""
 
 
 def describe(
@@ -52,19 +58,22 @@ def describe(
     combination: Combination,
     *,
     threads: int | None = None,
+    batch_pixels: int | None = None,
 ) -> Generator[Described, None, None]:
     """The descriptors of images, in the order of ``indices``, by nets that give ``features``.
 
     Raises:
         VggspecError: a net's engine fails, or answers what is no number.
     """
-    with contextlib.closing(see(applied, read, indices, threads=threads)) as images:
+    images = see(applied, read, indices, threads=threads, batch_pixels=batch_pixels)
+    with contextlib.closing(images):
         for seen in images:
             if seen.unread is not None:
                 yield Described(index=seen.index, descriptor=None, unread=seen.unread)
             else:
-                found = descriptor(seen, len(applied), combination)
-                yield Described(index=seen.index, descriptor=found.astype(np.float32))
+                found = descriptor(seen, len(applied), combination).astype(np.float32)
+                checksum = zlib.crc32(row_of(found))
+                yield Described(index=seen.index, descriptor=found, checksum=checksum)
 
 
 def descriptor(seen: Seen, nets: int, combination: Combination) -> Floats:

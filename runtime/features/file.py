@@ -10,11 +10,13 @@ The names are a tensor because a header of a million names would be too long for
 metadata says how the descriptors were made; each value is JSON.
 
 How many images can be read is known only at the end. So room is left for the header, and all
-features come before anything else: what was left out moves nothing that has been written.
+features come before anything else: what was left out moves nothing that has been written. At any
+time the file is the beginning of what it will be, so writing can be interrupted and gone on with.
 """
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.features import BadFeaturesFile
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import replacing_file
+from vggspec.files import completing_file, replacing_file
 from vggspec.source import reason
 from vggspec.tensors import BadTensorsError, Layout, Shape, Tensor, header, read_layout
 
@@ -95,16 +97,43 @@ class FeaturesWriter:
     def add(self, name: str, descriptor: NDArray[np.float32], label: Any) -> None:
         """Add an image to the split that was begun last; ``label`` is as in the file, or None."""
         assert descriptor.shape == (self._width,)
+        self._file.write(row_of(descriptor))
+        self._file.flush()  # what was added is in the file, however this process ends
+        self._count(name, label)
+
+    def add_again(self, name: str, checksum: int, label: Any) -> bool:
+        """Add the next image of a file that is gone on with; False where its row is not there, or
+        another one.
+        """
+        start = self._file.tell()
+        row = self._file.read(4 * self._width)
+        if len(row) < 4 * self._width or zlib.crc32(row) != checksum:
+            self._file.seek(start)
+            return False
+        self._count(name, label)
+        return True
+
+    def leave_out(self) -> None:
+        """Count an image that has no descriptor."""
+        self.rows[next(reversed(self.rows))].left_out += 1
+
+    def _count(self, name: str, label: Any) -> None:
         rows = self.rows[next(reversed(self.rows))]
-        self._file.write(descriptor.astype("<f4", copy=False).data)
         rows.number += 1
         rows.names += os.fsencode(name) + b"\0"
         if label is not None:
             rows.labels.append(label)
 
-    def leave_out(self) -> None:
-        """Count an image that has no descriptor."""
-        self.rows[next(reversed(self.rows))].left_out += 1
+
+def row_of(descriptor: NDArray[np.float32]) -> bytes:
+    """A descriptor as it stands in the file."""
+    return descriptor.astype("<f4", copy=False).tobytes()
+
+
+def part_of(path: str | os.PathLike[str], digest: str, ending: str) -> Path:
+    """Where a file lies that belongs to one that is being written: hidden, beside it."""
+    target = Path(path)
+    return target.parent / f".{target.name}.{digest[:16]}.{ending}"
 
 
 @contextmanager
@@ -114,8 +143,13 @@ def writing(
     width: int,
     classes: tuple[str, ...] | None,
     settings: Mapping[str, Any],
+    *,
+    part: Path | None = None,
 ) -> Iterator[FeaturesWriter]:
     """Write a file for ``splits`` of so many images at most, whole or not at all.
+
+    Where it ends before its time, what there is of it stays at ``part``; without ``part`` nothing
+    stays.
 
     Raises:
         VggspecError: the system refuses.
@@ -130,8 +164,8 @@ def writing(
         for what in ("features", "labels", "names")
     }
     room = len(header(longest, metadata)) + LATER_BYTES
-    with replacing_file(path) as file:
-        file.write(bytes(room))
+    with replacing_file(path) if part is None else completing_file(path, part) as file:
+        file.seek(room)
         writer = FeaturesWriter(file, width)
         yield writer
         tensors: dict[str, tuple[str, Shape]] = {}
@@ -148,6 +182,7 @@ def writing(
             file.write(rows.names)
         left_out = {split: rows.left_out for split, rows in writer.rows.items()}
         metadata[LEFT_OUT] = json.dumps(left_out)
+        file.truncate()  # of an earlier time there may be more
         text = header(tensors, metadata, room)
         assert len(text) == room
         file.seek(0)

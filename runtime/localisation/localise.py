@@ -17,19 +17,24 @@ each class, or one for all, h rows and w columns of a map, n windows. Boxes ``(.
 ``vggspec.data.boxes``, in pixels of the upright image unless said otherwise.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.bundle import Manifest
 from vggspec.catalogue import localising
+from vggspec.catalogue.fusion import HoldsProtocol
 from vggspec.data.boxes import Boxes, area, clip, decode, mirror
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.localisation.merge import merge
-from vggspec.runtime.net import BundleNet
+from vggspec.runtime.net import BundleNet, view_of
 from vggspec.runtime.pipeline import Applied, Seen, Sight, see
 from vggspec.runtime.predictor import softmax
 from vggspec.runtime.protocol import Size, View, first_window, grid
@@ -63,6 +68,9 @@ class Method:
 
     threads: int | None = None
     """That decode images."""
+
+    batch_pixels: int | None = None
+    """Of the largest batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,17 +111,31 @@ class Located:
     """Why the image could not be read or looked at, where that is so."""
 
 
-class Localiser:
-    """Nets of boxes, perhaps with classifiers, as one.
+class Compiled(Protocol):
+    """A net, loaded or not: what ``Bundle`` and ``BundleNet`` have in common."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def path(self) -> str | Path: ...
+
+
+N = TypeVar("N", bound=Compiled)
+
+
+class Ensemble(Generic[N]):
+    """Nets of boxes, perhaps with classifiers, as one; what can be known before they are loaded.
 
     Raises:
         VggspecError: a net does not give boxes, a classifier no posteriors for each window, or
             their classes or windows are not the same.
     """
 
-    def __init__(
-        self, nets: Sequence[BundleNet], classifiers: Sequence[BundleNet], method: Method
-    ) -> None:
+    def __init__(self, nets: Sequence[N], classifiers: Sequence[N], method: Method) -> None:
+        for net in (*nets, *classifiers):
+            if net.manifest.members:
+                raise _at(HoldsProtocol(), net)
         for net in nets:
             if net.manifest.result.kind != "boxes":
                 raise _at(localising.NoBoxes(gives=net.manifest.result.kind), net)
@@ -144,12 +166,68 @@ class Localiser:
         """Whether there is a box only for a class that is named."""
         return not self._classifiers and self.num_classes is not None
 
+    def _counted(self) -> Iterator[tuple[N, int]]:
+        """The nets that tell classes apart, each with their number."""
+        for net in (*self._nets, *self._classifiers):
+            number = _num_classes(net)
+            if number is not None:
+                yield net, number
+
+    def _check_classes(self) -> None:
+        counted = sorted(self._counted(), key=lambda each: each[0].manifest.labels is None)
+        for net, number in counted[1:]:
+            other, of_other = counted[0]
+            labels, wanted, how = net.manifest.labels, other.manifest.labels, None
+            if number != of_other:
+                how = f"{number}, and there {of_other}"
+            elif labels and wanted and labels != wanted:
+                i = next(i for i in range(number) if labels[i] != wanted[i])
+                how = f"class {i} is `{labels[i]}`, and there `{wanted[i]}`"
+            if how is not None:
+                raise _at(localising.OtherClassesThanBoxes(other=other.manifest.net, how=how), net)
+
+    def _narrowed(self, protocol: TestProtocol) -> TestProtocol:
+        """The protocol that all nets can follow; without a classifier, the central one."""
+        if not self._classifiers:
+            return replace(protocol, dense=False, crops=1)
+        has_maps = all(net.manifest.result.is_map for net in self._nets)
+        if has_maps and all(
+            view_of(net.manifest).is_dynamic for net in (*self._nets, *self._classifiers)
+        ):
+            return protocol
+        return replace(protocol, dense=False, crops=protocol.crops or 1)
+
+    def _check_windows(self) -> None:
+        is_dense = self.protocol.dense or self.protocol.crops is None
+        view = view_of(self._classifiers[0].manifest)
+        for net in (*self._classifiers, *self._nets):
+            other = view_of(net.manifest)
+            if other.window != view.window or (is_dense and other.stride != view.stride):
+                raise self._other_windows(net)
+        for net in self._classifiers:
+            if is_dense and net.manifest.score_map is None:
+                raise _at(localising.NoMapToRate(), net)
+
+    def _other_windows(self, net: Compiled) -> VggspecError:
+        other = self._classifiers[0].manifest
+        views = view_of(other), view_of(net.manifest)
+        what = localising.OtherWindows(
+            other=other.net,
+            windows=(views[0].window, views[1].window),
+            strides=(views[0].stride, views[1].stride),
+        )
+        return _at(what, net)
+
+
+class Localiser(Ensemble[BundleNet]):
+    """An ensemble whose nets are loaded, applied to images."""
+
     def __call__(
         self,
         read: Callable[[int], bytes],
         indices: Iterable[int],
         asked: Callable[[int], Sequence[int | None]] = lambda _: (),
-    ) -> Iterator[Located]:
+    ) -> Generator[Located, None, None]:
         """The places on images, in the order of ``indices``.
 
         ``read`` gives an image file's bytes and is called from several threads. ``asked`` gives the
@@ -162,15 +240,24 @@ class Localiser:
         """
         applied = [Applied(net, self.protocol) for net in (*self._nets, *self._classifiers)]
         method = self.method
-        for seen in see(applied, read, indices, enlarge=method.enlarge, threads=method.threads):
-            if seen.unread is not None:
-                yield Located(index=seen.index, size=seen.size, unread=seen.unread)
-            elif self._classifiers:
-                yield self._by_classifier(seen, asked(seen.index))
-            else:
-                boxes = [one for of_net in self._boxes(seen) for one in of_net]
-                places = tuple(_mean(boxes, label, seen.size) for label in asked(seen.index))
-                yield Located(index=seen.index, size=seen.size, asked=places)
+        images = see(
+            applied,
+            read,
+            indices,
+            enlarge=method.enlarge,
+            threads=method.threads,
+            batch_pixels=method.batch_pixels,
+        )
+        with contextlib.closing(images):
+            for seen in images:
+                if seen.unread is not None:
+                    yield Located(index=seen.index, size=seen.size, unread=seen.unread)
+                elif self._classifiers:
+                    yield self._by_classifier(seen, asked(seen.index))
+                else:
+                    boxes = [one for of_net in self._boxes(seen) for one in of_net]
+                    places = tuple(_mean(boxes, label, seen.size) for label in asked(seen.index))
+                    yield Located(index=seen.index, size=seen.size, asked=places)
 
     def _by_classifier(self, seen: Seen, asked: Sequence[int | None]) -> Located:
         sights = self._by_net(seen)[len(self._nets) :]
@@ -241,55 +328,6 @@ class Localiser:
     def _by_net(self, seen: Seen) -> list[list[Sight]]:
         number = len(self._nets) + len(self._classifiers)
         return [[one for one in seen.sights if one.net == i] for i in range(number)]
-
-    def _counted(self) -> Iterator[tuple[BundleNet, int]]:
-        """The nets that tell classes apart, each with their number."""
-        for net in (*self._nets, *self._classifiers):
-            number = _num_classes(net)
-            if number is not None:
-                yield net, number
-
-    def _check_classes(self) -> None:
-        counted = sorted(self._counted(), key=lambda each: each[0].manifest.labels is None)
-        for net, number in counted[1:]:
-            other, of_other = counted[0]
-            labels, wanted, how = net.manifest.labels, other.manifest.labels, None
-            if number != of_other:
-                how = f"{number}, and there {of_other}"
-            elif labels and wanted and labels != wanted:
-                i = next(i for i in range(number) if labels[i] != wanted[i])
-                how = f"class {i} is `{labels[i]}`, and there `{wanted[i]}`"
-            if how is not None:
-                raise _at(localising.OtherClassesThanBoxes(other=other.manifest.net, how=how), net)
-
-    def _narrowed(self, protocol: TestProtocol) -> TestProtocol:
-        """The protocol that all nets can follow; without a classifier, the central one."""
-        if not self._classifiers:
-            return replace(protocol, dense=False, crops=1)
-        has_maps = all(net.manifest.result.is_map for net in self._nets)
-        if has_maps and all(net.view.is_dynamic for net in (*self._nets, *self._classifiers)):
-            return protocol
-        return replace(protocol, dense=False, crops=protocol.crops or 1)
-
-    def _check_windows(self) -> None:
-        is_dense = self.protocol.dense or self.protocol.crops is None
-        view = self._classifiers[0].view
-        for net in (*self._classifiers, *self._nets):
-            is_other = net.view.window != view.window
-            if is_other or (is_dense and net.view.stride != view.stride):
-                raise self._other_windows(net)
-        for net in self._classifiers:
-            if is_dense and net.manifest.score_map is None:
-                raise _at(localising.NoMapToRate(), net)
-
-    def _other_windows(self, net: BundleNet) -> VggspecError:
-        other = self._classifiers[0]
-        what = localising.OtherWindows(
-            other=other.manifest.net,
-            windows=(other.view.window, net.view.window),
-            strides=(other.view.stride, net.view.stride),
-        )
-        return _at(what, net)
 
 
 def boxes_of(sight: Sight, view: View, protocol: TestProtocol, size: Size) -> Boxes:
@@ -376,7 +414,7 @@ def _within(box: Boxes, size: Size) -> Boxes | None:
     return part if area(part) > 0 else None
 
 
-def _num_classes(net: BundleNet) -> int | None:
+def _num_classes(net: Compiled) -> int | None:
     """How many classes a net tells apart; None where it has one box for all."""
     result = net.manifest.result
     if result.kind != "boxes":
@@ -384,5 +422,5 @@ def _num_classes(net: BundleNet) -> int | None:
     return result.channels // 4 if result.channels > 4 else None
 
 
-def _at(what: Diagnostic, net: BundleNet) -> VggspecError:
-    return VggspecError(report(what, path=net.path))
+def _at(what: Diagnostic, net: Compiled) -> VggspecError:
+    return VggspecError(report(what, path=str(net.path)))

@@ -24,7 +24,7 @@ from tests.runtime.bundles import LABELS, make, rewrite, weights
 from tests.runtime.evaluation.pictures import write_pictures
 from vggspec.bundle import open_bundle
 from vggspec.cli import pacing, run
-from vggspec.cli.evaluating import Cost, mean_macs, sample_sizes
+from vggspec.cli.costs import Cost, Sample, mean_macs, samples
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions
 from vggspec.compiler.cost import cost
@@ -381,6 +381,26 @@ def test_explain_runs_nothing_and_counts_as_the_cost_does(
     assert "20 inputs" in done.out
 
 
+def test_cost_and_time_are_told_before_it_runs(tiny: Path, data: Path, evaluate: Any) -> None:
+    done = evaluate(tiny, "--data", data, "--scales", "17,24")
+    assert done.code == 0
+    *_, cost_line, time_line = done.err.splitlines()
+    assert re.fullmatch(r"cost:   [\d.]+ [kM]MAC an image, [\d.]+ MMAC in all", cost_line)
+    assert re.fullmatch(r"time:   about 0 s, at [\d.]+ images/s by a trial on one image", time_line)
+
+
+def test_images_that_cannot_be_tried_are_still_tested(
+    tiny: Path, data: Path, evaluate: Any
+) -> None:
+    for file in data.glob("val/*/*.png"):
+        file.write_bytes(file.read_bytes()[:60])  # the header is whole
+    done = evaluate(tiny, "--data", data)
+    assert done.code == 1
+    assert "cost:" in done.err
+    assert "time:" not in done.err
+    assert "error[VGG" in done.err
+
+
 def _spec(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.vgg"
     path.write_text(SPEC)
@@ -407,9 +427,9 @@ def test_the_cost_of_net_d_is_the_one_that_was_counted(tmp_path: Path, specs: Pa
     dense = sum(value for (_, way), value in giga.items() if way == "dense")
     assert dense == pytest.approx(440, abs=0.5)
     assert sum(giga.values()) - dense == pytest.approx(2321, abs=1)
-    assert sample_sizes(question) == [(300, 400)]
-    macs = mean_macs(question, counted, [(300, 400), (400, 300)])
-    assert macs == pytest.approx(1e9 * sum(giga.values()))
+    assert samples(question) == [Sample((300, 400), 0)]
+    macs = mean_macs(question, counted, [Sample((300, 400), 0), Sample((400, 300), 1)])
+    assert macs == pytest.approx([1e9 * sum(giga.values())])
 
 
 def test_a_bundle_without_its_spec_runs_all_the_same(made: Path, data: Path, evaluate: Any) -> None:

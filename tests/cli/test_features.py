@@ -1,6 +1,12 @@
 """``vggspec features``: what is written, of which images, and what is said where it cannot be."""
 
-import shutil
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +21,9 @@ from vggspec.cli import run
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.features.descriptors import Combination, describe
-from vggspec.runtime.features.file import open_features
+from vggspec.runtime.features.descriptors import Combination, Described, describe
+from vggspec.runtime.features.file import FeaturesWriter, open_features
+from vggspec.runtime.journal import Journal
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied
 
@@ -214,22 +221,169 @@ def test_a_bundle_without_its_weights_says_what_to_type(features: Any, tmp_path:
     assert "--layer relu3" in err
 
 
-def test_an_interruption_leaves_nothing(
-    features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def hidden(folder: Path) -> list[Path]:
+    """What is kept of a file that is being written: the journal, and the part there is."""
+    return sorted(path for path in folder.iterdir() if path.name.startswith(".f."))
+
+
+def with_bad_images(folder: Path) -> Path:
+    """Two splits of 303 and 3 images, of which the 2nd and the 303rd cannot be read."""
+    data = write_folder(folder, train=101, val=1)
+    first, *_, last = sorted(HUES)
+    (data / "train" / first / "1.png").write_bytes(b"")
+    (data / "train" / last / "99.png").write_bytes(b"")
+    return data
+
+
+def test_processes_and_batches_change_no_byte(tmp_path: Path, features: Any) -> None:
+    data, made = with_bad_images(tmp_path / "data"), bundle(tmp_path)
+    args = [made, "--data", data, "--layer", "conv1_1"]
+    assert features(*args, "-o", tmp_path / "whole")[0] == 0
+    for name, more in (("f", ["--procs", 3]), ("g", ["--batch", 1])):
+        code, _, err = features(*args, "-o", tmp_path / name, *more)
+        assert code == 0, err
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole").read_bytes()
+        assert "train: images that cannot be read, left out: 2" in err
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "lines", "octets", "kept"),
+    [
+        (2, 0, 0, 2),  # the second one could not be read
+        (9, 0, 1, 8),  # a row is torn
+        (9, 5, 0, 8),  # a line is torn
+        (9, 0, 40, 7),  # more than a row is lost
+        (306, 0, 0, 306),  # all, in the second split
+    ],
+)
+def test_interrupted_and_resumed_is_as_if_it_had_not_been(
+    tmp_path: Path,
+    features: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    lines: int,
+    octets: int,
+    kept: int,
 ) -> None:
-    data = write_folder(tmp_path / "data", train=2, val=1)
-    made = bundle(tmp_path)
-    before = sorted(path.name for path in tmp_path.iterdir())
-    whole = BundleNet.__call__
+    data, made = with_bad_images(tmp_path / "data"), bundle(tmp_path)
+    args = [made, "--data", data, "--layer", "conv1_1", "-o", tmp_path / "f"]
+    assert features(*args)[0] == 0
+    whole = (tmp_path / "f").read_bytes()
+    (tmp_path / "f").write_text("before")
+    count = 0
 
-    def once(self: BundleNet, images: Any) -> Any:
-        raise KeyboardInterrupt
+    def counted(self: Journal[Described], result: Described) -> None:
+        nonlocal count
+        add(self, result)
+        count += 1
 
-    monkeypatch.setattr(BundleNet, "__call__", once)
-    code, _, err = features(made, "--data", data, "-o", tmp_path / "f")
-    assert (code, "interrupted" in err) == (130, True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-    monkeypatch.setattr(BundleNet, "__call__", whole)
-    shutil.rmtree(data / "val")
-    assert features(made, "--data", data, "-o", tmp_path / "f")[0] == 0
-    assert list(open_features(tmp_path / "f").splits) == ["train"]
+    def shown(done: int, *more: str) -> None:
+        if done == first:
+            raise KeyboardInterrupt
+
+    add = Journal.add
+    monkeypatch.setattr(Journal, "add", counted)
+    monkeypatch.setattr(
+        "vggspec.cli.computing.pacing", lambda *_, **__: contextlib.nullcontext(shown)
+    )
+    code, out, err = features(*args)
+    assert (code, out, count) == (130, "", first)
+    assert err.splitlines()[-1] == f"interrupted after {first} of 306 images; --resume goes on"
+    assert (tmp_path / "f").read_text() == "before"
+    journal, part = hidden(tmp_path)
+    for path, cut in ((journal, lines), (part, octets)):
+        path.write_bytes(path.read_bytes()[: -cut or None])
+    monkeypatch.undo()
+    # With other settings it begins from the start, and leaves this part alone.
+    code, _, err = features(*args[:-1], tmp_path / "f", "--no-flip", "--resume")
+    assert (code, "none of 306 images were done before" in err) == (0, True)
+    assert (tmp_path / "f").read_bytes() != whole
+    assert hidden(tmp_path) == [journal, part]
+    code, _, err = features(*args, "--resume")
+    assert (code, f"{kept} of 306 images were done before" in err) == (0, True)
+    assert (tmp_path / "f").read_bytes() == whole
+    assert hidden(tmp_path) == []
+
+
+def test_without_resume_it_begins_from_the_start(
+    tmp_path: Path, features: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, made = write_folder(tmp_path / "data", train=2, val=1), bundle(tmp_path)
+    args = [made, "--data", data, "-o", tmp_path / "f"]
+    assert features(*args)[0] == 0
+    whole = (tmp_path / "f").read_bytes()
+    monkeypatch.setattr(FeaturesWriter, "add", stopping(FeaturesWriter.add))
+    assert features(*args)[0] == 130
+    monkeypatch.undo()
+    _, part = hidden(tmp_path)
+    part.write_bytes(part.read_bytes() + bytes(100_000))  # longer than what it will be
+    code, _, err = features(*args)
+    assert (code, "done before" in err) == (0, False)
+    assert (tmp_path / "f").read_bytes() == whole
+    assert hidden(tmp_path) == []
+
+
+def stopping(add: Any) -> Any:
+    """``FeaturesWriter.add``, interrupted at the third image."""
+
+    def stopped(self: FeaturesWriter, *args: Any) -> None:
+        add(self, *args)
+        if self.rows["train"].number == 3:
+            raise KeyboardInterrupt
+
+    return stopped
+
+
+def test_other_images_of_the_same_names_begin_anew(
+    tmp_path: Path, features: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, made = write_folder(tmp_path / "data", train=2, val=1), bundle(tmp_path)
+    args = [made, "--data", data, "-o", tmp_path / "f"]
+    monkeypatch.setattr(FeaturesWriter, "add", stopping(FeaturesWriter.add))
+    assert features(*args)[0] == 130
+    monkeypatch.undo()
+    image = next((data / "train").rglob("*.png"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert "none of 9 images were done before" in features(*args, "--resume")[2]
+
+
+def test_what_cannot_be_gone_on_with_leaves_nothing(tmp_path: Path, features: Any) -> None:
+    data, made = write_folder(tmp_path / "data", train=2, val=1), bundle(tmp_path)
+    (data / "train" / sorted(HUES)[2] / "1.png").write_bytes(b"")  # the last one of the split
+    assert features(made, "--data", data, "-o", tmp_path / "f")[0] == 1
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("sent", "procs"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)])
+def test_a_process_that_is_ended_is_gone_on_with_by_another(
+    tmp_path: Path, features: Any, sent: signal.Signals, procs: int
+) -> None:
+    data, made = write_folder(tmp_path / "data", train=8, val=4), bundle(tmp_path)
+    args = [made, "--data", data, "--scales", "100,140", "--batch", "1"]
+    assert features(*args, "-o", tmp_path / "whole")[0] == 0
+    args += ["-o", tmp_path / "f"]
+    given = [*args, "--device", "cpu", "--threads", "1", "--procs", procs]
+    command = [sys.executable, "-m", "vggspec", "features", *map(str, given)]
+    with subprocess.Popen(
+        command, text=True, stderr=subprocess.PIPE, start_new_session=True
+    ) as child:
+        while not (found := hidden(tmp_path)) or not found[0].stat().st_size:
+            assert child.poll() is None
+            time.sleep(0.01)
+        os.killpg(child.pid, sent)
+        _, err = child.communicate(timeout=60)
+    number = len(hidden(tmp_path)[0].read_bytes().splitlines())
+    if sent is signal.SIGINT:
+        assert child.returncode == 130
+        last = err.splitlines()[-1]
+        assert re.fullmatch(r"interrupted after \d+ of 36 images; --resume goes on", last), err
+    assert not (tmp_path / "f").exists()
+    code, _, err = features(*args, "--resume")
+    assert code == 0, err
+    match = re.search(r"(\d+|none) of 36 images were done before", err)
+    assert match is not None
+    assert int(match[1].replace("none", "0")) in (number - 1, number)
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert hidden(tmp_path) == []

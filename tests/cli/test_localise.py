@@ -1,6 +1,12 @@
 """``vggspec localise``: boxes told and drawn, errors counted by hand, mistakes told apart."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +17,12 @@ from PIL import Image
 
 from tests.cli.test_predict import Done
 from tests.runtime.localisation.localisers import LABELS, Made, make
+from tests.train.folders import HUES, write_annotated
 from vggspec.cli import run
 from vggspec.data.boxes import iou
 from vggspec.data.decode import decode
 from vggspec.recipe import TestProtocol
+from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
 from vggspec.runtime.localisation.localise import MATCH, Localiser, Method
 from vggspec.runtime.net import BundleNet
 
@@ -22,7 +30,11 @@ Call = Callable[..., Done]
 
 
 @pytest.fixture
-def vggspec(capsys: pytest.CaptureFixture[str]) -> Call:
+def vggspec(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Call:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
     def call(*args: object) -> Done:
         code = run(["localise", *map(str, args)])
         out, err = capsys.readouterr()
@@ -306,6 +318,108 @@ def test_classes_of_the_data_are_found_by_name(
     assert vggspec(made["scr"].bundle.path, "--data", data).code == 0
 
 
+def journals(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache").glob("vggspec/evals/*"))
+
+
+def test_processes_and_batches_change_no_digit(
+    made: dict[str, Made], data: Path, tmp_path: Path, vggspec: Call
+) -> None:
+    pcr, scr, judge = (made[name].bundle.path for name in ("pcr", "scr", "judge"))
+    args = (pcr, "--with", scr, "--data", data, "--scales", "16,20", "--json")
+    for more in ((), ("--classifier", judge, "--stride", 1)):
+        expected = vggspec(*args, *more).out
+        assert json.loads(expected)["images"] == 5
+        assert vggspec(*args, *more, "--procs", 2).out == expected
+        assert vggspec(*args, *more, "--batch", 1, "--threads", 1).out == expected
+    assert journals(tmp_path) == []
+
+
+@pytest.mark.parametrize("first", [1, 4])
+@pytest.mark.parametrize("cut", [0, 5])
+def test_interrupted_and_resumed_is_as_if_it_had_not_been(
+    made: dict[str, Made],
+    data: Path,
+    tmp_path: Path,
+    vggspec: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    cut: int,
+) -> None:
+    pcr, judge = made["pcr"].bundle.path, made["judge"].bundle.path
+    args = (pcr, "--classifier", judge, "--stride", 1, "--data", data, "--scales", "16,20")
+    args = (*args, "--json")
+    expected = vggspec(*args).out
+    add = LocalisationTally.add
+    count = 0
+
+    def adding(self: LocalisationTally, verdict: Verdict, name: Any) -> None:
+        nonlocal count
+        add(self, verdict, name)
+        count += 1
+        if count == first:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalisationTally, "add", adding)
+    done = vggspec(*args)
+    assert (done.code, done.out) == (130, "")
+    assert done.err.splitlines()[-1] == f"interrupted after {first} of 5 images; --resume goes on"
+    monkeypatch.setattr(LocalisationTally, "add", add)
+    (journal,) = journals(tmp_path)
+    journal.write_bytes(journal.read_bytes()[: -cut or None])
+    # Another question begins from the start, and leaves this one's results alone.
+    assert "none of 5" in vggspec(*args, "--match", 0.5, "--resume").err
+    # What counts as right changes no box.
+    done = vggspec(*args, "--iou", 0.5, "--resume")
+    assert (done.code, done.out) == (0, expected)
+    kept = first - (1 if cut else 0)
+    assert f"{kept or 'none'} of 5 images were done before" in done.err
+    assert journals(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_process_that_is_interrupted_is_gone_on_with_by_others(
+    made: dict[str, Made], tmp_path: Path, vggspec: Call
+) -> None:
+    data = write_annotated(tmp_path / "many", train=1, val=12)
+    path = data / "annotations" / "instances_val.json"
+    text = path.read_text()
+    for hue, name in zip(HUES, ("ant", "bee", "cat"), strict=True):
+        text = text.replace(f'"{hue}"', f'"{name}"')
+    path.write_text(text)
+    scr, judge = made["scr"].bundle.path, made["judge"].bundle.path
+    args = [scr, "--classifier", judge, "--data", data, "--scales", "40"]
+    args += ["--crops", "5x5", "--batch", "1", "--json"]
+    expected = vggspec(*args).out
+    command = [sys.executable, "-m", "vggspec", "localise", *map(str, args), "--procs", "2"]
+    with subprocess.Popen(
+        command, text=True, stderr=subprocess.PIPE, start_new_session=True
+    ) as child:
+        while not (found := journals(tmp_path)) or not found[0].stat().st_size:
+            assert child.poll() is None
+            time.sleep(0.01)
+        os.killpg(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    last = err.splitlines()[-1]
+    match = re.fullmatch(r"interrupted after (\d+) of 36 images; --resume goes on", last)
+    assert match, err
+    done = vggspec(*args, "--resume")
+    assert (done.code, done.out) == (0, expected)
+    assert "36 images were done before" in done.err
+    assert "none of" not in done.err
+
+
+def test_nets_that_do_not_go_together_are_told_before_they_run(
+    made: dict[str, Made], data: Path, vggspec: Call
+) -> None:
+    args = ("--data", data, "--procs", 2)
+    done = vggspec(made["judge"].bundle.path, *args)
+    assert (done.code, "error[VGG700]" in done.err) == (1, True)
+    done = vggspec(made["scr"].bundle.path, "--classifier", made["scr"].bundle.path, *args)
+    assert (done.code, "error[VGG701]" in done.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -313,6 +427,10 @@ def test_classes_of_the_data_are_found_by_name(
         (["PHOTO", "--data", "DIR"], "one too many"),
         (["PHOTO", "--iou", "0.5"], "go with `--data DIR`"),
         (["PHOTO", "--limit", "1"], "go with `--data DIR`"),
+        (["PHOTO", "--resume"], "go with `--data DIR`"),
+        (["PHOTO", "--procs", "2"], "go with `--data DIR`"),
+        (["PHOTO", "--gpus", "1"], "go with `--data DIR`"),
+        (["--data", "DIR", "--gpus", "1", "--procs", "2"], "not both"),
         (["--data", "DIR", "-o", "a.png"], "not with `--data`"),
         (["--data", "DIR", "--iou", "1"], "--iou"),
         (["PHOTO", "--classes", "2"], "`--classifier BUNDLE`"),

@@ -90,22 +90,22 @@ class LostProcess(Diagnostic):
     how: str
 
     def title(self) -> str:
-        return f"a process that evaluates {self.how}"
+        return f"one of the processes {self.how}"
 
     def help(self) -> str | None:
         return "give fewer `--procs`, or a smaller `--batch`; `--resume` goes on from here"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationInUse(Diagnostic):
-    """Another process evaluates the same nets on the same data in the same way. Both would write
-    down what they have in one file.
+class JournalInUse(Diagnostic):
+    """Another process does the same with the same nets, images and options. Both would write down
+    what they have in one file.
     """
 
     code = "VGG694"
 
     def title(self) -> str:
-        return "this evaluation is going on in another process"
+        return "the same is going on in another process"
 
     def help(self) -> str | None:
         return "wait for it, or end it"

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.catalogue import count
+from vggspec.cli.costs import Cost, samples
 from vggspec.cli.evaluating import (
-    Cost,
     Evaluation,
     columns_of,
     effort_of,
     evaluated,
     percent,
     running_options,
-    sample_sizes,
-    say,
     say_question,
     way_name,
 )
 from vggspec.cli.predict import scales_option
 from vggspec.cli.table import aligned, scaled
+from vggspec.cli.terminal import say
 from vggspec.render import shown
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def command(
         if explain:
             _explain(question)
             return
-        say_question(question, str(images.folder))
+        say_question(question, str(images.folder), effort)
         if assumed is not None:
             say("note", assumed)
         with evaluated(question, effort) as found:
@@ -323,14 +322,14 @@ def _explain(question: "Question") -> None:
     """What happens to an image of the median size, and in all."""
     from vggspec.runtime.evaluation.question import plan
 
-    sizes = sample_sizes(question)
-    if not sizes:
+    sample = samples(question)
+    if not sample:
         raise click.ClickException("none of the images looked at can be read")
-    size = sizes[len(sizes) // 2]
+    size = sample[len(sample) // 2].size
     steps = plan(question, size)
     cost = Cost(question)
     click.echo(
-        f"An image of {size[0]} × {size[1]} pixels, the median of {len(sizes)},"
+        f"An image of {size[0]} × {size[1]} pixels, the median of {len(sample)},"
         " is read and decoded once."
     )
     click.echo()

@@ -1,93 +1,46 @@
-"""What ``eval`` and ``reproduce`` share: options, cost, progress, and an evaluation carried out."""
+"""What ``eval`` and ``reproduce`` share: options, a question in words, an evaluation."""
 
 import contextlib
-import signal
-import statistics
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggspec.catalogue import count
-from vggspec.cli.pacing import pacing
+from vggspec.cli.computing import (
+    Command,
+    Computing,
+    computing_facts,
+    computing_options,
+    go_through,
+    journal_of,
+    limit_option,
+)
 from vggspec.cli.table import scaled
+from vggspec.cli.terminal import say
 from vggspec.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.compiler.ir import Network
     from vggspec.runtime.evaluation.answers import Result, Tally
-    from vggspec.runtime.evaluation.question import Asked, Part, Question, Setting, Step
-    from vggspec.runtime.session import Device
+    from vggspec.runtime.evaluation.question import Asked, Part, Question, Setting
 
-    Size = tuple[int, int]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-SAMPLE = 32  # images whose headers tell how large images are
-LINE = 92  # columns, after the word that says what a line is about
-
-_OPTIONS = (
-    click.option(
-        "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
-    ),
-    click.option(
-        "--limit",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Only N images, taken evenly from all.",
-    ),
-    click.option("--resume", is_flag=True, help="Go on where the same evaluation was interrupted."),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-        default="auto",
-        help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
-        "[default: a CUDA device if there is one]",
-    ),
-    click.option(
-        "--procs", type=click.IntRange(1), metavar="N", help="Share the images among N processes."
-    ),
-    click.option(
-        "--gpus", type=click.IntRange(1), metavar="N", help="The same, each with a GPU of its own."
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        metavar="N",
-        help="CPU threads of each process.  [default: all cores, shared among processes]",
-    ),
-    click.option(
-        "--batch",
-        "batch_pixels",
-        type=click.IntRange(1),
-        metavar="PIXELS",
-        help="The largest batch; one image always fits.  [default: 524288 on a CPU, 4194304 on a "
-        "GPU]",
-    ),
+_split_option = click.option(
+    "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
 )
 
 
 def running_options(command: Command) -> Command:
     """Options that say which images are looked at and how they are computed."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return _split_option(limit_option(computing_options(command)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class Effort(Computing):
     """What ``running_options`` says."""
 
     split: str
     limit: int | None
-    resume: bool
-    device: "Device"
-    procs: int
-    on_gpus: bool
-    threads: int | None
-    batch_pixels: int | None
 
 
 def effort_of(given: dict[str, Any]) -> Effort:
@@ -96,34 +49,7 @@ def effort_of(given: dict[str, Any]) -> Effort:
     Raises:
         MissingLibraryError: there are not as many GPUs.
     """
-    procs, gpus = given["procs"], given["gpus"]
-    if procs and gpus:
-        raise click.UsageError("Give `--procs` or `--gpus`, not both: a GPU has one process.")
-    device = given["device"]
-    if gpus:
-        if device == "cpu":
-            raise click.UsageError("`--gpus` does not go with `--device cpu`.")
-        _check_gpus(gpus)
-        device = "cuda" if device == "auto" else device
-    return Effort(
-        split=given["split"],
-        limit=given["limit"],
-        resume=given["resume"],
-        device=cast("Device", device),
-        procs=procs or gpus or 1,
-        on_gpus=bool(gpus),
-        threads=given["threads"],
-        batch_pixels=given["batch_pixels"],
-    )
-
-
-def _check_gpus(wanted: int) -> None:
-    from vggspec.diagnostic import MissingLibraryError
-    from vggspec.machine import this_machine
-
-    here = len(this_machine().gpus)
-    if wanted > here:
-        raise MissingLibraryError(f"{count(wanted, 'GPU')} asked for, and this machine has {here}")
+    return Effort(split=given["split"], limit=given["limit"], **computing_facts(given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,116 +70,33 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
         VggspecError: a net fails, or too many images cannot be read.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    from vggspec.runtime.evaluation.answers import Tally
-    from vggspec.runtime.evaluation.journal import journal
-    from vggspec.runtime.evaluation.processes import answer_by
+    from vggspec.runtime.evaluation.answers import Answering, Tally
 
-    tally = Tally(question)
-    with journal(question, resume=effort.resume) as kept:
-        results = list(kept.found) if kept else []
-        for result in results:
-            tally.add(result)
-        if effort.resume:
-            images = count(len(question.indices), "image")
-            say("note", f"{len(results) or 'none'} of {images} were done before")
-        done = {result.index for result in results}
-        left = [index for index in question.indices.tolist() if index not in done]
-        total = len(question.indices)
-        with (
-            _interruptible(tally, can_go_on=kept is not None),
-            pacing("testing", total, "images", before=len(results)) as show,
-        ):
-            for result in answer_by(question, left, effort.procs, on_gpus=effort.on_gpus):
-                if kept is not None:
-                    kept.add(result)
-                results.append(result)
-                tally.add(result)
-                error = f"error {tally.settings[-1].top1_error:.2%}" if tally.images else ""
-                show(tally.done, error, f"{len(tally.left_out)} left out" if tally.left_out else "")
+    task, tally = Answering(question), Tally(question)
+    results: list[Result] = []
+
+    def take(result: "Result") -> None:
+        results.append(result)
+        tally.add(result)
+
+    def more() -> tuple[str, ...]:
+        error = f"error {tally.settings[-1].top1_error:.2%}" if tally.images else ""
+        return error, f"{len(tally.left_out)} left out" if tally.left_out else ""
+
+    with journal_of(task) as kept:
+        go_through(task, kept, effort, take, doing="testing", more=more)
         results.sort(key=lambda result: result.index)
         yield Evaluation(question=question, tally=tally, results=tuple(results))
         if kept is not None:
-            kept.remove()
+            kept.clear()
 
 
-@contextlib.contextmanager
-def _interruptible(tally: "Tally", *, can_go_on: bool) -> Iterator[None]:
-    """Say how far it came where it is interrupted, and leave with the exit code of that."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as leaving:
-        code = 128 + signal.SIGINT if isinstance(leaving, KeyboardInterrupt) else leaving.code
-        total = count(len(tally.question.indices), "image")
-        more = "; --resume goes on" if can_go_on else ""
-        click.echo(f"interrupted after {tally.done} of {total}{more}", err=True)
-        raise click.exceptions.Exit(code if isinstance(code, int) else 1) from leaving
+# The question.
 
 
-def say(word: str, text: str) -> None:
-    """A line about what is going on, or several."""
-    lines = textwrap.wrap(text, LINE, break_on_hyphens=False, break_long_words=False)
-    for i, line in enumerate(lines):
-        click.echo(f"{'' if i else word + ':':8}{line}", err=True)
-
-
-# Cost.
-
-
-class Cost:
-    """Multiply-accumulates of a question's nets, counted from their graphs.
-
-    Raises:
-        VggspecError: a bundle lacks a part of its spec.
-    """
-
-    def __init__(self, question: "Question") -> None:
-        self._networks = [_network(each) for each in question.nets]
-        self._known: dict[tuple[int, Size], int] = {}
-
-    def of(self, step: "Step") -> int:
-        """MACs of a net on all inputs of a look at an image."""
-        from vggspec.compiler.cost import cost
-
-        key = step.net, step.size
-        if key not in self._known:
-            self._known[key] = cost(self._networks[step.net].at(*step.size)).macs
-        return step.inputs * self._known[key]
-
-
-def _network(asked: "Asked") -> "Network":
-    from vggspec.bundle import open_bundle
-    from vggspec.compiler.backends.bundled_net import lowered_of, options_of
-    from vggspec.compiler.backends.onnx_model import prepare
-
-    return prepare(lowered_of(open_bundle(asked.path)).network, options_of(asked.manifest))
-
-
-def sample_sizes(question: "Question") -> "list[Size]":
-    """Rows and columns of some of the images, by their headers, the smallest area first."""
-    from vggspec.data.decode import BadImageError, decoded_size
-    from vggspec.runtime.evaluation.question import spread
-
-    sizes = []
-    for place in spread(len(question.indices), SAMPLE):
-        with contextlib.suppress(BadImageError):
-            sizes.append(decoded_size(question.images.read(int(question.indices[place]))))
-    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
-
-
-def mean_macs(question: "Question", cost: Cost, sizes: "Sequence[Size]") -> int | None:
-    """MACs an image, the mean over images of these sizes; None where the net takes none of them."""
-    from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.evaluation.question import plan
-
-    found = []
-    for size in sizes:
-        with contextlib.suppress(VggspecError):
-            found.append(sum(cost.of(step) for step in plan(question, size)))
-    return round(statistics.fmean(found)) if found else None
-
-
-def say_question(question: "Question", source: str) -> None:
+def say_question(question: "Question", source: str, effort: Effort) -> None:
     """What is asked, and what it costs, before it runs."""
+    from vggspec.cli.costs import Cost, expected, mean_macs, samples
     from vggspec.diagnostic import VggspecError
 
     names = ", ".join(shown(each.name) for each in question.nets)
@@ -263,12 +106,20 @@ def say_question(question: "Question", source: str) -> None:
     for text in dict.fromkeys(in_words(each) for each in question.nets):
         say("test", text)
     try:
-        macs = mean_macs(question, Cost(question), sample_sizes(question))
+        cost = Cost(question)
     except VggspecError:
         return  # a bundle without its spec runs all the same
-    if macs is not None:
-        total = scaled(macs * len(question.indices), "MAC")
-        say("cost", f"{scaled(macs, 'MAC')} an image, {total} in all")
+    sample = samples(question)
+    macs = mean_macs(question, cost, sample)
+    if macs is None:
+        return
+    total = scaled(round(sum(macs) * len(question.indices)), "MAC")
+    say("cost", f"{scaled(round(sum(macs)), 'MAC')} an image, {total} in all")
+    median = sample[len(sample) // 2]
+    gpus = effort.procs if effort.on_gpus else 1
+    time = expected(question, cost, macs, median.index, gpus)
+    if time is not None:
+        say("time", time)
 
 
 def in_words(asked: "Asked") -> str:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from vggspec.catalogue import count
-from vggspec.cli.evaluating import say
-from vggspec.cli.pacing import pacing
+from vggspec.cli.computing import Computing, computing_of, computing_options, go_through
 from vggspec.cli.predict import read_scales
 from vggspec.cli.table import memory
+from vggspec.cli.terminal import say
 from vggspec.render import shown
 
 if TYPE_CHECKING:
     from vggspec.bundle import Bundle, Manifest
     from vggspec.data.classed import Images
     from vggspec.recipe import TestProtocol
-    from vggspec.runtime.features.descriptors import Combination, OverScales
+    from vggspec.runtime.features.describing import Describing
+    from vggspec.runtime.features.descriptors import Combination, Described, OverScales
     from vggspec.runtime.features.file import FeaturesWriter
-    from vggspec.runtime.pipeline import Applied
-    from vggspec.runtime.session import Device
+    from vggspec.runtime.journal import Journal
 
 IMAGES = "images"
 """What the split is called of images that were named one by one."""
@@ -63,6 +63,7 @@ Examples:
   vggspec features D --data caltech --scales 256,384,512 --combine stack
   vggspec features D E --data VOC2007 --split trainval -o trainval.safetensors
   vggspec features D --data flowers --layer conv4_3
+  vggspec features D --data ILSVRC --gpus 4 --resume
   vggspec features D --images photos -o photos.safetensors""",
 )
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
@@ -120,16 +121,7 @@ Examples:
     default=True,
     help="Give each net's descriptor, and the whole, the length 1.  [default: --normalise]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
-    "[default: a CUDA device if there is one]",
-)
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
-)
+@computing_options
 def command(
     bundles: tuple[str, ...],
     *,
@@ -142,8 +134,7 @@ def command(
     combine: str,
     flip: bool | None,
     normalise: bool,
-    device: str,
-    threads: int | None,
+    **running: Any,
 ) -> None:
     """Write descriptors of images: what a layer gives, averaged over space and the mirror image.
 
@@ -156,11 +147,10 @@ def command(
     if split is not None and folder is None:
         raise click.UsageError("`--split` says which part of `--data DIR` is meant.")
     from vggspec.bundle import open_bundle
+    from vggspec.runtime.features.describing import Describing
     from vggspec.runtime.features.descriptors import Combination, width
-    from vggspec.runtime.features.file import writing
-    from vggspec.runtime.net import BundleNet
-    from vggspec.runtime.pipeline import Applied
 
+    computing = computing_of(running)
     opened = [open_bundle(each) for each in bundles]
     parts = _named(pictures) if folder is None else _parts(folder, split)
     over_scales = cast("OverScales", combine)
@@ -175,25 +165,21 @@ def command(
             [len(each.scales) for each in protocols],
             over_scales,
         )
-        applied = [
-            Applied(
-                stack.enter_context(
-                    BundleNet(each, device=cast("Device", device), threads=threads)
-                ),
-                protocol,
-            )
-            for each, protocol in zip(asked, protocols, strict=True)
-        ]
         settings = _settings([each.manifest for each in asked], protocols, combination)
         for line in _in_words(settings):
             say("net", line)
         images = sum(len(part.images) for part in parts)
         size = memory(4 * numbers * images)
         say("file", f"{out}, {count(images, 'image')} × {numbers} numbers, about {size}")
-        sizes = {part.split: len(part.images) for part in parts}
-        with writing(out, sizes, numbers, parts[0].classes, settings) as writer:
-            for part in parts:
-                _describe(part, applied, combination, writer, folder, threads)
+        task = Describing(
+            nets=tuple(zip(asked, protocols, strict=True)),
+            combination=combination,
+            splits=tuple(part.images for part in parts),
+            device=computing.device,
+            threads=computing.threads,
+            batch_pixels=computing.batch_pixels,
+        )
+        _write(out, parts, task, numbers, settings, computing, folder)
     click.echo(out)
 
 
@@ -223,9 +209,10 @@ def _named(pictures: Sequence[str]) -> list[_Part]:
 
 
 def _parts(folder: str, split: str | None) -> list[_Part]:
+    from vggspec.cli.pacing import pacing
     from vggspec.data.classed import open_classed
 
-    found = open_classed(Path(folder), split)
+    found = open_classed(Path(folder), split, pacing)
     for each in found:
         _say_left_out(f"{each.split}: annotations that cannot be true", each.left_out)
     return [
@@ -316,42 +303,109 @@ def _in_words(settings: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _describe(
-    part: _Part,
-    applied: "list[Applied]",
-    combination: "Combination",
-    writer: "FeaturesWriter",
+def _write(
+    out: str,
+    parts: "Sequence[_Part]",
+    task: "Describing",
+    numbers: int,
+    settings: Mapping[str, Any],
+    computing: Computing,
     folder: str | None,
-    threads: int | None,
 ) -> None:
-    from vggspec.catalogue.data import TooManyBadImages
-    from vggspec.data.split import MAX_BAD_SHARE
-    from vggspec.diagnostic import VggspecError, report
-    from vggspec.runtime.features.descriptors import describe
+    """Write the file; what there is of it is kept beside it until it is whole."""
+    from vggspec.files import refusals
+    from vggspec.runtime.features.file import part_of, writing
+    from vggspec.runtime.journal import journal
 
-    total = len(part.images)
-    bad: dict[str, str] = {}
-    writer.begin(part.split)
-    with (
-        pacing(part.split, total, "images") as show,
-        contextlib.closing(
-            describe(applied, part.images.read, range(total), combination, threads=threads)
-        ) as images,
-    ):
-        for done, one in enumerate(images, start=1):
-            name = part.images.name(one.index)
-            if one.descriptor is not None:
-                label = None if part.labels is None else part.labels[one.index]
-                writer.add(name, one.descriptor, label)
-            else:
-                bad[name] = one.unread or ""
-                writer.leave_out()
-                if len(bad) > MAX_BAD_SHARE * total:
-                    first = tuple(f"{name}: {why}" for name, why in list(bad.items())[:5])
-                    what = TooManyBadImages(bad=len(bad), total=total, first=first)
-                    raise VggspecError(report(what, path=folder))
-            show(done)
-    _say_left_out(f"{part.split}: images that cannot be read", bad)
+    digest = task.digest()
+    part = part_of(out, digest, "part")
+    sizes = {part.split: len(part.images) for part in parts}
+    with journal(task, part_of(out, digest, "jsonl")) as kept:
+        try:
+            with writing(out, sizes, numbers, parts[0].classes, settings, part=part) as writer:
+                taking = _Taking(parts, task, writer, kept, folder)
+                go_through(
+                    task,
+                    kept,
+                    computing,
+                    taking.take,
+                    doing="describing",
+                    take_again=taking.take_again,
+                    in_order=True,
+                )
+            kept.clear()
+        finally:
+            if kept.is_empty:  # there is nothing to go on with
+                with refusals(part):
+                    part.unlink(missing_ok=True)
+    for each in parts:
+        _say_left_out(f"{each.split}: images that cannot be read", taking.bad[each.split])
+
+
+class _Taking:
+    """Takes the images of one split after the other, and puts them into the file."""
+
+    def __init__(
+        self,
+        parts: "Sequence[_Part]",
+        task: "Describing",
+        writer: "FeaturesWriter",
+        kept: "Journal[Described]",
+        folder: str | None,
+    ) -> None:
+        self._parts, self._task, self._writer, self._kept = parts, task, writer, kept
+        self._folder = folder
+        self._next = 0
+        self.bad: dict[str, dict[str, str]] = {part.split: {} for part in parts}
+        """The images of each split that cannot be read, and why."""
+
+    def take(self, one: "Described") -> None:
+        """Write an image's descriptor, or leave the image out.
+
+        Raises:
+            VggspecError: too many images cannot be read.
+        """
+        part, name, label = self._begin(one)
+        if one.descriptor is None:
+            self._leave_out(part, name, one.unread or "")
+        else:
+            self._writer.add(name, one.descriptor, label)
+        self._next += 1
+
+    def take_again(self, one: "Described") -> bool:
+        """The same with an image of an earlier time; False where its descriptor is not there."""
+        if one.index != self._next:
+            return False
+        part, name, label = self._begin(one)
+        if one.checksum is None:
+            self._leave_out(part, name, one.unread or "")
+        elif not self._writer.add_again(name, one.checksum, label):
+            return False
+        self._next += 1
+        return True
+
+    def _begin(self, one: "Described") -> tuple[_Part, str, Any]:
+        """The part that an image is of, its name and label."""
+        number, index = self._task.place(one.index)
+        part = self._parts[number]
+        if part.split not in self._writer.rows:
+            self._writer.begin(part.split)
+        label = None if part.labels is None else part.labels[index]
+        return part, part.images.name(index), label
+
+    def _leave_out(self, part: _Part, name: str, why: str) -> None:
+        from vggspec.catalogue.data import TooManyBadImages
+        from vggspec.data.split import MAX_BAD_SHARE
+        from vggspec.diagnostic import VggspecError, report
+
+        bad, total = self.bad[part.split], len(part.images)
+        bad[name] = why
+        self._writer.leave_out()
+        if len(bad) > MAX_BAD_SHARE * total:
+            self._kept.clear()  # with these images it will never be whole
+            first = tuple(f"{name}: {why}" for name, why in list(bad.items())[:5])
+            what = TooManyBadImages(bad=len(bad), total=total, first=first)
+            raise VggspecError(report(what, path=self._folder))
 
 
 def _say_left_out(what: str, reasons: Mapping[str, str]) -> None:

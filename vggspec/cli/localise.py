@@ -3,17 +3,26 @@
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggspec.catalogue import count
+from vggspec.cli.computing import (
+    Computing,
+    computing_of,
+    computing_options,
+    go_through,
+    journal_of,
+    limit_option,
+)
 from vggspec.cli.eval import grid_side
-from vggspec.cli.evaluating import percent, say
+from vggspec.cli.evaluating import percent
 from vggspec.cli.predict import check_targets, class_index, complain, scales_option, target_of
 from vggspec.cli.table import aligned
+from vggspec.cli.terminal import say
 from vggspec.render import shown
 
 if TYPE_CHECKING:
@@ -23,9 +32,7 @@ if TYPE_CHECKING:
     from vggspec.data.annotated import Annotated
     from vggspec.recipe import TestProtocol
     from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
-    from vggspec.runtime.localisation.localise import Localiser, Located, Method, Place
-    from vggspec.runtime.net import BundleNet
-    from vggspec.runtime.session import Device
+    from vggspec.runtime.localisation.localise import Ensemble, Localiser, Located, Method, Place
 
 TOP_DRAWN, TOP_JUDGED = 1, 5
 CLASSES_SHOWN = 24  # of a data set, those with the largest error
@@ -54,8 +61,6 @@ class _Given:
     split: str
     limit: int | None
     least_iou: float | None
-    device: "Device"
-    threads: int | None
 
 
 @click.command(
@@ -67,7 +72,7 @@ Examples:
   vggspec localise PCR photos/*.jpg --classifier D --classes 3 -o "boxes/{name}.png"
   vggspec localise PCR-256 photo.jpg --with PCR-384 --classifier D --scales 352,384 --json
   vggspec localise PCR --data VOC2012
-  vggspec localise PCR --classifier D --data VOC2012 --scales 384,512""",
+  vggspec localise PCR --classifier D --data VOC2012 --scales 384,512 --procs 4""",
 )
 @click.argument("bundle")
 @click.argument("images", nargs=-1, metavar="IMAGE...")
@@ -135,9 +140,7 @@ Examples:
     help="Instead of images: annotated ones, as VOC or COCO write them, to tell the error on.",
 )
 @click.option("--split", default="val", metavar="NAME", help="Which images of DIR.  [default: val]")
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="Only N images, taken evenly from all."
-)
+@limit_option
 @click.option(
     "--iou",
     "least_iou",
@@ -145,16 +148,7 @@ Examples:
     metavar="SHARE",
     help="A box is right when it shares more than this with a true one.  [default: 0.5]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
-    "[default: a CUDA device if there is one]",
-)
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
-)
+@computing_options
 def command(**options: Any) -> int:
     """Say where objects are, by nets that end in boxes.
 
@@ -162,43 +156,53 @@ def command(**options: Any) -> int:
     boxes of its likeliest classes are merged, and the ones whose windows look most like the class
     are told.
     """
-    given = _Given(**options)
-    _check_usage(given)
+    names = [each.name for each in fields(_Given)]
+    given = _Given(**{name: options.pop(name) for name in names})
+    _check_usage(given, options)
+    computing = computing_of(options)
     from vggspec.bundle import open_bundle
-    from vggspec.runtime.localisation.localise import Localiser
-    from vggspec.runtime.net import BundleNet
 
     with contextlib.ExitStack() as stack:
-        nets = [open_bundle(each) for each in (given.bundle, *given.more)]
-        classifiers = [open_bundle(each) for each in given.classifiers]
-        method = _method(given, nets[0])
-
-        def load(bundles: "Sequence[Bundle]", *, keep_map: bool = False) -> "list[BundleNet]":
-            return [
-                stack.enter_context(
-                    BundleNet(
-                        _varied(each, given.stride, stack, keep_map=keep_map),
-                        device=given.device,
-                        threads=given.threads,
-                    )
-                )
-                for each in bundles
-            ]
-
+        opened = [open_bundle(each) for each in (given.bundle, *given.more)]
+        judges = [open_bundle(each) for each in given.classifiers]
+        method = _method(given, computing, opened[0])
         is_dense = method.protocol.dense or method.protocol.crops is None
-        localiser = Localiser(load(nets), load(classifiers, keep_map=is_dense), method)
+        nets = [_varied(each, given.stride, stack, keep_map=False) for each in opened]
+        classifiers = [_varied(each, given.stride, stack, keep_map=is_dense) for each in judges]
         if given.folder is None:
-            return _locate(given, localiser)
-        _evaluate(given, given.folder, localiser)
+            return _locate(given, _loaded(nets, classifiers, method, computing, stack))
+        _evaluate(given, given.folder, nets, classifiers, method, computing)
         return 0
 
 
-def _check_usage(given: _Given) -> None:
+def _loaded(
+    nets: "Sequence[Bundle]",
+    classifiers: "Sequence[Bundle]",
+    method: "Method",
+    computing: Computing,
+    stack: contextlib.ExitStack,
+) -> "Localiser":
+    from vggspec.runtime.localisation.localise import Localiser
+    from vggspec.runtime.net import BundleNet
+
+    loaded = [
+        [
+            stack.enter_context(BundleNet(each, device=computing.device, threads=computing.threads))
+            for each in some
+        ]
+        for some in (nets, classifiers)
+    ]
+    return Localiser(loaded[0], loaded[1], method)
+
+
+def _check_usage(given: _Given, running: dict[str, Any]) -> None:
     if given.folder is None:
         if not given.images:
             raise click.UsageError("Name images after the bundle, or `--data DIR` to test it on.")
         if given.limit is not None or given.least_iou is not None or given.split != "val":
             raise click.UsageError("`--split`, `--limit` and `--iou` go with `--data DIR`.")
+        if running["resume"] or running["procs"] or running["gpus"]:
+            raise click.UsageError("`--resume`, `--procs` and `--gpus` go with `--data DIR`.")
     elif given.images:
         raise click.UsageError(
             f"`--data` takes no images: {shown(given.images[0])} is one too many. "
@@ -223,7 +227,7 @@ def _check_usage(given: _Given) -> None:
         check_targets(given.out, given.images, kind="picture")
 
 
-def _method(given: _Given, bundle: "Bundle") -> "Method":
+def _method(given: _Given, computing: Computing, bundle: "Bundle") -> "Method":
     from vggspec.runtime.localisation.localise import MATCH, Method
 
     test = bundle.manifest.test
@@ -240,7 +244,8 @@ def _method(given: _Given, bundle: "Bundle") -> "Method":
         match=MATCH if given.match is None else given.match,
         literal=given.literal,
         enlarge=given.enlarge,
-        threads=given.threads,
+        threads=computing.threads,
+        batch_pixels=computing.batch_pixels,
     )
 
 
@@ -379,44 +384,88 @@ def _place_as_data(place: "Place", labels: tuple[str, ...]) -> dict[str, Any]:
 # Data sets.
 
 
-def _evaluate(given: _Given, folder: str, localiser: "Localiser") -> None:
+def _evaluate(
+    given: _Given,
+    folder: str,
+    nets: "Sequence[Bundle]",
+    classifiers: "Sequence[Bundle]",
+    method: "Method",
+    computing: Computing,
+) -> None:
     from vggspec.cli.pacing import pacing
-    from vggspec.data.annotated import Examples, open_annotated
+    from vggspec.data.annotated import open_annotated
     from vggspec.data.boxes import RIGHT_IOU
-    from vggspec.data.labelled import Labelled
-    from vggspec.runtime.evaluation.question import match_classes, spread
-    from vggspec.runtime.localisation.errors import LocalisationTally, classes_on, judge
+    from vggspec.runtime.evaluation.question import spread
+    from vggspec.runtime.localisation.errors import LocalisationTally, judge
+    from vggspec.runtime.localisation.localise import Ensemble
+    from vggspec.runtime.localisation.locating import Locating
 
-    data = open_annotated(Path(folder), given.split)
-    labels, assumed = data.classes, None
-    classes: tuple[int, ...] = tuple(range(len(labels)))
-    if localiser.num_classes is not None:
-        examples = Labelled(
-            folder=data.root,
-            classes=data.classes,
-            images=Examples(data),
-            fingerprint=data.fingerprint,
-        )
-        number = localiser.num_classes
-        classes, assumed = match_classes(examples, localiser.labels, number, net=given.bundle)
-        labels = localiser.labels or tuple(
-            data.classes[classes.index(i)] if i in classes else f"class {i}" for i in range(number)
-        )
-    indices = spread(len(data), given.limit).tolist()
+    ensemble = Ensemble(nets, classifiers, method)
+    data = open_annotated(Path(folder), given.split, pacing=pacing)
+    classes, labels, assumed = _classes(given, ensemble, data)
+    indices = spread(len(data), given.limit)
+    task = Locating(
+        nets=tuple(nets),
+        classifiers=tuple(classifiers),
+        method=method,
+        data=data,
+        classes=classes,
+        indices=indices,
+        device=computing.device,
+    )
     least_iou = RIGHT_IOU if given.least_iou is None else given.least_iou
-    _say_question(given, localiser, data, len(indices))
+    _say_question(given, ensemble, data, len(indices))
     if assumed is not None:
         say("note", assumed)
     tally = LocalisationTally(total=len(indices))
     told: list[tuple[Located, Verdict]] = []
-    with pacing("localising", len(indices), "images") as move:
-        found = localiser(data.read, indices, lambda i: classes_on(data, i, classes))
-        for done, one in enumerate(found, start=1):
-            verdict = judge(one, data, classes, least_iou)
-            tally.add(verdict, data.name)
-            if given.as_json:
-                told.append((one, verdict))
-            move(done)
+
+    def take(one: "Located") -> None:
+        verdict = judge(one, data, classes, least_iou)
+        tally.add(verdict, data.name)
+        if given.as_json:
+            told.append((one, verdict))
+
+    with journal_of(task) as kept:
+        go_through(task, kept, computing, take, doing="localising")
+        told.sort(key=lambda each: each[0].index)
+        _tell(given, ensemble, data, labels, tally, told)
+        if kept is not None:
+            kept.clear()
+
+
+def _classes(
+    given: _Given, ensemble: "Ensemble[Bundle]", data: "Annotated"
+) -> tuple[tuple[int, ...], tuple[str, ...], str | None]:
+    """The nets' class for each class of the data, the names of theirs, and what was assumed."""
+    from vggspec.data.annotated import Examples
+    from vggspec.data.labelled import Labelled
+    from vggspec.runtime.evaluation.question import match_classes
+
+    number = ensemble.num_classes
+    if number is None:
+        return tuple(range(len(data.classes))), data.classes, None
+    examples = Labelled(
+        folder=data.root,
+        classes=data.classes,
+        images=Examples(data),
+        fingerprint=data.fingerprint,
+    )
+    classes, assumed = match_classes(examples, ensemble.labels, number, net=given.bundle)
+    labels = ensemble.labels or tuple(
+        data.classes[classes.index(i)] if i in classes else f"class {i}" for i in range(number)
+    )
+    return classes, labels, assumed
+
+
+def _tell(
+    given: _Given,
+    ensemble: "Ensemble[Bundle]",
+    data: "Annotated",
+    labels: tuple[str, ...],
+    tally: "LocalisationTally",
+    told: "Sequence[tuple[Located, Verdict]]",
+) -> None:
     left_out = [
         {"file": data.name(index), "why": why} for index, why in sorted(tally.left_out.items())
     ]
@@ -424,21 +473,21 @@ def _evaluate(given: _Given, folder: str, localiser: "Localiser") -> None:
         say("note", shown(f"{each['file']} was left out: {each['why']}"))
     if given.as_json:
         results = [_result_as_data(*each, data, labels) for each in told if each[1].unread is None]
-        about = _tally_as_data(given, localiser, tally, labels, left_out, results)
+        about = _tally_as_data(given, ensemble, tally, labels, left_out, results)
         click.echo(json.dumps(about, indent=2))
     else:
-        click.echo("\n".join(_tally_in_table(given, localiser, tally, labels)))
+        click.echo("\n".join(_tally_in_table(given, ensemble, tally, labels)))
 
 
 def _say_question(
-    given: _Given, localiser: "Localiser", data: "Annotated", num_images: int
+    given: _Given, ensemble: "Ensemble[Bundle]", data: "Annotated", num_images: int
 ) -> None:
     bundles = (given.bundle, *given.more)
     say("net" if len(bundles) == 1 else "nets", ", ".join(map(shown, bundles)))
     if given.classifiers:
         say("by", ", ".join(map(shown, given.classifiers)))
     say("data", f"{data.root}, {count(num_images, 'image')} of {given.split}")
-    protocol = localiser.protocol
+    protocol = ensemble.protocol
     mirrored = "with" if protocol.flip else "without"
     scales = ", ".join(map(str, protocol.scales))
     say("test", f"Q {scales}, {_way(given, protocol)}, {mirrored} mirror images")
@@ -456,7 +505,7 @@ def _way(given: _Given, protocol: "TestProtocol") -> str:
 
 
 def _tally_in_table(
-    given: _Given, localiser: "Localiser", tally: "LocalisationTally", labels: tuple[str, ...]
+    given: _Given, ensemble: "Ensemble[Bundle]", tally: "LocalisationTally", labels: tuple[str, ...]
 ) -> list[str]:
     """The classes with the largest errors, then all images by each way of counting."""
     by_error = sorted(tally.by_class.items(), key=lambda each: (-each[1].error, each[0]))
@@ -469,11 +518,11 @@ def _tally_in_table(
     lines = aligned(rows, right=(1, 2))
     if len(by_error) > len(kept):
         lines.append(f"and {len(by_error) - len(kept)} with smaller errors")
-    protocol = localiser.protocol
+    protocol = ensemble.protocol
     scales = ", ".join(map(str, protocol.scales))
     counts = [("class given", tally.given)]
     if given.classifiers:
-        top = min(given.classes or TOP_JUDGED, localiser.num_classes or TOP_JUDGED)
+        top = min(given.classes or TOP_JUDGED, ensemble.num_classes or TOP_JUDGED)
         counts = [("top-1", tally.top1), (f"top-{top}", tally.top5), *counts]
     totals = [("Q", "evaluation", *(f"{name} error" for name, _ in counts))]
     totals.append(
@@ -489,7 +538,7 @@ def _tally_in_table(
 
 def _tally_as_data(
     given: _Given,
-    localiser: "Localiser",
+    ensemble: "Ensemble[Bundle]",
     tally: "LocalisationTally",
     labels: tuple[str, ...],
     left_out: list[dict[str, str]],
@@ -501,8 +550,8 @@ def _tally_as_data(
     return {
         "nets": [given.bundle, *given.more],
         "classifiers": list(given.classifiers),
-        "protocol": asdict(localiser.protocol),
-        "match": localiser.method.match if given.classifiers else None,
+        "protocol": asdict(ensemble.protocol),
+        "match": ensemble.method.match if given.classifiers else None,
         "images": tally.images,
         **errors,
         "classes": [

@@ -53,16 +53,20 @@ class Pace:
         """How it stands, in a line; the time left follows from the pace so far."""
         passed = self.clock() - self._began
         rate = (done - self.before) / passed if passed >= SETTLED_S else 0.0
-        # About three digits, of fast work and slow.
-        digits = 0 if rate >= 100 else 1 if rate >= 1 else 3
         parts = {
             "doing": self.doing,
             "done": f"{done}/{self.total} {self.nouns}",
             "more": "  ".join(each for each in more if each),
-            "speed": f"{rate:.{digits}f} {self.nouns}/s" if rate else "",
+            "speed": speed(rate, self.nouns) if rate else "",
             "left": f"{duration((self.total - done) / rate)} left" if rate else "",
         }
         return joined(parts, ("speed", "doing", "more"), width)
+
+
+def speed(rate: float, nouns: str) -> str:
+    """About three digits, of fast work and slow: ``135 images/s``, ``0.825 images/s``."""
+    digits = 0 if rate >= 100 else 1 if rate >= 1 else 3
+    return f"{rate:.{digits}f} {nouns}/s"
 
 
 @contextlib.contextmanager

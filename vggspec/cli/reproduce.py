@@ -18,10 +18,10 @@ from vggspec.cli.evaluating import (
     evaluated,
     percent,
     running_options,
-    say,
     say_question,
 )
 from vggspec.cli.table import aligned
+from vggspec.cli.terminal import say
 from vggspec.paper import GRID, JITTERED, TABLES, Row, TableName, Trained
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def measure(
         for nets, of_nets in groups.items()
     }
     for question in questions.values():
-        say_question(question, str(images.folder))
+        say_question(question, str(images.folder), effort)
     found: dict[Row, Errors] = {}
     for nets, question in questions.items():
         tally = stack.enter_context(evaluated(question, effort)).tally

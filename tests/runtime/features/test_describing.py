@@ -1,0 +1,70 @@
+"""A digest for each set of descriptors; images of several splits are numbered through."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.nets import SMALL, net, random_weights
+from tests.train.folders import write_folder
+from vggspec.bundle import open_bundle
+from vggspec.compiler.backends.bundle_writer import write_bundle
+from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.data.classed import open_classed
+from vggspec.recipe import TestProtocol
+from vggspec.runtime.features.describing import Describing, fingerprint
+from vggspec.runtime.features.descriptors import Combination
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Describing:
+    lowered = net(SMALL)
+    weights = random_weights(lowered, tmp_path / "w")
+    write_bundle(lowered, weights, tmp_path / "b", OnnxOptions(layer="relu3"))
+    write_folder(tmp_path / "data", train=2, val=1)
+    return Describing(
+        nets=((open_bundle(tmp_path / "b"), TestProtocol(scales=(36,))),),
+        combination=Combination(),
+        splits=tuple(each.images for each in open_classed(tmp_path / "data")),
+    )
+
+
+def test_images_are_numbered_through(task: Describing) -> None:
+    np.testing.assert_array_equal(task.indices, np.arange(9))
+    assert [task.place(index) for index in (0, 5, 6, 8)] == [(0, 0), (0, 5), (1, 0), (1, 2)]
+    (last,) = task.results([8])
+    (alone,) = replace(task, splits=task.splits[1:]).results([2])
+    np.testing.assert_array_equal(last.descriptor, alone.descriptor)
+    assert last.checksum == alone.checksum
+    again = task.from_data(task.as_data(last))
+    assert again == replace(last, descriptor=None)
+
+
+def test_what_changes_a_descriptor_changes_the_digest(task: Describing) -> None:
+    ((bundle, protocol),) = task.nets
+    others = [
+        replace(task, nets=((bundle, TestProtocol(scales=(36, 40))),)),
+        replace(task, nets=((bundle, protocol),) * 2),
+        replace(task, combination=Combination(normalise=False)),
+        replace(task, splits=task.splits[:1]),
+        replace(task, splits=task.splits[::-1]),
+        replace(task, device="cpu"),
+    ]
+    assert len({one.digest() for one in [task, *others]}) == 7
+    assert replace(task, threads=3, batch_pixels=9).digest() == task.digest()
+
+
+def test_images_are_known_by_name_and_size(task: Describing, tmp_path: Path) -> None:
+    images = task.splits[0]
+    before = fingerprint(images)
+    assert fingerprint(images) == before
+    path = Path(images.name(3))
+    content = path.read_bytes()
+    path.write_bytes(content + b"\0")
+    longer = fingerprint(images)
+    path.unlink()
+    missing = fingerprint(images)
+    assert len({before, longer, missing}) == 3
+    path.write_bytes(content)
+    assert fingerprint(images) == before

@@ -1,0 +1,158 @@
+"""What was found is found again, but for what was torn, damaged or another task's."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.bundles import make
+from tests.runtime.evaluation.pictures import write_pictures
+from vggspec.bundle import open_bundle
+from vggspec.catalogue.evaluating import JournalInUse
+from vggspec.data.labelled import open_labelled
+from vggspec.diagnostic import VggspecError
+from vggspec.runtime import journal as journals
+from vggspec.runtime.evaluation.answers import Answering, Result
+from vggspec.runtime.evaluation.question import ask
+from vggspec.runtime.journal import Journal, evaluation_path, journal
+
+RESULTS = [
+    Result(
+        index=i,
+        ranks=(i % 3,),
+        top=tuple((k, 1 / (3 + 7 * i + k)) for k in range(5)),  # no short decimals
+        truth=0.1 + 0.2 * i,
+    )
+    for i in (0, 2, 3)
+] + [Result(index=1, unread="it is “damaged”\n")]
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    net = open_bundle(make(tmp_path / "net").path)
+    data = open_labelled(write_pictures(tmp_path / "data"))
+    return Answering(ask([net], [net.manifest.test], data)[0])
+
+
+def path_of(task: Answering) -> Path:
+    path = evaluation_path(task.digest())
+    assert path is not None
+    return path
+
+
+def write(task: Answering, results: list[Result]) -> None:
+    with journal(task, path_of(task)) as kept:
+        kept.clear()
+        for result in results:
+            kept.add(result)
+
+
+def taken_up(kept: Journal[Result], most: int = 99) -> list[Result]:
+    results: list[Result] = []
+
+    def accept(result: Result) -> bool:
+        results.append(result)
+        return len(results) <= most
+
+    kept.take_up(accept)
+    return results[:most]
+
+
+def found(task: Answering) -> list[Result]:
+    with journal(task, path_of(task)) as kept:
+        return taken_up(kept)
+
+
+def test_results_come_back_to_the_last_digit(task: Answering, tmp_path: Path) -> None:
+    write(task, RESULTS)
+    name = f"{task.question.digest()}.jsonl"
+    assert (tmp_path / "cache" / "vggspec" / "evals" / name).is_file()
+    assert found(task) == RESULTS
+    with journal(task, path_of(task)) as kept:
+        taken_up(kept)
+        kept.add(Result(index=9, unread="x"))
+    assert [one.index for one in found(task)] == [0, 2, 3, 1, 9]
+
+
+def test_what_is_of_no_use_is_cut_off_with_what_follows(task: Answering) -> None:
+    write(task, RESULTS)
+    with journal(task, path_of(task)) as kept:
+        assert taken_up(kept, most=2) == RESULTS[:2]
+        kept.add(RESULTS[3])
+    assert found(task) == [*RESULTS[:2], RESULTS[3]]
+
+
+def test_it_is_gone_when_all_is_told(task: Answering) -> None:
+    with journal(task, path_of(task)) as kept:
+        assert kept.is_empty
+        kept.add(RESULTS[0])
+        assert not kept.is_empty
+        kept.clear()
+    assert not path_of(task).exists()
+    assert found(task) == []
+    assert not path_of(task).exists()
+
+
+def test_other_questions_have_others(task: Answering) -> None:
+    write(task, RESULTS)
+    assert found(Answering(replace(task.question, enlarge=True))) == []
+    assert found(task.with_threads(1)) == RESULTS
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_torn_line_is_dropped_and_written_anew(task: Answering, cut: int) -> None:
+    write(task, RESULTS)
+    path = path_of(task)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with journal(task, path_of(task)) as kept:
+        assert taken_up(kept) == RESULTS[:3]
+        kept.add(RESULTS[3])
+    assert found(task) == RESULTS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"null\n",
+        b"[" * 100_000 + b"\n",
+        b"\xff\xfe\n",
+        b'{"index": 5}\n',
+        b'{"index": 5, "ranks": [], "top": [], "truth": 0, "unread": null}\n',
+        b'{"index": 5, "ranks": [0, 0], "top": [], "truth": 0, "unread": null}\n',
+        b'{"index": 500, "ranks": [], "top": [], "truth": 0, "unread": "beyond"}\n',
+        b'{"index": 2, "ranks": [], "top": [], "truth": 0, "unread": "twice"}\n',
+    ],
+    ids=lambda line: str(line[:20]),
+)
+def test_from_a_damaged_line_on_it_is_done_again(task: Answering, line: bytes) -> None:
+    write(task, RESULTS)
+    path = path_of(task)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+    assert found(task) == RESULTS[:2]
+    assert path.read_bytes() == b"".join(lines[:2])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks")
+def test_two_do_not_write_one_file(task: Answering) -> None:
+    write(task, RESULTS)
+    with journal(task, path_of(task)):
+        with pytest.raises(VggspecError) as caught, journal(task, path_of(task)):
+            pass
+        assert isinstance(caught.value.reports[0].what, JournalInUse)
+    assert found(task) == RESULTS
+
+
+def test_without_a_home_there_is_none(task: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "cache_folder", lambda: None)
+    assert evaluation_path(task.digest()) is None
+
+
+def test_what_cannot_be_written_is_a_report(task: Answering, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "vggspec").write_text("in the way")
+    with pytest.raises(VggspecError, match="cannot be written"), journal(task, path_of(task)):
+        pass

@@ -1,0 +1,199 @@
+"""How images are computed, for every command that goes through a data set: options, progress,
+sharing, going on.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vggspec.catalogue import count
+from vggspec.cli.pacing import pacing
+from vggspec.cli.terminal import say
+
+if TYPE_CHECKING:
+    from vggspec.runtime.journal import Journal
+    from vggspec.runtime.session import Device
+    from vggspec.runtime.task import R, Task
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Only N images, taken evenly from all."
+)
+
+_COMPUTING = (
+    click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+        default="auto",
+        help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
+        "[default: a CUDA device if there is one]",
+    ),
+    click.option(
+        "--procs", type=click.IntRange(1), metavar="N", help="Share the images among N processes."
+    ),
+    click.option(
+        "--gpus", type=click.IntRange(1), metavar="N", help="The same, each with a GPU of its own."
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="CPU threads of each process.  [default: all cores, shared among processes]",
+    ),
+    click.option(
+        "--batch",
+        "batch_pixels",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        help="The largest batch; one image always fits.  [default: 524288 on a CPU, 4194304 on a "
+        "GPU]",
+    ),
+)
+
+
+def computing_options(command: Command) -> Command:
+    """Options that say how images are computed."""
+    for option in reversed(_COMPUTING):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computing:
+    """What ``computing_options`` says."""
+
+    resume: bool
+    device: "Device"
+    procs: int
+    on_gpus: bool
+    threads: int | None
+    batch_pixels: int | None
+
+
+def computing_of(given: dict[str, Any]) -> Computing:
+    """The values of ``computing_options``.
+
+    Raises:
+        MissingLibraryError: there are not as many GPUs.
+    """
+    return Computing(**computing_facts(given))
+
+
+def computing_facts(given: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``computing_options`` by the names of ``Computing``'s fields.
+
+    Raises:
+        MissingLibraryError: there are not as many GPUs.
+    """
+    procs, gpus = given["procs"], given["gpus"]
+    if procs and gpus:
+        raise click.UsageError("Give `--procs` or `--gpus`, not both: a GPU has one process.")
+    device = given["device"]
+    if gpus:
+        if device == "cpu":
+            raise click.UsageError("`--gpus` does not go with `--device cpu`.")
+        _check_gpus(gpus)
+        device = "cuda" if device == "auto" else device
+    return {
+        "resume": given["resume"],
+        "device": device,
+        "procs": procs or gpus or 1,
+        "on_gpus": bool(gpus),
+        "threads": given["threads"],
+        "batch_pixels": given["batch_pixels"],
+    }
+
+
+def _check_gpus(wanted: int) -> None:
+    from vggspec.diagnostic import MissingLibraryError
+    from vggspec.machine import this_machine
+
+    here = len(this_machine().gpus)
+    if wanted > here:
+        raise MissingLibraryError(f"{count(wanted, 'GPU')} asked for, and this machine has {here}")
+
+
+def go_through(
+    task: "Task[R]",
+    kept: "Journal[R] | None",
+    computing: Computing,
+    take: "Callable[[R], None]",
+    *,
+    doing: str,
+    more: Callable[[], tuple[str, ...]] = tuple,
+    take_again: "Callable[[R], bool] | None" = None,
+    in_order: bool = False,
+) -> None:
+    """Hand over what is found out about every image of a task, and keep it as it comes.
+
+    With ``--resume`` what was kept at an earlier time goes before the rest, to ``take_again``, or
+    ``take`` where there is none. ``take_again`` says whether a result is of any use; those that
+    follow one that is not are found out anew. ``more`` tells of how it goes. ``in_order`` gives the
+    results in the order of the task's images.
+
+    Raises:
+        VggspecError: a net fails, or as ``take``.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+    from vggspec.runtime.processes import results_by
+
+    total = len(task.indices)
+    done: set[int] = set()
+
+    def accept(result: "R") -> bool:
+        if take_again is None:
+            take(result)
+        elif not take_again(result):
+            return False
+        done.add(result.index)
+        return True
+
+    if kept is not None and computing.resume:
+        kept.take_up(accept)
+    elif kept is not None:
+        kept.clear()
+    if computing.resume:
+        say("note", f"{len(done) or 'none'} of {count(total, 'image')} were done before")
+    left = [index for index in task.indices.tolist() if index not in done]
+    procs, on_gpus = computing.procs, computing.on_gpus
+    with (
+        _interruptible(done, total, can_go_on=kept is not None),
+        pacing(doing, total, "images", before=len(done)) as show,
+    ):
+        for result in results_by(task, left, procs, on_gpus=on_gpus, in_order=in_order):
+            if kept is not None:
+                kept.add(result)
+            done.add(result.index)
+            take(result)
+            show(len(done), *more())
+
+
+@contextlib.contextmanager
+def _interruptible(done: Collection[int], total: int, *, can_go_on: bool) -> Iterator[None]:
+    """Say how far it came where it is interrupted, and leave with the exit code of that."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        code = 128 + signal.SIGINT if isinstance(leaving, KeyboardInterrupt) else leaving.code
+        more = "; --resume goes on" if can_go_on else ""
+        click.echo(f"interrupted after {len(done)} of {count(total, 'image')}{more}", err=True)
+        raise click.exceptions.Exit(code if isinstance(code, int) else 1) from leaving
+
+
+@contextlib.contextmanager
+def journal_of(task: "Task[R]") -> "Iterator[Journal[R] | None]":
+    """The journal of an evaluation; None where there is no cache folder."""
+    from vggspec.runtime.journal import evaluation_path, journal
+
+    path = evaluation_path(task.digest())
+    if path is None:
+        yield None
+        return
+    with journal(task, path) as kept:
+        yield kept
