@@ -178,7 +178,7 @@ def ask(
         VggspecError: the nets do not classify, or not the same classes, or not those of the data;
             or a scale is smaller than a net's window.
     """
-    names = names or _names(bundles)
+    names = names or names_of(bundles)
     nets = tuple(
         Asked(path=str(bundle.path), name=name, manifest=bundle.manifest, protocol=protocol)
         for bundle, name, protocol in zip(bundles, names, protocols, strict=True)
@@ -340,7 +340,7 @@ def _labels(images: Labelled, classes: tuple[int, ...], number: int) -> tuple[st
     return tuple(names)
 
 
-def _names(bundles: Sequence[Bundle]) -> tuple[str, ...]:
+def names_of(bundles: Sequence[Bundle]) -> tuple[str, ...]:
     """What bundles are called: their nets' names, or their folders' where that tells them apart."""
     for names in (
         [bundle.manifest.net for bundle in bundles],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,17 @@ def test_what_is_not_written_comes_from_the_spec(
     protocol = found["nets"][0]["protocol"]
     assert (protocol["dense"], protocol["crops"]) == expected
     assert len(found["results"]) == 2
+
+
+def test_bundles_compiled_anew_are_called_as_they_were_given(
+    tiny: Path, tmp_path: Path, data: Path, evaluate: Any
+) -> None:
+    other = tmp_path / "other" / "tiny"
+    shutil.copytree(tiny, other)
+    done = evaluate(tiny, other, "--data", data, "--stride", "2", "--json")
+    assert done.code == 0
+    for key in ("name", "bundle"):
+        assert [net[key] for net in done.data["nets"]] == [str(tiny), str(other)]
 
 
 def test_average_pool_and_stride_compile_the_net_anew(

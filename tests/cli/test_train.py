@@ -213,8 +213,8 @@ def test_reading_annotations_shows_how_far_it_is(
     args = ["--data", "boxes", "--set", "stop=after 1 iterations"]
     assert run(["train", "shared.vgg", *args]) == 0
     err = capsys.readouterr().err
-    assert "annotations of train  1/30 images\n" in err
-    assert "annotations of val  1/12 images\n" in err
+    assert "annotations of train  30/30 images\n" in err
+    assert "annotations of val  12/12 images\n" in err
 
 
 def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured) -> None:

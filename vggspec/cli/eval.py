@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def command(
 
     from vggspec.bundle import open_bundle
     from vggspec.data.labelled import open_labelled
-    from vggspec.runtime.evaluation.question import ask, table
+    from vggspec.runtime.evaluation.question import ask, names_of, table
 
     effort = effort_of(running)
     opened = [open_bundle(each) for each in bundles]
@@ -149,6 +150,7 @@ def command(
             asked,
             protocols,
             images,
+            names=names_of(opened),  # of variants they would be those of hidden folders
             limit=effort.limit,
             enlarge=enlarge,
             device=effort.device,
@@ -166,9 +168,9 @@ def command(
         with evaluated(question, effort) as found:
             _say_left_out(found)
             if report is not None:
-                _write_report(report, found, str(images.folder))
+                _write_report(report, found, bundles, str(images.folder))
             if as_json:
-                click.echo(json.dumps(as_data(found), indent=2))
+                click.echo(json.dumps(as_data(found, bundles), indent=2))
             else:
                 click.echo("\n".join(in_table(found)))
 
@@ -232,8 +234,8 @@ def in_table(found: Evaluation) -> list[str]:
     return [*aligned(rows, right=(3, 4)), f"{count(tally.images, 'image')} of {classes}"]
 
 
-def as_data(found: Evaluation) -> dict[str, Any]:
-    """Everything that was found, for JSON."""
+def as_data(found: Evaluation, bundles: Sequence[str]) -> dict[str, Any]:
+    """Everything that was found, for JSON; ``bundles`` are the nets' as they were given."""
     from vggspec.runtime.evaluation.answers import kind_of
 
     question, tally = found.question, found.tally
@@ -256,8 +258,8 @@ def as_data(found: Evaluation) -> dict[str, Any]:
         )
     return {
         "nets": [
-            {"name": each.name, "bundle": each.path, "protocol": asdict(each.protocol)}
-            for each in question.nets
+            {"name": each.name, "bundle": bundle, "protocol": asdict(each.protocol)}
+            for each, bundle in zip(question.nets, bundles, strict=True)
         ],
         "images": tally.images,
         "top": question.top,
@@ -297,7 +299,7 @@ def _say_left_out(found: Evaluation) -> None:
         click.echo(text, err=True)
 
 
-def _write_report(folder: str, found: Evaluation, source: str) -> None:
+def _write_report(folder: str, found: Evaluation, bundles: Sequence[str], source: str) -> None:
     from pathlib import Path
 
     from vggspec.files import write_text
@@ -310,7 +312,7 @@ def _write_report(folder: str, found: Evaluation, source: str) -> None:
     ]
     text = page(question, found.tally, found.results, told, source=source)
     target = Path(folder) / INDEX
-    write_text(Path(folder) / RESULTS, json.dumps(as_data(found), indent=2))
+    write_text(Path(folder) / RESULTS, json.dumps(as_data(found, bundles), indent=2))
     write_text(target, text)
     say("report", str(target))
 
