@@ -75,8 +75,7 @@ def disagreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> f
 def run_torch(
     lowered: Lowered, weights: WeightsFile, options: OnnxOptions, x: NDArray[np.float32]
 ) -> Arrays:
-    module = torch_module.emit(prepare(lowered.network, options)).eval()
-    torch_module.load(module, weights)
+    module = torch_module.loaded(prepare(lowered.network, options), weights).eval()
     with torch.inference_mode():
         found = module(torch.from_numpy(x))
     if isinstance(found, torch.Tensor):

@@ -63,7 +63,8 @@ def torch_module(
     It takes normalised float32 ``(N, C, H, W)`` and gives the net's output, ``(N, classes)``.
     ``dense`` gives the fully convolutional form on the same weights, for images of any larger
     size, averaged over space; with ``keep_map`` it gives a dict with ``score_map``
-    ``(N, classes, h, w)`` too. Without ``weights`` they are PyTorch's initial ones.
+    ``(N, classes, h, w)`` too. ``weights`` are mapped into memory, not copied; without them they
+    are PyTorch's initial ones.
 
     Raises:
         VggspecError: the spec has mistakes, or the weights are another net's.
@@ -80,10 +81,10 @@ def torch_module(
     over_space = AverageOverSpace(average=average, keep_map=keep_map)
     # Dropout stays in both forms: `train()` and `eval()` switch it.
     pipeline = (FcToConv(), over_space) if dense else (over_space,)
-    module = backend.emit(run(pipeline, load_network(spec).network))
-    if weights is not None:
-        backend.load(module, open_weights(weights))
-    return module
+    network = run(pipeline, load_network(spec).network)
+    if weights is None:
+        return backend.emit(network)
+    return backend.loaded(network, open_weights(weights))
 
 
 def compile(  # noqa: A001 (the command's name)

@@ -6,10 +6,11 @@ module, the ONNX graph and the engine.
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from vggspec.compiler.ir import IMAGE, Network
-from vggspec.compiler.weights import WeightsFile, check_fits, open_weights
+from vggspec.compiler.weights import WeightsFile, check_fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,24 +65,29 @@ def emit(network: Network) -> SpecModule:
     return SpecModule(network)
 
 
-def load(module: SpecModule, weights: WeightsFile) -> None:
-    """Fill a module with the weights of a file.
+def loaded(network: Network, weights: WeightsFile) -> SpecModule:
+    """The module of a network with the weights of a file, which is mapped and not copied.
+
+    Pages of the file come into memory where they are read. To train the module changes its memory,
+    never the file.
 
     Raises:
         VggspecError: they are another net's.
     """
     from safetensors.torch import load_file
 
-    check_fits(weights, module.network)
-    state: Mapping[str, Tensor] = load_file(weights.path)
-    wanted = module.state_dict().keys()
-    module.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=True)
+    check_fits(weights, network)
+    return with_state(network, load_file(weights.path))
 
 
-def load_from(module: SpecModule, path: str) -> None:
-    """Fill a module with the weights of the file at ``path``.
+def with_state(network: Network, state: "Mapping[str, Tensor]") -> SpecModule:
+    """The module of a network with these parameters and running statistics, and what else there is.
 
     Raises:
-        VggspecError: it is no weights file, or another net's.
+        RuntimeError: one is lacking or has another shape.
     """
-    load(module, open_weights(path))
+    with torch.device("meta"):  # no memory, no random numbers
+        module = SpecModule(network)
+    wanted = {name: state[name] for name in module.state_dict() if name in state}
+    module.load_state_dict(wanted, strict=True, assign=True)
+    return module

@@ -90,8 +90,7 @@ def test_the_best_weights_are_the_ones_that_were_measured(data: DataSet, tmp_pat
     assert weights.metadata.net == "tiny"
     mean = weights.metadata.mean
     assert mean == pytest.approx((100, 100, 104), abs=12)
-    module = torch_module.emit(training_network(lowered)).eval()
-    torch_module.load(module, weights)
+    module = torch_module.loaded(training_network(lowered), weights).eval()
     assert mean is not None
     normalise = Normalise(lowered.network.input, mean)
     images = Images(data.val, "RGB", (19, 19), are_kept=False)
@@ -170,7 +169,7 @@ def test_running_statistics_are_saved(data: DataSet, tmp_path: Path) -> None:
     result = train(lowered, data, tmp_path / "run")
     weights = open_weights(result.run / "last.safetensors")
     assert np.abs(weights.read("bn1_1.running_mean")).max() > 1e-3
-    torch_module.load(torch_module.emit(lowered.network), weights)
+    torch_module.loaded(lowered.network, weights)
 
 
 def test_a_batch_of_one_image_does_not_stop_batch_normalisation(

@@ -17,10 +17,12 @@ from vggspec.render import shown
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from vggspec.bundle import Bundle, Manifest
     from vggspec.compiler.backends.torch_module import SpecModule
+    from vggspec.compiler.ir import Network
     from vggspec.profile import Profile
     from vggspec.runtime.session import Arrays, Device, Session
     from vggspec.runtime.verify import Figures
@@ -285,13 +287,14 @@ def _torch_members(bundle: "Bundle") -> "Net":
 
     from vggspec.compiler.backends import torch_module
     from vggspec.compiler.backends.bundled_net import member_of
+    from vggspec.compiler.weights import open_weights
     from vggspec.runtime.preprocess import normalise
 
     manifest = bundle.manifest
     modules = []
     for member in manifest.members:
-        module = torch_module.emit(member_of(bundle, member)).eval()
-        torch_module.load_from(module, str(bundle.path / member.weights))
+        weights = open_weights(bundle.path / member.weights)
+        module = torch_module.loaded(member_of(bundle, member), weights).eval()
         modules.append((module, member.input))
 
     def apply(images: "Images") -> "Arrays":
@@ -309,14 +312,17 @@ def _torch_members(bundle: "Bundle") -> "Net":
 
 def _module(bundle: "Bundle") -> "SpecModule":
     """The spec of the bundle as a PyTorch module with the bundle's weights, in fp32."""
+    from vggspec.bundle import WEIGHTS
     from vggspec.compiler.backends import torch_module
     from vggspec.compiler.backends.bundled_net import lowered_of, options_of
     from vggspec.compiler.backends.onnx_model import prepare
+    from vggspec.compiler.weights import open_weights
 
     network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
-    module = torch_module.emit(network).eval()
-    _fill(module, bundle)
-    return module
+    path = bundle.path / WEIGHTS
+    if path.is_file():
+        return torch_module.loaded(network, open_weights(path)).eval()
+    return torch_module.with_state(network, _held(bundle, network)).eval()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,14 +381,11 @@ def _overflow(bundle: "Bundle", rows: Sequence[Row], seed: int) -> Overflow | No
     return None if first is None else Overflow(layer=first, largest=reached[first], limit=limit)
 
 
-def _fill(module: "SpecModule", bundle: "Bundle") -> None:
+def _held(bundle: "Bundle", network: "Network") -> "dict[str, torch.Tensor]":
+    """The weights of a bundle that has them in its model."""
     from vggspec.bundle import WEIGHTS
     from vggspec.catalogue.verifying import NoWeightsToVerify
-    from vggspec.compiler.backends import torch_module
 
-    if (bundle.path / WEIGHTS).is_file():
-        torch_module.load_from(module, str(bundle.path / WEIGHTS))
-        return
     if bundle.model.suffix != ".onnx":
         raise VggspecError(report(NoWeightsToVerify(missing=WEIGHTS), path=str(bundle.path)))
     import numpy as np
@@ -392,12 +395,13 @@ def _fill(module: "SpecModule", bundle: "Bundle") -> None:
 
     held = {tensor.name: tensor for tensor in onnx.load(bundle.model).graph.initializer}
     state = {}
-    for name in module.params:
-        if name not in held:
-            raise VggspecError(report(NoWeightsToVerify(missing=name), path=str(bundle.model)))
-        array = numpy_helper.to_array(held[name]).astype(np.float32)
-        state[name] = torch.from_numpy(array.copy())
-    module.load_state_dict(state, strict=True)
+    for param in network.params():
+        if param.name not in held:
+            missing = NoWeightsToVerify(missing=param.name)
+            raise VggspecError(report(missing, path=str(bundle.model)))
+        array = numpy_helper.to_array(held[param.name]).astype(np.float32)
+        state[param.name] = torch.from_numpy(array.copy())
+    return state
 
 
 # Comparing.

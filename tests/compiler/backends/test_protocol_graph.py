@@ -99,8 +99,7 @@ def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 def score_map(lowered: Lowered, weights: WeightsFile, x: torch.Tensor) -> torch.Tensor:
     """``(N, K, h, w)``: the layers of the net as the spec has them, FC layers slid over the map."""
-    module = torch_module.emit(lowered.network).eval()
-    torch_module.load(module, weights)
+    module = torch_module.loaded(lowered.network, weights).eval()
     at = torch.zeros(1, *lowered.network.input.type.shape)  # at the net's own size
     for child in module.children():
         if isinstance(child, nn.Linear):

@@ -61,6 +61,19 @@ def test_both_forms_take_the_same_state(tmp_path: Path) -> None:
     assert float(larger.sum()) == pytest.approx(1, abs=1e-5)
 
 
+def test_training_a_module_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    (tmp_path / "small.vgg").write_text(SMALL)
+    random_weights(net(SMALL), path)
+    before, stored = path.read_bytes(), load_file(path)
+    module = vggspec.torch_module(str(tmp_path / "small.vgg"), path)
+    optimiser = torch.optim.SGD(module.parameters(), 0.5)
+    module(torch.randn(2, 3, 32, 32)).log().sum().backward()
+    optimiser.step()
+    assert not torch.equal(module.state_dict()["conv1_1.weight"], stored["conv1_1.weight"])
+    assert path.read_bytes() == before
+
+
 def test_the_map_comes_as_a_second_output(tmp_path: Path) -> None:
     (tmp_path / "small.vgg").write_text(SMALL)
     module = vggspec.torch_module(str(tmp_path / "small.vgg"), dense=True, keep_map=True).eval()

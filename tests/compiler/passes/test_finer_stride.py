@@ -174,8 +174,8 @@ def test_windows_of_shifted_images(name: str, tmp_path: Path) -> None:
     text, strides = UNPADDED[name]
     lowered = net(text)
     weights = random_weights(lowered, tmp_path / "w")
-    module = torch_module.emit(prepare(lowered.network, OnnxOptions(keep_map=True))).eval()
-    torch_module.load(module, weights)
+    network = prepare(lowered.network, OnnxOptions(keep_map=True))
+    module = torch_module.loaded(network, weights).eval()
 
     @torch.inference_mode()
     def plain(shifted: Tensor) -> Tensor | None:

@@ -61,8 +61,7 @@ def test_the_numbers_stay(text: str, pipeline: tuple[Pass, ...], tmp_path: Path)
     x = torch.from_numpy(images(2, *before.input.type.shape))
     found = []
     for network in (before, after):
-        module = torch_module.emit(network).eval()
-        torch_module.load(module, weights)
+        module = torch_module.loaded(network, weights).eval()
         with torch.inference_mode():
             y = module(x.clone())
         found.append((next(iter(y.values())) if isinstance(y, dict) else y).flatten(1))
