@@ -6,17 +6,11 @@ pixels themselves, and beside the same nets with random weights.
 
     python -m benchmarks.features_in_miniature
 
-What is there is not done again: a second call goes on where the first one ended.
-
 Source: Simonyan & Zisserman 2015, appendix B.
 """
 
 import json
-import os
 import shutil
-import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import shapes
+from benchmarks.laboratory import Effort, Laboratory, asked, at_once, line, percent
 from benchmarks.weights import OUT
 from vggspec.data.classed import Classed, open_classed
 from vggspec.data.decode import decode
@@ -34,10 +29,9 @@ from vggspec.runtime.preprocess import rescalings
 MINIATURE = Path(__file__).with_name("miniature.vgg")
 SEEN = ("cross", "ring")  # shapes whose six classes the nets are trained on
 
-TRAIN, VAL = 300, 75  # pictures a class that nets are trained and validated on
+USUAL = Effort(epochs=30)
+QUICK = Effort(epochs=1, seeds=1, train=10, val=5)
 FIT, TEST = 100, 75  # pictures a class for the SVM
-EPOCHS = 30
-SEEDS = (0, 1)
 Q = 37  # the scale that the nets are trained at
 SEVERAL = "32,37,42"
 PIXELS = 32  # the sides of a picture whose pixels are the descriptor
@@ -71,101 +65,71 @@ SETTINGS = (
 )
 
 
-class Laboratory:
-    """A folder with pictures, trainings and results."""
+class Study(Laboratory):
+    """Pictures, trainings and results."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._spec = root / "six.vgg"
+    def __init__(self, root: Path, effort: Effort) -> None:
+        super().__init__(root)
+        self._effort = effort
 
     def prepare(self) -> None:
         """Draw the pictures; write the nets with an output for each of the six classes."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._spec.write_text(MINIATURE.read_text().replace("FC-12", "FC-6 "))
-        done = self._root / "svm"
+        (self.root / "six.vgg").write_text(MINIATURE.read_text().replace("FC-12", "FC-6 "))
+        done = self.root / "svm"
         if done.exists():
             return
-        drawn = self._root / "drawn"
-        shapes.write_folder(drawn, train=TRAIN, val=VAL)
+        drawn = self.root / "drawn"
+        shapes.write_folder(drawn, train=self._effort.train, val=self._effort.val)
         kept = {"train": FIT, "val": TEST}
         for split, number in kept.items():
             for folder in sorted((drawn / split).iterdir()):
                 task = "net" if folder.name.split("-")[0] in SEEN else "svm.part"
-                target = self._root / task / split / folder.name
+                target = self.root / task / split / folder.name
                 shutil.rmtree(target, ignore_errors=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folder.rename(target)
                 if task != "net":
                     for picture in sorted(target.iterdir())[number:]:
                         picture.unlink()
-        (self._root / "svm.part").rename(done)
+        (self.root / "svm.part").rename(done)
 
     def see(self, setting: Setting, seed: int) -> dict[str, float]:
         """What an SVM makes of a setting's features."""
-        bundles = [self._bundle(net, seed, is_random=setting.is_random) for net in setting.nets]
+        bundles = [self.bundle(net, seed, is_random=setting.is_random) for net in setting.nets]
         file = f"{setting.name}-{seed}.safetensors"
-        if not (self._root / file).exists():
+        if not (self.root / file).exists():
             options = ("--data", "svm", "--device", "cpu", "--threads", "1", *setting.options)
-            self._vggspec("features", *bundles, *options, "-o", file)
+            self.vggspec("features", *bundles, *options, "-o", file)
         return self._svm(file)
 
     def see_pixels(self) -> dict[str, float]:
         """What an SVM makes of the pixels."""
         file = "pixels.safetensors"
-        if not (self._root / file).exists():
-            write_pixels(self._root / file, open_classed(self._root / "svm"))
+        if not (self.root / file).exists():
+            write_pixels(self.root / file, open_classed(self.root / "svm"))
         return self._svm(file)
 
-    def _bundle(self, net: str, seed: int, *, is_random: bool) -> str:
+    def bundle(self, net: str, seed: int, *, is_random: bool = False) -> str:
+        """A net, trained unless it is to have random weights, and compiled."""
         name = f"{net}-{'random' if is_random else 'trained'}-{seed}"
-        if not (self._root / name).exists():
+        if not (self.root / name).exists():
             if is_random:
                 weights = f"{name}.safetensors"
-                self._vggspec("init", f"six.vgg:{net}", "--seed", str(seed), "-o", weights)
+                self.vggspec("init", f"six.vgg:{net}", "--seed", str(seed), "-o", weights)
             else:
-                weights = f"{self._trained(net, seed)}/best.safetensors"
-            self._vggspec("compile", f"six.vgg:{net}", "--weights", weights, "-o", name)
+                run, data = self.root / f"run-{net}-{seed}", self.root / "net"
+                weights = str(self.trained(f"six.vgg:{net}", run, data, seed, [self._effort.stop]))
+            self.vggspec("compile", f"six.vgg:{net}", "--weights", weights, "-o", name)
         return name
 
-    def _trained(self, net: str, seed: int) -> str:
-        run = f"run-{net}-{seed}"
-        if not (self._root / f"{run}.done").exists():
-            shutil.rmtree(self._root / run, ignore_errors=True)
-            options = ("--gpus", "0", "--precision", "fp32", "--set", f"stop=after {EPOCHS} epochs")
-            self._vggspec(
-                "train",
-                f"six.vgg:{net}",
-                "--data",
-                "net",
-                "--out",
-                run,
-                "--seed",
-                str(seed),
-                *options,
-            )
-            (self._root / f"{run}.done").touch()
-        return run
-
     def _svm(self, file: str) -> dict[str, float]:
-        found = json.loads(self._vggspec("svm", file, "--json"))
+        found = json.loads(self.vggspec("svm", file, "--json"))
         return {
             "numbers": found["fit"]["numbers"],
             "c": found["c"],
             "accuracy": found["test"]["accuracy"],
             "precision": found["test"]["mean_average_precision"],
         }
-
-    def _vggspec(self, *words: str) -> str:
-        """Run a command on one thread of the CPU; what it prints."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "vggspec", *words]
-        done = subprocess.run(
-            command, cwd=self._root, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            print(done.stderr, file=sys.stderr)
-            raise RuntimeError(f"vggspec {' '.join(words[:2])} … ended with {done.returncode}")
-        return done.stdout
 
 
 def write_pixels(path: Path, parts: Sequence[Classed]) -> None:
@@ -192,27 +156,22 @@ def _pixels(part: Classed, index: int) -> NDArray[np.float64]:
 
 def row(name: str, found: Sequence[dict[str, float]]) -> str:
     """A line of the table: the mean over seeds and how far they lie apart."""
-
-    def percent(key: str) -> str:
-        shares = [100 * one[key] for one in found]
-        spread = f" ± {statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
-        return f"{statistics.mean(shares):.1f}{spread} %"
-
-    cs = ", ".join(f"{one['c']:g}" for one in found)
-    cells = (name, f"{found[0]['numbers']:.0f}", cs, percent("accuracy"), percent("precision"))
-    return f"| {' | '.join(cells)} |"
+    numbers, cs = f"{found[0]['numbers']:.0f}", ", ".join(f"{one['c']:g}" for one in found)
+    scores = (percent([one[key] for one in found]) for key in ("accuracy", "precision"))
+    return line(name, numbers, cs, *scores)
 
 
 def main() -> None:
-    laboratory = Laboratory((OUT / "features").resolve())
-    laboratory.prepare()
-    lines = ["| descriptor | numbers | C | accuracy | mean AP |", "|---|---|---|---|---|"]
-    print("\n".join(lines), flush=True)
-    lines.append(row(f"pixels, {PIXELS} × {PIXELS}", [laboratory.see_pixels()]))
-    print(lines[-1], flush=True)
+    given = asked("Are features of use for classes never seen?", USUAL, QUICK)
+    study = Study(OUT / ("features-quick" if given.is_quick else "features"), given.effort)
+    study.prepare()
+    seeds = range(given.effort.seeds)
+    at_once(given.jobs, study.bundle, [(net, seed) for seed in seeds for net in "AB"])
+    print(f"{given.effort}\n\n{line('descriptor', 'numbers', 'C', 'accuracy', 'mean AP')}")
+    print("|---|---|---|---|---|", flush=True)
+    print(row(f"pixels, {PIXELS} × {PIXELS}", [study.see_pixels()]), flush=True)
     for setting in SETTINGS:
-        lines.append(row(setting.name, [laboratory.see(setting, seed) for seed in SEEDS]))
-        print(lines[-1], flush=True)
+        print(row(setting.name, [study.see(setting, seed) for seed in seeds]), flush=True)
 
 
 if __name__ == "__main__":

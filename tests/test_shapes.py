@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggspec.compiler.lower import load_network
 from vggspec.data.annotated import open_annotated
 
 pytest.importorskip("sklearn")
 
-from benchmarks import paper_in_miniature as miniature
 from benchmarks import shapes
 
 
@@ -120,21 +118,3 @@ def test_pictures_stay_those_that_the_figures_were_measured_on(tmp_path: Path) -
     assert drawn.pixels.shape == (134, 111, 3)
     assert drawn.box == shapes.Box(left=8, top=18, right=101, bottom=111)
     assert drawn.pixels.mean() == pytest.approx(199.933, abs=0.05)
-
-
-def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:
-    networks = [load_network(f"{miniature.SPEC}:{net}").network for net in "ABCDE"]
-    assert [len(network.weight_layers) for network in networks] == [11, 13, 16, 16, 19]
-    assert {network.num_classes for network in networks} == {len(shapes.CLASSES)}
-
-
-def test_the_tables_say_what_was_seen() -> None:
-    seen = [
-        miniature.Seen(at_one_scale=0.25, at_several=0.2, learns_from=3),
-        miniature.Seen(at_one_scale=0.35, at_several=0.2, learns_from=None),
-    ]
-    text = miniature.tables({s: seen for table in miniature.TABLES.values() for s in table})
-    assert (
-        "| D | 37..73 | A, the rest he | 55 | 30.0 ± 7.1 % | 37, 55, 73 | 20.0 ± 0.0 % | 3, none |"
-        in text.splitlines()
-    )
