@@ -9,6 +9,7 @@ SCRIPTS = (
     "startup",
     "compile_d",
     "engine_d",
+    "load_d",
     "dense_d",
     "evaluation",
     "protocol_graph",

@@ -33,6 +33,12 @@ def load(path: str) -> DenseVgg16:
     """The net with the weights of ``path``; they are mapped, not copied."""
     with torch.device("meta"):
         module = DenseVgg16()
+    module.load_state_dict(state_of(path, module), assign=True)
+    return module.eval()
+
+
+def state_of(path: str, module: DenseVgg16) -> dict[str, Tensor]:
+    """The weights of ``path`` by the names that they have in the module."""
     tensors = load_file(path)
     blocks = ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3))
     names = [f"conv{block}_{i}" for block, n in blocks for i in range(1, n + 1)]
@@ -42,5 +48,4 @@ def load(path: str) -> DenseVgg16:
     for i, key in enumerate(wanted):
         name = f"{names[i // 2]}.{key.rpartition('.')[2]}"
         state[key] = tensors[name].reshape(wanted[key].shape)
-    module.load_state_dict(state, assign=True)
-    return module.eval()
+    return state
