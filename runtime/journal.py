@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Generic
 
@@ -50,8 +50,10 @@ class Journal(Generic[R]):
         """
         asked = set(self._task.indices.tolist())
         end = 0
-        self._file.seek(0)
-        for line in self._file.read().splitlines(keepends=True):
+        with refusals(self._path):
+            self._file.seek(0)
+            lines = self._file.read().splitlines(keepends=True)
+        for line in lines:
             result = self._result(line)
             if result is None or result.index not in asked or not accept(result):
                 break
@@ -94,18 +96,39 @@ def journal(task: Task[R], path: Path) -> Iterator[Journal[R]]:
     Raises:
         VggspecError: another process writes it, or the system refuses.
     """
-    with refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not buffered: what was written is in the file, however this process ends.
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed below)
-    with file:
-        _hold(file, path)
+    with _held(path) as file:
         kept = Journal(task, path, file)
         try:
             yield kept
         finally:
             if kept.is_empty:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it does no harm
+                    path.unlink()
+
+
+def _held(path: Path) -> IO[bytes]:
+    """The file at ``path``, which no other process has."""
+    while True:
+        with refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not buffered: what was written is in the file, however this process ends.
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by who gets it)
+        try:
+            _hold(file, path)
+            with refusals(path):
+                if _is_at(path, file):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # before it was locked, the process that had it removed it
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _hold(file: IO[bytes], path: Path) -> None:

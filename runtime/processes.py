@@ -159,7 +159,7 @@ def _message(connection: Connection, process: SpawnProcess) -> Any:
     """A result, a ``_Failure``, or None, which is the last one."""
     try:
         return connection.recv()
-    except EOFError as error:
+    except (EOFError, OSError) as error:  # it ended between two messages, or within one
         process.join(PATIENCE_S)
         raise VggspecError(report(LostProcess(how=_how(process.exitcode)))) from error
 

@@ -193,19 +193,6 @@ def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View)
         size=size,
         window=view.window,
         stride=view.stride,
-        origin=(
-            first_window(size[0], view, mean.shape[1], axis=0),
-            columns / 2 if is_mirrored else first_window(size[1], view, mean.shape[2], axis=1),
-        ),
+        # Windows begin at the edge; where poolings round up, the last ones reach past the other.
+        origin=(0.0, columns / 2 if is_mirrored else 0.0),
     )
-
-
-def first_window(extent: int, view: View, number: int, axis: int) -> float:
-    """Where the first of ``number`` windows begins, along an axis of an input of ``extent`` pixels.
-
-    It begins at the edge; where poolings round up, the last one may reach past the other edge. In a
-    net that averages over space itself (gap) they reach past it by a whole stride or more, since
-    what a position of its map sees is smaller than its input: such a map is centred.
-    """
-    unseen = extent - view.window[axis] - view.stride[axis] * (number - 1)
-    return unseen / 2 if unseen <= -view.stride[axis] else 0.0

@@ -124,12 +124,20 @@ def test_what_is_no_manifest_is_reported(made: Made, data: bytes) -> None:
     assert code(error) == "VGG522"
 
 
-def test_no_bundle_is_reported(tmp_path: Path) -> None:
+def test_no_bundle_is_reported(made: Made, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path / "nothing", tmp_path, tmp_path / "file"):
+    cases = {
+        tmp_path / "nothing": "there is no such bundle",
+        tmp_path: "it has no manifest.json",
+        tmp_path / "file": "this is a file, and a bundle is a folder",
+        made.path / "1": f"it is a part of the bundle `{made.path}`",
+    }
+    for path, text in cases.items():
         with pytest.raises(VggspecError) as error:
             open_bundle(path)
-        assert code(error) == "VGG521", path
+        (one,) = error.value.reports
+        assert one.what.code == "VGG521"
+        assert text in f"{one.what.title()}; {one.what.help()}"
 
 
 def test_a_changed_model_is_refused(made: Made) -> None:

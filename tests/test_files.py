@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from vggspec.diagnostic import VggspecError
-from vggspec.files import BOOT_ID, replacing_file, replacing_folder, scratch_folder, write_text
+from vggspec.files import (
+    BOOT_ID,
+    completing_file,
+    replacing_file,
+    replacing_folder,
+    scratch_folder,
+    write_text,
+)
 
 #: Fills a folder, names it, and holds it until its input ends.
 HOLDER = """
@@ -41,6 +48,24 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_fails_in_the_block_of_a_file_gone_on_with_is_not_the_files_refusal(
+    tmp_path: Path,
+) -> None:
+    path, scratch = tmp_path / "file", tmp_path / "part"
+    with pytest.raises(FileNotFoundError), completing_file(path, scratch) as file:  # noqa: PT012 (the block is the test)
+        file.write(b"half")
+        (tmp_path / "missing").read_bytes()
+    assert scratch.read_bytes() == b"half"
+    with completing_file(path, scratch) as file:
+        assert file.read() == b"half"
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(VggspecError, match="cannot be written"), completing_file(path, scratch):
+        pass
 
 
 def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:

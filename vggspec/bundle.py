@@ -237,10 +237,16 @@ def _manifest_text(folder: Path) -> str:
         with open(folder / MANIFEST, "rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise VggspecError(report(artefacts.NotABundle(), path=str(folder))) from error
-    except (OSError, ValueError) as error:
-        what = artefacts.NoSuchFile(kind="manifest", reason=reason(error))
+        around = next((each for each in folder.parents if (each / MANIFEST).is_file()), None)
+        what = artefacts.NotABundle(
+            is_there=folder.exists(),
+            is_folder=folder.is_dir(),
+            bundle=None if around is None else str(around),
+        )
         raise VggspecError(report(what, path=str(folder))) from error
+    except (OSError, ValueError) as error:
+        unread = artefacts.NoSuchFile(kind="manifest", reason=reason(error))
+        raise VggspecError(report(unread, path=str(folder))) from error
     try:
         if len(data) > MAX_MANIFEST_BYTES:
             raise ValueError("it is too large")

@@ -55,7 +55,8 @@ def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
 @contextmanager
 def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[bytes]]:
     """Write a file, or go on with it, under the name ``scratch`` in the same folder; it takes its
-    place when the block ends well, else it stays there.
+    place when the block ends well, else it stays there. What the block raises is left as it is: who
+    does more there than to write puts ``refusals`` around the writing.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
@@ -63,10 +64,16 @@ def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[
     target = Path(path)
     with refusals(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(scratch, "r+b" if scratch.exists() else "x+b") as file:
-            yield file
+        file = open(scratch, "r+b" if scratch.exists() else "x+b")  # noqa: SIM115 (closed below)
+    try:
+        yield file
+        with refusals(path):
             file.flush()
             os.fsync(file.fileno())
+    finally:
+        with refusals(path):
+            file.close()  # writes what it still holds
+    with refusals(path):
         if target.exists():
             shutil.copymode(target, scratch)
         os.replace(scratch, target)
@@ -74,14 +81,15 @@ def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[
 
 @contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Write a file; it takes its place when the block ends well, else nothing is left of it.
+    """Write a file; it takes its place when the block ends well, else nothing is left of it. The
+    block only writes: an ``OSError`` there is the system's refusal.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
     """
     scratch = _beside(Path(path))
     try:
-        with completing_file(path, scratch) as file:
+        with refusals(path), completing_file(path, scratch) as file:
             yield file
     finally:
         with suppress(OSError):

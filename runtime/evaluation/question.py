@@ -9,8 +9,10 @@ Source: Simonyan & Zisserman 2015, section 4: one scale (Table 3), several (Tabl
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -93,8 +95,11 @@ class Question:
     """The last one is the main one: of it more than ranks is kept."""
 
     images: Split
-    fingerprint: str
-    """Of the data."""
+    folder: Path
+    """Where they are."""
+
+    stamp: str
+    """SHA-256 of the names, sizes and times of their files."""
 
     indices: NDArray[np.int64]
     """Which images are asked about, in ascending order."""
@@ -133,7 +138,7 @@ class Question:
                 for each in self.nets
             ],
             "settings": [asdict(each) for each in self.settings],
-            "data": self.fingerprint,
+            "data": (os.path.abspath(self.folder), self.stamp),
             "indices": hashlib.sha256(self.indices.tobytes()).hexdigest(),
             "classes": self.classes,
             "enlarge": self.enlarge,
@@ -194,7 +199,8 @@ def ask(
         nets=nets,
         settings=(whole(nets),),
         images=images.images,
-        fingerprint=images.fingerprint,
+        folder=images.folder,
+        stamp=images.stamp,
         indices=spread(len(images.images), limit),
         classes=classes,
         labels=labels or _labels(images, classes, number),
@@ -285,7 +291,7 @@ def match_classes(
     """The net's class for each class of the data; and what was assumed, in words.
 
     Raises:
-        VggspecError: a class of the data is none of the net's.
+        VggspecError: a class of the data is none of the net's, or two are the same one.
     """
     folders = images.classes
     if folders is None:
@@ -293,10 +299,12 @@ def match_classes(
         if found > number:
             raise _at(_foreign(found, number, (), labels, net), str(images.folder))
         return tuple(range(found)), None
-    known = _known(labels or ())
-    foreign = tuple(name for name in folders if _key(name) not in known)
+    known = _classes_of(folders, labels or ())
+    foreign = tuple(name for name, i in zip(folders, known, strict=True) if i is None)
     if not foreign:
-        return tuple(known[_key(name)] for name in folders), None
+        classes = tuple(i for i in known if i is not None)
+        _check_distinct(images, classes, labels or ())
+        return classes, None
     are_ids = all(WORDNET_ID.fullmatch(name) for name in folders)
     if len(folders) == number and (labels is None or are_ids):
         names = f"{folders[0]} to {folders[-1]}"
@@ -318,18 +326,38 @@ def _foreign(
     )
 
 
-def _known(labels: Sequence[str]) -> dict[str, int]:
-    """Classes by whole labels and by each name in a label, where it is in one label only."""
-    whole_labels = {_key(label): i for i, label in enumerate(labels)}
-    seen: dict[str, set[int]] = {}
-    for i, label in enumerate(labels):
-        for name in label.split(","):
-            seen.setdefault(_key(name), set()).add(i)
-    return {name: min(found) for name, found in seen.items() if len(found) == 1} | whole_labels
+def _classes_of(names: Sequence[str], labels: Sequence[str]) -> list[int | None]:
+    """For each name the one class whose label it is, or else a part of its label between commas;
+    capitals count only where they tell classes apart.
+    """
+    levels: list[tuple[Callable[[str], str], dict[str, set[int]]]] = []
+    for fold in (str.strip, _folded):
+        whole_labels, parts = defaultdict(set), defaultdict(set)
+        for i, label in enumerate(labels):
+            whole_labels[fold(label)].add(i)
+            for part in label.split(","):
+                parts[fold(part)].add(i)
+        levels += [(fold, whole_labels), (fold, parts)]
+
+    def class_of(name: str) -> int | None:
+        meant = next((known[fold(name)] for fold, known in levels if fold(name) in known), set())
+        return next(iter(meant)) if len(meant) == 1 else None
+
+    return [class_of(name) for name in names]
 
 
-def _key(name: str) -> str:
+def _folded(name: str) -> str:
     return name.strip().casefold()
+
+
+def _check_distinct(images: Labelled, classes: Sequence[int], labels: Sequence[str]) -> None:
+    """Make sure that no two classes of the data are the same one of the net."""
+    first: dict[int, str] = {}
+    for name, i in zip(images.classes or (), classes, strict=True):
+        if i in first:
+            what = evaluating.SameClass(names=(first[i], name), of_net=labels[i])
+            raise _at(what, str(images.folder))
+        first[i] = name
 
 
 def _labels(images: Labelled, classes: tuple[int, ...], number: int) -> tuple[str, ...]:

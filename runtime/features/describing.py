@@ -65,7 +65,7 @@ class Describing:
                 for net, protocol in self.nets
             ],
             "combination": asdict(self.combination),
-            "splits": [fingerprint(split) for split in self.splits],
+            "splits": [stamp(split) for split in self.splits],
             "device": self.device,
         }
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -120,14 +120,14 @@ class Describing:
         return self.splits[split].read(number)
 
 
-def fingerprint(images: Images) -> str:
-    """SHA-256 of the names of images and of the sizes of the files that they lie in."""
+def stamp(images: Images) -> str:
+    """SHA-256 of the paths of images and of the sizes and times of the files that they lie in."""
     digest = Digest()
     for index in range(len(images)):
         name = images.name(index)
         path = images.place(index)[0] if isinstance(images, ShardSplit) else name
         try:
-            digest.add(name, os.stat(path))
+            digest.add(os.path.abspath(name), os.stat(path))
         except (OSError, ValueError):
-            digest.add_digest(ascii(name), "")  # it cannot be read either
-    return digest.fingerprint()
+            digest.add_digest("", ascii(name))  # it cannot be read either
+    return digest.stamp()

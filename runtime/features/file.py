@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.features import BadFeaturesFile
 from vggspec.diagnostic import VggspecError, report
-from vggspec.files import completing_file, replacing_file
+from vggspec.files import completing_file, refusals, replacing_file
 from vggspec.source import reason
 from vggspec.tensors import BadTensorsError, Layout, Shape, Tensor, header, read_layout
 
@@ -85,7 +85,8 @@ class _Rows:
 class FeaturesWriter:
     """Takes the images of one split after the other."""
 
-    def __init__(self, file: IO[bytes], width: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], file: IO[bytes], width: int) -> None:
+        self._path = path
         self._file = file
         self._width = width
         self.rows: dict[str, _Rows] = {}
@@ -95,21 +96,30 @@ class FeaturesWriter:
         self.rows[split] = _Rows()
 
     def add(self, name: str, descriptor: NDArray[np.float32], label: Any) -> None:
-        """Add an image to the split that was begun last; ``label`` is as in the file, or None."""
+        """Add an image to the split that was begun last; ``label`` is as in the file, or None.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
         assert descriptor.shape == (self._width,)
-        self._file.write(row_of(descriptor))
-        self._file.flush()  # what was added is in the file, however this process ends
+        with refusals(self._path):
+            self._file.write(row_of(descriptor))
+            self._file.flush()  # what was added is in the file, however this process ends
         self._count(name, label)
 
     def add_again(self, name: str, checksum: int, label: Any) -> bool:
         """Add the next image of a file that is gone on with; False where its row is not there, or
         another one.
+
+        Raises:
+            VggspecError: the system refuses.
         """
-        start = self._file.tell()
-        row = self._file.read(4 * self._width)
-        if len(row) < 4 * self._width or zlib.crc32(row) != checksum:
-            self._file.seek(start)
-            return False
+        with refusals(self._path):
+            start = self._file.tell()
+            row = self._file.read(4 * self._width)
+            if len(row) < 4 * self._width or zlib.crc32(row) != checksum:
+                self._file.seek(start)
+                return False
         self._count(name, label)
         return True
 
@@ -166,27 +176,39 @@ def writing(
     room = len(header(longest, metadata)) + LATER_BYTES
     with replacing_file(path) if part is None else completing_file(path, part) as file:
         file.seek(room)
-        writer = FeaturesWriter(file, width)
+        writer = FeaturesWriter(path, file, width)
         yield writer
-        tensors: dict[str, tuple[str, Shape]] = {}
-        for split, rows in writer.rows.items():
-            tensors[f"{split}.features"] = ("F32", (rows.number, width))
-        for split, rows in writer.rows.items():
-            if rows.labels:
-                several = np.ndim(rows.labels[0]) == 1
-                labels = np.array(rows.labels, np.uint8 if several else "<i8")
-                tensors[f"{split}.labels"] = ("U8" if several else "I64", labels.shape)
-                file.write(labels.data)
-        for split, rows in writer.rows.items():
-            tensors[f"{split}.names"] = ("U8", (len(rows.names),))
-            file.write(rows.names)
-        left_out = {split: rows.left_out for split, rows in writer.rows.items()}
-        metadata[LEFT_OUT] = json.dumps(left_out)
-        file.truncate()  # of an earlier time there may be more
-        text = header(tensors, metadata, room)
-        assert len(text) == room
-        file.seek(0)
-        file.write(text)
+        with refusals(path):
+            _finish(file, writer.rows, width, metadata, room)
+
+
+def _finish(
+    file: IO[bytes],
+    splits: Mapping[str, _Rows],
+    width: int,
+    metadata: dict[str, str],
+    room: int,
+) -> None:
+    """Write what follows the features, and the header before them."""
+    tensors: dict[str, tuple[str, Shape]] = {}
+    for split, rows in splits.items():
+        tensors[f"{split}.features"] = ("F32", (rows.number, width))
+    for split, rows in splits.items():
+        if rows.labels:
+            several = np.ndim(rows.labels[0]) == 1
+            labels = np.array(rows.labels, np.uint8 if several else "<i8")
+            tensors[f"{split}.labels"] = ("U8" if several else "I64", labels.shape)
+            file.write(labels.data)
+    for split, rows in splits.items():
+        tensors[f"{split}.names"] = ("U8", (len(rows.names),))
+        file.write(rows.names)
+    left_out = {split: rows.left_out for split, rows in splits.items()}
+    metadata[LEFT_OUT] = json.dumps(left_out)
+    file.truncate()  # of an earlier time there may be more
+    text = header(tensors, metadata, room)
+    assert len(text) == room
+    file.seek(0)
+    file.write(text)
 
 
 def open_features(path: str | os.PathLike[str]) -> FeaturesFile:

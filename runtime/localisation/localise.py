@@ -37,7 +37,7 @@ from vggspec.runtime.localisation.merge import merge
 from vggspec.runtime.net import BundleNet, view_of
 from vggspec.runtime.pipeline import Applied, Seen, Sight, see
 from vggspec.runtime.predictor import softmax
-from vggspec.runtime.protocol import Size, View, first_window, grid
+from vggspec.runtime.protocol import Size, View, grid
 
 #: Boxes with a match score up to this are merged; docs/localisation.md has the measurement.
 MATCH = 0.6
@@ -265,10 +265,13 @@ class Localiser(Ensemble[BundleNet]):
         posteriors: Floats = np.mean(means, axis=(0, 1))
         likeliest = np.argsort(-posteriors, kind="stable")[: self.method.top].tolist()
         wanted = [label for label in asked if label is not None]
-        rates = [
-            np.mean([rates_of(one) for one in of_look], axis=0)
-            for of_look in zip(*sights, strict=True)
-        ]
+        rates = []
+        for of_look in zip(*sights, strict=True):
+            rated = [rates_of(one) for one in of_look]
+            for net, one in zip(self._classifiers, rated, strict=True):
+                if len(one) != len(rated[0]):
+                    raise self._other_windows(net)
+            rates.append(np.mean(rated, axis=0))
         found = {
             place.label: replace(place, posterior=float(posteriors[place.label]))
             for place in self._merged(seen, rates, list(dict.fromkeys([*likeliest, *wanted])))
@@ -360,7 +363,7 @@ def windows(sight: Sight, view: View, protocol: TestProtocol, map_size: Size) ->
         extent, number = view.window, protocol.crops or 1
         rows, columns = (grid(sight.size[axis], extent[axis], number) for axis in (0, 1))
         tops_lefts = list(product(rows, columns))
-    tops, lefts = (_begins(extent[axis], view, map_size[axis], axis) for axis in (0, 1))
+    tops, lefts = (view.stride[axis] * np.arange(map_size[axis], dtype=float) for axis in (0, 1))
     sides = np.meshgrid(tops, lefts, indexing="ij")
     of_input = np.stack(
         [sides[1], sides[0], sides[1] + view.window[1], sides[0] + view.window[0]], axis=-1
@@ -387,12 +390,6 @@ def _check_map(net: BundleNet, sight: Sight) -> None:
     fitting = [(sight.size[i] - view.window[i]) // view.stride[i] + 1 for i in (0, 1)]
     if any(number < least for number, least in zip(found, fitting, strict=True)):
         raise _at(localising.OneBoxForAll(), net)
-
-
-def _begins(extent: int, view: View, number: int, axis: int) -> Floats:
-    """Where windows begin, along an axis of an input of ``extent`` pixels."""
-    first = first_window(extent, view, number, axis)
-    return first + view.stride[axis] * np.arange(number, dtype=np.float64)
 
 
 def _mean(boxes: Sequence[Boxes], label: int | None, size: Size) -> Place:

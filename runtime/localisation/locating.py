@@ -8,6 +8,7 @@ Axes: N images.
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -67,7 +68,7 @@ class Locating:
             "nets": [each.manifest.to_json() for each in self.nets],
             "classifiers": [each.manifest.to_json() for each in self.classifiers],
             "method": asdict(replace(self.method, threads=None, batch_pixels=None)),
-            "data": self.data.fingerprint,
+            "data": (os.path.abspath(self.data.root), self.data.stamp),
             "indices": hashlib.sha256(self.indices.tobytes()).hexdigest(),
             "classes": self.classes,
             "device": self.device,

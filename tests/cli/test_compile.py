@@ -48,6 +48,16 @@ def test_the_best_of_the_newest_run_comes_first(here: Path) -> None:
     assert "weights: runs/small/2026-01-02-10/best.safetensors" in done.stderr
 
 
+def test_weights_are_found_where_import_and_init_write_them(here: Path) -> None:
+    (here / "specs").mkdir()
+    (here / "small.vgg").rename(here / "specs/small.vgg")
+    (here / "small.safetensors").unlink()
+    for command in (["init", "specs/small.vgg"], ["compile", "specs/small.vgg", "-o", "out"]):
+        done = vggspec(*command, cwd=here)
+        assert done.returncode == 0, done.stderr
+    assert "weights: small.safetensors" in done.stderr
+
+
 def test_without_weights_it_says_how_to_get_some(here: Path) -> None:
     (here / "small.safetensors").unlink()
     done = vggspec("compile", "small.vgg", cwd=here)
@@ -72,6 +82,10 @@ def test_a_bundle_is_replaced_and_nothing_else_is(here: Path) -> None:
     assert listing(here / "mine") == {"thesis.tex"}
     done = vggspec("compile", "small.vgg", "-o", "small.vgg", cwd=here)
     assert "VGG512" in done.stderr
+    assert (here / "small.vgg").read_text() == SMALL
+    done = vggspec("compile", "small.vgg", "--torch", "-o", "small.vgg", cwd=here)
+    assert done.returncode == 2
+    assert "`-o small.vgg` is a file that is read" in done.stderr
     assert (here / "small.vgg").read_text() == SMALL
 
 

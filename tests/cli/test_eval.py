@@ -289,6 +289,43 @@ def test_a_report_is_written_beside_its_data(
     assert f"report: {folder / 'index.html'}" in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("taken", "taken is not a folder"),
+        ("taken/deep", "taken is not a folder"),
+        pytest.param(
+            "closed/report",
+            "permission denied",
+            marks=pytest.mark.skipif(
+                sys.platform == "win32" or os.geteuid() == 0, reason="nothing is closed to root"
+            ),
+        ),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_it_runs(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any, name: str, words: str
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    done = evaluate(made, "--data", data, "--report", tmp_path / name)
+    assert (done.code, done.out) == (1, "")
+    assert "VGG511" in done.err
+    assert words in done.err
+    assert "data:" not in done.err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_report_that_fails_at_the_end_loses_nothing(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any
+) -> None:
+    (tmp_path / "report" / "index.html").mkdir(parents=True)
+    done = evaluate(made, "--data", data, "--report", tmp_path / "report")
+    assert done.code == 1
+    assert "VGG511" in done.err
+    assert done.out == evaluate(made, "--data", data).out
+
+
 def test_processes_batches_and_order_change_no_digit(
     made: Path, tmp_path: Path, data: Path, evaluate: Any
 ) -> None:
@@ -297,6 +334,94 @@ def test_processes_batches_and_order_change_no_digit(
     expected = evaluate(*args).out
     assert evaluate(*args, "--procs", 2).out == expected
     assert evaluate(*args, "--batch", 1, "--threads", 1).out == expected
+    assert journals(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell")
+def test_without_standard_error_the_result_is_printed(
+    made: Path, data: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "vggspec", "eval", made, "--data", data]
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    shell = ["sh", "-c", '"$@" 2>&-', "sh", *map(str, command)]
+    done = subprocess.run(shell, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "20 images of 4 classes"
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Interrupt evaluations after so many images."""
+    add = Tally.add
+
+    def adding(self: Tally, result: Result) -> None:
+        add(self, result)
+        if self.done == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "add", adding)
+
+
+@pytest.mark.parametrize("other", ["in its place", "elsewhere"])
+def test_other_images_of_the_same_names_and_sizes_begin_anew(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any, other: str
+) -> None:
+    args = [made, "--data", data]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 7)
+        assert evaluate(*args).code == 130
+    if other == "elsewhere":
+        copy = shutil.copytree(data, tmp_path / "other", copy_function=shutil.copy2)
+        done = evaluate(made, "--data", copy, "--resume")
+    else:
+        image = next(path for path in data.rglob("*") if path.is_file())
+        written = image.stat().st_mtime_ns
+        image.write_bytes(image.read_bytes()[::-1])
+        os.utime(image, ns=(written, written + 1))
+        done = evaluate(*args, "--resume")
+    assert "none of 20 images were done before" in done.err
+
+
+def test_without_a_cache_folder_it_says_so_and_goes_on(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "vggspec").write_text("in the way")
+    for more in ([], ["--resume"]):
+        done = evaluate(made, "--data", data, *more)
+        assert (done.code, done.out.splitlines()[-1]) == (0, "20 images of 4 classes")
+        assert "note: what is found is not kept for --resume:" in " ".join(done.err.split())
+
+
+def test_what_cannot_be_read_cannot_be_gone_on_with(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 7)
+        assert evaluate(made, "--data", data).code == 130
+    (journal,) = journals(tmp_path)
+    journal.unlink()
+    journal.mkdir()
+    assert evaluate(made, "--data", data).code == 0
+    done = evaluate(made, "--data", data, "--resume")
+    assert (done.code, done.out) == (1, "")
+    assert "VGG511" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits")
+def test_a_disk_that_gets_full_does_not_stop_it(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any
+) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        done = evaluate(made, "--data", data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "20 images of 4 classes")
+    err = " ".join(done.err.split())
+    assert err.count("note: what is found from here on is not kept for --resume:") == 1
     assert journals(tmp_path) == []
 
 

@@ -212,6 +212,14 @@ def test_wrong_input(args: list[str], wanted: str, features: Any, tmp_path: Path
     assert not (tmp_path / "f").exists()
 
 
+def test_a_folder_in_the_way_is_told_before_anything_is_done(features: Any, tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    code, out, err = features("missing", "--data", tmp_path, "-o", tmp_path / "f")
+    assert (code, out) == (1, "")
+    assert "VGG512" in err
+    assert list(tmp_path.rglob("*")) == [tmp_path / "f"]
+
+
 def test_a_bundle_without_its_weights_says_what_to_type(features: Any, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", train=2, val=1)
     made = bundle(tmp_path, single_file=True)

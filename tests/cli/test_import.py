@@ -129,6 +129,22 @@ def test_labels_go_with_the_weights(peer: Torchvision, tmp_path: Path) -> None:
     assert "2 labels for 5 classes" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["tv.safetensors", "tv.vgg", "names", None])
+def test_what_is_read_is_not_replaced(
+    target: str | None, peer: Torchvision, tmp_path: Path
+) -> None:
+    checkpoint, spec, names = (tmp_path / name for name in ("tv.safetensors", "tv.vgg", "names"))
+    safetensors.torch.save_file(peer.state_dict(), checkpoint)
+    spec.write_text(SPEC)
+    names.write_text("ant\nbee\ncat\ndog\nelk\n")
+    before = [path.read_bytes() for path in (checkpoint, spec, names)]
+    out = ["-o", target] if target else []
+    done = vggspec("import", spec, checkpoint, "--labels", names, *out, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"`-o {target or 'tv.safetensors'}` is a file that is read" in done.stderr
+    assert [path.read_bytes() for path in (checkpoint, spec, names)] == before
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import safetensors.numpy
 
 from tests.cli.run import vggspec
@@ -32,6 +33,18 @@ def test_the_mean_of_the_spec_goes_with_the_weights(tmp_path: Path) -> None:
     (tmp_path / "small.vgg").write_text(SMALL)
     vggspec("init", "small.vgg", cwd=tmp_path)
     assert open_weights(tmp_path / "small.safetensors").metadata.mean == (120, 115, 100)
+
+
+@pytest.mark.parametrize("args", [[], ["-o", "small.safetensors"], ["-o", "small.vgg"]])
+def test_what_is_there_is_left_alone(tmp_path: Path, args: list[str]) -> None:
+    (tmp_path / "small.vgg").write_text(SMALL)
+    (tmp_path / "small.safetensors").write_bytes(b"trained")
+    done = vggspec("init", "small.vgg", *args, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "VGG512" in done.stderr
+    assert "a file stands here already" in done.stderr
+    assert (tmp_path / "small.vgg").read_text() == SMALL
+    assert (tmp_path / "small.safetensors").read_bytes() == b"trained"
 
 
 def test_a_spec_with_mistakes_writes_nothing(tmp_path: Path) -> None:

@@ -265,6 +265,19 @@ def test_several_images_do_not_share_a_heat_map(
     assert "Two images" in done.err
 
 
+@pytest.mark.parametrize("pattern", ["photo1.png", "{name}.png", "link.png"])
+def test_no_heat_map_is_drawn_over_an_image(
+    made: Made, photos: list[Path], vggspec: Any, pattern: str
+) -> None:
+    os.link(photos[1], photos[1].parent / "link.png")
+    before = [photo.read_bytes() for photo in photos]
+    images = photos if "{" in pattern else photos[1:2]
+    done = vggspec(made.path, *images, "--heatmap", photos[1].parent / pattern)
+    assert (done.code, done.out) == (2, "")
+    assert "is a file that is read; name another one" in " ".join(done.err.split())
+    assert [photo.read_bytes() for photo in photos] == before
+
+
 def test_a_bundle_without_a_map_draws_none(
     tmp_path: Path, photos: list[Path], vggspec: Any
 ) -> None:

@@ -14,6 +14,7 @@ from vggspec.catalogue.evaluating import NoTableWeights
 from vggspec.cli import reproduce, run
 from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import VggspecError
+from vggspec.files import BOOT_ID
 from vggspec.paper import TABLES, Row, Trained
 
 NETS = ("A", "D", "E")
@@ -185,6 +186,20 @@ def test_interrupted_it_goes_on(tmp_path: Path, call: Any, monkeypatch: pytest.M
     assert "15 of 15 images were done before" in done.err
     assert "5 of 15 images were done before" in done.err
     assert not list((tmp_path / "cache").glob("vggspec/evals/*"))
+
+
+@pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
+def test_what_a_killed_process_left_beside_the_weights_is_removed(
+    tmp_path: Path, call: Any
+) -> None:
+    weights = give(tmp_path, "A-256")
+    before = sorted(weights.parent.iterdir())
+    boot = BOOT_ID.read_text().strip().replace("-", "")
+    left = weights.parent / f".vggspec-{boot}-abc"
+    left.mkdir()
+    (left / "lock").touch()
+    assert call("table3").code == 0
+    assert sorted(weights.parent.iterdir()) == before
 
 
 def test_the_papers_numbers_hang_together() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nets import SMALL
 from vggspec.cli import run
 
 Golden = Callable[[str, str], None]
@@ -115,6 +116,16 @@ def test_a_figure(specs: Path, tmp_path: Path, capsys: Captured) -> None:
     captured = capsys.readouterr()
     assert captured.err == f"wrote {figure}\n"
     assert captured.out.startswith("A, input")
+
+
+def test_a_figure_does_not_replace_the_spec(tmp_path: Path, capsys: Captured) -> None:
+    spec = tmp_path / "small.vgg"
+    spec.write_text(SMALL)
+    assert run(["show", f"{spec}:small", "--svg", str(spec)]) == 2
+    captured = capsys.readouterr()
+    assert f"`--svg {spec}` is a file that is read" in captured.err
+    assert not captured.out
+    assert spec.read_text() == SMALL
 
 
 def test_a_figure_that_cannot_be_written(specs: Path, tmp_path: Path, capsys: Captured) -> None:

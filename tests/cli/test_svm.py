@@ -209,6 +209,16 @@ def test_files_that_do_not_go_together(
     assert str(test) in err
 
 
+@pytest.mark.parametrize("name", ["f", "t"])
+def test_a_model_does_not_replace_the_features(name: str, tmp_path: Path, svm: Any) -> None:
+    features, test = both(tmp_path / "f"), write(tmp_path / "t", {"val": VAL})
+    before = features.read_bytes(), test.read_bytes()
+    code, out, err = svm(features, "--test", test, "-o", tmp_path / name)
+    assert (code, out) == (2, "")
+    assert f"`-o {tmp_path / name}` is a file that is read; name another one." in err
+    assert (features.read_bytes(), test.read_bytes()) == before
+
+
 @pytest.mark.parametrize("args", [["--c", "0"], ["--c", "a"], ["--c", "inf"], ["--folds", "1"]])
 def test_wrong_usage(args: list[str], tmp_path: Path, svm: Any) -> None:
     code, out, _ = svm(both(tmp_path / "f"), *args)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -63,6 +64,30 @@ def test_a_run_prints_the_path_of_the_best_weights(here: Path, capsys: Captured)
     assert "-2/best.safetensors" in capsys.readouterr().err
 
 
+def test_what_it_says_in_the_end_can_be_typed(here: Path, capsys: Captured) -> None:
+    """Also where a run is repeated; and what comes out is a bundle, which cannot be trained."""
+    stop = ["--set", "stop=after 1 iterations"]
+    for spec, out in (("tiny.vgg", "first"), ("first", "a second")):
+        assert run(["train", spec, "--data", "images", "-o", out, *stop]) == 0
+        line = capsys.readouterr().err.splitlines()[-1]
+        command = shlex.split(line.removeprefix("compile it: "))
+        assert command[0] == "vggspec"
+        assert run([*command[1:], "-o", f"{out} bundle"]) == 0
+        capsys.readouterr()
+    assert run(["train", "first bundle"]) == 2
+    assert "`first bundle` is a bundle; name a spec" in capsys.readouterr().err
+
+
+def test_a_start_that_is_not_there_leaves_no_folder(here: Path, capsys: Captured) -> None:
+    start = ["--set", 'start=from "other.vgg": first 1 conv']
+    (here / "other.vgg").write_text(TINY.replace("net tiny", "net other"))
+    for out in ([], ["-o", "out"]):
+        assert run(["train", "tiny.vgg", "--data", "images", *start, *out]) == 1
+        assert "error[VGG501]" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    assert not Path("out").exists()
+
+
 def test_where_the_data_is(here: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(*args: str) -> str:
         assert run(["train", *args, "--set", "stop=after 1 iterations"]) == 0
@@ -111,8 +136,8 @@ def test_a_run_is_repeated_from_its_folder_alone(here: Path, capsys: Captured) -
     timeless = [{k: v for k, v in record.items() if k != "result"} for record in records]
     assert timeless[0] == timeless[1]
     assert json.loads(Path("other/run.json").read_text())["recipe"]["batch"] == 8
-    assert run(["train", "images", "-o", "third"]) == 1
-    assert "VGG491" in capsys.readouterr().err
+    assert run(["train", "images", "-o", "third"]) == 2
+    assert "`images` is a folder, but not that of a run" in capsys.readouterr().err
 
 
 def test_the_newest_run_of_a_net_is_resumed(here: Path, capsys: Captured) -> None:

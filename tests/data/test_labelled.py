@@ -1,6 +1,7 @@
 """Images to test on, found with a split and without, as folders and as shards."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_another_split_is_taken_by_name(tmp_path: Path) -> None:
     assert open_labelled(tmp_path, "test").classes == ("cat",)
 
 
+def test_the_name_of_a_class_has_to_be_text(tmp_path: Path) -> None:
+    (tmp_path / "val" / os.fsdecode(b"caf\xe9")).mkdir(parents=True)
+    with pytest.raises(VggspecError, match=r"the name of folder `caf\\xe9` is not UTF-8"):
+        open_labelled(tmp_path)
+
+
 @pytest.mark.parametrize("split", ["val", ""])
 @pytest.mark.parametrize("names", ["ant\nbee\n", None])
 def test_shards_are_read_too(tmp_path: Path, split: str, names: str | None) -> None:
@@ -62,12 +69,15 @@ def test_shards_are_read_too(tmp_path: Path, split: str, names: str | None) -> N
     assert found.images.read(1) == picture(1)
 
 
-def test_other_files_have_another_fingerprint(tmp_path: Path) -> None:
+def test_other_files_have_another_stamp(tmp_path: Path) -> None:
     write_folders(tmp_path)
-    before = open_labelled(tmp_path).fingerprint
-    assert open_labelled(tmp_path).fingerprint == before
-    (tmp_path / "ant" / "0.png").write_bytes(picture(0) + b"\0")
-    assert open_labelled(tmp_path).fingerprint != before
+    before = open_labelled(tmp_path).stamp
+    assert open_labelled(tmp_path).stamp == before
+    path = tmp_path / "ant" / "0.png"
+    path.write_bytes(picture(0) + b"\0")
+    longer = open_labelled(tmp_path).stamp
+    os.utime(path, ns=(1, 1))
+    assert len({before, longer, open_labelled(tmp_path).stamp}) == 3
 
 
 @pytest.mark.parametrize("make", ["nothing", "a file", "an empty folder", "images alone"])

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,28 @@ def test_two_do_not_write_one_file(task: Answering) -> None:
             pass
         assert isinstance(caught.value.reports[0].what, JournalInUse)
     assert found(task) == RESULTS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks")
+def test_what_another_removed_before_it_was_locked_is_made_anew(
+    task: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is written down would be gone, and nothing would keep a third process out."""
+    import fcntl
+
+    real, path = fcntl.flock, path_of(task)
+
+    def late(file: Any, how: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with journal(task, path) as kept:
+        kept.add(RESULTS[0])
+        with pytest.raises(VggspecError), journal(task, path):
+            pass
+    assert path.read_bytes().count(b"\n") == 1
 
 
 def test_without_a_home_there_is_none(task: Answering, monkeypatch: pytest.MonkeyPatch) -> None:

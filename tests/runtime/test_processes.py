@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import struct
 import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
@@ -162,6 +164,26 @@ def test_a_process_that_is_killed_is_reported(task: Answering) -> None:
     os.kill(victim.pid, signal.SIGKILL)
     with pytest.raises(VggspecError) as caught:
         list(results)
+    what = caught.value.reports[0].what
+    assert isinstance(what, LostProcess)
+    assert "SIGKILL" in what.title()
+
+
+def _torn(connection: Connection) -> None:
+    """Begin a message of 1000 bytes, and be killed."""
+    os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_within_a_message_is_reported() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_torn, args=(theirs,))
+    process.start()
+    theirs.close()
+    with ours, pytest.raises(VggspecError) as caught:
+        list(processes._received({ours: process}, [ours]))
+    process.join()
     what = caught.value.reports[0].what
     assert isinstance(what, LostProcess)
     assert "SIGKILL" in what.title()

@@ -205,28 +205,20 @@ def test_positions_of_the_map_are_where_they_say(width: int, flip: bool) -> None
     np.testing.assert_allclose(values, centres - 0.5)
 
 
-def test_the_map_of_a_net_that_averages_itself_is_centred() -> None:
-    """With `gap` a position of the map sees less than the net's input."""
-
-    def net(images: Pixels) -> Answer:
-        return Answer(np.ones((2, 1)), np.ones((2, 1, 8, 12)))
-
-    view = View(least=(8, 8), is_dynamic=True, window=(16, 16), stride=(4, 4))
-    _, (one,) = classify(net, photo((32, 48)), view, recipe.TestProtocol(scales=(32,)))
-    for axis, (side, number) in enumerate([(32, 8), (48, 12)]):
-        first = one.origin[axis] + 8
-        assert first == side - (first + 4 * (number - 1))
-
-
 @pytest.mark.parametrize("flip", [True, False])
-def test_windows_that_reach_past_the_edge_begin_at_the_corner(flip: bool) -> None:
-    """Where poolings round up, as Caffe's do: 24 × 39 pixels have 3 × 7 windows of 16."""
+@pytest.mark.parametrize("finer", [1, 2, 4])
+def test_windows_that_reach_past_the_edge_begin_at_the_corner(flip: bool, finer: int) -> None:
+    """Where poolings round up, as Caffe's do: 24 × 37 pixels have 3 × 7 windows of 16, and so many
+    times as many steps of a finer stride.
+    """
+    positions = 2 * finer + 1, 6 * finer + 1
 
     def net(images: Pixels) -> Answer:
-        return Answer(np.ones((len(images), 1)), np.ones((len(images), 1, 3, 7)))
+        return Answer(np.ones((len(images), 1)), np.ones((len(images), 1, *positions)))
 
-    view = View(least=(16, 16), is_dynamic=True, window=(16, 16), stride=(4, 4))
+    stride = 4 // finer
+    view = View(least=(16, 16), is_dynamic=True, window=(16, 16), stride=(stride, stride))
     protocol = recipe.TestProtocol(scales=(24,), flip=flip)
-    _, (one,) = classify(net, photo(LANDSCAPE), view, protocol)
-    # Of 39 columns, 16 + 4 · 6 = 40 are seen: one past the edge, on either side of the mean.
-    assert one.origin == (0.0, -0.5 if flip else 0.0)
+    _, (one,) = classify(net, photo((24, 37)), view, protocol)
+    # Of 37 columns, 16 + 4 · 6 = 40 are seen: three past the edge, half on each side of the mean.
+    assert one.origin == (0.0, -1.5 if flip else 0.0)

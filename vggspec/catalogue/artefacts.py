@@ -1,5 +1,6 @@
 """Mistakes about weights files and bundles (VGG5xx)."""
 
+import shlex
 from dataclasses import dataclass
 
 from vggspec.diagnostic import Diagnostic
@@ -8,11 +9,12 @@ from vggspec.diagnostic import Diagnostic
 @dataclass(frozen=True, kw_only=True)
 class NoWeights(Diagnostic):
     """Compiling wants trained weights. They are named by ``--weights``; else they are the best of
-    the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec.
+    the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec, or
+    in the folder where you are.
 
         vggspec train specs/D.vgg --data DIR            train them
-        vggspec import specs/D.vgg vgg16.pth -o D.safetensors    take those of another tool
-        vggspec init specs/D.vgg -o D.safetensors       random ones, to try things out
+        vggspec import specs/D.vgg vgg16.pth            take those of another tool
+        vggspec init specs/D.vgg                        random ones, to try things out
     """
 
     code = "VGG501"
@@ -24,11 +26,12 @@ class NoWeights(Diagnostic):
         return f"no weights for net `{self.net}`"
 
     def help(self) -> str | None:
+        spec = shlex.quote(self.spec)
         return (
-            f"looked for {' and '.join(self.looked)}; get some by\n"
-            f"vggspec train {self.spec} --data DIR, or\n"
-            f"vggspec import {self.spec} CHECKPOINT -o {self.net}.safetensors, or\n"
-            f"vggspec init {self.spec} -o {self.net}.safetensors (random)"
+            f"looked for {' and '.join(self.looked)}; get some by one of\n"
+            f"vggspec train {spec} --data DIR\n"
+            f"vggspec import {spec} CHECKPOINT\n"
+            f"vggspec init {spec}  # random"
         )
 
 
@@ -133,8 +136,8 @@ class CannotWrite(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
-    """Something else stands where a bundle, a run or the demo is to be written, and vggspec does
-    not delete what it did not make.
+    """Something else stands where a bundle, a run, the demo or a file is to be written, and vggspec
+    does not delete what it did not make.
     """
 
     code = "VGG512"
@@ -154,11 +157,21 @@ class NotABundle(Diagnostic):
     """
 
     code = "VGG521"
+    is_there: bool = True
+    is_folder: bool = True
+    bundle: str | None = None
+    """The bundle that this is a part of."""
 
     def title(self) -> str:
+        if not self.is_there:
+            return "there is no such bundle"
+        if not self.is_folder:
+            return "this is a file, and a bundle is a folder"
         return "this is not a bundle: it has no manifest.json"
 
     def help(self) -> str | None:
+        if self.bundle is not None:
+            return f"it is a part of the bundle `{self.bundle}`"
         return "make one by `vggspec compile SPEC --weights FILE -o BUNDLE`"
 
 

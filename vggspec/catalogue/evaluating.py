@@ -58,6 +58,25 @@ class ForeignClasses(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SameClass(Diagnostic):
+    """Class folders go by the net's labels, or by a name in a label: `bee` and `honey bee` are both
+    the class `bee, honey bee`. Capitals are looked at only where labels differ in nothing else. Two
+    folders of one class are most likely a mistake, and their images would be counted together.
+    """
+
+    code = "VGG697"
+    names: tuple[str, str]
+    of_net: str
+
+    def title(self) -> str:
+        one, other = self.names
+        return f"`{one}` and `{other}` of the data are both the net's class `{self.of_net}`"
+
+    def help(self) -> str | None:
+        return "put their images into one folder, or test on data with the classes of the net"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScaleBelowWindow(Diagnostic):
     """At scale Q an image's smallest side has Q pixels, and the net's window has to fit in it: D
     wants 224 × 224.

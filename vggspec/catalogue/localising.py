@@ -90,9 +90,11 @@ class OtherWindows(Diagnostic):
         return f"the net sees {ours}; net `{self.other}` sees {theirs}"
 
     def help(self) -> str | None:
-        if self.windows[0] == self.windows[1]:
+        if self.windows[0] != self.windows[1]:
+            return "take nets with the same input"
+        if self.strides[0] != self.strides[1]:
             return "give `--stride`, and all of them get the same"
-        return "take nets with the same input"
+        return "their poolings round in different ways: compile them with the same `--pool`"
 
 
 @dataclass(frozen=True, kw_only=True)

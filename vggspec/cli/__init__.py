@@ -97,9 +97,24 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    _replace_closed_streams()
     # By default SIGTERM ends a process on the spot, and half-written files would stay.
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
+
+
+def _replace_closed_streams() -> None:
+    """Let nothing come of what is written to a standard stream that was closed (``2>&-``).
+
+    Else the next file that is opened takes its number, and what a library warns of goes into that.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
 
 
 def _terminate(number: int, _: object) -> NoReturn:

@@ -7,6 +7,7 @@ import click
 
 from vggspec.catalogue import backends
 from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
+from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Examples:
     multiple=True,
     metavar="FILE",
     help="The weights; with several specs once for each.  [default: the best of the newest run "
-    "under runs/<net>/, else <net>.safetensors beside the spec]",
+    "under runs/<net>/, else <net>.safetensors beside the spec or here]",
 )
 @click.option(
     "-o",
@@ -216,6 +217,7 @@ def command(
         if keep_map and (form == "crop" or layer is not None):
             because = f"the output is that of `{layer}`" if layer else "a crop has one position"
             raise VggspecError(report(backends.NoScoreMap(because=because), path=spec))
+        check_spared([path], [lowered.spec.source.name])
         _write_source(lowered, spec, path, pipeline)
         click.echo(path)
         return

@@ -15,6 +15,9 @@ from vggspec.cli.pacing import pacing
 from vggspec.cli.terminal import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vggspec.diagnostic import VggspecError
     from vggspec.runtime.journal import Journal
     from vggspec.runtime.session import Device
     from vggspec.runtime.task import R, Task
@@ -141,6 +144,7 @@ def go_through(
         VggspecError: a net fails, or as ``take``.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
+    from vggspec.diagnostic import VggspecError
     from vggspec.runtime.processes import results_by
 
     total = len(task.indices)
@@ -168,7 +172,11 @@ def go_through(
     ):
         for result in results_by(task, left, procs, on_gpus=on_gpus, in_order=in_order):
             if kept is not None:
-                kept.add(result)
+                try:
+                    kept.add(result)
+                except VggspecError as error:
+                    _say_not_kept("what is found from here on", error)
+                    kept = None
             done.add(result.index)
             take(result)
             show(len(done), *more())
@@ -187,13 +195,42 @@ def _interruptible(done: Collection[int], total: int, *, can_go_on: bool) -> Ite
 
 
 @contextlib.contextmanager
-def journal_of(task: "Task[R]") -> "Iterator[Journal[R] | None]":
-    """The journal of an evaluation; None where there is no cache folder."""
+def journal_of(task: "Task[R]", computing: Computing) -> "Iterator[Journal[R] | None]":
+    """The journal of an evaluation; None, and a note, where the cache folder cannot be used.
+
+    Raises:
+        VggspecError: another process writes it, or it is to be gone on with and cannot be read.
+    """
+    from vggspec.catalogue.artefacts import CannotWrite
+    from vggspec.diagnostic import VggspecError
     from vggspec.runtime.journal import evaluation_path, journal
 
-    path = evaluation_path(task.digest())
-    if path is None:
-        yield None
-        return
-    with journal(task, path) as kept:
+    with contextlib.ExitStack() as stack:
+        path, kept = evaluation_path(task.digest()), None
+        if path is None:
+            say("note", "what is found is not kept for --resume: there is no home folder")
+        else:
+            try:
+                kept = stack.enter_context(journal(task, path))
+            except VggspecError as error:
+                is_refused = isinstance(error.reports[0].what, CannotWrite)
+                if not is_refused or (computing.resume and not _is_absent(path)):
+                    raise
+                _say_not_kept("what is found", error)
         yield kept
+
+
+def _is_absent(path: "Path") -> bool:
+    """Whether there is surely nothing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _say_not_kept(what: str, error: "VggspecError") -> None:
+    refusal = error.reports[0]
+    say("note", f"{what} is not kept for --resume: {refusal.path}: {refusal.what.title()}")

@@ -83,7 +83,7 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
         error = f"error {tally.settings[-1].top1_error:.2%}" if tally.images else ""
         return error, f"{len(tally.left_out)} left out" if tally.left_out else ""
 
-    with journal_of(task) as kept:
+    with journal_of(task, effort) as kept:
         go_through(task, kept, effort, take, doing="testing", more=more)
         results.sort(key=lambda result: result.index)
         yield Evaluation(question=question, tally=tally, results=tuple(results))

@@ -146,6 +146,7 @@ def command(
         raise click.UsageError("Give `--data DIR` or `--images PATH`, one of them.")
     if split is not None and folder is None:
         raise click.UsageError("`--split` says which part of `--data DIR` is meant.")
+    _check_target(out)
     from vggspec.bundle import open_bundle
     from vggspec.runtime.features.describing import Describing
     from vggspec.runtime.features.descriptors import Combination, width
@@ -181,6 +182,14 @@ def command(
         )
         _write(out, parts, task, numbers, settings, computing, folder)
     click.echo(out)
+
+
+def _check_target(out: str) -> None:
+    from vggspec.catalogue.artefacts import InTheWay
+    from vggspec.diagnostic import VggspecError, report
+
+    if Path(out).is_dir():
+        raise VggspecError(report(InTheWay(what="a folder"), path=out))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
@@ -122,7 +122,7 @@ def measure(
     if missing:
         names = ", ".join(net.name for net in missing)
         say("note", f"no weights for {names}; looked for {', '.join(looked)}")
-    scratch = Path(stack.enter_context(_scratch(weights)))
+    scratch = _scratch(weights, stack)
     bundles: dict[Trained, Bundle] = {}
     for net, path in files.items():
         if path is not None and any(net in nets for nets in groups):
@@ -196,12 +196,15 @@ def _find(weights: Path, net: Trained) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _scratch(weights: Path) -> "TemporaryDirectory[str]":
+def _scratch(weights: Path, stack: contextlib.ExitStack) -> Path:
     """A folder beside the weights, which can be linked there; else in the system's own."""
+    from vggspec.files import scratch_folder
+
     try:
-        return TemporaryDirectory(prefix=".vggspec-", dir=weights)
+        return stack.enter_context(scratch_folder(weights, ".vggspec-"))
     except OSError:
-        return TemporaryDirectory(prefix="vggspec-")
+        system = Path(tempfile.gettempdir())
+        return stack.enter_context(scratch_folder(system, "vggspec-"))
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> "Bundle":

@@ -183,7 +183,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     folder = open_data(where, lowered.network, pacing if ranks.is_first else silently)
     if ranks.is_first:
         ranks.sum([0])
-    run = old or ranks.from_first(_new_run(net, given) if ranks.is_first else None)
+    run = old or ranks.from_first(_new_run(lowered, given) if ranks.is_first else None)
     if ranks.is_first:
         _say_plan(lowered, folder, run, ranks, is_resumed=old is not None)
     with stop_on_signals() as stop, ending_with_launcher(stop):
@@ -218,13 +218,19 @@ def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     Raises:
         VggspecError: it cannot be read, or has mistakes.
     """
+    from vggspec.bundle import MANIFEST
     from vggspec.lang.loading import load, pick
     from vggspec.lang.parser import parse
     from vggspec.source import Source
     from vggspec.train.record import read_record
+    from vggspec.train.runs import RECORD
 
     if not Path(target).is_dir():
         return load(target), None
+    if not (Path(target) / RECORD).exists():
+        is_bundle = (Path(target) / MANIFEST).exists()
+        kind = "a bundle" if is_bundle else "a folder, but not that of a run"
+        raise click.UsageError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
     record = read_record(Path(target))
     text = record["spec_text"].partition(f"\n{CHANGED}")[0]
     return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
@@ -251,15 +257,17 @@ def _begun_run(target: str, net: str, given: dict[str, Any]) -> Path | None:
     return found
 
 
-def _new_run(net: str, given: dict[str, Any]) -> Path:
-    """A folder for a run that begins.
+def _new_run(lowered: "Lowered", given: dict[str, Any]) -> Path:
+    """A folder for a run that begins, made once the nets that it starts from are there and fit.
 
     Raises:
-        VggspecError: something is in the way, or the system refuses.
+        VggspecError: they are not, something is in the way, or the system refuses.
     """
     from vggspec.train.runs import named_run, new_run
+    from vggspec.train.start import initial_weights
 
-    return named_run(Path(given["out"])) if given["out"] else new_run(net)
+    next(initial_weights(lowered, 0), None)
+    return named_run(Path(given["out"])) if given["out"] else new_run(lowered.network.name)
 
 
 def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
@@ -428,6 +436,7 @@ def _say_plan(
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
     from vggspec.cli.watching import duration
+    from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
 
     if result.num_left_out:
@@ -448,6 +457,10 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
         click.echo(f"interrupted at step {result.step}, saved; go on:\n{go_on}", err=True)
         return INTERRUPTED
     best = result.run / BEST
-    click.echo(f"compile it: vggspec compile {spec} --weights {best}", err=True)
+    if Path(spec).is_dir():  # the run that was gone on with, or repeated
+        record = read_record(result.run)
+        spec = f"{record['spec']}:{record['net']}"
+    command = shlex.join(["vggspec", "compile", spec, "--weights", str(best)])
+    click.echo(f"compile it: {command}", err=True)
     click.echo(best)
     return 0

@@ -26,8 +26,8 @@ class Labelled:
     """Their names in the order of their numbers; None for shards without names."""
 
     images: Split
-    fingerprint: str
-    """SHA-256 of the names and sizes of all files."""
+    stamp: str
+    """SHA-256 of the names, sizes and times of all files."""
 
 
 def open_labelled(root: Path, split: str = "val") -> Labelled:
@@ -48,15 +48,11 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
         if list_shards(folder):
             shards = open_shards(folder, digest)
             classes = read_classes(root) or read_classes(folder)
-            found = Labelled(
-                folder=folder, classes=classes, images=shards, fingerprint=digest.fingerprint()
-            )
+            found = Labelled(folder=folder, classes=classes, images=shards, stamp=digest.stamp())
         else:
             names = subfolders(folder)
             images = list_folder(folder, names, digest)
-            found = Labelled(
-                folder=folder, classes=names, images=images, fingerprint=digest.fingerprint()
-            )
+            found = Labelled(folder=folder, classes=names, images=images, stamp=digest.stamp())
     except OSError as error:
         raise _no_images(f"`{folder}` cannot be read: {reason(error)}") from error
     if not len(found.images):

@@ -115,16 +115,21 @@ def epoch_file(epoch: int) -> str:
 
 
 def find_weights(net: str, spec: str, root: Path = RUNS) -> Path:
-    """The best weights of the newest run of a net, else ``<net>.safetensors`` beside its spec.
+    """The best weights of the newest run of a net, else ``<net>.safetensors`` beside its spec, or
+    in the working folder, where ``vggspec import`` and ``init`` write it.
 
     Raises:
         VggspecError: there are none; it says how to get some.
     """
     best = newest_best(net, root)
-    beside = Path(spec).parent / f"{net}.safetensors"
-    if best is not None or beside.is_file():
-        return best or beside
-    what = NoWeights(net=net, spec=spec, looked=(f"{root / net}/", str(beside)))
+    if best is not None:
+        return best
+    name = f"{net}.safetensors"
+    places = list(dict.fromkeys((Path(spec).parent / name, Path(name))))
+    for place in places:
+        if place.is_file():
+            return place
+    what = NoWeights(net=net, spec=spec, looked=(f"{root / net}/", *map(str, places)))
     raise VggspecError(report(what, path=spec))
 
 

@@ -141,6 +141,8 @@ def test_classes_are_found_by_name_or_by_one_of_their_names(tmp_path: Path) -> N
         (("n00000002", "n00000009"), tuple("n0000000" + c for c in "92345"), (1, 0)),
         # `crane` is two labels; whole labels tell them apart.
         (("crane", "crane, bird"), ("crane", "b", "crane, bird", "d", "e"), (0, 2)),
+        # Capitals count where they are all that differs.
+        (("A", "B", "a", "b"), ("a", "A", "b", "B", "e"), (1, 3, 0, 2)),
     ],
 )
 def test_class_folders_and_labels(
@@ -157,6 +159,15 @@ def test_class_folders_and_labels(
     assert (assumed is not None) == is_by_order
 
 
+@pytest.mark.parametrize("folders", [("bee", "cat", "honey bee"), ("Cat", "ant", "cat")])
+def test_two_folders_of_one_class(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    data = open_labelled(write_pictures(tmp_path / "data", 1, folders))
+    net = bundle(tmp_path / "net", labels=LABELS)
+    with pytest.raises(VggspecError) as caught:
+        ask([net], [net.manifest.test], data)
+    assert isinstance(caught.value.reports[0].what, evaluating.SameClass)
+
+
 @pytest.mark.parametrize(
     ("folders", "labels", "foreign", "like"),
     [
@@ -165,6 +176,8 @@ def test_class_folders_and_labels(
         (("n00000001", "n00000002"), LABELS, ("n00000001", "n00000002"), None),
         (("a", "b", "c"), None, (), None),
         (("crane",), ("crane, bird", "crane, machine", "c", "d", "e"), ("crane",), None),
+        (("crane", "d"), ("crane", "b", "crane", "d", "e"), ("crane",), "crane"),
+        (("ANT",), ("Ant", "ant", "c", "d", "e"), ("ANT",), None),
     ],
 )
 def test_classes_that_the_net_does_not_have(
@@ -281,7 +294,8 @@ def test_the_digest_changes_with_what_changes_an_answer(tmp_path: Path) -> None:
         digest(nets=ask([other], [BOTH], data)[0].nets),
         digest(nets=(replace(question.nets[0], protocol=replace(BOTH, flip=False)),)),
         digest(settings=table(question.nets)),
-        digest(fingerprint="another"),
+        digest(stamp="another"),
+        digest(folder=tmp_path / "other"),
         digest(indices=question.indices[:3]),
         digest(classes=(0, 1, 2, 3)),
         digest(enlarge=True),

@@ -1,5 +1,6 @@
 """A digest for each set of descriptors; images of several splits are numbered through."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from tests.train.folders import write_folder
 from vggspec.bundle import open_bundle
+from vggspec.cli.features import Named
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions
 from vggspec.data.classed import open_classed
 from vggspec.recipe import TestProtocol
-from vggspec.runtime.features.describing import Describing, fingerprint
+from vggspec.runtime.features.describing import Describing, stamp
 from vggspec.runtime.features.descriptors import Combination
 
 
@@ -55,16 +57,34 @@ def test_what_changes_a_descriptor_changes_the_digest(task: Describing) -> None:
     assert replace(task, threads=3, batch_pixels=9).digest() == task.digest()
 
 
-def test_images_are_known_by_name_and_size(task: Describing, tmp_path: Path) -> None:
+def test_images_are_known_by_path_size_and_time(task: Describing, tmp_path: Path) -> None:
     images = task.splits[0]
-    before = fingerprint(images)
-    assert fingerprint(images) == before
+    before = stamp(images)
+    assert stamp(images) == before
     path = Path(images.name(3))
-    content = path.read_bytes()
+    content, written = path.read_bytes(), path.stat().st_mtime_ns
+    os.utime(path, ns=(written, written + 1))
+    touched = stamp(images)
     path.write_bytes(content + b"\0")
-    longer = fingerprint(images)
+    os.utime(path, ns=(written, written))
+    longer = stamp(images)
     path.unlink()
-    missing = fingerprint(images)
-    assert len({before, longer, missing}) == 3
+    missing = stamp(images)
+    assert len({before, touched, longer, missing}) == 4
     path.write_bytes(content)
-    assert fingerprint(images) == before
+    os.utime(path, ns=(written, written))
+    assert stamp(images) == before
+
+
+def test_images_of_the_same_names_elsewhere_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = set()
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "1.png").write_bytes(b"same")
+        os.utime(folder / "1.png", ns=(1, 1))
+        monkeypatch.chdir(folder)
+        stamps.add(stamp(Named(("1.png",))))
+    assert len(stamps) == 2

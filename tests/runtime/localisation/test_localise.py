@@ -167,19 +167,14 @@ def test_the_windows_of_a_mirror_image_begin_at_the_other_end() -> None:
     np.testing.assert_array_equal(found[1, 0], [[38, 0, 70, 32], [6, 0, 38, 32]])
 
 
-def test_windows_that_take_more_than_there_is_are_centred() -> None:
-    sight = Sight(net=0, look=Look(16, "dense"), size=(16, 18), outputs={})
-    view = View(least=(2, 2), is_dynamic=True, window=(4, 4), stride=(2, 2))
-    found = windows(sight, view, TestProtocol(flip=False), (8, 9))
-    np.testing.assert_array_equal(found[0, 0, 0], [-1, -1, 3, 3])
-    np.testing.assert_array_equal(found[0, -1, -1], [15, 13, 19, 17])
-
-
-def test_windows_of_poolings_that_round_up_begin_at_the_corner() -> None:
-    """The last one reaches past the edge, by less than a stride."""
+@pytest.mark.parametrize(("stride", "positions"), [(32, (2, 3)), (16, (3, 5)), (8, (5, 9))])
+def test_windows_of_poolings_that_round_up_begin_at_the_corner(
+    stride: int, positions: tuple[int, int]
+) -> None:
+    """The last one reaches past the edge, by less than the net's own stride of 32."""
     sight = Sight(net=0, look=Look(37, "dense"), size=(37, 70), outputs={})
-    view = View(least=(32, 32), is_dynamic=True, window=(32, 32), stride=(32, 32))
-    found = windows(sight, view, TestProtocol(), (2, 3))
+    view = View(least=(32, 32), is_dynamic=True, window=(32, 32), stride=(stride, stride))
+    found = windows(sight, view, TestProtocol(), positions)
     np.testing.assert_array_equal(found[0, -1, -1], [64, 32, 96, 64])
     np.testing.assert_array_equal(found[1, 0, 0], [38, 0, 70, 32])
 
@@ -423,6 +418,10 @@ def test_nets_that_cannot_work_together_are_told(made: dict[str, Made], tmp_path
     )
     assert "--stride" in (what.help() or "")
     locate([shared], [far], photo((40, 40)), protocol=CENTRAL)  # crops have no stride
+    rounding = make(tmp_path / "rounding", "classes", pool="ceil")
+    odd = TestProtocol(scales=(25,))
+    what = refused([shared], [classes, rounding], protocol=odd).what
+    assert isinstance(what, localising.OtherWindows)
     larger = make(tmp_path / "larger", "classes", spec=TRUNK.replace("16x16", "20x20"))
     assert refused([shared], [larger]).what.windows == ((20, 20), (16, 16))
     bare = make(tmp_path / "bare", "classes", keep_map=False)

@@ -76,9 +76,10 @@ def test_another_question_has_another_digest(task: Locating) -> None:
         replace(task, classes=(1, 0, 2)),
         replace(task, nets=task.nets * 2),
         replace(task, device="auto"),
-        replace(task, data=replace(task.data, fingerprint="other")),
+        replace(task, data=replace(task.data, stamp="other")),
+        replace(task, data=replace(task.data, root=task.data.root / "other")),
     ]
-    assert len({one.digest() for one in [task, *others]}) == 8
+    assert len({one.digest() for one in [task, *others]}) == 9
     quicker = replace(task, method=replace(method, threads=3, batch_pixels=9))
     assert quicker.digest() == task.digest()
 
