@@ -39,7 +39,8 @@ from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
 from vggspec.diagnostic import Diagnostic, Label, Report, Reports, VggspecError, report
-from vggspec.lang.ast import Document, LayerItem, Spec
+from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
+from vggspec.lang.formatter import one_net, with_option
 from vggspec.lang.loading import load, net_name, pick, split_target
 from vggspec.lang.parser import parse_leniently
 from vggspec.lang.sections import read_experiment, section_of
@@ -60,6 +61,9 @@ class Lowered:
     network: Network
     experiment: Experiment
     spec: Spec
+    text: str
+    """The spec as its file has it; where it is like another net, with that net's layers written
+    out, so that it needs no other file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class _Written:
     op: Op
     name: str
     origin: Origin
+    item: LayerItem
     has_relu: bool = False
 
 
@@ -107,6 +112,7 @@ class _Lowering:
         self._reports = reports
         self._name = net_name(spec)
         self._chain = (*chain, (os.path.realpath(spec.source.name), self._name))
+        self._input: InputItem | None = None
         self._is_input_known = spec.is_complete
         self._is_start_known = spec.is_complete
 
@@ -131,7 +137,7 @@ class _Lowering:
             false = falsehood(claim, network)
             if false is not None:
                 self._report(*false)
-        return Lowered(network, experiment, spec)
+        return Lowered(network, experiment, spec, self._text(written))
 
     def layers(self) -> tuple[list[_Written], ImageInput]:
         """The layers as written, those of the net that this one is like first."""
@@ -143,6 +149,7 @@ class _Lowering:
             self._is_start_known = self._is_start_known and len(self._reports) == before
         if self._spec.input is not None:
             image = read_input(self._spec.input, self._report)
+            self._input = self._spec.input
         self._is_input_known = self._is_input_known and len(self._reports) == before
         inherited = len(written)
         ops = self._read_layers(inherited)
@@ -157,6 +164,20 @@ class _Lowering:
                 linear = cast("Conv | Linear", written[i].op).linear
                 written[i] = replace(written[i], has_relu=not linear and i != weights[-1])
         return written, image
+
+    def _text(self, written: Sequence[_Written]) -> str:
+        """The spec with all its layers; see ``Lowered``."""
+        spec = self._spec
+        if spec.like is None:
+            return spec.source.text
+        weights = [layer for layer in written if layer.op.is_weight_layer]
+        items = []
+        for layer in written:
+            item = replace(layer.item, repeat=None)
+            if layer in weights[:-1] and not layer.has_relu:
+                item = with_option(item, "linear")  # the other net's last layer, which has no ReLU
+            items.append(item)
+        return one_net(spec, self._name, self._input, items)
 
     def _like(self) -> tuple[list[_Written], ImageInput]:
         like = self._spec.like
@@ -183,7 +204,9 @@ class _Lowering:
             self._report(names.LikeTooDeep(limit=MAX_LIKE), like.path.span)
             return nothing
         reports = Reports()
-        written, image = _Lowering(other, reports, self._chain).layers()
+        lowering = _Lowering(other, reports, self._chain)
+        written, image = lowering.layers()
+        self._input = lowering._input
         if len(reports):
             # What is wrong with the chain as a whole is said where it begins, too.
             chained = (names.LikeCycle, names.LikeTooDeep)
@@ -332,7 +355,7 @@ class _Lowering:
                         )
                     )
                 namer.taken.add(name)
-            named.append(_Written(op, name, Origin(self._spec.source, span)))
+            named.append(_Written(op, name, Origin(self._spec.source, span), item))
         return named
 
     def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:

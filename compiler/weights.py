@@ -211,6 +211,7 @@ def _metadata(text: Mapping[str, str]) -> Metadata:
             mean = tuple(float(v) for v in found)
         found = json.loads(text.get("vggspec.labels", "null"))
         if isinstance(found, list) and all(isinstance(v, str) for v in found):
+            "".join(found).encode()  # a ValueError for half a character
             labels = tuple(found)
     except (ValueError, RecursionError):
         pass

@@ -207,7 +207,6 @@ def make_manifest(
 ) -> Manifest:
     """The manifest of a bundle with a graph; that of an engine says more (``engine_bundle``)."""
     image = network.input
-    source = lowered.spec.source
     outputs = tuple(
         OutputContract(
             name=output.name,
@@ -225,8 +224,8 @@ def make_manifest(
 
     return Manifest(
         net=network.name,
-        spec_text=source.text,
-        spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
+        spec_text=lowered.text,
+        spec_sha256=hashlib.sha256(lowered.text.encode()).hexdigest(),
         form=options.form,
         average=options.average,
         input=InputContract(

@@ -1,8 +1,7 @@
 """The net that a bundle was compiled from, and the options it was compiled with."""
 
-from vggspec.bundle import Bundle, Manifest, Member
-from vggspec.catalogue.names import LikeUnreadable
-from vggspec.catalogue.verifying import SpecNotWhole
+from vggspec.bundle import MANIFEST, Bundle, Manifest, Member
+from vggspec.catalogue.artefacts import BadManifest
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower
@@ -16,7 +15,7 @@ def lowered_of(bundle: Bundle) -> Lowered:
     """The net of the spec in the manifest.
 
     Raises:
-        VggspecError: the spec takes layers from another one, which is not there.
+        VggspecError: the manifest was changed, and its spec is none of a bundle's.
     """
     return _lowered(bundle, bundle.manifest.net, bundle.manifest.spec_text)
 
@@ -25,7 +24,7 @@ def member_of(bundle: Bundle, member: Member) -> Network:
     """A net of a graph that holds the test protocol, as it is in there.
 
     Raises:
-        VggspecError: its spec takes layers from another one, which is not there.
+        VggspecError: as ``lowered_of``.
     """
     manifest = bundle.manifest
     options = OnnxOptions(average=member.average, pool=manifest.pool, stride=manifest.finer_stride)
@@ -34,15 +33,11 @@ def member_of(bundle: Bundle, member: Member) -> Network:
 
 def _lowered(bundle: Bundle, net: str, spec_text: str) -> Lowered:
     # A net without a name has that of its file.
-    source = Source(str(bundle.path / f"{net}.vgg"), spec_text)
-    try:
-        return lower(pick(parse(source), net))
-    except VggspecError as error:
-        for one in error.reports:
-            if isinstance(one.what, LikeUnreadable):
-                what = SpecNotWhole(path=one.what.path)
-                raise VggspecError(report(what, path=str(bundle.path))) from error
-        raise
+    spec = pick(parse(Source(str(bundle.path / f"{net}.vgg"), spec_text)), net)
+    if spec.like is not None:  # bundles are written with all layers, and name no files
+        what = BadManifest(reason="its spec takes layers from another file")
+        raise VggspecError(report(what, path=str(bundle.path / MANIFEST)))
+    return lower(spec)
 
 
 def options_of(manifest: Manifest) -> OnnxOptions:

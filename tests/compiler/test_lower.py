@@ -259,6 +259,27 @@ def test_like(text: str, names: list[str], tmp_path: Path) -> None:
     first = FIRST.replace("3 weight layers", "4 weight layers")
     network = _like(tmp_path, first, f'like "first.vgg" {text}\n')
     assert [layer.name for layer in network.layers] == names
+    # Written out, the same net needs no other file.
+    lowered = load_network(str(tmp_path / "second.vgg"))
+    (tmp_path / "first.vgg").unlink()
+    (tmp_path / "second.vgg").write_text(lowered.text)
+    whole = load_network(str(tmp_path / "second.vgg"))
+    assert "like" not in lowered.text
+    assert whole.network.input == network.input
+    assert whole.experiment == lowered.experiment
+    for mine, theirs in zip(whole.network.layers, network.layers, strict=True):
+        assert (mine.name, mine.inputs, mine.type) == (theirs.name, theirs.inputs, theirs.type)
+        assert mine.params == theirs.params
+        assert type(mine.op) is type(theirs.op)
+
+
+def test_like_keeps_settings_and_claims_when_it_is_written_out(tmp_path: Path) -> None:
+    train = 'train:\n  batch 9\n  start from "x.vgg": first 1 conv\n'
+    rest = f"3 weight layers\n{train}test:\n  scale 40\n"
+    _like(tmp_path, FIRST, f'net n\nlike "first.vgg" up to pool1\nFC-2\n{rest}')
+    lowered = load_network(str(tmp_path / "second.vgg"))
+    layers = "conv3-8\nBN\nconv3-8(linear)\nmaxpool\nFC-2\n"
+    assert lowered.text == f"net n\ninput 32x32 gray(mean 33)\n{layers}{rest}"
 
 
 def test_like_inherits_the_input_and_nothing_of_the_experiment(tmp_path: Path) -> None:

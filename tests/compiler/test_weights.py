@@ -182,7 +182,7 @@ def test_half_precision_is_refused(tmp_path: Path) -> None:
 
 
 def test_metadata_that_is_not_ours_counts_as_absent(tmp_path: Path) -> None:
-    for mean, labels in (("[1,", "x"), ('["a"]', "[1]"), ("{}", "3")):
+    for mean, labels in (("[1,", "x"), ('["a"]', "[1]"), ("{}", "3"), ("{}", '["\\ud800"]')):
         text = {"vggspec.mean": mean, "vggspec.labels": labels, "vggspec.data_sha256": "abc"}
         safetensors.numpy.save_file(arrays(a=(1,)), tmp_path / "w", metadata=text)
         found = open_weights(tmp_path / "w").metadata

@@ -22,22 +22,6 @@ class NothingToVerifyAgainst(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecNotWhole(Diagnostic):
-    """``refit`` and ``verify --against torch`` make the net anew from the spec in the bundle. This
-    one says ``like`` and names another file, which the bundle does not hold.
-    """
-
-    code = "VGG651"
-    path: str
-
-    def title(self) -> str:
-        return f"the bundle's spec takes layers from `{self.path}`, which is not in the bundle"
-
-    def help(self) -> str | None:
-        return f"put `{self.path}` where the bundle is, seen from inside it, and try again"
-
-
-@dataclass(frozen=True, kw_only=True)
 class NoWeightsToVerify(Diagnostic):
     """``--against torch`` wants the bundle's weights: ``1/model.safetensors``, or those that the
     graph holds. The file may be deleted from a bundle with an engine.

@@ -4,7 +4,7 @@ Formatting does not change what a file means, and formatting twice is formatting
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vggspec.lang.ast import (
@@ -22,6 +22,7 @@ from vggspec.lang.ast import (
     Row,
     SectionHead,
     Setting,
+    Spec,
     Statement,
     Word,
 )
@@ -59,6 +60,27 @@ def format_document(document: Document, spell: Spell) -> str:
     if lines and not lines[-1]:
         lines.pop()
     return "".join(f"{line}\n" for line in lines)
+
+
+def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[LayerItem]) -> str:
+    """The text of a spec with another input and other layers, one a line, and not like any net."""
+    lines = [f"net {name}"]
+    if image is not None:
+        lines.append(_input(image))
+    lines += [_layer(item, str) for item in layers]
+    lines += [_claim(claim) for claim in spec.claims]
+    for kind, settings in (("train", spec.train), ("test", spec.test)):
+        if settings:
+            lines += [f"{kind}:", *(INDENT + _setting(setting) for setting in settings)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def with_option(item: LayerItem, word: str) -> LayerItem:
+    """The layer with one more option of one word, unless it has that."""
+    if any(option.name.text.casefold() == word for option in item.options):
+        return item
+    option = Option(words=(Word(word, item.span),), span=item.span)
+    return replace(item, options=(*item.options, option))
 
 
 def _printed(document: Document, spell: Spell) -> Iterator[_Printed]:
