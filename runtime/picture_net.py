@@ -61,7 +61,7 @@ class PictureNet:
             rows, columns = size = rescaled_size(picture.shape[:2], scale)
             if rows < least[0] or columns < least[1]:
                 raise VggspecError(report(SmallerThanWindow(size=size, window=least)))
-            if size != picture.shape[:2] and rows * columns > MAX_RESCALED_PIXELS:
+            if rows * columns > MAX_RESCALED_PIXELS:
                 what = RescaledTooLarge(
                     width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
                 )

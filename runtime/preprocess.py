@@ -41,14 +41,14 @@ def rescalings(image: NDArray[np.uint8], scales: Sequence[int]) -> Iterator[NDAr
     source = as_pillow(image)  # once for all scales: it copies every pixel
     for scale in scales:
         rows, columns = rescaled_size((height, width), scale)
-        if (rows, columns) == (height, width):
-            yield image
-            continue
         if rows * columns > MAX_RESCALED_PIXELS:
             what = RescaledTooLarge(
                 width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
             )
             raise VggspecError(report(what))
+        if (rows, columns) == (height, width):
+            yield image
+            continue
         resized = source.resize((columns, rows), Resampling.BILINEAR)
         yield np.asarray(resized).reshape(rows, columns, channels)
 

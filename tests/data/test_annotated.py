@@ -191,6 +191,17 @@ def test_xml_in_one_folder_that_fits_several_images_fits_none(tmp_path: Path) ->
     assert what.first[0].endswith("cat_1.jpg: several images are called so")
 
 
+def test_an_image_with_two_annotations_is_left_out(tmp_path: Path) -> None:
+    root = many(tmp_path)
+    twice = root / "annotations" / "val" / "cat" / "007.xml"
+    shutil.copy(twice, root / "annotations" / "val")
+    (root / "annotations" / "val" / "cat" / "009.xml").unlink()
+    found = open_annotated(root)
+    assert len(found) == 298
+    assert found.left_out == {str(root / "val/cat/007.png"): "it has two annotations"}
+    assert found.num_without == 1
+
+
 def test_a_split_that_roboflow_calls_otherwise(tmp_path: Path) -> None:
     roboflow_coco(tmp_path)
     (tmp_path / "val").rename(tmp_path / "valid")

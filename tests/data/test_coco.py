@@ -72,6 +72,7 @@ def test_boxes_are_left_top_width_height(tmp_path: Path) -> None:
         (("images", 1, "file_name"), "/etc/a.jpg", "/etc/a.jpg", "no file below"),
         (("images", 1, "file_name"), "..\\a.jpg", "..\\a.jpg", "no file below"),
         (("images", 1, "file_name"), "b.jpg", "b.jpg", "two images have this name"),
+        (("images", 1, "file_name"), "a\ud800.jpg", "a\ud800.jpg", "no file can be called so"),
     ],
 )
 def test_one_bad_annotation_spoils_its_image_alone(
@@ -153,6 +154,7 @@ def test_crowds_by_runs_of_pixels(tmp_path: Path, change: dict[str, object]) -> 
         ({**TABLE, "annotations": [3]}, "no list of `annotations`"),
         ({**TABLE, "categories": [{"id": 1}]}, "a `name` is not a text"),
         ({**TABLE, "categories": [{"id": "1", "name": "car"}]}, "`id` is not a whole number"),
+        ({**TABLE, "categories": [{"id": 3, "name": "a\ud800"}]}, "`name` is half a character"),
         ({**TABLE, "categories": TABLE["categories"] * 2}, "two categories"),
         ({**TABLE, "images": TABLE["images"] * 2}, "two images"),
         ({**TABLE, "images": [{"id": 9, "width": 1, "height": 1}]}, "a `file_name` is not a text"),

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL.Image import Resampling
 from tests.train.folders import picture
 from vggspec.compiler.ir import Color
 from vggspec.data import decode as module
-from vggspec.data.decode import BadImageError, decode, decoded_size
+from vggspec.data.decode import BadImageError, decode, decoded_size, upright_size
 from vggspec.data.read import read_image
 from vggspec.runtime.preprocess import rescale
 
@@ -79,10 +80,14 @@ def test_bad_images_are_told_from_good_ones(decoder: str, kind: str, at_least: i
     assert str(caught.value)
 
 
-def test_a_bomb_is_not_opened() -> None:
+@pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
+def test_a_bomb_is_not_opened(limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Pillow's limit is, which is none while another thread is in ``read_image``."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     for kind in ("PNG", "JPEG"):
-        with pytest.raises(BadImageError, match="too many pixels"):
-            decoded_size(bomb(kind))
+        for reads in (decoded_size, upright_size, partial(decode, color="RGB")):
+            with pytest.raises(BadImageError, match="too many pixels"):
+                reads(bomb(kind))
 
 
 IMAGE = picture((200, 100, 50), (30, 40), 1)
@@ -157,6 +162,17 @@ def sixteen_bit_rgb(pixels: np.ndarray) -> bytes:
 def test_orientation_turns_the_picture(decoder: str) -> None:
     upright = decode(turned(1), "RGB")
     np.testing.assert_array_equal(decode(turned(6), "RGB"), np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_pixels(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.new("RGB", (40, 20)), kind, exif=exif)
+    rows, columns = (20, 40) if orientation < 5 else (40, 20)
+    assert upright_size(data) == (rows, columns)
+    assert decode(data, "RGB").shape == (rows, columns, 3)
 
 
 @pytest.mark.skipif(not HAS_SIMPLEJPEG, reason="simplejpeg is not installed")

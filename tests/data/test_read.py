@@ -218,6 +218,13 @@ def test_the_size_is_checked_before_the_image_is_decoded(size: tuple[int, int]) 
     assert code(error) == "VGG452"
 
 
+def test_the_size_is_checked_of_an_image_of_pillows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "MAX_PIXELS", 24 * 36 - 1)
+    with pytest.raises(VggspecError, match="36 × 24 pixels") as error:
+        read_image(Image.fromarray(photo(24, 36)))
+    assert code(error) == "VGG452"
+
+
 def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.jpg", "/dev/zero", "nul\0.jpg", "x" * 5000):
         with pytest.raises(VggspecError) as error:

@@ -95,6 +95,14 @@ def test_mistakes_are_found_by_names_alone(tmp_path: Path) -> None:
     assert sorted(mistakes(tmp_path)) == [data.ClassMismatch.code, data.UnlikeClasses.code]
 
 
+def test_the_name_of_a_class_has_to_be_text(tmp_path: Path) -> None:
+    write_folder(tmp_path, train=1, val=1)
+    (tmp_path / "train" / "red").rename(tmp_path / "train" / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(VggspecError, match=r"the name of folder `caf\\xe9` is not UTF-8") as caught:
+        open_data(tmp_path, NETWORK)
+    assert caught.value.reports[0].what.code == data.NoData.code
+
+
 def test_class_mismatch_names_the_last_layer(tmp_path: Path) -> None:
     write_folder(tmp_path, train=1, val=1)
     (tmp_path / "train" / "yellow").mkdir()

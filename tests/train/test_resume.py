@@ -1,6 +1,7 @@
 """Runs that are cut off and taken up again, against runs that were left alone."""
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -23,6 +24,7 @@ from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit, training_network
 from vggspec.train.progress import Epoch, Result, Step
+from vggspec.train.record import read_record
 from vggspec.train.step import Stepper
 
 CPU = Options(gpus=0)
@@ -279,12 +281,16 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 def test_bad_images_are_remembered(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", train=60, val=15)
-    (root / "train/red/0.png").write_bytes(b"")
+    bad = root / "train/red" / os.fsdecode(b"\xe9.png")  # no text
+    (root / "train/red/0.png").unlink()
+    bad.write_bytes(b"")
     lowered = tiny()
     data = open_data(root, lowered.network)
     go_on(tmp_path / "run", data, lowered, 25)  # in the second epoch
     done = go_on(tmp_path / "run", data, lowered)
     assert done.num_left_out == 1
+    (line,) = read_record(tmp_path / "run")["result"]["left_out"]
+    assert line.startswith(f"{bad}: ")
     (root / "train/red/1.png").write_bytes(b"")  # of the same name and another size
     with pytest.raises(VggspecError) as caught:
         go_on(tmp_path / "run", open_data(root, lowered.network), lowered)

@@ -16,6 +16,7 @@ EXIF turns it by a quarter has written another size; such an image is left out w
 
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -307,15 +308,19 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
             places.append([os.path.join(below, images[below][stem])])
         else:
             places.append([] if below else anywhere.get(stem, []))
+    annotated = Counter(place[0] for place in places if place)
 
     def found() -> Iterator[tuple[str, Written | str]]:
         read = read_files(str(folder), [os.path.join(*names) for names in xmls], split)
         for (below, xml), place, what in zip(xmls, places, read, strict=True):
             name = place[0] if place else os.path.join(below, f"{_stem(xml)}.jpg")
-            is_sure = len(place) < 2
-            yield os.path.join(split, name), what if is_sure else "several images are called so"
+            if len(place) > 1:
+                what = "several images are called so"
+            elif annotated[name] > 1:
+                what = "it has two annotations"
+            yield os.path.join(split, name), what
 
-    num_images, num_annotated = sum(map(len, images.values())), sum(map(bool, places))
+    num_images, num_annotated = sum(map(len, images.values())), len(annotated)
     classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
     return _Found(classes or None, found(), len(xmls), num_images - num_annotated)
 

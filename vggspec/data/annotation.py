@@ -1,6 +1,7 @@
 """What is known of an image and the objects on it, whatever wrote it down."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -84,8 +85,12 @@ def checked_name(name: str) -> str:
     """The name of a file below a folder.
 
     Raises:
-        BadAnnotationError: it would lead somewhere else.
+        BadAnnotationError: it would lead somewhere else, or no file can be called so.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise BadAnnotationError("no file can be called so") from error
     path = PurePosixPath(name)
     is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
     if not is_below or any(character in name for character in "\\:\0"):

@@ -96,6 +96,9 @@ def _classes(table: Any, annotations: list[dict[str, Any]]) -> dict[int, str]:
     for number, one in categories.items():
         kinds.setdefault(str(one.get("supercategory")), set()).add(number)
     names = {number: _text(one, "name") for number, one in categories.items()}
+    for name in names.values():
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise BadAnnotationError("a category's `name` is half a character")
     classes = {
         number: name
         for number, name in names.items()

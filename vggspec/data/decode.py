@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vggspec.data.read import DECODER_ERRORS, FORMATS, Color, read_image
+from vggspec.data.read import DECODER_ERRORS, FORMATS, MAX_PIXELS, Color, read_image
 from vggspec.diagnostic import VggspecError
 from vggspec.source import reason
 
@@ -28,6 +28,8 @@ Pixels = NDArray[np.uint8]
 #: side that are wanted: the rescaling that follows then evens out how the decoder averages. In a
 #: photo full of detail 99 values of 100 stay within two levels of 255; at twice, within six.
 DRAFT_GAP = 3
+
+_TOO_LARGE = "it has too many pixels"
 
 #: What simplejpeg calls the channels that a net wants.
 _COLORSPACES = {"RGB": "RGB", "BGR": "BGR", "gray": "GRAY"}
@@ -75,8 +77,11 @@ def upright_size(data: bytes) -> tuple[int, int]:
         BadImageError: it is no image, or is too large.
     """
     with _as_bad_images(), _opened(data) as image:
-        lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        columns, rows = reversed(image.size) if lies_on_its_side else image.size
+        exif, size = image.getexif(), image.size
+        if image.format == "TIFF":  # whose size is turned already, but not by every Pillow
+            size = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
+        lies_on_its_side = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        columns, rows = reversed(size) if lies_on_its_side else size
         return rows, columns
 
 
@@ -89,7 +94,7 @@ def _as_bad_images() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise BadImageError("it is not an image") from error
     except Image.DecompressionBombError as error:
-        raise BadImageError("it has too many pixels") from error
+        raise BadImageError(_TOO_LARGE) from error
     except OSError as error:
         raise BadImageError(reason(error)) from error
     except DECODER_ERRORS as error:
@@ -105,6 +110,9 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         warnings.simplefilter("ignore")  # a large image is no concern, a huge one an error
         image = Image.open(BytesIO(data), formats=FORMATS)
     with image:
+        # Pillow's own limit is off for all threads while one of them is in `read_image`.
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImageError(_TOO_LARGE)
         yield image
 
 

@@ -47,8 +47,19 @@ class FolderSplit:
 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
-    """Their names, sorted, but for hidden ones."""
-    return tuple(sorted(entry.name for entry in _visible(folder) if entry.is_dir()))
+    """Their names, sorted, but for hidden ones.
+
+    Raises:
+        OSError: the folder cannot be read, or a name is not UTF-8, as names of classes have to be.
+    """
+    names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise OSError(f"the name of folder `{shown}` is not UTF-8") from error
+    return tuple(names)
 
 
 def list_folder(folder: Path, classes: tuple[str, ...], digest: Digest) -> FolderSplit:

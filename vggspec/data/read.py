@@ -80,18 +80,18 @@ def _opened(image: Any, name: str | None) -> Iterator["Image.Image"]:
     """The image with its header read and its size checked."""
     from PIL import Image
 
-    if isinstance(image, Image.Image):
-        yield image
-        return
     with contextlib.ExitStack() as stack:
         file: IO[bytes]
-        if name is not None:
-            file = stack.enter_context(_file(name))
-        elif isinstance(image, bytes | bytearray | memoryview):
-            file = BytesIO(image)
+        if isinstance(image, Image.Image):
+            opened = image
         else:
-            file = BytesIO(image.read())
-        opened = stack.enter_context(_header(file))
+            if name is not None:
+                file = stack.enter_context(_file(name))
+            elif isinstance(image, bytes | bytearray | memoryview):
+                file = BytesIO(image)
+            else:
+                file = BytesIO(image.read())
+            opened = stack.enter_context(_header(file))
         width, height = opened.size
         if width * height > MAX_PIXELS:
             what = ImageTooLarge(width=width, height=height, limit=MAX_PIXELS)

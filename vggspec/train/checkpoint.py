@@ -85,7 +85,7 @@ def write_checkpoint(
         arrays = {param.name: _array(weights[param.name]) for param in network.params()}
         described = describe(network, mean=mean, labels=labels)
         digest = save(scratch / WEIGHTS, arrays, described)
-        text = json.dumps({"weights": digest, "state": state.as_json()}, ensure_ascii=False)
+        text = json.dumps({"weights": digest, "state": state.as_json()})
         velocities = {name: _array(tensor) for name, tensor in momentum.items()}
         save(scratch / MOMENTUM, velocities, Metadata(net=network.name, more={_STATE: text}))
     publish(run, folder, state, keep_every)

@@ -109,7 +109,7 @@ def save_record(run: Path, record: Mapping[str, Any]) -> None:
     Raises:
         VggspecError: the system refuses.
     """
-    write_text(run / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(run / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Log:
 
     def _add(self, now: "Step | Epoch") -> None:
         with refusals(self._path):
-            self._file.write(json.dumps(asdict(now), ensure_ascii=False).encode() + b"\n")
+            self._file.write(json.dumps(asdict(now)).encode() + b"\n")
 
     def __enter__(self) -> Self:
         return self
