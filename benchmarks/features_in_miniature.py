@@ -115,7 +115,8 @@ class Study(Laboratory):
         if not (self.root / name).exists():
             if is_random:
                 weights = f"{name}.safetensors"
-                self.vggspec("init", f"six.vgg:{net}", "--seed", str(seed), "-o", weights)
+                if not (self.root / weights).exists():
+                    self.vggspec("init", f"six.vgg:{net}", "--seed", str(seed), "-o", weights)
             else:
                 run, data = self.root / f"run-{net}-{seed}", self.root / "net"
                 weights = str(self.trained(f"six.vgg:{net}", run, data, seed, [self._effort.stop]))

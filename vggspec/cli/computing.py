@@ -161,6 +161,8 @@ def go_through(
     if kept is not None and computing.resume:
         kept.take_up(accept)
     elif kept is not None:
+        if not kept.is_empty:
+            say("note", "an interrupted run is begun anew; --resume would go on with it")
         kept.clear()
     if computing.resume:
         say("note", f"{len(done) or 'none'} of {count(total, 'image')} were done before")
@@ -189,7 +191,7 @@ def _interruptible(done: Collection[int], total: int, *, can_go_on: bool) -> Ite
         yield
     except (KeyboardInterrupt, SystemExit) as leaving:
         code = 128 + signal.SIGINT if isinstance(leaving, KeyboardInterrupt) else leaving.code
-        more = "; --resume goes on" if can_go_on else ""
+        more = "; --resume goes on" if can_go_on and done else ""
         click.echo(f"interrupted after {len(done)} of {count(total, 'image')}{more}", err=True)
         raise click.exceptions.Exit(code if isinstance(code, int) else 1) from leaving
 

@@ -23,6 +23,7 @@ from vggspec.cli.evaluating import (
 )
 from vggspec.cli.predict import scales_option
 from vggspec.cli.table import aligned, scaled
+from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import say
 from vggspec.render import shown
 
@@ -137,6 +138,8 @@ def command(
     from vggspec.data.labelled import open_labelled
     from vggspec.runtime.evaluation.question import ask, names_of, table
 
+    if report is not None:
+        check_folder(report)
     effort = effort_of(running)
     opened = [open_bundle(each) for each in bundles]
     with contextlib.ExitStack() as stack:
@@ -167,12 +170,12 @@ def command(
             say("note", assumed)
         with evaluated(question, effort) as found:
             _say_left_out(found)
-            if report is not None:
-                _write_report(report, found, bundles, str(images.folder))
             if as_json:
                 click.echo(json.dumps(as_data(found, bundles), indent=2))
             else:
                 click.echo("\n".join(in_table(found)))
+            if report is not None:
+                _write_report(report, found, bundles, str(images.folder))
 
 
 def _changes(average: str | None, pool: str | None, stride: int | None) -> "Changes | None":

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vggspec.catalogue import artefacts
+from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
 
@@ -39,7 +40,10 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import describe, save
 
-    network = load_network(spec).network
+    lowered = load_network(spec)
+    network = lowered.network
+    path = out or f"{network.name}.safetensors"
+    check_spared([path], [lowered.spec.source.name, checkpoint, labels])
     if bgr and network.input.color != "RGB":
         raise click.UsageError(f"--bgr turns a first layer to RGB; {spec} is {network.input.color}")
     names = None if labels is None else _read_labels(labels, network.num_classes)
@@ -47,7 +51,6 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
     arrays = importers.match(network, tensors, checkpoint)
     if bgr:
         importers.swap_red_and_blue(network, arrays)
-    path = out or f"{network.name}.safetensors"
     save(path, arrays, describe(network, mean=network.input.mean, labels=names))
     if importers.is_like_torchvision(tensors) and network.input.std is None:
         click.echo(

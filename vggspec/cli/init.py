@@ -1,5 +1,7 @@
 """``vggspec init``: random weights, as the recipe says."""
 
+import os
+
 import click
 
 
@@ -19,12 +21,18 @@ def command(spec: str, out: str | None, seed: int) -> None:
     """Write a weights file with random weights.
 
     The numbers are those with which training starts: a zero-mean normal of standard deviation
-    0.1, or what `start` in the spec's `train:` section says; biases are 0.
+    0.1, or what `start` in the spec's `train:` section says; biases are 0. A file that is there
+    already is left alone.
     """
+    from vggspec.catalogue.artefacts import InTheWay
     from vggspec.compiler.initialise import write_initial
     from vggspec.compiler.lower import load_network
+    from vggspec.diagnostic import VggspecError, report
 
     lowered = load_network(spec)
     path = out or f"{lowered.network.name}.safetensors"
+    if os.path.exists(path):
+        what = "a folder" if os.path.isdir(path) else "a file"
+        raise VggspecError(report(InTheWay(what=what), path=path))
     write_initial(path, lowered.network, lowered.experiment.train, seed)
     click.echo(path)

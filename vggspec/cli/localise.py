@@ -224,7 +224,7 @@ def _check_usage(given: _Given, running: dict[str, Any]) -> None:
     if given.label is not None and given.classes is not None:
         raise click.UsageError("Give `--class` or `--classes`, not both.")
     if given.out is not None:
-        check_targets(given.out, given.images, kind="picture")
+        check_targets(given.out, given.images, kind="picture", option="-o")
 
 
 def _method(given: _Given, computing: Computing, bundle: "Bundle") -> "Method":
@@ -426,7 +426,7 @@ def _evaluate(
         if given.as_json:
             told.append((one, verdict))
 
-    with journal_of(task) as kept:
+    with journal_of(task, computing) as kept:
         go_through(task, kept, computing, take, doing="localising")
         told.sort(key=lambda each: each[0].index)
         _tell(given, ensemble, data, labels, tally, told)
@@ -449,7 +449,7 @@ def _classes(
         folder=data.root,
         classes=data.classes,
         images=Examples(data),
-        fingerprint=data.fingerprint,
+        stamp=data.stamp,
     )
     classes, assumed = match_classes(examples, ensemble.labels, number, net=given.bundle)
     labels = ensemble.labels or tuple(

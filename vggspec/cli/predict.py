@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from vggspec.cli.targets import check_spared
+
 if TYPE_CHECKING:
     from vggspec.diagnostic import VggspecError
     from vggspec.runtime.predictor import Prediction
@@ -151,14 +153,15 @@ def _check_usage(
         return
     if label is not None and classes is not None:
         raise click.UsageError("Give `--class` or `--classes`, not both.")
-    check_targets(heatmap, images, kind="heat map")
+    check_targets(heatmap, images, kind="heat map", option="--heatmap")
 
 
-def check_targets(pattern: str, images: tuple[str, ...], *, kind: str) -> None:
-    """Make sure that a picture is written for each image, and each elsewhere.
+def check_targets(pattern: str, images: tuple[str, ...], *, kind: str, option: str) -> None:
+    """Make sure that a picture is written for each image, each elsewhere, and over no image.
 
     Raises:
-        click.UsageError: ``pattern`` names no PNG file, or the same one for two images.
+        click.UsageError: ``pattern``, given by ``option``, names no PNG file, the same one for two
+            images, or one of the images.
     """
     if not pattern.lower().endswith(".png"):
         raise click.UsageError(f"A {kind} is a PNG file; give a name that ends in .png.")
@@ -170,6 +173,7 @@ def check_targets(pattern: str, images: tuple[str, ...], *, kind: str) -> None:
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
         raise click.UsageError(f"Two images want their {kind} to be {twice}.")
+    check_spared(targets, images, option=option)
 
 
 def target_of(pattern: str, name: str) -> str:

@@ -9,6 +9,7 @@ import click
 
 from vggspec.catalogue import shapes
 from vggspec.cli.table import aligned, memory, scaled
+from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import Cost, LayerCost, cost
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import load_network
@@ -43,6 +44,8 @@ def command(
     """
     at = None if size is None else _size(size)
     lowered = load_network(spec)
+    if figure is not None:
+        check_spared([figure], [lowered.spec.source.name], option="--svg")
     network = lowered.network
     if dense:
         from vggspec.compiler.passes.fc_to_conv import FcToConv

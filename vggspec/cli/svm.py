@@ -11,6 +11,7 @@ import click
 from vggspec.catalogue import count
 from vggspec.cli.pacing import pacing
 from vggspec.cli.table import aligned
+from vggspec.cli.targets import check_spared
 from vggspec.render import shown
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def command(
     One class against the rest, on the split `train`, else on the only one there is. C is chosen by
     cross-validation, by accuracy; where images have several classes, by mean average precision.
     """
+    if out is not None:
+        check_spared([out], [features, test])
     from vggspec.optional import require
     from vggspec.runtime.features import linear_svm, svm_task
     from vggspec.runtime.features.file import open_features
