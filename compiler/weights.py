@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import digest
+from vggspec.bundle import WEIGHTS, digest
 from vggspec.catalogue import artefacts
 from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
@@ -95,7 +95,9 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     try:
         layout = read_layout(path)
     except (OSError, ValueError) as error:
-        what = artefacts.NoSuchFile(kind="weights file", reason=reason(error))
+        inside = Path(path) / WEIGHTS
+        why = f"it is a bundle; name `{inside}`" if inside.is_file() else reason(error)
+        what = artefacts.NoSuchFile(kind="weights file", reason=why)
         raise VggspecError(report(what, path=str(path))) from error
     except BadTensorsError as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))

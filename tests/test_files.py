@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,14 @@ def holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
     )
     assert process.stdout is not None
     return process, Path(process.stdout.readline().rstrip("\n"))
+
+
+def test_where_nothing_can_be_written_the_systems_folder_serves(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with scratch_folder(tmp_path / "file", ".D-") as folder:
+        assert folder.is_dir()
+        assert folder.is_relative_to(tempfile.gettempdir())
+    assert not folder.exists()
 
 
 def test_a_scratch_folder_goes_with_its_block(tmp_path: Path) -> None:

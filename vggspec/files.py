@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -134,7 +134,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder of a name that nobody has, for as long as the block lasts.
+    """A folder in ``parent`` of a name that nobody has, for as long as the block lasts; where
+    nothing can be written there, one in the system's own for temporary files.
 
     Those of the same prefix that killed processes left behind are removed. Whether a process still
     has one is known by a lock, which is sure to be seen by processes under one kernel alone. Names
@@ -142,8 +143,19 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     one was started, stays.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: nothing can be written there either.
     """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(_scratch_in(parent, prefix))
+        except OSError:
+            system = Path(tempfile.gettempdir())
+            folder = stack.enter_context(_scratch_in(system, "vggspec-"))
+        yield folder
+
+
+@contextmanager
+def _scratch_in(parent: Path, prefix: str) -> Iterator[Path]:
     boot = _boot()
     if boot is not None:
         prefix = f"{prefix}{boot}-"

@@ -6,9 +6,8 @@ kilobytes and no time. What it takes is the same: mean, scale, and the contract 
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,22 +89,13 @@ def varied(bundle: Bundle, changes: Changes) -> Iterator[Bundle]:
     Raises:
         VggspecError: as ``write_variant``.
     """
-    with ExitStack() as stack:
-        folder = _folder_for(bundle, stack)
+    path = bundle.path.resolve()
+    with scratch_folder(path.parent, f".{path.name}-") as folder:
         try:
-            yield write_variant(bundle, folder / bundle.path.resolve().name, changes)
+            yield write_variant(bundle, folder / path.name, changes)
         except VggspecError as error:
             reports = [_as_of(bundle, folder, each) for each in error.reports]
             raise VggspecError(*reports) from error
-
-
-def _folder_for(bundle: Bundle, stack: ExitStack) -> Path:
-    path = bundle.path.resolve()
-    try:
-        return stack.enter_context(scratch_folder(path.parent, f".{path.name}-"))
-    except OSError:
-        system = Path(tempfile.gettempdir())
-        return stack.enter_context(scratch_folder(system, "vggspec-"))
 
 
 def _as_of(bundle: Bundle, folder: Path, one: Report) -> Report:

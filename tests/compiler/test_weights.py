@@ -227,3 +227,12 @@ def test_describe_names_the_net() -> None:
     assert describe(network, mean=(1.0, 2.0, 3.0)) == Metadata(
         net="small", layers_sha256=layers_sha256(network), mean=(1.0, 2.0, 3.0)
     )
+
+
+def test_a_bundle_is_no_weights_file(tmp_path: Path) -> None:
+    (tmp_path / "D/1").mkdir(parents=True)
+    inside = tmp_path / "D/1/model.safetensors"
+    inside.write_bytes(b"")
+    with pytest.raises(VggspecError) as caught:
+        open_weights(tmp_path / "D")
+    assert f"it is a bundle; name `{inside}`" in caught.value.reports[0].what.title()

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -22,6 +21,7 @@ from vggspec.cli.evaluating import (
 )
 from vggspec.cli.table import aligned
 from vggspec.cli.terminal import say
+from vggspec.files import scratch_folder
 from vggspec.paper import GRID, JITTERED, TABLES, Row, TableName, Trained
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def measure(
     if missing:
         names = ", ".join(net.name for net in missing)
         say("note", f"no weights for {names}; looked for {', '.join(looked)}")
-    scratch = _scratch(weights, stack)
+    # Beside the weights, which can be linked there.
+    scratch = stack.enter_context(scratch_folder(weights, ".vggspec-"))
     bundles: dict[Trained, Bundle] = {}
     for net, path in files.items():
         if path is not None and any(net in nets for nets in groups):
@@ -194,17 +195,6 @@ def _names(net: Trained) -> tuple[str, ...]:
 def _find(weights: Path, net: Trained) -> Path | None:
     paths = (weights / name for name in _names(net))
     return next((path for path in paths if path.is_file()), None)
-
-
-def _scratch(weights: Path, stack: contextlib.ExitStack) -> Path:
-    """A folder beside the weights, which can be linked there; else in the system's own."""
-    from vggspec.files import scratch_folder
-
-    try:
-        return stack.enter_context(scratch_folder(weights, ".vggspec-"))
-    except OSError:
-        system = Path(tempfile.gettempdir())
-        return stack.enter_context(scratch_folder(system, "vggspec-"))
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> "Bundle":

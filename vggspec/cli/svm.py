@@ -131,12 +131,12 @@ def command(
     if task.test is not None:
         found = model.scores(task.test.features)
         scored = linear_svm.score(found, task.test.labels, ap)
-    if out is not None:
-        linear_svm.save(out, model, task.classes, task.settings)
     seen = _Seen(task=task, trials=trials, model=model, scored=scored, precision=ap)
     click.echo(json.dumps(_as_dict(seen), indent=2) if as_json else "\n".join(_as_text(seen)))
     for warning in _warnings(seen):
         click.echo(f"warning: {warning}", err=True)
+    if out is not None:  # last, so that a full disk does not keep back what was found
+        linear_svm.save(out, model, task.classes, task.settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
