@@ -1,6 +1,7 @@
 # make demo    train, compile and apply a small net, from nothing
 # make test    everything that CI checks
 # make lint    style and types
+# make fuzz    damaged and hostile input, SECONDS=10 for each kind
 # make bench   the figures that the README states, measured here
 # make clean   remove the environment and what was built
 #
@@ -10,8 +11,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SECONDS := 10
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint fuzz bench clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -25,6 +27,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/vggspec fmt --check specs/*.vgg
 	$(BIN)/python tests/typecheck.py
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

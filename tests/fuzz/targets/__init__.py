@@ -1,0 +1,1 @@
+"""One module a target; its name is the target's."""
