@@ -67,7 +67,7 @@ def run(name: str, cases: Iterator[int], *, stop_after_failures: int = 20) -> Ou
             with _limited(), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 outcome.answers[one(Random(f"{name} {case}"), folder)] += 1
-        except Exception:
+        except Exception:  # noqa: BLE001 (whatever it is, it is the finding)
             outcome.failures[case] = traceback.format_exc()
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -7,8 +7,9 @@ from typing import Any
 #: Values that readers trip over: beyond float, NUL, half characters, wrong types, huge sizes.
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 65536, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, 1e308, -0.0,
-    float("inf"), float("-inf"), float("nan"), "", "\0", "\ud800", "\x1b[31m", "../x", "/etc/passwd",
-    "a" * 70000, "x/" * 3000, "é", "e\u0301", [], {}, [[]], [None], [0] * 70000, {"": None}, "1",
+    float("inf"), float("-inf"), float("nan"), "", "\0", "\ud800", "\x1b[31m", "../x",
+    "/etc/passwd", "a" * 70000, "x/" * 3000, "é", "e\u0301", [], {}, [[]], [None], [0] * 70000,
+    {"": None}, "1",
 )  # fmt: skip
 
 
