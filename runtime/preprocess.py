@@ -24,8 +24,9 @@ def rescale(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """The image with its smallest side ``scale`` pixels long, its proportions kept.
 
     The other side is rounded to the nearest pixel, halves up. Bilinear, each output pixel
-    averaging all the input it covers, so that a large photograph does not alias. The image itself
-    is returned where it has that size already.
+    averaging all the input it covers, so that a large photograph does not alias; first along rows,
+    then along columns, with bytes after each pass. The image itself is returned where it has that
+    size already.
 
     Raises:
         VggspecError: the result would have too many pixels.
@@ -49,7 +50,9 @@ def rescalings(image: NDArray[np.uint8], scales: Sequence[int]) -> Iterator[NDAr
         if (rows, columns) == (height, width):
             yield image
             continue
-        resized = source.resize((columns, rows), Resampling.BILINEAR)
+        # Pillow 13 takes the columns of tall images first, which moves pixels by a level.
+        resized = source.resize((columns, height), Resampling.BILINEAR)
+        resized = resized.resize((columns, rows), Resampling.BILINEAR)
         yield np.asarray(resized).reshape(rows, columns, channels)
 
 
