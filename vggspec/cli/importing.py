@@ -28,8 +28,21 @@ Examples:
     is_flag=True,
     help="The checkpoint's first layer takes BGR, as Caffe's do, and the spec's input is RGB.",
 )
+@click.option(
+    "--key",
+    metavar="NAME",
+    help="The table of the checkpoint to take, where it holds several: `model_ema`, for instance.",
+)
 @click.option("--labels", metavar="FILE", help="The names of the classes, one a line.")
-def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: str | None) -> None:
+def command(
+    spec: str,
+    checkpoint: str,
+    out: str | None,
+    *,
+    bgr: bool,
+    key: str | None,
+    labels: str | None,
+) -> None:
     """Turn a checkpoint of another tool into a weights file.
 
     Reads PyTorch files (tensors alone, no code is run), safetensors and npz. Layers are matched by
@@ -37,6 +50,7 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
     others all do.
     """
     from vggspec.compiler import importers
+    from vggspec.compiler.checkpoint import read_checkpoint
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import describe, save
 
@@ -47,12 +61,12 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
     if bgr and network.input.color != "RGB":
         raise click.UsageError(f"--bgr turns a first layer to RGB; {spec} is {network.input.color}")
     names = None if labels is None else _read_labels(labels, network.num_classes)
-    tensors = importers.read_checkpoint(checkpoint)
-    arrays = importers.match(network, tensors, checkpoint)
+    read = read_checkpoint(checkpoint, key)
+    arrays = importers.match(network, read)
     if bgr:
         importers.swap_red_and_blue(network, arrays)
     save(path, arrays, describe(network, mean=network.input.mean, labels=names))
-    if importers.is_like_torchvision(tensors) and network.input.std is None:
+    if importers.is_like_torchvision(read.tensors) and network.input.std is None:
         click.echo(
             "note: torchvision's nets expect inputs divided by a std; their spec's input is\n"
             "  input 224x224 RGB(mean 123.675 116.28 103.53, std 58.395 57.12 57.375)",
