@@ -284,7 +284,7 @@ class _Matching:
             (i, j): change
             for i, slot in enumerate(slots)
             for j, module in enumerate(modules)
-            if (change := change_for(slot, _shape(module), layout)) is not None
+            if (change := _change(slot, module, layout)) is not None
         }
         found: dict[int, int] = {}
         open_slots, open_modules = set(range(len(slots))), set(range(len(modules)))
@@ -375,18 +375,30 @@ class _Matching:
             return
         if not self._by_file and any(relation(a.name, b.name) == 0 for a, b in before):
             return
+        ordered = [id(pair.module) for pair in pairs if not pair.slot.is_norm]
+        if ordered != [id(module) for module in modules if not module.is_norm]:
+            return  # an order that is not the net's says nothing of what follows what
         followed = {id(b): a for a, b in before}
         ours = {pair.slot.layer.name: pair.module for pair in pairs}
+        outputs = {id(pair.module): pair.slot.weight.stored[0] for pair in pairs}
         for pair in pairs:
             name, owner = pair.slot.layer.name, pair.slot.layer.inputs[0]
             while owner in self._network and owner not in ours:
                 owner = self._network[owner].inputs[0]
             theirs = followed.get(id(pair.module))
-            is_other = owner in ours and theirs is not None and ours[owner] is not theirs
+            is_other = (
+                owner in ours
+                and theirs is not None
+                and ours[owner] is not theirs
+                and outputs[id(theirs)] == outputs[id(pair.module)]
+            )
             if pair.slot.is_norm and is_other and name not in self._chosen:
                 assert theirs is not None
-                why = f"`{pair.module.name}` follows `{theirs.name}`, and `{name}` follows"
-                raise _MisfitError(_unlike(f"{why} `{owner}`, which is `{ours[owner].name}`"))
+                why = (
+                    f"there `{pair.module.name}` follows `{theirs.name}`; in the net `{name}`"
+                    f" follows `{owner}`, which is `{ours[owner].name}`"
+                )
+                raise _MisfitError(_unlike(why), len(pairs))
 
 
 def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:
@@ -406,10 +418,18 @@ def _check_finite(pairs: Iterable[Pair]) -> None:
 
 
 def _pair(slot: Slot, module: Module, layout: Layout) -> Pair:
-    change = change_for(slot, _shape(module), layout)
+    change = _change(slot, module, layout)
     if change is None:
         raise _MisfitError(_other_shape(slot, module))
     return Pair(slot, module, change)
+
+
+def _change(slot: Slot, module: Module, layout: Layout) -> Change | None:
+    """How the module's weight becomes the slot's; None where it does not, or its bias not."""
+    bias = module.tensors.get("bias")
+    if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+        return None
+    return change_for(slot, _shape(module), layout)
 
 
 def _unclear(
@@ -495,6 +515,12 @@ def _equal(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
 
 def _other_shape(slot: Slot, module: Module) -> Diagnostic:
     name = module.names.get("weight", module.name)
+    if any(change_for(slot, _shape(module), layout) for layout in LAYOUTS):
+        bias = module.tensors.get("bias")
+        if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+            name = module.names["bias"]
+            needed = slot.weight.stored[0]
+            return _unlike(f"`{name}` is {by(bias.shape)}, `{slot.layer.name}` needs {needed}")
     return _unlike(f"`{name}` is {by(_shape(module))}, `{slot.layer.name}` needs {by(slot.takes)}")
 
 

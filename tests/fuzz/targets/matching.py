@@ -74,6 +74,8 @@ def one(random: Random, folder: Path) -> str:
                 f"{name} {layout}: {_shown(network, found[0], tensors)}"
             )
         return f"ok {found[0].layout}"
+    unclear = ("VGG540", "VGG541")
+    assert damage is not _nothing or code in unclear, f"{code}: {_shapes(tensors)}"
     return code
 
 
@@ -236,5 +238,8 @@ def _factor(random: Random, network: Network, theirs: list[Theirs]) -> bool:
 
 def _shown(network: Network, matched: Matched, tensors: Arrays) -> str:
     lines = [pair.in_words() for pair in matched.pairs]
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return f"{matched.layout} {lines} of {shapes}"
+    return f"{matched.layout} {lines} of {_shapes(tensors)}"
+
+
+def _shapes(tensors: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
