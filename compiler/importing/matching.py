@@ -62,6 +62,13 @@ class Pair:
     module: Module
     change: Change
 
+    @property
+    def is_flattened(self) -> bool:
+        """Whether it takes a map of several channels and positions as one row of numbers."""
+        kernel = self.slot.kernel
+        is_map = kernel is not None and kernel[1] > 1 and kernel[2] * kernel[3] > 1
+        return is_map and self.module.weight.shape != self.change.apart
+
     def in_words(self) -> str:
         """``conv1_1 ← features.0 (64 × 3 × 3 × 3)``."""
         shape = self.module.tensors.get("weight", self.module.tensors.get("running_mean"))
@@ -255,9 +262,8 @@ class _Matching:
             if len(ours) != len(theirs):
                 chosen = sum(slot.is_norm is is_norm for slot in self._slots) - len(ours)
                 has, needs = len(theirs) + chosen, len(ours) + chosen
-                raise _MisfitError(
-                    _unlike(f"it has {has} {kind}, net {self._network.name} {needs}")
-                )
+                why = f"it has {has} {kind}, net {self._network.name} {needs}"
+                raise _MisfitError(_unlike(why), len(pairs))
             if by_name:
                 pairs |= {
                     slot.layer.name: _pair(slot, by_name[slot.layer.name], layout) for slot in ours

@@ -151,6 +151,10 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
     if matched.layout != "oihw" or matched.is_layout_guessed:
         guessed = " by its names; `--layout` says otherwise" if matched.is_layout_guessed else ""
         yield f"layout: {matched.layout} ({IN_WORDS[matched.layout]}){guessed}"
+        for pair in matched.pairs:
+            if pair.is_flattened and matched.layout != "oihw":
+                name = pair.slot.layer.name
+                yield f"  {name}: its input was in the order rows, columns, channels"
     yield f"input: {in_words(wanted.input, with_color=True)}"
     if wanted.source != "spec":
         whose = f"  as {wanted.source} normalises it"
