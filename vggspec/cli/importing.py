@@ -1,13 +1,19 @@
 """``vggspec import``: a checkpoint of another tool as a weights file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vggspec.catalogue import artefacts
+from vggspec.catalogue import artefacts, count, either
 from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
+from vggspec.render import shown
 from vggspec.source import reason
+from vggspec.tensors import short
+
+if TYPE_CHECKING:
+    from vggspec.compiler.checkpoint import Checkpoint
 
 
 @click.command(
@@ -62,6 +68,7 @@ def command(
         raise click.UsageError(f"--bgr turns a first layer to RGB; {spec} is {network.input.color}")
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
+    _say_what_was_taken(read)
     arrays = importers.match(network, read)
     if bgr:
         importers.swap_red_and_blue(network, arrays)
@@ -73,6 +80,30 @@ def command(
             err=True,
         )
     click.echo(path)
+
+
+def _say_what_was_taken(read: "Checkpoint") -> None:
+    from vggspec.compiler.tables import is_average
+
+    averages = [name for name in read.others if is_average(name)]
+    taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"
+    if averages and not is_average(read.key or ""):
+        more = f"`--key {_shown(averages[0])}` takes that one"
+        click.echo(f"note: took {taken}, not the moving average; {more}", err=True)
+    elif read.others:
+        keys = either([f"`--key {_shown(name)}`" for name in read.others[:6]])
+        click.echo(f"note: took {taken}; another by {keys}", err=True)
+    if read.skipped:
+        names = ", ".join(f"`{_shown(name)}`" for name in read.skipped[:4])
+        tensors = count(len(read.skipped), "tensor")
+        end = ", …" if len(read.skipped) > 4 else ""
+        click.echo(
+            f"note: left out {tensors} without floating point numbers: {names}{end}", err=True
+        )
+
+
+def _shown(name: str) -> str:
+    return shown(short(name))
 
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:
