@@ -5,7 +5,8 @@ is named by the way to it: ``model_ema``, ``ema.module``.
 """
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vggspec.catalogue import checkpoints, count
@@ -101,7 +102,7 @@ def _choice(tables: Mapping[str, Table]) -> tuple[str, Table]:
             return names[0], tables[names[0]]
         if names:
             break
-    raise RefusedError(checkpoints.WhichTable(tables=tuple(name for name in tables if name)))
+    raise RefusedError(checkpoints.WhichTable(tables=_shown(tables)))
 
 
 def _named(tables: Mapping[str, Table], key: str) -> tuple[str, Table]:
@@ -114,8 +115,11 @@ def _named(tables: Mapping[str, Table], key: str) -> tuple[str, Table]:
         part = {name: each for name, each in table.items() if name.startswith(f"{key}.")}
         if any(stored.is_float for stored in part.values()):
             return key, part
-    others = tuple(name for name in inside or tables if name)
-    raise RefusedError(checkpoints.WhichTable(tables=others, key=short(key)))
+    raise RefusedError(checkpoints.WhichTable(tables=_shown(inside or tables), key=short(key)))
+
+
+def _shown(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(shlex.quote(short(name)) for name in names if name)
 
 
 def _flattened(value: dict[Any, Any], name: str, seen: set[int], depth: int) -> Table | None:
