@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from vggspec.catalogue import artefacts, count
+from vggspec.catalogue import artefacts, count, either
 from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
+from vggspec.render import shown
 from vggspec.source import reason
+from vggspec.tensors import short
 
 if TYPE_CHECKING:
+    from vggspec.compiler.checkpoint import Checkpoint
     from vggspec.compiler.importing.layouts import Layout
     from vggspec.compiler.importing.matching import Matched
     from vggspec.compiler.importing.sources import Expected
@@ -109,6 +112,7 @@ def command(
     )
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
+    _say_what_was_taken(read)
     matched = match(network, read, told)
     wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
     if wanted.is_turned:
@@ -166,6 +170,30 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
             "note: TensorFlow's batch normalisation adds 0.001 to the variance where PyTorch's adds"
             "\n  0.00001; if the net kept that, write `BN(eps 1e-3)` in the spec"
         )
+
+
+def _say_what_was_taken(read: "Checkpoint") -> None:
+    from vggspec.compiler.tables import is_average
+
+    averages = [name for name in read.others if is_average(name)]
+    taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"
+    if averages and not is_average(read.key or ""):
+        more = f"`--key {_shown(averages[0])}` takes that one"
+        click.echo(f"note: took {taken}, not the moving average; {more}", err=True)
+    elif read.others:
+        keys = either([f"`--key {_shown(name)}`" for name in read.others[:6]])
+        click.echo(f"note: took {taken}; another by {keys}", err=True)
+    if read.skipped:
+        names = ", ".join(f"`{_shown(name)}`" for name in read.skipped[:4])
+        tensors = count(len(read.skipped), "tensor")
+        end = ", …" if len(read.skipped) > 4 else ""
+        click.echo(
+            f"note: left out {tensors} without floating point numbers: {names}{end}", err=True
+        )
+
+
+def _shown(name: str) -> str:
+    return shown(short(name))
 
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:
