@@ -5,6 +5,7 @@ computed here and nowhere else.
 """
 
 import os
+import re
 import stat
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -14,6 +15,14 @@ from vggspec.catalogue import files
 from vggspec.diagnostic import VggspecError, report
 
 MAX_BYTES = 1 << 18  # a thousand lines take about 20 KB
+
+#: What terminals obey: commands and titles that begin with ESC, or with its one-character forms.
+_ESCAPE = re.compile(
+    r"(?:\x1b[\]P_^X]|[\x9d\x90])[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_SENTENCE = re.compile(r"(?<=[.!?])(?= [A-Z])")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -130,3 +139,19 @@ def reason(error: OSError | ValueError) -> str:
     """What the system said, in lower case and without the path."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]
+
+
+def foreign(text: str, limit: int = 500) -> str:
+    """What a library said, fit for a message of ours: one printable line, its first letter as
+    within a sentence, no full stop. Cut after a sentence that ends near ``limit``, else after a
+    word.
+    """
+    text = _ESCAPE.sub("", text[: 100 * limit])
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if len(text) > limit:
+        ends = [end.end() for end in _SENTENCE.finditer(text, limit // 2, limit)]
+        words = text[: limit + 1].rpartition(" ")[0] or text[:limit]
+        text = (text[: ends[-1]] if ends else words) + " …"
+    text = text.rstrip(" .")
+    is_word = text[:1].isupper() and text[1:2].islower()
+    return text[:1].lower() + text[1:] if is_word else text

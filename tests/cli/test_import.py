@@ -10,6 +10,7 @@ from torch import nn
 
 import vggspec as library
 from tests.cli.run import vggspec
+from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
 
 SPEC = """\
@@ -151,10 +152,10 @@ def test_what_is_read_is_not_replaced(
         ("other net", "it has 6 weight layers, net tv 7"),
         ("shape", "`classifier.6.weight` is 7 × 20, the net wants 5 × 20 there"),
         ("nan", "not finite"),
-        ("cut off", "VGG505"),
-        ("text", "VGG505"),
-        ("pickle", "VGG505"),
-        ("empty", "VGG505"),
+        ("cut off", "VGG551"),
+        ("text", "VGG550"),
+        ("pickle", "VGG552"),
+        ("empty", "VGG554"),
         ("missing", "VGG510"),
         ("folder", "VGG510"),
     ],
@@ -188,3 +189,34 @@ def test_what_is_refused(damage: str, words: str, peer: Torchvision, tmp_path: P
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "tv.safetensors").exists()
+
+
+def test_what_was_taken_is_said(peer: Torchvision, tmp_path: Path) -> None:
+    (tmp_path / "tv.vgg").write_text(SPEC)
+    average = {name: tensor + 1 for name, tensor in peer.state_dict().items()}
+    more = {"index": torch.arange(3)}
+    torch.save({"model": peer.state_dict() | more, "model_ema": average}, tmp_path / "w.pth")
+    done = vggspec("import", "tv.vgg", "w.pth", "-o", "plain", cwd=tmp_path)
+    assert done.returncode == 0
+    assert (
+        "note: took the table `model`, not the moving average; `--key model_ema` takes that one\n"
+        "note: left out 1 tensor without floating point numbers: `index`\n"
+    ) in done.stderr
+    done = vggspec("import", "tv.vgg", "w.pth", "--key", "model_ema", "-o", "ema", cwd=tmp_path)
+    assert done.returncode == 0
+    plain, ema = (open_weights(tmp_path / name).read("conv1_1.bias") for name in ("plain", "ema"))
+    np.testing.assert_array_equal(ema, plain + 1)
+
+
+def test_an_end_of_file_in_the_work_is_not_ctrl_d(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """click takes any EOFError for an interrupt, which is said with code 130."""
+
+    def read(*_: object) -> None:
+        raise EOFError
+
+    (tmp_path / "tv.vgg").write_text(SPEC)
+    monkeypatch.setattr("vggspec.compiler.checkpoint.read_checkpoint", read)
+    with pytest.raises(EOFError):
+        run(["import", str(tmp_path / "tv.vgg"), "w.npz"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggspec.diagnostic import VggspecError
-from vggspec.source import MAX_BYTES, Location, Source, Span, from_bytes, read
+from vggspec.source import MAX_BYTES, Location, Source, Span, foreign, from_bytes, read
 
 TEXTS = st.text(alphabet=st.sampled_from("ab\n\t é×\U0001f600"), max_size=60)
 
@@ -165,3 +165,23 @@ def test_source_needs_no_lark() -> None:
     """The runtime reports with these, and is installed without the compiler's libraries."""
     script = "import sys, vggspec.source; sys.exit('lark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "said"),
+    [
+        ("Cannot open it.", 500, "cannot open it"),
+        ("HTTP said\n\t404\r\n", 500, "HTTP said 404"),
+        ("\x1b[1mbold\x1b[0m, \x1b]0;title\x07\x9b31mred\x1bM", 500, "bold, red"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", 500, "link"),
+        ("a\0b\ud800c\u202ed\x7fe\x1b", 500, "a b c d e"),
+        ("one two three four", 12, "one two …"),
+        ("one two three", 13, "one two three"),
+        ("One two. Three four. Five six seven", 24, "one two. Three four. …"),
+        ("x" * 30, 10, "x" * 10 + " …"),
+        ("", 10, ""),
+        (" .\n", 10, ""),
+    ],
+)
+def test_what_a_library_said_is_fit_to_be_shown(text: str, limit: int, said: str) -> None:
+    assert foreign(text, limit) == said

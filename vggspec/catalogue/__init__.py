@@ -12,8 +12,8 @@ from vggspec.diagnostic import Diagnostic
 
 THEMES = (
     "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "annotations", "engines", "refitting", "running", "verifying", "variants",
-    "fusion", "evaluating", "features", "localising",
+    "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
+    "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 
 

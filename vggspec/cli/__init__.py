@@ -136,7 +136,9 @@ def run(args: list[str] | None = None) -> int:
     except MissingLibraryError as error:
         click.echo(f"error: {error}", err=True)
         return 3
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as stop:
+        if isinstance(stop.__cause__, EOFError):  # click takes it for Ctrl-D; nothing here asks
+            raise stop.__cause__ from None
         click.echo("interrupted", err=True)
         return 128 + signal.SIGINT
     except click.exceptions.Exit as leaving:
