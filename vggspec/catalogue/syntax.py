@@ -311,10 +311,11 @@ class TooManyNets(Diagnostic):
     """
 
     code = "VGG023"
+    found: int
     limit: int
 
     def title(self) -> str:
-        return f"more than {self.limit} nets in one file"
+        return f"the file has {self.found} nets, more than {self.limit}"
 
     def help(self) -> str | None:
         return "split the file"
