@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar, cast
 
-from vggspec.catalogue import files, names, nearest, syntax
+from vggspec.catalogue import files, names, nearest
 from vggspec.compiler.claims import falsehood
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
@@ -45,7 +45,7 @@ from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
 from vggspec.lang.formatter import one_net, with_option
 from vggspec.lang.loading import load, net_name, pick, split_target
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
-from vggspec.lang.sections import read_experiment, section_of
+from vggspec.lang.sections import read_experiment, unindented
 from vggspec.recipe import Experiment
 from vggspec.source import MAX_BYTES, Span, read
 
@@ -302,7 +302,7 @@ class _Lowering:
         try:
             other = pick(self._shared.document(full), net)
         except VggspecError as error:
-            self._report(_not_like(error, path, folder, full), like.path.span)
+            self._report(_not_like(error, path, self._spec.source.name, full), like.path.span)
             return None
         key = (os.path.realpath(full), net_name(other))
         if key in self._chain:
@@ -391,9 +391,10 @@ class _Lowering:
                 report(bad, item.alias.span)
         found = find(item, _SYNTAXES)
         if isinstance(found, Diagnostic):
-            section = section_of(item.word.text)
-            if section is not None and isinstance(found, names.UnknownLayer):
-                found = syntax.UnindentedSetting(setting=item.word.text, section=section)
+            setting = unindented(item.word.text, self._spec.source, item.word.span.start)
+            # `Dense(10)` is no setting.
+            if setting is not None and isinstance(found, names.UnknownLayer) and not item.options:
+                found = setting
             layer = names.MalformedLayer | names.UnknownLayer
             is_whole = isinstance(found, layer) and found.word != item.word.text
             report(found, item.span if is_whole else item.word.span)
@@ -526,17 +527,19 @@ def _times(item: LayerItem) -> int:
     return int(digits) if len(digits) <= 16 else 10**16
 
 
-def _not_like(error: VggspecError, path: str, folder: str, full: str) -> Diagnostic:
+def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic:
     """Why a net cannot be like the one in another file, at the place where it says so."""
     if isinstance(error.reports[0].what, names.LikeTooMuch):
         return error.reports[0].what
     if error.reports[0].source is not None:
         return names.LikeBroken(path=full, errors=len(error.reports))
     what = error.reports[0].what
+    if isinstance(what, files.MissingSpec):
+        what = files.missing_spec(full, other_than=own)
     advice = what.help()
     if isinstance(what, files.MissingSpec) and what.suggestion is not None:
         # Seen from the spec, as `like` sees it.
-        advice = f'write `like "{os.path.relpath(what.suggestion, folder or ".")}"`'
+        advice = f'write `like "{os.path.relpath(what.suggestion, os.path.dirname(own) or ".")}"`'
     elif isinstance(what, files.MissingSpec):
         advice = "write its path as seen from the folder of this spec"
     elif isinstance(what, names.WhichNet):

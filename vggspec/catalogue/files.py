@@ -26,21 +26,29 @@ class MissingSpec(Diagnostic):
         return f"did you mean `{self.suggestion}`?" if self.suggestion else None
 
 
-def missing_spec(name: str) -> MissingSpec:
-    """With the file of the same folder whose name is most like ``name``."""
+def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
+    """With the file of the same folder whose name is most like ``name``.
+
+    ``other_than`` is a file that is not meant, since it is the one that names the other.
+    """
+    import os
+    from itertools import islice
     from pathlib import Path
 
     from vggspec.catalogue import nearest
 
     path = Path(name)
     try:
-        beside = [p.name for p in path.parent.glob("*.vgg")]
+        found = islice(path.parent.glob("*.vgg"), 1000)
+        own = other_than and os.path.realpath(other_than)
+        beside = sorted(p.name for p in found if os.path.realpath(p) != own)
     except OSError:
         beside = []
     if path.name + ".vgg" in beside:
         return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")))
-    like = nearest(path.name, beside)
-    return MissingSpec(suggestion=str(path.parent / like) if like else None)
+    stems = {Path(one).stem: one for one in beside}
+    like = nearest(path.stem, tuple(stems))
+    return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,13 +246,13 @@ class UnindentedSetting(Diagnostic):
 
     code = "VGG020"
     setting: str
-    section: str
+    sections: tuple[str, ...]
 
     def title(self) -> str:
         return f"`{self.setting}` is a setting, not a layer"
 
     def help(self) -> str | None:
-        return f"indent it below `{self.section}:`"
+        return f"indent it below {either([f'`{one}:`' for one in self.sections])}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,6 +253,11 @@ NEEDLESS = {
     "nesterov": _SGD,
     "seed": "leave it out, and run `vggspec train SPEC --seed 1`",
     "loss": "leave it out: the loss follows from the end of the net, `soft-max` or `boxes`",
+    "clip": "leave it out: gradients are not clipped",
+    "clip-norm": "leave it out: gradients are not clipped",
+    "gradient-clip": "leave it out: gradients are not clipped",
+    "grad-clip": "leave it out: gradients are not clipped",
+    "warmup": "leave it out: the rate begins at its largest",
     "patience": "write it in the decay, as in `decay 10 on plateau of 5 epochs, 3 times`",
     "plateau": "write it in the decay, as in `decay 10 on plateau of 5 epochs, 3 times`",
 }
