@@ -542,6 +542,10 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
         advice = f'write `like "{os.path.relpath(what.suggestion, os.path.dirname(own) or ".")}"`'
     elif isinstance(what, files.MissingSpec):
         advice = "write its path as seen from the folder of this spec"
+        if what.beside:
+            advice += f", such as `{what.beside[0]}`"
+    elif isinstance(what, files.NotRegularFile):
+        advice = "name a .vgg file"
     elif isinstance(what, names.WhichNet):
         advice = f'name one, as in `like "{path}:{what.nets[0]}"`'
     return names.LikeUnreadable(path=path, reason=what.title(), advice=advice)

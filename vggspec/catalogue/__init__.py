@@ -47,7 +47,7 @@ def _nearest(word: str, known: tuple[str, ...]) -> str | None:
         other = one.casefold()
         if other == folded:
             return one
-        if other[:1] not in folded[:2] or folded[:1] not in other[:2]:
+        if other[:1] not in folded[:2] and folded[:1] not in other[:2]:
             continue
         distance = _slips(folded, other, limit)
         if distance <= limit:

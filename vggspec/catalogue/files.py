@@ -18,6 +18,8 @@ class MissingSpec(Diagnostic):
 
     code = "VGG010"
     suggestion: str | None = None
+    beside: tuple[str, ...] = ()
+    """Specs of the same folder."""
 
     def title(self) -> str:
         return "no such spec file"
@@ -44,11 +46,12 @@ def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
         beside = sorted(p.name for p in found if os.path.realpath(p) != own)
     except OSError:
         beside = []
+    some = tuple(beside[:3])
     if path.name + ".vgg" in beside:
-        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")))
+        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")), beside=some)
     stems = {Path(one).stem: one for one in beside}
     like = nearest(path.stem, tuple(stems))
-    return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None)
+    return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None, beside=some)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ def whole(key: str) -> Mend:
     """``= 256``, ``1,024``, ``224x224``, ``256 images``."""
 
     def mend(rest: str) -> str | None:
-        match = re.fullmatch(r"[=:]?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\s*[x×]\s*(\d+))?\s*[a-z]*", rest)
+        number = r"[=:]?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\s*[x×]\s*(\d+))?\s*[a-z]*"
+        match = re.fullmatch(number, rest, re.IGNORECASE)
         if match is None or match[2] not in (None, match[1]):
             return None
         return f"{key} {match[1].replace(',', '')}"

@@ -344,12 +344,10 @@ _HEAD = re.compile(r"^\s*(train|test)\s*:", re.IGNORECASE | re.MULTILINE)
 def sections_of(word: str) -> tuple[str, ...]:
     """The sections that have a setting of this name, or of one that other tools call so."""
     key = _canonical(word)
-    # `q` and `s` are too short to tell a setting from a slip of the keyboard.
-    return tuple(
-        name
-        for name, keys in SECTIONS.items()
-        if key in keys or (len(key) > 1 and key in mending.ALIASES[name])
-    )
+    exact = tuple(name for name, keys in SECTIONS.items() if key in keys)
+    if exact or len(key) == 1:  # `q` and `s` may be slips of the keyboard
+        return exact
+    return tuple(name for name in SECTIONS if key in mending.ALIASES[name])
 
 
 def unindented(word: str, source: Source, start: int) -> UnindentedSetting | None:
