@@ -88,7 +88,7 @@ Examples:
 @click.option(
     "--layer",
     metavar="NAME",
-    help="Give the numbers of a layer, averaged over space, instead of the net's own output: "
+    help="Give the numbers of one layer, averaged over space, instead of the net's own output: "
     "conv4_3, fc7.",
 )
 @click.option("--single-file", is_flag=True, help="Embed the weights in the ONNX file.")

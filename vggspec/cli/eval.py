@@ -41,7 +41,7 @@ def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     """``5x5`` as a number."""
     if value is None:
         return None
-    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value)
+    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value, re.IGNORECASE)
     if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
         raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
     return int(sides[1])
