@@ -8,6 +8,7 @@ order of the protocol.
 Axes: N images, H rows and W columns of pixels, C channels.
 """
 
+import contextlib
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.data.decode import BadImageError, decode
+from vggspec.data.decode import BadImageError, decoding
 from vggspec.diagnostic import VggspecError
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.net import Outputs
@@ -190,8 +191,11 @@ class Preparing:
     def __call__(self, index: int) -> Prepared:
         try:
             data = self._read(index)
-            decoded = {color: decode(data, color) for color in set(self._colors)}
-            return self._prepared(index, decoded)
+            with contextlib.ExitStack() as held:
+                decoded = {
+                    color: held.enter_context(decoding(data, color)) for color in set(self._colors)
+                }
+                return self._prepared(index, decoded)
         except BadImageError as error:
             return self._unread(index, str(error))
         except VggspecError as error:

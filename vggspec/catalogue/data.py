@@ -184,17 +184,24 @@ class NotAnImage(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTooLarge(Diagnostic):
-    """The image has so many pixels that decoding it would take all memory. Files made for that
+    """Decoding the image would take more than half a gigabyte of memory. Files made for that
     purpose are called decompression bombs.
+
+    How many pixels an image may have depends on its format: a photo as JPEG or PNG 76 million,
+    a progressive JPEG about 40, WebP 20.
     """
 
     code = "VGG452"
-    width: int
-    height: int
-    limit: int
+    size: tuple[int, int] | None = None
+    """Columns and rows; None where a part of the image is larger than the image."""
+
+    limit: int | None = None
 
     def title(self) -> str:
-        return f"the image has {self.width} × {self.height} pixels, more than {self.limit}"
+        if self.size is None:
+            return "the image has a part with too many pixels to be decoded"
+        width, height = self.size
+        return f"the image has {width} × {height} pixels, more than {self.limit}"
 
     def help(self) -> str | None:
         return "rescale it first"

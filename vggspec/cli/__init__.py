@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from vggspec import __version__
+from vggspec.optional import silence_pillow
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
@@ -100,6 +101,7 @@ def main() -> NoReturn:
     _replace_closed_streams()
     # By default SIGTERM ends a process on the spot, and half-written files would stay.
     signal.signal(signal.SIGTERM, _terminate)
+    silence_pillow()
     sys.exit(run())
 
 

@@ -13,10 +13,9 @@ from vggspec.catalogue import nearest, recipes
 from vggspec.diagnostic import Diagnostic, Label, Reports, report
 from vggspec.lang import mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
-from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.recipe import LARGEST_SCALE, Experiment, LayersFrom, TestProtocol, TrainRecipe
 from vggspec.source import Source, Span
 
-MAX_SCALE = 1 << 16
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -181,8 +180,8 @@ def _train_scale(cursor: _Cursor) -> dict[str, object]:
         cursor.at -= 1
         cursor.fail("a number of pixels, or a range such as `256..512`")
     low, high = int(match[1]), int(match[2] or match[1])
-    if not 1 <= low <= high <= MAX_SCALE:
-        cursor.out_of_range(word, f"1 to {MAX_SCALE} pixels, the smaller number first")
+    if not 1 <= low <= high <= LARGEST_SCALE:
+        cursor.out_of_range(word, f"1 to {LARGEST_SCALE} pixels, the smaller number first")
     return {"scale": (low, high)}
 
 
@@ -249,9 +248,9 @@ def _start(cursor: _Cursor) -> dict[str, object]:
 
 
 def _test_scales(cursor: _Cursor) -> dict[str, object]:
-    scales = [cursor.integer("a number of pixels", 1, MAX_SCALE)]
+    scales = [cursor.integer("a number of pixels", 1, LARGEST_SCALE)]
     while cursor.accept(","):
-        scales.append(cursor.integer("a number of pixels", 1, MAX_SCALE))
+        scales.append(cursor.integer("a number of pixels", 1, LARGEST_SCALE))
     return {"scales": tuple(scales)}
 
 
@@ -275,7 +274,7 @@ def _average(cursor: _Cursor) -> dict[str, object]:
 
 TRAIN: dict[str, _Key] = {
     "scale": _Key("scale 256..512", _train_scale, mending.a_range, mending.a_range),
-    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE), mending.whole("crop")),
+    "crop": _Key("crop 224", _integer("crop", 1, LARGEST_SCALE), mending.whole("crop")),
     "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
     "colour-shift": _Key(
         "colour-shift 0.1", _number("colour_shift", 0.0, 100.0), mending.number("colour-shift")
