@@ -4,17 +4,18 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Self, SupportsIndex
+from typing import Literal, Self, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import open_bundle
 from vggspec.catalogue.artefacts import NoClasses
+from vggspec.catalogue.data import GraphRescales
 from vggspec.catalogue.fusion import FixedMirrorImages
 from vggspec.data.read import ImageLike, reading
 from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import TestProtocol, as_scales
+from vggspec.recipe import Resize, TestProtocol, as_scales
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify
@@ -99,11 +100,13 @@ class Predictor:
         image: ImageLike,
         scales: SupportsIndex | Iterable[SupportsIndex] | None = None,
         flip: bool | None = None,  # noqa: FBT001 (reads as the spec does)
+        resize: Resize | None = None,
     ) -> Prediction:
         """Classify an image: a path, an open file, its bytes, a Pillow image or an array.
 
         ``scales`` are the Q in pixels, or the one Q, and ``flip`` averages with the mirror image;
-        None takes what the spec says.
+        ``resize`` is "rounded", or "torchvision" for its sizes and its central crop. None takes
+        what the spec says.
 
         Raises:
             VggspecError: the image cannot be read, or is too small or too large.
@@ -113,11 +116,16 @@ class Predictor:
         manifest = self.manifest
         if not isinstance(flip, bool | np.bool_ | None):
             raise TypeError(f"flip is True or False, not {flip!r}")
+        if resize is not None and resize not in get_args(Resize):
+            raise ValueError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
         protocol = replace(
             manifest.test,
             scales=manifest.test.scales if scales is None else as_scales(scales),
             flip=manifest.test.flip if flip is None else bool(flip),
+            resize=manifest.test.resize if resize is None else resize,
         )
+        if self.manifest.members and protocol.resize != "rounded":
+            raise VggspecError(report(GraphRescales(), path=self._net.path))
         if self.manifest.members and protocol.flip != manifest.test.flip:
             what = FixedMirrorImages(flip=manifest.test.flip)
             raise VggspecError(report(what, path=self._net.path))

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, SupportsIndex
 
 Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
+Resize = Literal["rounded", "torchvision"]
 Initialisation = Literal["normal", "glorot", "he"]
 
 
@@ -154,6 +155,10 @@ class TestProtocol:
 
     average: Average = "scores"
     """Average class scores over space and then take the soft-max, or the other way round."""
+
+    resize: Resize = "rounded"
+    """How long the longer side becomes, and where the central crop begins: to the nearest pixel and
+    halves down, or as torchvision's ``Resize`` and ``CenterCrop`` have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,3 +251,22 @@ class SmallerThanWindow(Diagnostic):
 
     def help(self) -> str | None:
         return f"give `--scales {max(self.window)}` or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRescales(Diagnostic):
+    """A graph that holds the test protocol rescales pictures by itself, and rounds the longer side
+    to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
+    ``--resize torchvision`` ask for; other bundles do either.
+
+        vggspec compile D.vgg --protocol -o D         rescales by itself
+        vggspec compile D.vgg -o D                    is rescaled for, as `test:` or `--resize` says
+    """
+
+    code = "VGG455"
+
+    def title(self) -> str:
+        return "a graph that rescales pictures does not do it as torchvision does"
+
+    def help(self) -> str | None:
+        return "compile it without `--protocol`, or leave out `resize torchvision`"

@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 
 from vggspec import __version__
-from vggspec.optional import silence_pillow
 from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.optional import silence_pillow
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {

@@ -13,6 +13,7 @@ from vggspec.cli.targets import check_spared
 
 if TYPE_CHECKING:
     from vggspec.diagnostic import VggspecError
+    from vggspec.recipe import Resize
     from vggspec.runtime.predictor import Prediction
     from vggspec.runtime.session import Device
 
@@ -41,6 +42,14 @@ scales_option = click.option(
     "[default: as the spec's `test:` says]",
 )
 
+resize_option = click.option(
+    "--resize",
+    type=click.Choice(["rounded", "torchvision"]),
+    help="How long the longer side becomes, and where the central crop begins: to the nearest "
+    "pixel, or as torchvision's Resize and CenterCrop have it.  [default: as the spec's `test:` "
+    "says]",
+)
+
 
 @click.command(
     "predict",
@@ -55,6 +64,7 @@ Examples:
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @scales_option
+@resize_option
 @click.option(
     "--flip/--no-flip",
     default=None,
@@ -100,6 +110,7 @@ def command(
     images: tuple[str, ...],
     *,
     scales: tuple[int, ...] | None,
+    resize: "Resize | None",
     flip: bool | None,
     top: int,
     as_json: bool,
@@ -128,7 +139,7 @@ def command(
         with _progress(images, as_json=as_json) as names:
             for name in names:
                 try:
-                    prediction = predictor(name, scales, flip)
+                    prediction = predictor(name, scales, flip, resize)
                     if heatmap:
                         _draw(name, prediction, target_of(heatmap, name), index, classes)
                 except VggspecError as error:

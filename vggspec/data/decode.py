@@ -12,13 +12,14 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from vggspec.catalogue.data import NotAnImage
 from vggspec.data.read import (
     DECODER_ERRORS,
     Color,
-    Pixels,
     decoding_bytes,
     opened,
     orientation,
@@ -26,6 +27,8 @@ from vggspec.data.read import (
 )
 from vggspec.data.room import room
 from vggspec.diagnostic import VggspecError
+
+Pixels = NDArray[np.uint8]
 
 #: JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that leaves this many times the pixels a
 #: side that are wanted: the rescaling that follows then evens out how the decoder averages. In a

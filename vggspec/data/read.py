@@ -165,7 +165,7 @@ def _header(file: IO[bytes]) -> "Image.Image":
         factory, accepts = Image.OPEN[form]
         is_known = accepts is None or accepts(start)
         if isinstance(is_known, str):  # why a plugin cannot read its own format here
-            raise ValueError(is_known)
+            raise ValueError(is_known)  # noqa: TRY004 (it is the file that is wrong)
         if is_known:
             try:
                 if form == "TIFF":
