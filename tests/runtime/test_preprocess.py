@@ -127,7 +127,7 @@ def test_raw_pixels_are_passed_on() -> None:
 
 
 def torchvisions(image: Image.Image, size: int, crop: int) -> Pixels:
-    """``Resize(size)`` and ``CenterCrop(crop)`` as torchvision 0.29 computes them on Pillow images:
+    """``Resize(size)`` and ``CenterCrop(crop)`` as torchvision 0.28 computes them on Pillow images:
     ``_compute_resized_output_size``, ``_functional_pil.resize``, ``center_crop``.
     """
     w, h = image.size

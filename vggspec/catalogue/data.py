@@ -187,8 +187,8 @@ class ImageTooLarge(Diagnostic):
     """Decoding the image would take more than half a gigabyte of memory. Files made for that
     purpose are called decompression bombs.
 
-    How many pixels an image may have depends on its format: a photo as JPEG or PNG 76 million,
-    a progressive JPEG about 40, WebP 20.
+    How many pixels an image may have depends on its format: 76 million as PNG or JPEG, 53 as a
+    progressive JPEG, 31 as WebP.
     """
 
     code = "VGG452"
