@@ -17,6 +17,7 @@ from vggspec.bundle import (
     file_entry,
 )
 from vggspec.catalogue import fusion
+from vggspec.catalogue.data import GraphRescales
 from vggspec.compiler.backends.bundle_writer import (
     Written,
     check_place,
@@ -147,6 +148,8 @@ def _check(nets: Sequence[tuple[Lowered, WeightsFile]], options: ProtocolOptions
         output = lowered.network.outputs[0].name
         if output != POSTERIORS:
             raise _refused(fusion.NoPosteriors(gives=output), lowered)
+        if lowered.experiment.test.resize != "rounded":
+            raise _refused(GraphRescales(), lowered)
         if lowered.experiment.test.crops is not None and not options.is_dense:
             raise _refused(fusion.CropsInProtocol(), lowered)
         classes = _classes(nets[0]), _classes((lowered, weights))

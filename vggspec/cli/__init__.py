@@ -14,6 +14,7 @@ import click
 
 from vggspec import __version__
 from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.optional import silence_pillow
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {
@@ -146,6 +147,7 @@ def main() -> NoReturn:
     _replace_closed_streams()
     # By default SIGTERM ends a process on the spot, and half-written files would stay.
     signal.signal(signal.SIGTERM, _terminate)
+    silence_pillow()
     sys.exit(run())
 
 

@@ -292,6 +292,8 @@ def _protocol(manifest: "Manifest") -> str:
         words.append("dense" if manifest.input.is_dynamic else "the central crop")
     if test.crops is not None:
         words.append(f"{test.crops} × {test.crops} crops")
+    if test.resize == "torchvision":
+        words.append("rescaled as by torchvision")
     words.append("with mirror images" if test.flip else "no mirror images")
     if not manifest.members:  # each of which has its own way
         words.append(f"{manifest.average} averaged over space")

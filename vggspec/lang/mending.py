@@ -160,6 +160,11 @@ def average(rest: str) -> str | None:
     return "average scores" if re.search(r"score|logit|before|map", text) else None
 
 
+def resize(rest: str) -> str | None:
+    """``like torchvision``, ``pytorch``."""
+    return "resize torchvision" if "torch" in rest.casefold() else None
+
+
 #: What other tools call the settings, by section.
 ALIASES: dict[str, dict[str, str]] = {
     "train": {
@@ -218,7 +223,6 @@ ALIASES: dict[str, dict[str, str]] = {
     "test": {
         "q": "scale",
         "size": "scale",
-        "resize": "scale",
         "crop": "crops",
         "multi-crop": "crops",
         "multicrop": "crops",

@@ -7,18 +7,24 @@ Each setting is one small reader below; what is left out takes the paper's value
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from vggspec.catalogue import nearest, recipes
 from vggspec.catalogue.syntax import UnindentedSetting
 from vggspec.diagnostic import Diagnostic, Label, Reports, report
 from vggspec.lang import mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
-from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.recipe import (
+    MAX_SCALE,
+    MAX_SCALES,
+    Experiment,
+    LayersFrom,
+    Resize,
+    TestProtocol,
+    TrainRecipe,
+)
 from vggspec.source import Source, Span
 
-MAX_SCALE = 1 << 16
-MAX_SCALES = 64  # of one test
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -279,6 +285,13 @@ def _average(cursor: _Cursor) -> dict[str, object]:
     return cursor.fail("`scores` or `posteriors`")
 
 
+def _resize(cursor: _Cursor) -> dict[str, object]:
+    for kind in get_args(Resize):
+        if cursor.accept(kind):
+            return {"resize": kind}
+    return cursor.fail("`torchvision` or `rounded`; Q is set by `scale`")
+
+
 TRAIN: dict[str, _Key] = {
     "scale": _Key("scale 256..512", _train_scale, mending.a_range, mending.a_range),
     "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE), mending.whole("crop")),
@@ -306,6 +319,7 @@ TEST: dict[str, _Key] = {
     "crops": _Key("crops 5x5", _crops, mending.grid, mending.grid),
     "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
     "average": _Key("average scores", _average, mending.average),
+    "resize": _Key("resize torchvision", _resize, mending.resize),
 }
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 

@@ -149,6 +149,7 @@ class _Training:
         check_validation(self.network, options.validate)
         self.objective = objective_of(self.network)
         self.q = _middle(lowered.experiment.test.scales)
+        self.resize = lowered.experiment.test.resize
         self.watches: list[Watch] = []
         _check_ranks(ranks, self.recipe.batch, len(data.train))
         self.place = pick_device(options.gpus, ranks)
@@ -206,11 +207,11 @@ class _Training:
         seen: CentreCrops | WholeImages | CentreBoxCrops
         if isinstance(data.train, Examples) and isinstance(data.val, Examples):
             crops = TrainBoxCrops(train, data.train, *drawn)
-            seen = CentreBoxCrops(val, data.val, self.input, q)
+            seen = CentreBoxCrops(val, data.val, self.input, q, self.resize)
         else:
             crops = TrainCrops(train, *drawn)
             is_dense = options.validate == "dense"
-            seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q)
+            seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
         self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
         in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
         workers = options.workers
