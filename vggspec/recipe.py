@@ -11,6 +11,12 @@ Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
 Initialisation = Literal["normal", "glorot", "he"]
 
+MAX_SCALE = 1 << 16
+"""The largest side of an input, a crop or a rescaled image, in pixels."""
+
+MAX_SCALES = 64
+"""Of a test protocol: each takes as long as a test at one scale. The paper has three."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersFrom:

@@ -13,10 +13,16 @@ from vggspec.catalogue import nearest, recipes
 from vggspec.diagnostic import Diagnostic, Label, Reports, report
 from vggspec.lang import mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
-from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.recipe import (
+    MAX_SCALE,
+    MAX_SCALES,
+    Experiment,
+    LayersFrom,
+    TestProtocol,
+    TrainRecipe,
+)
 from vggspec.source import Source, Span
 
-MAX_SCALE = 1 << 16
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -251,6 +257,8 @@ def _start(cursor: _Cursor) -> dict[str, object]:
 def _test_scales(cursor: _Cursor) -> dict[str, object]:
     scales = [cursor.integer("a number of pixels", 1, MAX_SCALE)]
     while cursor.accept(","):
+        if len(scales) == MAX_SCALES:
+            cursor.fail(f"at most {MAX_SCALES} scales")
         scales.append(cursor.integer("a number of pixels", 1, MAX_SCALE))
     return {"scales": tuple(scales)}
 
