@@ -25,9 +25,10 @@ from vggspec.bundle import WEIGHTS, digest
 from vggspec.catalogue import artefacts
 from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields, parse, short
 from vggspec.files import replacing_file
 from vggspec.source import reason
-from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout, short
+from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout
 
 Array = NDArray[np.float32]
 
@@ -94,15 +95,15 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """
     try:
         layout = read_layout(path)
+        metadata = _metadata(layout.metadata)
     except (OSError, ValueError) as error:
         inside = Path(path) / WEIGHTS
         why = f"it is a bundle; name `{inside}`" if inside.is_file() else reason(error)
         what = artefacts.NoSuchFile(kind="weights file", reason=why)
         raise VggspecError(report(what, path=str(path))) from error
-    except BadTensorsError as error:
+    except (BadTensorsError, BadFieldError) as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
-    metadata = _metadata(layout.metadata)
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
@@ -205,25 +206,29 @@ def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
 
 
 def _metadata(text: Mapping[str, str]) -> Metadata:
-    """The metadata we know; what is malformed counts as not there."""
-    mean = labels = None
-    try:
-        found = json.loads(text.get("vggspec.mean", "null"))
-        if isinstance(found, list) and all(type(v) in (int, float) for v in found):
-            mean = tuple(float(v) for v in found)
-        found = json.loads(text.get("vggspec.labels", "null"))
-        if isinstance(found, list) and all(isinstance(v, str) for v in found):
-            "".join(found).encode()  # a ValueError for half a character
-            labels = tuple(found)
-    except (ValueError, RecursionError):
-        pass
-    sha256 = text.get("vggspec.data_sha256")
+    """The metadata we know.
+
+    Raises:
+        BadFieldError: a value of ours is malformed.
+    """
+    values: dict[str, Any] = dict(text)
+    for key in ("vggspec.mean", "vggspec.labels"):
+        if key in text:
+            try:
+                values[key] = parse(text[key].encode())
+            except BadFieldError as error:
+                raise BadFieldError(f"`{key}`: {error}") from error
+    fields = Fields(values)
+
+    def known(key: str, read: Callable[[str], Any]) -> Any:
+        return None if fields.is_null(key) else read(key)
+
     return Metadata(
-        net=text.get("vggspec.net"),
-        layers_sha256=text.get("vggspec.layers_sha256"),
-        mean=mean,
-        labels=labels,
-        data_sha256=sha256 if sha256 is not None and len(sha256) == 64 else None,
+        net=known("vggspec.net", fields.text),
+        layers_sha256=known("vggspec.layers_sha256", fields.sha256),
+        mean=known("vggspec.mean", fields.numbers),
+        labels=known("vggspec.labels", fields.texts),
+        data_sha256=known("vggspec.data_sha256", fields.sha256),
         more={key: value for key, value in text.items() if not key.startswith("vggspec.")},
     )
 

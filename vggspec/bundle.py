@@ -340,7 +340,9 @@ def _manifest(data: Fields) -> Manifest:
         window=data.pair("window", MAX_SCALE),
         stride=data.pair("stride"),
         pool=None if data.is_null("pool") else data.choice("pool", "floor", "ceil"),
-        finer_stride=None if data.is_null("finer_stride") else data.integer("finer_stride", 1, MAX_SCALE),
+        finer_stride=None
+        if data.is_null("finer_stride")
+        else data.integer("finer_stride", 1, MAX_SCALE),
         layer=None if data.is_null("layer") else data.text("layer"),
         labels=None if data.is_null("labels") else data.texts("labels"),
         test=_protocol(data.object("test")),

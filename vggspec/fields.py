@@ -5,7 +5,8 @@ journals, the headers and metadata of weights. What a value may be is asked for 
 no value of any of them can be is refused at once:
 
 - numbers that are not finite, and whole numbers beyond 64 bits: they fit no array and no file;
-- half characters and NUL in texts, which no file, terminal or other program takes;
+- half characters and NUL in texts, which no file, terminal or other program takes; but for the
+  bytes of paths that are no UTF-8, which Python keeps as half characters of one kind;
 - a name that stands twice in an object: readers disagree which of the two counts;
 - more than 32 objects and lists within each other: ours have five.
 """
@@ -38,8 +39,9 @@ class BadFieldError(Exception):
     """A text is not JSON, or a value in it is not what it must be; the message names it."""
 
 
-def parse(data: bytes) -> Any:
-    """The value that a JSON text stands for, within the bounds of all texts.
+def parse(data: bytes, *, has_paths: bool = False) -> Any:
+    """The value that a JSON text stands for, within the bounds of all texts; ``has_paths`` where
+    paths of this machine are among them.
 
     Raises:
         BadFieldError: it is not JSON in UTF-8, or beyond the bounds.
@@ -56,24 +58,24 @@ def parse(data: bytes) -> Any:
         raise BadFieldError("it is nested too deeply") from error
     except ValueError as error:
         raise BadFieldError(f"it is not JSON: {error}") from error
-    _check(value)
+    _check(value, "surrogateescape" if has_paths else "strict")
     return value
 
 
-def parse_object(data: bytes) -> "Fields":
+def parse_object(data: bytes, *, has_paths: bool = False) -> "Fields":
     """The same of a text that is an object.
 
     Raises:
         BadFieldError: as ``parse``, or it is something else.
     """
-    value = parse(data)
+    value = parse(data, has_paths=has_paths)
     if not isinstance(value, dict):
         raise BadFieldError("it is not a JSON object")
     return Fields(cast("dict[str, Any]", value))
 
 
-def brief(text: str) -> str:
-    """A text of a file, at a length that can be shown."""
+def short(text: str) -> str:
+    """A text from a file, at a length that can be shown."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
@@ -81,7 +83,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, value in pairs:
         if name in table:
-            raise BadFieldError(f"`{brief(name)}` stands twice in one object")
+            raise BadFieldError(f"`{short(name)}` stands twice in one object")
         table[name] = value
     return table
 
@@ -91,7 +93,7 @@ def _integer(text: str) -> int | float:
     return int(text) if len(text) <= 20 else math.inf
 
 
-def _check(value: Any) -> None:
+def _check(value: Any, errors: str) -> None:
     """Hold a value and all within it against the bounds."""
     todo: list[tuple[Any, str, int]] = [([value], "", 0)]
     while todo:
@@ -99,26 +101,26 @@ def _check(value: Any) -> None:
         if depth > MAX_DEPTH:
             raise BadFieldError("it is nested too deeply")
         for key, each in holder.items() if isinstance(holder, dict) else enumerate(holder):
-            wrong = None if isinstance(key, int) else _wrong_text(key)
+            wrong = None if isinstance(key, int) else _wrong_text(key, errors)
             if wrong is not None:
                 raise BadFieldError(f"a name in it {wrong}")
             if isinstance(each, dict | list):
                 todo.append((each, _place(at, key, depth), depth + 1))
             elif isinstance(each, str):
-                wrong = _wrong_text(each)
+                wrong = _wrong_text(each, errors)
             elif isinstance(each, float):
-                wrong = None if math.isfinite(each) else "is not a finite number"
+                wrong = None if math.isfinite(each) else "is no finite number of double precision"
             elif each is not None and not -LARGEST <= each < LARGEST:
                 wrong = "is beyond 64 bits"
             if wrong is not None:
                 raise BadFieldError(f"`{_place(at, key, depth)}` {wrong}")
 
 
-def _wrong_text(text: str) -> str | None:
+def _wrong_text(text: str, errors: str) -> str | None:
     if "\0" in text:
         return "has a NUL character in it"
     try:
-        text.encode()
+        text.encode(errors=errors)
     except UnicodeEncodeError:
         return "has half a character in it"
     return None
@@ -128,7 +130,7 @@ def _place(at: str, key: str | int, depth: int) -> str:
     """``outputs[0].channels``, for messages."""
     if depth == 0:
         return ""
-    return brief(f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}" if at else key)
+    return short(f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}" if at else key)
 
 
 class Fields:
@@ -195,12 +197,21 @@ class Fields:
             raise self.bad(key, "is out of range")
         return float(value)
 
-    def numbers(self, key: str, most: int = MAX_LIST) -> tuple[float, ...]:
-        """Numbers that can be computed with."""
+    def numbers(
+        self, key: str, most: int = MAX_LIST, high: float = MAX_NUMBER
+    ) -> tuple[float, ...]:
+        """Numbers from ``-high`` to ``high``."""
         values = self._list(key, (int, float), "numbers", most)
-        if not all(abs(value) <= MAX_NUMBER for value in values):
+        if not all(abs(value) <= high for value in values):
             raise self.bad(key, "has a number out of range")
         return tuple(float(value) for value in values)
+
+    def lists(self, key: str, length: int, most: int = MAX_LIST) -> list[list[Any]]:
+        """Lists of so many values of any type."""
+        values = self._list(key, list, "lists", most)
+        if not all(len(value) == length for value in values):
+            raise self.bad(key, f"has a list that is not of {length}")
+        return values
 
     def choice(self, key: str, *choices: str) -> Any:
         """One of these texts."""
@@ -230,6 +241,11 @@ class Fields:
         """An object of texts."""
         table = self.object(key)
         return {name: table.text(name) for name in table.names()}
+
+    def number_table(self, key: str) -> dict[str, float]:
+        """An object of numbers."""
+        table = self.object(key)
+        return {name: table.number(name) for name in table.names()}
 
     def pair(self, key: str, high: int = MAX_SIDE) -> tuple[int, int]:
         """Two sizes."""

@@ -168,7 +168,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
     with open_file(path) as file:
         data = file.read(most + 1) or b""  # None where a file of the system has nothing yet
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"it has more than {most} bytes", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it is too long: more than {most} bytes", os.fspath(path))
     return data
 
 

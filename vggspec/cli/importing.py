@@ -1,13 +1,13 @@
 """``vggspec import``: a checkpoint of another tool as a weights file."""
 
-from pathlib import Path
-
 import click
 
 from vggspec.catalogue import artefacts
 from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
-from vggspec.source import reason
+from vggspec.source import read_file, reason
+
+MAX_LABELS_BYTES = 16 << 20
 
 
 @click.command(
@@ -77,7 +77,7 @@ def command(
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:
     try:
-        labels = tuple(Path(path).read_text("utf-8").splitlines())
+        labels = tuple(read_file(path, MAX_LABELS_BYTES).decode().splitlines())
     except (OSError, ValueError) as error:
         what = artefacts.NoSuchFile(kind="file of labels", reason=reason(error))
         raise VggspecError(report(what, path=path)) from error

@@ -5,7 +5,6 @@ Axes: H rows, W columns, C channels. Pixels are uint8 ``(H, W, C)``, RGB or gray
 
 import contextlib
 import os
-import stat
 import struct
 import threading
 import warnings
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.data import ImageTooLarge, NotAnImage
 from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.source import reason
+from vggspec.source import open_file, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,6 +29,7 @@ Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 178_956_970  # where Pillow too refuses: half a gigabyte of RGB
+MAX_FILE_BYTES = 2 << 30  # such an image of four times 16 bits, not compressed, has 1.4 GB
 
 # Pillow's decoders let all of these out when they meet damaged files.
 DECODER_ERRORS = (
@@ -101,11 +101,8 @@ def _opened(image: Any, name: str | None) -> Iterator["Image.Image"]:
 
 def _file(name: str) -> IO[bytes]:
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):
-            kind = "directory" if os.path.isdir(name) else "device or a pipe"
-            raise _complaint(NoSuchFile(kind="image", reason=f"it is a {kind}"), name)
-        return open(name, "rb")
-    except (OSError, ValueError) as error:
+        return open_file(name)
+    except OSError as error:
         raise _complaint(NoSuchFile(kind="image", reason=reason(error)), name) from error
 
 
