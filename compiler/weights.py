@@ -136,6 +136,10 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
             made_for=weights.metadata.net,
         )
         raise VggspecError(report(what, path=path))
+    made_for = weights.metadata.layers_sha256
+    if made_for is not None and not network.is_cut and made_for != layers_sha256(network):
+        what_order = artefacts.OtherOrder(net=network.name, made_for=weights.metadata.net)
+        raise VggspecError(report(what_order, path=path))
     for name in wanted:
         dtype = weights.tensors[name].dtype
         if dtype != "F32":

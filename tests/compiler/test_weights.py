@@ -181,12 +181,30 @@ def test_half_precision_is_refused(tmp_path: Path) -> None:
         check_fits(open_weights(tmp_path / "w"), lowered.network)
 
 
-def test_metadata_that_is_not_ours_counts_as_absent(tmp_path: Path) -> None:
-    for mean, labels in (("[1,", "x"), ('["a"]', "[1]"), ("{}", "3"), ("{}", '["\\ud800"]')):
-        text = {"vggspec.mean": mean, "vggspec.labels": labels, "vggspec.data_sha256": "abc"}
-        safetensors.numpy.save_file(arrays(a=(1,)), tmp_path / "w", metadata=text)
-        found = open_weights(tmp_path / "w").metadata
-        assert (found.mean, found.labels, found.data_sha256) == (None, None, None)
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("mean", "[1,"),
+        ("mean", '["a"]'),
+        ("mean", "{}"),
+        ("mean", "[NaN]"),
+        ("mean", f"[{'1' * 401}]"),
+        ("mean", "[" * 100_000),
+        ("labels", "x"),
+        ("labels", "[1]"),
+        ("labels", "3"),
+        ("labels", '["\\ud800"]'),
+        ("labels", '["\\u0000"]'),
+        ("data_sha256", "abc"),
+        ("layers_sha256", "g" * 64),
+    ],
+)
+def test_metadata_of_ours_that_is_malformed_is_refused(key: str, text: str, tmp_path: Path) -> None:
+    """As if it were absent, another mean or none would be taken without a word."""
+    path = tmp_path / "w"
+    safetensors.numpy.save_file(arrays(a=(1,)), path, metadata={f"vggspec.{key}": text})
+    with pytest.raises(VggspecError, match=rf"VGG502.*`vggspec\.{key}`"):
+        open_weights(path)
 
 
 def test_the_hash_of_the_layers_sees_names_and_shapes() -> None:
