@@ -439,10 +439,7 @@ def _engine(data: Fields) -> Engine:
         gpu=None if data.is_null("gpu") else data.text("gpu"),
         capabilities=data.texts("capabilities", MAX_FILES),
         is_open_ended=data.boolean("is_open_ended"),
-        profiles=tuple(
-            Profile(min=each.shape("min"), opt=each.shape("opt"), max=each.shape("max"))
-            for each in data.objects("profiles", MAX_FILES)
-        ),
+        profiles=tuple(map(_profile, data.objects("profiles", MAX_FILES))),
         tf32=data.boolean("tf32"),
         hardware=data.choice("hardware", "none", "ampere_plus", "same_compute_capability"),
         is_version_compatible=data.boolean("is_version_compatible"),
@@ -454,6 +451,13 @@ def _engine(data: Fields) -> Engine:
     if not engine.profiles:
         raise BadFieldError("`engine.profiles` is empty")
     return engine
+
+
+def _profile(data: Fields) -> Profile:
+    profile = Profile(data.shape("min"), data.shape("opt"), data.shape("max"))
+    if not (profile.holds(profile.opt) and profile.holds(profile.min)):
+        raise data.bad("min", "is larger than `opt`, or this than `max`")
+    return profile
 
 
 def _input(data: Fields) -> InputContract:
