@@ -224,7 +224,7 @@ def _reference(bundle: "Bundle", which: Against, stack: ExitStack) -> "Net":
     if bundle.reference is None:
         raise VggspecError(report(NothingToVerifyAgainst(), path=str(bundle.path)))
     session = stack.enter_context(OrtSession(bundle.reference, "cpu"))
-    return _on(_checked(session, bundle), bundle.manifest)
+    return _on(session, bundle.manifest)
 
 
 def _checked(session: "Session", bundle: "Bundle") -> "Session":
@@ -530,8 +530,8 @@ class _Comparer:
         from vggspec.runtime.verify import batches_of_one, compare_outputs, concatenated
 
         found = self._net(images)
-        expected = concatenated([self._reference(each) for each in batches_of_one(images)])
         try:
+            expected = concatenated([self._reference(each) for each in batches_of_one(images)])
             return compare_outputs(found, expected, self.manifest, self._tolerance)
         except ValueError as error:
             what = OtherOutputs(reason=str(error))

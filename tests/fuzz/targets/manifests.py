@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,11 +40,11 @@ def one(random: Random, folder: Path) -> str:
     else:
         data = mutate.damaged(random, text)
     (path / MANIFEST).write_bytes(data)
-    opened: list[Bundle] = []
-    found = answer(lambda: opened.append(open_bundle(path)))
-    for bundle in opened:
-        found = "/".join(answer(lambda use=use: use(bundle)) for use in USES)  # type: ignore[misc]
-    return found
+    found = [answer(lambda: open_bundle(path))]
+    if found == ["ok"]:
+        bundle = open_bundle(path)
+        found += [answer(partial(use, bundle)) for use in USES]
+    return "/".join(found)
 
 
 def _sign(manifest: Any) -> None:
