@@ -28,6 +28,7 @@ from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 from vggspec.source import foreign, open_file
+from vggspec.tensors import BadTensorsError, read_layout
 
 # ONNX Runtime's exceptions share no base class but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -59,9 +60,10 @@ FATAL, WARNING = 4, 2
 
 #: What ONNX Runtime says of weights that are links to somewhere else.
 LINK_REFUSED = "External data path"
-#: What it says of weights of more than 2 GiB whose order it changes for the CPU's vector units.
-TOO_LARGE_TO_REORDER = "limit for embedded initializer data"
-REORDERING = "NchwcTransformer"
+#: How it is given them; versions without it take links.
+GIVING = "add_external_initializers_from_files_in_memory"
+#: What changes the order of weights for the CPU's vector units, and how large a tensor it may make.
+REORDERING, HUGE_BYTES = "NchwcTransformer", 1 << 31
 MAX_SAID = 1 << 16
 
 Providers = list[str | tuple[str, dict[str, str]]]
@@ -323,13 +325,14 @@ def _load(
     options.log_severity_level = FATAL  # what goes wrong is raised, and told once
     options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
 
-    def session(left_out: Sequence[str] = ()) -> ort.InferenceSession:
+    beside = Path(path).parent.glob("*.safetensors")
+    weights = sorted(each for each in beside if each.is_file())
+    # ONNX Runtime would make others of that size, and refuses its own.
+    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
+
+    def session() -> ort.InferenceSession:
         return ort.InferenceSession(
-            path,
-            options,
-            providers=providers,
-            enable_fallback=False,
-            **({"disabled_optimizers": list(left_out)} if left_out else {}),
+            path, options, providers=providers, enable_fallback=False, **left_out
         )
 
     ort.set_default_logger_severity(FATAL)
@@ -337,12 +340,10 @@ def _load(
         try:
             return session()
         except ORT_ERRORS as error:
-            if LINK_REFUSED in str(error):
-                with _given_weights(options, Path(path).parent):
-                    return session()
-            if TOO_LARGE_TO_REORDER in str(error):
-                return session([REORDERING])
-            raise
+            if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                raise
+        with _given(weights, options):
+            return session()
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
@@ -350,20 +351,31 @@ def _load(
         ort.set_default_logger_severity(WARNING)
 
 
+def _is_any_huge(weights: Sequence[Path]) -> bool:
+    """Whether a tensor has more than 2 GiB; a file that cannot be read has none."""
+    for path in weights:
+        with contextlib.suppress(OSError, BadTensorsError):
+            if path.stat().st_size <= HUGE_BYTES:
+                continue
+            if any(tensor.bytes > HUGE_BYTES for tensor in read_layout(path).tensors.values()):
+                return True
+    return False
+
+
 @contextlib.contextmanager
-def _given_weights(options: ort.SessionOptions, folder: Path) -> Iterator[None]:
+def _given(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
     """Hand over the weights beside a model as memory, mapped while the model is loaded.
 
     ONNX Runtime reads none that lie elsewhere than the model. What a bundle's manifest names has
     been compared with it, wherever its links lead.
     """
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
     with contextlib.ExitStack() as stack:
         maps = []
-        for name in names:
-            file = stack.enter_context(open_file(folder / name))
+        for path in weights:
+            file = stack.enter_context(open_file(path))
             maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        options.add_external_initializers_from_files_in_memory(names, maps, list(map(len, maps)))
+        names = [path.name for path in weights]
+        getattr(options, GIVING)(names, maps, list(map(len, maps)))
         yield
 
 

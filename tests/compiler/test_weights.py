@@ -207,6 +207,17 @@ def test_metadata_of_ours_that_is_malformed_is_refused(key: str, text: str, tmp_
         open_weights(path)
 
 
+def test_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
+    """Names and shapes are those of the net, and the net is another one."""
+    text = "net t\ninput 8x8 RGB\nconv3-3 as a\nconv3-3 as b\nFC-2\n"
+    trained = net(text)
+    edited = net(text.replace("conv3-3 as a\nconv3-3 as b", "conv3-3 as b\nconv3-3 as a"))
+    weights = random_weights(trained, tmp_path / "w")
+    check_fits(weights, trained.network)
+    with pytest.raises(VggspecError, match=r"VGG531.*of net `t`"):
+        check_fits(weights, edited.network)
+
+
 def test_the_hash_of_the_layers_sees_names_and_shapes() -> None:
     texts = [SMALL, SMALL.replace("FC-24", "FC-25"), SMALL.replace("FC-24", "FC-24 as a")]
     hashes = {layers_sha256(net(text).network) for text in texts}
