@@ -25,8 +25,9 @@ from vggspec.compiler.archives import Archive
 from vggspec.compiler.pickles import Pickle, read_pickle
 from vggspec.compiler.stored import BadFileError, RefusedError, Stored, as_float32
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.fields import short
 from vggspec.source import reason
-from vggspec.tensors import BadTensorsError, Tensor, read_layout, short
+from vggspec.tensors import BadTensorsError, Tensor, read_layout
 
 Kind = Literal["pytorch", "safetensors", "npz"]
 #: The memory that tensors may take: this, and so many times the file. From 8 bits to 32 is 4 times;

@@ -25,11 +25,17 @@ from vggspec.bundle import WEIGHTS, digest
 from vggspec.catalogue import artefacts
 from vggspec.compiler.ir import Color, ImageInput, Network, Shape
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields, parse, short
 from vggspec.files import replacing_file
 from vggspec.source import reason
-from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout, short
+from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout
 
 Array = NDArray[np.float32]
+
+MAX_PIXEL = 1e6
+"""Means and deviations of pixels are smaller."""
+
+LEAST_FACTOR = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +112,15 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """
     try:
         layout = read_layout(path)
+        metadata = metadata_of(layout.metadata)
     except (OSError, ValueError) as error:
         inside = Path(path) / WEIGHTS
         why = f"it is a bundle; name `{inside}`" if inside.is_file() else reason(error)
         what = artefacts.NoSuchFile(kind="weights file", reason=why)
         raise VggspecError(report(what, path=str(path))) from error
-    except BadTensorsError as error:
+    except (BadTensorsError, BadFieldError) as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
-    metadata = metadata_of(layout.metadata)
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
@@ -147,6 +153,10 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
             made_for=weights.metadata.net,
         )
         raise VggspecError(report(what, path=path))
+    made_for = weights.metadata.layers_sha256
+    if made_for is not None and not network.is_cut and made_for != layers_sha256(network):
+        what_order = artefacts.OtherOrder(net=network.name, made_for=weights.metadata.net)
+        raise VggspecError(report(what_order, path=path))
     for name in wanted:
         dtype = weights.tensors[name].dtype
         if dtype != "F32":
@@ -237,52 +247,39 @@ def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
 
 
 def metadata_of(text: Mapping[str, str]) -> Metadata:
-    """What the header of a weights file says beside its tensors; what is malformed counts as not
-    there.
+    """What the header of a weights file says beside its tensors.
+
+    Raises:
+        BadFieldError: a value of ours is malformed.
     """
-    sha256 = text.get("vggspec.data_sha256")
-    std = _numbers(text, "vggspec.std", low=1e-6)
-    scale = _numbers(text, "vggspec.scale", low=1e-9, are_several=False)
-    is_whole = scale is not None and (std is not None or "vggspec.std" not in text)
-    color = text.get("vggspec.color")
+    values: dict[str, Any] = dict(text)
+    for name in ("mean", "std", "scale", "labels"):
+        key = f"vggspec.{name}"
+        if key in text:
+            try:
+                values[key] = parse(text[key].encode())
+            except BadFieldError as error:
+                raise BadFieldError(f"`{key}`: {error}") from error
+    fields = Fields(values)
+
+    def known(key: str, read: Callable[[str], Any]) -> Any:
+        return None if fields.is_null(key) else read(key)
+
+    std = known("vggspec.std", lambda key: fields.numbers(key, high=MAX_PIXEL))
+    if std is not None and min(std, default=0) < LEAST_FACTOR:
+        raise fields.bad("vggspec.std", "has a number that nothing is divided by")
     return Metadata(
-        net=text.get("vggspec.net"),
-        layers_sha256=text.get("vggspec.layers_sha256"),
-        mean=_numbers(text, "vggspec.mean"),
+        net=known("vggspec.net", fields.text),
+        layers_sha256=known("vggspec.layers_sha256", fields.sha256),
+        mean=known("vggspec.mean", lambda key: fields.numbers(key, high=MAX_PIXEL)),
         std=std,
-        scale=scale[0] if scale is not None and is_whole else None,
-        color=next((known for known in get_args(Color) if known == color), None),
-        source=text.get("vggspec.source"),
-        labels=_labels(text),
-        data_sha256=sha256 if sha256 is not None and len(sha256) == 64 else None,
+        scale=known("vggspec.scale", lambda key: fields.number(key, LEAST_FACTOR, MAX_PIXEL)),
+        color=known("vggspec.color", lambda key: fields.choice(key, *get_args(Color))),
+        source=known("vggspec.source", fields.text),
+        labels=known("vggspec.labels", fields.texts),
+        data_sha256=known("vggspec.data_sha256", fields.sha256),
         more={key: value for key, value in text.items() if not key.startswith("vggspec.")},
     )
-
-
-def _numbers(
-    text: Mapping[str, str], key: str, *, low: float = -1e6, are_several: bool = True
-) -> tuple[float, ...] | None:
-    try:
-        found = json.loads(text.get(key, "null"))
-        numbers = found if are_several else [found]
-        if isinstance(numbers, list) and all(
-            type(value) in (int, float) and low <= value <= 1e6 for value in numbers
-        ):
-            return tuple(float(value) for value in numbers)
-    except (ValueError, RecursionError):
-        pass
-    return None
-
-
-def _labels(text: Mapping[str, str]) -> tuple[str, ...] | None:
-    try:
-        found = json.loads(text.get("vggspec.labels", "null"))
-        if isinstance(found, list) and all(isinstance(value, str) for value in found):
-            "".join(found).encode()  # a ValueError for half a character
-            return tuple(found)
-    except (ValueError, RecursionError):
-        pass
-    return None
 
 
 def _by(shape: Shape) -> str:

@@ -5,8 +5,9 @@ import ctypes
 import hashlib
 import importlib
 import io
+import mmap
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,6 +27,8 @@ from vggspec.files import cache_folder
 from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
+from vggspec.source import foreign, open_file
+from vggspec.tensors import BadTensorsError, read_layout
 
 # ONNX Runtime's exceptions share no base class but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -54,7 +57,14 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 #: What ONNX Runtime's TensorRT is linked with, as the names stand in its file.
 LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
-MAX_REASON = 200
+
+#: What ONNX Runtime says of weights that are links to somewhere else.
+LINK_REFUSED = "External data path"
+#: How it is given them; versions without it take links.
+GIVING = "add_external_initializers_from_files_in_memory"
+#: What changes the order of weights for the CPU's vector units, and how large a tensor it may make.
+REORDERING, HUGE_BYTES = "NchwcTransformer", 1 << 31
+MAX_SAID = 1 << 16
 
 Providers = list[str | tuple[str, dict[str, str]]]
 
@@ -314,14 +324,59 @@ def _load(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = FATAL  # what goes wrong is raised, and told once
     options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
+
+    beside = Path(path).parent.glob("*.safetensors")
+    weights = sorted(each for each in beside if each.is_file())
+    # ONNX Runtime would make others of that size, and refuses its own.
+    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
+
+    def session() -> ort.InferenceSession:
+        return ort.InferenceSession(
+            path, options, providers=providers, enable_fallback=False, **left_out
+        )
+
     ort.set_default_logger_severity(FATAL)
     try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=False)
+        try:
+            return session()
+        except ORT_ERRORS as error:
+            if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                raise
+        with _given(weights, options):
+            return session()
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
     finally:
         ort.set_default_logger_severity(WARNING)
+
+
+def _is_any_huge(weights: Sequence[Path]) -> bool:
+    """Whether a tensor has more than 2 GiB; a file that cannot be read has none."""
+    for path in weights:
+        with contextlib.suppress(OSError, BadTensorsError):
+            if path.stat().st_size <= HUGE_BYTES:
+                continue
+            if any(tensor.bytes > HUGE_BYTES for tensor in read_layout(path).tensors.values()):
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _given(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
+    """Hand over the weights beside a model as memory, mapped while the model is loaded.
+
+    ONNX Runtime reads none that lie elsewhere than the model. What a bundle's manifest names has
+    been compared with it, wherever its links lead.
+    """
+    with contextlib.ExitStack() as stack:
+        maps = []
+        for path in weights:
+            file = stack.enter_context(open_file(path))
+            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        names = [path.name for path in weights]
+        getattr(options, GIVING)(names, maps, list(map(len, maps)))
+        yield
 
 
 def _is_on_cuda(session: ort.InferenceSession) -> bool:
@@ -336,14 +391,40 @@ def _port(node: ort.NodeArg, path: str) -> Port:
     return Port(node.name, np.dtype(DTYPES[node.type]), shape)
 
 
+#: Where ONNX Runtime's source says something; a function follows.
+_PLACE = re.compile(r"\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ ")
+_FUNCTION = re.compile(r"[A-Za-z_]\w* ")
+_SIGNATURE = re.compile(r"[\w:<>,*&~ ]*::[\w:<>,*&~ ]*(?=\()")
+
+
 def _reason(error: Exception, path: str) -> str:
-    """What ONNX Runtime said, without its own places and numbers."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = text.replace(f"Load model from {path} failed:", "")
-    text = re.sub(r"\S*/onnxruntime\S*:\d+ .*?\) (?=[A-Z])", "", text)
-    text = re.sub(r"\S+\.(?:cc|h|cpp):\d+ \w+ ", "", text)
-    text = text.strip().rstrip(".")
-    if len(text) > MAX_REASON:
-        text = text[:MAX_REASON].rsplit(" ", 1)[0] + " …"
-    return text[:1].lower() + text[1:]
+    """What ONNX Runtime said, without its own places, functions and numbers."""
+    text = " ".join(str(error)[:MAX_SAID].split())
+    text = text.replace(f"Load model from {path} failed:", "").partition(" ; GPU=")[0]
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    while place := _PLACE.search(text):
+        said = _after_function(text[place.end() :])
+        text = text[: place.start()] + said
+    return foreign(text)
+
+
+def _after_function(text: str) -> str:
+    """What follows a function: its name alone, or its whole signature."""
+    signature = _SIGNATURE.match(text)
+    if signature is None:
+        return _FUNCTION.sub("", text, count=1) if _FUNCTION.match(text) else text
+    end = signature.end()
+    while text[end : end + 1] not in ("", " "):  # `(…)`, or `(…)>::operator()(…)` of a lambda
+        end = _closing(text, max(text.find("(", end), end))
+    text = text[end:].strip().removeprefix("const ")
+    return text[_closing(text, 0) :].strip() if text.startswith("[with ") else text
+
+
+def _closing(text: str, start: int) -> int:
+    """The place after the bracket that closes the one at ``start``."""
+    depth = 0
+    for i in range(start, len(text)):
+        depth += (text[i] in "([") - (text[i] in ")]")
+        if depth == 0:
+            return i + 1
+    return len(text)

@@ -164,14 +164,26 @@ def test_a_missing_model_is_refused(made: Made) -> None:
     assert code(error) == "VGG524"
 
 
-def test_a_link_out_of_the_bundle_is_refused(made: Made, tmp_path: Path) -> None:
+def test_a_file_may_be_a_link_to_where_the_user_keeps_it(made: Made, tmp_path: Path) -> None:
     model = made.path / MODEL
     outside = tmp_path / "outside.onnx"
     model.rename(outside)
     model.symlink_to(outside)
-    with pytest.raises(VggspecError, match="leads out of the bundle") as error:
+    assert open_bundle(made.path, deep=True).manifest == made.manifest
+    outside.write_bytes(outside.read_bytes()[::-1])
+    with pytest.raises(VggspecError, match="SHA-256") as error:
         open_bundle(made.path)
     assert code(error) == "VGG524"
+
+
+def test_links_in_a_ring_are_reported(made: Made) -> None:
+    for name, wanted in ((MODEL, "VGG524"), (MANIFEST, "VGG510")):
+        path = made.path / name
+        path.unlink()
+        path.symlink_to(path.name)
+        with pytest.raises(VggspecError, match="symbolic links") as error:
+            open_bundle(made.path)
+        assert code(error) == wanted
 
 
 def test_large_files_are_digested_only_when_asked(made: Made) -> None:

@@ -214,12 +214,14 @@ def _take(lock: int, *, waits: bool) -> None:
 
 
 def place(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:
-    """Put a file that is never overwritten under a second name, by the cheapest way there is.
+    """Put a file that is never overwritten under a second name, by the cheapest way there is. Of a
+    link the file counts that it leads to.
 
     A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the same
     file; where neither is possible, across disks for instance, or where ``copy`` asks for a file
     of its own, the bytes are copied.
     """
+    source = Path(os.path.realpath(source, strict=True))
     if _clone(source, target):
         return "clone"
     if not copy:

@@ -1,5 +1,6 @@
 """``vggspec verify``: on real bundles on the CPU, whole and damaged; engines by a stand-in."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tests.engines import stand_in
 from tests.nets import SMALL, net, random_weights
+from tests.runtime.bundles import rewrite
 from tests.test_compatibility import BARE, LINUX
 from vggspec import machine
 from vggspec.bundle import (
@@ -31,6 +33,7 @@ from vggspec.bundle import (
 from vggspec.cli import run
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import session
 from vggspec.runtime.ort_session import OrtSession
@@ -267,10 +270,45 @@ def test_a_spec_like_another_is_whole_in_its_bundle(tmp_path: Path, verify: Any)
     assert verify(bundle, "--device", "cpu")[0] == 0
     manifest = json.loads((bundle / MANIFEST).read_text())
     (bundle / "base.vgg").write_text(SMALL)
-    (bundle / MANIFEST).write_text(json.dumps(manifest | {"spec_text": text}))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    changed = manifest | {"spec_text": text, "spec_sha256": digest}
+    (bundle / MANIFEST).write_text(json.dumps(changed))
     code, _, err = verify(bundle, "--device", "cpu")
     assert code == 1
     assert "its spec takes layers from another file" in err
+
+
+@pytest.mark.parametrize("is_protocol", [False, True])
+def test_a_bundle_does_not_ask_for_all_memory(
+    tmp_path: Path, verify: Any, *, is_protocol: bool
+) -> None:
+    """At Q = 65536 eight images would take terabytes as floats."""
+    bundle = write(tmp_path)
+    if is_protocol:
+        lowered = net(SMALL)
+        weights = open_weights(tmp_path / "weights.safetensors")
+        write_protocol_bundle([(lowered, weights)], bundle, ProtocolOptions())
+    rewrite(bundle, {"test.scales": [65536]})
+    code, _, err = verify(bundle, "--device", "cpu")
+    assert code == 1
+    assert "VGG530" in err
+    assert "65536 × 65536" in err
+    rewrite(bundle, {"test.scales": [36, 65536]})
+    code, out, err = verify(bundle, "--device", "cpu")
+    assert code == 0
+    assert "All" in out
+    assert "left out" in err
+
+
+def test_a_manifest_that_is_not_the_graphs(tmp_path: Path, verify: Any) -> None:
+    bundle = write(tmp_path)
+    for change in ({"input.name": "pixture"}, {"outputs.0.channels": 7, "labels": None}):
+        saved = (bundle / MANIFEST).read_bytes()
+        rewrite(bundle, change)
+        code, _, err = verify(bundle, "--device", "cpu")
+        assert code == 1
+        assert "VGG527" in err
+        (bundle / MANIFEST).write_bytes(saved)
 
 
 def test_weights_that_are_not_there(tmp_path: Path, verify: Any) -> None:

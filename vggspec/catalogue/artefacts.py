@@ -291,3 +291,45 @@ class RunFailed(Diagnostic):
 
     def help(self) -> str | None:
         return "if memory ran out, give a smaller `--scales`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooLargeToVerify(Diagnostic):
+    """``verify`` makes images up at the sizes that the test protocol, or the engine's profiles, ask
+    for. Those of this bundle have more pixels than ``predict`` ever gives to a net at once, and
+    would take many gigabytes.
+    """
+
+    code = "VGG530"
+    shape: tuple[int, int, int]
+
+    def title(self) -> str:
+        images, rows, columns = self.shape
+        return f"images of {rows} × {columns} pixels, {images} at once, are too large to be made up"
+
+    def help(self) -> str | None:
+        return "give a folder of pictures after `--images`, or compile for smaller sizes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherOrder(Diagnostic):
+    """The layers of the net have the names and shapes of those that the weights were made for, and
+    are not in the same order, or some of them are new: two equal layers that were exchanged in the
+    spec, for instance. The net would compute something else than the one that was trained.
+
+    A weights file holds a digest of its net's layers in their order, which is compared.
+    """
+
+    code = "VGG531"
+    net: str
+    made_for: str | None
+
+    def title(self) -> str:
+        of = f" of net `{self.made_for}`" if self.made_for else ""
+        return f"these weights{of} were made for other layers than those of net `{self.net}`"
+
+    def help(self) -> str | None:
+        return (
+            "give the spec that they were trained with; where the change is meant, read them in\n"
+            "anew by `vggspec import`"
+        )

@@ -48,10 +48,11 @@ class Named:
             BadImageError: it cannot be read.
         """
         from vggspec.data.decode import BadImageError
-        from vggspec.source import reason
+        from vggspec.data.read import MAX_FILE_BYTES
+        from vggspec.source import read_file, reason
 
         try:
-            return Path(self.paths[index]).read_bytes()
+            return read_file(self.paths[index], MAX_FILE_BYTES)
         except OSError as error:
             raise BadImageError(reason(error)) from error
 

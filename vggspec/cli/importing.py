@@ -1,7 +1,6 @@
 """``vggspec import``: a checkpoint of another tool as a weights file."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -9,15 +8,17 @@ import click
 from vggspec.catalogue import artefacts, count, either
 from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import short
 from vggspec.render import shown
-from vggspec.source import reason
-from vggspec.tensors import short
+from vggspec.source import read_file, reason
 
 if TYPE_CHECKING:
     from vggspec.compiler.checkpoint import Checkpoint
     from vggspec.compiler.importing.layouts import Layout
     from vggspec.compiler.importing.matching import Matched
     from vggspec.compiler.importing.sources import Expected
+
+MAX_LABELS_BYTES = 16 << 20
 
 
 @click.command(
@@ -198,7 +199,7 @@ def _shown(name: str) -> str:
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:
     try:
-        labels = tuple(Path(path).read_text("utf-8").splitlines())
+        labels = tuple(read_file(path, MAX_LABELS_BYTES).decode().splitlines())
     except (OSError, ValueError) as error:
         what = artefacts.NoSuchFile(kind="file of labels", reason=reason(error))
         raise VggspecError(report(what, path=path)) from error

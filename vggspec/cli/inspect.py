@@ -100,23 +100,29 @@ def layers_of(bundle: "Bundle") -> tuple[str, tuple[LayerFacts, ...]]:
 
 
 def _recorded(bundle: "Bundle", name: str) -> tuple[str, tuple[LayerFacts, ...]]:
+    from vggspec.bundle import MAX_MANIFEST_BYTES
     from vggspec.catalogue.artefacts import ChangedFile
+    from vggspec.fields import BadFieldError, parse_object
+    from vggspec.source import read_file, reason
 
     try:
-        data: Any = json.loads((bundle.path / name).read_bytes())
+        data = parse_object(read_file(bundle.path / name, MAX_MANIFEST_BYTES))
         layers = tuple(
             LayerFacts(
-                name=str(each["name"]),
-                op=str(each["op"]),
-                precision=_PRECISIONS.get(str(each["precision"]), str(each["precision"])),
-                output=tuple(int(axis) for axis in each["output"]),
-                reads=tuple(str(name) for name in each["reads"]),
+                name=each.text("name"),
+                op=each.text("op"),
+                precision=_PRECISIONS.get(each.text("precision"), each.text("precision")),
+                output=each.integers("output", -1),
+                reads=each.texts("reads"),
             )
-            for each in data["layers"]
+            for each in data.objects("layers")
         )
-        return str(data["from"]), layers
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = ChangedFile(file=name, reason="is no list of layers")
+        return data.text("from"), layers
+    except OSError as error:
+        what = ChangedFile(file=name, reason=f"cannot be read: {reason(error)}")
+        raise VggspecError(report(what, path=str(bundle.path))) from error
+    except BadFieldError as error:
+        what = ChangedFile(file=name, reason=f"is no list of layers: {error}")
         raise VggspecError(report(what, path=str(bundle.path))) from error
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -323,15 +322,14 @@ def _read(name: str) -> bytes:
     """
     from vggspec.bundle import MANIFEST
     from vggspec.data.decode import BadImageError
-    from vggspec.source import reason
+    from vggspec.data.read import MAX_FILE_BYTES
+    from vggspec.source import read_file, reason
 
     if Path(name, MANIFEST).is_file():
         raise BadImageError("it is a bundle; further nets are named by `--with`")
-    if os.path.exists(name) and not os.path.isfile(name):
-        raise BadImageError("it is not a file")
     try:
-        return Path(name).read_bytes()
-    except (OSError, ValueError) as error:
+        return read_file(name, MAX_FILE_BYTES)
+    except OSError as error:
         raise BadImageError(reason(error)) from error
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -193,7 +194,7 @@ def _refuse_what_cannot_run(bundle: "Bundle", device: "Device") -> None:
 def _session(bundle: "Bundle", device: "Device", stack: ExitStack) -> "Session":
     from vggspec.runtime.session import open_session
 
-    return stack.enter_context(open_session(bundle, device))
+    return _checked(stack.enter_context(open_session(bundle, device)), bundle)
 
 
 def _model(manifest: "Manifest", session: "Session") -> str:
@@ -224,6 +225,19 @@ def _reference(bundle: "Bundle", which: Against, stack: ExitStack) -> "Net":
         raise VggspecError(report(NothingToVerifyAgainst(), path=str(bundle.path)))
     session = stack.enter_context(OrtSession(bundle.reference, "cpu"))
     return _on(session, bundle.manifest)
+
+
+def _checked(session: "Session", bundle: "Bundle") -> "Session":
+    """A session that takes and gives what the manifest says.
+
+    Raises:
+        VggspecError: it does not.
+    """
+    from vggspec.runtime import net, picture_net
+
+    of = picture_net if bundle.manifest.members else net
+    of.check_ports(session, bundle.manifest, str(bundle.path))
+    return session
 
 
 def _on(session: "Session", manifest: "Manifest") -> "Net":
@@ -434,9 +448,19 @@ class _Comparer:
 
     def over_profiles(self, seed: int, progress: "_Progress") -> Iterator[Row]:
         """Made-up images at every profile's sizes."""
-        from vggspec.runtime.verify import cases, natural_images
+        from vggspec.catalogue.artefacts import TooLargeToVerify
+        from vggspec.runtime.verify import cases, natural_images, within
 
-        all_cases = cases(self.profiles)
+        every_case = cases(self.profiles)
+        all_cases = within(every_case, is_engine=self.manifest.engine is not None)
+        if not all_cases:
+            smallest = min((case.shape for case in every_case), key=prod)
+            what = TooLargeToVerify(shape=smallest)
+            raise VggspecError(report(what, path=str(self.bundle.path)))
+        if len(all_cases) < len(every_case):
+            progress.clear()
+            left_out = count(len(every_case) - len(all_cases), "shape")
+            click.echo(f"{left_out} left out: more pixels than are ever run at once", err=True)
         channels = len(self.manifest.input.mean)
         for i, case in enumerate(all_cases, start=1):
             progress.show(f"{i} of {len(all_cases)}: {_by(case.shape)}")
@@ -506,8 +530,8 @@ class _Comparer:
         from vggspec.runtime.verify import batches_of_one, compare_outputs, concatenated
 
         found = self._net(images)
-        expected = concatenated([self._reference(each) for each in batches_of_one(images)])
         try:
+            expected = concatenated([self._reference(each) for each in batches_of_one(images)])
             return compare_outputs(found, expected, self.manifest, self._tolerance)
         except ValueError as error:
             what = OtherOutputs(reason=str(error))

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from vggspec.compiler.weights import (
     save,
 )
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, parse_object
 from vggspec.files import replace_by_twin, replacing_folder
 from vggspec.train.runs import BEST, CHECKPOINTS, LAST, epoch_file
 from vggspec.train.state import TrainState
@@ -128,11 +129,11 @@ def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
             raise _bad(folder, f"it has no momentum for `{param.name}`")
     text = momentum.metadata.more.get(_STATE, "")
     try:
-        found: Any = json.loads(text)
-        state = TrainState.from_json(found["state"])
-        digest = found["weights"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _bad(folder, "its state is not text that can be understood") from error
+        found = parse_object(text.encode(), has_paths=True)
+        state = TrainState.from_fields(found.object("state"))
+        digest = found.sha256("weights")
+    except BadFieldError as error:
+        raise _bad(folder, f"its state cannot be understood: {error}") from error
     if digest != weights.metadata.data_sha256:
         raise _bad(folder, "weights and momentum are not from the same step")
     return Checkpoint(folder, weights, momentum, state)
