@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
@@ -193,8 +193,30 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             _put(scratch, target)
 
 
+def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
+    """Write text files that belong together into a folder: all or none. They replace the folder, so
+    that those of two times never stand together; in one with other things they are put beside
+    these, one right after the other.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    with refusals(path), suppress(FileNotFoundError), os.scandir(path) as entries:
+        if not all(entry.name in texts and entry.is_file() for entry in entries):
+            with ExitStack() as stack:
+                for name, text in reversed(texts.items()):
+                    file = stack.enter_context(replacing_file(Path(path) / name))
+                    file.write(text.encode())
+            return
+    with replacing_folder(path) as folder:
+        for name, text in texts.items():
+            (folder / name).write_bytes(text.encode())
+
+
 def _put(scratch: Path, target: Path) -> None:
     """Give a folder its name; what had it goes."""
+    with suppress(FileNotFoundError):
+        shutil.copymode(target, scratch)
     if exchange(scratch, target):
         return  # `scratch` is the old one by now
     old = scratch.with_suffix(OLD)

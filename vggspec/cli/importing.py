@@ -6,6 +6,7 @@ import click
 
 from vggspec.catalogue import artefacts
 from vggspec.cli.targets import check_spared
+from vggspec.cli.terminal import say_written
 from vggspec.diagnostic import VggspecError, report
 from vggspec.source import reason
 
@@ -58,7 +59,7 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
             "  input 224x224 RGB(mean 123.675 116.28 103.53, std 58.395 57.12 57.375)",
             err=True,
         )
-    click.echo(path)
+    say_written(path)
 
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def _of_graph(bundle: "Bundle") -> tuple[LayerFacts, ...]:
             if len(tensor.raw_data) > LARGEST_SHAPE_BYTES:
                 tensor.ClearField("raw_data")  # embedded weights are no help with shapes
         graph = infer_shapes(model).graph
-    except (DecodeError, InferenceError, ValueError) as error:
+    except (DecodeError, InferenceError, ValueError, OSError) as error:
         what = EngineFailed(reason=f"it is no ONNX graph ({error})")
         raise VggspecError(report(what, path=str(bundle.model))) from error
     return tuple(_nodes(graph, constant))
