@@ -56,6 +56,6 @@ def _call() -> Any:
         arguments = (AT_FDCWD, one, AT_FDCWD, other, ctypes.c_uint(SWAP))
         if named is not None:
             return int(named(*arguments))
-        return int(library.syscall(ctypes.c_long(number), *arguments))
+        return int(library.syscall(ctypes.c_long(number or 0), *arguments))
 
     return swap_at

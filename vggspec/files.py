@@ -17,6 +17,7 @@ from typing import IO, Literal
 from vggspec.catalogue.artefacts import CannotWrite
 from vggspec.diagnostic import VggspecError, report
 from vggspec.exchange import exchange
+from vggspec.interrupt import held
 from vggspec.source import reason
 
 #: The request of `ioctl_ficlone(2)` that shares a file's blocks.
@@ -204,7 +205,7 @@ def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     with refusals(path), suppress(FileNotFoundError), os.scandir(path) as entries:
         if not all(entry.name in texts and entry.is_file() for entry in entries):
             with ExitStack() as stack:
-                for name, text in reversed(texts.items()):
+                for name, text in reversed(list(texts.items())):
                     file = stack.enter_context(replacing_file(Path(path) / name))
                     file.write(text.encode())
             return
@@ -269,6 +270,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
+@held
 def _scratch(
     parent: Path, prefix: str, suffix: str, make: Callable[[Path], object]
 ) -> Iterator[Path]:
