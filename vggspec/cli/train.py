@@ -187,7 +187,9 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
         ranks.sum([0])
     run = old or ranks.from_first(_new_run(lowered, given) if ranks.is_first else None)
     if ranks.is_first:
-        _say_plan(lowered, folder, run, ranks, is_resumed=old is not None)
+        how = "" if not given["resume"] else "begun: there was nothing yet to resume"
+        how = how if old is None else "taken up again"
+        _say_plan(lowered, folder, run, ranks, how)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
@@ -423,9 +425,7 @@ def recipe_line(lowered: "Lowered") -> str:
     return ", ".join(parts)
 
 
-def _say_plan(
-    lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", *, is_resumed: bool
-) -> None:
+def _say_plan(lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", how: str) -> None:
     from vggspec.catalogue import count
 
     net, image = lowered.network, lowered.network.input
@@ -437,7 +437,7 @@ def _say_plan(
         f" input {image.height} × {image.width} {image.color}",
         "data": f"{folder.root}, {count(len(folder.classes), 'class')}, {images}",
         "recipe": recipe_line(lowered),
-        "run": f"{run}{', taken up again' if is_resumed else ''}",
+        "run": f"{run}, {how}" if how else f"{run}",
     }
     if ranks.size > 1:
         lines["ranks"] = f"{ranks.size}, each with a part of every batch"
