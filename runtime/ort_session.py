@@ -22,7 +22,7 @@ from vggspec.bundle import Manifest
 from vggspec.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.catalogue.running import ShapeOutsideProfiles
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.files import cache_folder
+from vggspec.files import cache_folder, named_in_text
 from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
@@ -316,7 +316,8 @@ def _load(
     options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
     ort.set_default_logger_severity(FATAL)
     try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=False)
+        with named_in_text(path) as name:
+            return ort.InferenceSession(name, options, providers=providers, enable_fallback=False)
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error

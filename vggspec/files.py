@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
-from vggspec.catalogue.artefacts import CannotWrite
+from vggspec.catalogue.artefacts import CannotWrite, PathIsNoText
 from vggspec.diagnostic import VggspecError, report
 from vggspec.exchange import exchange
 from vggspec.interrupt import held
@@ -78,6 +78,39 @@ def leads_to(path: str | os.PathLike[str]) -> Path | int:
             return at
         at = folder / os.readlink(at)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+@contextmanager
+def named_in_text(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A name of a file, or of a file and what is beside it, for libraries that take text alone: of
+    a path with bytes that are no text, one by way of an open descriptor.
+
+    Raises:
+        VggspecError: the system has no such names.
+        OSError: it is not there.
+    """
+    name = os.fspath(path)
+    if _is_text(name):
+        yield name
+        return
+    folder, last = os.path.split(name)
+    if not _is_text(last):
+        folder, last = name, ""
+    if not os.path.isdir("/proc/self/fd"):
+        raise VggspecError(report(PathIsNoText(), path=name))
+    descriptor = os.open(folder or ".", os.O_RDONLY)
+    try:
+        yield os.path.join(f"/proc/self/fd/{descriptor}", last).rstrip("/")
+    finally:
+        os.close(descriptor)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -227,6 +227,21 @@ class ChangedFile(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathIsNoText(Diagnostic):
+    """A name in the path has bytes that are no UTF-8 text. The library that opens the file takes no
+    other names, and this system has no other one for the file.
+    """
+
+    code = "VGG537"
+
+    def title(self) -> str:
+        return "the path is not UTF-8 text"
+
+    def help(self) -> str | None:
+        return "rename the folder or the file"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReplacedBundle(Diagnostic):
     """Another command replaced the bundle after this one had read its manifest. Nothing is computed
     with parts of both.
