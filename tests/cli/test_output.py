@@ -176,6 +176,8 @@ def test_what_an_encoding_lacks_is_written_as_numbers(tmp_path: Path, encoding: 
 def test_a_folder_whose_name_is_no_text_does(
     here: Path, args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for stream in (sys.stdout, sys.stderr):  # as `main` does
+        stream.reconfigure(errors="backslashreplace")
     folder = os.fsdecode(b"lat\xe9n")
     os.mkdir(folder)
     for name in ("small.vgg", "small.safetensors"):
