@@ -23,7 +23,7 @@ from vggspec.bundle import Manifest
 from vggspec.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.catalogue.running import ShapeOutsideProfiles
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.files import cache_folder
+from vggspec.files import cache_folder, named_in_text
 from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
@@ -330,20 +330,21 @@ def _load(
     # ONNX Runtime would make others of that size, and refuses its own.
     left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
 
-    def session() -> ort.InferenceSession:
+    def session(name: str) -> ort.InferenceSession:
         return ort.InferenceSession(
-            path, options, providers=providers, enable_fallback=False, **left_out
+            name, options, providers=providers, enable_fallback=False, **left_out
         )
 
     ort.set_default_logger_severity(FATAL)
     try:
-        try:
-            return session()
-        except ORT_ERRORS as error:
-            if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
-                raise
-        with _given(weights, options):
-            return session()
+        with named_in_text(path) as name:
+            try:
+                return session(name)
+            except ORT_ERRORS as error:
+                if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                    raise
+            with _given(weights, options):
+                return session(name)
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error

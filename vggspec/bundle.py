@@ -14,15 +14,16 @@ link to wherever the user keeps it: its content is what is compared.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal, TypeVar, get_args
 
 from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
 from vggspec.engine import Engine
 from vggspec.fields import BadFieldError, Fields, parse_object
+from vggspec.files import left_behind
 from vggspec.profile import Profile
 from vggspec.recipe import MAX_SCALE, MAX_SCALES, Average, Resize, Rounding, TestProtocol
 from vggspec.source import open_file, read_file, reason
@@ -54,6 +55,7 @@ HASHED_ON_OPEN_BYTES = 4 << 20
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,13 @@ class Bundle:
             raise _differs(self.path, entry, "was changed: its SHA-256 is another")
         return data
 
+    def is_current(self) -> bool:
+        """Whether what is read by name now, weights for instance, is part of what was opened."""
+        try:
+            return read_manifest(_manifest_data(self.path), str(self.path)) == self.manifest
+        except VggspecError:
+            return False
+
     @property
     def reference(self) -> Path | None:
         """The same net in fp32 for ONNX Runtime, where the bundle still has it and its weights."""
@@ -238,10 +247,36 @@ def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
         VggspecError: it is no bundle, or not as it was written.
     """
     folder = Path(path)
-    manifest = read_manifest(_manifest_data(folder), str(folder / MANIFEST))
-    for entry in manifest.files:
-        _compare(folder, entry, deep=deep)
-    return Bundle(folder, manifest)
+    while True:
+        data = _manifest_data(folder)
+        manifest = read_manifest(data, str(folder / MANIFEST))
+        try:
+            for entry in manifest.files:
+                _compare(folder, entry, deep=deep)
+        except VggspecError:
+            if _manifest_data(folder) == data:
+                raise
+        else:
+            return Bundle(folder, manifest)
+        # It was replaced between its manifest and its files: they are compared with the new one.
+
+
+def load_bundle(path: str | os.PathLike[str], load: Callable[[Bundle], Loaded]) -> Loaded:
+    """What ``load`` makes of a bundle; where the bundle is replaced meanwhile, of the new one.
+
+    Raises:
+        VggspecError: it is no bundle, not as it was written, or as ``load``.
+    """
+    while True:
+        opened = open_bundle(path)
+        try:
+            loaded = load(opened)
+        except VggspecError:
+            if opened.is_current():
+                raise
+        else:
+            if opened.is_current():
+                return loaded
 
 
 def _manifest_data(folder: Path) -> bytes:
@@ -251,10 +286,12 @@ def _manifest_data(folder: Path) -> bytes:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         around = next((each for each in folder.parents if (each / MANIFEST).is_file()), None)
+        left = [] if folder.exists() else left_behind(folder)
         what = artefacts.NotABundle(
             is_there=folder.exists(),
             is_folder=folder.is_dir(),
             bundle=None if around is None else str(around),
+            left_behind=str(left[-1]) if left else None,
         )
         raise VggspecError(report(what, path=str(folder))) from error
     except OSError as error:

@@ -182,7 +182,7 @@ def check_place(target: Path) -> None:
         if (target / MANIFEST).is_file() or not any(target.iterdir()):
             return
         what = "a folder that is not a bundle"
-    elif target.exists() or target.is_symlink():
+    elif target.exists():
         what = "a file"
     else:
         return

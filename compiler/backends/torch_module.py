@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vggspec.compiler.ir import IMAGE, Network, map_before
 from vggspec.compiler.weights import WeightsFile, check_fits
+from vggspec.files import named_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,8 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
     from safetensors.torch import load_file
 
     check_fits(weights, network)
-    return with_state(network, load_file(weights.path))
+    with named_in_text(weights.path) as name:
+        return with_state(network, load_file(name))
 
 
 def with_state(network: Network, state: "Mapping[str, Tensor]") -> SpecModule:

@@ -162,6 +162,9 @@ class NotABundle(Diagnostic):
     bundle: str | None = None
     """The bundle that this is a part of."""
 
+    left_behind: str | None = None
+    """The bundle that stood here when the command that was to replace it was killed."""
+
     def title(self) -> str:
         if not self.is_there:
             return "there is no such bundle"
@@ -170,6 +173,8 @@ class NotABundle(Diagnostic):
         return "this is not a bundle: it has no manifest.json"
 
     def help(self) -> str | None:
+        if self.left_behind is not None:
+            return f"it was to be replaced; the one before is `{self.left_behind}`: rename it"
         if self.bundle is not None:
             return f"it is a part of the bundle `{self.bundle}`"
         return "make one by `vggspec compile SPEC --weights FILE -o BUNDLE`"
@@ -219,6 +224,36 @@ class ChangedFile(Diagnostic):
 
     def help(self) -> str | None:
         return "compile the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathIsNoText(Diagnostic):
+    """A name in the path has bytes that are no UTF-8 text. The library that opens the file takes no
+    other names, and this system has no other one for the file.
+    """
+
+    code = "VGG537"
+
+    def title(self) -> str:
+        return "the path is not UTF-8 text"
+
+    def help(self) -> str | None:
+        return "rename the folder or the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedBundle(Diagnostic):
+    """Another command replaced the bundle after this one had read its manifest. Nothing is computed
+    with parts of both.
+    """
+
+    code = "VGG536"
+
+    def title(self) -> str:
+        return "the bundle was replaced while it was read"
+
+    def help(self) -> str | None:
+        return "run the command again"
 
 
 @dataclass(frozen=True, kw_only=True)

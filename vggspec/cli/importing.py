@@ -7,6 +7,7 @@ import click
 
 from vggspec.catalogue import artefacts, count, either
 from vggspec.cli.targets import check_spared
+from vggspec.cli.terminal import say_written
 from vggspec.diagnostic import VggspecError, report
 from vggspec.fields import short
 from vggspec.render import shown
@@ -122,7 +123,7 @@ def command(
     save(path, matched.arrays, expecting(described, wanted.input, wanted.source))
     for text in _in_words(matched, wanted, is_whole=verbose):
         click.echo(text, err=True)
-    click.echo(path)
+    say_written(path)
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -59,19 +59,18 @@ def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
 
     All of it stands in the manifest and the files beside it; an engine is never loaded.
     """
-    from vggspec.bundle import open_bundle
+    from vggspec.bundle import load_bundle, open_bundle
 
     if as_json and only_spec:
         raise click.UsageError("`--spec` prints a spec, `--json` all the rest: give one of them.")
-    opened = open_bundle(bundle)
     if only_spec:
-        _print_specs(opened.manifest)
+        _print_specs(open_bundle(bundle).manifest)
         return
-    layers_from, layers = layers_of(opened)
+    manifest, (layers_from, layers) = load_bundle(bundle, lambda it: (it.manifest, layers_of(it)))
     if as_json:
-        click.echo(json.dumps(_as_dict(opened.manifest, layers_from, layers), indent=2))
+        click.echo(json.dumps(_as_dict(manifest, layers_from, layers), indent=2))
     else:
-        _print(opened.manifest, layers_from, layers)
+        _print(manifest, layers_from, layers)
 
 
 def _print_specs(manifest: "Manifest") -> None:
@@ -142,7 +141,7 @@ def _of_graph(bundle: "Bundle") -> tuple[LayerFacts, ...]:
             if len(tensor.raw_data) > LARGEST_SHAPE_BYTES:
                 tensor.ClearField("raw_data")  # embedded weights are no help with shapes
         graph = infer_shapes(model).graph
-    except (DecodeError, InferenceError, ValueError) as error:
+    except (DecodeError, InferenceError, ValueError, OSError) as error:
         what = EngineFailed(reason=f"it is no ONNX graph ({error})")
         raise VggspecError(report(what, path=str(bundle.model))) from error
     return tuple(_nodes(graph, constant))
