@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import WEIGHTS, digest
-from vggspec.catalogue import artefacts
+from vggspec.catalogue import artefacts, count
 from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_file
@@ -182,6 +182,49 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Me
     """
     shapes = {name: array.shape for name, array in arrays.items()}
     return write(path, shapes, lambda name: iter((arrays[name].reshape(-1),)), metadata)
+
+
+@dataclass(slots=True)
+class Finiteness:
+    """How many numbers of an array are finite, counted a piece at a time."""
+
+    name: str
+    total: int = 0
+    nan: int = 0
+    inf: int = 0
+    minus_inf: int = 0
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Count the next numbers."""
+        self.total += part.size
+        if not np.isfinite(part).all():
+            nan, inf = int(np.isnan(part).sum()), int(np.isposinf(part).sum())
+            self.nan += nan
+            self.inf += inf
+            self.minus_inf += int(np.isneginf(part).sum())
+
+    def flaw(self) -> str | None:
+        """``1 of 1000 numbers in `fc8.bias` is -inf``; None where all are finite."""
+        counted = ((self.nan, "NaN"), (self.inf, "inf"), (self.minus_inf, "-inf"))
+        found = [(number, word) for number, word in counted if number]
+        if not found:
+            return None
+        bad = sum(number for number, _ in found)
+        words = [word if len(found) == 1 else f"{number} {word}" for number, word in found]
+        are = "is" if bad == 1 else "are"
+        what = words[0] if len(words) == 1 else f"not finite ({', '.join(words)})"
+        return f"{bad} of {count(self.total, 'number')} in `{short(self.name)}` {are} {what}"
+
+
+def not_finite(arrays: Mapping[str, NDArray[Any]]) -> artefacts.NotFiniteWeights | None:
+    """The mistake that these arrays, by name, hold NaN or infinities; None where all are finite."""
+    flaws = []
+    for name, array in arrays.items():
+        counted = Finiteness(name)
+        counted.add(array)
+        flaws.append(counted.flaw())
+    found = tuple(flaw for flaw in flaws if flaw is not None)
+    return artefacts.NotFiniteWeights(tensors=found) if found else None
 
 
 def describe(network: Network, **more: Any) -> Metadata:

@@ -3,7 +3,10 @@
 import shlex
 from dataclasses import dataclass
 
+from vggspec.catalogue import count
 from vggspec.diagnostic import Diagnostic
+
+MOST_NAMES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,28 @@ class UnknownCheckpoint(Diagnostic):
 
     def title(self) -> str:
         return f"this checkpoint cannot be read into the net: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFiniteWeights(Diagnostic):
+    """Weights are finite numbers. NaN and infinities come of a training run that diverged, of a
+    conversion to half precision, or of a damaged file. A class whose bias is -inf would never be
+    found, and no score of it could be compared, so such weights are refused wherever they are read.
+    What the net does not use does not count.
+    """
+
+    code = "VGG506"
+    tensors: tuple[str, ...]
+    """Each as ``1 of 1000 numbers in `fc8.bias` is -inf``."""
+
+    def title(self) -> str:
+        return f"the weights are not finite: {self.tensors[0]}"
+
+    def help(self) -> str | None:
+        lines = list(self.tensors[1:MOST_NAMES])
+        if len(self.tensors) > MOST_NAMES:
+            lines.append(f"and {count(len(self.tensors) - MOST_NAMES, 'more array')}")
+        return "\n".join([*lines, "take the weights of a run that did not diverge"])
 
 
 @dataclass(frozen=True, kw_only=True)
