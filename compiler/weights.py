@@ -3,8 +3,11 @@
 The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is
 a multiple of 256 come first: GPU libraries and vector units want them aligned, and the format
 allows no gaps. The metadata holds what goes with the weights: the net, a hash of its layers, the
-mean of the training images, the labels, and the SHA-256 of the tensor data, so that nothing that
-only points at the weights has to read them.
+mean of the training images, the labels, the SHA-256 of the tensor data, and whether all numbers are
+finite, so that nothing that only points at the weights has to read them. The header has a SHA-256
+of its own, in itself: what it states is what was written.
+
+Whoever reads all numbers anyway compares them with what the header states (``checked``).
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format
 """
@@ -12,24 +15,37 @@ Source: the safetensors format, https://github.com/huggingface/safetensors#forma
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import WEIGHTS, digest
+from vggspec.bundle import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
 from vggspec.catalogue import artefacts, count
 from vggspec.compiler.ir import Network, Shape
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_file
 from vggspec.source import reason
-from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout, short
+from vggspec.tensors import (
+    ALIGNMENT,
+    DATA_SHA256,
+    BadTensorsError,
+    Tensor,
+    header,
+    read_layout,
+    short,
+)
 
 Array = NDArray[np.float32]
+
+FINITE = "vggspec.finite"
+HEADER_SHA256 = "vggspec.header_sha256"
+READ_AT_A_TIME = 4 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +63,9 @@ class Metadata:
     data_sha256: str | None = None
     """SHA-256 of the tensor data, which is everything after the header."""
 
+    is_finite: bool = False
+    """Whether whoever wrote the file saw that all numbers are finite."""
+
     more: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the file says."""
 
@@ -60,6 +79,8 @@ class WeightsFile:
     metadata: Metadata
     data_start: int
     bytes: int
+    is_read: bool = False
+    """Whether the numbers were read, and are those that the metadata tell of."""
 
     def read(self, name: str) -> NDArray[Any]:
         """A tensor, mapped from the file rather than read."""
@@ -102,6 +123,16 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     except BadTensorsError as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
+    stated = layout.metadata.get(HEADER_SHA256)
+    # They are written together, so of a damaged name the other one tells.
+    if (stated is not None or FINITE in layout.metadata) and stated != _header_sha256(
+        [
+            (name, tensor.dtype, tensor.shape, tensor.offset)
+            for name, tensor in layout.tensors.items()
+        ],
+        layout.metadata,
+    ):
+        raise VggspecError(report(artefacts.ChangedWeights(part="header"), path=str(path)))
     metadata = _metadata(layout.metadata)
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
@@ -143,6 +174,70 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
             )
 
 
+def checked(weights: WeightsFile, used: Iterable[str], *, is_read: bool) -> WeightsFile:
+    """The file, once its numbers are known to be those that were written, and those of the tensors
+    ``used``, which are in the file, to be finite.
+
+    With ``is_read`` the numbers are read and compared; else what the header states is taken, where
+    it states enough and the file is larger than what is hashed whenever a bundle is opened.
+
+    Raises:
+        VggspecError: the numbers are not those that the header tells of, or are not finite.
+    """
+    if weights.is_read:
+        return weights
+    metadata = weights.metadata
+    is_vouched_for = metadata.is_finite and metadata.data_sha256 is not None
+    if not is_read and is_vouched_for and weights.bytes > HASHED_ON_OPEN_BYTES:
+        return weights
+    sha256, wanted, flaws = hashlib.sha256(), set(used), []
+    buffer = memoryview(bytearray(READ_AT_A_TIME))
+    with _reading(weights) as file:
+        for name, tensor in sorted(weights.tensors.items(), key=lambda item: item[1].offset):
+            counted, left = Finiteness(name), tensor.bytes
+            while left > 0:
+                part = buffer[: min(left, READ_AT_A_TIME)]
+                if file.readinto(part) != len(part):
+                    raise OSError("it has become shorter")
+                sha256.update(part)
+                if name in wanted:
+                    counted.add(np.frombuffer(part, "<f4"))
+                left -= len(part)
+            flaw = counted.flaw()
+            if flaw is not None:
+                flaws.append(flaw)
+    found = sha256.hexdigest()
+    if metadata.data_sha256 not in (None, found):
+        what = artefacts.ChangedWeights(part="numbers")
+        raise VggspecError(report(what, path=str(weights.path)))
+    if flaws:
+        what_flaws = artefacts.NotFiniteWeights(tensors=tuple(flaws))
+        raise VggspecError(report(what_flaws, path=str(weights.path)))
+    return replace(weights, metadata=replace(metadata, data_sha256=found), is_read=True)
+
+
+def for_net(weights: WeightsFile, network: Network, *, is_read: bool = False) -> WeightsFile:
+    """The file as the weights of a net: they fit it, and are ``checked``.
+
+    Raises:
+        VggspecError: as ``check_fits`` and ``checked``.
+    """
+    check_fits(weights, network)
+    return checked(weights, [param.name for param in network.params()], is_read=is_read)
+
+
+@contextmanager
+def _reading(weights: WeightsFile) -> Iterator[IO[bytes]]:
+    """The file at the first of its numbers."""
+    try:
+        with open(weights.path, "rb") as file:
+            file.seek(weights.data_start)
+            yield file
+    except OSError as error:
+        what = artefacts.NoSuchFile(kind="weights file", reason=reason(error))
+        raise VggspecError(report(what, path=str(weights.path))) from error
+
+
 def write(
     path: str | os.PathLike[str],
     shapes: Mapping[str, Shape],
@@ -158,19 +253,22 @@ def write(
     """
     order = sorted(shapes, key=lambda name: (4 * prod(shapes[name])) % ALIGNMENT != 0)
     tensors = {name: ("F32", shapes[name]) for name in order}
-    sha256 = hashlib.sha256()
+    sha256, is_finite = hashlib.sha256(), True
     with replacing_file(path) as file:
-        file.write(header(tensors, _texts(metadata, "0" * 64)))
+        file.write(header(tensors, _texts(tensors, metadata, "0" * 64, is_finite=False)))
         for name in order:
             written = 0
             for chunk in chunks(name):
-                data = np.ascontiguousarray(chunk, dtype="<f4").data.cast("B")
+                numbers = np.ascontiguousarray(chunk, dtype="<f4")
+                is_finite = is_finite and bool(np.isfinite(numbers).all())
+                data = numbers.data.cast("B")
                 sha256.update(data)
                 file.write(data)
                 written += data.nbytes
             assert written == 4 * prod(shapes[name]), name
         file.seek(0)
-        file.write(header(tensors, _texts(metadata, sha256.hexdigest())))
+        texts = _texts(tensors, metadata, sha256.hexdigest(), is_finite=is_finite)
+        file.write(header(tensors, texts))
     return sha256.hexdigest()
 
 
@@ -232,10 +330,28 @@ def describe(network: Network, **more: Any) -> Metadata:
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
 
 
-def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
+def _header_sha256(
+    tensors: Iterable[tuple[str, str, Shape, int]], metadata: Mapping[str, str]
+) -> str:
+    """Hash of all that a header says but this: tensors by name, type, shape and place, in the order
+    of their places, and the metadata.
+    """
+    text = {key: value for key, value in metadata.items() if key != HEADER_SHA256}
+    places = sorted(tensors, key=lambda each: each[3])
+    listed = [[name, dtype, list(shape)] for name, dtype, shape, _ in places]
+    return hashlib.sha256(json.dumps([listed, sorted(text.items())]).encode()).hexdigest()
+
+
+def _texts(
+    tensors: Mapping[str, tuple[str, Shape]],
+    metadata: Metadata,
+    data_sha256: str,
+    *,
+    is_finite: bool,
+) -> dict[str, str]:
     text = dict(metadata.more)
     text["format"] = "pt"  # what transformers and others look for
-    text["vggspec.data_sha256"] = data_sha256
+    text[DATA_SHA256] = data_sha256
     if metadata.net is not None:
         text["vggspec.net"] = metadata.net
     if metadata.layers_sha256 is not None:
@@ -244,6 +360,9 @@ def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
         text["vggspec.mean"] = json.dumps(metadata.mean)
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
+    text[FINITE] = "yes" if is_finite else "not"  # as long as each other
+    in_order = [(name, *about, place) for place, (name, about) in enumerate(tensors.items())]
+    text[HEADER_SHA256] = _header_sha256(in_order, text)
     return text
 
 
@@ -260,13 +379,14 @@ def _metadata(text: Mapping[str, str]) -> Metadata:
             labels = tuple(found)
     except (ValueError, RecursionError):
         pass
-    sha256 = text.get("vggspec.data_sha256")
+    sha256 = text.get(DATA_SHA256)
     return Metadata(
         net=text.get("vggspec.net"),
         layers_sha256=text.get("vggspec.layers_sha256"),
         mean=mean,
         labels=labels,
         data_sha256=sha256 if sha256 is not None and len(sha256) == 64 else None,
+        is_finite=text.get(FINITE) == "yes",
         more={key: value for key, value in text.items() if not key.startswith("vggspec.")},
     )
 

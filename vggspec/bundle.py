@@ -24,6 +24,7 @@ from vggspec.engine import Engine
 from vggspec.profile import Profile
 from vggspec.recipe import Average, Rounding, TestProtocol
 from vggspec.source import reason
+from vggspec.tensors import DATA_SHA256, BadTensorsError, read_layout
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -117,6 +118,10 @@ class FileEntry:
 
     is_needed: bool = True
     """Whether the bundle does not run without it; else it may be deleted."""
+
+    is_stated: bool = False
+    """Whether the digest is the one that the file's own header states, and nobody read the file
+    when the bundle was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +261,10 @@ def _manifest_text(folder: Path) -> str:
         raise VggspecError(report(what_bad, path=str(folder / MANIFEST))) from error
 
 
-def _differs(folder: Path, entry: FileEntry, how: str) -> VggspecError:
-    what = artefacts.ChangedFile(file=entry.path, reason=how)
+def _differs(
+    folder: Path, entry: FileEntry, how: str, *, contradicts_itself: bool = False
+) -> VggspecError:
+    what = artefacts.ChangedFile(file=entry.path, reason=how, contradicts_itself=contradicts_itself)
     return VggspecError(report(what, path=str(folder)))
 
 
@@ -275,8 +282,15 @@ def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
         if size != entry.bytes:
             raise differs(f"has {size} bytes, not {entry.bytes}")
         is_small = entry.bytes <= HASHED_ON_OPEN_BYTES
-        if (deep or is_small) and digest(path, entry.from_byte) != entry.sha256:
-            raise differs("was changed: its SHA-256 is another")
+        if deep or is_small:
+            found = digest(path, entry.from_byte)
+            if found != entry.sha256:
+                raise _differs(
+                    folder,
+                    entry,
+                    "was changed: its SHA-256 is another",
+                    contradicts_itself=entry.from_byte > 0 and stated_sha256(path) != found,
+                )
     except OSError as error:
         raise differs(f"cannot be read: {reason(error)}") from error
 
@@ -286,6 +300,14 @@ def digest(path: str | os.PathLike[str], from_byte: int = 0) -> str:
     with open(path, "rb") as file:
         file.seek(from_byte)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stated_sha256(path: str | os.PathLike[str]) -> str | None:
+    """The digest that a weights file states of its numbers, where it has a header that says one."""
+    try:
+        return read_layout(path).metadata.get(DATA_SHA256)
+    except (OSError, BadTensorsError):
+        return None
 
 
 def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
@@ -416,6 +438,7 @@ def _manifest(data: _Reader) -> Manifest:
             sha256=entry.text("sha256"),
             from_byte=entry.integer("from_byte"),
             is_needed=entry.flag("is_needed", default=True),
+            is_stated=entry.flag("is_stated", default=False),
         )
         for entry in data.objects("files")
     )

@@ -17,6 +17,9 @@ from typing import Any, cast
 ALIGNMENT = 256
 """The data of a file that is written here begins at a multiple of it, in bytes."""
 
+DATA_SHA256 = "vggspec.data_sha256"
+"""Where the metadata of a weights file has the digest of its tensor data."""
+
 MAX_HEADER_BYTES = 16 << 20
 DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,

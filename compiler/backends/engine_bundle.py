@@ -38,7 +38,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
-from vggspec.compiler.weights import WeightsFile
+from vggspec.compiler.weights import WeightsFile, for_net
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_folder
 from vggspec.profile import Profile, derive_profiles
@@ -57,7 +57,8 @@ def write_engine_bundle(
     """Write a bundle with a TensorRT engine; a bundle that stands at ``out`` is replaced.
 
     Raises:
-        VggspecError: as ``write_bundle``; or the engine cannot be built, or is not as asked.
+        VggspecError: as ``write_bundle``; the weights, all of which are read, are not those that
+            their header tells of; or the engine cannot be built, or is not as asked.
         MissingLibraryError: that flavour of TensorRT is not installed.
     """
     target = Path(out)
@@ -66,6 +67,7 @@ def write_engine_bundle(
     check_profiles(network, options, engine_options)
     types = number_types(network, options.precision, options.keep_fp32)
     mean, mean_from = choose_mean(network.input, weights)
+    weights = for_net(weights, network)
     is_dynamic = options.form == "dense"
 
     def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:
@@ -207,7 +209,7 @@ def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
         if found.hexdigest() != expected:
             raise VggspecError(report(WeightsChanged(), path=str(weights.path)))
 
-    if expected is None:  # a stranger's file; what was computed of it is all there is
+    if weights.is_read:
         yield lambda: None
         return
     thread.start()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.compiler.ir import IMAGE, Network
-from vggspec.compiler.weights import WeightsFile, check_fits
+from vggspec.compiler.weights import WeightsFile, for_net
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,11 +72,12 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
     never the file.
 
     Raises:
-        VggspecError: they are another net's.
+        VggspecError: they are another net's, or not finite, or, where they had to be read to know,
+            not those that their header tells of.
     """
     from safetensors.torch import load_file
 
-    check_fits(weights, network)
+    for_net(weights, network)
     return with_state(network, load_file(weights.path))
 
 

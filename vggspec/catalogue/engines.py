@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vggspec.catalogue.artefacts import REMEDY_OF_CHANGED_WEIGHTS
 from vggspec.diagnostic import Diagnostic
 
 
@@ -212,4 +213,4 @@ class WeightsChanged(Diagnostic):
         return "the weights are not those that were written: their SHA-256 is another"
 
     def help(self) -> str | None:
-        return "copy the file again, or take the checkpoint it came from; no engine was written"
+        return f"{REMEDY_OF_CHANGED_WEIGHTS}\nno engine was written"
