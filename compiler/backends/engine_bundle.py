@@ -18,7 +18,8 @@ import onnx
 
 from vggspec import __version__
 from vggspec.bundle import LAYERS, MODEL, PLAN, FileEntry, Manifest, file_entry
-from vggspec.catalogue.engines import ProfileOutOfReach, WeightsChanged
+from vggspec.catalogue.artefacts import ChangedWeights
+from vggspec.catalogue.engines import ProfileOutOfReach
 from vggspec.compiler.backends import tensorrt_engine
 from vggspec.compiler.backends.bundle_writer import (
     Written,
@@ -207,7 +208,7 @@ def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     def check() -> None:
         thread.join()
         if found.hexdigest() != expected:
-            raise VggspecError(report(WeightsChanged(), path=str(weights.path)))
+            raise VggspecError(report(ChangedWeights(part="numbers"), path=str(weights.path)))
 
     if weights.is_read:
         yield lambda: None

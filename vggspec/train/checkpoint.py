@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vggspec.catalogue.artefacts import ChangedWeights, NotFiniteWeights
 from vggspec.catalogue.runs import BadCheckpoint
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import (
@@ -127,7 +128,9 @@ def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
         momentum = open_weights(folder / MOMENTUM)
         momentum = checked(momentum, momentum.tensors, is_read=True)
     except VggspecError as error:
-        why = error.reports[0]
+        (why,) = error.reports
+        if not isinstance(why.what, ChangedWeights | NotFiniteWeights):
+            raise
         raise _bad(folder, f"{Path(why.path or '').name}: {why.what.title()}") from error
     for param in network.params():
         tensor = momentum.tensors.get(param.name)
