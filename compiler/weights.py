@@ -137,6 +137,16 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
+def contradicts_itself(path: str | os.PathLike[str]) -> bool:
+    """Whether a file states a SHA-256 of its numbers that is not theirs; no other file does."""
+    try:
+        layout = read_layout(path)
+        stated = layout.metadata.get(DATA_SHA256)
+        return stated is not None and stated != digest(path, layout.data_start)
+    except (OSError, BadTensorsError):
+        return False
+
+
 def check_fits(weights: WeightsFile, network: Network) -> None:
     """Make sure that the file holds the parameters of the net, all of them and no others; of a net
     that was cut it holds those of the rest too.

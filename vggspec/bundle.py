@@ -36,6 +36,9 @@ LAYERS = "layers.json"
 SCALES = "scales"
 """The input beside a picture, int64 ``(K,)``: each Q in pixels."""
 
+OWN_SHA256 = "manifest_sha256"
+"""Where a manifest has the digest of the rest of itself; those of earlier versions have none."""
+
 MAX_MANIFEST_BYTES = 64 << 20
 HASHED_ON_OPEN_BYTES = 4 << 20
 
@@ -181,8 +184,10 @@ class Manifest:
         return next((output for output in self.outputs if output.kind == "score_map"), None)
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The text of ``manifest.json``, which ends with the digest of what stands before."""
+        table = asdict(self)
+        table[OWN_SHA256] = _own_sha256(table)
+        return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,10 +336,20 @@ def read_manifest(text: str, name: str) -> Manifest:
         if isinstance(found, int) and found > FORMAT:
             newer = artefacts.NewerBundle(format=found, known=FORMAT)
             raise VggspecError(report(newer, path=name))
-        return _manifest(_Reader(cast("dict[str, Any]", data), ""))
+        manifest = _manifest(_Reader(cast("dict[str, Any]", data), ""))
+        # Last: whatever else is wrong with a manifest says more of it.
+        if OWN_SHA256 in data and data[OWN_SHA256] != _own_sha256(data):
+            raise _BadValueError("it was changed after it was written")
     except (_BadValueError, ValueError, RecursionError) as error:
         what = artefacts.BadManifest(reason=str(error))
         raise VggspecError(report(what, path=name)) from error
+    return manifest
+
+
+def _own_sha256(table: dict[str, Any]) -> str:
+    """The digest of all that a manifest says but this."""
+    said = {key: value for key, value in table.items() if key != OWN_SHA256}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class _BadValueError(Exception):

@@ -38,7 +38,7 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
     """
     from vggspec.compiler import importers
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import describe, save
+    from vggspec.compiler.weights import contradicts_itself, describe, save
 
     lowered = load_network(spec)
     network = lowered.network
@@ -48,6 +48,12 @@ def command(spec: str, checkpoint: str, out: str | None, *, bgr: bool, labels: s
         raise click.UsageError(f"--bgr turns a first layer to RGB; {spec} is {network.input.color}")
     names = None if labels is None else _read_labels(labels, network.num_classes)
     tensors = importers.read_checkpoint(checkpoint)
+    if contradicts_itself(checkpoint):
+        click.echo(
+            "note: the numbers were changed after the file was written: they are not those whose\n"
+            "  SHA-256 it states; they are taken as they are",
+            err=True,
+        )
     arrays = importers.match(network, tensors, checkpoint)
     if bgr:
         importers.swap_red_and_blue(network, arrays)
