@@ -5,8 +5,11 @@ import ctypes
 import hashlib
 import importlib
 import io
+import json
 import mmap
 import re
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -84,7 +87,8 @@ class OrtSession:
     """A net loaded by ONNX Runtime.
 
     ``auto`` takes a CUDA device where there is one and the provider loads, else the CPU; ``cuda``
-    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says.
+    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
+    ``graph`` may be another model than the file's, with the weights ``held`` in memory.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -97,8 +101,11 @@ class OrtSession:
         device: Device = "auto",
         threads: int | None = None,
         built: ForTensorrt | None = None,
+        graph: bytes | None = None,
+        held: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self._path = str(model)
+        self._held = held  # the session reads them where they are
         self._built = built
         session = None
         if device == "tensorrt":
@@ -107,7 +114,7 @@ class OrtSession:
         elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
             session = _load_on_cuda(self._path, threads, must=device == "cuda")
         if session is None:
-            session = _load(self._path, [CPU], threads)
+            session = _load(self._path, [CPU], threads, graph=graph, held=held)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
@@ -316,10 +323,47 @@ def _preload() -> None:
         ort.preload_dlls()
 
 
+def computed_in(
+    model: Path, device: Literal["cpu", "cuda"], feeds: Mapping[str, NDArray[Any]]
+) -> Counter[str]:
+    """In which number types a graph's convolutions and products of matrices are computed, as ONNX
+    Runtime's profile of one run tells it: ``float`` and ``float16``, with how many of each.
+
+    Raises:
+        VggspecError: as ``OrtSession``.
+    """
+    providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
+        session = _load(str(model), providers, None, profile=f"{folder}/run")
+        session.run(None, dict(feeds))
+        with open(session.end_profiling(), encoding="utf-8") as file:
+            events = json.load(file)
+    types = {}
+    for event in events:
+        facts = event.get("args", {})
+        if event.get("cat") == "Node" and re.search("Conv|Gemm|MatMul", facts.get("op_name", "")):
+            for first in facts.get("input_type_shape", [])[:1]:
+                types[event["name"]] = next(iter(first))
+    return Counter(types.values())
+
+
 def _load(
-    path: str, providers: Providers, threads: int | None, *, on_gpu: bool = False
+    path: str,
+    providers: Providers,
+    threads: int | None,
+    *,
+    on_gpu: bool = False,
+    graph: bytes | None = None,
+    held: Mapping[str, NDArray[Any]] | None = None,
+    profile: str | None = None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    if held:
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
+        options.add_external_initializers(list(held), values)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = FATAL  # what goes wrong is raised, and told once
@@ -330,16 +374,16 @@ def _load(
     # ONNX Runtime would make others of that size, and refuses its own.
     left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
 
-    def session(name: str) -> ort.InferenceSession:
+    def session(model: str | bytes) -> ort.InferenceSession:
         return ort.InferenceSession(
-            name, options, providers=providers, enable_fallback=False, **left_out
+            model, options, providers=providers, enable_fallback=False, **left_out
         )
 
     ort.set_default_logger_severity(FATAL)
     try:
         with named_in_text(path) as name:
             try:
-                return session(name)
+                return session(name if graph is None else graph)
             except ORT_ERRORS as error:
                 if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
                     raise

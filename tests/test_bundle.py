@@ -140,6 +140,21 @@ def test_no_bundle_is_reported(made: Made, tmp_path: Path) -> None:
         assert text in f"{one.what.title()}; {one.what.help()}"
 
 
+@pytest.mark.parametrize("old", ['"net": "', '"channels": ', '"mean": [', '"scale": '])
+def test_a_changed_manifest_is_noticed(made: Made, old: str) -> None:
+    """Of values that might as well be others."""
+    text = (made.path / MANIFEST).read_text("utf-8")
+    assert old in text
+    at = text.index(old) + len(old)
+    at = next(i for i in range(at, len(text)) if text[i].isalnum())
+    changed = text[:at] + ("9" if text[at].isdigit() else "z") + text[at + 1 :]
+    assert open_bundle(made.path).manifest == made.manifest
+    (made.path / MANIFEST).write_text(changed, "utf-8")
+    with pytest.raises(VggspecError) as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG522"
+
+
 def test_a_changed_model_is_refused(made: Made) -> None:
     model = made.path / MODEL
     data = bytearray(model.read_bytes())

@@ -16,8 +16,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
@@ -27,6 +28,7 @@ from vggspec.files import left_behind
 from vggspec.profile import Profile
 from vggspec.recipe import MAX_SCALE, MAX_SCALES, Average, Resize, Rounding, TestProtocol
 from vggspec.source import open_file, read_file, reason
+from vggspec.tensors import DATA_SHA256, BadTensorsError, read_layout
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -37,6 +39,9 @@ REFERENCE = "1/reference.onnx"
 LAYERS = "layers.json"
 SCALES = "scales"
 """The input beside a picture, int64 ``(K,)``: each Q in pixels."""
+
+OWN_SHA256 = "manifest_sha256"
+"""Where a manifest has the digest of the rest of itself; those of earlier versions have none."""
 
 MAX_MANIFEST_BYTES = 16 << 20
 """A thousand labels take 50 KB; as values in memory JSON takes up to twenty times its size."""
@@ -133,6 +138,10 @@ class FileEntry:
     is_needed: bool = True
     """Whether the bundle does not run without it; else it may be deleted."""
 
+    is_stated: bool = False
+    """Whether the digest is the one that the file's own header states, and nobody read the file
+    when the bundle was written."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -191,8 +200,10 @@ class Manifest:
         return next((output for output in self.outputs if output.kind == "score_map"), None)
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The text of ``manifest.json``, which ends with the digest of what stands before."""
+        table = asdict(self)
+        table[OWN_SHA256] = _own_sha256(Fields(table))
+        return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +314,10 @@ def _manifest_data(folder: Path) -> bytes:
     return data
 
 
-def _differs(folder: Path, entry: FileEntry, how: str) -> VggspecError:
-    what = artefacts.ChangedFile(file=entry.path, reason=how)
+def _differs(
+    folder: Path, entry: FileEntry, how: str, *, contradicts_itself: bool = False
+) -> VggspecError:
+    what = artefacts.ChangedFile(file=entry.path, reason=how, contradicts_itself=contradicts_itself)
     return VggspecError(report(what, path=str(folder)))
 
 
@@ -320,9 +333,15 @@ def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
             size = os.fstat(file.fileno()).st_size
             if size != entry.bytes:
                 raise differs(f"has {size} bytes, not {entry.bytes}")
-            is_small = entry.bytes <= HASHED_ON_OPEN_BYTES
-            if (deep or is_small) and _digest(file, entry.from_byte) != entry.sha256:
-                raise differs("was changed: its SHA-256 is another")
+            if deep or entry.bytes <= HASHED_ON_OPEN_BYTES:
+                found = _digest(file, entry.from_byte)
+                if found != entry.sha256:
+                    raise _differs(
+                        folder,
+                        entry,
+                        "was changed: its SHA-256 is another",
+                        contradicts_itself=entry.from_byte > 0 and stated_sha256(path) != found,
+                    )
     except OSError as error:
         raise differs(f"cannot be read: {reason(error)}") from error
 
@@ -333,9 +352,17 @@ def digest(path: str | os.PathLike[str], from_byte: int = 0) -> str:
         return _digest(file, from_byte)
 
 
-def _digest(file: IO[bytes], from_byte: int) -> str:
+def _digest(file: BufferedReader, from_byte: int) -> str:
     file.seek(from_byte)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stated_sha256(path: str | os.PathLike[str]) -> str | None:
+    """The digest that a weights file states of its numbers, where it has a header that says one."""
+    try:
+        return read_layout(path).metadata.get(DATA_SHA256)
+    except (OSError, BadTensorsError):
+        return None
 
 
 def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
@@ -357,10 +384,20 @@ def read_manifest(text: str | bytes, name: str) -> Manifest:
         if isinstance(found, int) and found > FORMAT:
             newer = artefacts.NewerBundle(format=found, known=FORMAT)
             raise VggspecError(report(newer, path=name))
-        return _manifest(data)
+        manifest = _manifest(data)
+        # Last: whatever else is wrong with a manifest says more of it.
+        if not data.is_null(OWN_SHA256) and data.raw(OWN_SHA256) != _own_sha256(data):
+            raise data.bad(OWN_SHA256, "is not its own: it was changed after it was written")
     except BadFieldError as error:
         what = artefacts.BadManifest(reason=str(error))
         raise VggspecError(report(what, path=name)) from error
+    return manifest
+
+
+def _own_sha256(manifest: Fields) -> str:
+    """The digest of all that a manifest says but this."""
+    said = {key: manifest.raw(key) for key in manifest.names() if key != OWN_SHA256}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _manifest(data: Fields) -> Manifest:
@@ -420,6 +457,7 @@ def _file(data: Fields) -> FileEntry:
         sha256=data.sha256("sha256"),
         from_byte=data.integer("from_byte", 0, size),
         is_needed=data.flag("is_needed", default=True),
+        is_stated=data.flag("is_stated", default=False),
     )
 
 

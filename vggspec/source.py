@@ -10,9 +10,9 @@ import re
 import stat
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
-from typing import IO
 
 from vggspec.catalogue import files
 from vggspec.diagnostic import VggspecError, report
@@ -148,7 +148,7 @@ _KINDS = (
 )
 
 
-def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading; links are followed, and nothing is waited for.
 
     Raises:

@@ -20,6 +20,9 @@ from vggspec.source import open_file
 ALIGNMENT = 256
 """The data of a file that is written here begins at a multiple of it, in bytes."""
 
+DATA_SHA256 = "vggspec.data_sha256"
+"""Where the metadata of a weights file has the digest of its tensor data."""
+
 MAX_HEADER_BYTES = 16 << 20
 METADATA = "__metadata__"
 DTYPE_BYTES = {

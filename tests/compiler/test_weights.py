@@ -20,6 +20,7 @@ from vggspec.compiler.weights import (
     check_fits,
     describe,
     layers_sha256,
+    not_finite,
     open_weights,
     save,
 )
@@ -265,3 +266,18 @@ def test_a_bundle_is_no_weights_file(tmp_path: Path) -> None:
     with pytest.raises(VggspecError) as caught:
         open_weights(tmp_path / "D")
     assert f"it is a bundle; name `{inside}`" in caught.value.reports[0].what.title()
+
+
+def test_numbers_that_are_not_finite_are_counted_by_their_kind() -> None:
+    bias = np.zeros(1000, np.float32)
+    assert not_finite({"fc8.bias": bias}) is None
+    bias[7] = -np.inf
+    found = not_finite({"conv1_1.bias": np.ones(3), "fc8.bias": bias})
+    assert found is not None
+    assert found.tensors == ("1 of 1000 numbers in `fc8.bias` is -inf",)
+    bias[8:10], bias[10] = np.nan, np.inf
+    found = not_finite({"fc8.bias": bias})
+    assert found is not None
+    assert found.tensors == (
+        "4 of 1000 numbers in `fc8.bias` are not finite (2 NaN, 1 inf, 1 -inf)",
+    )

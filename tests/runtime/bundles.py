@@ -21,6 +21,7 @@ from vggspec import recipe
 from vggspec.bundle import (
     MANIFEST,
     MODEL,
+    OWN_SHA256,
     InputContract,
     Manifest,
     OutputContract,
@@ -125,6 +126,7 @@ def make(
 def rewrite(bundle: Path, change: dict[str, Any]) -> None:
     """Change values of the manifest, named by dotted keys."""
     data = json.loads((bundle / MANIFEST).read_text("utf-8"))
+    data.pop(OWN_SHA256, None)  # as in the manifests of earlier versions
     for path, value in change.items():
         *parents, last = path.split(".")
         at = data

@@ -143,7 +143,7 @@ def command(
     if report is not None:
         check_folder(report)
     effort = effort_of(running)
-    opened = [open_bundle(each) for each in bundles]
+    opened = [open_bundle(each, deep=True) for each in bundles]
     with contextlib.ExitStack() as stack:
         changes = _changes(average, pool, stride)
         asked = [_varied(each, changes, stack) for each in opened]

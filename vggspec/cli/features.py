@@ -155,7 +155,7 @@ def command(
     from vggspec.runtime.features.descriptors import Combination, width
 
     computing = computing_of(running)
-    opened = [open_bundle(each) for each in bundles]
+    opened = [open_bundle(each, deep=True) for each in bundles]
     parts = _named(pictures) if folder is None else _parts(folder, split)
     over_scales = cast("OverScales", combine)
     combination = Combination(over_scales=over_scales, normalise=normalise)

@@ -98,7 +98,7 @@ def command(
     from vggspec.compiler.importing.matching import Told, match
     from vggspec.compiler.importing.sources import expectation, turn_first_layer
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import describe, expecting, save
+    from vggspec.compiler.weights import contradicts_itself, describe, expecting, save
 
     lowered = load_network(spec)
     network = lowered.network
@@ -115,6 +115,12 @@ def command(
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
     _say_what_was_taken(read)
+    if contradicts_itself(checkpoint):
+        click.echo(
+            "note: the numbers were changed after the file was written: they are not those whose\n"
+            "  SHA-256 it states; they are taken as they are",
+            err=True,
+        )
     matched = match(network, read, told)
     wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
     if wanted.is_turned:

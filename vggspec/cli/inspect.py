@@ -357,7 +357,8 @@ def _file_rows(manifest: "Manifest") -> Iterator[tuple[str, str, str, str]]:
     for entry in manifest.files:
         whole = "" if entry.from_byte == 0 else f" from byte {entry.from_byte} on"
         needed = "" if entry.is_needed else "may be deleted"
-        digest = f"sha256 {shown(entry.sha256[:DIGEST_DIGITS])}…{whole}"
+        stated = ", as the file states it; not read" if entry.is_stated else ""
+        digest = f"sha256 {shown(entry.sha256[:DIGEST_DIGITS])}…{whole}{stated}"
         yield shown(entry.path), memory(entry.bytes), digest, needed
 
 

@@ -171,8 +171,8 @@ def command(**options: Any) -> int:
     from vggspec.bundle import open_bundle
 
     with contextlib.ExitStack() as stack:
-        opened = [open_bundle(each) for each in (given.bundle, *given.more)]
-        judges = [open_bundle(each) for each in given.classifiers]
+        opened = [open_bundle(each, deep=True) for each in (given.bundle, *given.more)]
+        judges = [open_bundle(each, deep=True) for each in given.classifiers]
         method = _method(given, computing, opened[0])
         is_dense = method.protocol.dense or method.protocol.crops is None
         nets = [_varied(each, given.stride, stack, keep_map=False) for each in opened]

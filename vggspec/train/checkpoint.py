@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vggspec.catalogue.artefacts import ChangedWeights, NotFiniteWeights
 from vggspec.catalogue.runs import BadCheckpoint
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import (
     Array,
     Metadata,
     WeightsFile,
-    check_fits,
+    checked,
+    for_net,
     open_weights,
     save,
 )
@@ -120,9 +122,15 @@ def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
     if not folders:
         return None
     folder = folders[-1]
-    weights = open_weights(folder / WEIGHTS)
-    check_fits(weights, network)
-    momentum = open_weights(folder / MOMENTUM)
+    try:
+        weights = for_net(open_weights(folder / WEIGHTS), network, is_read=True)
+        momentum = open_weights(folder / MOMENTUM)
+        momentum = checked(momentum, momentum.tensors, is_read=True)
+    except VggspecError as error:
+        (why,) = error.reports
+        if not isinstance(why.what, ChangedWeights | NotFiniteWeights):
+            raise
+        raise _bad(folder, f"{Path(why.path or '').name}: {why.what.title()}") from error
     for param in network.params():
         tensor = momentum.tensors.get(param.name)
         if param.is_trained and (tensor is None or tensor.shape != param.stored):
@@ -152,4 +160,19 @@ def _array(tensor: "Tensor") -> Array:
 
 
 def _bad(folder: Path, why: str) -> VggspecError:
-    return VggspecError(report(BadCheckpoint(reason=why), path=str(folder)))
+    """What is wrong with a checkpoint, and what of the run is sound."""
+    run = folder.parent.parent
+    older = [str(other) for other in _folders(folder.parent) if other != folder]
+    whole = [str(file) for file in sorted(run.glob("*.safetensors")) if _is_whole(file)]
+    what = BadCheckpoint(reason=why, older=max(older, default=None), whole=tuple(whole))
+    return VggspecError(report(what, path=str(folder)))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a weights file is the one that was written."""
+    try:
+        weights = open_weights(path)
+        checked(weights, weights.tensors, is_read=True)
+    except VggspecError:
+        return False
+    return True
