@@ -29,6 +29,14 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+#: How the names of image files end: of those formats, and of some that are not read, so that such
+#: images count as unreadable ones and are not passed over.
+ENDINGS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif",
+    ".tiff", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl",
+    ".tga",
+))  # fmt: skip
 MAX_PIXELS = 178_956_970  # where Pillow too refuses: half a gigabyte of RGB
 
 # Pillow's decoders let all of these out when they meet damaged files.
