@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.cli.targets import say_weights
+
 if TYPE_CHECKING:
     from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
 
@@ -55,9 +57,11 @@ def compile_protocol(
     lowered = [load_network(spec) for spec in specs]
     found = list(weights)
     if not weights:
-        found = [str(find_weights(each.network.name, each.spec.source.name)) for each in lowered]
-        for path in found:
-            click.echo(f"weights: {path}", err=True)
+        for net in lowered:
+            name, source = net.network.name, net.spec.source.name
+            taken = find_weights(name, source, option="--weights")
+            say_weights(taken)
+            found.append(str(taken.path))
     nets = [(each, open_weights(path)) for each, path in zip(lowered, found, strict=True)]
     target = out or "+".join(each.network.name for each in lowered)
     written = write_protocol_bundle(nets, target, options)

@@ -64,6 +64,14 @@ Examples:
     help="Change a setting of the spec's `train:` section for this run.",
 )
 @click.option(
+    "--weights",
+    "weights",
+    multiple=True,
+    metavar="FILE",
+    help="Weights that `start from` takes, once for each net it names.  [default: the best of the "
+    "net's newest run under runs/<net>/, else <net>.safetensors beside its spec or here]",
+)
+@click.option(
     "-o",
     "--out",
     metavar="DIR",
@@ -185,7 +193,8 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
         ranks.sum([0])
     run = old or ranks.from_first(_new_run(lowered, given) if ranks.is_first else None)
     if ranks.is_first:
-        _say_plan(lowered, folder, run, ranks, is_resumed=old is not None)
+        given_weights = given["weights"]
+        _say_plan(lowered, folder, run, ranks, given_weights, is_resumed=old is not None)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
@@ -266,7 +275,7 @@ def _new_run(lowered: "Lowered", given: dict[str, Any]) -> Path:
     from vggspec.train.runs import named_run, new_run
     from vggspec.train.start import initial_weights
 
-    next(initial_weights(lowered, 0), None)
+    next(initial_weights(lowered, 0, given=given["weights"]), None)
     return named_run(Path(given["out"])) if given["out"] else new_run(lowered.network.name)
 
 
@@ -281,6 +290,7 @@ def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
     return Options(
         seed=seed,
         settings=_merged(record, given["settings"]),
+        weights=given["weights"],
         gpus=given["gpus"],
         workers=given["workers"],
         precision=given["precision"] or begun.get("precision"),
@@ -411,9 +421,17 @@ def recipe_line(lowered: "Lowered") -> str:
 
 
 def _say_plan(
-    lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", *, is_resumed: bool
+    lowered: "Lowered",
+    folder: "DataSet",
+    run: Path,
+    ranks: "Ranks",
+    weights: "Sequence[str]",
+    *,
+    is_resumed: bool,
 ) -> None:
     from vggspec.catalogue import count
+    from vggspec.cli.targets import say_weights
+    from vggspec.train.start import origins
 
     net, image = lowered.network, lowered.network.input
     layers = count(len(net.weight_layers), "weight layer")
@@ -432,6 +450,9 @@ def _say_plan(
         click.echo(f"{word + ':':8}{text}", err=True)
     for note in folder.notes:
         click.echo(note, err=True)
+    if not is_resumed:
+        for origin in origins(lowered, given=weights):
+            say_weights(origin.weights, f"start from {origin.net.name}")
 
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:

@@ -60,7 +60,7 @@ from vggspec.train.record import (
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RUNS
-from vggspec.train.start import initial_weights, origins
+from vggspec.train.start import initial_weights, origins, recorded_origins
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
 from vggspec.train.step import Stepper
@@ -74,6 +74,9 @@ class Options:
     seed: int = 0
     settings: Sequence[str] = ()
     """The settings of the spec that were changed for this run, for the record."""
+
+    weights: Sequence[str] = ()
+    """Those of the nets to start from that are not to be looked for."""
 
     gpus: int | None = None
     """0 for the CPU."""
@@ -212,7 +215,7 @@ class _Training:
         parameters = (
             checkpoint.parameters(self.network)
             if checkpoint
-            else initial_weights(lowered, options.seed, runs)
+            else initial_weights(lowered, options.seed, runs, options.weights)
         )
         state = model.state_dict()
         for name, array in parameters:
@@ -272,7 +275,11 @@ class _Training:
                 "micro_batch": self.at_a_time,
                 "threads": torch.get_num_threads(),
             },
-            started_from=recorded["started_from"] if recorded else origins(lowered, runs),
+            started_from=(
+                recorded["started_from"]
+                if recorded
+                else recorded_origins(origins(lowered, runs, options.weights))
+            ),
         )
         if recorded is None:
             return record

@@ -15,16 +15,13 @@ from vggspec.diagnostic import VggspecError, report
 from vggspec.files import refusals, write_text
 from vggspec.optional import has_library
 from vggspec.source import reason
-from vggspec.train.runs import LOG, RECORD
+from vggspec.train.runs import LOG, MAX_RECORD_BYTES, RECORD
 from vggspec.train.statistics import Statistics
 
 if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Epoch, Result, Step
-
-#: A record of a thousand classes and layers takes a hundredth of this.
-MAX_RECORD_BYTES = 64 << 20
 
 _LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset")
 
