@@ -25,6 +25,7 @@ NEED_MORE = {
     "VGG123": "a command that wants one net; in `like` it is VGG127",
     "VGG209": "another input size",
     "VGG407": "the other net, which training opens",
+    "VGG408": "weights named on the command line",
 }
 
 

@@ -1,5 +1,6 @@
 """Mistakes about images and training data (VGG42x to VGG47x)."""
 
+import shlex
 from dataclasses import dataclass
 
 from vggspec.catalogue import count
@@ -143,12 +144,14 @@ class Diverged(Diagnostic):
     step: int
     rate: float
     saved: str | None
+    advice: tuple[str, ...]
+    """What of the recipe may be changed."""
 
     def title(self) -> str:
         return f"the loss is not finite at step {self.step}, at rate {self.rate:g}"
 
     def help(self) -> str | None:
-        return "lower `rate`, or divide the input by its spread with `std`, or start with `he`"
+        return "\n".join(("try", *self.advice))
 
     def note(self) -> str | None:
         return f"the last good weights are in {self.saved}" if self.saved else None
@@ -375,3 +378,24 @@ class SmallerThanWindow(Diagnostic):
 
     def help(self) -> str | None:
         return f"give `--scales {max(self.window)}` or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostWorker(Diagnostic):
+    """With ``--workers`` other processes decode images. One of them ended without a word, or no
+    longer answers: somebody ended it, or the system did, most often because memory ran out or
+    shared memory (``/dev/shm``, which containers have little of). The last checkpoint is whole.
+    """
+
+    code = "VGG436"
+    how: str
+    run: str
+
+    def title(self) -> str:
+        return f"a process that decodes images {self.how}"
+
+    def help(self) -> str | None:
+        return (
+            "give fewer `--workers`, or 0, if memory ran out; to go on from the last checkpoint:\n"
+            f"vggspec train {shlex.quote(self.run)} --resume"
+        )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.lang.ast import Setting, Spec
     from vggspec.train.dataset import DataSet
+    from vggspec.train.learning import Learning
     from vggspec.train.loop import Options
     from vggspec.train.progress import Result, Watch
     from vggspec.train.ranks import Ranks
@@ -172,6 +173,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     from vggspec.data.annotated import silently
     from vggspec.train.dataset import open_data
     from vggspec.train.launch import ending_with_launcher
+    from vggspec.train.learning import Learning
     from vggspec.train.loop import check_validation, fit
     from vggspec.train.progress import NoWatch
     from vggspec.train.record import read_record
@@ -195,12 +197,13 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     if ranks.is_first:
         given_weights = given["weights"]
         _say_plan(lowered, folder, run, ranks, given_weights, is_resumed=old is not None)
+    learning = Learning(lowered.network, lowered.experiment.train, folder.train.labels)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
             if ranks.is_first:
                 stack.enter_context(held(run))
-                watch = stack.enter_context(watching())
+                watch = stack.enter_context(watching(learning.remark))
             result = fit(
                 lowered,
                 folder,
@@ -218,7 +221,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
             ranks.sum([0])
         if not ranks.is_first:
             return INTERRUPTED if result.was_stopped else 0
-        return _say_result(spec, given, result)
+        return _say_result(spec, given, result, learning)
 
 
 def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
@@ -455,7 +458,7 @@ def _say_plan(
             say_weights(origin.weights, f"start from {origin.net.name}")
 
 
-def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
+def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> int:
     from vggspec.cli.watching import duration
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
@@ -482,6 +485,10 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
         record = read_record(result.run)
         spec = f"{record['spec']}:{record['net']}"
     command = shlex.join(["vggspec", "compile", spec, "--weights", str(best)])
-    click.echo(f"compile it: {command}", err=True)
+    if result.best is not None and learning.has_learned_nothing(result.best):
+        text = "this net has learned nothing and says one class for every image;"
+        click.echo(f"{text} train it otherwise before you compile it:\n{command}", err=True)
+    else:
+        click.echo(f"compile it: {command}", err=True)
     click.echo(best)
     return 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.catalogue.annotations import BoxesOnCrops
-from vggspec.catalogue.data import Diverged, NotTrainable
+from vggspec.catalogue.data import Diverged, LostWorker, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.compiler.backends.torch_module import SpecModule, emit
 from vggspec.compiler.ir import Layer, Network
@@ -29,7 +29,7 @@ from vggspec.data.annotated import Examples
 from vggspec.diagnostic import VggspecError, report
 from vggspec.optional import has_library
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
-from vggspec.train.batches import Batch, Normalise, loader
+from vggspec.train.batches import Batch, Loader, Normalise, lost_worker
 from vggspec.train.board import Board
 from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
@@ -45,6 +45,7 @@ from vggspec.train.device import (
     usual_workers,
 )
 from vggspec.train.images import Images, LeftOut, fit_in_memory
+from vggspec.train.learning import against_divergence
 from vggspec.train.meter import Meter
 from vggspec.train.objective import Localisation, objective_of
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
@@ -199,8 +200,8 @@ class _Training:
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
-        self.batches = loader(crops, self.order, workers, self.place)
-        self.val_batches = loader(seen, in_order, workers, self.place)
+        self.batches = Loader(crops, self.order, workers, self.place)
+        self.val_batches = Loader(seen, in_order, workers, self.place)
 
     def _set_up_model(
         self,
@@ -288,6 +289,18 @@ class _Training:
 
     def go_on(self, stop: Event, watch: Watch) -> Result:
         """Train until the last step, or until ``stop`` is set."""
+        try:
+            return self._go_on(stop, watch)
+        except (RuntimeError, MemoryError) as error:
+            how = lost_worker(error)
+            if how is None:
+                raise
+            raise VggspecError(report(LostWorker(how=how, run=str(self.run)))) from error
+        finally:
+            self.batches.close()
+            self.val_batches.close()
+
+    def _go_on(self, stop: Event, watch: Watch) -> Result:
         state = self.state
         was_stopped = False
         self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
@@ -424,7 +437,10 @@ class _Training:
     def _diverged(self, step: int) -> VggspecError:
         best = self.run / BEST
         saved = str(best) if best.exists() else None
-        return VggspecError(report(Diverged(step=step, rate=self.state.plateau.rate, saved=saved)))
+        advice = against_divergence(self.network, self.recipe)
+        rate = self.state.plateau.rate
+        what = Diverged(step=step, rate=rate, saved=saved, advice=advice)
+        return VggspecError(report(what))
 
     def _result(self, *, was_stopped: bool) -> Result:
         return Result(
