@@ -28,6 +28,7 @@ from vggspec.catalogue.fusion import HoldsProtocol, OtherClasses, OtherLabels
 from vggspec.data.labelled import Labelled
 from vggspec.data.split import Split
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.names import first_unlike, same, seen_as
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.net import view_of
 from vggspec.runtime.pipeline import enlarged_scale
@@ -138,7 +139,7 @@ class Question:
                 for each in self.nets
             ],
             "settings": [asdict(each) for each in self.settings],
-            "data": (os.path.abspath(self.folder), self.stamp),
+            "data": (os.path.realpath(self.folder), self.stamp),
             "indices": hashlib.sha256(self.indices.tobytes()).hexdigest(),
             "classes": self.classes,
             "enlarge": self.enlarge,
@@ -320,10 +321,16 @@ def _foreign(
     net: str,
 ) -> Diagnostic:
     named = foreign if labels else ()
-    like = nearest(named[0], labels) if named and labels else None
+    like = _most_like(named[0], labels) if named and labels else None
     return evaluating.ForeignClasses(
         net=net, classes=classes, outputs=outputs, foreign=named, like=like
     )
+
+
+def _most_like(name: str, labels: tuple[str, ...]) -> str | None:
+    """The label that looks the same, else the one most like it."""
+    twin = next((label for label in labels if seen_as(label) == seen_as(name)), None)
+    return twin or nearest(name, labels)
 
 
 def _classes_of(names: Sequence[str], labels: Sequence[str]) -> list[int | None]:
@@ -331,7 +338,7 @@ def _classes_of(names: Sequence[str], labels: Sequence[str]) -> list[int | None]
     capitals count only where they tell classes apart.
     """
     levels: list[tuple[Callable[[str], str], dict[str, set[int]]]] = []
-    for fold in (str.strip, _folded):
+    for fold in (_plain, _folded):
         whole_labels, parts = defaultdict(set), defaultdict(set)
         for i, label in enumerate(labels):
             whole_labels[fold(label)].add(i)
@@ -346,8 +353,12 @@ def _classes_of(names: Sequence[str], labels: Sequence[str]) -> list[int | None]
     return [class_of(name) for name in names]
 
 
+def _plain(name: str) -> str:
+    return same(name).strip()
+
+
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return _plain(name).casefold()
 
 
 def _check_distinct(images: Labelled, classes: Sequence[int], labels: Sequence[str]) -> None:
@@ -399,8 +410,8 @@ def _check_labels(nets: Sequence[Asked]) -> Asked:
             counts = number, each.manifest.result.channels
             raise _at(OtherClasses(other=first.name, classes=counts), each.path)
         labels, wanted = each.manifest.labels, first.manifest.labels
-        if labels and wanted and labels != wanted:
-            i = next(i for i in range(number) if labels[i] != wanted[i])
+        i = first_unlike(labels or (), wanted or ())
+        if i is not None and labels and wanted:
             what = OtherLabels(other=first.name, index=i, labels=(wanted[i], labels[i]))
             raise _at(what, each.path)
     return first

@@ -18,6 +18,7 @@ from vggspec.catalogue.features import (
     TooFewImages,
 )
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.names import same, told_apart
 from vggspec.runtime.features.file import ROWS, DescribedSplit, FeaturesFile, Labels
 
 FIT, TEST = "train", "val"
@@ -68,14 +69,15 @@ def pose(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> Task:
     elif TEST in fit.splits and fitted.name != TEST:
         test, tested = fit, _chosen(fit, TEST)
     names = _names(fit, fitted)
-    numbered = {name: number for number, name in enumerate(names)}
+    numbered = {same(name): number for number, name in enumerate(names)}
     parts = [_Part(fit, fitted, tuple(range(len(names))))]
     if test is not None and tested is not None:
         theirs = _names(test, tested)
-        foreign = next((name for name in theirs if name not in numbered), None)
-        if foreign is not None or _has_several(fitted) != _has_several(tested):
-            raise _other("classes", _kind(fitted, names), _kind(tested, theirs), test.path)
-        parts.append(_Part(test, tested, tuple(numbered[name] for name in theirs)))
+        foreign = [name for name in theirs if same(name) not in numbered]
+        if foreign or _has_several(fitted) != _has_several(tested):
+            new = "".join(f", with {told}" for told in told_apart(foreign[:1], names, "the file"))
+            raise _other("classes", _kind(fitted, names), _kind(tested, theirs) + new, test.path)
+        parts.append(_Part(test, tested, tuple(numbered[same(name)] for name in theirs)))
     used = np.unique(np.concatenate([part.used() for part in parts]))
     examples = [part.examples(used) for part in parts]
     classes = tuple(names[number] for number in used)

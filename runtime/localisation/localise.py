@@ -32,6 +32,7 @@ from vggspec.catalogue import localising
 from vggspec.catalogue.fusion import HoldsProtocol
 from vggspec.data.boxes import Boxes, area, clip, decode, mirror
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.names import first_unlike, pair
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.localisation.merge import merge
 from vggspec.runtime.net import BundleNet, view_of
@@ -177,12 +178,13 @@ class Ensemble(Generic[N]):
         counted = sorted(self._counted(), key=lambda each: each[0].manifest.labels is None)
         for net, number in counted[1:]:
             other, of_other = counted[0]
-            labels, wanted, how = net.manifest.labels, other.manifest.labels, None
+            labels, wanted, how = net.manifest.labels or (), other.manifest.labels or (), None
+            i = first_unlike(labels, wanted)
             if number != of_other:
                 how = f"{number}, and there {of_other}"
-            elif labels and wanted and labels != wanted:
-                i = next(i for i in range(number) if labels[i] != wanted[i])
-                how = f"class {i} is `{labels[i]}`, and there `{wanted[i]}`"
+            elif i is not None:
+                here, there = pair(labels[i], wanted[i])
+                how = f"class {i} is {here}, and there {there}"
             if how is not None:
                 raise _at(localising.OtherClassesThanBoxes(other=other.manifest.net, how=how), net)
 

@@ -500,3 +500,33 @@ def children(pid: int) -> list[int]:
             if rank is not None:
                 found[rank] = int(path.name)
     return [found[rank] for rank in sorted(found)]
+
+
+def test_which_weights_are_taken_is_said_and_can_be_chosen(here: Path, capsys: Captured) -> None:
+    """After a throwaway run: `compile` and `start from` say so, and name the better ones."""
+    assert run(["train", "tiny.vgg", "--data", "images"]) == 0
+    good = Path(capsys.readouterr().out.strip())
+    short = ["--set", "stop=after 1 iterations", "--set", "rate=1e-9"]
+    assert run(["train", "tiny.vgg", "--data", "images", *short]) == 0
+    throwaway = Path(capsys.readouterr().out.strip())
+    assert throwaway.parent.name.endswith("-2")
+    assert run(["compile", "tiny.vgg", "-o", "bundle"]) == 0
+    compiled = capsys.readouterr().err
+    start = ["train", "tiny.vgg", "--data", "images", "--set", 'start=from "tiny.vgg"', *short]
+    assert run([*start, "-o", "deeper"]) == 0
+    started = capsys.readouterr().err
+    for word, text in (("weights", compiled), ("start from tiny", started)):
+        lines = [line for line in text.splitlines() if line.startswith((word, "note: "))]
+        assert lines[0].startswith(f"{word}: {throwaway}, validation error ")
+        stop = "`--set 'stop=after 1 iterations'` after 1 step"
+        assert lines[1] == f"note: {throwaway.parent} was ended by {stop}"
+        assert lines[2].startswith(f"note: {good.parent} did better by far, validation error ")
+        assert lines[2].endswith(f"to take it: --weights {good}")
+    option = shlex.split(lines[2].partition("to take it: ")[2])
+    assert run(["compile", "tiny.vgg", "-o", "bundle", *option]) == 0
+    assert run([*start, "-o", "chosen", *option]) == 0
+    assert f"start from tiny: {good}\n" in capsys.readouterr().err
+    record = json.loads(Path("chosen/run.json").read_text())
+    assert [each["weights"] for each in record["started_from"]] == [str(good)]
+    assert run(["train", "tiny.vgg", "--data", "images", *option]) == 1
+    assert "error[VGG408]" in capsys.readouterr().err

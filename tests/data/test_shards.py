@@ -22,6 +22,7 @@ from tests.train.folders import HUES, picture, tiny, write_folder
 from vggspec.catalogue import data
 from vggspec.data import cache, shards
 from vggspec.data.decode import BadImageError, decode
+from vggspec.data.labelled import open_labelled
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train.augment import Crop, TrainCrops
 from vggspec.train.dataset import DataSet, open_data
@@ -192,21 +193,72 @@ def test_named_classes_are_checked_before_shards_are_read(tmp_path: Path) -> Non
         (tmp_path / split).mkdir()
         (tmp_path / split / "0.tar").write_text("no tar")
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
-    assert mistake(tmp_path) == data.ClassMismatch(classes=4, outputs=3, layer="fc3")
+    assert mistake(tmp_path) == data.ClassMismatch(
+        classes=4, outputs=3, layer="fc3", names=("a", "b", "c", "d")
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "tried"),
     [
-        (b"a\n\nc\n", "line 2 of .* is empty"),
-        (b"a\nb\na\n", "names class `a` twice"),
+        (b"a\n\nc\n", "line 2 is empty"),
+        (b"a\ncrane\na b\ncrane\na\n", "`a` in lines 1 and 5; `crane` in lines 2 and 4"),
+        ("é\nb\ne\u0301\n".encode(), r'"\\u00e9" = "e\\u0301" in lines 1 and 3'),
         (b"a\nb\n\xff\n", "is not UTF-8"),
     ],
 )
 def test_names_of_classes_are_whole(tmp_path: Path, text: bytes, tried: str) -> None:
-    (write_few(tmp_path) / "classes.txt").write_bytes(text)
-    with pytest.raises(VggspecError, match=tried):
+    path = write_few(tmp_path) / "classes.txt"
+    path.write_bytes(text)
+    for read in (lambda: open_data(tmp_path, NETWORK), lambda: open_labelled(tmp_path)):
+        with pytest.raises(VggspecError, match=tried) as caught:
+            read()
+        (found,) = caught.value.reports
+        assert (found.what.code, found.path) == ("VGG435", str(path))
+
+
+def test_a_name_in_two_lines_is_said_with_how_to_mend_it(tmp_path: Path) -> None:
+    (write_few(tmp_path) / "classes.txt").write_text("crane\nbee\ncrane\n")
+    with pytest.raises(VggspecError, match=r"as `crane \(2\)` in line 3"):
         open_data(tmp_path, NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("entries", "file", "better"),
+    [
+        ([("img.v2.00.png", b"x"), ("img.v2.00.cls", b"0")], "img.v2.00.png", "img_v2_00.png"),
+        ([("a/x.1.JPG", b"x"), ("a/x.1.cls", b"0")], "a/x.1.JPG", "a/x_1.JPG"),
+        ([("a.png", b"x"), ("a.1.cls", b"0")], "a.1.cls", "a_1.cls"),
+        (
+            [("a.png", b"x"), ("a.cls", b"0"), ("a.1.png", b"x"), ("a.1.cls", b"0")],
+            "a.1.cls",
+            "a_1.cls",
+        ),
+    ],
+)
+def test_a_name_with_more_dots_is_told(
+    tmp_path: Path, entries: list[tuple[str, bytes]], file: str, better: str
+) -> None:
+    write_few(tmp_path, entries)
+    found = mistake(tmp_path)
+    assert isinstance(found, data.BadSample)
+    assert f"a sample's name ends at the first dot: `{file}`" in str(found.help())
+    assert f"as `{better}`" in str(found.help())
+
+
+def test_what_lies_beside_shards_is_counted_or_refused(tmp_path: Path) -> None:
+    write_few(tmp_path)
+    (tmp_path / "train" / "1.tar.gz").write_bytes(b"x")
+    (tmp_path / "train" / "cat").mkdir()
+    (tmp_path / "train" / ".hidden.tar").touch()
+    (note,) = open_data(tmp_path, NETWORK).notes
+    assert note == (
+        "passed over in train: 2 files and folders beside the shards (1.tar.gz, cat);"
+        " 1 hidden file or folder (.hidden.tar)"
+    )
+    (tmp_path / "train" / "cat" / "1.png").touch()
+    shards = tuple(sorted(path.name for path in (tmp_path / "train").glob("[0-9]*.tar")))
+    assert mistake(tmp_path) == data.FoldersAndShards(folders=("cat",), shards=shards)
 
 
 def test_classes_are_held_against_the_net(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ NEED_MORE = {
     "VGG209": "another input size",
     "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
+    "VGG408": "weights named on the command line",
 }
 
 

@@ -24,7 +24,7 @@ from vggspec.train.augment import (
     cut_centre,
     draw,
 )
-from vggspec.train.batches import Batch, Normalise, collate, loader
+from vggspec.train.batches import Batch, Loader, Normalise, collate
 from vggspec.train.dataset import open_data
 from vggspec.train.images import Images
 from vggspec.train.order import ShuffledBatches, Ticket
@@ -164,7 +164,7 @@ def test_the_stream_does_not_depend_on_workers_or_memory(tmp_path: Path, *, are_
         images = Images(data.train, "RGB", recipe.scale, are_kept=are_kept)
         crops = TrainCrops(images, image, recipe, np.eye(3), seed=1)
         order = ShuffledBatches(len(images), recipe.batch, seed=1)
-        batches = loader(crops, order, num_workers, CPU)
+        batches = Loader(crops, order, num_workers, CPU)
         found = []
         for order.epoch in (1, 2):
             found += [batch for (batch,) in batches]

@@ -1,6 +1,9 @@
 """The training loop on a net and a data set so small that a run takes a second."""
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from threading import Event
 
@@ -16,7 +19,7 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train.augment import CentreCrops, TrainCrops
-from vggspec.train.batches import Batch, Normalise, loader
+from vggspec.train.batches import Batch, Loader, Normalise
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.device import pick_device
 from vggspec.train.images import Images
@@ -97,7 +100,7 @@ def test_the_best_weights_are_the_ones_that_were_measured(data: DataSet, tmp_pat
     crops = CentreCrops(images, lowered.network.input, 19)
     wrong, loss = 0, 0.0
     with torch.inference_mode():
-        for (batch,) in loader(crops, BatchesInOrder(12, 5), 0, CPU):
+        for (batch,) in Loader(crops, BatchesInOrder(12, 5), 0, CPU):
             scores = module(normalise(batch))
             wrong += int((scores.argmax(1) != batch.labels).sum())
             loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
@@ -141,7 +144,7 @@ def first_batches(
     crops = TrainCrops(images, lowered.network.input, recipe, axes, seed)
     order = ShuffledBatches(len(images), recipe.batch, seed)
     order.epoch = 1
-    return [batch for (batch,) in loader(crops, order, 0, CPU)]
+    return [batch for (batch,) in Loader(crops, order, 0, CPU)]
 
 
 def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -269,3 +272,51 @@ def test_a_device_that_is_not_there_is_named() -> None:
     assert pick_device(None, Ranks()) == CPU
     with pytest.raises(MissingLibraryError, match="--gpus 0"):
         pick_device(1, Ranks())
+
+
+class _Ending:
+    """Ends a worker after the first epoch, or lets it stand still."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def step(self, now: Step) -> None:
+        pass
+
+    def epoch(self, now: Epoch) -> None:
+        for worker in multiprocessing.active_children():
+            assert worker.pid is not None
+            os.kill(worker.pid, self._number)
+
+
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGKILL, r"(was ended by a signal: Killed|has ended) \(process \d+\)"),
+        (signal.SIGSTOP, "has given nothing for"),
+    ],
+)
+def test_a_lost_worker_is_reported(
+    data: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    how: str,
+) -> None:
+    monkeypatch.setattr("vggspec.train.batches.PATIENCE_S", 2)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+    lowered = tiny(("stop after 3 epochs", "stop after 1000 epochs"))
+    with pytest.raises(VggspecError, match=how) as caught:
+        fit(lowered, data, tmp_path, Options(gpus=0, workers=1), watch=_Ending(number))
+    (found,) = caught.value.reports
+    assert str(found.what.help()).endswith(f"vggspec train {tmp_path} --resume")
+    assert not multiprocessing.active_children()
+    shorter = tiny(("stop after 3 epochs", "stop after 2 epochs"))
+    resumed = fit(shorter, data, tmp_path, Options(gpus=0, workers=0), is_resumed=True)
+    assert resumed.step == 8
+
+
+def test_workers_are_gone_when_a_run_ends(data: DataSet, tmp_path: Path) -> None:
+    """Those left to the interpreter's end are terminated under PyTorch's eyes: a traceback."""
+    train(tiny(), data, tmp_path / "run", workers=2)
+    assert not multiprocessing.active_children()

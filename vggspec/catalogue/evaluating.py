@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vggspec.catalogue import count
 from vggspec.diagnostic import Diagnostic
+from vggspec.names import pair, told_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,15 @@ class ForeignClasses(Diagnostic):
         if not self.foreign:
             of_net = f"`{self.net}` has {self.outputs}, without names"
             return f"the data has {count(self.classes, 'class')}, {of_net}"
-        names = ", ".join(f"`{name}`" for name in self.foreign[:4])
+        labels = () if self.like is None else (self.like,)
+        names = ", ".join(told_apart(self.foreign[:4], labels, "the net"))
         more = f" and {len(self.foreign) - 4} more" if len(self.foreign) > 4 else ""
         return f"classes of the data that `{self.net}` does not have: {names}{more}"
 
     def help(self) -> str | None:
         if self.like is not None:
-            return f"the label most like `{self.foreign[0]}` is `{self.like}`; rename the folders"
+            folder, label = pair(self.foreign[0], self.like)
+            return f"the label most like {folder} is {label}; rename the folders"
         return "give the data that the net was trained for; `vggspec inspect` prints its classes"
 
 
@@ -69,8 +72,8 @@ class SameClass(Diagnostic):
     of_net: str
 
     def title(self) -> str:
-        one, other = self.names
-        return f"`{one}` and `{other}` of the data are both the net's class `{self.of_net}`"
+        one, other = pair(*self.names)
+        return f"{one} and {other} of the data are both the net's class `{self.of_net}`"
 
     def help(self) -> str | None:
         return "put their images into one folder, or test on data with the classes of the net"
@@ -164,9 +167,14 @@ class NoImages(Diagnostic):
 
     code = "VGG696"
     tried: str
+    splits: tuple[str, ...] = ()
+    """Splits that there are instead."""
 
     def title(self) -> str:
         return f"there are no images: {self.tried}"
 
     def help(self) -> str | None:
+        if self.splits:
+            names = ", ".join(f"`{name}`" for name in self.splits)
+            return f"it has {names}: name one by `--split {self.splits[0]}`"
         return "name a folder with `val/<class>/`, or with `<class>/`, after `--data`"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vggspec.diagnostic import Diagnostic
+from vggspec.names import pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,9 @@ class OtherLabels(Diagnostic):
     """Of the other net, and of this one."""
 
     def title(self) -> str:
-        theirs, ours = self.labels
+        theirs, ours = pair(*self.labels)
         return (
-            f"class {self.index} is `{ours}` here and `{theirs}` in net `{self.other}`:"
+            f"class {self.index} is {ours} here and {theirs} in net `{self.other}`:"
             " they cannot be fused"
         )
 

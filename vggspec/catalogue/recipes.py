@@ -201,3 +201,29 @@ class TooFewLayers(Diagnostic):
         return (
             f"ask for {self.found} at most" if self.found else f"leave out the {self.kind} layers"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStartedFrom(Diagnostic):
+    """``vggspec train --weights FILE`` names the weights of a net that the recipe starts from, in
+    place of those of its newest run. Here no ``start from`` names that net, or two files are of the
+    same.
+
+        start from "A.vgg": first 4 conv        in the spec of E
+        vggspec train E.vgg --weights runs/A/2026-11-21-1/best.safetensors
+    """
+
+    code = "VGG408"
+    net: str
+    nets: tuple[str, ...]
+    """Those that it starts from."""
+
+    def title(self) -> str:
+        if not self.nets:
+            return "there is no `start from` that would take these weights"
+        return (
+            f"the net starts from {either(self.nets)}, once each; these weights are of `{self.net}`"
+        )
+
+    def help(self) -> str | None:
+        return "leave out `--weights`, or name those of a net that it starts from"

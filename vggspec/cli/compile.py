@@ -8,7 +8,7 @@ import click
 from vggspec.catalogue import backends
 from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
 from vggspec.cli.normalising import tell_input
-from vggspec.cli.targets import check_spared
+from vggspec.cli.targets import check_spared, say_weights
 from vggspec.cli.terminal import say_written
 from vggspec.diagnostic import VggspecError, report
 
@@ -250,10 +250,12 @@ def command(
 
         # Before the weights are looked for: without TensorRT they are of no use.
         choose_flavour(engine["trt_flavor"], this_machine())
-    found = weights or str(find_weights(lowered.network.name, lowered.spec.source.name))
     if weights is None:
-        click.echo(f"weights: {found}", err=True)
-    file = open_weights(found)
+        name, source = lowered.network.name, lowered.spec.source.name
+        found = find_weights(name, source, option="--weights")
+        say_weights(found)
+        weights = str(found.path)
+    file = open_weights(weights)
     if to_trt:
         written = _write_engine(lowered, file, path, options, engine)
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.cli.normalising import tell_input
+from vggspec.cli.targets import say_weights
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
@@ -57,15 +58,17 @@ def compile_protocol(
     lowered = [load_network(spec) for spec in specs]
     found = list(weights)
     if not weights:
-        found = [str(find_weights(each.network.name, each.spec.source.name)) for each in lowered]
-        for path in found:
-            click.echo(f"weights: {path}", err=True)
+        for each in lowered:
+            name, source = each.network.name, each.spec.source.name
+            taken = find_weights(name, source, option="--weights")
+            say_weights(taken)
+            found.append(str(taken.path))
     nets = [(each, open_weights(path)) for each, path in zip(lowered, found, strict=True)]
     target = out or "+".join(each.network.name for each in lowered)
     written = write_protocol_bundle(nets, target, options)
-    for member, each, net in zip(written[0].manifest.members, written, nets, strict=True):
-        name = member.name if len(written) > 1 else None
-        tell_input(member.input, each.mean_from, net[1].metadata, name)
-    if not options.copy_weights and any(each.weights_by == "copy" for each in written):
+    for member, result, net in zip(written[0].manifest.members, written, nets, strict=True):
+        of = member.name if len(written) > 1 else None
+        tell_input(member.input, result.mean_from, net[1].metadata, of)
+    if not options.copy_weights and any(result.weights_by == "copy" for result in written):
         click.echo("the weights were copied: they cannot be linked from there", err=True)
     click.echo(target)

@@ -18,6 +18,7 @@ from vggspec.cli.evaluating import (
     evaluated,
     percent,
     running_options,
+    say_notes,
     say_question,
     way_name,
 )
@@ -166,9 +167,11 @@ def command(
         if is_table:
             question = replace(question, settings=table(question.nets))
         if explain:
+            say_notes(images)
             _explain(question)
             return
         say_question(question, str(images.folder), effort)
+        say_notes(images)
         if assumed is not None:
             say("note", assumed)
         with evaluated(question, effort) as found:

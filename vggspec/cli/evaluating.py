@@ -22,6 +22,8 @@ from vggspec.cli.terminal import say
 from vggspec.render import shown
 
 if TYPE_CHECKING:
+    from vggspec.data.annotated import Annotated
+    from vggspec.data.labelled import Labelled
     from vggspec.runtime.evaluation.answers import Result, Tally
     from vggspec.runtime.evaluation.question import Asked, Part, Question, Setting
 
@@ -120,6 +122,12 @@ def say_question(question: "Question", source: str, effort: Effort) -> None:
     time = expected(question, cost, macs, median.index, gpus)
     if time is not None:
         say("time", time)
+
+
+def say_notes(images: "Labelled | Annotated") -> None:
+    """What of the folders is not used."""
+    for note in images.notes:
+        say("note", note)
 
 
 def in_words(asked: "Asked") -> str:

@@ -206,13 +206,12 @@ class _Part:
 
 
 def _named(pictures: Sequence[str]) -> list[_Part]:
-    from vggspec.cli.verify import PICTURES
+    from vggspec.cli.pictures import pictures_below
 
     paths: list[str] = []
     for each in pictures:
         if Path(each).is_dir():
-            below = sorted(path for path in Path(each).rglob("*") if path.is_file())
-            paths += [str(path) for path in below if path.suffix.lower() in PICTURES]
+            paths += map(str, pictures_below(each))
         else:
             paths.append(each)
     if not paths:
@@ -226,6 +225,8 @@ def _parts(folder: str, split: str | None) -> list[_Part]:
 
     found = open_classed(Path(folder), split, pacing)
     for each in found:
+        for note in each.notes:
+            say("note", note)
         _say_left_out(f"{each.split}: annotations that cannot be true", each.left_out)
     return [
         _Part(split=each.split, images=each.images, labels=each.labels, classes=each.classes)

@@ -18,7 +18,7 @@ from vggspec.cli.computing import (
     limit_option,
 )
 from vggspec.cli.eval import grid_side
-from vggspec.cli.evaluating import percent
+from vggspec.cli.evaluating import percent, say_notes
 from vggspec.cli.predict import (
     check_targets,
     class_index,
@@ -423,6 +423,7 @@ def _evaluate(
     )
     least_iou = RIGHT_IOU if given.least_iou is None else given.least_iou
     _say_question(given, ensemble, data, len(indices))
+    say_notes(data)
     if assumed is not None:
         say("note", assumed)
     tally = LocalisationTally(total=len(indices))

@@ -17,6 +17,7 @@ from vggspec.cli.evaluating import (
     evaluated,
     percent,
     running_options,
+    say_notes,
     say_question,
 )
 from vggspec.cli.table import aligned
@@ -76,6 +77,7 @@ def command(table: str, *, folder: str, weights: str, as_json: bool, **running: 
     effort = effort_of(running)
     name = cast("TableName", table)
     images = open_labelled(Path(folder), effort.split)
+    say_notes(images)
     with contextlib.ExitStack() as stack:
         rows = measure(name, TABLES[name], specs(), Path(weights), images, effort, stack)
         if as_json:

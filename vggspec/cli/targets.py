@@ -1,10 +1,11 @@
-"""Where a command is to write, looked at before it computes: not over what it reads."""
+"""What a command reads and where it is to write, looked at before it computes."""
 
 import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from vggspec.catalogue.artefacts import CannotWrite
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import refusals
 from vggspec.render import shown
+
+if TYPE_CHECKING:
+    from vggspec.train.runs import FoundWeights
 
 
 def check_spared(
@@ -28,6 +32,13 @@ def check_spared(
             raise click.UsageError(
                 f"`{option} {shown(target)}` is a file that is read; name another one."
             )
+
+
+def say_weights(found: "FoundWeights", word: str = "weights") -> None:
+    """Which weights are taken where none were named, and why others perhaps should be."""
+    click.echo(f"{word}: {shown(found.in_words())}", err=True)
+    for note in found.notes:
+        click.echo(f"note: {shown(note)}", err=True)
 
 
 def _file(path: str) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.lang.ast import Setting, Spec
     from vggspec.train.dataset import DataSet
+    from vggspec.train.learning import Learning
     from vggspec.train.loop import Options
     from vggspec.train.progress import Result, Watch
     from vggspec.train.ranks import Ranks
@@ -64,6 +65,14 @@ Examples:
     metavar="KEY=VALUE",
     multiple=True,
     help="Change a setting of the spec's `train:` section for this run.",
+)
+@click.option(
+    "--weights",
+    "weights",
+    multiple=True,
+    metavar="FILE",
+    help="Weights that `start from` takes, once for each net it names.  [default: the best of the "
+    "net's newest run under runs/<net>/, else <net>.safetensors beside its spec or here]",
 )
 @click.option(
     "-o",
@@ -166,6 +175,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     from vggspec.data.annotated import silently
     from vggspec.train.dataset import open_data
     from vggspec.train.launch import ending_with_launcher
+    from vggspec.train.learning import Learning
     from vggspec.train.loop import check_validation, fit
     from vggspec.train.progress import NoWatch
     from vggspec.train.record import read_record
@@ -189,13 +199,14 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     if ranks.is_first:
         how = "" if not given["resume"] else "begun: there was nothing yet to resume"
         how = how if old is None else "taken up again"
-        _say_plan(lowered, folder, run, ranks, how)
+        _say_plan(lowered, folder, run, ranks, how, given["weights"] if old is None else None)
+    learning = Learning(lowered.network, lowered.experiment.train, folder.train.labels)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
             if ranks.is_first:
                 stack.enter_context(held(run))
-                watch = stack.enter_context(watching())
+                watch = stack.enter_context(watching(learning.remark))
             result = fit(
                 lowered,
                 folder,
@@ -212,7 +223,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
                 signal.signal(number, signal.SIG_IGN)
             ranks.sum([0])
         if ranks.is_first:
-            _say_result(spec, given, result)
+            _say_result(spec, given, result, learning)
         return 128 + stop.number if result.was_stopped else 0
 
 
@@ -270,7 +281,7 @@ def _new_run(lowered: "Lowered", given: dict[str, Any]) -> Path:
     from vggspec.train.runs import named_run, new_run
     from vggspec.train.start import initial_weights
 
-    next(initial_weights(lowered, 0), None)
+    next(initial_weights(lowered, 0, given=given["weights"]), None)
     return named_run(Path(given["out"])) if given["out"] else new_run(lowered.network.name)
 
 
@@ -285,6 +296,7 @@ def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
     return Options(
         seed=seed,
         settings=_merged(record, given["settings"]),
+        weights=given["weights"],
         gpus=given["gpus"],
         workers=given["workers"],
         precision=given["precision"] or begun.get("precision"),
@@ -425,8 +437,18 @@ def recipe_line(lowered: "Lowered") -> str:
     return ", ".join(parts)
 
 
-def _say_plan(lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", how: str) -> None:
+def _say_plan(
+    lowered: "Lowered",
+    folder: "DataSet",
+    run: Path,
+    ranks: "Ranks",
+    how: str,
+    weights: "Sequence[str] | None",
+) -> None:
+    """``weights`` are those that a start from other nets is given, None where it is over."""
     from vggspec.catalogue import count
+    from vggspec.cli.targets import say_weights
+    from vggspec.train.start import origins
 
     net, image = lowered.network, lowered.network.input
     layers = count(len(net.weight_layers), "weight layer")
@@ -445,9 +467,12 @@ def _say_plan(lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", 
         click.echo(f"{word + ':':8}{text}", err=True)
     for note in folder.notes:
         click.echo(note, err=True)
+    if weights is not None:
+        for origin in origins(lowered, given=weights):
+            say_weights(origin.weights, f"start from {origin.net.name}")
 
 
-def _say_result(spec: str, given: dict[str, Any], result: "Result") -> None:
+def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> None:
     from vggspec.cli.watching import duration
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
@@ -467,12 +492,16 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> None:
         for key in ("data", "procs") if given["procs"] else ("data", "gpus"):
             words += [] if given[key] is None else [f"--{key}", str(given[key])]
         go_on = shlex.join(words)
-        click.echo(f"interrupted at step {result.step}, saved; go on:\n{go_on}", err=True)
+        click.echo(f"interrupted at step {result.step}, saved; to resume:\n{go_on}", err=True)
         return
     best = result.run / BEST
     if Path(spec).is_dir():  # the run that was gone on with, or repeated
         record = read_record(result.run)
         spec = f"{record['spec']}:{record['net']}"
     command = shlex.join(["vggspec", "compile", spec, "--weights", str(best)])
-    click.echo(f"compile it: {command}", err=True)
+    if result.best is not None and learning.has_learned_nothing(result.best):
+        text = "this net has learned nothing and says one class for every image;"
+        click.echo(f"{text} train it otherwise before you compile it:\n{command}", err=True)
+    else:
+        click.echo(f"compile it: {command}", err=True)
     click.echo(best)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Against = Literal["onnxrt", "torch"]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 COLUMNS = (
     ("profile", 14),
     ("images", 15),
@@ -684,8 +683,9 @@ class _Comparer:
 
 def _listed(folder: str) -> list[Path]:
     from vggspec.catalogue.verifying import NoImagesToVerify
+    from vggspec.cli.pictures import pictures_below
 
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PICTURES)
+    paths = pictures_below(folder)
     if not paths:
         what = NoImagesToVerify(reason="there are no pictures here")
         raise VggspecError(report(what, path=folder))

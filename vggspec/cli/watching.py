@@ -18,25 +18,35 @@ SILENT_S = 600.0  # so long at most is there nothing new in a log file
 BAR_COLUMNS = (24, 16, 8, 4)  # the widest that fits: a bar should not twitch with the text
 
 
+Remark = Callable[["Epoch"], str | None]
+"""What there is to say of an epoch besides, if anything."""
+
+
+def _nothing(_now: "Epoch") -> None:
+    return None
+
+
 @contextlib.contextmanager
-def watching() -> Iterator["Watch"]:
-    """On a terminal a line that moves below the epochs, else the epochs and a line now and then."""
+def watching(remark: Remark = _nothing) -> Iterator["Watch"]:
+    """On a terminal a line that moves below the epochs, else the epochs and a line now and then;
+    and below an epoch what there is to ``remark``.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
 
         console = Console(stderr=True)
         if console.is_interactive:
-            with moving(console) as watch:
+            with moving(console, remark) as watch:
                 yield watch
             return
-    yield Lines()
+    yield Lines(remark=remark)
 
 
 @contextlib.contextmanager
-def moving(console: "Console") -> Iterator["Watch"]:
+def moving(console: "Console", remark: Remark = _nothing) -> Iterator["Watch"]:
     """A line an epoch, and below them one that moves, never wider than the terminal."""
     with one_line("starting", console) as live:
-        yield _Moving(live)
+        yield _Moving(live, remark)
 
 
 def one_line(text: str, console: "Console") -> "Live":
@@ -50,8 +60,10 @@ def one_line(text: str, console: "Console") -> "Live":
 class Lines:
     """A line an epoch, and one after ten minutes without any."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, remark: Remark = _nothing
+    ) -> None:
+        self._clock, self._remark = clock, remark
         self._said = clock()
         self._error: float | None = None
 
@@ -62,6 +74,9 @@ class Lines:
     def epoch(self, now: "Epoch") -> None:
         self._error = now.validation.error
         self._say(epoch_line(now))
+        text = self._remark(now)
+        if text is not None:
+            self._say(text)
 
     def _say(self, line: str) -> None:
         click.echo(line, err=True)
@@ -69,8 +84,8 @@ class Lines:
 
 
 class _Moving:
-    def __init__(self, live: "Live") -> None:
-        self._live = live
+    def __init__(self, live: "Live", remark: Remark) -> None:
+        self._live, self._remark = live, remark
         self._error: float | None = None
 
     def step(self, now: "Step") -> None:
@@ -80,6 +95,9 @@ class _Moving:
         self._error = now.validation.error
         console = self._live.console
         console.print(unwrapped(epoch_line(now, console.width)))
+        text = self._remark(now)
+        if text is not None:
+            console.print(text, markup=False, highlight=False)
         self._show(now)
 
     def _show(self, now: "Step | Epoch") -> None:

@@ -33,11 +33,20 @@ from vggspec.data.boxes import Boxes
 from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest
-from vggspec.data.folder import subfolders
+from vggspec.data.folder import (
+    PassedOver,
+    files_below,
+    images_below,
+    is_hidden,
+    is_image,
+    subfolders,
+)
 from vggspec.data.read import MAX_FILE_BYTES
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.data.xml_files import read_files
 from vggspec.diagnostic import VggspecError, report
+from vggspec.names import same, told_apart
+from vggspec.render import shown
 from vggspec.source import read_file, reason
 
 #: JPEG is decoded at these fractions of its size (``decode``), rounded up.
@@ -96,6 +105,9 @@ class Annotated:
 
     stamp: str
     """The same with the times of the files."""
+
+    notes: tuple[str, ...] = ()
+    """What of the folders is not used, in words."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -194,6 +206,7 @@ class _Found(NamedTuple):
 
     total: int
     num_without: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def open_annotated(
@@ -218,7 +231,8 @@ def open_annotated(
         with pacing(f"annotations of {split}", found.total, "images") as show:
             return _collected(root, found, classes, show)
     except OSError as error:
-        raise _no_annotations(f"`{root}` cannot be read: {reason(error)}") from error
+        where = shown(str(error.filename or root))
+        raise _no_annotations(f"`{where}` cannot be read: {reason(error)}") from error
 
 
 def _find(root: Path, split: str) -> _Found:
@@ -252,7 +266,7 @@ def _xml_folder(root: Path, split: str) -> Path | None:
     for name in FOLDERS:
         if (root / name / split).is_dir():
             return root / name / split
-    return root / split if _xmls(root / split) else None
+    return root / split if _has_xml(root / split) else None
 
 
 def _coco(root: Path, path: Path) -> _Found:
@@ -296,8 +310,13 @@ def _voc(root: Path, listed: Path, split: str) -> _Found:
 
 def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     """Images, and XML about them, each in the folder of the split or in folders of classes."""
-    images = {below: _by_stem(root / split / below) for below in ("", *subfolders(root / split))}
-    xmls = [(below, xml) for below in ("", *subfolders(folder)) for xml in _xmls(folder / below)]
+    passed = PassedOver()
+    images: dict[str, dict[str, str]] = {}
+    if (root / split).is_dir():
+        for name, _ in images_below(root / split, passed, beside=".xml"):
+            below, file = os.path.split(name)
+            images.setdefault(below, {}).setdefault(_stem(file), file)
+    xmls = sorted(map(os.path.split, files_below(folder, ".xml")))
     anywhere: dict[str, list[str]] = {}
     if any(not below for below, _ in xmls):
         for below, files in images.items():
@@ -324,22 +343,22 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
 
     num_images, num_annotated = sum(map(len, images.values())), len(annotated)
     classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
-    return _Found(classes or None, found(), len(xmls), num_images - num_annotated)
+    num_without = num_images - num_annotated
+    return _Found(classes or None, found(), len(xmls), num_without, passed.notes(split))
 
 
-def _xmls(folder: Path) -> list[str]:
-    """The XML files of a folder, sorted; hidden ones are none."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(name for name in names if name.endswith(".xml") and name[0] != ".")
+def _has_xml(folder: Path) -> bool:
+    return folder.is_dir() and next(files_below(folder, ".xml"), None) is not None
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
-    """The other files of a folder by their names without the ending; hidden ones are none."""
+    """The images of a folder by their names without the ending; hidden ones are none."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
-    return {_stem(name): name for name in sorted(names, reverse=True) if not name.endswith(".xml")}
+        names = [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
+    visible = (name for name in sorted(names, reverse=True) if not is_hidden(name))
+    return {_stem(name): name for name in visible}
 
 
 def _stem(name: str) -> str:
@@ -352,10 +371,11 @@ def _collected(
     """What can be used, in arrays."""
     digest = Digest()
     known = classes or found.classes
-    numbers = {name: number for number, name in enumerate(known or ())}
+    numbers = {same(name): number for number, name in enumerate(known or ())}
     names, sizes, counts = [], [], [0]
     labels, boxes = array("i"), array("d")
     left_out: dict[str, str] = {}
+    written: dict[str, str] = {}
     num_without, num_clipped = found.num_without, 0
     for done, (name, what) in enumerate(found.images, start=1):
         show(done)
@@ -367,9 +387,11 @@ def _collected(
                 num_without += 1
                 continue
             one = annotation(what.size or _size(path), what.objects)
-            unknown = [each for each in one.names if each not in numbers] if known else []
-            if unknown:
-                raise BadAnnotationError(f"the data has no class `{unknown[0]}`")
+            of = [same(each) for each in one.names]
+            unknown = [name for name, key in zip(one.names, of, strict=True) if key not in numbers]
+            if known and unknown:
+                (told,) = told_apart(unknown[:1], known, "it")
+                raise BadAnnotationError(f"the data has no class {told}")
             stat = os.stat(path)
         except BadAnnotationError as error:
             left_out[path] = str(error)
@@ -382,7 +404,10 @@ def _collected(
         names.append(os.fsencode(name))
         sizes.append(one.size)
         counts.append(len(one.names))
-        labels.extend(numbers.setdefault(each, len(numbers)) for each in one.names)
+        labels.extend(numbers.setdefault(each, len(numbers)) for each in of)
+        written |= {
+            key: name for key, name in zip(of, one.names, strict=True) if key not in written
+        }
         boxes.extend(flat)
         num_clipped += one.is_clipped
     if len(left_out) > MAX_BAD_SHARE * found.total:
@@ -391,8 +416,8 @@ def _collected(
         raise VggspecError(report(bad, path=str(root)))
     if not names:
         raise _no_annotations(f"`{root}` has no images with objects")
-    known = known or tuple(sorted(numbers))
-    order = {name: number for number, name in enumerate(known)}
+    known = known or tuple(sorted(written.values()))
+    order = {same(name): number for number, name in enumerate(known)}
     renumbered = np.array([order[name] for name in numbers], np.int32)
     return Annotated(
         root=root,
@@ -407,6 +432,7 @@ def _collected(
         num_without=num_without,
         fingerprint=digest.fingerprint(),
         stamp=digest.stamp(),
+        notes=found.notes,
     )
 
 

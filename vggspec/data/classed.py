@@ -21,6 +21,7 @@ from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.shards import list_shards
 from vggspec.diagnostic import VggspecError, report
+from vggspec.names import same
 from vggspec.source import reason
 
 SPLITS = ("train", "val")
@@ -52,6 +53,9 @@ class Classed:
 
     left_out: Mapping[str, str]
     """Images whose annotations cannot be true, each with the reason."""
+
+    notes: tuple[str, ...] = ()
+    """What of the folders is not used, in words."""
 
 
 def open_classed(
@@ -94,7 +98,12 @@ def _folders(root: Path, split: str) -> Classed | None:
 def _of_labelled(labelled: Labelled, split: str) -> Classed:
     labels = labelled.images.labels.astype(np.int64)
     return Classed(
-        split=split, images=labelled.images, labels=labels, classes=labelled.classes, left_out={}
+        split=split,
+        images=labelled.images,
+        labels=labels,
+        classes=labelled.classes,
+        left_out={},
+        notes=labelled.notes,
     )
 
 
@@ -113,6 +122,7 @@ def _annotated(
         labels=_flags(found),
         classes=found.classes,
         left_out=found.left_out,
+        notes=found.notes,
     )
 
 
@@ -129,16 +139,19 @@ def _with_classes_of(first: Classed, one: Classed) -> Classed:
         return one
     if first.classes is None or one.classes is None or first.labels.ndim != one.labels.ndim:
         raise VggspecError(report(ClassesDiffer(split=one.split, reason=_kinds(first, one))))
-    missing = tuple(name for name in one.classes if name not in first.classes)
+    known = {same(name): number for number, name in enumerate(first.classes)}
+    missing = tuple(name for name in one.classes if same(name) not in known)
     if missing:
-        raise VggspecError(report(data.UnlikeClasses(missing=missing)))
-    numbers = np.array([first.classes.index(name) for name in one.classes], np.int64)
+        what = data.UnlikeClasses(missing=missing, known=first.classes)
+        raise VggspecError(report(what))
+    numbers = np.array([known[same(name)] for name in one.classes], np.int64)
     return Classed(
         split=one.split,
         images=one.images,
         labels=numbers[one.labels],
         classes=first.classes,
         left_out=one.left_out,
+        notes=one.notes,
     )
 
 

@@ -1,19 +1,55 @@
 """A split as a folder of class folders.
 
 DIR/train/cat/1.jpg   DIR/train/dog/1.jpg
+
+The images of a class may lie in folders of its own, however deep; links are followed. What is an
+image is told by the ending of its name, and what is none is counted.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.catalogue import count
+from vggspec.catalogue.data import ClassTwice
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
-from vggspec.data.read import MAX_FILE_BYTES
+from vggspec.data.read import ENDINGS, MAX_FILE_BYTES
+from vggspec.diagnostic import VggspecError, report
+from vggspec.names import same
+from vggspec.render import shown
 from vggspec.source import read_file, reason
+
+#: Folders that systems and tools make beside a user's own.
+SYSTEM = frozenset(
+    ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
+)
+
+#: So many names of what was passed over are told.
+NAMES = 4
+
+#: So many entries are looked at to tell an empty class from one with images.
+MOST_LOOKED_AT = 10_000
+
+Identity = tuple[int, int]
+"""Of a folder, by whatever path it is reached: device and inode."""
+
+Kind = Literal["file", "no shard", "link", "pipe", "again", "loose", "hidden"]
+_WORDS: dict[Kind, tuple[str, str]] = {
+    "file": ("file without an image's ending", "files without an image's ending"),
+    "no shard": ("file or folder beside the shards", "files and folders beside the shards"),
+    "link": ("link that leads nowhere", "links that lead nowhere"),
+    "pipe": ("device or pipe", "devices or pipes"),
+    "again": ("link to a folder that is read anyway", "links to folders that are read anyway"),
+    "loose": ("image outside of the class folders", "images outside of the class folders"),
+    "hidden": ("hidden file or folder", "hidden files and folders"),
+}
 
 
 class FolderSplit:
@@ -46,43 +82,242 @@ class FolderSplit:
             raise BadImageError(reason(error)) from error
 
 
-def subfolders(folder: Path) -> tuple[str, ...]:
-    """Their names, sorted, but for hidden ones.
+class PassedOver:
+    """What a folder of images holds besides, counted."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Kind, int] = {}
+        self._names: dict[Kind, dict[str, None]] = {}
+
+    def add(self, kind: Kind, path: str) -> None:
+        """Count a file or a folder; its path is seen from the folder of the split."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        names = self._names.setdefault(kind, {})
+        if len(names) < NAMES:
+            # Every folder of a Windows disk has a Thumbs.db.
+            names[os.path.basename(path) if kind in ("file", "hidden") else path] = None
+
+    def has(self, kind: Kind) -> bool:
+        """Whether there is any of it."""
+        return kind in self._counts
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The first of the links that lead nowhere."""
+        return tuple(self._names.get("link", ()))
+
+    def in_words(self) -> str:
+        """What there is of it, in words; empty where there is nothing."""
+        parts = []
+        for kind, (one, many) in _WORDS.items():
+            number = self._counts.get(kind, 0)
+            if number:
+                names = [shown(name) for name in self._names[kind]]
+                more = ", …" if number > len(names) else ""
+                parts.append(f"{number} {one if number == 1 else many} ({', '.join(names)}{more})")
+        return "; ".join(parts)
+
+    def notes(self, split: str) -> tuple[str, ...]:
+        """The same as one note about a split, or none."""
+        words = self.in_words()
+        return (f"passed over in {shown(split)}: {words}",) if words else ()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by the ending of its name."""
+    return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or a system's."""
+    return name.startswith(".") or name in SYSTEM
+
+
+def subfolders(folder: Path, passed: PassedOver | None = None) -> tuple[str, ...]:
+    """The names of class folders, sorted; what else there is goes to ``passed``.
 
     Raises:
         OSError: the folder cannot be read, or a name is not UTF-8, as names of classes have to be.
+        VggspecError: two folders are one class.
     """
-    names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
+    passed = PassedOver() if passed is None else passed
+    names = []
+    for entry in _entries(str(folder)):
+        if is_hidden(entry.name):
+            passed.add("hidden", entry.name)
+            continue
+        mode = _mode(entry)
+        if mode is not None and stat.S_ISDIR(mode):
+            names.append(entry.name)
+        elif mode is not None and stat.S_ISREG(mode) and is_image(entry.name):
+            passed.add("loose", entry.name)
+        else:
+            passed.add(_kind(mode), entry.name)
+    known: dict[str, str] = {}
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            shown = os.fsencode(name).decode(errors="backslashreplace")
-            raise OSError(f"the name of folder `{shown}` is not UTF-8") from error
+            readable = os.fsencode(name).decode(errors="backslashreplace")
+            raise OSError(f"the name of folder `{readable}` is not UTF-8") from error
+        other = known.setdefault(same(name).strip(), name)
+        if other != name:
+            what = ClassTwice(names=(other, name))
+            raise VggspecError(report(what, path=str(folder)))
     return tuple(names)
 
 
-def list_folder(folder: Path, classes: tuple[str, ...], digest: Digest) -> FolderSplit:
-    """The images of a split; hidden files are none, all others are.
+def list_folder(
+    folder: Path,
+    classes: tuple[str, ...],
+    digest: Digest,
+    passed: PassedOver | None = None,
+) -> FolderSplit:
+    """The images of a split, of which a class may have none.
 
     Raises:
         OSError: a folder cannot be read.
     """
+    passed = PassedOver() if passed is None else passed
     names: list[str] = []
     counts = []
+    here = {each for each in classes if (folder / each).is_dir()}
+    others = {_identity(os.stat(folder / each)) for each in here}
     for each in classes:
-        files = []
-        if (folder / each).is_dir():
-            files = [entry for entry in _visible(folder / each) if entry.is_file()]
-            files.sort(key=lambda entry: entry.name)
-        for entry in files:
-            names.append(entry.name)
-            digest.add(f"{folder.name}/{each}/{entry.name}", entry.stat())
-        counts.append(len(files))
+        before = len(names)
+        if each in here:
+            for name, entry in images_below(folder / each, passed, each, others=others):
+                names.append(name)
+                digest.add(f"{folder.name}/{each}/{name}", entry.stat())
+        counts.append(len(names) - before)
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return FolderSplit(folder, classes, labels, names)
 
 
-def _visible(folder: Path) -> Iterator["os.DirEntry[str]"]:
+def images_below(
+    folder: Path,
+    passed: PassedOver | None = None,
+    shown_as: str = "",
+    *,
+    others: Iterable[Identity] = (),
+    beside: str | None = None,
+) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """The images in a folder and in those below it, by their paths seen from it: first those of a
+    folder, sorted, then those of its folders.
+
+    Links are followed, but not out to a folder that holds this one, nor to one of ``others``, and
+    each folder is read once. Files that end in ``beside`` are for somebody else.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    passed = PassedOver() if passed is None else passed
+    for name, entry in _walked(folder, passed, shown_as, others):
+        if entry is not None and is_image(entry.name):
+            yield name, entry
+        elif entry is not None and (beside is None or not name.endswith(beside)):
+            passed.add("file", os.path.join(shown_as, name))
+
+
+def files_below(folder: Path, ending: str) -> Iterator[str]:
+    """The paths of the visible files of that ending, in the same order.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for name, entry in _walked(folder, PassedOver()):
+        if entry is not None and name.endswith(ending):
+            yield name
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there are images in a folder or below it; perhaps, where it holds very much else.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for number, (_, entry) in enumerate(_walked(folder, PassedOver())):
+        if (entry is not None and is_image(entry.name)) or number >= MOST_LOOKED_AT:
+            return True
+    return False
+
+
+def in_words(names: tuple[str, ...] | list[str]) -> str:
+    """Names for a note: the first ones, and how many more there are."""
+    first = ", ".join(f"`{shown(name)}`" for name in names[:NAMES])
+    return f"{first} and {len(names) - NAMES} more" if len(names) > NAMES else first
+
+
+def without_images(split: str, classes: tuple[str, ...], labels: NDArray[np.int32]) -> list[str]:
+    """A note about classes of which a split has no images, or none."""
+    counts = np.bincount(labels, minlength=len(classes))
+    empty = [name for name, number in zip(classes, counts.tolist(), strict=True) if not number]
+    if not empty:
+        return []
+    return [f"{shown(split)} has no images of {count(len(empty), 'class')}: {in_words(empty)}"]
+
+
+def _walked(
+    folder: Path, passed: PassedOver, shown_as: str = "", others: Iterable[Identity] = ()
+) -> Iterator[tuple[str, "os.DirEntry[str] | None"]]:
+    """All files below a folder, and None for what is passed over whatever it is called."""
+    holding = {*folder.absolute().parents, *folder.resolve().parents}
+    seen = {_identity(os.stat(each)) for each in (folder, *holding)}.union(others)
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        folders = []
+        for entry in _entries(os.path.join(folder, below)):
+            name = os.path.join(below, entry.name)
+            path = os.path.join(shown_as, name)
+            if is_hidden(entry.name):
+                passed.add("hidden", path)
+                yield name, None
+                continue
+            mode = _mode(entry)
+            if mode is not None and stat.S_ISDIR(mode):
+                identity = _identity(os.stat(entry.path))
+                if identity in seen:
+                    passed.add("again", path)
+                else:
+                    seen.add(identity)
+                    folders.append(name)
+            elif mode is not None and stat.S_ISREG(mode):
+                yield name, entry
+            else:
+                passed.add(_kind(mode), path)
+                yield name, None
+        waiting.extend(reversed(folders))
+
+
+def _entries(folder: str) -> "list[os.DirEntry[str]]":
     with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith("."))
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
+
+
+def _mode(entry: "os.DirEntry[str]") -> int | None:
+    """What kind of file it is, or what a link leads to; None where a link leads nowhere.
+
+    Raises:
+        OSError: that cannot be found out.
+    """
+    if not entry.is_symlink():
+        if entry.is_file(follow_symlinks=False):
+            return stat.S_IFREG  # known without asking the disk again
+        return entry.stat(follow_symlinks=False).st_mode
+    try:
+        return entry.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
+def _kind(mode: int | None) -> Kind:
+    if mode is None:
+        return "link"
+    return "file" if stat.S_ISREG(mode) else "pipe"

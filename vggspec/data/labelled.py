@@ -8,11 +8,17 @@ from pathlib import Path
 
 from vggspec.catalogue.evaluating import NoImages
 from vggspec.data.digest import Digest
-from vggspec.data.folder import list_folder, subfolders
+from vggspec.data.folder import PassedOver, list_folder, subfolders, without_images
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 from vggspec.diagnostic import VggspecError, report
+from vggspec.render import shown
 from vggspec.source import reason
+
+#: What folders are called that hold class folders, and are none.
+SPLITS = frozenset(
+    ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,9 @@ class Labelled:
     stamp: str
     """SHA-256 of the names, sizes and times of all files."""
 
+    notes: tuple[str, ...] = ()
+    """What of it is not used, in words."""
+
 
 def open_labelled(root: Path, split: str = "val") -> Labelled:
     """List the images of ``root/split``, or of ``root`` where there is no such folder.
@@ -43,21 +52,49 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise _no_images(f"`{folder}` is not a folder")
-    digest = Digest()
+    digest, passed = Digest(), PassedOver()
+    classes: tuple[str, ...] | None
+    images: Split
     try:
         if list_shards(folder):
-            shards = open_shards(folder, digest)
+            images = open_shards(folder, digest, passed)
             classes = read_classes(root) or read_classes(folder)
-            found = Labelled(folder=folder, classes=classes, images=shards, stamp=digest.stamp())
         else:
-            names = subfolders(folder)
-            images = list_folder(folder, names, digest)
-            found = Labelled(folder=folder, classes=names, images=images, stamp=digest.stamp())
+            classes = subfolders(folder, passed)
+            if folder == root:
+                _check_no_splits(root, split, classes)
+            images = list_folder(folder, classes, digest, passed)
     except OSError as error:
-        raise _no_images(f"`{folder}` cannot be read: {reason(error)}") from error
-    if not len(found.images):
-        raise _no_images(f"`{folder}` holds no folders with images, one for each class")
-    return found
+        where = shown(str(error.filename or folder))
+        raise _no_images(f"`{where}` cannot be read: {reason(error)}") from error
+    words = passed.in_words()
+    if not len(images):
+        instead = f", but {words}" if words else ""
+        raise _no_images(f"`{folder}` holds no folders with images, one for each class{instead}")
+    notes = passed.notes(folder.name)
+    if classes is not None:
+        notes = (*notes, *without_images(folder.name, classes, images.labels))
+    return Labelled(
+        folder=folder, classes=classes, images=images, stamp=digest.stamp(), notes=notes
+    )
+
+
+def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
+    """Make sure that the folders are classes, and not splits of which none is the wanted one.
+
+    Raises:
+        VggspecError: one is a split by its name, and holds folders and no images.
+    """
+    called = (name for name in folders if name.casefold() in SPLITS)
+    splits = tuple(name for name in called if _holds_classes(root / name))
+    if splits:
+        what = NoImages(tried=f"`{root}` has no folder `{split}`", splits=splits)
+        raise VggspecError(report(what))
+
+
+def _holds_classes(folder: Path) -> bool:
+    passed = PassedOver()
+    return bool(subfolders(folder, passed) or list_shards(folder)) and not passed.has("loose")
 
 
 def _no_images(tried: str) -> VggspecError:

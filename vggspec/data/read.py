@@ -31,6 +31,14 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+#: How the names of image files end: of those formats, and of some that are not read, so that such
+#: images count as unreadable ones and are not passed over.
+ENDINGS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif",
+    ".tiff", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl",
+    ".tga",
+))  # fmt: skip
 MAX_FILE_BYTES = 2 << 30  # such an image of four times 16 bits, not compressed, has 1.4 GB
 
 STRIP_PIXELS = 1 << 18

@@ -13,7 +13,7 @@ extracted.
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from vggspec.catalogue import data
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
+from vggspec.data.folder import PassedOver, has_images, is_hidden
 from vggspec.data.read import DECODER_ERRORS
 from vggspec.diagnostic import VggspecError, report
+from vggspec.names import escaped, same
 from vggspec.optional import require
 from vggspec.source import open_file, read_file, reason
 
@@ -36,6 +38,8 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 FORMAT = 1  # of the cached index
 MAX_CLASS_BYTES = 32
 MAX_CLASSES_BYTES = 16 << 20  # of all names
+SHOWN = 4
+"""So many names and lines are told of many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +95,33 @@ class ShardSplit:
         return found
 
 
-def list_shards(folder: Path) -> list[Path]:
-    """The tar files of a folder in the order of their names, hidden ones left out.
+def list_shards(folder: Path, passed: PassedOver | None = None) -> list[Path]:
+    """The tar files of a folder in the order of their names, hidden ones left out; where there are
+    any, what else there is goes to ``passed``.
 
     Raises:
         OSError: the folder cannot be read.
+        VggspecError: there are folders of images too.
     """
     with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.endswith(".tar") and entry.name[0] != "." and entry.is_file()
-        ]
-    return [folder / name for name in sorted(names)]
+        found = sorted(entries, key=lambda entry: entry.name)
+    shards = [
+        entry.name
+        for entry in found
+        if entry.name.endswith(".tar") and not is_hidden(entry.name) and entry.is_file()
+    ]
+    if not shards:
+        return []
+    others = [entry for entry in found if entry.name not in shards]
+    folders = [e.name for e in others if e.is_dir() and not is_hidden(e.name)]
+    with_images = tuple(name for name in folders if has_images(folder / name))
+    if with_images:
+        what = data.FoldersAndShards(folders=with_images, shards=tuple(shards))
+        raise VggspecError(report(what, path=str(folder)))
+    if passed is not None:
+        for entry in others:
+            passed.add("hidden" if is_hidden(entry.name) else "no shard", entry.name)
+    return [folder / name for name in shards]
 
 
 def read_classes(root: Path) -> tuple[str, ...] | None:
@@ -114,23 +132,45 @@ def read_classes(root: Path) -> tuple[str, ...] | None:
     """
     path = root / "classes.txt"
     try:
-        text = read_file(path, MAX_CLASSES_BYTES).decode()
-        names = tuple(line.strip() for line in text.rstrip().splitlines())
+        text = read_file(path, MAX_CLASSES_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _no_data(f"`{path}` cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
-        raise _no_data(f"`{path}` is not UTF-8 text") from error
-    for number, name in enumerate(names):
+        raise _bad_names(path, "it is not UTF-8 text", "save it as UTF-8") from error
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    lines: dict[str, list[int]] = {}
+    for number, name in enumerate(names, start=1):
         if not name:
-            raise _no_data(f"line {number + 1} of `{path}` is empty")
-        if name in names[:number]:
-            raise _no_data(f"`{path}` names class `{name}` twice")
+            advice = "write the name of that class, or remove the line"
+            raise _bad_names(path, f"line {number} is empty", advice)
+        lines.setdefault(same(name), []).append(number)
+    twice = {name: numbers for name, numbers in lines.items() if len(numbers) > 1}
+    if twice:
+        raise _bad_names(path, *_in_words(names, twice))
     return names
 
 
-def open_shards(folder: Path, digest: Digest) -> ShardSplit:
+def _in_words(names: tuple[str, ...], twice: dict[str, list[int]]) -> tuple[str, str]:
+    """What is wrong with names that stand in several lines, and what to do."""
+    told = []
+    for name, numbers in list(twice.items())[:SHOWN]:
+        written = list(dict.fromkeys(names[number - 1] for number in numbers))
+        word = " = ".join(map(escaped, written)) if len(written) > 1 else f"`{name}`"
+        told.append(f"{word} in lines {' and '.join(map(str, numbers[:SHOWN]))}")
+    more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
+    name, numbers = next(iter(twice.items()))
+    better = f"`{name} ({numbers[-1] - 1})`"
+    advice = f"make them different, with what tells them apart, as {better} in line {numbers[-1]}"
+    return f"{'; '.join(told)}{more}", advice
+
+
+def _bad_names(path: Path, why: str, advice: str) -> VggspecError:
+    return VggspecError(report(data.BadClassNames(why=why, advice=advice), path=str(path)))
+
+
+def open_shards(folder: Path, digest: Digest, passed: PassedOver | None = None) -> ShardSplit:
     """Index the shards of a split, those that are not in the cache.
 
     Raises:
@@ -138,7 +178,7 @@ def open_shards(folder: Path, digest: Digest) -> ShardSplit:
         MissingLibraryError: webdataset is not installed.
         OSError: the folder cannot be read.
     """
-    shards = list_shards(folder)
+    shards = list_shards(folder, passed)
     if not shards:
         raise _no_data(f"`{folder}` holds no shards, `*.tar`")
     indices = []
@@ -210,8 +250,9 @@ def _samples(shard: Path, shard_size: int) -> Iterator[tuple[str, int, int, int]
                 seen.add(key)
                 image = next((sample[kind] for kind in IMAGES if kind in sample), None)
                 if image is None:
-                    raise _bad_sample(shard, key, f"it has no image, {', '.join(IMAGES)}")
-                label = _label(shard, key, tar, sample.get("cls"))
+                    why = f"it has no image, {', '.join(IMAGES)}"
+                    raise _bad_sample(shard, key, why, _dotted(sample, IMAGES))
+                label = _label(shard, key, tar, sample)
                 yield image.name, image.offset_data, image.size, label
     except OSError as error:
         raise _bad_shard(shard, reason(error)) from error
@@ -241,9 +282,18 @@ def _members(tar: tarfile.TarFile, shard: Path, shard_size: int) -> Iterator[tar
             raise _bad_shard(shard, f"byte {tar.offset} begins no file")
 
 
-def _label(shard: Path, key: str, tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> int:
+def _dotted(sample: dict[str, Any], kinds: Sequence[str]) -> str:
+    """A file that would be one of ``kinds`` but for another dot in its name; or an empty text."""
+    ends = tuple(f".{kind}" for kind in kinds)
+    return next((file.name for kind, file in sample.items() if kind.endswith(ends)), "")
+
+
+def _label(shard: Path, key: str, tar: tarfile.TarFile, sample: dict[str, Any]) -> int:
+    member, dotted = sample.get("cls"), _dotted(sample, ("cls",))
     if member is None:
-        raise _bad_sample(shard, key, "it has no class, `cls`")
+        raise _bad_sample(shard, key, "it has no class, `cls`", dotted)
+    if dotted:  # it and its image would be passed over
+        raise _bad_sample(shard, key, "it has two classes", dotted)
     file = tar.extractfile(member) if member.size <= MAX_CLASS_BYTES else None
     text = b"" if file is None else file.read().strip()
     if not re.fullmatch(rb"\d{1,9}", text):
@@ -259,5 +309,6 @@ def _bad_shard(shard: Path, why: str) -> VggspecError:
     return VggspecError(report(data.BadShard(why=why), path=str(shard)))
 
 
-def _bad_sample(shard: Path, key: str, why: str) -> VggspecError:
-    return VggspecError(report(data.BadSample(name=key, why=why), path=str(shard)))
+def _bad_sample(shard: Path, key: str, why: str, dotted: str = "") -> VggspecError:
+    what = data.BadSample(name=key, why=why, dotted=dotted)
+    return VggspecError(report(what, path=str(shard)))

@@ -5,10 +5,12 @@ Crops travel as bytes, a quarter of what they are as numbers, and are normalised
 Axes: N images, H rows, W columns, C channels.
 """
 
+import contextlib
 import os
+import re
 import signal
-from collections.abc import Iterable
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from vggspec.optional import silence_pillow
 from vggspec.train.augment import CentreCrops, Crop, Target, TrainCrops, Unread, WholeImages
 from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket
+
+#: So long a worker may take for a batch; a disk far away may be silent for a while.
+PATIENCE_S = 1800
 
 
 class Targets(NamedTuple):
@@ -101,27 +106,67 @@ class Normalise(nn.Module):
         return planes.float().add_(offset).mul_(self.gain[:, None, None])
 
 
-def loader(
-    crops: TrainCrops | CentreCrops | WholeImages | TrainBoxCrops | CentreBoxCrops,
-    order: ShuffledBatches | BatchesInOrder,
-    num_workers: int,
-    device: torch.device,
-) -> Iterable[list[Batch]]:
-    """What each turn of ``order`` gives, in a batch for each size of images, at least one."""
-    return cast(
-        "Iterable[list[Batch]]",
-        DataLoader(
+class Loader:
+    """What each turn of an order gives, in a batch for each size of images, at least one.
+
+    Its workers live until it is closed. Left to the interpreter's end they would be terminated
+    while PyTorch still watches over them, which is an error to it.
+    """
+
+    def __init__(
+        self,
+        crops: TrainCrops | CentreCrops | WholeImages | TrainBoxCrops | CentreBoxCrops,
+        order: ShuffledBatches | BatchesInOrder,
+        num_workers: int,
+        device: torch.device,
+    ) -> None:
+        self._loader = DataLoader(
             cast("Dataset[Crop | Unread]", crops),
             num_workers=num_workers,
             collate_fn=collate_by_size,
             pin_memory=device.type == "cuda",
             persistent_workers=num_workers > 0,
             worker_init_fn=_begin,
+            timeout=PATIENCE_S if num_workers else 0,
             # It seeds the workers, which draw nothing; the global one is dropout's.
             generator=torch.Generator(),
             batch_sampler=cast("Sampler[list[Ticket]]", order),
-        ),
-    )
+        )
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        return cast("Iterator[list[Batch]]", iter(self._loader))
+
+    def close(self) -> None:
+        """End the workers, those that do not answer too."""
+        iterator: Any = self._loader._iterator  # noqa: SLF001 (PyTorch has no other way)
+        workers = getattr(iterator, "_workers", ())
+        if workers:
+            with contextlib.suppress(RuntimeError):  # one was lost meanwhile
+                iterator._shutdown_workers()  # noqa: SLF001
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+            worker.join()
+
+
+def lost_worker(error: Exception) -> str | None:
+    """How a worker was lost, in words, if that is what PyTorch says: it has no types for it."""
+    text = str(error)
+    if text.startswith("DataLoader timed out"):
+        return f"has given nothing for {PATIENCE_S // 60} minutes"
+    if text.startswith("DataLoader worker"):
+        pid = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", text)
+        by = re.search(r"by signal: (\w[\w ]*)", text)
+        which = f" (process {pid[1]})" if pid else ""
+        return f"was ended by a signal: {by[1]}{which}" if by else f"has ended{which}"
+    if text.startswith("Too many open files"):
+        return "cannot be reached: too many files are open, see `ulimit -n`"
+    if text.startswith("Caught ") and "in DataLoader worker process" in text:
+        if isinstance(error, MemoryError):
+            return "has run out of memory"
+        if "/torch_" in text or "shared memory" in text:
+            return "finds no room in shared memory"
+    return None
 
 
 def collate_by_size(found: list[Crop | Unread]) -> list[Batch]:

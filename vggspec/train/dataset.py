@@ -6,9 +6,9 @@ DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards
 For a net of boxes they are annotated, see ``vggspec.data.annotated``.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,19 @@ from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.data.annotated import Annotated, Examples, Pacing, open_annotated, silently
 from vggspec.data.digest import Digest
-from vggspec.data.folder import list_folder, subfolders
+from vggspec.data.folder import (
+    PassedOver,
+    has_images,
+    images_below,
+    list_folder,
+    subfolders,
+    without_images,
+)
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 from vggspec.diagnostic import Diagnostic, Report, Reports, VggspecError, report
+from vggspec.names import same
+from vggspec.render import shown
 from vggspec.source import reason
 
 
@@ -65,40 +74,79 @@ def open_data(root: Path, network: Network, pacing: Pacing = silently) -> DataSe
         opened = _open_shards if list_shards(root / "train") else _open_folders
         return opened(root, network)
     except OSError as error:
-        raise _no_data(f"`{root}` cannot be read: {reason(error)}") from error
+        where = shown(str(error.filename or root))
+        raise _no_data(f"`{where}` cannot be read: {reason(error)}") from error
 
 
 def _open_folders(root: Path, network: Network) -> DataSet:
-    classes = subfolders(root / "train")
-    foreign = tuple(name for name in subfolders(root / "val") if name not in classes)
+    passed = {split: PassedOver() for split in ("train", "val")}
+    classes, of_val = (subfolders(root / split, passed[split]) for split in passed)
+    numbers = {same(name): number for number, name in enumerate(classes)}
+    foreign = tuple(name for name in of_val if same(name) not in numbers)
     wrong = Reports()
     if foreign:
-        wrong.add(_at(data.UnlikeClasses(missing=foreign), root))
-    _hold_against(network, len(classes), root, wrong)
+        empty = tuple(name for name in foreign if not has_images(root / "val" / name))
+        what = data.UnlikeClasses(missing=foreign, known=classes, empty=empty)
+        wrong.add(_at(what, root))
+    if len(classes) != network.num_classes:
+        wrong.add(_at(_mismatch(root, network, classes, of_val, passed["train"]), root))
     wrong.raise_if_any()  # a folder of something else would otherwise be listed to its end
+    # Those of val are called as it calls them, where one letter is written in two ways.
+    by_number = {numbers[same(name)]: name for name in of_val}
+    folders = tuple(by_number.get(number, name) for number, name in enumerate(classes))
     digest = Digest()
-    train = list_folder(root / "train", classes, digest)
-    val = list_folder(root / "val", classes, digest)
-    return _checked(root, classes, train, val, digest)
+    train = list_folder(root / "train", classes, digest, passed["train"])
+    val = list_folder(root / "val", folders, digest, passed["val"])
+    notes = (
+        *passed["train"].notes("train"),
+        *passed["val"].notes("val"),
+        *without_images("val", classes, val.labels),
+    )
+    return _checked(root, classes, train, val, digest, notes)
+
+
+def _mismatch(
+    root: Path,
+    network: Network,
+    classes: tuple[str, ...],
+    of_val: tuple[str, ...],
+    passed: PassedOver,
+) -> Diagnostic:
+    """Which folder is one too many, as far as that can be seen."""
+    in_val = set(map(same, of_val))
+    return data.ClassMismatch(
+        classes=len(classes),
+        outputs=network.num_classes,
+        layer=network.weight_layers[-1].name,
+        names=classes,
+        empty=tuple(name for name in classes if not has_images(root / "train" / name)),
+        only_in_train=tuple(name for name in classes if same(name) not in in_val),
+        dangling=passed.links,
+    )
 
 
 def _open_shards(root: Path, network: Network) -> DataSet:
     classes = read_classes(root)
     wrong = Reports()
     if classes is not None:
-        _hold_against(network, len(classes), root, wrong)
+        _hold_against(network, classes, len(classes), root, wrong)
         wrong.raise_if_any()  # before shards are indexed
     digest = Digest()
-    train = open_shards(root / "train", digest)
-    val = open_shards(root / "val", digest)
+    passed = {split: PassedOver() for split in ("train", "val")}
+    train, val = (open_shards(root / split, digest, passed[split]) for split in passed)
     if classes is None:
         number = int(train.labels.max(initial=-1)) + 1
-        _hold_against(network, number, root, wrong)
+        _hold_against(network, (), number, root, wrong)
         wrong.raise_if_any()
         classes = tuple(f"{label:0{len(str(number - 1))}}" for label in range(number))
     for split in (train, val):
         _hold_in_range(split, len(classes))
-    return _checked(root, classes, train, val, digest)
+    notes = (
+        *passed["train"].notes("train"),
+        *passed["val"].notes("val"),
+        *without_images("val", classes, val.labels),
+    )
+    return _checked(root, classes, train, val, digest, notes)
 
 
 def _open_annotated(root: Path, boxes: Layer, pacing: Pacing) -> DataSet:
@@ -108,11 +156,12 @@ def _open_annotated(root: Path, boxes: Layer, pacing: Pacing) -> DataSet:
     digest = Digest()
     for split in (train, val):
         digest.add_digest(split.fingerprint, split.stamp)
-    opened = _checked(root, train.classes, Examples(train), Examples(val), digest)
-    return replace(opened, notes=tuple(chain(_notes("train", train), _notes("val", val))))
+    notes = (*_notes("train", train), *_notes("val", val))
+    return _checked(root, train.classes, Examples(train), Examples(val), digest, notes)
 
 
 def _notes(split: str, annotated: Annotated) -> Iterator[str]:
+    yield from annotated.notes
     if annotated.num_without:
         yield f"{count(annotated.num_without, 'image')} of {split} without objects, passed over"
     if annotated.num_clipped:
@@ -124,11 +173,16 @@ def _notes(split: str, annotated: Annotated) -> Iterator[str]:
 
 
 def _checked(
-    root: Path, classes: tuple[str, ...], train: Split, val: Split, digest: Digest
+    root: Path,
+    classes: tuple[str, ...],
+    train: Split,
+    val: Split,
+    digest: Digest,
+    notes: tuple[str, ...],
 ) -> DataSet:
     empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0).tolist()
     if empty:
-        raise VggspecError(*(_at(data.EmptyClass(name=classes[i]), root / "train") for i in empty))
+        raise VggspecError(*(_empty(classes[i], root / "train") for i in empty))
     if not len(val):
         raise _no_data(f"`{root / 'val'}` holds no images")
     return DataSet(
@@ -138,13 +192,24 @@ def _checked(
         val=val,
         fingerprint=digest.fingerprint(),
         stamp=digest.stamp(),
+        notes=notes,
     )
 
 
-def _hold_against(network: Network, classes: int, root: Path, wrong: Reports) -> None:
+def _empty(name: str, folder: Path) -> Report:
+    beside = PassedOver()
+    if (folder / name).is_dir():
+        deque(images_below(folder / name, beside), maxlen=0)
+    return _at(data.EmptyClass(name=name, beside=beside.in_words()), folder)
+
+
+def _hold_against(
+    network: Network, names: tuple[str, ...], classes: int, root: Path, wrong: Reports
+) -> None:
     if classes != network.num_classes:
         layer = network.weight_layers[-1].name
-        what = data.ClassMismatch(classes=classes, outputs=network.num_classes, layer=layer)
+        outputs = network.num_classes
+        what = data.ClassMismatch(classes=classes, outputs=outputs, layer=layer, names=names)
         wrong.add(_at(what, root))
 
 

@@ -3,6 +3,7 @@
 An image that cannot be read is left out; more than one in a hundred end the work.
 """
 
+import os
 from pathlib import Path
 
 from vggspec.catalogue import data
@@ -52,11 +53,16 @@ class Images:
 
 
 class LeftOut:
-    """The images that could not be read, with reasons; too many of them are an error."""
+    """The images that could not be read, with reasons; too many of them are an error.
+
+    An image is known by its path seen from the data set's folder, however this is written: a run
+    may be begun with one path to it and resumed with another.
+    """
 
     def __init__(self, total: int, root: Path) -> None:
         self._total = total
         self._root = root
+        self._real_root = root.resolve()
         self._reasons: dict[str, str] = {}
 
     def add(self, name: str, why: str) -> None:
@@ -65,19 +71,29 @@ class LeftOut:
         Raises:
             VggspecError: these are too many.
         """
-        self._reasons.setdefault(name, why)
+        self._reasons.setdefault(self._below_root(name), why)
         if len(self) > MAX_BAD_SHARE * self._total:
             what = data.TooManyBadImages(bad=len(self), total=self._total, first=self.first())
             raise VggspecError(report(what, path=str(self._root)))
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Each image that could not be read, and why."""
+        """Why each of them could not be read, by its path seen from the data set's folder."""
         return dict(self._reasons)
 
     def first(self, number: int = 5) -> tuple[str, ...]:
-        """The first names, each with its reason."""
-        return tuple(f"{name}: {why}" for name, why in list(self._reasons.items())[:number])
+        """The first paths, each with its reason."""
+        first = list(self._reasons.items())[:number]
+        return tuple(f"{self._root / name}: {why}" for name, why in first)
+
+    def _below_root(self, name: str) -> str:
+        """The path seen from the root, which checkpoints of earlier versions have in it."""
+        if name in self._reasons:
+            return name
+        for path, root in ((name, self._root), (os.path.realpath(name), self._real_root)):
+            if path.startswith(f"{root}{os.sep}"):
+                return path.removeprefix(f"{root}{os.sep}")
+        return name
 
     def __len__(self) -> int:
         return len(self._reasons)

@@ -5,7 +5,6 @@ let them save and leave, a second time to end them at once.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -82,7 +81,6 @@ def leave(code: int) -> NoReturn:
     PyTorch has reports of processes that abort meanwhile, where threads of gloo still hold
     something; by then everything is saved and said.
     """
-    gc.collect()  # data loaders end their workers
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.catalogue.annotations import BoxesOnCrops
-from vggspec.catalogue.data import Diverged, NotTrainable
+from vggspec.catalogue.data import Diverged, LostWorker, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.catalogue.runs import BadCheckpoint, BadRecord
 from vggspec.compiler.backends.torch_module import SpecModule, emit
@@ -33,7 +33,7 @@ from vggspec.diagnostic import VggspecError, report
 from vggspec.fields import BadFieldError, Fields
 from vggspec.optional import has_library
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
-from vggspec.train.batches import Batch, Normalise, loader
+from vggspec.train.batches import Batch, Loader, Normalise, lost_worker
 from vggspec.train.board import Board
 from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
@@ -49,6 +49,7 @@ from vggspec.train.device import (
     usual_workers,
 )
 from vggspec.train.images import Images, LeftOut, fit_in_memory
+from vggspec.train.learning import against_divergence
 from vggspec.train.meter import Meter
 from vggspec.train.objective import Localisation, objective_of
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
@@ -64,7 +65,7 @@ from vggspec.train.record import (
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RECORD, RUNS
-from vggspec.train.start import initial_weights, origins, started_metadata
+from vggspec.train.start import initial_weights, origins, recorded_origins, started_metadata
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
 from vggspec.train.step import Stepper
@@ -78,6 +79,9 @@ class Options:
     seed: int = 0
     settings: Sequence[str] = ()
     """The settings of the spec that were changed for this run, for the record."""
+
+    weights: Sequence[str] = ()
+    """Those of the nets to start from that are not to be looked for."""
 
     gpus: int | None = None
     """0 for the CPU."""
@@ -179,7 +183,7 @@ class _Training:
         if checkpoint is not None:
             found = checkpoint.weights.metadata, checkpoint.weights.path
         else:
-            started = started_metadata(lowered, runs)
+            started = started_metadata(lowered, origins(lowered, runs, self.options.weights))
             if started is None:
                 return
             found = started
@@ -222,8 +226,8 @@ class _Training:
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
-        self.batches = loader(crops, self.order, workers, self.place)
-        self.val_batches = loader(seen, in_order, workers, self.place)
+        self.batches = Loader(crops, self.order, workers, self.place)
+        self.val_batches = Loader(seen, in_order, workers, self.place)
 
     def _recorded_statistics(self, recorded: dict[str, Any]) -> Statistics:
         try:
@@ -246,7 +250,7 @@ class _Training:
         parameters = (
             checkpoint.parameters(self.network)
             if checkpoint
-            else initial_weights(lowered, options.seed, runs)
+            else initial_weights(lowered, options.seed, runs, options.weights)
         )
         state = model.state_dict()
         for name, array in parameters:
@@ -306,7 +310,11 @@ class _Training:
                 "micro_batch": self.at_a_time,
                 "threads": torch.get_num_threads(),
             },
-            started_from=recorded["started_from"] if recorded else origins(lowered, runs),
+            started_from=(
+                recorded["started_from"]
+                if recorded
+                else recorded_origins(origins(lowered, runs, options.weights))
+            ),
         )
         if recorded is None:
             return record
@@ -315,6 +323,18 @@ class _Training:
 
     def go_on(self, stop: Event, watch: Watch) -> Result:
         """Train until the last step, or until ``stop`` is set."""
+        try:
+            return self._go_on(stop, watch)
+        except (RuntimeError, MemoryError) as error:
+            how = lost_worker(error)
+            if how is None:
+                raise
+            raise VggspecError(report(LostWorker(how=how, run=str(self.run)))) from error
+        finally:
+            self.batches.close()
+            self.val_batches.close()
+
+    def _go_on(self, stop: Event, watch: Watch) -> Result:
         state = self.state
         was_stopped = False
         self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
@@ -450,7 +470,10 @@ class _Training:
     def _diverged(self, step: int) -> VggspecError:
         best = self.run / BEST
         saved = str(best) if best.exists() else None
-        return VggspecError(report(Diverged(step=step, rate=self.state.plateau.rate, saved=saved)))
+        advice = against_divergence(self.network, self.recipe)
+        rate = self.state.plateau.rate
+        what = Diverged(step=step, rate=rate, saved=saved, advice=advice)
+        return VggspecError(report(what))
 
     def _result(self, *, was_stopped: bool) -> Result:
         return Result(

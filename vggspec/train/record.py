@@ -17,16 +17,13 @@ from vggspec.fields import BadFieldError, Fields, parse_object
 from vggspec.files import refusals, write_text
 from vggspec.optional import has_library
 from vggspec.source import read_file, reason
-from vggspec.train.runs import LOG, RECORD
+from vggspec.train.runs import LOG, MAX_RECORD_BYTES, RECORD
 from vggspec.train.statistics import Statistics
 
 if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Epoch, Result, Step
-
-#: A record of a thousand classes and layers takes a hundredth of this.
-MAX_RECORD_BYTES = 16 << 20
 
 #: Ranks, and images that a rank takes at a time.
 MAX_AT_ONCE = 1 << 24

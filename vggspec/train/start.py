@@ -6,13 +6,14 @@ conv1_1, conv2_1, conv3_1 and conv3_2: by their order they would not even fit, a
 where the others have two.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vggspec.catalogue.artefacts import OtherWeights
-from vggspec.catalogue.recipes import TooFewLayers
+from vggspec.catalogue.recipes import NotStartedFrom, TooFewLayers
 from vggspec.compiler.initialise import initialise
 from vggspec.compiler.ir import Layer, Network, Param
 from vggspec.compiler.lower import Lowered, base_folder, load_network
@@ -29,10 +30,55 @@ from vggspec.compiler.weights import (
 )
 from vggspec.diagnostic import VggspecError, report
 from vggspec.recipe import LayersFrom
-from vggspec.train.runs import RUNS, find_weights
+from vggspec.train.runs import RUNS, FoundWeights, find_weights
 
 
-def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[tuple[str, Array]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A net from whose weights layers start."""
+
+    layers: LayersFrom
+    net: Network
+    weights: FoundWeights
+
+
+def origins(
+    lowered: Lowered, runs: Path = RUNS, given: Sequence[str | Path] = ()
+) -> tuple[Origin, ...]:
+    """The nets that a net starts from, each with its weights: those of ``given`` that are its own,
+    else as ``find_weights`` finds them.
+
+    Raises:
+        VggspecError: a net to start from cannot be read, or has no weights; or weights that are
+            given are of none of them.
+    """
+    specs = [
+        (each, str(base_folder(lowered.spec) / each.path))
+        for each in lowered.experiment.train.start_from
+    ]
+    nets = [load_network(spec).network for _, spec in specs]
+    names = tuple(dict.fromkeys(net.name for net in nets))
+    named: dict[str, FoundWeights] = {}
+    for path in given:
+        of = open_weights(path).metadata.net or "another net"
+        if len(names) == len(given) == 1:
+            of = names[0]
+        if of not in names or of in named:
+            raise VggspecError(report(NotStartedFrom(net=of, nets=names), path=str(path)))
+        named[of] = FoundWeights(path=Path(path))
+    return tuple(
+        Origin(
+            layers=layers,
+            net=net,
+            weights=named.get(net.name) or find_weights(net.name, spec, runs, option="--weights"),
+        )
+        for (layers, spec), net in zip(specs, nets, strict=True)
+    )
+
+
+def initial_weights(
+    lowered: Lowered, seed: int, runs: Path = RUNS, given: Sequence[str | Path] = ()
+) -> Iterator[tuple[str, Array]]:
     """Every parameter of the net by name, one after the other.
 
     Random ones are those of ``vggspec init`` with the same seed. Where another net is started
@@ -44,12 +90,10 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
     """
     recipe = lowered.experiment.train
     taken: dict[str, tuple[WeightsFile, str]] = {}
-    for layers_from in recipe.start_from:
-        spec = str(base_folder(lowered.spec) / layers_from.path)
-        other = load_network(spec).network
-        weights = open_weights(find_weights(other.name, spec, runs))
-        check_fits(weights, other)
-        pairs = _pairs(lowered.network, other, layers_from, weights)
+    for origin in origins(lowered, runs, given):
+        weights = open_weights(origin.weights.path)
+        check_fits(weights, origin.net)
+        pairs = _pairs(lowered.network, origin.net, origin.layers, weights)
         weights = checked(weights, [theirs.name for _, theirs in pairs], is_read=True)
         for mine, theirs in pairs:
             taken[mine.name] = weights, theirs.name
@@ -62,37 +106,24 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
             yield param.name, numbers.reshape(param.stored)
 
 
-def started_metadata(lowered: Lowered, runs: Path = RUNS) -> tuple[Metadata, Path] | None:
+def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadata, Path] | None:
     """What the weights say that the first layer starts from, and their file; None where it starts
     from none.
-
-    Raises:
-        VggspecError: as ``initial_weights``.
     """
     first = next((layer for layer in lowered.network.layers if layer.op.is_weight_layer), None)
-    found = None
-    for layers_from in lowered.experiment.train.start_from:
-        spec = str(base_folder(lowered.spec) / layers_from.path)
-        other = load_network(spec).network
-        weights = open_weights(find_weights(other.name, spec, runs))
-        pairs = _pairs(lowered.network, other, layers_from, weights)
+    taken = None
+    for origin in found:
+        weights = open_weights(origin.weights.path)
+        pairs = _pairs(lowered.network, origin.net, origin.layers, weights)
         if first is not None and any(mine is first.params[0] for mine, _ in pairs):
-            found = weights.metadata, weights.path
-    return found
+            taken = weights.metadata, weights.path
+    return taken
 
 
-def origins(lowered: Lowered, runs: Path = RUNS) -> list[dict[str, str]]:
-    """Which weights the net starts from, for the record.
-
-    Raises:
-        VggspecError: a net to start from cannot be read, or has no weights.
-    """
-    found = []
-    for layers_from in lowered.experiment.train.start_from:
-        spec = str(base_folder(lowered.spec) / layers_from.path)
-        weights = open_weights(find_weights(load_network(spec).network.name, spec, runs))
-        found.append({"weights": str(weights.path), "data_sha256": weights.data_sha256()})
-    return found
+def recorded_origins(found: Sequence[Origin]) -> list[dict[str, str]]:
+    """Which weights the net starts from, for the record."""
+    opened = [open_weights(each.weights.path) for each in found]
+    return [{"weights": str(each.path), "data_sha256": each.data_sha256()} for each in opened]
 
 
 def _pairs(
