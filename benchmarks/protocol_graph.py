@@ -45,7 +45,7 @@ def main() -> list[Claim]:
         with vggspec.load(bundle, device="cpu") as predictor:
             found = session.run(None, feeds)[0]
             expected = predictor(picture, SCALES, flip=True).posteriors
-            np.testing.assert_allclose(found, expected, atol=1e-3)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
             running = in_turn(
                 {
                     "graph": lambda: session.run(None, feeds),

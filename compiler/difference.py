@@ -173,6 +173,7 @@ def _test(protocol: TestProtocol) -> dict[str, str]:
         "crops": "off" if protocol.crops is None else f"{protocol.crops}x{protocol.crops}",
         "flip": _on_off(protocol.flip),
         "average": protocol.average,
+        "resize": protocol.resize,
     }
 
 

@@ -244,7 +244,8 @@ def build(
             params = node.op.params(x, node.name)
             if fixed is not None and params != fixed[node.name].params:
                 made_for = fixed.type_of(fixed[node.name].inputs[0])
-                before = made_for if x.is_map else _map_before(fixed, node.inputs[0])
+                before = made_for if x.is_map else map_before(fixed, node.inputs[0])
+                assert before is not None, "what a layer computes has the same size at any input"
                 now = x if x.is_map else TensorType((before.channels, *_map_size(layers, node)))
                 raise MisfitError(
                     shapes.FixedInput(layer=node.name, made_for=before.shape, given=now.shape)
@@ -272,9 +273,11 @@ def build(
     return Network(name=name, input=input, layers=tuple(layers), outputs=tuple(outputs))
 
 
-def _map_before(net: Network, name: str) -> TensorType:
-    """The feature map that a vector was flattened from."""
-    while name != IMAGE and not net.type_of(name).is_map:
+def map_before(net: Network, name: str) -> TensorType | None:
+    """The feature map that a vector was flattened from; None for one that a layer computes."""
+    while not net.type_of(name).is_map:
+        if net[name].op.is_weight_layer:
+            return None
         name = net[name].inputs[0]
     return net.type_of(name)
 

@@ -3,8 +3,8 @@
 The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is
 a multiple of 256 come first: GPU libraries and vector units want them aligned, and the format
 allows no gaps. The metadata holds what goes with the weights: the net, a hash of its layers, the
-mean of the training images, the labels, and the SHA-256 of the tensor data, so that nothing that
-only points at the weights has to read them.
+mean of the training images and what else the net expects of its input, the labels, and the SHA-256
+of the tensor data, so that nothing that only points at the weights has to read them.
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format
 """
@@ -13,17 +13,17 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import WEIGHTS, digest
 from vggspec.catalogue import artefacts
-from vggspec.compiler.ir import Network, Shape
+from vggspec.compiler.ir import Color, ImageInput, Network, Shape
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_file
 from vggspec.source import reason
@@ -42,6 +42,18 @@ class Metadata:
 
     mean: tuple[float, ...] | None = None
     """Mean of the training images, a number a channel, 0 to 255; None where not measured."""
+
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    """What else the weights expect of their input, as ``ImageInput`` has it. Where ``scale`` is
+    None, the spec alone says it; else a ``std`` of None is 1.
+    """
+
+    color: Color | None = None
+    """The order of the channels of ``mean``, ``std`` and the first layer."""
+
+    source: str | None = None
+    """Whose weights they are, where they were imported."""
 
     labels: tuple[str, ...] | None = None
     data_sha256: str | None = None
@@ -102,7 +114,7 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     except BadTensorsError as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
-    metadata = _metadata(layout.metadata)
+    metadata = metadata_of(layout.metadata)
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
@@ -189,6 +201,18 @@ def describe(network: Network, **more: Any) -> Metadata:
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
 
 
+def expecting(metadata: Metadata, image: ImageInput, source: str) -> Metadata:
+    """The metadata of weights that expect that input, all of it."""
+    return replace(
+        metadata,
+        mean=image.mean,
+        std=image.std,
+        scale=image.scale,
+        color=image.color,
+        source=source,
+    )
+
+
 def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
     text = dict(metadata.more)
     text["format"] = "pt"  # what transformers and others look for
@@ -199,33 +223,66 @@ def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
         text["vggspec.layers_sha256"] = metadata.layers_sha256
     if metadata.mean is not None:
         text["vggspec.mean"] = json.dumps(metadata.mean)
+    if metadata.std is not None:
+        text["vggspec.std"] = json.dumps(metadata.std)
+    if metadata.scale is not None:
+        text["vggspec.scale"] = json.dumps(metadata.scale)
+    if metadata.color is not None:
+        text["vggspec.color"] = metadata.color
+    if metadata.source is not None:
+        text["vggspec.source"] = metadata.source
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
     return text
 
 
-def _metadata(text: Mapping[str, str]) -> Metadata:
-    """The metadata we know; what is malformed counts as not there."""
-    mean = labels = None
-    try:
-        found = json.loads(text.get("vggspec.mean", "null"))
-        if isinstance(found, list) and all(type(v) in (int, float) for v in found):
-            mean = tuple(float(v) for v in found)
-        found = json.loads(text.get("vggspec.labels", "null"))
-        if isinstance(found, list) and all(isinstance(v, str) for v in found):
-            "".join(found).encode()  # a ValueError for half a character
-            labels = tuple(found)
-    except (ValueError, RecursionError):
-        pass
+def metadata_of(text: Mapping[str, str]) -> Metadata:
+    """What the header of a weights file says beside its tensors; what is malformed counts as not
+    there.
+    """
     sha256 = text.get("vggspec.data_sha256")
+    std = _numbers(text, "vggspec.std", low=1e-6)
+    scale = _numbers(text, "vggspec.scale", low=1e-9, are_several=False)
+    is_whole = scale is not None and (std is not None or "vggspec.std" not in text)
+    color = text.get("vggspec.color")
     return Metadata(
         net=text.get("vggspec.net"),
         layers_sha256=text.get("vggspec.layers_sha256"),
-        mean=mean,
-        labels=labels,
+        mean=_numbers(text, "vggspec.mean"),
+        std=std,
+        scale=scale[0] if scale is not None and is_whole else None,
+        color=next((known for known in get_args(Color) if known == color), None),
+        source=text.get("vggspec.source"),
+        labels=_labels(text),
         data_sha256=sha256 if sha256 is not None and len(sha256) == 64 else None,
         more={key: value for key, value in text.items() if not key.startswith("vggspec.")},
     )
+
+
+def _numbers(
+    text: Mapping[str, str], key: str, *, low: float = -1e6, are_several: bool = True
+) -> tuple[float, ...] | None:
+    try:
+        found = json.loads(text.get(key, "null"))
+        numbers = found if are_several else [found]
+        if isinstance(numbers, list) and all(
+            type(value) in (int, float) and low <= value <= 1e6 for value in numbers
+        ):
+            return tuple(float(value) for value in numbers)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _labels(text: Mapping[str, str]) -> tuple[str, ...] | None:
+    try:
+        found = json.loads(text.get("vggspec.labels", "null"))
+        if isinstance(found, list) and all(isinstance(value, str) for value in found):
+            "".join(found).encode()  # a ValueError for half a character
+            return tuple(found)
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def _by(shape: Shape) -> str:

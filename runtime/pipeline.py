@@ -8,6 +8,7 @@ order of the protocol.
 Axes: N images, H rows and W columns of pixels, C channels.
 """
 
+import contextlib
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,9 +19,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.data.decode import BadImageError, decode
+from vggspec.data.decode import BadImageError, decoding
 from vggspec.diagnostic import VggspecError
-from vggspec.recipe import TestProtocol
+from vggspec.recipe import Resize, TestProtocol
 from vggspec.runtime.net import Outputs
 from vggspec.runtime.preprocess import rescalings
 from vggspec.runtime.protocol import Look, Size, View, Way, inputs, needed, ways
@@ -190,8 +191,11 @@ class Preparing:
     def __call__(self, index: int) -> Prepared:
         try:
             data = self._read(index)
-            decoded = {color: decode(data, color) for color in set(self._colors)}
-            return self._prepared(index, decoded)
+            with contextlib.ExitStack() as held:
+                decoded = {
+                    color: held.enter_context(decoding(data, color)) for color in set(self._colors)
+                }
+                return self._prepared(index, decoded)
         except BadImageError as error:
             return self._unread(index, str(error))
         except VggspecError as error:
@@ -199,7 +203,7 @@ class Preparing:
 
     def _prepared(self, index: int, decoded: dict[Color, Pixels]) -> Prepared:
         size = next((image.shape[0], image.shape[1]) for image in decoded.values())
-        wanted: dict[Color, set[int]] = defaultdict(set)
+        wanted: dict[tuple[Color, Resize], set[int]] = defaultdict(set)
         plans: list[list[tuple[int, Way, int]]] = []
         for protocol, view, color in zip(self._protocols, self._views, self._colors, strict=True):
             plan = [
@@ -207,21 +211,21 @@ class Preparing:
                 for scale in protocol.scales
                 for way in ways(view, protocol)
             ]
-            wanted[color].update(at for _, _, at in plan)
+            wanted[color, protocol.resize].update(at for _, _, at in plan)
             plans.append(plan)
         rescaled = {
-            (color, scale): image
-            for color, scales in wanted.items()
+            (color, resize, scale): image
+            for (color, resize), scales in wanted.items()
             for scale, image in zip(
-                sorted(scales), rescalings(decoded[color], sorted(scales)), strict=True
+                sorted(scales), rescalings(decoded[color], sorted(scales), resize), strict=True
             )
         }
         requests = tuple(
             [
                 _Request(
                     Look(scale, way),
-                    _size(rescaled[color, at]),
-                    inputs(rescaled[color, at], way, view, protocol),
+                    _size(rescaled[color, protocol.resize, at]),
+                    inputs(rescaled[color, protocol.resize, at], way, view, protocol),
                 )
                 for scale, way, at in plan
             ]

@@ -1,20 +1,21 @@
 """A bundle as something to call: an image goes in, a ``Prediction`` comes out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import open_bundle
 from vggspec.catalogue.artefacts import NoClasses
+from vggspec.catalogue.data import GraphRescales
 from vggspec.catalogue.fusion import FixedMirrorImages
-from vggspec.data.read import ImageLike, read_image
+from vggspec.data.read import ImageLike, reading
 from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import TestProtocol
+from vggspec.recipe import Resize, TestProtocol, as_scales
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify
@@ -97,44 +98,53 @@ class Predictor:
     def __call__(
         self,
         image: ImageLike,
-        scales: Sequence[int] | None = None,
+        scales: SupportsIndex | Iterable[SupportsIndex] | None = None,
         flip: bool | None = None,  # noqa: FBT001 (reads as the spec does)
+        resize: Resize | None = None,
     ) -> Prediction:
         """Classify an image: a path, an open file, its bytes, a Pillow image or an array.
 
-        ``scales`` are the Q in pixels and ``flip`` averages with the mirror image; None takes what
-        the spec says.
+        ``scales`` are the Q in pixels, or the one Q, and ``flip`` averages with the mirror image;
+        ``resize`` is "rounded", or "torchvision" for its sizes and its central crop. None takes
+        what the spec says.
 
         Raises:
             VggspecError: the image cannot be read, or is too small or too large.
+            TypeError: this is nothing that an image can be read from, or scales are no numbers.
+            ValueError: an array is not uint8, or of another shape; or scales are no sizes.
         """
         manifest = self.manifest
+        if not isinstance(flip, bool | np.bool_ | None):
+            raise TypeError(f"flip is True or False, not {flip!r}")
+        if resize is not None and resize not in get_args(Resize):
+            raise ValueError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
         protocol = replace(
             manifest.test,
-            scales=manifest.test.scales if scales is None else tuple(scales),
-            flip=manifest.test.flip if flip is None else flip,
+            scales=manifest.test.scales if scales is None else as_scales(scales),
+            flip=manifest.test.flip if flip is None else bool(flip),
+            resize=manifest.test.resize if resize is None else resize,
         )
-        if not protocol.scales or min(protocol.scales) < 1:
-            raise ValueError(f"scales are positive numbers of pixels, not {protocol.scales}")
+        if self.manifest.members and protocol.resize != "rounded":
+            raise VggspecError(report(GraphRescales(), path=self._net.path))
         if self.manifest.members and protocol.flip != manifest.test.flip:
             what = FixedMirrorImages(flip=manifest.test.flip)
             raise VggspecError(report(what, path=self._net.path))
-        pixels = read_image(image, self._net.color)
-        try:
-            posteriors, maps = self._classify(pixels, protocol)
-        except VggspecError as error:
-            # What goes wrong from here on goes wrong with this image.
-            name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-            raise VggspecError(*(replace(one, path=name) for one in error.reports)) from error
-        return Prediction(
-            posteriors=posteriors,
-            kind=self._kind,
-            labels=self.labels,
-            scales=protocol.scales,
-            flip=protocol.flip,
-            maps=maps,
-            size=(pixels.shape[0], pixels.shape[1]),
-        )
+        with reading(image, self._net.color) as pixels:
+            try:
+                posteriors, maps = self._classify(pixels, protocol)
+            except VggspecError as error:
+                # What goes wrong from here on goes wrong with this image.
+                name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+                raise VggspecError(*(replace(one, path=name) for one in error.reports)) from error
+            return Prediction(
+                posteriors=posteriors,
+                kind=self._kind,
+                labels=self.labels,
+                scales=protocol.scales,
+                flip=protocol.flip,
+                maps=maps,
+                size=(pixels.shape[0], pixels.shape[1]),
+            )
 
     def close(self) -> None:
         """Let go of the net and its memory."""

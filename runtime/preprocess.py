@@ -16,31 +16,34 @@ from vggspec.bundle import InputContract
 from vggspec.catalogue.data import RescaledTooLarge
 from vggspec.data.read import as_pillow
 from vggspec.diagnostic import VggspecError, report
+from vggspec.recipe import Resize
 
 MAX_RESCALED_PIXELS = 1 << 23  # conv1_1 of an image and its mirror image then takes 4 GB
 
 
-def rescale(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+def rescale(image: NDArray[np.uint8], scale: int, resize: Resize = "rounded") -> NDArray[np.uint8]:
     """The image with its smallest side ``scale`` pixels long, its proportions kept.
 
-    The other side is rounded to the nearest pixel, halves up. Bilinear, each output pixel
-    averaging all the input it covers, so that a large photograph does not alias. The image itself
-    is returned where it has that size already.
+    The other side is as ``rescaled_size`` says. Bilinear, each output pixel averaging all the input
+    it covers, so that a large photograph does not alias; first along rows, then along columns, with
+    bytes after each pass. The image itself is returned where it has that size already.
 
     Raises:
         VggspecError: the result would have too many pixels.
     """
-    return next(rescalings(image, (scale,)))
+    return next(rescalings(image, (scale,), resize))
 
 
-def rescalings(image: NDArray[np.uint8], scales: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+def rescalings(
+    image: NDArray[np.uint8], scales: Sequence[int], resize: Resize = "rounded"
+) -> Iterator[NDArray[np.uint8]]:
     """The image at each scale, as ``rescale`` gives it, one at a time."""
     from PIL.Image import Resampling
 
     height, width, channels = image.shape
     source = as_pillow(image)  # once for all scales: it copies every pixel
     for scale in scales:
-        rows, columns = rescaled_size((height, width), scale)
+        rows, columns = rescaled_size((height, width), scale, resize)
         if rows * columns > MAX_RESCALED_PIXELS:
             what = RescaledTooLarge(
                 width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
@@ -49,17 +52,26 @@ def rescalings(image: NDArray[np.uint8], scales: Sequence[int]) -> Iterator[NDAr
         if (rows, columns) == (height, width):
             yield image
             continue
-        resized = source.resize((columns, rows), Resampling.BILINEAR)
+        # Pillow 13 takes the columns of tall images first, which moves pixels by a level.
+        resized = source.resize((columns, height), Resampling.BILINEAR)
+        resized = resized.resize((columns, rows), Resampling.BILINEAR)
         yield np.asarray(resized).reshape(rows, columns, channels)
 
 
-def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+def rescaled_size(size: tuple[int, int], scale: int, resize: Resize = "rounded") -> tuple[int, int]:
     """Rows and columns of an image of ``size`` once its smallest side is ``scale``.
 
-    >>> rescaled_size((480, 640), 256)
-    (256, 341)
+    The other side is rounded to the nearest pixel, halves up; torchvision rounds it down.
+
+    >>> rescaled_size((333, 500), 256), rescaled_size((333, 500), 256, "torchvision")
+    ((256, 384), (256, 384))
+    >>> rescaled_size((427, 640), 256), rescaled_size((427, 640), 256, "torchvision")
+    ((256, 384), (256, 383))
     """
     short = min(size)
+    if resize == "torchvision":
+        height, width = (side * scale // short for side in size)
+        return height, width
     height, width = ((2 * side * scale + short) // (2 * short) for side in size)
     return height, width
 

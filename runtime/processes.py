@@ -20,6 +20,7 @@ from typing import Any
 
 from vggspec.catalogue.evaluating import LostProcess
 from vggspec.diagnostic import MissingLibraryError, Report, VggspecError, report
+from vggspec.optional import silence_pillow
 from vggspec.runtime.task import R, Task
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -141,6 +142,7 @@ def _without_interrupts() -> Iterator[None]:
 
 def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: Connection) -> None:
     """What a process does."""
+    silence_pillow()
     if gpu is not None:
         os.environ[VISIBLE] = gpu  # before anything of CUDA is loaded
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vggspec.catalogue.data import SmallerThanWindow
 from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import TestProtocol
+from vggspec.recipe import Resize, TestProtocol
 from vggspec.runtime.preprocess import rescalings
 
 INPUTS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches
@@ -120,10 +120,7 @@ def inputs(
     least = needed(way, view)
     if size[0] < least[0] or size[1] < least[1]:
         raise VggspecError(report(SmallerThanWindow(size=size, window=least)))
-    if way == "dense":
-        seen = [rescaled]
-    else:
-        seen = list(_crops(rescaled, view.window, protocol.crops or 1))
+    seen = [rescaled] if way == "dense" else list(_crops(rescaled, view.window, protocol))
     if not protocol.flip:
         return seen
     return [each for one in seen for each in (one, one[:, ::-1])]
@@ -141,7 +138,8 @@ def classify(
     """
     posteriors: list[NDArray[np.float64]] = []
     maps: list[PosteriorMap] = []
-    for scale, rescaled in zip(protocol.scales, rescalings(image, protocol.scales), strict=True):
+    at_scales = rescalings(image, protocol.scales, protocol.resize)
+    for scale, rescaled in zip(protocol.scales, at_scales, strict=True):
         for way in ways(view, protocol):
             seen = inputs(rescaled, way, view, protocol)
             answers = [
@@ -155,24 +153,30 @@ def classify(
     return np.mean(posteriors, axis=0), tuple(maps)
 
 
-def grid(length: int, window: int, number: int) -> list[int]:
+def grid(length: int, window: int, number: int, resize: Resize = "rounded") -> list[int]:
     """Where ``number`` windows begin that cover a side evenly from end to end; one is central.
 
-    Source: section 3.2 says a regular grid; the places are rounded to the nearest pixel.
+    Source: section 3.2 says a regular grid; the places are rounded to the nearest pixel. Where the
+    central window lies between two pixels it begins at the first; torchvision's, at the even one.
 
     >>> grid(256, 224, 5)
     [0, 8, 16, 24, 32]
+    >>> grid(383, 224, 1), grid(383, 224, 1, "torchvision")
+    ([79], [80])
     """
     room = length - window
     if number == 1:
-        return [room // 2]
+        return [room // 2 + (resize == "torchvision" and room % 4 == 3)]
     return [(2 * k * room + number - 1) // (2 * (number - 1)) for k in range(number)]
 
 
-def _crops(image: NDArray[np.uint8], window: Size, number: int) -> Iterator[NDArray[np.uint8]]:
+def _crops(
+    image: NDArray[np.uint8], window: Size, protocol: TestProtocol
+) -> Iterator[NDArray[np.uint8]]:
+    number, resize = protocol.crops or 1, protocol.resize
     # Where the grid's places coincide all are kept, so that the mean stays that of the grid.
-    for top in grid(image.shape[0], window[0], number):
-        for left in grid(image.shape[1], window[1], number):
+    for top in grid(image.shape[0], window[0], number, resize):
+        for left in grid(image.shape[1], window[1], number, resize):
             yield image[top : top + window[0], left : left + window[1]]
 
 

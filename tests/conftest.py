@@ -95,7 +95,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if found:
         worst = max(found, key=lambda value: float(value.split()[0]))
-        error, name = worst.split()
+        error, name = worst.split(maxsplit=1)
         terminalreporter.write_line(
             f"parity of {len(found)} specs, torch and ONNX Runtime, crop and dense:"
             f" largest relative error {error} ({name})"

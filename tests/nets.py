@@ -1,5 +1,6 @@
 """Nets and weights for tests."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
@@ -10,6 +11,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from tests.conftest import ROOT
 from vggspec.compiler.backends import torch_module
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.initialise import write_initial
@@ -37,6 +39,22 @@ soft-max
 def net(text: str, name: str = "test.vgg") -> Lowered:
     """The net of a spec given as text."""
     return lower(pick(parse(Source(name, text)), None))
+
+
+def narrowed(name: str) -> Lowered:
+    """A spec of ours with an eighth of its channels: all its layers, sizes and options, 1/64 of the
+    arithmetic. Its claims, which are of the wide net, are left out.
+    """
+    lines = (ROOT / "specs" / f"{name}.vgg").read_text("utf-8").splitlines()
+    wide = re.compile(r"\b(conv[0-9x]+|FC)-(\d+)")
+    text = "\n".join(line for line in lines if not re.match(r"[\d.,]+M? (weight|parameters)", line))
+    last = max(match.start() for match in wide.finditer(text))  # the classes
+
+    def eighth(match: re.Match[str]) -> str:
+        number = int(match[2])
+        return f"{match[1]}-{number if match.start() == last else max(2, number // 8)}"
+
+    return net(wide.sub(eighth, text), f"{name}.vgg")
 
 
 def random_weights(lowered: Lowered, path: Path, seed: int = 0) -> WeightsFile:

@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "lang": ("vggspec/lang", BASE | {"lang"}, {"lark"}),
     "ops": ("compiler/ops", BASE | {"lang", "compiler"}, set()),
     "passes": ("compiler/passes", BASE | {"lang", "compiler"}, set()),
+    "importing": ("compiler/importing", BASE | {"lang", "compiler"}, {"numpy"}),
     "core": ("compiler", BASE | {"lang", "compiler"}, {"numpy", "ml_dtypes"}),
     "backends": (
         "compiler/backends",

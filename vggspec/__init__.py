@@ -60,20 +60,24 @@ def torch_module(
 ) -> "SpecModule":
     """A spec as a PyTorch module, whose submodules and ``state_dict`` carry the layers' names.
 
-    It takes normalised float32 ``(N, C, H, W)`` and gives the net's output, ``(N, classes)``.
+    It takes float32 ``(N, C, H, W)`` and gives the net's output, ``(N, classes)``. The numbers are
+    ``(x - mean) * scale / std``, x from 0 to 255, with those of the module's ``network.input``: as
+    the spec says, or as the weights expect where it says nothing.
     ``dense`` gives the fully convolutional form on the same weights, for images of any larger
     size, averaged over space; with ``keep_map`` it gives a dict with ``score_map``
     ``(N, classes, h, w)`` too. ``weights`` are mapped into memory, not copied; without them they
     are PyTorch's initial ones.
 
     Raises:
-        VggspecError: the spec has mistakes, or the weights are another net's.
+        VggspecError: the spec has mistakes, or the weights are another net's or expect another
+            input.
         MissingLibraryError: PyTorch is not installed.
     """
     from vggspec.optional import require
 
     require("torch", "a PyTorch module")
     from vggspec.compiler.backends import torch_module as backend
+    from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
     from vggspec.compiler.weights import open_weights
@@ -81,10 +85,13 @@ def torch_module(
     over_space = AverageOverSpace(average=average, keep_map=keep_map)
     # Dropout stays in both forms: `train()` and `eval()` switch it.
     pipeline = (FcToConv(), over_space) if dense else (over_space,)
-    network = run(pipeline, load_network(spec).network)
+    lowered = load_network(spec)
     if weights is None:
-        return backend.emit(network)
-    return backend.loaded(network, open_weights(weights))
+        return backend.emit(run(pipeline, lowered.network))
+    file = open_weights(weights)
+    known, mean_from = settled(lowered, file)
+    network = run(pipeline, (lowered if mean_from == "ILSVRC" else known).network)
+    return backend.loaded(network, file)
 
 
 def compile(  # noqa: A001 (the command's name)

@@ -16,13 +16,13 @@ import os
 from collections.abc import ItemsView
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
 from vggspec.engine import Engine
 from vggspec.profile import Profile
-from vggspec.recipe import Average, Rounding, TestProtocol
+from vggspec.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.source import reason
 
 FORMAT = 1
@@ -551,6 +551,7 @@ def _protocol(data: _Reader) -> TestProtocol:
         dense=data.boolean("dense"),
         flip=data.boolean("flip"),
         average=data.choice("average", "scores", "posteriors"),
+        resize="rounded" if data.is_null("resize") else data.choice("resize", *get_args(Resize)),
     )
     if data.is_null("crops"):
         return protocol

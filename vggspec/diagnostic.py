@@ -102,16 +102,36 @@ class MissingLibraryError(ImportError):
     """A library that this step needs is not installed; the message says how to get it."""
 
 
-class Reports:
-    """Collects reports, each once, so that one run tells everything."""
+#: Mistakes that are kept; whoever has as many has one cause of all, and wants the first ones.
+MAX_REPORTS = 1000
 
-    def __init__(self) -> None:
+
+class Reports:
+    """Collects reports, each once, so that one run tells everything; ``MAX_REPORTS`` at most."""
+
+    def __init__(self, found: Iterable[Report] = ()) -> None:
         self._seen: dict[tuple[object, ...], Report] = {}
+        self._beyond: Report | None = None
+        self.extend(found)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a report was turned away, so that nothing need be checked any more."""
+        return self._beyond is not None
 
     def add(self, found: Report) -> None:
         """Keep ``found`` unless the same mistake at the same place is already kept."""
         source = found.source.name if found.source else found.path
-        self._seen.setdefault((type(found.what), source, found.span), found)
+        key = (type(found.what), source, found.span)
+        if key in self._seen:
+            return
+        if len(self._seen) < MAX_REPORTS:
+            self._seen[key] = found
+        elif self._beyond is None:
+            from vggspec.catalogue.files import TooManyMistakes
+
+            what = TooManyMistakes(limit=MAX_REPORTS)
+            self._beyond = Report(what, found.source, found.span, path=found.path)
 
     def extend(self, found: Iterable[Report]) -> None:
         """Keep several."""
@@ -119,8 +139,9 @@ class Reports:
             self.add(one)
 
     def sorted(self) -> tuple[Report, ...]:
-        """All reports, in the order of their places."""
-        return tuple(sorted(self._seen.values(), key=_place))
+        """All reports, in the order of their places; that there are more of them comes last."""
+        found = sorted(self._seen.values(), key=_place)
+        return tuple(found if self._beyond is None else (*found, self._beyond))
 
     def __len__(self) -> int:
         return len(self._seen)

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import logging
+import warnings
 from types import ModuleType
 
 from vggspec.diagnostic import MissingLibraryError
@@ -36,3 +38,13 @@ def require(library: str, purpose: str, extra: str | None = None) -> ModuleType:
 def has_library(library: str) -> bool:
     """Whether it is installed; it is not imported."""
     return importlib.util.find_spec(library) is not None
+
+
+def silence_pillow() -> None:
+    """Let Pillow warn of nothing in this process, which is one of ours: the command line's.
+
+    What is wrong with an image is said by its report. Filters belong to the whole process, so
+    this is done once, before threads decode, and never where vggspec is a library.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())

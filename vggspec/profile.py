@@ -30,7 +30,7 @@ USUAL_ASPECT = (4, 3)
 LONGEST_ASPECT = 2
 """Longer to shorter side up to which an image is taken; 16:9 is 1.78."""
 
-_SHAPE = re.compile(r"(\d{1,7})[x×](?:(\d{1,7})[x×])?(\d{1,7})[x×](\d{1,7})")
+_SHAPE = re.compile(r"(\d{1,7})[x×](?:(\d{1,7})[x×])?(\d{1,7})[x×](\d{1,7})", re.IGNORECASE)
 _LARGEST = 1 << 16
 
 

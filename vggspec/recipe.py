@@ -4,12 +4,52 @@ Source: Simonyan & Zisserman 2015, sections 3.1 (training), 3.2 (testing) and 4.
 the paper's; ``vggspec.lang.sections`` reads the sections of a spec into these.
 """
 
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, SupportsIndex
 
 Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
+Resize = Literal["rounded", "torchvision"]
 Initialisation = Literal["normal", "glorot", "he"]
+
+MAX_SCALE = 1 << 16
+"""The largest side of an input, a crop or a rescaled image, in pixels."""
+
+MAX_SCALES = 64
+"""Of a test protocol: each takes as long as a test at one scale. The paper has three."""
+
+
+def as_scales(scales: "SupportsIndex | Iterable[SupportsIndex]") -> tuple[int, ...]:
+    """Each Q in pixels, from one number or several.
+
+    >>> as_scales(256), as_scales([256, 384])
+    ((256,), (256, 384))
+
+    Raises:
+        TypeError: these are no whole numbers.
+        ValueError: there is none, or one is no size in pixels.
+    """
+    taken = "scales are whole numbers of pixels, as 256 or (256, 384, 512)"
+    try:
+        if isinstance(scales, str | bytes | dict):
+            raise TypeError
+        is_one = not isinstance(scales, Iterable) or getattr(scales, "shape", None) == ()
+        each = [scales] if is_one else list(scales)  # type: ignore[arg-type]
+        if any(type(one).__name__ in ("bool", "bool_") for one in each):
+            raise TypeError
+        found = tuple(operator.index(one) for one in each)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{taken}, not {_shortly(scales)}") from None
+    if not found or not all(1 <= one <= MAX_SCALE for one in found):
+        raise ValueError(f"{taken}, from 1 to {MAX_SCALE}, not {_shortly(scales)}")
+    return found
+
+
+def _shortly(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +157,10 @@ class TestProtocol:
 
     average: Average = "scores"
     """Average class scores over space and then take the soft-max, or the other way round."""
+
+    resize: Resize = "rounded"
+    """How long the longer side becomes, and where the central crop begins: to the nearest pixel and
+    halves down, or as torchvision's ``Resize`` and ``CenterCrop`` have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,27 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from vggspec.catalogue import count
 from vggspec.diagnostic import Label, Report, Severity
 from vggspec.source import Source, Span
 
 TAB = 4
 MAX_LINE = 200  # longer ones are not written by hand
+MAX_SHOWN = 100  # reports; nobody reads on
 BOLD, BLUE, RED, YELLOW, RESET = "\033[1m", "\033[1;34m", "\033[1;31m", "\033[1;33m", "\033[0m"
 TONE: dict[Severity, str] = {"error": RED, "warning": YELLOW}
 
 
 def as_text(reports: Iterable[Report], *, color: bool = False) -> str:
-    """Each report as an excerpt of the file with the offending text underlined."""
-    return "\n\n".join(_one(report, color=color) for report in reports)
+    """Each report as an excerpt of the file with the offending text underlined.
+
+    Of very many the first ones are shown, and how many more there are.
+    """
+    all_ = list(reports)
+    texts = [_one(report, color=color) for report in all_[:MAX_SHOWN]]
+    if len(all_) > MAX_SHOWN:
+        texts.append(f"… and {count(len(all_) - MAX_SHOWN, 'more mistake')}")
+    return "\n\n".join(texts)
 
 
 def as_json(reports: Iterable[Report]) -> str:

@@ -9,6 +9,7 @@ import re
 import stat
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from vggspec.catalogue import files
@@ -60,9 +61,9 @@ class Source:
     line_starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        starts = [0]
-        starts.extend(i + 1 for i, char in enumerate(self.text) if char == "\n")
-        object.__setattr__(self, "line_starts", tuple(starts))
+        ends = accumulate(len(line) + 1 for line in self.text.split("\n"))
+        starts = (0, *ends)[:-1]  # of the last line nothing begins after its end
+        object.__setattr__(self, "line_starts", starts)
 
     @property
     def num_lines(self) -> int:

@@ -27,6 +27,7 @@ from vggspec.compiler.backends import deepstream, triton
 from vggspec.compiler.backends.onnx_graph import OPSET
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.cost import cost
+from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_input
 from vggspec.compiler.ir import ImageInput, Network, smallest
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.passes.average_over_space import AVERAGE
@@ -35,10 +36,6 @@ from vggspec.compiler.weights import WeightsFile
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import place, replacing_folder
 
-#: Mean of the ILSVRC training images, RGB, 0 to 255: what the paper's nets subtract.
-ILSVRC_MEAN = (123.68, 116.779, 103.939)
-
-MeanFrom = Literal["spec", "weights", "ILSVRC", "bundle"]
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
 
 
@@ -53,18 +50,10 @@ class Written:
     """What of the options had no effect, in words."""
 
 
-def choose_mean(image: ImageInput, weights: WeightsFile) -> tuple[tuple[float, ...], MeanFrom]:
-    """The mean that the spec writes, else the one kept with the weights, else ILSVRC's."""
-    if image.mean is not None:
-        return image.mean, "spec"
-    measured = weights.metadata.mean
-    if measured is not None and len(measured) == image.channels:
-        return measured, "weights"
-    red, green, blue = ILSVRC_MEAN
-    if image.color == "gray":
-        # The luma of ITU-R BT.601, by which images are made gray.
-        return (0.299 * red + 0.587 * green + 0.114 * blue,), "ILSVRC"
-    return (ILSVRC_MEAN if image.color == "RGB" else ILSVRC_MEAN[::-1]), "ILSVRC"
+def input_of(contract: InputContract, lowered: Lowered) -> ImageInput:
+    """The input of a net as a bundle takes it."""
+    image = lowered.network.input
+    return replace(image, mean=contract.mean, std=contract.std, scale=contract.scale)
 
 
 def write_bundle(
@@ -77,7 +66,7 @@ def write_bundle(
 ) -> Written:
     """Write a bundle with an ONNX graph; a bundle that stands at ``out`` is replaced.
 
-    ``like`` is the manifest of a bundle of the same net and weights, whose mean, labels and test
+    ``like`` is the manifest of a bundle of the same net and weights, whose input, labels and test
     protocol are kept.
 
     Raises:
@@ -88,11 +77,14 @@ def write_bundle(
     check_place(target)
     if options.precision == "bf16":
         raise VggspecError(report(OnnxWithoutBf16(), path=f"net {lowered.network.name}"))
+    mean_from: MeanFrom
+    if like is None:
+        lowered, mean_from = settled(lowered, weights)
+    else:
+        lowered, mean_from = with_input(lowered, input_of(like.input, lowered)), "bundle"
     network = prepare(lowered.network, options)
     types = number_types(network, options.precision, options.keep_fp32)
-    mean, mean_from = choose_mean(network.input, weights)
-    if like is not None:
-        mean, mean_from = like.input.mean, "bundle"
+    mean = known_mean(network.input)
     model = emit(
         network,
         weights,
@@ -112,7 +104,7 @@ def write_bundle(
             files.append(entry)
             if options.precision != "fp32":
                 files.append(write_reference(folder, network, weights, options, mean))
-        manifest = make_manifest(lowered, network, weights, options, mean, tuple(files))
+        manifest = make_manifest(lowered, network, weights, options, tuple(files))
         if like is not None:
             is_labelled = manifest.result.kind == like.result.kind
             labels = like.labels if is_labelled else None
@@ -202,7 +194,6 @@ def make_manifest(
     network: Network,
     weights: WeightsFile,
     options: OnnxOptions,
-    mean: tuple[float, ...],
     files: tuple[FileEntry, ...],
 ) -> Manifest:
     """The manifest of a bundle with a graph; that of an engine says more (``engine_bundle``)."""
@@ -231,7 +222,7 @@ def make_manifest(
         input=InputContract(
             contract=options.contract,
             color=image.color,
-            mean=mean,
+            mean=known_mean(image),
             std=image.std,
             scale=image.scale,
             size=least_size(network) if options.form == "dense" else size,

@@ -23,7 +23,6 @@ from vggspec.compiler.backends import tensorrt_engine
 from vggspec.compiler.backends.bundle_writer import (
     Written,
     check_place,
-    choose_mean,
     least_size,
     make_manifest,
     place_weights,
@@ -34,6 +33,7 @@ from vggspec.compiler.backends.bundle_writer import (
 )
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.backends.tensorrt_engine import Built, EngineOptions, Watcher
+from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
@@ -62,10 +62,11 @@ def write_engine_bundle(
     """
     target = Path(out)
     check_place(target)
+    lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
     check_profiles(network, options, engine_options)
     types = number_types(network, options.precision, options.keep_fp32)
-    mean, mean_from = choose_mean(network.input, weights)
+    mean = known_mean(network.input)
     is_dynamic = options.form == "dense"
 
     def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:
@@ -88,7 +89,7 @@ def write_engine_bundle(
 
         model = graph("declared").SerializeToString()
         arrays = rounded(weights, weight_types(network, types))
-        manifest = make_manifest(lowered, network, weights, options, mean, ())
+        manifest = make_manifest(lowered, network, weights, options, ())
         with checking(weights) as check:
             built = tensorrt_engine.build(
                 model,

@@ -17,10 +17,10 @@ from vggspec.bundle import (
     file_entry,
 )
 from vggspec.catalogue import fusion
+from vggspec.catalogue.data import GraphRescales
 from vggspec.compiler.backends.bundle_writer import (
     Written,
     check_place,
-    choose_mean,
     least_size,
     make_manifest,
     place_weights,
@@ -29,6 +29,7 @@ from vggspec.compiler.backends.bundle_writer import (
 )
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.backends.protocol_graph import PICTURE, POSTERIORS, GraphNet, emit
+from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile
 from vggspec.diagnostic import Diagnostic, VggspecError, report
@@ -77,13 +78,13 @@ def write_protocol_bundle(
     parts: list[GraphNet] = []
     means = []
     manifest: Manifest | None = None
-    for (lowered, weights), name in zip(nets, names, strict=True):
+    for (net, weights), name in zip(nets, names, strict=True):
+        lowered, mean_from = settled(net, weights)
         average = options.average or lowered.experiment.test.average
         net_options = OnnxOptions(average=average, pool=options.pool, stride=options.stride)
         network = prepare(lowered.network, net_options)
-        mean, mean_from = choose_mean(network.input, weights)
         path = WEIGHTS if len(nets) == 1 else f"1/{name}.safetensors"
-        own = make_manifest(lowered, network, weights, net_options, mean, ())
+        own = make_manifest(lowered, network, weights, net_options, ())
         manifest = own if manifest is None else _both(manifest, own)
         members.append(
             Member(
@@ -100,7 +101,7 @@ def write_protocol_bundle(
             GraphNet(
                 name=name,
                 network=network,
-                mean=mean,
+                mean=known_mean(network.input),
                 least=least_size(network),
                 weights=weights,
                 location=PurePosixPath(path).name,
@@ -147,6 +148,8 @@ def _check(nets: Sequence[tuple[Lowered, WeightsFile]], options: ProtocolOptions
         output = lowered.network.outputs[0].name
         if output != POSTERIORS:
             raise _refused(fusion.NoPosteriors(gives=output), lowered)
+        if lowered.experiment.test.resize != "rounded":
+            raise _refused(GraphRescales(), lowered)
         if lowered.experiment.test.crops is not None and not options.is_dense:
             raise _refused(fusion.CropsInProtocol(), lowered)
         classes = _classes(nets[0]), _classes((lowered, weights))

@@ -5,13 +5,8 @@ its mirror image, applies the nets densely and averages their posteriors. The ne
 the body of a loop over the scales; their weights are initialisers of the graph around it, which
 point into files beside the graph.
 
-Pillow rescales bytes, first along rows and then along columns, and rounds to bytes after each pass.
-So do the two Resize nodes, in float32, with a rounding after each. ``exclude_outside`` is Pillow's
-rule at the border: weights outside the picture are left out, and the others sum to 1.
-
 Source: Simonyan & Zisserman 2015, sections 3.2 (rescaling to a smallest side Q, dense application,
-mirror images), 4.2 (several scales) and 4.4 (several nets); the ONNX operators Loop-16 and
-Resize-18.
+mirror images), 4.2 (several scales) and 4.4 (several nets); the ONNX operator Loop-16.
 """
 
 from collections.abc import Sequence
@@ -31,6 +26,7 @@ from vggspec.compiler.backends.onnx_graph import (
     tensor_info,
 )
 from vggspec.compiler.backends.onnx_model import add_layers, preprocess
+from vggspec.compiler.backends.onnx_rescaling import Rescaling
 from vggspec.compiler.ir import Network, Param
 from vggspec.compiler.precision import number_types
 from vggspec.compiler.weights import WeightsFile, check_fits
@@ -79,13 +75,11 @@ def emit(nets: Sequence[GraphNet], *, flip: bool) -> onnx.ModelProto:
     first = nets[0].network
     (num_classes,) = first.type_of(first.outputs[0].layer).shape
     graph = OnnxGraph("protocol", {})
-    x = graph.node("Transpose", (PICTURE,), "planes_of_bytes", perm=[2, 0, 1])
-    x = graph.node("Cast", (x,), "planes", to=int(FLOAT))
-    picture = graph.node("Unsqueeze", (x, graph.integers("first_axis", (0,))), "pictures")
+    rescaling = Rescaling(graph, PICTURE)
     size = graph.node("Shape", (PICTURE,), "size", start=0, end=2)
     sizes = Sizes(graph, size)
     number = _checked_number(graph, sizes, [each.least for each in nets])
-    body = _body(graph, nets, picture, sizes, num_classes, flip=flip)
+    body = _body(graph, nets, rescaling, sizes, num_classes, flip=flip)
     always = graph.constant("always", np.array(True))
     nothing = graph.constant("nothing", np.zeros(num_classes, np.float32))
     total = graph.node("Loop", (number, always, nothing), "total", body=body)
@@ -102,28 +96,6 @@ def emit(nets: Sequence[GraphNet], *, flip: bool) -> onnx.ModelProto:
     ]
     outputs = [tensor_info(POSTERIORS, FLOAT, (num_classes,))]
     return graph.model(inputs, outputs, metadata, __version__)
-
-
-def add_rescaling(graph: OnnxGraph, x: str, size: str) -> str:
-    """Pixels ``(1, C, H, W)`` rescaled to ``size``, as Pillow does it: bilinear, antialiased, whole
-    numbers after each of two passes.
-    """
-    half = graph.number("half", 0.5)
-    for axis, name in ((1, "columns"), (0, "rows")):
-        side = graph.node("Gather", (size, graph.integers(f"axis_of_{name}", (axis,))), name)
-        x = graph.node(
-            "Resize",
-            (x, "", "", side),
-            f"{name}_rescaled",
-            mode="linear",
-            antialias=1,
-            exclude_outside=1,
-            axes=[2 + axis],
-        )
-        # Halves go up, as in Pillow; Round would make them even.
-        x = graph.node("Add", (x, half), f"{name}_and_a_half")
-        x = graph.node("Floor", (x,), f"{name}_in_bytes")
-    return x
 
 
 class Sizes:
@@ -168,7 +140,7 @@ def _checked_number(graph: OnnxGraph, sizes: Sizes, least: Sequence[tuple[int, i
 def _body(
     graph: OnnxGraph,
     nets: Sequence[GraphNet],
-    picture: str,
+    rescaling: Rescaling,
     sizes: Sizes,
     num_classes: int,
     *,
@@ -177,7 +149,7 @@ def _body(
     """One scale: what is summed up, more the posteriors of every net; weights go to ``graph``."""
     body = OnnxGraph("scale", {})
     scale = body.node("Gather", (SCALES, "index"), "scale")
-    x = add_rescaling(body, picture, sizes.at(body, scale, "rescaled_size"))
+    x = rescaling.add(body, sizes.at(body, scale, "rescaled_size"))
     if flip:
         names, values = ("begin", "end", "axis", "step"), (-1, _FROM_THE_END, 3, -1)
         slices = [

@@ -40,10 +40,8 @@ from vggspec.catalogue.refitting import (
 from vggspec.catalogue.running import PlanRefused
 from vggspec.compatibility import compare_bundle, compile_command
 from vggspec.compiler.backends.bundle_writer import (
-    MeanFrom,
     WeightsBy,
     check_place,
-    choose_mean,
     labels_of,
     place_weights,
     write_reference,
@@ -53,6 +51,7 @@ from vggspec.compiler.backends.bundled_net import options_of
 from vggspec.compiler.backends.engine_bundle import checking
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 from vggspec.compiler.backends.tensorrt_engine import ERROR, clean
+from vggspec.compiler.input_contract import MeanFrom, formula, known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
@@ -71,7 +70,9 @@ DTYPES: dict[str, str] = {"FLOAT": "<f4", "INT32": "<i4", "INT64": "<i8"}
 PRECISIONS: dict[str, Precision] = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}
 
 MEAN = "image_mean"
-"""The constant of a graph that takes raw pixels, the only one that comes with the weights."""
+STD = "image_std"
+SCALE = "image_scale"
+"""The constants of a graph that takes raw pixels: they come with the weights, or with the spec."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -157,17 +158,18 @@ def refit(
     target, manifest = Path(out), bundle.manifest
     check_place(target)
     options = replace(options_of(manifest), copy_weights=copy_weights)
+    lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
     check(bundle, network, weights, machine)
     engine = manifest.engine
     assert engine is not None
-    mean, mean_from = choose_mean(network.input, weights)
+    mean = known_mean(network.input)
     trt = seam.load(engine.flavour, "refitting an engine")
     # Only then: a plan is native code.
     data = bundle.read_model()
     with replacing_folder(target) as folder:
         by, weights_entry = place_weights(folder, weights, copy=copy_weights)
-        work = _Work(trt, bundle, network, weights, mean, options)
+        work = _Work(trt, bundle, network, weights, options)
         with checking(weights) as check_digest:
             num_arrays = work.run(data, folder)
             check_digest()
@@ -181,7 +183,9 @@ def refit(
             files.append(file_entry(folder, LAYERS, is_needed=False))
         written = replace(
             manifest,
-            input=replace(manifest.input, mean=mean),
+            input=replace(
+                manifest.input, mean=mean, std=network.input.std, scale=network.input.scale
+            ),
             labels=labels_of(weights, manifest.result),
             engine=replace(engine, refit=work.refit_left(folder / PLAN), is_stripped=False),
             model=PLAN,
@@ -197,6 +201,11 @@ def _changes(before: Manifest, after: Manifest) -> Iterable[str]:
     if after.input.mean != before.input.mean:
         old, new = (" ".join(f"{n:g}" for n in each.input.mean) for each in (before, after))
         yield f"mean: {new} from now on, and {old} before"
+    if (after.input.std, after.input.scale) != (before.input.std, before.input.scale):
+        old, new = (
+            formula(each.input.mean, each.input.std, each.input.scale) for each in (before, after)
+        )
+        yield f"input: {new} from now on, and {old} before"
     if after.labels != before.labels:
         yield (
             "labels: those of the new weights, which differ from the old ones"
@@ -229,7 +238,6 @@ class _Work:
         bundle: Bundle,
         network: Network,
         weights: WeightsFile,
-        mean: tuple[float, ...],
         options: OnnxOptions,
     ) -> None:
         assert bundle.manifest.engine is not None
@@ -238,7 +246,6 @@ class _Work:
         self._engine = bundle.manifest.engine
         self._network = network
         self._weights = weights
-        self._mean = mean
         self._options = options
         self._layer_types = number_types(network, options.precision, options.keep_fp32)
         self._types = weight_types(network, self._layer_types)
@@ -286,7 +293,7 @@ class _Work:
             self._network,
             self._weights,
             contract=self._options.contract,
-            mean=self._mean,
+            mean=known_mean(self._network.input),
             is_dynamic=self._options.form == "dense",
             types=self._layer_types,
             weights_as=weights_as,
@@ -328,12 +335,24 @@ class _Work:
         if refit_of(self._engine) == "identical":
             # What it keeps is the same: the weights are those that it was built from.
             wanted, has_combined = [], bool(combined)
-        if self._mean != self._bundle.manifest.input.mean and MEAN in known:
-            wanted.append(MEAN)
+        wanted += self._other_constants()
         kept = tuple(name for name in wanted if name not in names)
         if kept or (strange and not has_combined):
             strange = () if has_combined else strange
             raise self._error(IncompleteRefit(strange=strange, kept=kept))
+
+    def _other_constants(self) -> list[str]:
+        """The constants of a graph that takes raw pixels that are other than the engine's."""
+        now, before = self._network.input, self._bundle.manifest.input
+        if self._options.contract != "raw":
+            return []
+        is_other = {
+            MEAN: now.mean != before.mean,
+            STD: now.std != before.std,
+            SCALE: now.std is None and before.std is None and now.scale != before.scale,
+        }
+        # Where only one of the two has such a constant, the engine is another one.
+        return [name for name, is_changed in is_other.items() if is_changed]
 
     def _combined(self) -> tuple[str, ...]:
         """The arrays that TensorRT's parser makes others of."""

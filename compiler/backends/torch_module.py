@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.ir import IMAGE, Network, map_before
 from vggspec.compiler.weights import WeightsFile, check_fits
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class SpecModule(nn.Module):
     """Runs the layers of a network in their order.
 
-    Takes float32 ``(N, C, H, W)``, normalised as the spec's input says. Gives the network's
+    Takes float32 ``(N, C, H, W)``, normalised as ``network.input`` says. Gives the network's
     output, or a dict of them by name where it has several.
     """
 
@@ -34,7 +34,6 @@ class SpecModule(nn.Module):
         for layer in network.layers:
             module = layer.op.to_torch(nn, network.type_of(layer.inputs[0]))
             self.add_module(layer.name, module)
-        self.params = {param.name: param for param in network.params()}
         self.register_load_state_dict_pre_hook(_view_as_needed)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
@@ -48,16 +47,21 @@ class SpecModule(nn.Module):
 
 
 def _view_as_needed(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
-    """Let FC weights load into the convolutions that stand for them, and the other way round."""
+    """Let FC weights load into the convolutions that stand for them, and the other way round.
+
+    Nothing else is the same numbers in another shape.
+    """
     assert isinstance(module, SpecModule)
-    for name, param in module.params.items():
-        tensor = state_dict.get(prefix + name)
-        if (
-            isinstance(tensor, Tensor)
-            and tensor.numel() == param.num_elements
-            and tensor.shape[:1] == param.shape[:1]
-        ):
-            state_dict[prefix + name] = tensor.reshape(param.shape)
+    for layer in module.network.layers:
+        for param in layer.params:
+            tensor = state_dict.get(prefix + param.name)
+            shapes = {param.shape, param.stored}
+            if len(param.shape) == 2:
+                before = map_before(module.network, layer.inputs[0])
+                kernel = before.shape if before else (param.shape[1], 1, 1)
+                shapes.add((param.shape[0], *kernel))
+            if isinstance(tensor, Tensor) and tuple(tensor.shape) in shapes:
+                state_dict[prefix + param.name] = tensor.reshape(param.shape)
 
 
 def emit(network: Network) -> SpecModule:

@@ -183,10 +183,13 @@ class Arguments:
         meant = _OPTIONS.get(stem.casefold(), stem)
         if stem.casefold() in ("stride", "strides") and value.isdecimal():
             instead = f"{self._word.text.partition('/')[0]}/{value}"
-        elif meant == "no-bias" and meant in known:
-            suggestion = meant
+        elif stem.casefold() == "bias" and meant in known:
+            suggestion = meant if value.casefold() in ("", "false", "no", "off", "0") else None
+        elif meant in _FLAGS and meant in known:
+            suggestion = meant if value.casefold() in ("", "true", "yes", "on", "1") else None
         elif (equals or meant != stem) and meant in known:
-            suggestion = f"{meant} {value}".strip()
+            is_number = read_number(value) is not None or re.fullmatch(r"\d{1,9}x\d{1,9}", value)
+            suggestion = f"{meant} {value}" if is_number else None
         else:
             suggestion = nearest(word, known)
         return names.UnknownOption(
@@ -285,10 +288,16 @@ _OPTIONS = {
     "per_class": "per-class",
 }
 
+_FLAGS = ("linear", "no-bias", "ceil", "per-class", "shared")
+
 #: What a line may begin with besides a layer.
 _KEYWORDS = ("net", "input", "like", "train:", "test:")
 
 _IMPLIED = "leave it out: ReLU is implied after every conv and FC but the last"
+_NO_BRANCHES = (
+    "there are no branches to join or to split: each layer of a column takes the one before it"
+)
+_NO_SUCH = "there is no such layer, and none that could take its place"
 _ONLY_RELU = "leave it out: the only nonlinearity is ReLU, implied after every conv and FC"
 
 #: Words that need no layer of their own, and why.
@@ -299,6 +308,36 @@ _NEEDLESS = {
     "sigmoid": _ONLY_RELU,
     "tanh": _ONLY_RELU,
     "gelu": _ONLY_RELU,
+    "swish": _ONLY_RELU,
+    "silu": _ONLY_RELU,
+    "elu": _ONLY_RELU,
+    "prelu": _ONLY_RELU,
+    "leakyrelu": _ONLY_RELU,
+    "leaky": _ONLY_RELU,
+    "maxout": _ONLY_RELU,
+    "concat": _NO_BRANCHES,
+    "concatenate": _NO_BRANCHES,
+    "add": _NO_BRANCHES,
+    "eltwise": _NO_BRANCHES,
+    "residual": _NO_BRANCHES,
+    "shortcut": _NO_BRANCHES,
+    "skip": _NO_BRANCHES,
+    "route": _NO_BRANCHES,
+    "split": _NO_BRANCHES,
+    "slice": _NO_BRANCHES,
+    "inception": _NO_BRANCHES,
+    "upsample": _NO_SUCH,
+    "upsampling": _NO_SUCH,
+    "deconv": _NO_SUCH,
+    "convtranspose": _NO_SUCH,
+    "layernorm": _NO_SUCH,
+    "groupnorm": _NO_SUCH,
+    "instancenorm": _NO_SUCH,
+    "logsoftmax": "write `soft-max`, which gives posteriors",
+    "linear": "write it in brackets, as in `conv3-64(linear)`; an FC layer is `FC-4096`",
+    "=": "leave it out: a name comes after the layer, as in `conv3-64 as first`",
+    "--": "write `#` before a comment",
+    ";": "write `#` before a comment",
     "flatten": "leave it out: the first FC flattens the map",
     "output": "leave it out: the last layer gives the output",
     "->": "leave it out: layers follow each other without a sign",
@@ -351,6 +390,10 @@ _ALSO_CALLED = {
     "bbox": "boxes",
 }
 
+#: Options of a call in another tool that are numbers of the word here.
+_OF_A_CALL = r"\d{1,9}$|(?:filters|units|out_channels|out_features|kernel_size|pool_size|strides?)="
+_MOST_OPTIONS = 8
+
 #: How many words of a line may be one layer, as in `global average pool`.
 _MOST_WORDS = 3
 
@@ -358,14 +401,16 @@ _MOST_WORDS = 3
 def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[str]] | Diagnostic:
     """Which op a word is and the match of its numbers, or what is wrong with the word."""
     word = item.word.text
-    bare = [option.name.text for option in item.options]
-    is_call = bool(bare) and all(re.fullmatch(r"\d{1,9}", text) for text in bare)
-    whole = f"{word}({', '.join(bare)})" if is_call and len(bare) <= 4 else word
+    options = [" ".join(one.text for one in option.words) for option in item.options]
+    is_call = bool(options) and all(re.fullmatch(r"\d{1,9}", text) for text in options)
+    if not is_call and not re.search(r"\d", re.sub(r"[12]d$", "", word, flags=re.IGNORECASE)):
+        is_call = any(re.match(_OF_A_CALL, text) for text in options)
+    whole = f"{word}({', '.join(options)})" if is_call and len(options) <= _MOST_OPTIONS else word
     for keyword, syntax in syntaxes.items():
         match = syntax.match(word)
         if match is None:
             continue
-        if whole != word and syntax.template:
+        if whole != word and syntax.template and all(map(str.isdecimal, options)):
             meant = syntax.suggest(whole)
             return names.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
         return keyword, match
@@ -411,8 +456,10 @@ def join(items: Sequence[LayerItem]) -> LayerItem | None:
 
 def _unknown(word: str, stems: list[Syntax]) -> names.UnknownLayer:
     folded = word.casefold()
-    if folded in _NEEDLESS:
-        return names.UnknownLayer(word=word, because=_NEEDLESS[folded])
+    called = re.sub(r"[12]d$|[-_]", "", folded.partition("(")[0])  # `UpSampling2D(2)`
+    because = _NEEDLESS.get(folded) or (called != "linear" and _NEEDLESS.get(called))
+    if because:
+        return names.UnknownLayer(word=word, because=because)
     if re.fullmatch(r"[x×]\d+", folded):
         before_as = f"write `{folded}` directly after the layer, before `as`"
         return names.UnknownLayer(word=word, because=before_as)

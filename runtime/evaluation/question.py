@@ -261,7 +261,7 @@ def plan(question: Question, size: Size) -> tuple[Step, ...]:
         for look in looks(view, protocol):
             least = needed(look.way, view)
             scale = enlarged_scale(size, look.scale, least) if question.enlarge else look.scale
-            rescaled = rescaled_size(size, scale)
+            rescaled = rescaled_size(size, scale, protocol.resize)
             number = 1 if look.way == "dense" else (protocol.crops or 1) ** 2
             steps.append(
                 Step(

@@ -361,7 +361,9 @@ def windows(sight: Sight, view: View, protocol: TestProtocol, map_size: Size) ->
     extent, tops_lefts = sight.size, [(0, 0)]
     if sight.look.way == "crops":
         extent, number = view.window, protocol.crops or 1
-        rows, columns = (grid(sight.size[axis], extent[axis], number) for axis in (0, 1))
+        rows, columns = (
+            grid(sight.size[axis], extent[axis], number, protocol.resize) for axis in (0, 1)
+        )
         tops_lefts = list(product(rows, columns))
     tops, lefts = (view.stride[axis] * np.arange(map_size[axis], dtype=float) for axis in (0, 1))
     sides = np.meshgrid(tops, lefts, indexing="ij")

@@ -1,7 +1,9 @@
 """Reading images, against Pillow's encoders."""
 
 import io
+import re
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -16,8 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from vggspec.data import read
-from vggspec.data.read import read_image
+from vggspec.data.decode import BadImageError, decode
+from vggspec.data.read import decoding_bytes, opened, read_image
 from vggspec.diagnostic import VggspecError
+from vggspec.optional import silence_pillow
+from vggspec.runtime.preprocess import rescale
 
 Pixels = NDArray[np.uint8]
 
@@ -219,7 +224,7 @@ def test_the_size_is_checked_before_the_image_is_decoded(size: tuple[int, int]) 
 
 
 def test_the_size_is_checked_of_an_image_of_pillows_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "MAX_PIXELS", 24 * 36 - 1)
+    monkeypatch.setattr(read, "MAX_BYTES", 7 * 24 * 36 - 1)
     with pytest.raises(VggspecError, match="36 × 24 pixels") as error:
         read_image(Image.fromarray(photo(24, 36)))
     assert code(error) == "VGG452"
@@ -256,22 +261,265 @@ def test_damaged_files_give_an_image_or_a_report(data: st.DataObject, form: str)
     assert codes <= {"VGG451", "VGG452"}
 
 
-def test_pillow_is_left_as_it_was_found() -> None:
-    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    data = encoded(photo(300, 400), "JPEG")
-    threads = [threading.Thread(target=read_image, args=(data,)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with pytest.raises(VggspecError):
-        read_image(b"no image")
-    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+# What is global to the process stays as it is.
 
 
-# Rescaling.
+def test_threads_that_decode_leave_pillow_to_the_users_own_threads() -> None:
+    """A limit that is lifted for a moment lets a bomb in, and refuses a good image elsewhere."""
+    rgba = np.dstack([photo(), photo()[:, :, 0]])
+    sources = [
+        (encoded(photo(), "PNG"), photo()),
+        (encoded(rgba, "PNG"), read_image(rgba)),
+        (encoded(photo(seed=1), "BMP"), photo(seed=1)),
+        (encoded(photo(seed=2), "TIFF", compression="tiff_lzw"), photo(seed=2)),
+    ]
+    bomb, plain = png_header(20_000, 10_000), encoded(photo(), "PNG")
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters), warnings.showwarning
+    wrong: list[str] = []
+    done = threading.Event()
+
+    def decodes(data: bytes, expected: Pixels) -> None:
+        try:
+            while not done.is_set():
+                if not np.array_equal(decode(data, "RGB"), expected):
+                    wrong.append("other pixels")
+                with pytest.raises(VggspecError):
+                    read_image(bomb)
+        except BaseException as error:  # noqa: BLE001 (it is told below)
+            wrong.append(repr(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=decodes, args=each) for each in sources]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(400):
+            with pytest.raises(Image.DecompressionBombError):
+                Image.open(io.BytesIO(bomb))
+            with Image.open(io.BytesIO(plain)) as opened:
+                opened.load()
+            found = Image.MAX_IMAGE_PIXELS, list(warnings.filters), warnings.showwarning
+            assert found == before
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        for thread in threads:
+            thread.join()
+    assert not wrong
 
 
-def test_the_limit_is_where_pillow_refuses_too() -> None:
-    assert Image.MAX_IMAGE_PIXELS is not None
-    assert read.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+@pytest.mark.parametrize("limit", [1, None])
+def test_pillows_own_limit_says_nothing(limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    for form in ("PNG", "JPEG", "BMP", "GIF"):
+        assert read_image(encoded(photo(), form)).shape == (24, 36, 3)
+
+
+def odd_tiff() -> bytes:
+    """A good image of 1 × 1, with a note that reaches past the end of the file."""
+    tags = [(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+            (273, 4, 1, 8), (279, 4, 1, 1), (305, 2, 9999, 8)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0"
+
+
+def test_the_command_line_is_not_warned_by_pillow() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert read_image(odd_tiff()).shape == (1, 1, 3)
+        assert heard
+        heard.clear()
+        silence_pillow()
+        read_image(odd_tiff())
+        assert not heard
+
+
+def test_where_warnings_are_errors_a_file_that_pillow_warns_of_is_bad() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(VggspecError) as error:
+            read_image(odd_tiff())
+    assert code(error) == "VGG451"
+
+
+# Memory.
+
+
+def bomb_palette(side: int) -> bytes:
+    """A palette of two colours, one of them transparent: a bit a pixel in the file."""
+    data = encoded(Image.new("P", (8, 8)), "PNG", bits=1, transparency=0)
+    header = struct.pack(">II", side, side) + data[24:29]
+    rows = zlib.compress(bytes(side * (side + 8) // 8 + side))
+    end = data.index(b"IDAT") - 4
+    idat = struct.pack(">I", len(rows)) + b"IDAT" + rows
+    idat += struct.pack(">I", zlib.crc32(b"IDAT" + rows))
+    crc = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    return data[:16] + header + crc + data[33:end] + idat
+
+
+def test_a_few_kilobytes_do_not_become_gigabytes() -> None:
+    data = bomb_palette(13370)
+    assert len(data) < 30_000
+    with pytest.raises(VggspecError, match="13370 × 13370 pixels, more than 76695844") as error:
+        read_image(data)
+    assert code(error) == "VGG452"
+
+
+SIDE = 2048
+
+
+def large(kind: str) -> bytes:
+    form, _, how = kind.partition(" ")
+    image = Image.new("RGB", (SIDE, SIDE), (200, 100, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options: dict[str, Any] = {"progressive": {"progressive": True, "subsampling": 0}}.get(how, {})
+    if how == "turned":
+        options = {"exif": exif}
+    if how == "one strip":
+        options = {"compression": "tiff_lzw", "strip_size": 1 << 30}
+    if how == "clear":
+        options = {"transparency": 0}
+    if how in ("clear", "palette"):
+        image = image.quantize(4)
+    elif how == "16 bits":
+        image = Image.fromarray(np.full((SIDE, SIDE), 500, np.uint16))
+    elif how in ("1", "L", "LA", "RGBA", "CMYK"):
+        image = image.convert(how)
+    return encoded(image, form, **options)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize(
+    "kind",
+    ["PNG RGB", "PNG RGBA", "PNG LA", "PNG 1", "PNG palette", "PNG clear", "PNG 16 bits",
+     "JPEG L", "JPEG RGB", "JPEG CMYK", "JPEG progressive", "JPEG turned", "GIF clear", "BMP RGB",
+     "WEBP RGB", "WEBP RGBA", "TIFF RGBA", "TIFF CMYK", "TIFF one strip", "TIFF turned"],
+)  # fmt: skip
+def test_decoding_and_rescaling_take_what_the_header_says(kind: str) -> None:
+    data = large(kind)
+    with opened(data) as image:
+        told = decoding_bytes(image)
+        assert 7 * SIDE**2 <= told <= 17 * SIDE**2
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    rescale(read_image(data), 64)
+    slack = 12 << 20  # strips, the interpreter's own
+    assert resident("VmHWM") - before <= told + slack
+
+
+def resident(what: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
+
+
+def tiff(tags: list[tuple[int, int, list[int]]], data: bytes = b"") -> bytes:
+    """A TIFF of one image, from its tags: number, type, values."""
+    entries, values = b"", b""
+    for tag, kind, numbers in sorted(tags):
+        packed = struct.pack(f"<{len(numbers)}{'_B_HI'[kind]}", *numbers)
+        if len(packed) <= 4:
+            place = packed.ljust(4, b"\0")
+        else:
+            place = struct.pack("<I", 14 + 12 * len(tags) + len(values))
+            values += packed
+        entries += struct.pack("<HHI", tag, kind, len(numbers)) + place
+    start = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return start + entries + b"\0\0\0\0" + values + data
+
+
+TEN = [(256, 4, [10]), (257, 4, [10]), (258, 3, [8]), (259, 3, [1]), (262, 3, [1])]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (tiff([*TEN[:3], (259, 3, [8]), TEN[4], (322, 4, [13000]), (323, 4, [13000]),
+               (324, 4, [300]), (325, 4, [9])]), "VGG452"),
+        (tiff([*TEN, (278, 4, [1]), (273, 3, [8] * 300_000), (279, 3, [10] * 300_000)]), "VGG451"),
+        (tiff([*TEN, (278, 4, [1]), (273, 3, [8] * 2_000), (279, 3, [10] * 2_000)]), "VGG451"),
+        (b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6) + b"\x2c"
+         + struct.pack("<HHHHB", 0, 0, 60000, 60000, 0) + b"\x08\x02\0\0\0;", "VGG452"),
+    ],
+    ids=["a tile", "strips", "more strips than pixels", "a frame"],
+)  # fmt: skip
+def test_parts_are_bounded_as_the_whole_is(data: bytes, expected: str) -> None:
+    with pytest.raises(VggspecError) as error:
+        read_image(data)
+    assert code(error) == expected
+    with pytest.raises(BadImageError):
+        decode(data, "RGB")
+
+
+def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (13, 17, 4), dtype=np.uint8)
+    image = Image.fromarray(rgba)
+    palette = image.convert("RGB").quantize(16)
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    deep = Image.fromarray(rgba[..., 0].astype(np.uint16) * 200)
+    sources = [
+        encoded(image, "PNG"),
+        encoded(image, "PNG", exif=exif),
+        encoded(palette, "PNG", transparency=bytes(range(0, 256, 16))),
+        encoded(palette, "GIF", transparency=3),
+        encoded(deep, "PNG"),
+        encoded(image.convert("CMYK"), "JPEG"),
+        encoded(image.convert("1"), "PNG"),
+        encoded(image.convert("LA"), "PNG"),
+    ]
+    whole = [read_image(data, color) for data in sources for color in ("RGB", "gray")]
+    for pixels in (1, 10, 40):
+        monkeypatch.setattr(read, "STRIP_PIXELS", pixels)
+        strips = [read_image(data, color) for data in sources for color in ("RGB", "gray")]
+        for one, other in zip(whole, strips, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+# What is no image at all.
+
+
+def test_what_is_no_image_is_told_what_is_taken() -> None:
+    for wrong in (None, 5, 1.5, True, [[1, 2]], (1,), {}, object(), np.uint8(3), io.StringIO("x")):
+        with pytest.raises(TypeError, match="an image is a path, the bytes of a file") as error:
+            read_image(wrong)  # type: ignore[arg-type]
+        assert len(str(error.value)) < 400
+    with pytest.raises(TypeError, match=r"one image at a time, pixels as `numpy\.array"):
+        read_image([[[1, 2, 3]]])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="open it as 'rb'"):
+        read_image(io.StringIO("x"))  # type: ignore[arg-type]
+
+
+def test_tensors_are_told_how_to_become_images() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(photo())
+    wrongs = {
+        "make it an array by `.cpu().numpy()`": x,
+        "put its channels last by `.permute(1, 2, 0)`, make it an array": x.permute(2, 0, 1),
+        r"make it bytes by `(255 * x).round().byte()` if white is 1": x / 255,
+        "give one image at a time": x[None],
+    }
+    for told, wrong in wrongs.items():
+        with pytest.raises(TypeError, match=re.escape(told)) as error:
+            read_image(wrong)
+        assert "torch.Tensor" in str(error.value)
+    way = (255 * (x.permute(2, 0, 1) / 255)).round().byte().permute(1, 2, 0).cpu().numpy()
+    np.testing.assert_array_equal(read_image(way), photo())
+
+
+def test_arrays_are_told_how_to_become_images() -> None:
+    x = photo()
+    wrongs = {
+        "put its channels last by `.transpose(1, 2, 0)`": x.transpose(2, 0, 1),
+        '`(255 * x).round().astype("uint8")` if white is 1': (x / 255).astype(np.float32),
+        '`(x / 257).round().astype("uint8")`': x.astype(np.uint16),
+        '`x.astype("uint8")` if white is 255': x.astype(np.int64),
+        "give one image at a time": x[None],
+        "`.transpose(1, 2, 0)`, make it bytes by `(255 * x)": x.transpose(2, 0, 1) / 255,
+        "this one is uint8 (0, 3)": x[:0, :3, 0],
+        '(255 * x).round().astype("uint8")': x > 100,
+    }
+    for told, wrong in wrongs.items():
+        with pytest.raises(ValueError, match=re.escape(told)):
+            read_image(wrong)

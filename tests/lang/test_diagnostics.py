@@ -24,6 +24,7 @@ NEED_MORE = {
     "VGG122": "a net named on the command line; in `like` it is VGG127",
     "VGG123": "a command that wants one net; in `like` it is VGG127",
     "VGG209": "another input size",
+    "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
 }
 

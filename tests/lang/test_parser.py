@@ -386,7 +386,7 @@ def _check(text: str) -> None:
     source = Source("t.vgg", text)
     reports, _ = reports_in(source)
     for report in reports:
-        assert report.source is source
+        assert report.source == source
         _within(report, source)
         assert as_dict(report)["code"]
     as_text(reports)

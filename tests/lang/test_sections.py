@@ -61,6 +61,7 @@ def test_defaults_are_the_papers() -> None:
         "crops": None,
         "flip": True,
         "average": "scores",
+        "resize": "rounded",
     }
 
 
@@ -138,6 +139,9 @@ def test_several_starts_add_up_and_the_random_one_stays() -> None:
         ("flip off", {"flip": False}),
         ("average scores", {}),
         ("average posteriors", {"average": "posteriors"}),
+        ("resize torchvision", {"resize": "torchvision"}),
+        ("Resize Torchvision", {"resize": "torchvision"}),
+        ("resize rounded", {}),
     ],
 )
 def test_test_setting(setting: str, fields: dict[str, object]) -> None:

@@ -94,12 +94,46 @@ def test_the_spec_s_protocol_holds_unless_told_otherwise(tmp_path: Path, image: 
     assert (told.scales, told.flip) == ((24,), True)
 
 
-@pytest.mark.parametrize("scales", [(), (0,), (24, -1)])
-def test_scales_that_are_none_are_a_mistake(
-    tmp_path: Path, image: Any, scales: tuple[int, ...]
-) -> None:
-    with pytest.raises(ValueError, match="positive numbers of pixels"):
+@pytest.mark.parametrize("scales", [(), [], (0,), (24, -1), 0, 1 << 20])
+def test_scales_that_are_no_sizes_are_a_mistake(tmp_path: Path, image: Any, scales: Any) -> None:
+    with pytest.raises(ValueError, match="scales are whole numbers of pixels, as 256"):
         predict(make(tmp_path / "small"), image, scales=scales)
+
+
+@pytest.mark.parametrize("scales", [True, (24, True), 24.0, "24", ["24"], {24: 1}, np.array([2.5])])
+def test_scales_that_are_no_numbers_are_a_mistake(tmp_path: Path, image: Any, scales: Any) -> None:
+    with pytest.raises(TypeError, match="scales are whole numbers of pixels, as 256"):
+        predict(make(tmp_path / "small"), image, scales=scales)
+
+
+def test_one_scale_need_not_be_a_sequence(tmp_path: Path, image: Any) -> None:
+    with Predictor(make(tmp_path / "small").path, device="cpu", threads=1) as predictor:
+        expected = predictor(image, (28,))
+        for scales in (28, np.int64(28), [28], np.array([28]), iter([28])):
+            found = predictor(image, scales)
+            assert found.scales == (28,)
+            assert all(type(scale) is int for scale in found.scales)
+            np.testing.assert_array_equal(found.posteriors, expected.posteriors)
+
+
+def test_other_arguments_of_another_type_are_a_mistake(tmp_path: Path, image: Any) -> None:
+    made = make(tmp_path / "small")
+    with pytest.raises(TypeError, match="flip is True or False, not 384"):
+        predict(made, image, scales=24, flip=384)
+    with pytest.raises(ValueError, match="resize is rounded or torchvision, not 'pytorch'"):
+        predict(made, image, resize="pytorch")
+    with pytest.raises(TypeError, match="an image is a path"):
+        predict(made, image.tolist())
+
+
+def test_the_sizes_may_be_torchvisions(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (427, 640, 3), dtype=np.uint8)
+    with Predictor(make(tmp_path / "small").path, device="cpu", threads=1) as predictor:
+        theirs = predictor(image, 256, resize="torchvision")
+        ours = predictor(image, 256)
+        small = np.array(Image.fromarray(image).resize((383, 256), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(theirs.posteriors, predictor(small, 256).posteriors)
+    assert not np.array_equal(ours.posteriors, theirs.posteriors)
 
 
 def test_a_net_of_boxes_does_not_classify(tmp_path: Path) -> None:

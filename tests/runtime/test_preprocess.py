@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from vggspec.bundle import InputContract
 from vggspec.diagnostic import VggspecError
+from vggspec.recipe import Resize, TestProtocol
 from vggspec.runtime.preprocess import normalise, rescale, rescaled_size
+from vggspec.runtime.protocol import View, grid, inputs
 
 Pixels = NDArray[np.uint8]
 
@@ -119,3 +121,54 @@ def test_raw_pixels_are_passed_on() -> None:
     feed = normalise(mirrored, contract(contract="raw"))
     assert feed.flags.c_contiguous
     np.testing.assert_array_equal(feed, mirrored)
+
+
+# As torchvision has it.
+
+
+def torchvisions(image: Image.Image, size: int, crop: int) -> Pixels:
+    """``Resize(size)`` and ``CenterCrop(crop)`` as torchvision 0.28 computes them on Pillow images:
+    ``_compute_resized_output_size``, ``_functional_pil.resize``, ``center_crop``.
+    """
+    w, h = image.size
+    short, long = (w, h) if w <= h else (h, w)
+    new_short, new_long = size, int(size * long / short)
+    new_w, new_h = (new_short, new_long) if w <= h else (new_long, new_short)
+    if [new_h, new_w] != [h, w]:
+        image = image.resize((new_w, new_h), Image.Resampling.BILINEAR)
+    top = int(round((new_h - crop) / 2.0))  # noqa: RUF046 (as it stands there)
+    left = int(round((new_w - crop) / 2.0))  # noqa: RUF046
+    return np.asarray(image.crop((left, top, left + crop, top + crop)))
+
+
+def centre(image: Pixels, scale: int, crop: int, resize: Resize) -> Pixels:
+    view = View(least=(crop, crop), is_dynamic=False, window=(crop, crop), stride=(32, 32))
+    protocol = TestProtocol(scales=(scale,), dense=False, crops=1, flip=False, resize=resize)
+    (found,) = inputs(rescale(image, scale, resize), "crops", view, protocol)
+    return found
+
+
+def test_torchvisions_pixels_come_out_to_the_last_one() -> None:
+    random = np.random.default_rng(0)
+    others = 0
+    for _ in range(300):
+        height, width = random.integers(30, 200, 2)
+        scale, crop = ((64, 56), (58, 56), (47, 32), (86, 75))[random.integers(4)]
+        image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected = torchvisions(Image.fromarray(image), scale, crop)
+        np.testing.assert_array_equal(centre(image, scale, crop, "torchvision"), expected)
+        others += not np.array_equal(centre(image, scale, crop, "rounded"), expected)
+    assert others > 100  # ours are others
+
+
+def test_torchvisions_sizes_and_places_are_its_own_for_every_size() -> None:
+    for short in range(1, 500, 7):
+        for long in range(short, 1500, 11):
+            sides = 256, int(256 * long / short)
+            assert rescaled_size((short, long), 256, "torchvision") == sides
+            assert rescaled_size((long, short), 256, "torchvision") == sides[::-1]
+    for length in range(224, 2000):
+        place = int(round((length - 224) / 2.0))  # noqa: RUF046
+        assert grid(length, 224, 1, "torchvision") == [place]
+    assert rescaled_size((427, 640), 256) == (256, 384)
+    assert (grid(383, 224, 1), grid(383, 224, 1, "torchvision")) == ([79], [80])

@@ -12,8 +12,8 @@ from vggspec.diagnostic import Diagnostic
 
 THEMES = (
     "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "checkpoints", "annotations", "engines", "refitting", "running", "verifying",
-    "variants", "fusion", "evaluating", "features", "localising",
+    "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
+    "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 
 
@@ -30,17 +30,49 @@ def by_code() -> dict[str, type[Diagnostic]]:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The known word most like ``word``, or none that is like it."""
+    """The known word of which ``word`` is probably a misspelling, or None.
+
+    A slip of the keyboard is one letter in a short word and no more than three in a long one, and
+    it leaves the first letter, or moves it: `clip` is not meant for `flip`.
+    """
     return _nearest(word, tuple(known))
 
 
-@lru_cache(maxsize=1 << 12)  # a file may make the same mistake in every column
+@lru_cache(maxsize=1 << 10)  # a file may make the same mistake in every column
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    import difflib
+    folded = word.casefold()
+    limit = min(3, len(folded) // 3)
+    found = None
+    for one in known:
+        other = one.casefold()
+        if other == folded:
+            return one
+        if other[:1] not in folded[:2] and folded[:1] not in other[:2]:
+            continue
+        distance = _slips(folded, other, limit)
+        if distance <= limit:
+            found, limit = one, distance - 1  # the first one of several as near
+    return found
 
-    folded = {one.casefold(): one for one in known}
-    match = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
-    return folded[match[0]] if match else None
+
+def _slips(word: str, other: str, limit: int) -> int:
+    """Letters changed, missing, surplus or swapped with the next, counted to ``limit`` + 1."""
+    over = limit + 1
+    if abs(len(word) - len(other)) > limit:
+        return over
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, start=1):
+        above, row, two_above = row, [i, *([over] * len(other))], before
+        for j in range(max(1, i - limit), min(len(other), i + limit) + 1):
+            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != other[j - 1]))
+            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == other[j - 1]:
+                cost = min(cost, two_above[j - 2] + 1)
+            row[j] = cost
+        if min(row) > limit:
+            return over
+        before = above
+    return min(row[-1], over)
 
 
 def either(words: list[str] | tuple[str, ...]) -> str:

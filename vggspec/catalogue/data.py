@@ -184,17 +184,24 @@ class NotAnImage(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTooLarge(Diagnostic):
-    """The image has so many pixels that decoding it would take all memory. Files made for that
+    """Decoding the image would take more than half a gigabyte of memory. Files made for that
     purpose are called decompression bombs.
+
+    How many pixels an image may have depends on its format: 76 million as PNG or JPEG, 53 as a
+    progressive JPEG, 31 as WebP.
     """
 
     code = "VGG452"
-    width: int
-    height: int
-    limit: int
+    size: tuple[int, int] | None = None
+    """Columns and rows; None where a part of the image is larger than the image."""
+
+    limit: int | None = None
 
     def title(self) -> str:
-        return f"the image has {self.width} × {self.height} pixels, more than {self.limit}"
+        if self.size is None:
+            return "the image has a part with too many pixels to be decoded"
+        width, height = self.size
+        return f"the image has {width} × {height} pixels, more than {self.limit}"
 
     def help(self) -> str | None:
         return "rescale it first"
@@ -244,3 +251,22 @@ class SmallerThanWindow(Diagnostic):
 
     def help(self) -> str | None:
         return f"give `--scales {max(self.window)}` or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRescales(Diagnostic):
+    """A graph that holds the test protocol rescales pictures by itself, and rounds the longer side
+    to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
+    ``--resize torchvision`` ask for; other bundles do either.
+
+        vggspec compile D.vgg --protocol -o D         rescales by itself
+        vggspec compile D.vgg -o D                    is rescaled for, as `test:` or `--resize` says
+    """
+
+    code = "VGG455"
+
+    def title(self) -> str:
+        return "a graph that rescales pictures does not do it as torchvision does"
+
+    def help(self) -> str | None:
+        return "compile it without `--protocol`, or leave out `resize torchvision`"

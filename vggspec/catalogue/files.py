@@ -1,7 +1,8 @@
-"""Mistakes about the spec file itself (VGG01x)."""
+"""What is wrong with a spec file as a whole (VGG01x)."""
 
 from dataclasses import dataclass
 
+from vggspec.catalogue import count
 from vggspec.diagnostic import Diagnostic
 
 
@@ -17,6 +18,8 @@ class MissingSpec(Diagnostic):
 
     code = "VGG010"
     suggestion: str | None = None
+    beside: tuple[str, ...] = ()
+    """Specs of the same folder."""
 
     def title(self) -> str:
         return "no such spec file"
@@ -25,21 +28,30 @@ class MissingSpec(Diagnostic):
         return f"did you mean `{self.suggestion}`?" if self.suggestion else None
 
 
-def missing_spec(name: str) -> MissingSpec:
-    """With the file of the same folder whose name is most like ``name``."""
+def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
+    """With the file of the same folder whose name is most like ``name``.
+
+    ``other_than`` is a file that is not meant, since it is the one that names the other.
+    """
+    import os
+    from itertools import islice
     from pathlib import Path
 
     from vggspec.catalogue import nearest
 
     path = Path(name)
     try:
-        beside = [p.name for p in path.parent.glob("*.vgg")]
+        found = islice(path.parent.glob("*.vgg"), 1000)
+        own = other_than and os.path.realpath(other_than)
+        beside = sorted(p.name for p in found if os.path.realpath(p) != own)
     except OSError:
         beside = []
+    some = tuple(beside[:3])
     if path.name + ".vgg" in beside:
-        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")))
-    like = nearest(path.name, beside)
-    return MissingSpec(suggestion=str(path.parent / like) if like else None)
+        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")), beside=some)
+    stems = {Path(one).stem: one for one in beside}
+    like = nearest(path.stem, tuple(stems))
+    return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None, beside=some)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +138,83 @@ class Unreadable(Diagnostic):
 
     def title(self) -> str:
         return f"the file cannot be read: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyWords(Diagnostic):
+    """The file has more words than any spec.
+
+    Words, numbers, brackets, bars and other marks are counted, comments are not. The widest table
+    with a hundred layers in each column has a few thousand.
+    """
+
+    code = "VGG016"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"the file has {self.found} words and marks, more than {self.limit}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return "split the file, or check that this is the file you meant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyMistakes(Diagnostic):
+    """The file has so many mistakes that the rest of it was not checked.
+
+    Most of them probably have one cause: the file is something else, or a bracket or a section is
+    missing near its beginning. Correct the first ones and check the file again.
+    """
+
+    code = "VGG017"
+    limit: int
+
+    def title(self) -> str:
+        return f"more than {self.limit} mistakes: what follows was not checked"
+
+    def help(self) -> str | None:
+        return "correct the first ones and check the file again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyOf(Diagnostic):
+    """A net has more claims, or a section more settings, than there is use for.
+
+    Each claim and each setting says one thing, and there are few of them.
+    """
+
+    code = "VGG018"
+    what: str
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"{count(self.found, self.what)} in one place, more than {self.limit}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return f"keep {self.limit} at most"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormattedTooLarge(Diagnostic):
+    """The formatted text would be larger than a spec may be, so the file was left as it is.
+
+    Formatting adds spaces. Near the limit the result could no longer be read.
+    """
+
+    code = "VGG019"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"formatted, the file would have {self.found} bytes, more than {self.limit}"
+
+    def help(self) -> str | None:
+        return "split the file"

@@ -264,10 +264,12 @@ class TooManyLayers(Diagnostic):
     """
 
     code = "VGG111"
+    found: int
     limit: int
 
     def title(self) -> str:
-        return f"the net has more than {self.limit} layers"
+        number = str(self.found) if self.found < 10**12 else "millions of millions of"
+        return f"the net has {number} layers, more than {self.limit}"
 
     def label(self) -> str:
         return "up to here"
@@ -663,3 +665,53 @@ class LikeTooDeep(Diagnostic):
 
     def help(self) -> str | None:
         return "refer to the net that has the layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyLayersTogether(Diagnostic):
+    """The nets of the file have more layers together than are checked in one run.
+
+    Each net is counted whole, with the layers that it takes over by ``like`` and with its repeats.
+
+        net a
+        conv3-64 x4000      wrong where five nets of the file are as large
+        conv3-64 x40        right
+    """
+
+    code = "VGG130"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"up to this net there are {self.found} layers, more than {self.limit}"
+
+    def label(self) -> str:
+        return "the nets of the file and those they are like, together"
+
+    def help(self) -> str | None:
+        return "write smaller repeats, or split the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeTooMuch(Diagnostic):
+    """The specs that the nets of a file are like hold more text than is read in one run.
+
+    All files that are reached by ``like`` are counted together, each once.
+
+        like "a.vgg"      wrong where a.vgg is like b.vgg, and both have thousands of lines
+    """
+
+    code = "VGG131"
+    path: str
+    found: int
+    limit: int
+    unit: str
+
+    def title(self) -> str:
+        return (
+            f"with `{self.path}`, the specs reached by `like` have {self.found} {self.unit},"
+            f" more than {self.limit}"
+        )
+
+    def help(self) -> str | None:
+        return "refer to fewer or smaller files"

@@ -246,13 +246,13 @@ class UnindentedSetting(Diagnostic):
 
     code = "VGG020"
     setting: str
-    section: str
+    sections: tuple[str, ...]
 
     def title(self) -> str:
         return f"`{self.setting}` is a setting, not a layer"
 
     def help(self) -> str | None:
-        return f"indent it below `{self.section}:`"
+        return f"indent it below {either([f'`{one}:`' for one in self.sections])}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,10 +311,11 @@ class TooManyNets(Diagnostic):
     """
 
     code = "VGG023"
+    found: int
     limit: int
 
     def title(self) -> str:
-        return f"more than {self.limit} nets in one file"
+        return f"the file has {self.found} nets, more than {self.limit}"
 
     def help(self) -> str | None:
         return "split the file"

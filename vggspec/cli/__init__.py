@@ -14,6 +14,7 @@ import click
 
 from vggspec import __version__
 from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.optional import silence_pillow
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {
@@ -73,7 +74,53 @@ class Commands(click.Group):
             like = nearest(args[0], tuple(COMMANDS))
             more = f" Did you mean `{like}`?" if like else ""
             ctx.fail(f"No such command `{args[0]}`.{more}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _refuse_repeated(command.context_class(command, ctx, name), rest)
+        return name, command, rest
+
+
+def _refuse_repeated(ctx: click.Context, args: list[str]) -> None:
+    """Fail where an option that takes one value is given twice; click would keep the last.
+
+    Raises:
+        UsageError: with the option and its values.
+    """
+    try:
+        order = ctx.command.make_parser(ctx).parse_args(list(args))[2]
+    except click.UsageError:
+        return  # the command will say so itself
+    if any(param.is_eager for param in order):
+        return  # `--help`
+    for param in order:
+        if not isinstance(param, click.Option) or order.count(param) < 2:
+            continue
+        if not (param.multiple or param.is_flag or param.count):
+            said = " and ".join(f"`{_short(value)}`" for value in _values(ctx, args, param)[:2])
+            option = max(param.opts, key=len)
+            ctx.fail(f"{option} is given more than once, as {said}; it takes one value.")
+        if param.secondary_opts and len(set(_values(ctx, args, param))) > 1:
+            ctx.fail(f"{param.opts[-1]} and {param.secondary_opts[-1]} are both given; keep one.")
+
+
+def _values(ctx: click.Context, args: list[str], param: click.Parameter) -> list[object]:
+    """The values of an option in their order. The parser keeps the last: stop it on the way."""
+    values: list[object] = []
+    for number in range(len(args) + 1):
+        try:
+            given, _, order = ctx.command.make_parser(ctx).parse_args(args[:number])
+        except click.UsageError:
+            continue  # between an option and its value
+        if order.count(param) > len(values):
+            values.append(given[str(param.name)])
+    return values
+
+
+def _short(value: object) -> str:
+    from vggspec.render import shown
+
+    text = shown(" ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @click.group(
@@ -100,6 +147,7 @@ def main() -> NoReturn:
     _replace_closed_streams()
     # By default SIGTERM ends a process on the spot, and half-written files would stay.
     signal.signal(signal.SIGTERM, _terminate)
+    silence_pillow()
     sys.exit(run())
 
 

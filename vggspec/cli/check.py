@@ -5,7 +5,7 @@ import sys
 import click
 
 from vggspec.catalogue import count
-from vggspec.compiler.lower import lower_leniently
+from vggspec.compiler.lower import mistakes
 from vggspec.diagnostic import Report, VggspecError
 from vggspec.lang.loading import net_name, pick, read_source, split_target
 from vggspec.lang.parser import parse_leniently
@@ -69,6 +69,5 @@ def reports_in(source: Source, net: str | None = None) -> tuple[tuple[Report, ..
     except VggspecError as error:
         # A net that is not found is no news where the file could not be read whole.
         return reports.sorted() or error.reports, []
-    for spec in specs:
-        reports.extend(lower_leniently(spec)[1].sorted())
+    mistakes(specs, reports)
     return reports.sorted(), [net_name(spec) for spec in specs]

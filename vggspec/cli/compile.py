@@ -7,6 +7,7 @@ import click
 
 from vggspec.catalogue import backends
 from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
+from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared
 from vggspec.diagnostic import VggspecError, report
 
@@ -87,7 +88,7 @@ Examples:
 @click.option(
     "--layer",
     metavar="NAME",
-    help="Give the numbers of a layer, averaged over space, instead of the net's own output: "
+    help="Give the numbers of one layer, averaged over space, instead of the net's own output: "
     "conv4_3, fc7.",
 )
 @click.option("--single-file", is_flag=True, help="Embed the weights in the ONNX file.")
@@ -256,12 +257,7 @@ def command(
         written = _write_engine(lowered, file, path, options, engine)
     else:
         written = write_bundle(lowered, file, path, options)
-    if written.mean_from == "ILSVRC":
-        numbers = " ".join(f"{value:g}" for value in written.manifest.input.mean)
-        click.echo(
-            f"mean: neither the spec nor the weights say one, so that of ILSVRC: {numbers}",
-            err=True,
-        )
+    tell_input(written.manifest.input, written.mean_from, file.metadata)
     if written.weights_by == "copy" and not copy_weights:
         click.echo("the weights were copied: they cannot be linked from there", err=True)
     click.echo(path)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.cli.normalising import tell_input
+
 if TYPE_CHECKING:
     from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
 
@@ -61,14 +63,9 @@ def compile_protocol(
     nets = [(each, open_weights(path)) for each, path in zip(lowered, found, strict=True)]
     target = out or "+".join(each.network.name for each in lowered)
     written = write_protocol_bundle(nets, target, options)
-    for member, each in zip(written[0].manifest.members, written, strict=True):
-        if each.mean_from == "ILSVRC":
-            numbers = " ".join(f"{value:g}" for value in member.input.mean)
-            whose = f"mean of {member.name}" if len(written) > 1 else "mean"
-            click.echo(
-                f"{whose}: neither the spec nor the weights say one, so that of ILSVRC: {numbers}",
-                err=True,
-            )
+    for member, each, net in zip(written[0].manifest.members, written, nets, strict=True):
+        name = member.name if len(written) > 1 else None
+        tell_input(member.input, each.mean_from, net[1].metadata, name)
     if not options.copy_weights and any(each.weights_by == "copy" for each in written):
         click.echo("the weights were copied: they cannot be linked from there", err=True)
     click.echo(target)

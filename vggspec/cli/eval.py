@@ -21,7 +21,7 @@ from vggspec.cli.evaluating import (
     say_question,
     way_name,
 )
-from vggspec.cli.predict import scales_option
+from vggspec.cli.predict import resize_option, scales_option
 from vggspec.cli.table import aligned, scaled
 from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import say
@@ -30,7 +30,7 @@ from vggspec.render import shown
 if TYPE_CHECKING:
     from vggspec.bundle import Bundle, Manifest
     from vggspec.compiler.backends.variant import Changes
-    from vggspec.recipe import TestProtocol
+    from vggspec.recipe import Resize, TestProtocol
     from vggspec.runtime.evaluation.question import Question, Step
 
 MAX_CROPS = 64  # a side, as in a manifest
@@ -41,7 +41,7 @@ def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     """``5x5`` as a number."""
     if value is None:
         return None
-    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value)
+    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value, re.IGNORECASE)
     if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
         raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
     return int(sides[1])
@@ -62,6 +62,7 @@ Examples:
     "--data", "folder", required=True, metavar="DIR", help="Class folders or shards, to test on."
 )
 @scales_option
+@resize_option
 @click.option("--dense/--no-dense", default=None, help="Apply the net to the whole image.")
 @click.option(
     "--crops",
@@ -111,6 +112,7 @@ def command(
     *,
     folder: str,
     scales: tuple[int, ...] | None,
+    resize: "Resize | None",
     dense: bool | None,
     crops: int | None,
     flip: bool | None,
@@ -146,7 +148,8 @@ def command(
         changes = _changes(average, pool, stride)
         asked = [_varied(each, changes, stack) for each in opened]
         protocols = [
-            _protocol(each.manifest, scales, dense=dense, crops=crops, flip=flip) for each in asked
+            _protocol(each.manifest, scales, resize=resize, dense=dense, crops=crops, flip=flip)
+            for each in asked
         ]
         images = open_labelled(Path(folder), effort.split)
         question, assumed = ask(
@@ -202,6 +205,7 @@ def _protocol(
     manifest: "Manifest",
     scales: tuple[int, ...] | None,
     *,
+    resize: "Resize | None",
     dense: bool | None,
     crops: int | None,
     flip: bool | None,
@@ -221,6 +225,7 @@ def _protocol(
         crops=crops,
         flip=test.flip if flip is None else flip,
         average=manifest.average,
+        resize=resize or test.resize,
     )
 
 

@@ -128,7 +128,8 @@ def in_words(asked: "Asked") -> str:
     mirrored = "with" if protocol.flip else "without"
     ways = " and ".join(way_name(asked, way) for way in asked.ways)
     scales = ", ".join(map(str, protocol.scales))
-    return f"Q {scales}, {ways}, {mirrored} mirror images"
+    by = ", rescaled as by torchvision" if protocol.resize == "torchvision" else ""
+    return f"Q {scales}{by}, {ways}, {mirrored} mirror images"
 
 
 def way_name(asked: "Asked", way: str) -> str:

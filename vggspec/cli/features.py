@@ -10,7 +10,7 @@ import click
 
 from vggspec.catalogue import count
 from vggspec.cli.computing import Computing, computing_of, computing_options, go_through
-from vggspec.cli.predict import read_scales
+from vggspec.cli.predict import read_scales, resize_option
 from vggspec.cli.table import memory
 from vggspec.cli.terminal import say
 from vggspec.render import shown
@@ -18,7 +18,7 @@ from vggspec.render import shown
 if TYPE_CHECKING:
     from vggspec.bundle import Bundle, Manifest
     from vggspec.data.classed import Images
-    from vggspec.recipe import TestProtocol
+    from vggspec.recipe import Resize, TestProtocol
     from vggspec.runtime.features.describing import Describing
     from vggspec.runtime.features.descriptors import Combination, Described, OverScales
     from vggspec.runtime.features.file import FeaturesWriter
@@ -105,6 +105,7 @@ Examples:
     help="Smallest sides to rescale the image to, in pixels.  [default: as the spec's `test:` "
     "says]",
 )
+@resize_option
 @click.option(
     "--combine",
     type=click.Choice(["average", "stack"]),
@@ -131,6 +132,7 @@ def command(
     split: str | None,
     layer: str | None,
     scales: tuple[int, ...] | None,
+    resize: "Resize | None",
     combine: str,
     flip: bool | None,
     normalise: bool,
@@ -158,7 +160,7 @@ def command(
     combination = Combination(over_scales=over_scales, normalise=normalise)
     with contextlib.ExitStack() as stack:
         asked = [_up_to(each, layer, stack) for each in opened]
-        protocols = [_protocol(each.manifest, scales, flip=flip) for each in asked]
+        protocols = [_protocol(each.manifest, scales, resize=resize, flip=flip) for each in asked]
         for bundle, protocol, given in zip(asked, protocols, opened, strict=True):
             _check_scales(bundle.manifest, protocol, str(given.path))
         numbers = width(
@@ -251,7 +253,11 @@ def _up_to(bundle: "Bundle", layer: str | None, stack: contextlib.ExitStack) -> 
 
 
 def _protocol(
-    manifest: "Manifest", scales: tuple[int, ...] | None, *, flip: bool | None
+    manifest: "Manifest",
+    scales: tuple[int, ...] | None,
+    *,
+    resize: "Resize | None",
+    flip: bool | None,
 ) -> "TestProtocol":
     return replace(
         manifest.test,
@@ -259,6 +265,7 @@ def _protocol(
         dense=True,
         crops=None,
         flip=manifest.test.flip if flip is None else flip,
+        resize=resize or manifest.test.resize,
     )
 
 
@@ -284,6 +291,7 @@ def _settings(
                 "numbers": manifest.result.channels,
                 "scales": list(protocol.scales),
                 "flip": protocol.flip,
+                "resize": protocol.resize,
                 "sha256": _digest(manifest),
             }
             for manifest, protocol in zip(manifests, protocols, strict=True)

@@ -7,8 +7,10 @@ import sys
 import click
 
 from vggspec.catalogue import count
-from vggspec.diagnostic import Report, VggspecError
+from vggspec.catalogue.files import FormattedTooLarge
+from vggspec.diagnostic import Report, VggspecError, report
 from vggspec.lang.loading import read_source
+from vggspec.source import MAX_BYTES
 
 
 @click.command(
@@ -70,7 +72,11 @@ def _formatted(path: str) -> tuple[str, str]:
     from vggspec.lang.parser import parse
 
     source = read_source(path)
-    return source.text, format_document(parse(source), spell)
+    after = format_document(parse(source), spell)
+    size = len(after.encode())
+    if size > MAX_BYTES and after != source.text:
+        raise VggspecError(report(FormattedTooLarge(found=size, limit=MAX_BYTES), path=path))
+    return source.text, after
 
 
 def _print_diff(path: str, before: str, after: str) -> None:

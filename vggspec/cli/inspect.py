@@ -261,25 +261,17 @@ def _tensor(image: "InputContract") -> str:
 
 def _pixels(image: "InputContract") -> str:
     """How pixels become numbers."""
+    from vggspec.compiler.input_contract import formula
+
     if image.contract == "picture":
         given = "gray" if image.color == "gray" else "RGB"
         least = f"{image.size[0]} × {image.size[1]} at least"
         return f"{given} pixels as decoded; rescaled to each of K scales, {least}"
-    formula = f"x - {_numbers(image.mean)}"
-    if image.scale != 1:
-        formula = f"({formula}) × {image.scale:g}"
-    if image.std is not None:
-        formula = f"({formula}) / {_numbers(image.std)}"
+    of_x = formula(image.mean, image.std, image.scale)
     if image.contract == "raw":
         given = "gray" if image.color == "gray" else "RGB"
-        return f"{given} pixels as decoded; the graph computes {formula}, {image.color}"
-    return f"{image.color}, {formula} for x from 0 to 255"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    """One a channel."""
-    text = " ".join(f"{value:g}" for value in values)
-    return f"({text})" if len(values) > 1 else text
+        return f"{given} pixels as decoded; the graph computes {of_x}, {image.color}"
+    return f"{image.color}, {of_x} for x from 0 to 255"
 
 
 def _output(output: "OutputContract", *, is_batch: bool) -> str:
@@ -300,6 +292,8 @@ def _protocol(manifest: "Manifest") -> str:
         words.append("dense" if manifest.input.is_dynamic else "the central crop")
     if test.crops is not None:
         words.append(f"{test.crops} × {test.crops} crops")
+    if test.resize == "torchvision":
+        words.append("rescaled as by torchvision")
     words.append("with mirror images" if test.flip else "no mirror images")
     if not manifest.members:  # each of which has its own way
         words.append(f"{manifest.average} averaged over space")

@@ -20,7 +20,14 @@ from vggspec.cli.computing import (
 )
 from vggspec.cli.eval import grid_side
 from vggspec.cli.evaluating import percent
-from vggspec.cli.predict import check_targets, class_index, complain, scales_option, target_of
+from vggspec.cli.predict import (
+    check_targets,
+    class_index,
+    complain,
+    resize_option,
+    scales_option,
+    target_of,
+)
 from vggspec.cli.table import aligned
 from vggspec.cli.terminal import say
 from vggspec.render import shown
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
     from vggspec.bundle import Bundle
     from vggspec.data.annotated import Annotated
-    from vggspec.recipe import TestProtocol
+    from vggspec.recipe import Resize, TestProtocol
     from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
     from vggspec.runtime.localisation.localise import Ensemble, Localiser, Located, Method, Place
 
@@ -47,6 +54,7 @@ class _Given:
     more: tuple[str, ...]
     classifiers: tuple[str, ...]
     scales: tuple[int, ...] | None
+    resize: "Resize | None"
     flip: bool | None
     crops: int | None
     stride: int | None
@@ -87,6 +95,7 @@ Examples:
     help="A net that says which classes there are; several are fused.",
 )
 @scales_option
+@resize_option
 @click.option(
     "--flip/--no-flip",
     default=None,
@@ -235,6 +244,7 @@ def _method(given: _Given, computing: Computing, bundle: "Bundle") -> "Method":
         test,
         scales=test.scales if given.scales is None else given.scales,
         flip=test.flip if given.flip is None else given.flip,
+        resize=given.resize or test.resize,
         dense=test.dense if given.crops is None else False,
         crops=test.crops if given.crops is None else given.crops,
     )

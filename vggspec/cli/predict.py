@@ -13,11 +13,11 @@ from vggspec.cli.targets import check_spared
 
 if TYPE_CHECKING:
     from vggspec.diagnostic import VggspecError
+    from vggspec.recipe import Resize
     from vggspec.runtime.predictor import Prediction
     from vggspec.runtime.session import Device
 
 BAR = 20
-LARGEST_SCALE = 1 << 16  # in pixels, as in a manifest
 MANY = 10  # images from which progress is shown
 
 
@@ -27,8 +27,15 @@ def read_scales(
     """``256,384`` as numbers."""
     if value is None:
         return None
+    from vggspec.recipe import MAX_SCALE, MAX_SCALES
+
     words = value.split(",")
-    if not all(word.strip().isdecimal() and 1 <= int(word) <= LARGEST_SCALE for word in words):
+    if len(words) > MAX_SCALES:
+        raise click.BadParameter(f"there are {len(words)} scales; at most {MAX_SCALES} are taken.")
+    if not all(
+        len(word) < 10 and word.strip().isdecimal() and 1 <= int(word) <= MAX_SCALE
+        for word in words
+    ):
         raise click.BadParameter(f"{value!r} is not sizes in pixels such as 256,384,512.")
     return tuple(int(word) for word in words)
 
@@ -39,6 +46,14 @@ scales_option = click.option(
     metavar="Q,...",
     help="Smallest sides to rescale the image to, in pixels; posteriors are averaged over them.  "
     "[default: as the spec's `test:` says]",
+)
+
+resize_option = click.option(
+    "--resize",
+    type=click.Choice(["rounded", "torchvision"]),
+    help="How long the longer side becomes, and where the central crop begins: to the nearest "
+    "pixel, or as torchvision's Resize and CenterCrop have it.  [default: as the spec's `test:` "
+    "says]",
 )
 
 
@@ -55,6 +70,7 @@ Examples:
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @scales_option
+@resize_option
 @click.option(
     "--flip/--no-flip",
     default=None,
@@ -100,6 +116,7 @@ def command(
     images: tuple[str, ...],
     *,
     scales: tuple[int, ...] | None,
+    resize: "Resize | None",
     flip: bool | None,
     top: int,
     as_json: bool,
@@ -128,7 +145,7 @@ def command(
         with _progress(images, as_json=as_json) as names:
             for name in names:
                 try:
-                    prediction = predictor(name, scales, flip)
+                    prediction = predictor(name, scales, flip, resize)
                     if heatmap:
                         _draw(name, prediction, target_of(heatmap, name), index, classes)
                 except VggspecError as error:

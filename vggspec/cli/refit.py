@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.cli.normalising import tell_input
+
 if TYPE_CHECKING:
     from vggspec.compiler.backends.tensorrt_refit import Refitted
+    from vggspec.compiler.weights import Metadata
 
 
 @click.command(
@@ -54,21 +57,18 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
     refitted = tensorrt_refit.refit(
         opened, lowered_of(opened), file, path, machine, copy_weights=copy_weights
     )
-    _tell(refitted, time.monotonic() - start, asked_to_copy=copy_weights)
+    _tell(refitted, file.metadata, time.monotonic() - start, asked_to_copy=copy_weights)
     click.echo(path)
 
 
-def _tell(refitted: "Refitted", seconds: float, *, asked_to_copy: bool) -> None:
+def _tell(
+    refitted: "Refitted", weights: "Metadata", seconds: float, *, asked_to_copy: bool
+) -> None:
     from vggspec.catalogue import count
     from vggspec.trt import FLAVOURS
 
     manifest = refitted.manifest
-    if refitted.mean_from == "ILSVRC":
-        numbers = " ".join(f"{value:g}" for value in manifest.input.mean)
-        click.echo(
-            f"mean: neither the spec nor the weights say one, so that of ILSVRC: {numbers}",
-            err=True,
-        )
+    tell_input(manifest.input, refitted.mean_from, weights)
     for note in refitted.notes:
         click.echo(note, err=True)
     if refitted.weights_by == "copy" and not asked_to_copy:

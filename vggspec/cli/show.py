@@ -11,6 +11,7 @@ from vggspec.catalogue import shapes
 from vggspec.cli.table import aligned, memory, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import Cost, LayerCost, cost
+from vggspec.compiler.input_contract import in_words
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.ops.syntax import MAX_SIDE
@@ -91,7 +92,7 @@ def _print(
     rows = [HEADINGS, *(_row(layer, each) for layer, each in shown)]
     head, *body = aligned(rows, right=NUMBERS)
     bold = use_color(sys.stdout)
-    title = f"{network.name}, input {image.height} × {image.width} {image.color}"
+    title = f"{network.name}, input {image.height} × {image.width} {image.color}: {in_words(image)}"
     click.echo(click.style(title, bold=True) if bold else title)
     click.echo()
     click.echo(click.style(head, bold=True) if bold else head)

@@ -485,11 +485,11 @@ class _Comparer:
         from vggspec.data.read import read_image
         from vggspec.runtime.preprocess import rescalings
 
-        contract, scales = self.manifest.input, self.manifest.test.scales
+        contract, test = self.manifest.input, self.manifest.test
         for i, path in enumerate(paths, start=1):
             progress.show(f"{i} of {len(paths)}: {shown(path.name)}")
             pixels = read_image(path, contract.color)
-            for rescaled in rescalings(pixels, scales):
+            for rescaled in rescalings(pixels, test.scales, test.resize):
                 if contract.is_dynamic:
                     yield path.name, rescaled[None]
                     continue

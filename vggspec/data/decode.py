@@ -9,18 +9,24 @@ Axes: H rows, W columns, C channels.
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from vggspec.data.read import DECODER_ERRORS, FORMATS, MAX_PIXELS, Color, read_image
+from vggspec.catalogue.data import NotAnImage
+from vggspec.data.read import (
+    DECODER_ERRORS,
+    Color,
+    decoding_bytes,
+    opened,
+    orientation,
+    upright_pixels,
+)
+from vggspec.data.room import room
 from vggspec.diagnostic import VggspecError
-from vggspec.source import reason
 
 Pixels = NDArray[np.uint8]
 
@@ -28,8 +34,6 @@ Pixels = NDArray[np.uint8]
 #: side that are wanted: the rescaling that follows then evens out how the decoder averages. In a
 #: photo full of detail 99 values of 100 stay within two levels of 255; at twice, within six.
 DRAFT_GAP = 3
-
-_TOO_LARGE = "it has too many pixels"
 
 #: What simplejpeg calls the channels that a net wants.
 _COLORSPACES = {"RGB": "RGB", "BGR": "BGR", "gray": "GRAY"}
@@ -48,14 +52,27 @@ def decode(data: bytes, color: Color, at_least: int | None = None) -> Pixels:
     Raises:
         BadImageError: it is no image, is damaged, or is too large.
     """
-    with _as_bad_images(), _opened(data) as image:
+    with decoding(data, color, at_least) as pixels:
+        return pixels
+
+
+@contextlib.contextmanager
+def decoding(data: bytes, color: Color, at_least: int | None = None) -> Iterator[Pixels]:
+    """As ``decode``; while the block lasts the pixels count among what all threads decode."""
+    with contextlib.ExitStack() as held:
+        yield _decode(data, color, at_least, held)
+
+
+def _decode(data: bytes, color: Color, at_least: int | None, held: contextlib.ExitStack) -> Pixels:
+    with _opened(data) as image:
+        held.enter_context(room.of(decoding_bytes(image)))
         fraction = _fraction(image, at_least)
         pixels = _by_simplejpeg(data, image, color, fraction)
         if pixels is not None:
             return pixels
         if fraction > 1:
             image.draft("RGB", (image.width // fraction, image.height // fraction))
-        pixels = read_image(image, color)
+        pixels = upright_pixels(image, color)
         return pixels[..., ::-1] if color == "BGR" else pixels
 
 
@@ -65,7 +82,7 @@ def decoded_size(data: bytes, at_least: int | None = None) -> tuple[int, int]:
     Raises:
         BadImageError: it is no image, or is too large.
     """
-    with _as_bad_images(), _opened(data) as image:
+    with _opened(data) as image:
         fraction = _fraction(image, at_least)
         return -(-image.height // fraction), -(-image.width // fraction)
 
@@ -76,7 +93,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
     Raises:
         BadImageError: it is no image, or is too large.
     """
-    with _as_bad_images(), _opened(data) as image:
+    with _opened(data) as image:
         exif, size = image.getexif(), image.size
         if image.format == "TIFF":  # whose size is turned already, but not by every Pillow
             size = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
@@ -86,34 +103,16 @@ def upright_size(data: bytes) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _as_bad_images() -> Iterator[None]:
-    try:
-        yield
-    except VggspecError as error:
-        raise BadImageError(error.reports[0].what.title()) from error
-    except UnidentifiedImageError as error:
-        raise BadImageError("it is not an image") from error
-    except Image.DecompressionBombError as error:
-        raise BadImageError(_TOO_LARGE) from error
-    except OSError as error:
-        raise BadImageError(reason(error)) from error
-    except DECODER_ERRORS as error:
-        raise BadImageError("it is damaged") from error
-
-
-@contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """An image whose header has been read."""
-    if not data:
-        raise BadImageError("it is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a large image is no concern, a huge one an error
-        image = Image.open(BytesIO(data), formats=FORMATS)
-    with image:
-        # Pillow's own limit is off for all threads while one of them is in `read_image`.
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImageError(_TOO_LARGE)
-        yield image
+    """An image whose header has been read; what is wrong in the block is wrong with the image."""
+    try:
+        with opened(data) as image:
+            yield image
+    except VggspecError as error:
+        what = error.reports[0].what
+        raise BadImageError(
+            what.reason if isinstance(what, NotAnImage) else what.title()
+        ) from error
 
 
 def _fraction(image: Image.Image, at_least: int | None) -> int:
@@ -127,7 +126,7 @@ def _fraction(image: Image.Image, at_least: int | None) -> int:
 def _by_simplejpeg(data: bytes, image: Image.Image, color: Color, fraction: int) -> Pixels | None:
     """The pixels, or None where they are Pillow's business."""
     fast = _simplejpeg()
-    if fast is None or image.format != "JPEG" or _is_turned(image):
+    if fast is None or image.format != "JPEG" or orientation(image) != 1:
         return None
     if image.mode != "L" and (image.mode != "RGB" or color == "gray"):
         return None
@@ -145,10 +144,3 @@ def _simplejpeg() -> Callable[..., Pixels] | None:
     except ImportError:
         return None
     return cast("Callable[..., Pixels]", decode_jpeg)
-
-
-def _is_turned(image: Image.Image) -> bool:
-    try:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
-    except DECODER_ERRORS:
-        return True  # perhaps

@@ -4,11 +4,12 @@ Axes: H rows, W columns, C channels. Pixels are uint8 ``(H, W, C)``, RGB or gray
 """
 
 import contextlib
+import functools
+import importlib
 import os
+import re
 import stat
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -19,19 +20,27 @@ from numpy.typing import NDArray
 
 from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.data import ImageTooLarge, NotAnImage
+from vggspec.data.room import MAX_BYTES, SMALL_BYTES, room
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 from vggspec.source import reason
 
 if TYPE_CHECKING:
     from PIL import Image
 
+Pixels: TypeAlias = NDArray[np.uint8]
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]"
 Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 178_956_970  # where Pillow too refuses: half a gigabyte of RGB
 
-# Pillow's decoders let all of these out when they meet damaged files.
+STRIP_PIXELS = 1 << 18
+"""So many are converted at once: what that takes is no matter, whatever the image's size."""
+
+MAX_PARTS = 1 << 18
+"""Strips or tiles of a TIFF; for each Pillow makes an object of 240 bytes, and a decoder."""
+
+# Pillow's decoders let all of these out when they meet damaged files; a warning is raised where
+# somebody asked Python for that.
 DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -45,12 +54,13 @@ DECODER_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    Warning,
     struct.error,
     zlib.error,
 )
 
 
-def read_image(image: ImageLike, color: Color = "RGB") -> NDArray[np.uint8]:
+def read_image(image: ImageLike, color: Color = "RGB") -> Pixels:
     """An image as uint8 ``(H, W, 3)``, red first whatever the net wants, or ``(H, W, 1)`` gray.
 
     Files are turned upright as their EXIF orientation says; of an animation the first frame is
@@ -59,44 +69,74 @@ def read_image(image: ImageLike, color: Color = "RGB") -> NDArray[np.uint8]:
 
     Raises:
         VggspecError: there is no such file, it is no image, or it is too large.
+        TypeError: it is nothing that an image can be read from.
         ValueError: an array is not uint8, or of another shape.
     """
-    channels = 1 if color == "gray" else 3
+    with reading(image, color) as pixels:
+        return pixels
+
+
+@contextlib.contextmanager
+def reading(image: ImageLike, color: Color = "RGB") -> Iterator[Pixels]:
+    """As ``read_image``; while the block lasts the pixels count among what all threads decode."""
     if isinstance(image, np.ndarray):
-        _check_array(image)
-        if image.ndim == 3 and image.shape[2] == channels:
-            return image
-        return _pixels(as_pillow(image), channels)
+        yield _of_array(image, color)
+        return
     name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    source = image if name is not None else _source(image)
+    with contextlib.ExitStack() as held:
+        yield _read(source, name, color, held)
+
+
+def _read(image: Any, name: str | None, color: Color, held: contextlib.ExitStack) -> Pixels:
+    # A function of its own: with its end Pillow's image is gone, and the pixels alone are left.
+    with opened(image, name) as found:
+        held.enter_context(room.of(decoding_bytes(found)))
+        return upright_pixels(found, color)
+
+
+@contextlib.contextmanager
+def opened(image: Any, name: str | None = None) -> Iterator["Image.Image"]:
+    """An image with its header read and its size checked; in the block it may be decoded.
+
+    Raises:
+        VggspecError: there is no such file, it is no image, is damaged, or is too large.
+    """
+    from PIL import Image
+
     try:
-        with _quiet_pillow(), _opened(image, name) as opened:
-            return _pixels(_upright(opened), channels)
+        with contextlib.ExitStack() as stack:
+            file: IO[bytes]
+            if isinstance(image, Image.Image):
+                found = image
+            else:
+                if name is not None:
+                    file = stack.enter_context(_file(name))
+                elif isinstance(image, bytes | bytearray | memoryview):
+                    file = BytesIO(image)
+                else:
+                    file = BytesIO(image.read())
+                found = stack.enter_context(_header(file))
+            _check_size(found, name)
+            yield found
+    except Image.DecompressionBombError as error:  # a frame, or a tile, larger than the image
+        raise _complaint(ImageTooLarge(), name) from error
     except DECODER_ERRORS as error:
         raise _complaint(NotAnImage(reason=_decoder_reason(error)), name) from error
 
 
-@contextlib.contextmanager
-def _opened(image: Any, name: str | None) -> Iterator["Image.Image"]:
-    """The image with its header read and its size checked."""
-    from PIL import Image
+def _check_size(image: "Image.Image", name: str | None) -> None:
+    pixels = image.width * image.height
+    if len(getattr(image, "tile", ())) > _PLANES * pixels:
+        raise ValueError("it has more parts than pixels")
+    takes = decoding_bytes(image)
+    if takes > MAX_BYTES:
+        whole = ImageTooLarge(size=image.size, limit=pixels * MAX_BYTES // takes)
+        raise _complaint(whole if pixels * _MOST_BYTES > MAX_BYTES else ImageTooLarge(), name)
 
-    with contextlib.ExitStack() as stack:
-        file: IO[bytes]
-        if isinstance(image, Image.Image):
-            opened = image
-        else:
-            if name is not None:
-                file = stack.enter_context(_file(name))
-            elif isinstance(image, bytes | bytearray | memoryview):
-                file = BytesIO(image)
-            else:
-                file = BytesIO(image.read())
-            opened = stack.enter_context(_header(file))
-        width, height = opened.size
-        if width * height > MAX_PIXELS:
-            what = ImageTooLarge(width=width, height=height, limit=MAX_PIXELS)
-            raise _complaint(what, name)
-        yield opened
+
+#: A file may hold each colour by itself.
+_PLANES = 8
 
 
 def _file(name: str) -> IO[bytes]:
@@ -110,65 +150,202 @@ def _file(name: str) -> IO[bytes]:
 
 
 def _header(file: IO[bytes]) -> "Image.Image":
-    from PIL import Image, UnidentifiedImageError
+    """What Pillow makes of a file's header.
 
-    if not file.read(1):
-        raise ValueError("it is empty")
-    try:
-        return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        raise ValueError(f"it is none of {known}, or its header is damaged") from error
-
-
-class _QuietPillow:
-    """Pillow without its warnings, and without its own limit, which does not tell the size.
-
-    Both are global to the process, so the first thread in sets them aside and the last one out
-    puts them back.
+    ``Image.open`` holds every size against ``Image.MAX_IMAGE_PIXELS``, which belongs to the whole
+    process and does not say what a conversion takes. So the plugins are called as it calls them.
     """
+    from PIL import Image
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._restore = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._set_aside()
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._restore.close()
-
-    def _set_aside(self) -> None:
-        from PIL import Image
-
-        self._restore.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        self._restore.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-        Image.MAX_IMAGE_PIXELS = None
+    _load_plugins()
+    start = file.read(16)
+    if not start:
+        raise ValueError("it is empty")
+    for form in FORMATS:
+        factory, accepts = Image.OPEN[form]
+        is_known = accepts is None or accepts(start)
+        if isinstance(is_known, str):  # why a plugin cannot read its own format here
+            raise ValueError(is_known)  # noqa: TRY004 (it is the file that is wrong)
+        if is_known:
+            try:
+                if form == "TIFF":
+                    _check_parts(file)
+                file.seek(0)
+                return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue
+    raise ValueError(f"it is none of {', '.join(FORMATS)}, or its header is damaged")
 
 
-_quiet_pillow = _QuietPillow()
+def _check_parts(file: IO[bytes]) -> None:
+    """Whether a TIFF comes in a sane number of parts: Pillow makes objects of all, at once."""
+    file.seek(0)
+    start = file.read(8)
+    order = ">" if start[:2] == b"MM" else "<"
+    is_big = 43 in start[2:4]
+    place = file.read(8) if is_big else start[4:]
+    file.seek(*struct.unpack(order + ("Q" if is_big else "I"), place))
+    (number,) = struct.unpack(order + ("Q" if is_big else "H"), file.read(8 if is_big else 2))
+    entry = order + ("HHQ8x" if is_big else "HHI4x")
+    for _ in range(min(number, 1 << 16)):
+        tag, _, count = struct.unpack(entry, file.read(struct.calcsize(entry)))
+        if tag in (273, 279, 324, 325) and count > MAX_PARTS:
+            raise ValueError(f"it comes in {count} parts, more than {MAX_PARTS}")
 
 
-def _check_array(array: NDArray[Any]) -> None:
+@functools.cache
+def _load_plugins() -> None:
+    """Import Pillow's plugins for ``FORMATS``, each of which enters itself in ``Image.OPEN``."""
+    for name in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff"):
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+
+
+def decoding_bytes(image: "Image.Image") -> int:
+    """What it takes at most to decode an image, make pixels of it and rescale these; of its header.
+
+    The sum of what lies in memory at a time, which was measured for every format and mode.
+    """
+    pixels = image.width * image.height
+    stored = _STORED_BYTES.get(image.mode, 4) * pixels
+    return max(pixels * _BYTES, stored + _decoder_bytes(image))
+
+
+#: The result and a copy that Pillow rescales, 3 + 4; or Pillow's image and the result, 4 + 3.
+_BYTES = 7
+
+#: Of the worst, JPEG within TIFF with 16 bits.
+_MOST_BYTES = 24
+
+#: What Pillow keeps for a pixel, where it is not 4.
+_STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+
+
+def _decoder_bytes(image: "Image.Image") -> int:
+    """What a decoder keeps of an image beside the image itself."""
+    pixels = image.width * image.height
+    if image.format == "WEBP":
+        return 13 * pixels  # two canvases and their bytes, and a little
+    if image.format in ("JPEG", "MPO"):
+        coefficients = 2 * getattr(image, "layers", 4) * pixels
+        if coefficients + _BYTES * pixels <= SMALL_BYTES:
+            return 0  # too few to look for them
+        return 0 if _is_of_one_scan(getattr(image, "fp", None)) else coefficients
+    if image.format == "TIFF":
+        return _tiff_bytes(image)
+    return 0
+
+
+def _is_of_one_scan(file: IO[bytes] | None) -> bool:
+    """Whether a JPEG comes row by row; else all coefficients are kept, two bytes each."""
+    if file is None:
+        return True  # it is decoded already
+    place = file.tell()
+    try:
+        file.seek(2)
+        layers = -1
+        while True:
+            start, marker, length = struct.unpack(">BBH", file.read(4))
+            body = file.read(length - 2) if length > 2 else b""
+            if start != 0xFF or marker == 0xC2:  # a progressive frame
+                return False
+            if marker in (0xC0, 0xC1):
+                layers = body[5]
+            if marker == 0xDA:
+                return body[0] == layers
+    except (struct.error, IndexError):
+        return False
+    finally:
+        file.seek(place)
+
+
+def _tiff_bytes(image: "Image.Image") -> int:
+    """The part of a TIFF that is decoded at once, which may be larger than the image."""
+    tags = getattr(image, "tag_v2", {})
+    rows, length, width = (tags.get(tag) for tag in (278, 323, 322))
+    bits = tags.get(258, (1,))
+    part = image.width * min(rows or image.height, image.height)
+    if width is not None or length is not None:
+        part = (width or image.width) * (length or image.height)
+    channels = max(4, sum(bits) / 8)  # YCbCr becomes RGBA on the way
+    coefficients = 2 * len(bits) if "jpeg" in str(image.info.get("compression")) else 0
+    turned = 4 * image.width * image.height if tags.get(274, 1) != 1 else 0
+    return max(int(part * (channels + coefficients)), turned)
+
+
+def _source(image: Any) -> "bytes | bytearray | memoryview | Image.Image":
+    """What is no path and no array, if an image can be read from it at all."""
+    from PIL import Image
+
+    if isinstance(image, bytes | bytearray | memoryview | Image.Image):
+        return image
+    if not callable(getattr(image, "read", None)):
+        raise TypeError(f"{_kind(image)} is not taken as an image: {_way(image)}; {_TAKEN}")
+    try:
+        data = image.read()
+    except (OSError, ValueError) as error:
+        raise _complaint(NotAnImage(reason=_decoder_reason(error)), None) from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"the file gives {_kind(data)}, not bytes: open it as 'rb'; {_TAKEN}")
+    return data
+
+
+_SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+_TAKEN = (
+    "an image is a path, the bytes of a file, a file opened as 'rb', a Pillow image, or a uint8"
+    f" array {_SHAPES}"
+)
+
+
+def _kind(value: Any) -> str:
+    name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _way(value: Any) -> str:
+    """How to make an image of what somebody gave instead."""
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numpy"):
+        dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
+        steps = _steps(dtype, shape, ".permute(1, 2, 0)", ".byte()")
+        return ", ".join([*steps, "make it an array by `.cpu().numpy()`"])
+    if isinstance(value, list | tuple):
+        return "give one image at a time, pixels as `numpy.array(pixels, numpy.uint8)`"
+    if hasattr(value, "__array__"):
+        return "make it an array by `numpy.asarray`"
+    return "give another"
+
+
+def _steps(dtype: str, shape: tuple[int, ...], to_last: str, to_bytes: str) -> list[str]:
+    """What makes an image of an array of another type or shape."""
+    steps = []
+    if len(shape) > 3:
+        steps.append("give one image at a time")
+    elif len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
+        steps.append(f"put its channels last by `{to_last}`")
+    if dtype == "bool" or "float" in dtype:
+        steps.append(
+            f"make it bytes by `(255 * x).round(){to_bytes}` if white is 1 in it, by"
+            f" `x.round(){to_bytes}` if white is 255"
+        )
+    elif dtype == "uint16":
+        steps.append(f"make it bytes by `(x / 257).round(){to_bytes}` if white is 65535 in it")
+    elif dtype != "uint8":
+        steps.append(f"make it bytes by `x{to_bytes}` if white is 255 in it")
+    return steps
+
+
+def _of_array(array: NDArray[Any], color: Color) -> Pixels:
+    """An array that is an image, in the colours of a net."""
     is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if array.dtype != np.uint8 or not is_image or 0 in array.shape:
-        raise ValueError(
-            "an image array is uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4);"
-            f" this one is {array.dtype} {array.shape}"
-        )
+        steps = _steps(str(array.dtype), array.shape, ".transpose(1, 2, 0)", '.astype("uint8")')
+        told = [f"an image array is uint8 {_SHAPES}; this one is {array.dtype} {array.shape}"]
+        raise ValueError(": ".join([*told, ", ".join(steps)] if steps else told))
+    if array.ndim == 3 and array.shape[2] == (1 if color == "gray" else 3):
+        return array
+    return upright_pixels(as_pillow(array), color)
 
 
-def as_pillow(array: NDArray[np.uint8]) -> "Image.Image":
+def as_pillow(array: Pixels) -> "Image.Image":
     """Pixels ``(H, W)`` or ``(H, W, C)`` as an image of Pillow's, copied."""
     from PIL import Image
 
@@ -176,25 +353,63 @@ def as_pillow(array: NDArray[np.uint8]) -> "Image.Image":
     return Image.fromarray(array[:, :, 0] if is_gray else array)
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
-    from PIL import ExifTags, ImageOps
+def upright_pixels(image: "Image.Image", color: Color) -> Pixels:
+    """The pixels of an opened image, turned as its EXIF orientation says; RGB for ``BGR``.
 
+    They are converted a strip at a time, so that all but the image and the result is small.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point numbers, of which none is known as white")
+    channels = 1 if color == "gray" else 3
     image.load()
+    turn = orientation(image)
+    width, height = image.size
+    is_on_its_side = turn in (5, 6, 7, 8)
+    rows, columns = (width, height) if is_on_its_side else (height, width)
+    upright = np.empty((rows, columns, channels), np.uint8)
+    stored = _as_stored(upright, turn)
+    across = min(width, STRIP_PIXELS)
+    down = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            box = left, top, min(left + across, width), min(top + down, height)
+            strip = image if box == (0, 0, width, height) else image.crop(box)
+            stored[box[1] : box[3], box[0] : box[2]] = _flat(strip, channels)
+    return upright
+
+
+def orientation(image: "Image.Image") -> int:
+    """How EXIF says that it is turned: from 1, upright, to 8."""
+    from PIL import ExifTags
+
     try:
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(image) if is_turned else image
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DECODER_ERRORS:
-        return image  # the pixels are whole; only the note on how to turn them is damaged
+        return 1  # the pixels are whole; only the note on how to turn them is damaged
+    return int(found) if found in range(1, 9) else 1
 
 
-def _pixels(image: "Image.Image", channels: int) -> NDArray[np.uint8]:
-    """Eight bits a channel, nothing transparent, from any of Pillow's modes."""
+def _as_stored(upright: Pixels, turn: int) -> Pixels:
+    """A view of an image as the camera stored it."""
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
+    return turned[turn]
+
+
+def _flat(image: "Image.Image", channels: int) -> Pixels:
+    """Eight bits a channel, nothing transparent, from any of Pillow's modes: ``(H, W, C)``."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.mode == "F":
-        raise ValueError("its pixels are floating point numbers, of which none is known as white")
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -205,7 +420,7 @@ def _pixels(image: "Image.Image", channels: int) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
-def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def _eight_bits(pixels: NDArray[Any]) -> Pixels:
     """16-bit pixels, 65535 white, as 8-bit ones, 255 white, to the nearest."""
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise ValueError("its pixels have more than 16 bits")
@@ -215,8 +430,12 @@ def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _decoder_reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    text = str(error) if isinstance(error, OSError | ValueError | SyntaxError) else ""
-    return text[:1].lower() + text[1:] if text else "it is damaged"
+    text = str(error) if isinstance(error, OSError | ValueError | SyntaxError | Warning) else ""
+    if re.fullmatch(r"decoder error -?\d+.*", text):
+        return "it is damaged"
+    if text[1:2].islower():
+        text = text[:1].lower() + text[1:]
+    return text or "it is damaged"
 
 
 def _complaint(what: Diagnostic, name: str | None) -> VggspecError:

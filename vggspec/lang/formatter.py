@@ -3,7 +3,7 @@
 Formatting does not change what a file means, and formatting twice is formatting once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -28,6 +28,7 @@ from vggspec.lang.ast import (
 )
 
 INDENT = "  "
+MAX_ALIGNED = 120  # columns; a longer cell or line is not aligned with, as all others would grow
 COLORS = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}
 
 #: A layer's word to its canonical spelling; any other word as it is.
@@ -51,7 +52,7 @@ def format_document(document: Document, spell: Spell) -> str:
     lines: list[str] = []
     for trailing, group in groupby(_printed(document, spell), key=lambda one: one.has_both):
         printed = list(group)
-        width = max(len(one.code) for one in printed) if trailing else 0
+        width = _width(one.code for one in printed) if trailing else 0
         for one in printed:
             gap = INDENT if trailing else ""
             line = one.code.ljust(width) + gap + one.comment
@@ -162,14 +163,21 @@ def _table(rows: Sequence[Row], spell: Spell) -> list[str]:
     spanning = 0
     for row, texts in zip(rows, cells, strict=True):
         if len(texts) == columns and not row.is_rule:
-            widths = [max(pair) for pair in zip(widths, map(len, texts), strict=True)]
+            lengths = [_width((text,)) for text in texts]
+            widths = [max(pair) for pair in zip(widths, lengths, strict=True)]
         elif not row.is_rule:
-            spanning = max(spanning, len(texts[0]))
+            spanning = max(spanning, _width(texts))
     missing = spanning - (sum(widths) + 3 * (columns - 1))
     if missing > 0:
         share, rest = divmod(missing, columns)
         widths = [width + share + (i < rest) for i, width in enumerate(widths)]
     return [_row(row, texts, widths) for row, texts in zip(rows, cells, strict=True)]
+
+
+def _width(texts: Iterable[str]) -> int:
+    """The width that holds the texts, but for those that are longer than anything is aligned."""
+    lengths = (len(text) for text in texts)
+    return max((length for length in lengths if length <= MAX_ALIGNED), default=0)
 
 
 def _row(row: Row, texts: Sequence[str], widths: Sequence[int]) -> str:

@@ -39,7 +39,8 @@ def whole(key: str) -> Mend:
     """``= 256``, ``1,024``, ``224x224``, ``256 images``."""
 
     def mend(rest: str) -> str | None:
-        match = re.fullmatch(r"[=:]?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\s*[x×]\s*(\d+))?\s*[a-z]*", rest)
+        number = r"[=:]?\s*(\d{1,3}(?:,\d{3})+|\d+)(?:\s*[x×]\s*(\d+))?\s*[a-z]*"
+        match = re.fullmatch(number, rest, re.IGNORECASE)
         if match is None or match[2] not in (None, match[1]):
             return None
         return f"{key} {match[1].replace(',', '')}"
@@ -159,6 +160,11 @@ def average(rest: str) -> str | None:
     return "average scores" if re.search(r"score|logit|before|map", text) else None
 
 
+def resize(rest: str) -> str | None:
+    """``like torchvision``, ``pytorch``."""
+    return "resize torchvision" if "torch" in rest.casefold() else None
+
+
 #: What other tools call the settings, by section.
 ALIASES: dict[str, dict[str, str]] = {
     "train": {
@@ -217,7 +223,6 @@ ALIASES: dict[str, dict[str, str]] = {
     "test": {
         "q": "scale",
         "size": "scale",
-        "resize": "scale",
         "crop": "crops",
         "multi-crop": "crops",
         "multicrop": "crops",
@@ -253,6 +258,11 @@ NEEDLESS = {
     "nesterov": _SGD,
     "seed": "leave it out, and run `vggspec train SPEC --seed 1`",
     "loss": "leave it out: the loss follows from the end of the net, `soft-max` or `boxes`",
+    "clip": "leave it out: gradients are not clipped",
+    "clip-norm": "leave it out: gradients are not clipped",
+    "gradient-clip": "leave it out: gradients are not clipped",
+    "grad-clip": "leave it out: gradients are not clipped",
+    "warmup": "leave it out: the rate begins at its largest",
     "patience": "write it in the decay, as in `decay 10 on plateau of 5 epochs, 3 times`",
     "plateau": "write it in the decay, as in `decay 10 on plateau of 5 epochs, 3 times`",
 }

@@ -12,7 +12,7 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from vggspec.catalogue import names, nearest, syntax
 from vggspec.diagnostic import Diagnostic, Report, report
-from vggspec.lang.sections import likely, section_of
+from vggspec.lang.sections import likely, unindented
 from vggspec.source import Source, Span
 
 Rule = Literal["column", "row", "setting"]
@@ -59,9 +59,9 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
         first = _WORD.match(text)
         word = first[0] if first else ""
         suggestion = mended(text, at)
-        if suggestion is None and section_of(word):
-            unindented = syntax.UnindentedSetting(setting=word, section=section_of(word) or "")
-            return here(unindented, 0, len(word))
+        setting = unindented(word, source, line.start)
+        if suggestion is None and setting is not None:
+            return here(setting, 0, len(word))
         known = None if suggestion else nearest(word, KEYWORDS)
         if known is not None and known.rstrip(":") != word.casefold():
             return here(names.UnknownLayer(word=word, suggestion=known), 0, len(word))
@@ -142,8 +142,8 @@ def mended(text: str, at: int) -> str | None:
     claim = _claim(short)
     if claim is not None:
         return claim
-    if text[at : at + 1] == "," and "(" not in short and short:
-        return re.sub(r"\s*,\s*", " ", short).strip()
+    if re.search(r"\sas\s+\S*\s*$", text[max(0, at - REACH) : at], re.IGNORECASE):
+        return None  # a name, whatever it looks like
     start = max(0, at - REACH)
     near = text[start : at + REACH]
     for pattern, form in _LAYERS:
@@ -151,8 +151,29 @@ def mended(text: str, at: int) -> str | None:
             if match.start() <= at - start < max(match.end(), 1) or (
                 match.end() == len(near) == at - start
             ):
-                return form(match)
+                return _if_sound(form(match))
+    if text[at : at + 1] == "," and "(" not in short and short:
+        words = [word for word in re.split(r"[\s,]+", short) if word.casefold() != "relu"]
+        return _if_sound(" ".join(words).strip())
     return None
+
+
+#: Layers as they are written. A suggestion of anything else would be a mistake itself.
+SOUND = re.compile(
+    r"(?:(?:conv\d+(?:x\d+)?-\d+(?:/\d+)?|(?:max|avg)pool(?:\d+(?:/\d+)?)?|FC-\d+|dropout|LRN|BN"
+    r"|boxes)(?:\([^()]*\))?|gap|soft-max|[x×]\d+)(?!\S)\s*",
+    re.IGNORECASE,
+)
+
+
+def _if_sound(text: str) -> str | None:
+    at = 0
+    while at < len(text):
+        match = SOUND.match(text, at)
+        if match is None:
+            return None
+        at = match.end()
+    return text or None
 
 
 def _input(text: str) -> str | None:
@@ -254,10 +275,10 @@ _LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
             ),
             (r"\bdropout\s+(0?\.\d+)", lambda m: f"dropout({m[1]})"),
             (
-                r"(\S*\w)\s+(pad|groups|dilation)\s+(\d+(?:x\d+)?)",
+                r"(\S*\w),?\s+(pad|groups|dilation)\s+(\d+(?:x\d+)?)",
                 lambda m: f"{m[1]}({m[2]} {m[3]})",
             ),
-            (r"(\S*\w)\s+stride\s+(\d+)", lambda m: f"{m[1]}/{m[2]}"),
+            (r"(\S*\w),?\s+stride\s+(\d+)", lambda m: f"{m[1]}/{m[2]}"),
             (
                 r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
                 lambda m: f"{m[1]} x{m[2]}",

@@ -1,14 +1,16 @@
 """Text to syntax tree, line by line, so that all mistakes of a file are found in one run."""
 
 import re
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from importlib import resources
+from itertools import islice
 from typing import Any, Literal, cast
 
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput
 
-from vggspec.catalogue import names, syntax
-from vggspec.diagnostic import Diagnostic, Label, Reports, report
+from vggspec.catalogue import files, names, syntax
+from vggspec.diagnostic import Diagnostic, Label, Report, Reports, report
 from vggspec.lang.ast import (
     Cell,
     Claim,
@@ -33,6 +35,9 @@ from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
 from vggspec.source import Source, Span
 
 MAX_NETS = 64
+MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
+MAX_CLAIMS = 16  # a net
+MAX_SETTINGS = 64  # a section
 
 #: Dashes that stand for a hyphen in text pasted from elsewhere.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d\u00ad"
@@ -42,7 +47,8 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 MAX_WORD = 200
 MAX_PATH = 1024
-_LONG_WORD = re.compile(rf'"[^"]*"|[^\s|(),:#"*]{{{MAX_WORD + 1},}}')
+_LONG_WORD = re.compile(rf'"[^"]*"|(?<![^\s|(),:#"*])[^\s|(),:#"*]{{{MAX_WORD + 1},}}')
+_COUNTED = re.compile(r'#.*|(?P<word>"[^"\n]*"?|\*\*?|[|(),:]|[^\s|(),:#"*]+)')
 
 #: A first row of these has no names of nets in it, though they would do as names.
 _LAYER_LIKE = re.compile(r"conv\d.*|fc-?\d.*|(max|avg)pool.*|soft-?max", re.IGNORECASE)
@@ -62,8 +68,29 @@ def parse(source: Source) -> Document:
 
 def parse_leniently(source: Source) -> tuple[Document, Reports]:
     """What could be read of a spec file, and the mistakes in the rest."""
+    document, found = _parsed(source)
+    return document, Reports(found)
+
+
+def count_words(source: Source) -> int:
+    """Words, numbers and marks outside comments: what reading takes time in proportion to."""
+    return sum(1 for _ in _words(source))
+
+
+def _words(source: Source) -> Iterator[re.Match[str]]:
+    return (match for match in _COUNTED.finditer(source.text) if match["word"])
+
+
+@lru_cache(maxsize=8)  # nets are often like nets of the same file
+def _parsed(source: Source) -> tuple[Document, tuple[Report, ...]]:
     reports = Reports()
     lines: list[Line] = []
+    number_of_words = count_words(source)
+    if number_of_words > MAX_WORDS:
+        last = next(islice(_words(source), MAX_WORDS, None))
+        what = files.TooManyWords(found=number_of_words, limit=MAX_WORDS)
+        reports.add(report(what, source, Span(*last.span())))
+        return Document((), (), source), reports.sorted()
     broken: dict[int, Rule] = {}
     section: SectionHead | None = None
     section_indent = 0
@@ -88,12 +115,19 @@ def parse_leniently(source: Source) -> tuple[Document, Reports]:
                 section, section_indent = statement, indent
             if statement is None:
                 broken[number - 1] = rule
-        lines.append(Line(statement, comment))
+        if reports.is_full:
+            return Document(tuple(lines), (), source), reports.sorted()
+        lines.append(_BLANK if statement is None and comment is None else Line(statement, comment))
     specs = _Assembly(source, reports).specs(lines, broken)
-    return Document(tuple(lines), specs, source), reports
+    return Document(tuple(lines), () if reports.is_full else specs, source), reports.sorted()
+
+
+_BLANK = Line(None, None)
 
 
 def _split_comment(text: str) -> tuple[str, str | None]:
+    if "#" not in text:
+        return text, None
     quoted = False
     for i, char in enumerate(text):
         if char == '"':
@@ -368,7 +402,9 @@ class _Assembly:
         self._after_table = False  # nothing but blank lines since a table
         self._unnamed: Statement | None = None  # the first statement of a net without a name
         self._section: str | None = None
-        self._is_full = False  # more nets than there may be
+        self._number_of_nets = 0
+        self._too_many: Span | None = None  # where there are more nets than there may be
+        self._is_full = False  # no more nets are kept
         self._is_lost = False  # a line before the first net could not be read
 
     def specs(self, lines: list[Line], broken: dict[int, Rule]) -> tuple[Spec, ...]:
@@ -382,8 +418,22 @@ class _Assembly:
                 self._in_table = False
         if not self._drafts and not len(self._reports):
             self._report(syntax.NothingHere(), Span(0, 0))
+        if self._too_many is not None:
+            too_many = syntax.TooManyNets(found=self._number_of_nets, limit=MAX_NETS)
+            self._report(too_many, self._too_many)
         self._check_names()
+        for draft in self._drafts:
+            self._limit(draft.claims, MAX_CLAIMS, "claim")
+            for kind, settings in draft.sections.items():
+                self._limit(settings, MAX_SETTINGS, f"{kind} setting")
         return tuple(draft.spec(self._source) for draft in self._drafts)
+
+    def _limit(self, items: list[Any], limit: int, what: str) -> None:
+        """Keep no more of the items than there may be."""
+        if len(items) > limit:
+            too_many = files.TooManyOf(what=what, found=len(items), limit=limit)
+            self._report(too_many, items[limit].span)
+            del items[limit:]
 
     def _skip(self, line: int, rule: Rule) -> None:
         """Go on after a line that could not be read, without reporting what follows from that."""
@@ -450,11 +500,10 @@ class _Assembly:
         self._section = kind
 
     def _begin(self, drafts: list[_Draft]) -> None:
-        if len(self._drafts) + len(drafts) > MAX_NETS:
-            if len(self._drafts) <= MAX_NETS:
-                last = drafts[-1].name
-                span = last.span if last is not None else Span(0, 0)
-                self._report(syntax.TooManyNets(limit=MAX_NETS), span)
+        self._number_of_nets += len(drafts)
+        if self._number_of_nets > MAX_NETS:
+            last = drafts[-1].name
+            self._too_many = self._too_many or (last.span if last is not None else Span(0, 0))
             drafts = drafts[: max(0, MAX_NETS - len(self._drafts))]
             self._is_full = not drafts
         for draft in drafts:

@@ -7,16 +7,24 @@ Each setting is one small reader below; what is left out takes the paper's value
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from vggspec.catalogue import nearest, recipes
+from vggspec.catalogue.syntax import UnindentedSetting
 from vggspec.diagnostic import Diagnostic, Label, Reports, report
 from vggspec.lang import mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
-from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.recipe import (
+    MAX_SCALE,
+    MAX_SCALES,
+    Experiment,
+    LayersFrom,
+    Resize,
+    TestProtocol,
+    TrainRecipe,
+)
 from vggspec.source import Source, Span
 
-MAX_SCALE = 1 << 16
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -251,6 +259,9 @@ def _start(cursor: _Cursor) -> dict[str, object]:
 def _test_scales(cursor: _Cursor) -> dict[str, object]:
     scales = [cursor.integer("a number of pixels", 1, MAX_SCALE)]
     while cursor.accept(","):
+        if len(scales) == MAX_SCALES:
+            cursor.at -= 1
+            cursor.fail(f"the end of the line after {MAX_SCALES} scales")
         scales.append(cursor.integer("a number of pixels", 1, MAX_SCALE))
     return {"scales": tuple(scales)}
 
@@ -258,7 +269,8 @@ def _test_scales(cursor: _Cursor) -> dict[str, object]:
 def _crops(cursor: _Cursor) -> dict[str, object]:
     word = cursor.word("a grid such as `5x5`")
     sides = re.findall(r"\d{1,9}", word.text)
-    if re.fullmatch(r"\d+\s*[x×]\s*\d+", word.text) is None or len(set(sides)) != 1:
+    form = re.fullmatch(r"\d+\s*[x×]\s*\d+", word.text, re.IGNORECASE)
+    if form is None or len(set(map(int, sides))) != 1:
         cursor.at -= 1
         cursor.fail("a square grid such as `5x5`")
     if not 1 <= int(sides[0]) <= 64:
@@ -271,6 +283,13 @@ def _average(cursor: _Cursor) -> dict[str, object]:
         if cursor.accept(kind):
             return {"average": kind}
     return cursor.fail("`scores` or `posteriors`")
+
+
+def _resize(cursor: _Cursor) -> dict[str, object]:
+    for kind in get_args(Resize):
+        if cursor.accept(kind):
+            return {"resize": kind}
+    return cursor.fail("`torchvision` or `rounded`; Q is set by `scale`")
 
 
 TRAIN: dict[str, _Key] = {
@@ -300,6 +319,7 @@ TEST: dict[str, _Key] = {
     "crops": _Key("crops 5x5", _crops, mending.grid, mending.grid),
     "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
     "average": _Key("average scores", _average, mending.average),
+    "resize": _Key("resize torchvision", _resize, mending.resize),
 }
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 
@@ -330,14 +350,29 @@ def _canonical(word: str) -> str:
     return word.casefold().replace("color", "colour")
 
 
-def section_of(word: str) -> str | None:
-    """The section that has a setting of this name, or of one that other tools call so."""
+#: How far above a line the section is looked for to which it may have been meant to belong.
+_ABOVE = 2000
+_HEAD = re.compile(r"^\s*(train|test)\s*:", re.IGNORECASE | re.MULTILINE)
+
+
+def sections_of(word: str) -> tuple[str, ...]:
+    """The sections that have a setting of this name, or of one that other tools call so."""
     key = _canonical(word)
-    for name, keys in SECTIONS.items():
-        # `q` and `s` are too short to tell a setting from a slip of the keyboard.
-        if key in keys or (len(key) > 1 and key in mending.ALIASES[name]):
-            return name
-    return None
+    exact = tuple(name for name, keys in SECTIONS.items() if key in keys)
+    if exact or len(key) == 1:  # `q` and `s` may be slips of the keyboard
+        return exact
+    return tuple(name for name in SECTIONS if key in mending.ALIASES[name])
+
+
+def unindented(word: str, source: Source, start: int) -> UnindentedSetting | None:
+    """What is wrong with a line at ``start`` that begins with a setting's name, if it does."""
+    sections = sections_of(word)
+    if not sections:
+        return None
+    above = _HEAD.findall(source.text, max(0, start - _ABOVE), start)
+    if above and above[-1].casefold() in sections:
+        sections = (above[-1].casefold(),)
+    return UnindentedSetting(setting=word, sections=sections)
 
 
 def likely(text: str) -> str | None:

@@ -21,8 +21,9 @@ from PIL import Image
 
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError, Pixels
-from vggspec.recipe import TrainRecipe
+from vggspec.recipe import Resize, TrainRecipe
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
+from vggspec.runtime.protocol import grid
 from vggspec.train.images import Images
 from vggspec.train.order import Ticket, stream
 
@@ -129,14 +130,17 @@ def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
     return Window(rows, columns, top, left, height, width)
 
 
-def central_window(image: Pixels, scale: int, height: int, width: int) -> Window:
+def central_window(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Window:
     """Where the central crop lies in an image rescaled to ``scale``.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    rows, columns = _rescaled_size(image, scale, height, width)
-    return Window(rows, columns, (rows - height) // 2, (columns - width) // 2, height, width)
+    rows, columns = _rescaled_size(image, scale, height, width, resize)
+    (top,), (left,) = grid(rows, height, 1, resize), grid(columns, width, 1, resize)
+    return Window(rows, columns, top, left, height, width)
 
 
 def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
@@ -149,22 +153,26 @@ def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
     return window.cut(image, is_mirrored=drawn.is_mirrored)
 
 
-def cut_centre(image: Pixels, scale: int, height: int, width: int) -> Pixels:
+def cut_centre(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Pixels:
     """The central crop ``(height, width, C)`` of an image rescaled to ``scale``.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    return central_window(image, scale, height, width).cut(image)
+    return central_window(image, scale, height, width, resize).cut(image)
 
 
-def rescale_whole(image: Pixels, scale: int, height: int, width: int) -> Pixels:
+def rescale_whole(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Pixels:
     """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` want it.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    rows, columns = _rescaled_size(image, scale, height, width)
+    rows, columns = _rescaled_size(image, scale, height, width, resize)
     return Window(rows, columns, 0, 0, rows, columns).cut(image)
 
 
@@ -201,10 +209,13 @@ class TrainCrops:
 class CentreCrops:
     """A data set of central crops at one Q."""
 
-    def __init__(self, images: Images, input: ImageInput, scale: int) -> None:
+    def __init__(
+        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
+    ) -> None:
         self._images = images
         self._size = input.height, input.width
         self._scale = scale
+        self._resize: Resize = resize
         self._no_shift = np.zeros(input.channels, np.float32)
 
     def __len__(self) -> int:
@@ -212,7 +223,8 @@ class CentreCrops:
 
     def __getitem__(self, ticket: Ticket) -> Crop | Unread:
         try:
-            pixels = cut_centre(self._images.read(ticket.image), self._scale, *self._size)
+            image = self._images.read(ticket.image)
+            pixels = cut_centre(image, self._scale, *self._size, self._resize)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         return Crop(
@@ -223,10 +235,13 @@ class CentreCrops:
 class WholeImages:
     """A data set of whole images at one Q, enlarged where the net's window would not fit."""
 
-    def __init__(self, images: Images, input: ImageInput, scale: int) -> None:
+    def __init__(
+        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
+    ) -> None:
         self._images = images
         self._size = input.height, input.width
         self._scale = scale
+        self._resize: Resize = resize
         self._no_shift = np.zeros(input.channels, np.float32)
 
     def __len__(self) -> int:
@@ -234,7 +249,8 @@ class WholeImages:
 
     def __getitem__(self, ticket: Ticket) -> Crop | Unread:
         try:
-            pixels = rescale_whole(self._images.read(ticket.image), self._scale, *self._size)
+            image = self._images.read(ticket.image)
+            pixels = rescale_whole(image, self._scale, *self._size, self._resize)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         return Crop(
@@ -281,13 +297,15 @@ def _region(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = F
     return np.asarray(crop).reshape(rows.length, columns.length, image.shape[2])
 
 
-def _rescaled_size(image: Pixels, scale: int, height: int, width: int) -> tuple[int, int]:
+def _rescaled_size(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> tuple[int, int]:
     """Rows and columns at ``scale``, or more where a crop longer than wide would not fit."""
     short = min(image.shape[:2])
     least = (
         -(-side * short // of) for side, of in ((height, image.shape[0]), (width, image.shape[1]))
     )
-    rows, columns = rescaled_size((image.shape[0], image.shape[1]), max(scale, *least))
+    rows, columns = rescaled_size((image.shape[0], image.shape[1]), max(scale, *least), resize)
     if rows * columns > MAX_RESCALED_PIXELS:
         raise BadImageError(f"at {scale} pixels it would be {columns} × {rows}")
     return rows, columns

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vggspec.compiler.ir import ImageInput
+from vggspec.optional import silence_pillow
 from vggspec.train.augment import CentreCrops, Crop, Target, TrainCrops, Unread, WholeImages
 from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket
@@ -115,7 +116,7 @@ def loader(
             collate_fn=collate_by_size,
             pin_memory=device.type == "cuda",
             persistent_workers=num_workers > 0,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_begin,
             # It seeds the workers, which draw nothing; the global one is dropout's.
             generator=torch.Generator(),
             batch_sampler=cast("Sampler[list[Ticket]]", order),
@@ -161,9 +162,10 @@ def _targets(found: list[Target]) -> Targets | None:
     return Targets(torch.from_numpy(boxes), torch.from_numpy(frames))
 
 
-def _leave_signals(worker: int) -> None:
+def _begin(worker: int) -> None:
     """Signals for the training process are not for its workers, which end when it does."""
     del worker
+    silence_pillow()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # launchers and terminals signal the whole group
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from vggspec.compiler.ir import ImageInput
 from vggspec.data.annotated import Examples
 from vggspec.data.boxes import Boxes, area, encode, mirror, overlap
 from vggspec.data.decode import BadImageError, Pixels
-from vggspec.recipe import TrainRecipe
+from vggspec.recipe import Resize, TrainRecipe
 from vggspec.train.augment import (
     Crop,
     Draw,
@@ -80,11 +80,19 @@ class TrainBoxCrops:
 class CentreBoxCrops:
     """A data set of central crops at one Q, each with all boxes of its class."""
 
-    def __init__(self, images: Images, examples: Examples, input: ImageInput, scale: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        examples: Examples,
+        input: ImageInput,
+        scale: int,
+        resize: Resize = "rounded",
+    ) -> None:
         self._images = images
         self._examples = examples
         self._size = input.height, input.width
         self._scale = scale
+        self._resize: Resize = resize
         self._no_shift = np.zeros(input.channels, np.float32)
 
     def __len__(self) -> int:
@@ -94,7 +102,7 @@ class CentreBoxCrops:
         try:
             image = self._images.read(ticket.image)
             boxes = self._examples.boxes_on(ticket.image, image)
-            window = central_window(image, self._scale, *self._size)
+            window = central_window(image, self._scale, *self._size, self._resize)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         label = int(self._images.split.labels[ticket.image])

@@ -24,7 +24,6 @@ from vggspec.compiler.weights import (
     Metadata,
     WeightsFile,
     check_fits,
-    describe,
     open_weights,
     save,
 )
@@ -67,13 +66,13 @@ def write_checkpoint(
     momentum: "Mapping[str, Tensor]",
     state: TrainState,
     *,
-    mean: tuple[float, ...],
-    labels: tuple[str, ...],
+    described: Metadata,
     keep_every: int | None = None,
 ) -> None:
     """Write a checkpoint, and let ``last``, and perhaps ``best``, be its weights.
 
-    The weights of every ``keep_every``-th epoch stay for good.
+    ``described`` goes with the weights, the mean and the labels for instance. The weights of every
+    ``keep_every``-th epoch stay for good.
 
     Raises:
         VggspecError: the system refuses; the checkpoint before is still there.
@@ -83,7 +82,6 @@ def write_checkpoint(
     folder = root / f"{state.step:09}{'' if state.batches else '-epoch'}"
     with replacing_folder(folder) as scratch:
         arrays = {param.name: _array(weights[param.name]) for param in network.params()}
-        described = describe(network, mean=mean, labels=labels)
         digest = save(scratch / WEIGHTS, arrays, described)
         text = json.dumps({"weights": digest, "state": state.as_json()})
         velocities = {name: _array(tensor) for name, tensor in momentum.items()}

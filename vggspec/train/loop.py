@@ -7,7 +7,7 @@ falls when validation accuracy stops improving. Appendix A.1 for boxes.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -19,12 +19,14 @@ from vggspec.catalogue.annotations import BoxesOnCrops
 from vggspec.catalogue.data import Diverged, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.compiler.backends.torch_module import SpecModule, emit
+from vggspec.compiler.input_contract import complete, expected
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
+from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.diagnostic import VggspecError, report
 from vggspec.optional import has_library
@@ -60,7 +62,7 @@ from vggspec.train.record import (
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RUNS
-from vggspec.train.start import initial_weights, origins
+from vggspec.train.start import initial_weights, origins, started_metadata
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
 from vggspec.train.step import Stepper
@@ -147,6 +149,7 @@ class _Training:
         check_validation(self.network, options.validate)
         self.objective = objective_of(self.network)
         self.q = _middle(lowered.experiment.test.scales)
+        self.resize = lowered.experiment.test.resize
         self.watches: list[Watch] = []
         _check_ranks(ranks, self.recipe.batch, len(data.train))
         self.place = pick_device(options.gpus, ranks)
@@ -156,6 +159,7 @@ class _Training:
         checkpoint = read_checkpoint(run, self.network) if is_resumed else None
         recorded = read_record(run) if is_resumed else None
         self.state = checkpoint.state if checkpoint else TrainState.at_start(self.recipe)
+        self._set_up_input(lowered, checkpoint, runs)
         self._set_up_data(recorded)
         self._set_up_model(lowered, checkpoint, recorded, runs)
         self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
@@ -164,6 +168,23 @@ class _Training:
             publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
         if ranks.is_first:
             save_record(run, self.record)
+
+    def _set_up_input(self, lowered: Lowered, checkpoint: Checkpoint | None, runs: Path) -> None:
+        """The input as the weights expect it that the first layer starts from: where they were
+        imported, they say so.
+        """
+        self.described = describe(self.network, labels=self.data.classes)
+        if checkpoint is not None:
+            found = checkpoint.weights.metadata, checkpoint.weights.path
+        else:
+            started = started_metadata(lowered, runs)
+            if started is None:
+                return
+            found = started
+        metadata, path = found
+        if metadata.source is not None and expected(metadata, self.input) is not None:
+            self.input, _ = complete(self.input, metadata, str(path))
+            self.described = expecting(self.described, self.input, metadata.source)
 
     def _set_up_data(self, recorded: dict[str, Any] | None) -> None:
         """Images, their statistics, and the batches of both splits."""
@@ -186,11 +207,11 @@ class _Training:
         seen: CentreCrops | WholeImages | CentreBoxCrops
         if isinstance(data.train, Examples) and isinstance(data.val, Examples):
             crops = TrainBoxCrops(train, data.train, *drawn)
-            seen = CentreBoxCrops(val, data.val, self.input, q)
+            seen = CentreBoxCrops(val, data.val, self.input, q, self.resize)
         else:
             crops = TrainCrops(train, *drawn)
             is_dense = options.validate == "dense"
-            seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q)
+            seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
         self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
         in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
         workers = options.workers
@@ -392,8 +413,7 @@ class _Training:
                 model.state_dict(),
                 self.stepper.momentum,
                 state,
-                mean=self.mean,
-                labels=self.data.classes,
+                described=replace(self.described, mean=self.mean),
                 keep_every=self.options.keep_every,
             )
         self.saved_at = time.perf_counter()

@@ -19,7 +19,7 @@ from vggspec.compiler.lower import Lowered, base_folder, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.linear import Linear
-from vggspec.compiler.weights import Array, WeightsFile, check_fits, open_weights
+from vggspec.compiler.weights import Array, Metadata, WeightsFile, check_fits, open_weights
 from vggspec.diagnostic import VggspecError, report
 from vggspec.recipe import LayersFrom
 from vggspec.train.runs import RUNS, find_weights
@@ -50,6 +50,25 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
         else:
             numbers = np.concatenate(list(initialise(param, recipe, seed)))
             yield param.name, numbers.reshape(param.stored)
+
+
+def started_metadata(lowered: Lowered, runs: Path = RUNS) -> tuple[Metadata, Path] | None:
+    """What the weights say that the first layer starts from, and their file; None where it starts
+    from none.
+
+    Raises:
+        VggspecError: as ``initial_weights``.
+    """
+    first = next((layer for layer in lowered.network.layers if layer.op.is_weight_layer), None)
+    found = None
+    for layers_from in lowered.experiment.train.start_from:
+        spec = str(base_folder(lowered.spec) / layers_from.path)
+        other = load_network(spec).network
+        weights = open_weights(find_weights(other.name, spec, runs))
+        pairs = _pairs(lowered.network, other, layers_from, weights)
+        if first is not None and any(mine is first.params[0] for mine, _ in pairs):
+            found = weights.metadata, weights.path
+    return found
 
 
 def origins(lowered: Lowered, runs: Path = RUNS) -> list[dict[str, str]]:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import openvino as ov
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import shape_inference
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from torch import nn
 
@@ -26,10 +28,11 @@ from tests.nets import SMALL, net, random_weights, run_onnx, session
 from vggspec.bundle import open_bundle
 from vggspec.compiler.backends import torch_module
 from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_graph import FLOAT, INT64, OnnxGraph, tensor_info
+from vggspec.compiler.backends.onnx_graph import FLOAT, INT64, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx_rescaling import Rescaling
 from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
-from vggspec.compiler.backends.protocol_graph import GUARD, Sizes, add_rescaling
+from vggspec.compiler.backends.protocol_graph import GUARD, Sizes
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile
 from vggspec.runtime.preprocess import normalise
@@ -37,12 +40,7 @@ from vggspec.runtime.preprocess import normalise
 Pixels = NDArray[np.uint8]
 Net = tuple[Lowered, WeightsFile]
 
-#: Largest difference of posteriors that resampling makes here, on noise; 5.3e-4 was seen. Resize
-#: computes in float32 and Pillow in whole numbers, so a pixel halfway between two bytes may go
-#: either way.
-RESAMPLING = 2e-3
-
-#: Where nothing is rescaled: float32.
+#: Pixels are Pillow's to the byte, so what is left is float32's.
 ROUNDING = 1e-6
 
 COLOURS = {
@@ -91,9 +89,10 @@ def size_at(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """By Pillow."""
+    """By Pillow, along rows, then columns; of itself Pillow 13 takes some images in another way."""
     source = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    small = source.resize(size[::-1], Image.Resampling.BILINEAR)
+    small = source.resize((size[1], image.shape[0]), Image.Resampling.BILINEAR)
+    small = small.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(small).reshape(*size, image.shape[2])
 
 
@@ -155,7 +154,7 @@ def test_it_is_the_protocol_written_out(
     for size in [(45, 61), (61, 45), (33, 33), (19, 23), (24, 99)]:
         image, scales = picture(*size, channels), (24, 31, 40)
         expected = by_hand([one], image, scales, flip=flip, average=average)
-        np.testing.assert_allclose(run(tmp_path / "b", image, scales), expected, atol=RESAMPLING)
+        np.testing.assert_allclose(run(tmp_path / "b", image, scales), expected, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("body", NETS)
@@ -164,7 +163,7 @@ def test_any_net(body: str, tmp_path: Path) -> None:
     write_protocol_bundle([one], tmp_path / "b", ProtocolOptions())
     image = picture(52, 41, 3)
     expected = by_hand([one], image, (24, 33), flip=True, average="scores")
-    np.testing.assert_allclose(run(tmp_path / "b", image, (24, 33)), expected, atol=RESAMPLING)
+    np.testing.assert_allclose(run(tmp_path / "b", image, (24, 33)), expected, atol=ROUNDING)
 
 
 def test_where_nothing_is_rescaled_only_rounding_is_left(tmp_path: Path) -> None:
@@ -185,7 +184,7 @@ def test_fused_nets_each_have_their_own_input(tmp_path: Path) -> None:
     write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
     image = picture(44, 57, 3)
     expected = by_hand(nets, image, (24, 37), flip=True, average="scores")
-    np.testing.assert_allclose(run(tmp_path / "b", image, (24, 37)), expected, atol=RESAMPLING)
+    np.testing.assert_allclose(run(tmp_path / "b", image, (24, 37)), expected, atol=ROUNDING)
     alone = [by_hand([one], image, (24, 37), flip=True, average="scores") for one in nets]
     assert np.abs(alone[0] - expected).max() > 0.01, "the nets differ"
     np.testing.assert_allclose(np.mean(alone, axis=0), expected, atol=ROUNDING)
@@ -251,11 +250,52 @@ def sizes() -> ort.InferenceSession:
     return small_session(add, inputs, INT64, ["two"])
 
 
+def rescaling_model(channels: int) -> onnx.ModelProto:
+    graph = OnnxGraph("part", {})
+    output = tensor_info(Rescaling(graph, "x").add(graph, "size"), FLOAT, (1, channels, "h", "w"))
+    inputs = [tensor_info("x", UINT8, ("H", "W", channels)), tensor_info("size", INT64, (2,))]
+    model = graph.model(inputs, [output], {}, "0")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+Rescale = Callable[[Pixels, tuple[int, int]], NDArray[np.float32]]
+
+
+def by_onnxruntime(model: onnx.ModelProto) -> Rescale:
+    loaded = load(model.SerializeToString())
+    return lambda x, size: loaded.run(None, {"x": x, "size": np.array(size)})[0]
+
+
+def by_the_reference(model: onnx.ModelProto) -> Rescale:
+    """ONNX's own definition of each operator, in numpy."""
+    loaded = ReferenceEvaluator(model)
+    return lambda x, size: loaded.run(None, {"x": x, "size": np.array(size)})[0]
+
+
+def by_openvino(model: onnx.ModelProto) -> Rescale:
+    core = openvino()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU")
+    return lambda x, size: compiled({"x": x, "size": np.array(size)})[0]
+
+
+def openvino() -> Any:
+    core = ov.Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+    return core
+
+
+RUNTIMES = {
+    "onnxruntime": by_onnxruntime,
+    "openvino": by_openvino,
+    "reference": by_the_reference,
+}
+
+
 @pytest.fixture(scope="module")
-def rescaling() -> ort.InferenceSession:
-    inputs = [tensor_info("x", FLOAT, (1, "C", "H", "W")), tensor_info("size", INT64, (2,))]
-    axes = ["N", "C", "h", "w"]
-    return small_session(lambda graph: add_rescaling(graph, "x", "size"), inputs, FLOAT, axes)
+def rescaling() -> Rescale:
+    of = {channels: by_onnxruntime(rescaling_model(channels)) for channels in (1, 3)}
+    return lambda x, size: of[x.shape[2]](x, size)
 
 
 side = st.integers(1, 1 << 16)
@@ -269,55 +309,66 @@ def test_sizes_are_rounded_half_up(
     assert tuple(sizes.run(None, feeds)[0]) == size_at((rows, columns), scale)
 
 
-def differences(
-    of: ort.InferenceSession, image: Pixels, size: tuple[int, int]
-) -> NDArray[np.float64]:
-    planes = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-    found = of.run(None, {"x": planes, "size": np.array(size)})[0][0].transpose(1, 2, 0)
-    assert np.array_equal(found, np.round(found)), "whole numbers"
-    assert found.min() >= 0
-    assert found.max() <= 255
-    return np.abs(found - resized(image, size).astype(np.float64))
+def is_as_by_pillow(of: Rescale, image: Pixels, size: tuple[int, int]) -> bool:
+    found = of(image, size)[0].transpose(1, 2, 0)
+    return np.array_equal(found, resized(image, size))
 
 
 @pytest.mark.parametrize("scale", [256, 384, 512])
-def test_photographs_are_rescaled_as_by_pillow(rescaling: ort.InferenceSession, scale: int) -> None:
-    """The tolerance that docs/compiling.md states."""
+def test_photographs_are_rescaled_to_the_byte_as_by_pillow(rescaling: Rescale, scale: int) -> None:
     for image in photographs():
         for turned in (image, np.ascontiguousarray(image.transpose(1, 0, 2))):
-            far = differences(rescaling, turned, size_at(turned.shape[:2], scale))
-            assert far.max() <= 2
-            assert (far > 0).mean() <= 0.05
+            assert is_as_by_pillow(rescaling, turned, size_at(turned.shape[:2], scale))
 
 
-@pytest.mark.parametrize("size", [(375, 500), (500, 375), (97, 61), (301, 299), (700, 933)])
+# One pixel, a block of output and one more or less, long, tall, larger, smaller, both, neither.
+@pytest.mark.parametrize("size", [(375, 500), (97, 61), (301, 299), (1, 1), (1, 700), (45, 2)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_noise_is_rescaled_as_by_pillow(
-    rescaling: ort.InferenceSession, size: tuple[int, int], channels: int
+def test_noise_is_rescaled_to_the_byte_as_by_pillow(
+    rescaling: Rescale, size: tuple[int, int], channels: int
 ) -> None:
     image = picture(*size, channels)
-    for scale in (33, 224, 225, 256, 512):
-        far = differences(rescaling, image, size_at(size, scale))
-        assert far.max() <= 2
-        assert (far > 0).mean() <= 0.1
+    for rows in (1, 15, 16, 17, 45, 224, 375):
+        for columns in (1, 32, 61, 225, 513):
+            assert is_as_by_pillow(rescaling, image, (rows, columns)), (rows, columns)
 
 
 @pytest.mark.parametrize("value", [0, 1, 254, 255])
-def test_flat_pictures_stay_as_they_are(rescaling: ort.InferenceSession, value: int) -> None:
+def test_flat_pictures_stay_as_they_are(rescaling: Rescale, value: int) -> None:
     image = np.full((31, 47, 3), value, np.uint8)
     for scale in (7, 31, 90):
-        assert differences(rescaling, image, size_at((31, 47), scale)).max() == 0
+        assert np.all(rescaling(image, size_at((31, 47), scale)) == value)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_runtimes_agree_on_every_pixel(name: str) -> None:
+    of = RUNTIMES[name](rescaling_model(3))
+    for rows, columns in ((48, 64), (61, 37), (200, 31)):
+        image = picture(rows, columns, 3)
+        for scale in (24, 37, 50):
+            size = size_at((rows, columns), scale)
+            assert is_as_by_pillow(of, image, size), (rows, columns, size)
+
+
+def test_openvino_gives_the_posteriors_of_the_protocol(tmp_path: Path) -> None:
+    one = made(tmp_path, NETS["BN and LRN"])
+    write_protocol_bundle([one], tmp_path / "b", ProtocolOptions())
+    compiled = openvino().compile_model(str(tmp_path / "b/1/model.onnx"), "CPU")
+    for size in ((45, 61), (80, 33)):
+        image, scales = picture(*size, 3), (24, 31, 40)
+        found = compiled({"picture": image, "scales": np.array(scales, np.int64)})[0]
+        expected = by_hand([one], image, scales, flip=True, average="scores")
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_photographs_at_three_scales(tmp_path: Path) -> None:
-    """Real pictures differ less than noise: the posteriors' tolerance of docs/compiling.md."""
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     write_protocol_bundle([(lowered, weights)], tmp_path / "b", ProtocolOptions())
     for image in photographs():
         expected = by_hand([(lowered, weights)], image, (64, 96, 128), flip=True, average="scores")
         found = run(tmp_path / "b", image, (64, 96, 128))
-        np.testing.assert_allclose(found, expected, atol=2e-4)
+        np.testing.assert_allclose(found, expected, atol=ROUNDING)
         assert list(np.argsort(-found)[:5]) == list(np.argsort(-expected)[:5])
 
 
@@ -375,7 +426,7 @@ def test_weights_stand_once_and_outside_the_loop(tmp_path: Path) -> None:
     nets = [made(tmp_path, NETS["BN and LRN"], seed=seed) for seed in range(2)]
     write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
     path = tmp_path / "b/1/model.onnx"
-    assert path.stat().st_size < 16 << 10
+    assert path.stat().st_size < 24 << 10
     graph = onnx.load(path, load_external_data=False).graph
     external = {tensor.name for tensor in graph.initializer if tensor.external_data}
     params = {f"{low.network.name}/{p.name}" for low, _ in nets for p in low.network.params()}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.run import vggspec
 from tests.conftest import ROOT
-from tests.nets import SMALL, any_weights, net, random_weights
+from tests.nets import SMALL, any_weights, narrowed, net, random_weights
 from vggspec import machine
 from vggspec.bundle import LAYERS, PLAN, REFERENCE, Manifest, Precision, open_bundle
 from vggspec.compiler.backends import tensorrt_engine as backend
@@ -80,10 +80,11 @@ def refused(code: str, words: str) -> Any:
     return pytest.raises(VggspecError, match=f"(?s){code}.*{words}")
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [*SPECS, "D at its full width"])
 def test_every_spec_in_every_precision(name: str, tmp_path: Path) -> None:
-    """The size of the plan tells in which precision TensorRT stored the weights."""
-    lowered = load_network(str(ROOT / "specs" / f"{name}.vgg"))
+    """The size of the plan tells in which precision TensorRT stored the weights, of a wide net."""
+    is_wide = name not in SPECS
+    lowered = load_network(str(ROOT / "specs/D.vgg")) if is_wide else narrowed(name)
     weights = any_weights(lowered, tmp_path / "w.safetensors")
     height, width = lowered.network.input.type.size
     profile = Profile((1, height, width), (2, height, width + 32), (4, height, 2 * width))

@@ -1,0 +1,1 @@
+"""Checkpoints of other tools as the parameters of a net."""

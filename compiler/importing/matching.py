@@ -1,0 +1,539 @@
+"""Which tensors of a checkpoint are whose: the layers of a net, each with its module.
+
+Shapes decide where they can. Between layers of one shape the order decides: that of the file,
+where it has one, checked against the names where those have one. What stays unclear is refused:
+weights of one shape that change places give wrong answers without a word.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+
+from vggspec.catalogue import artefacts, importing, nearest
+from vggspec.compiler.checkpoint import Checkpoint
+from vggspec.compiler.importing.layouts import (
+    LAYOUTS,
+    Change,
+    Layout,
+    Slot,
+    change_for,
+    slots_of,
+    vector,
+)
+from vggspec.compiler.importing.modules import (
+    Module,
+    Role,
+    UnclearError,
+    best_order,
+    in_order,
+    is_of_classifier,
+    modules_of,
+    relation,
+)
+from vggspec.compiler.ir import Network
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.weights import Array
+from vggspec.diagnostic import Diagnostic, VggspecError, report
+
+MAX_DEPTH = 12
+"""Parts of a name that may be what a net's names share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the user says of a checkpoint."""
+
+    layout: Layout | None = None
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    """Layers of ours, each with a layer of the checkpoint."""
+
+    ignored: tuple[str, ...] = ()
+    """Layers, groups of layers or tensors of the checkpoint that are no part of the net."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A layer of ours with its module."""
+
+    slot: Slot
+    module: Module
+    change: Change
+
+    @property
+    def is_flattened(self) -> bool:
+        """Whether it takes a map of several channels and positions as one row of numbers."""
+        kernel = self.slot.kernel
+        is_map = kernel is not None and kernel[1] > 1 and kernel[2] * kernel[3] > 1
+        return is_map and self.module.weight.shape != self.change.apart
+
+    def in_words(self) -> str:
+        """``conv1_1 ← features.0 (64 × 3 × 3 × 3)``."""
+        shape = self.module.tensors.get("weight", self.module.tensors.get("running_mean"))
+        assert shape is not None
+        return f"{self.slot.layer.name} ← {self.module.name} ({by(shape.shape)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """The net's parameters, by our names and in our shapes, and where they come from."""
+
+    arrays: dict[str, Array]
+    pairs: tuple[Pair, ...]
+    layout: Layout
+    is_layout_guessed: bool
+    """Whether the shapes fit other layouts as well, and the names decided."""
+
+    unused: tuple[str, ...]
+    """Tensors that no layer takes."""
+
+
+class _MisfitError(Exception):
+    """The modules are not those of the net."""
+
+    def __init__(self, what: Diagnostic, fitting: int = 0) -> None:
+        super().__init__(what.title())
+        self.what = what
+        self.fitting = fitting
+
+
+class _UnclearError(Exception):
+    """The modules fit, and it is not clear which is whose."""
+
+    def __init__(self, what: Diagnostic) -> None:
+        super().__init__(what.title())
+        self.what = what
+
+
+def match(network: Network, checkpoint: Checkpoint, told: Told) -> Matched:
+    """The net's parameters, found among the tensors of a checkpoint.
+
+    Raises:
+        VggspecError: the checkpoint is another net's, it is unclear which tensors are whose, or
+            one that is used holds numbers that are not finite.
+    """
+    try:
+        return _Matching(network, checkpoint, told).matched()
+    except (_MisfitError, _UnclearError) as error:
+        raise VggspecError(report(error.what, path=checkpoint.path)) from error
+
+
+class _Matching:
+    def __init__(self, network: Network, checkpoint: Checkpoint, told: Told) -> None:
+        self._network, self._checkpoint, self._told = network, checkpoint, told
+        self._slots = slots_of(network)
+        names = list(checkpoint.tensors)
+        # Sorted by name, a file says nothing of the order of layers.
+        self._by_file = checkpoint.has_order and names != sorted(names)
+        self._modules = modules_of(checkpoint.tensors)
+        for ignored in told.ignored:
+            left = [module for module in self._modules if not module.is_within(ignored)]
+            if len(left) == len(self._modules) and ignored not in checkpoint.tensors:
+                reason = "the checkpoint has no layer or tensor of this name"
+                raise _MisfitError(importing.BadName(option=f"--ignore {ignored}", reason=reason))
+            self._modules = left
+        self._chosen = self._read_pairs(told.pairs)
+
+    def _read_pairs(self, pairs: Mapping[str, str]) -> dict[str, Module]:
+        """``--map``: layers of ours with modules, which may be named without what all share."""
+        ours = {slot.layer.name for slot in self._slots}
+        found: dict[str, Module] = {}
+        for layer, theirs in pairs.items():
+            option = f"--map {layer}={theirs}"
+            if layer not in ours:
+                likely = nearest(layer, sorted(ours))
+                raise _MisfitError(
+                    importing.BadName(
+                        option=option,
+                        reason=f"net {self._network.name} has no layer `{layer}` with weights",
+                        suggestion=f"--map {likely}={theirs}" if likely else None,
+                    )
+                )
+            named = [m for m in self._modules if theirs in (m.name, *m.names.values())] or [
+                m for m in self._modules if m.name.endswith((f".{theirs}", f"/{theirs}"))
+            ]
+            if len(named) != 1:
+                likely = nearest(theirs, [m.name for m in self._modules])
+                raise _MisfitError(
+                    importing.BadName(
+                        option=option,
+                        reason=f"the checkpoint has {'several' if named else 'no'} `{theirs}`",
+                        suggestion=f"--map {layer}={likely}" if likely and not named else None,
+                    )
+                )
+            if any(named[0] is other for other in found.values()):
+                reason = f"`{theirs}` is another layer's already"
+                raise _MisfitError(importing.BadName(option=option, reason=reason))
+            found[layer] = named[0]
+        return found
+
+    def matched(self) -> Matched:
+        layouts = LAYOUTS if self._told.layout is None else (self._told.layout,)
+        fitting: dict[Layout, tuple[Pair, ...]] = {}
+        misfits: list[tuple[Layout, _MisfitError]] = []
+        for layout in layouts:
+            try:
+                fitting[layout] = self._in_layout(layout)
+            except _MisfitError as error:
+                misfits.append((layout, error))
+        if not fitting:
+            # The layout in which most layers fit is the likeliest.
+            raise max(misfits, key=lambda misfit: misfit[1].fitting)[1]
+        arrays = {layout: _arrays(pairs) for layout, pairs in fitting.items()}
+        layout = next(iter(fitting))
+        is_clear = all(_equal(arrays[layout], other) for other in arrays.values())
+        if not is_clear:
+            likely = self._likely_layout(fitting[layout])
+            if likely not in fitting:
+                raise _UnclearError(importing.UnclearLayout(layouts=tuple(fitting)))
+            layout = likely
+        pairs = fitting[layout]
+        _check_finite(pairs)
+        used = {name for pair in pairs for name in pair.module.names.values()}
+        return Matched(
+            arrays=arrays[layout],
+            pairs=pairs,
+            layout=layout,
+            is_layout_guessed=not is_clear,
+            unused=tuple(name for name in self._checkpoint.tensors if name not in used),
+        )
+
+    def _likely_layout(self, pairs: Sequence[Pair]) -> Layout | None:
+        """The layout that the kind of file or the names suggest, where shapes leave it open."""
+        writer = self._checkpoint.metadata.get("format")
+        of_writers: dict[str | None, Layout] = {
+            "pt": "oihw", "mlx": "ohwi", "tf": "hwio", "flax": "hwio", "keras": "hwio",
+        }  # fmt: skip
+        if writer in of_writers:
+            return of_writers[writer]
+        if any(pair.module.is_of_tensorflow for pair in pairs):
+            return "hwio"
+        return "oihw" if self._checkpoint.kind == "pytorch" else None
+
+    def _in_layout(self, layout: Layout) -> tuple[Pair, ...]:
+        """The layers with their modules, which are all of the checkpoint or a group of them."""
+        try:
+            return self._in_group(self._modules, layout)
+        except _MisfitError as error:
+            misfits = [error]
+        found: dict[str, tuple[Pair, ...]] = {}
+        for prefix, modules in self._groups():
+            try:
+                found[prefix] = self._in_group(modules, layout)
+            except _MisfitError as error:
+                misfits.append(error)
+        if len(found) > 1:
+            raise _UnclearError(importing.SeveralNets(prefixes=tuple(found)))
+        if not found:
+            raise max(misfits, key=lambda misfit: misfit.fitting)
+        return next(iter(found.values()))
+
+    def _groups(self) -> Iterator[tuple[str, list[Module]]]:
+        """Modules whose names begin alike, where these may be the whole net."""
+        groups: dict[str, list[Module]] = {}
+        for module in self._modules:
+            length = 0
+            for part in module.path[:MAX_DEPTH][:-1]:
+                length += len(part) + 1
+                groups.setdefault(module.name[:length], []).append(module)
+        needed = sum(not slot.is_norm for slot in self._slots)
+        seen = {tuple(module.place for module in self._modules)}
+        for prefix, modules in groups.items():
+            key = tuple(module.place for module in modules)
+            if sum(module.is_weighted for module in modules) >= needed and key not in seen:
+                seen.add(key)
+                yield prefix[:-1], modules
+
+    def _in_group(self, group: Sequence[Module], layout: Layout) -> tuple[Pair, ...]:
+        pairs = {
+            name: self._chosen_pair(name, module, layout) for name, module in self._chosen.items()
+        }
+        taken = {id(module) for module in self._chosen.values()}
+        slots = [slot for slot in self._slots if slot.layer.name not in pairs]
+        modules = [m for m in group if slots and id(m) not in taken]
+        if not any(isinstance(slot.layer.op, Linear) for slot in self._slots):
+            modules = _without_classifier(modules, sum(not slot.is_norm for slot in slots))
+        by_name = _of_our_names(slots, modules)
+        for is_norm, kind in ((False, "weight layers"), (True, "batch normalisations")):
+            ours = [slot for slot in slots if slot.is_norm is is_norm]
+            theirs = [m for m in modules if (m.is_norm if is_norm else m.is_weighted)]
+            if len(ours) != len(theirs):
+                chosen = sum(slot.is_norm is is_norm for slot in self._slots) - len(ours)
+                has, needs = len(theirs) + chosen, len(ours) + chosen
+                why = f"it has {has} {kind}, net {self._network.name} {needs}"
+                raise _MisfitError(_unlike(why), len(pairs))
+            if by_name:
+                pairs |= {
+                    slot.layer.name: _pair(slot, by_name[slot.layer.name], layout) for slot in ours
+                }
+            else:
+                pairs |= self._assigned(ours, theirs, layout)
+        self._check_rest(modules, pairs)
+        ordered = tuple(pairs[slot.layer.name] for slot in self._slots)
+        self._check_norms(ordered)
+        return ordered
+
+    def _chosen_pair(self, layer: str, module: Module, layout: Layout) -> Pair:
+        slot = next(slot for slot in self._slots if slot.layer.name == layer)
+        if slot.is_norm != module.is_norm or not (module.is_norm or module.is_weighted):
+            what = "batch normalisation" if slot.is_norm else "a conv or FC layer"
+            raise _MisfitError(_unlike(f"`{module.name}` is not {what}, as `{layer}` is"))
+        return _pair(slot, module, layout)
+
+    def _assigned(
+        self, slots: Sequence[Slot], modules: Sequence[Module], layout: Layout
+    ) -> dict[str, Pair]:
+        """Layers and modules of one kind, as many of these as of those."""
+        fits = {
+            (i, j): change
+            for i, slot in enumerate(slots)
+            for j, module in enumerate(modules)
+            if (change := _change(slot, module, layout)) is not None
+        }
+        found: dict[int, int] = {}
+        open_slots, open_modules = set(range(len(slots))), set(range(len(modules)))
+
+        def settle() -> bool:
+            """Pair one layer or module that only one fits."""
+            for i in open_slots:
+                at = [j for j in open_modules if (i, j) in fits]
+                if not at:
+                    raise self._misfit(slots, modules, fits)
+                if len(at) == 1:
+                    return take(i, at[0])
+            for j in open_modules:
+                at = [i for i in open_slots if (i, j) in fits]
+                if not at:
+                    raise self._misfit(slots, modules, fits)
+                if len(at) == 1:
+                    return take(at[0], j)
+            return False
+
+        def take(i: int, j: int) -> bool:
+            found[i] = j
+            open_slots.remove(i)
+            open_modules.remove(j)
+            return True
+
+        while open_slots:
+            if settle():
+                continue
+            # The layers that share modules with the first one, and those modules.
+            some, theirs = {min(open_slots)}, set[int]()
+            while True:
+                theirs = {j for j in open_modules if any((i, j) in fits for i in some)}
+                more = {i for i in open_slots if any((i, j) in fits for j in theirs)}
+                if more == some:
+                    break
+                some = more
+            if len(some) != len(theirs):
+                raise self._misfit(slots, modules, fits)
+            ours = sorted(some)
+            listed = [modules[j] for j in sorted(theirs)]
+            try:
+                ordered = in_order(listed, by_file=self._by_file)
+            except UnclearError as error:
+                guess = best_order(listed, by_file=self._by_file)
+                raise _unclear(slots, ours, guess, str(error)) from error
+            at_place = {id(modules[j]): j for j in theirs}
+            for i, module in zip(ours, ordered, strict=True):
+                j = at_place[id(module)]
+                if (i, j) not in fits:
+                    why = f"by their order `{slots[i].layer.name}` takes `{module.name}`, of"
+                    raise _unclear(slots, ours, ordered, f"{why} another shape")
+                take(i, j)
+        return {
+            slots[i].layer.name: Pair(slots[i], modules[j], fits[i, j]) for i, j in found.items()
+        }
+
+    def _misfit(
+        self,
+        slots: Sequence[Slot],
+        modules: Sequence[Module],
+        fits: Mapping[tuple[int, int], Change],
+    ) -> _MisfitError:
+        """The first layer, in the likeliest order, whose module has another shape."""
+        places = {id(module): j for j, module in enumerate(modules)}
+        ordered = best_order(modules, by_file=self._by_file)
+        fitting = sum((i, places[id(m)]) in fits for i, m in enumerate(ordered))
+        for i, module in enumerate(ordered):
+            if (i, places[id(module)]) not in fits:
+                return _MisfitError(_other_shape(slots[i], module), fitting)
+        why = "its layers have the shapes of the net's, in other numbers"
+        return _MisfitError(_unlike(why), fitting)
+
+    def _check_rest(self, modules: Sequence[Module], pairs: Mapping[str, Pair]) -> None:
+        """Refuse what a net has learned and no layer of ours takes."""
+        used = {id(pair.module) for pair in pairs.values()}
+        unused = [m for m in modules if id(m) not in used and m.is_learned]
+        if unused:
+            names = tuple(name for module in unused for name in module.names.values())
+            what = importing.UnusedWeights(net=self._network.name, tensors=names)
+            raise _MisfitError(what, len(pairs))
+
+    def _check_norms(self, pairs: Sequence[Pair]) -> None:
+        """Hold batch normalisations against the layers that they follow, where that is known."""
+        modules = best_order([pair.module for pair in pairs], by_file=self._by_file)
+        before = list(pairwise(modules))
+        if not modules or modules[0].is_norm or any(a.is_norm and b.is_norm for a, b in before):
+            return
+        if not self._by_file and any(relation(a.name, b.name) == 0 for a, b in before):
+            return
+        ordered = [id(pair.module) for pair in pairs if not pair.slot.is_norm]
+        if ordered != [id(module) for module in modules if not module.is_norm]:
+            return  # an order that is not the net's says nothing of what follows what
+        followed = {id(b): a for a, b in before}
+        ours = {pair.slot.layer.name: pair.module for pair in pairs}
+        outputs = {id(pair.module): pair.slot.weight.stored[0] for pair in pairs}
+        for pair in pairs:
+            name, owner = pair.slot.layer.name, pair.slot.layer.inputs[0]
+            while owner in self._network and owner not in ours:
+                owner = self._network[owner].inputs[0]
+            theirs = followed.get(id(pair.module))
+            is_other = (
+                owner in ours
+                and theirs is not None
+                and ours[owner] is not theirs
+                and outputs[id(theirs)] == outputs[id(pair.module)]
+            )
+            if pair.slot.is_norm and is_other and name not in self._chosen:
+                assert theirs is not None
+                why = (
+                    f"there `{pair.module.name}` follows `{theirs.name}`; in the net `{name}`"
+                    f" follows `{owner}`, which is `{ours[owner].name}`"
+                )
+                raise _MisfitError(_unlike(why), len(pairs))
+
+
+def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for pair in pairs:
+        arrays |= _norm_arrays(pair) if pair.slot.is_norm else _weight_arrays(pair)
+    return arrays
+
+
+def _check_finite(pairs: Iterable[Pair]) -> None:
+    for pair in pairs:
+        for role, tensor in pair.module.tensors.items():
+            if not np.isfinite(tensor).all():
+                name = pair.module.names[role]
+                what = importing.NotFiniteTensor(layer=pair.slot.layer.name, tensor=name)
+                raise _UnclearError(what)
+
+
+def _pair(slot: Slot, module: Module, layout: Layout) -> Pair:
+    change = _change(slot, module, layout)
+    if change is None:
+        raise _MisfitError(_other_shape(slot, module))
+    return Pair(slot, module, change)
+
+
+def _change(slot: Slot, module: Module, layout: Layout) -> Change | None:
+    """How the module's weight becomes the slot's; None where it does not, or its bias not."""
+    bias = module.tensors.get("bias")
+    if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+        return None
+    return change_for(slot, _shape(module), layout)
+
+
+def _unclear(
+    slots: Sequence[Slot], ours: Sequence[int], modules: Sequence[Module], why: str
+) -> _UnclearError:
+    layers = tuple(slots[i].layer.name for i in ours)
+    theirs = tuple(module.name for module in modules)
+    return _UnclearError(importing.UnclearOrder(layers=layers, theirs=theirs, reason=why))
+
+
+def _without_classifier(modules: list[Module], needed: int) -> list[Module]:
+    """Modules without the FC layers at the end of a net, where these are what is too many."""
+    weighted = [module for module in modules if module.is_weighted]
+    matrices = [module for module in weighted if module.weight.ndim == 2]
+    named = [module for module in weighted if is_of_classifier(module.name)]
+    for classifier in (matrices, named):
+        if classifier and len(weighted) - len(classifier) == needed:
+            left_out = {id(module) for module in classifier}
+            return [module for module in modules if id(module) not in left_out]
+    return modules
+
+
+def _of_our_names(slots: Sequence[Slot], modules: Sequence[Module]) -> dict[str, Module]:
+    """The modules by our layers' names, where each is called as ours is; else nothing."""
+    by_name: dict[str, list[Module]] = {}
+    for module in modules:
+        by_name.setdefault(module.path[-1], []).append(module)
+    names = [slot.layer.name for slot in slots]
+    if any(len(by_name.get(name, ())) != 1 for name in names):
+        return {}
+    return {name: by_name[name][0] for name in names}
+
+
+def _shape(module: Module) -> tuple[int, ...]:
+    if module.is_norm:
+        return (module.tensors["running_mean"].size,)
+    return module.weight.shape
+
+
+def _weight_arrays(pair: Pair) -> dict[str, Array]:
+    layer, module = pair.slot.layer, pair.module
+    weight, *biases = layer.params
+    found = {weight.name: pair.change.apply(module.weight, weight.stored)}
+    bias = module.tensors.get("bias")
+    if not biases:
+        if bias is not None and bias.any():
+            why = f"`{module.name}` has a bias, and `{layer.name}` none: leave out `no-bias`"
+            raise _MisfitError(_unlike(why))
+        return found
+    if bias is None:
+        why = f"`{module.name}` has no bias, which `{layer.name}` needs, unless it is `no-bias`"
+        raise _MisfitError(_unlike(why))
+    found[biases[0].name] = _vector(bias, pair, "bias", biases[0].stored[0])
+    return found
+
+
+def _norm_arrays(pair: Pair) -> dict[str, Array]:
+    """Batch normalisation; a factor that is not there is 1, an offset that is not there 0."""
+    found = {}
+    for param in pair.slot.layer.params:
+        role = cast("Role", param.name.rpartition(".")[2])
+        tensor = pair.module.tensors.get(role)
+        found[param.name] = (
+            np.full(param.stored, 1 if role == "weight" else 0, np.float32)
+            if tensor is None
+            else _vector(tensor, pair, role, param.stored[0])
+        )
+    return found
+
+
+def _vector(tensor: Array, pair: Pair, role: str, length: int) -> Array:
+    found = vector(tensor, length)
+    if found is None:
+        name, layer = pair.module.name, pair.slot.layer.name
+        why = f"the {role} of `{name}` is {by(tensor.shape)}, that of `{layer}` has {length}"
+        raise _MisfitError(_unlike(f"{why} numbers"))
+    return found
+
+
+def _equal(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    return all(np.array_equal(array, others[name], equal_nan=True) for name, array in some.items())
+
+
+def _other_shape(slot: Slot, module: Module) -> Diagnostic:
+    name = module.names.get("weight", module.name)
+    if any(change_for(slot, _shape(module), layout) for layout in LAYOUTS):
+        bias = module.tensors.get("bias")
+        if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+            name = module.names["bias"]
+            needed = slot.weight.stored[0]
+            return _unlike(f"`{name}` is {by(bias.shape)}, `{slot.layer.name}` needs {needed}")
+    return _unlike(f"`{name}` is {by(_shape(module))}, `{slot.layer.name}` needs {by(slot.takes)}")
+
+
+def _unlike(why: str) -> Diagnostic:
+    return artefacts.UnknownCheckpoint(reason=why)
+
+
+def by(shape: Iterable[int]) -> str:
+    """``64 × 3 × 3 × 3``."""
+    return " × ".join(map(str, shape))

@@ -1,0 +1,203 @@
+"""Whose weights a checkpoint holds, and what these expect of their input.
+
+Sources: torchvision's documentation of ``VGG16_Weights``; timm's ``IMAGENET_DEFAULT_MEAN``;
+mmpretrain's ``configs/_base_/datasets/imagenet_bs32_pil_resize.py``; ``imagenet_utils.py`` of
+Keras, mode ``caffe``; the model cards of ``VGG_ILSVRC_16_layers``; ``vgg_preprocessing.py`` of
+TF-slim.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from vggspec.catalogue.artefacts import UnknownCheckpoint
+from vggspec.catalogue.importing import UnknownNormalisation
+from vggspec.compiler.checkpoint import Checkpoint
+from vggspec.compiler.importing.matching import Matched
+from vggspec.compiler.importing.modules import is_of_classifier
+from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
+from vggspec.compiler.ir import Color, ImageInput
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.weights import metadata_of
+from vggspec.diagnostic import VggspecError, report
+
+Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A collection of weights whose images were all normalised in one way."""
+
+    name: str
+    mean: tuple[float, float, float]
+    """Red, green, blue, 0 to 255."""
+
+    std: tuple[float, float, float] | None = None
+    color: Color = "RGB"
+    """The order in which the first layer takes them."""
+
+    def input(self, image: ImageInput) -> ImageInput:
+        """The input of a spec as these weights expect it, in the order of their channels."""
+        in_rgb = replace(image, color="RGB", mean=self.mean, std=self.std, scale=1.0)
+        return _in_color(in_rgb, self.color)
+
+
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source("torchvision", _MEAN, _STD),
+        Source("timm", _MEAN, _STD),
+        Source("mmpretrain", _MEAN, _STD),
+        Source("keras", ILSVRC_MEAN, color="BGR"),
+        Source("caffe", ILSVRC_MEAN, color="BGR"),
+        Source("tf-slim", ILSVRC_MEAN),
+    )
+}
+
+#: torchvision's weights of the features alone, whose classifier is NaN: trained on
+#: Caffe's pixels (``VGG16_Weights.IMAGENET1K_FEATURES``).
+_FEATURES_ALONE = Source("torchvision", (123.0, 117.0, 104.0))
+
+#: Conv layers of the nets A, B, D and E, which are all that the collections hold.
+_PUBLISHED = (8, 10, 13, 16)
+
+_NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("mmpretrain", re.compile(r"(.*\.)?features\.\d+\.conv", re.DOTALL)),
+    ("torchvision", re.compile(r"(.*\.)?features\.\d+", re.DOTALL)),
+    ("keras", re.compile(r"(.*[./])?block\d+_conv\d+", re.DOTALL)),
+    ("tf-slim", re.compile(r"(.*/)?vgg_\w+/conv\d+/conv\d+_\d+", re.DOTALL)),
+)
+_TIMM = re.compile(r"(.*\.)?(pre_logits\.fc\d|head\.fc)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the weights expect of their input, and how that is known."""
+
+    input: ImageInput
+    """Complete, and in the spec's order of channels."""
+
+    source: str
+    """Whose weights they are, ``spec`` where the spec says what they expect."""
+
+    is_turned: bool
+    """Whether the first layer takes its channels in another order than the spec's."""
+
+    is_guessed: bool
+    """Whether it is the names that say it."""
+
+
+def expectation(
+    image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
+) -> Expected:
+    """What the weights of a checkpoint expect, for a net whose spec has that input.
+
+    ``told`` is whose the user says that they are, a name of ``SOURCES`` or ``spec``; ``is_bgr``
+    that their first layer takes BGR.
+
+    Raises:
+        VggspecError: nothing says it, or the spec and the checkpoint say different things.
+    """
+    claim = None if told == "spec" else _claim(image, matched, checkpoint, told, is_bgr=is_bgr)
+    if claim is not None and not claim.is_certain and image.mean is not None:
+        claim = None  # small nets are named after torchvision's, too
+    color: Color = "BGR" if is_bgr else image.color if claim is None else claim.input.color
+    is_turned = color != image.color
+    if claim is None:
+        if image.mean is None:
+            shown = replace(image, mean=ILSVRC_MEAN if image.channels == 3 else (33.3,))
+            raise VggspecError(report(UnknownNormalisation(line=line(shown)), path=checkpoint.path))
+        return Expected(image, "spec", is_turned, is_guessed=False)
+    wanted = _in_color(claim.input, image.color)
+    if is_said(image):
+        found = image if image.mean is not None else replace(image, mean=wanted.mean)
+        if not agree(found, wanted):
+            what = other(image, wanted, claim.source, is_import=True)
+            raise VggspecError(report(what, path=checkpoint.path))
+        wanted = found
+    return Expected(wanted, claim.source, is_turned, is_guessed=claim.is_guessed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What weights expect, in their own order of channels, apart from what the spec says."""
+
+    input: ImageInput
+    source: str
+    is_guessed: bool
+    is_certain: bool
+    """Whether a spec that says something else is to be doubted."""
+
+
+def _claim(
+    image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
+) -> _Claim | None:
+    metadata = metadata_of(checkpoint.metadata)
+    own = expected(metadata, image)
+    if told is None and own is not None:
+        return _Claim(own, metadata.source or "vggspec", is_guessed=False, is_certain=True)
+    name = told or _by_names(matched)
+    if name is None or image.channels != 3:
+        return None
+    source = SOURCES[name]
+    if told is None and is_bgr and source.color == "RGB":
+        source = SOURCES["caffe"]  # conversions of the authors' nets have torchvision's names, too
+    elif source.name == "torchvision" and _is_features_alone(matched, checkpoint):
+        source = _FEATURES_ALONE
+    is_certain = told is not None or len(_conv_names(matched)) in _PUBLISHED
+    return _Claim(source.input(image), source.name, told is None, is_certain)
+
+
+def turn_first_layer(matched: Matched, path: str) -> None:
+    """Let a first layer for BGR take RGB, or the other way round.
+
+    Raises:
+        VggspecError: it has groups, of which each sees its own channels.
+    """
+    slot = matched.pairs[0].slot
+    if isinstance(slot.layer.op, Conv) and slot.layer.op.groups > 1:
+        why = f"`{slot.layer.name}` has groups, and cannot be turned from BGR to RGB or back"
+        raise VggspecError(report(UnknownCheckpoint(reason=why), path=path))
+    assert slot.kernel is not None
+    weight = matched.arrays[slot.weight.name]
+    turned = weight.reshape(slot.kernel)[:, ::-1]
+    matched.arrays[slot.weight.name] = np.ascontiguousarray(turned).reshape(weight.shape)
+
+
+def _in_color(image: ImageInput, color: Color) -> ImageInput:
+    """The same input with its channels in that order."""
+    if image.color == color:
+        return image
+    mean = None if image.mean is None else image.mean[::-1]
+    std = None if image.std is None else image.std[::-1]
+    return replace(image, color=color, mean=mean, std=std)
+
+
+def _is_features_alone(matched: Matched, checkpoint: Checkpoint) -> bool:
+    tensors = [checkpoint.tensors[name] for name in matched.unused if is_of_classifier(name)]
+    return bool(tensors) and all(np.isnan(tensor).all() for tensor in tensors)
+
+
+def _by_names(matched: Matched) -> str | None:
+    """Whose weights they are by the names of all conv layers."""
+    names = _conv_names(matched)
+    for source, pattern in _NAMES:
+        if names and all(pattern.fullmatch(name) for name in names):
+            if source == "torchvision" and any(
+                _TIMM.fullmatch(pair.module.name) for pair in matched.pairs
+            ):
+                return "timm"
+            return source
+    return None
+
+
+def _conv_names(matched: Matched) -> Sequence[str]:
+    return [
+        pair.module.name
+        for pair in matched.pairs
+        if not pair.slot.is_norm and pair.slot.layer.op.keyword == "conv"
+    ]

@@ -1,0 +1,30 @@
+"""What a command says of how a net's input is normalised, where its spec leaves that open."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vggspec.render import shown
+
+if TYPE_CHECKING:
+    from vggspec.bundle import InputContract
+    from vggspec.compiler.input_contract import MeanFrom
+    from vggspec.compiler.weights import Metadata
+
+
+def tell_input(
+    contract: "InputContract", mean_from: "MeanFrom", weights: "Metadata", net: str | None = None
+) -> None:
+    """Say what was taken from the weights, or that neither they nor the spec say a mean; ``net`` is
+    named where there are several.
+    """
+    from vggspec.compiler.input_contract import formula
+
+    of = f" of {shown(net)}" if net else ""
+    if mean_from == "ILSVRC":
+        numbers = " ".join(f"{value:g}" for value in contract.mean)
+        text = f"neither the spec nor the weights say one, so that of ILSVRC: {numbers}"
+        click.echo(f"mean{of}: {text}", err=True)
+    elif mean_from == "weights" and weights.source is not None:
+        text = formula(contract.mean, contract.std, contract.scale)
+        click.echo(f"input{of}: {text}, as the weights expect ({shown(weights.source)})", err=True)
