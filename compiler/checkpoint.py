@@ -31,8 +31,9 @@ from vggspec.compiler.stored import (
     check_growth,
 )
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.fields import short
 from vggspec.source import reason
-from vggspec.tensors import BadTensorsError, Tensor, read_layout, short
+from vggspec.tensors import BadTensorsError, Tensor, read_layout
 
 Kind = Literal["pytorch", "safetensors", "npz"]
 

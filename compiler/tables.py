@@ -12,7 +12,7 @@ from typing import Any
 from vggspec.catalogue import checkpoints, count
 from vggspec.compiler.pickles import Made
 from vggspec.compiler.stored import RefusedError, Stored
-from vggspec.tensors import short
+from vggspec.fields import short
 
 Table = dict[str, Stored]
 

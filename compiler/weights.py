@@ -3,8 +3,12 @@
 The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is
 a multiple of 256 come first: GPU libraries and vector units want them aligned, and the format
 allows no gaps. The metadata holds what goes with the weights: the net, a hash of its layers, the
-mean of the training images and what else the net expects of its input, the labels, and the SHA-256
-of the tensor data, so that nothing that only points at the weights has to read them.
+mean of the training images and what else the net expects of its input, the labels, the SHA-256 of
+the tensor data, and whether all numbers are finite, so that nothing that only points at the weights
+has to read them. The header has a SHA-256 of its own, in itself: what it states is what was
+written.
+
+Whoever reads all numbers anyway compares them with what the header states (``checked``).
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format
 """
@@ -12,8 +16,10 @@ Source: the safetensors format, https://github.com/huggingface/safetensors#forma
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from typing import Any, get_args
@@ -21,15 +27,32 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import WEIGHTS, digest
-from vggspec.catalogue import artefacts
+from vggspec.bundle import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
+from vggspec.catalogue import artefacts, count
 from vggspec.compiler.ir import Color, ImageInput, Network, Shape
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields, parse, short
 from vggspec.files import replacing_file
-from vggspec.source import reason
-from vggspec.tensors import ALIGNMENT, BadTensorsError, Tensor, header, read_layout, short
+from vggspec.source import open_file, reason
+from vggspec.tensors import (
+    ALIGNMENT,
+    DATA_SHA256,
+    BadTensorsError,
+    Tensor,
+    header,
+    read_layout,
+)
 
 Array = NDArray[np.float32]
+
+FINITE = "vggspec.finite"
+HEADER_SHA256 = "vggspec.header_sha256"
+READ_AT_A_TIME = 4 << 20  # bytes
+
+MAX_PIXEL = 1e6
+"""Means and deviations of pixels are smaller."""
+
+LEAST_FACTOR = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +82,9 @@ class Metadata:
     data_sha256: str | None = None
     """SHA-256 of the tensor data, which is everything after the header."""
 
+    is_finite: bool = False
+    """Whether whoever wrote the file saw that all numbers are finite."""
+
     more: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the file says."""
 
@@ -72,6 +98,8 @@ class WeightsFile:
     metadata: Metadata
     data_start: int
     bytes: int
+    is_read: bool = False
+    """Whether the numbers were read, and are those that the metadata tell of."""
 
     def read(self, name: str) -> NDArray[Any]:
         """A tensor, mapped from the file rather than read."""
@@ -106,16 +134,36 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """
     try:
         layout = read_layout(path)
+        metadata = metadata_of(layout.metadata)
     except (OSError, ValueError) as error:
         inside = Path(path) / WEIGHTS
         why = f"it is a bundle; name `{inside}`" if inside.is_file() else reason(error)
         what = artefacts.NoSuchFile(kind="weights file", reason=why)
         raise VggspecError(report(what, path=str(path))) from error
-    except BadTensorsError as error:
+    except (BadTensorsError, BadFieldError) as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
-    metadata = metadata_of(layout.metadata)
+    stated = layout.metadata.get(HEADER_SHA256)
+    # They are written together, so of a damaged name the other one tells.
+    if (stated is not None or FINITE in layout.metadata) and stated != _header_sha256(
+        [
+            (name, tensor.dtype, tensor.shape, tensor.offset)
+            for name, tensor in layout.tensors.items()
+        ],
+        layout.metadata,
+    ):
+        raise VggspecError(report(artefacts.ChangedWeights(part="header"), path=str(path)))
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
+
+
+def contradicts_itself(path: str | os.PathLike[str]) -> bool:
+    """Whether a file states a SHA-256 of its numbers that is not theirs; no other file does."""
+    try:
+        layout = read_layout(path)
+        stated = layout.metadata.get(DATA_SHA256)
+        return stated is not None and stated != digest(path, layout.data_start)
+    except (OSError, BadTensorsError):
+        return False
 
 
 def check_fits(weights: WeightsFile, network: Network) -> None:
@@ -147,12 +195,80 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
             made_for=weights.metadata.net,
         )
         raise VggspecError(report(what, path=path))
+    made_for = weights.metadata.layers_sha256
+    if made_for is not None and not network.is_cut and made_for != layers_sha256(network):
+        what_order = artefacts.OtherOrder(net=network.name, made_for=weights.metadata.net)
+        raise VggspecError(report(what_order, path=path))
     for name in wanted:
         dtype = weights.tensors[name].dtype
         if dtype != "F32":
             raise VggspecError(
                 report(artefacts.WrongNumberType(tensor=name, dtype=dtype), path=path)
             )
+
+
+def checked(weights: WeightsFile, used: Iterable[str], *, is_read: bool) -> WeightsFile:
+    """The file, once its numbers are known to be those that were written, and those of the tensors
+    ``used``, which are in the file, to be finite.
+
+    With ``is_read`` the numbers are read and compared; else what the header states is taken, where
+    it states enough and the file is larger than what is hashed whenever a bundle is opened.
+
+    Raises:
+        VggspecError: the numbers are not those that the header tells of, or are not finite.
+    """
+    if weights.is_read:
+        return weights
+    metadata = weights.metadata
+    is_vouched_for = metadata.is_finite and metadata.data_sha256 is not None
+    if not is_read and is_vouched_for and weights.bytes > HASHED_ON_OPEN_BYTES:
+        return weights
+    sha256, wanted, flaws = hashlib.sha256(), set(used), []
+    buffer = memoryview(bytearray(READ_AT_A_TIME))
+    with _reading(weights) as file:
+        for name, tensor in sorted(weights.tensors.items(), key=lambda item: item[1].offset):
+            counted, left = Finiteness(name), tensor.bytes
+            while left > 0:
+                part = buffer[: min(left, READ_AT_A_TIME)]
+                if file.readinto(part) != len(part):
+                    raise OSError("it has become shorter")
+                sha256.update(part)
+                if name in wanted:
+                    counted.add(np.frombuffer(part, "<f4"))
+                left -= len(part)
+            flaw = counted.flaw()
+            if flaw is not None:
+                flaws.append(flaw)
+    found = sha256.hexdigest()
+    if metadata.data_sha256 not in (None, found):
+        what = artefacts.ChangedWeights(part="numbers")
+        raise VggspecError(report(what, path=str(weights.path)))
+    if flaws:
+        what_flaws = artefacts.NotFiniteWeights(tensors=tuple(flaws))
+        raise VggspecError(report(what_flaws, path=str(weights.path)))
+    return replace(weights, metadata=replace(metadata, data_sha256=found), is_read=True)
+
+
+def for_net(weights: WeightsFile, network: Network, *, is_read: bool = False) -> WeightsFile:
+    """The file as the weights of a net: they fit it, and are ``checked``.
+
+    Raises:
+        VggspecError: as ``check_fits`` and ``checked``.
+    """
+    check_fits(weights, network)
+    return checked(weights, [param.name for param in network.params()], is_read=is_read)
+
+
+@contextmanager
+def _reading(weights: WeightsFile) -> Iterator[BufferedReader]:
+    """The file at the first of its numbers."""
+    try:
+        with open_file(weights.path) as file:
+            file.seek(weights.data_start)
+            yield file
+    except OSError as error:
+        what = artefacts.NoSuchFile(kind="weights file", reason=reason(error))
+        raise VggspecError(report(what, path=str(weights.path))) from error
 
 
 def write(
@@ -170,19 +286,22 @@ def write(
     """
     order = sorted(shapes, key=lambda name: (4 * prod(shapes[name])) % ALIGNMENT != 0)
     tensors = {name: ("F32", shapes[name]) for name in order}
-    sha256 = hashlib.sha256()
+    sha256, is_finite = hashlib.sha256(), True
     with replacing_file(path) as file:
-        file.write(header(tensors, _texts(metadata, "0" * 64)))
+        file.write(header(tensors, _texts(tensors, metadata, "0" * 64, is_finite=False)))
         for name in order:
             written = 0
             for chunk in chunks(name):
-                data = np.ascontiguousarray(chunk, dtype="<f4").data.cast("B")
+                numbers = np.ascontiguousarray(chunk, dtype="<f4")
+                is_finite = is_finite and bool(np.isfinite(numbers).all())
+                data = numbers.data.cast("B")
                 sha256.update(data)
                 file.write(data)
                 written += data.nbytes
             assert written == 4 * prod(shapes[name]), name
         file.seek(0)
-        file.write(header(tensors, _texts(metadata, sha256.hexdigest())))
+        texts = _texts(tensors, metadata, sha256.hexdigest(), is_finite=is_finite)
+        file.write(header(tensors, texts))
     return sha256.hexdigest()
 
 
@@ -194,6 +313,49 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Me
     """
     shapes = {name: array.shape for name, array in arrays.items()}
     return write(path, shapes, lambda name: iter((arrays[name].reshape(-1),)), metadata)
+
+
+@dataclass(slots=True)
+class Finiteness:
+    """How many numbers of an array are finite, counted a piece at a time."""
+
+    name: str
+    total: int = 0
+    nan: int = 0
+    inf: int = 0
+    minus_inf: int = 0
+
+    def add(self, part: NDArray[Any]) -> None:
+        """Count the next numbers."""
+        self.total += part.size
+        if not np.isfinite(part).all():
+            nan, inf = int(np.isnan(part).sum()), int(np.isposinf(part).sum())
+            self.nan += nan
+            self.inf += inf
+            self.minus_inf += int(np.isneginf(part).sum())
+
+    def flaw(self) -> str | None:
+        """``1 of 1000 numbers in `fc8.bias` is -inf``; None where all are finite."""
+        counted = ((self.nan, "NaN"), (self.inf, "inf"), (self.minus_inf, "-inf"))
+        found = [(number, word) for number, word in counted if number]
+        if not found:
+            return None
+        bad = sum(number for number, _ in found)
+        words = [word if len(found) == 1 else f"{number} {word}" for number, word in found]
+        are = "is" if bad == 1 else "are"
+        what = words[0] if len(words) == 1 else f"not finite ({', '.join(words)})"
+        return f"{bad} of {count(self.total, 'number')} in `{short(self.name)}` {are} {what}"
+
+
+def not_finite(arrays: Mapping[str, NDArray[Any]]) -> artefacts.NotFiniteWeights | None:
+    """The mistake that these arrays, by name, hold NaN or infinities; None where all are finite."""
+    flaws = []
+    for name, array in arrays.items():
+        counted = Finiteness(name)
+        counted.add(array)
+        flaws.append(counted.flaw())
+    found = tuple(flaw for flaw in flaws if flaw is not None)
+    return artefacts.NotFiniteWeights(tensors=found) if found else None
 
 
 def describe(network: Network, **more: Any) -> Metadata:
@@ -213,10 +375,28 @@ def expecting(metadata: Metadata, image: ImageInput, source: str) -> Metadata:
     )
 
 
-def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
+def _header_sha256(
+    tensors: Iterable[tuple[str, str, Shape, int]], metadata: Mapping[str, str]
+) -> str:
+    """Hash of all that a header says but this: tensors by name, type, shape and place, in the order
+    of their places, and the metadata.
+    """
+    text = {key: value for key, value in metadata.items() if key != HEADER_SHA256}
+    places = sorted(tensors, key=lambda each: each[3])
+    listed = [[name, dtype, list(shape)] for name, dtype, shape, _ in places]
+    return hashlib.sha256(json.dumps([listed, sorted(text.items())]).encode()).hexdigest()
+
+
+def _texts(
+    tensors: Mapping[str, tuple[str, Shape]],
+    metadata: Metadata,
+    data_sha256: str,
+    *,
+    is_finite: bool,
+) -> dict[str, str]:
     text = dict(metadata.more)
     text["format"] = "pt"  # what transformers and others look for
-    text["vggspec.data_sha256"] = data_sha256
+    text[DATA_SHA256] = data_sha256
     if metadata.net is not None:
         text["vggspec.net"] = metadata.net
     if metadata.layers_sha256 is not None:
@@ -233,56 +413,47 @@ def _texts(metadata: Metadata, data_sha256: str) -> dict[str, str]:
         text["vggspec.source"] = metadata.source
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
+    text[FINITE] = "yes" if is_finite else "not"  # as long as each other
+    in_order = [(name, *about, place) for place, (name, about) in enumerate(tensors.items())]
+    text[HEADER_SHA256] = _header_sha256(in_order, text)
     return text
 
 
 def metadata_of(text: Mapping[str, str]) -> Metadata:
-    """What the header of a weights file says beside its tensors; what is malformed counts as not
-    there.
+    """What the header of a weights file says beside its tensors.
+
+    Raises:
+        BadFieldError: a value of ours is malformed.
     """
-    sha256 = text.get("vggspec.data_sha256")
-    std = _numbers(text, "vggspec.std", low=1e-6)
-    scale = _numbers(text, "vggspec.scale", low=1e-9, are_several=False)
-    is_whole = scale is not None and (std is not None or "vggspec.std" not in text)
-    color = text.get("vggspec.color")
+    values: dict[str, Any] = dict(text)
+    for name in ("mean", "std", "scale", "labels"):
+        key = f"vggspec.{name}"
+        if key in text:
+            try:
+                values[key] = parse(text[key].encode())
+            except BadFieldError as error:
+                raise BadFieldError(f"`{key}`: {error}") from error
+    fields = Fields(values)
+
+    def known(key: str, read: Callable[[str], Any]) -> Any:
+        return None if fields.is_null(key) else read(key)
+
+    std = known("vggspec.std", lambda key: fields.numbers(key, high=MAX_PIXEL))
+    if std is not None and min(std, default=0) < LEAST_FACTOR:
+        raise fields.bad("vggspec.std", "has a number that nothing is divided by")
     return Metadata(
-        net=text.get("vggspec.net"),
-        layers_sha256=text.get("vggspec.layers_sha256"),
-        mean=_numbers(text, "vggspec.mean"),
+        net=known("vggspec.net", fields.text),
+        layers_sha256=known("vggspec.layers_sha256", fields.sha256),
+        mean=known("vggspec.mean", lambda key: fields.numbers(key, high=MAX_PIXEL)),
         std=std,
-        scale=scale[0] if scale is not None and is_whole else None,
-        color=next((known for known in get_args(Color) if known == color), None),
-        source=text.get("vggspec.source"),
-        labels=_labels(text),
-        data_sha256=sha256 if sha256 is not None and len(sha256) == 64 else None,
+        scale=known("vggspec.scale", lambda key: fields.number(key, LEAST_FACTOR, MAX_PIXEL)),
+        color=known("vggspec.color", lambda key: fields.choice(key, *get_args(Color))),
+        source=known("vggspec.source", fields.text),
+        labels=known("vggspec.labels", fields.texts),
+        data_sha256=known(DATA_SHA256, fields.sha256),
+        is_finite=text.get(FINITE) == "yes",
         more={key: value for key, value in text.items() if not key.startswith("vggspec.")},
     )
-
-
-def _numbers(
-    text: Mapping[str, str], key: str, *, low: float = -1e6, are_several: bool = True
-) -> tuple[float, ...] | None:
-    try:
-        found = json.loads(text.get(key, "null"))
-        numbers = found if are_several else [found]
-        if isinstance(numbers, list) and all(
-            type(value) in (int, float) and low <= value <= 1e6 for value in numbers
-        ):
-            return tuple(float(value) for value in numbers)
-    except (ValueError, RecursionError):
-        pass
-    return None
-
-
-def _labels(text: Mapping[str, str]) -> tuple[str, ...] | None:
-    try:
-        found = json.loads(text.get("vggspec.labels", "null"))
-        if isinstance(found, list) and all(isinstance(value, str) for value in found):
-            "".join(found).encode()  # a ValueError for half a character
-            return tuple(found)
-    except (ValueError, RecursionError):
-        pass
-    return None
 
 
 def _by(shape: Shape) -> str:

@@ -1,12 +1,18 @@
-"""What a task has found out so far, a line an image, so that an interrupted one can go on.
+"""What a task has found out so far, a line an image, so that an interrupted one can be resumed.
 
 The file is named after a digest of everything that the results depend on, so none is taken up by
 another task. It is removed once the task is done and told.
+
+    3f2a90c1 {"index": 7, …}
+
+A line begins with the CRC-32 of the rest, in eight hexadecimal digits, so that a number that was
+changed on the disk is noticed. The last line may be torn: that is how an interruption looks.
 """
 
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +20,14 @@ from typing import IO, Generic
 
 from vggspec.catalogue.evaluating import JournalInUse
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, parse_object
 from vggspec.files import cache_folder, refusals
 from vggspec.runtime.task import R, Task
+from vggspec.source import regular
 
 FOLDER = "evals"
+MAX_LINE_BYTES = 1 << 20
+"""An image of an evaluation takes 300, one of boxes a few hundred for each class on it."""
 
 
 def evaluation_path(digest: str) -> Path | None:
@@ -39,27 +49,44 @@ class Journal(Generic[R]):
         """Whether there is nothing to go on with."""
         return os.fstat(self._file.fileno()).st_size == 0
 
-    def take_up(self, accept: Callable[[R], bool]) -> None:
+    def take_up(self, accept: Callable[[R], bool]) -> str | None:
         """Hand over the results of an earlier time, one by one.
 
         From the first line on that is torn or damaged, or whose result is not accepted, all is cut
-        off.
+        off. The answer is what is wrong with that line; None where nothing is, or where it is the
+        last one and torn or not accepted, as an interruption leaves it.
 
         Raises:
             VggspecError: the system refuses.
         """
         asked = set(self._task.indices.tolist())
-        end = 0
-        with refusals(self._path):
-            self._file.seek(0)
-            lines = self._file.read().splitlines(keepends=True)
-        for line in lines:
-            result = self._result(line)
-            if result is None or result.index not in asked or not accept(result):
+        end, wrong = 0, None
+        lines = self._lines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                result = self._result(line)
+                if result.index not in asked:
+                    raise BadFieldError("its image stands there twice, or is none of these")
+            except BadFieldError as error:
+                is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+                wrong = None if is_torn else f"line {number}: {error}"
+                break
+            if not accept(result):
+                is_last = next(lines, None) is None  # what it is about was not written any more
+                wrong = None if is_last else f"line {number}: what it is about is not there"
                 break
             asked.remove(result.index)
             end += len(line)
         self._cut(end)
+        return wrong
+
+    def _lines(self) -> Iterator[bytes]:
+        with refusals(self._path):
+            self._file.seek(0)
+            # A second descriptor: writing is not buffered, and reading so would take a call a byte.
+            with open(os.dup(self._file.fileno()), "rb") as file:
+                while line := file.readline(MAX_LINE_BYTES + 1):
+                    yield line
 
     def add(self, result: R) -> None:
         """Write a result down.
@@ -68,7 +95,7 @@ class Journal(Generic[R]):
             VggspecError: the system refuses.
         """
         with refusals(self._path):
-            self._file.write(json.dumps(self._task.as_data(result)).encode() + b"\n")
+            self._file.write(_line(json.dumps(self._task.as_data(result)).encode()))
 
     def clear(self) -> None:
         """Forget everything: it has been told, or is worth nothing.
@@ -82,11 +109,22 @@ class Journal(Generic[R]):
         with refusals(self._path):
             self._file.truncate(end)
 
-    def _result(self, line: bytes) -> R | None:
-        try:
-            return self._task.from_data(json.loads(line)) if line.endswith(b"\n") else None
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return None
+    def _result(self, line: bytes) -> R:
+        """The result in a line.
+
+        Raises:
+            BadFieldError: it is torn or damaged, or none of this task.
+        """
+        data = line[9:-1]
+        if line.startswith(b"{"):
+            raise BadFieldError("an earlier version wrote it, without a checksum")
+        if _line(data) != line:
+            raise BadFieldError("its checksum is another")
+        return self._task.from_data(parse_object(data))
+
+
+def _line(data: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
 @contextmanager
@@ -112,7 +150,7 @@ def _held(path: Path) -> IO[bytes]:
         with refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not buffered: what was written is in the file, however this process ends.
-            file = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed by who gets it)
+            file = open(path, "a+b", buffering=0, opener=regular)  # noqa: SIM115 (see below)
         try:
             _hold(file, path)
             with refusals(path):

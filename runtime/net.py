@@ -52,7 +52,7 @@ class BundleNet:
         """How it wants its images to be decoded."""
 
         self._session: Session = open_session(opened, device, threads)
-        self._compare_with_graph()
+        check_ports(self._session, self.manifest, self.path)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -119,29 +119,35 @@ class BundleNet:
     def _outputs(self, arrays: Arrays, number: int) -> Outputs:
         return {each.kind: _checked(arrays, each, number) for each in self.manifest.outputs}
 
-    def _compare_with_graph(self) -> None:
-        """Hold the manifest against the graph, so that no image finds out later."""
-        contract, session = self.manifest.input, self._session
-        height, width = (None, None) if contract.is_dynamic else contract.size
-        channels = len(contract.mean)
-        if contract.contract == "raw":
-            wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
-        else:
-            wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
-        if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
-            got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
-            raise self._refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
-        given = {port.name: port for port in session.outputs}
-        for output in self.manifest.outputs:
-            if output.name not in given:
-                raise self._refusal(f"it has no output `{output.name}`")
-            shape = given[output.name].shape
-            if len(shape) < 2 or shape[1] != output.channels:
-                got = f"`{output.name}` is {given[output.name]}"
-                raise self._refusal(f"{got}, the manifest says {output.channels} channels")
 
-    def _refusal(self, why: str) -> VggspecError:
-        return VggspecError(report(EngineFailed(reason=why), path=self.path))
+def check_ports(session: Session, manifest: Manifest, path: str) -> None:
+    """Hold the manifest of a bundle against its graph, so that no image finds out later.
+
+    Raises:
+        VggspecError: they do not go together.
+    """
+
+    def refusal(why: str) -> VggspecError:
+        return VggspecError(report(EngineFailed(reason=why), path=path))
+
+    contract = manifest.input
+    height, width = (None, None) if contract.is_dynamic else contract.size
+    channels = len(contract.mean)
+    if contract.contract == "raw":
+        wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
+    else:
+        wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
+    if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
+        got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
+        raise refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
+    given = {port.name: port for port in session.outputs}
+    for output in manifest.outputs:
+        if output.name not in given:
+            raise refusal(f"it has no output `{output.name}`")
+        shape = given[output.name].shape
+        if len(shape) < 2 or shape[1] != output.channels:
+            got = f"`{output.name}` is {given[output.name]}"
+            raise refusal(f"{got}, the manifest says {output.channels} channels")
 
 
 def view_of(manifest: Manifest) -> View:

@@ -5,8 +5,12 @@ import ctypes
 import hashlib
 import importlib
 import io
+import json
+import mmap
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,10 +26,12 @@ from vggspec.bundle import Manifest
 from vggspec.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.catalogue.running import ShapeOutsideProfiles
 from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.files import cache_folder
+from vggspec.files import cache_folder, named_in_text
 from vggspec.machine import ask_driver
 from vggspec.profile import Profile, Shape, derive_profiles
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
+from vggspec.source import foreign, open_file
+from vggspec.tensors import BadTensorsError, read_layout
 
 # ONNX Runtime's exceptions share no base class but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -54,7 +60,14 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 #: What ONNX Runtime's TensorRT is linked with, as the names stand in its file.
 LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
-MAX_REASON = 200
+
+#: What ONNX Runtime says of weights that are links to somewhere else.
+LINK_REFUSED = "External data path"
+#: How it is given them; versions without it take links.
+GIVING = "add_external_initializers_from_files_in_memory"
+#: What changes the order of weights for the CPU's vector units, and how large a tensor it may make.
+REORDERING, HUGE_BYTES = "NchwcTransformer", 1 << 31
+MAX_SAID = 1 << 16
 
 Providers = list[str | tuple[str, dict[str, str]]]
 
@@ -74,7 +87,8 @@ class OrtSession:
     """A net loaded by ONNX Runtime.
 
     ``auto`` takes a CUDA device where there is one and the provider loads, else the CPU; ``cuda``
-    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says.
+    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
+    ``graph`` may be another model than the file's, with the weights ``held`` in memory.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -87,8 +101,11 @@ class OrtSession:
         device: Device = "auto",
         threads: int | None = None,
         built: ForTensorrt | None = None,
+        graph: bytes | None = None,
+        held: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self._path = str(model)
+        self._held = held  # the session reads them where they are
         self._built = built
         session = None
         if device == "tensorrt":
@@ -97,7 +114,7 @@ class OrtSession:
         elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
             session = _load_on_cuda(self._path, threads, must=device == "cuda")
         if session is None:
-            session = _load(self._path, [CPU], threads)
+            session = _load(self._path, [CPU], threads, graph=graph, held=held)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
@@ -306,22 +323,105 @@ def _preload() -> None:
         ort.preload_dlls()
 
 
+def computed_in(
+    model: Path, device: Literal["cpu", "cuda"], feeds: Mapping[str, NDArray[Any]]
+) -> Counter[str]:
+    """In which number types a graph's convolutions and products of matrices are computed, as ONNX
+    Runtime's profile of one run tells it: ``float`` and ``float16``, with how many of each.
+
+    Raises:
+        VggspecError: as ``OrtSession``.
+    """
+    providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
+        session = _load(str(model), providers, None, profile=f"{folder}/run")
+        session.run(None, dict(feeds))
+        with open(session.end_profiling(), encoding="utf-8") as file:
+            events = json.load(file)
+    types = {}
+    for event in events:
+        facts = event.get("args", {})
+        if event.get("cat") == "Node" and re.search("Conv|Gemm|MatMul", facts.get("op_name", "")):
+            for first in facts.get("input_type_shape", [])[:1]:
+                types[event["name"]] = next(iter(first))
+    return Counter(types.values())
+
+
 def _load(
-    path: str, providers: Providers, threads: int | None, *, on_gpu: bool = False
+    path: str,
+    providers: Providers,
+    threads: int | None,
+    *,
+    on_gpu: bool = False,
+    graph: bytes | None = None,
+    held: Mapping[str, NDArray[Any]] | None = None,
+    profile: str | None = None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    if held:
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
+        options.add_external_initializers(list(held), values)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = FATAL  # what goes wrong is raised, and told once
     options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
+
+    beside = Path(path).parent.glob("*.safetensors")
+    weights = sorted(each for each in beside if each.is_file())
+    # ONNX Runtime would make others of that size, and refuses its own.
+    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
+
+    def session(model: str | bytes) -> ort.InferenceSession:
+        return ort.InferenceSession(
+            model, options, providers=providers, enable_fallback=False, **left_out
+        )
+
     ort.set_default_logger_severity(FATAL)
     try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=False)
+        with named_in_text(path) as name:
+            try:
+                return session(name if graph is None else graph)
+            except ORT_ERRORS as error:
+                if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                    raise
+            with _given(weights, options):
+                return session(name)
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
     finally:
         ort.set_default_logger_severity(WARNING)
+
+
+def _is_any_huge(weights: Sequence[Path]) -> bool:
+    """Whether a tensor has more than 2 GiB; a file that cannot be read has none."""
+    for path in weights:
+        with contextlib.suppress(OSError, BadTensorsError):
+            if path.stat().st_size <= HUGE_BYTES:
+                continue
+            if any(tensor.bytes > HUGE_BYTES for tensor in read_layout(path).tensors.values()):
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _given(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
+    """Hand over the weights beside a model as memory, mapped while the model is loaded.
+
+    ONNX Runtime reads none that lie elsewhere than the model. What a bundle's manifest names has
+    been compared with it, wherever its links lead.
+    """
+    with contextlib.ExitStack() as stack:
+        maps = []
+        for path in weights:
+            file = stack.enter_context(open_file(path))
+            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        names = [path.name for path in weights]
+        getattr(options, GIVING)(names, maps, list(map(len, maps)))
+        yield
 
 
 def _is_on_cuda(session: ort.InferenceSession) -> bool:
@@ -336,14 +436,40 @@ def _port(node: ort.NodeArg, path: str) -> Port:
     return Port(node.name, np.dtype(DTYPES[node.type]), shape)
 
 
+#: Where ONNX Runtime's source says something; a function follows.
+_PLACE = re.compile(r"\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ ")
+_FUNCTION = re.compile(r"[A-Za-z_]\w* ")
+_SIGNATURE = re.compile(r"[\w:<>,*&~ ]*::[\w:<>,*&~ ]*(?=\()")
+
+
 def _reason(error: Exception, path: str) -> str:
-    """What ONNX Runtime said, without its own places and numbers."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = text.replace(f"Load model from {path} failed:", "")
-    text = re.sub(r"\S*/onnxruntime\S*:\d+ .*?\) (?=[A-Z])", "", text)
-    text = re.sub(r"\S+\.(?:cc|h|cpp):\d+ \w+ ", "", text)
-    text = text.strip().rstrip(".")
-    if len(text) > MAX_REASON:
-        text = text[:MAX_REASON].rsplit(" ", 1)[0] + " …"
-    return text[:1].lower() + text[1:]
+    """What ONNX Runtime said, without its own places, functions and numbers."""
+    text = " ".join(str(error)[:MAX_SAID].split())
+    text = text.replace(f"Load model from {path} failed:", "").partition(" ; GPU=")[0]
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    while place := _PLACE.search(text):
+        said = _after_function(text[place.end() :])
+        text = text[: place.start()] + said
+    return foreign(text)
+
+
+def _after_function(text: str) -> str:
+    """What follows a function: its name alone, or its whole signature."""
+    signature = _SIGNATURE.match(text)
+    if signature is None:
+        return _FUNCTION.sub("", text, count=1) if _FUNCTION.match(text) else text
+    end = signature.end()
+    while text[end : end + 1] not in ("", " "):  # `(…)`, or `(…)>::operator()(…)` of a lambda
+        end = _closing(text, max(text.find("(", end), end))
+    text = text[end:].strip().removeprefix("const ")
+    return text[_closing(text, 0) :].strip() if text.startswith("[with ") else text
+
+
+def _closing(text: str, start: int) -> int:
+    """The place after the bracket that closes the one at ``start``."""
+    depth = 0
+    for i in range(start, len(text)):
+        depth += (text[i] in "([") - (text[i] in ")]")
+        if depth == 0:
+            return i + 1
+    return len(text)

@@ -42,7 +42,7 @@ class PictureNet:
         """How it wants its pictures to be decoded."""
 
         self._session: Session = open_session(opened, device, threads)
-        self._compare_with_graph()
+        check_ports(self._session, self.manifest, self.path)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -97,26 +97,32 @@ class PictureNet:
     ) -> None:
         self.close()
 
-    def _compare_with_graph(self) -> None:
-        """Hold the manifest against the graph, so that no picture finds out later."""
-        contract, result = self.manifest.input, self.manifest.result
-        channels = len(contract.mean)
-        wanted = {
-            contract.name: Port(contract.name, np.dtype(np.uint8), (None, None, channels)),
-            SCALES: Port(SCALES, np.dtype(np.int64), (None,)),
-        }
-        given = {port.name: port for port in self._session.inputs}
-        if given.keys() != wanted.keys() or not all(
-            wanted[name].fits(port) for name, port in given.items()
-        ):
-            got, said = (
-                " and ".join(f"`{port.name}` {port}" for port in ports.values())
-                for ports in (given, wanted)
-            )
-            raise self._refusal(f"it takes {got}, the manifest says {said}")
-        shapes = {port.name: port.shape for port in self._session.outputs}
-        if shapes.get(result.name) != (result.channels,):
-            raise self._refusal(f"it has no output `{result.name}` of {result.channels} classes")
 
-    def _refusal(self, why: str) -> VggspecError:
-        return VggspecError(report(EngineFailed(reason=why), path=self.path))
+def check_ports(session: Session, manifest: Manifest, path: str) -> None:
+    """Hold the manifest of a bundle against its graph, so that no picture finds out later.
+
+    Raises:
+        VggspecError: they do not go together.
+    """
+
+    def refusal(why: str) -> VggspecError:
+        return VggspecError(report(EngineFailed(reason=why), path=path))
+
+    contract, result = manifest.input, manifest.result
+    channels = len(contract.mean)
+    wanted = {
+        contract.name: Port(contract.name, np.dtype(np.uint8), (None, None, channels)),
+        SCALES: Port(SCALES, np.dtype(np.int64), (None,)),
+    }
+    given = {port.name: port for port in session.inputs}
+    if given.keys() != wanted.keys() or not all(
+        wanted[name].fits(port) for name, port in given.items()
+    ):
+        got, said = (
+            " and ".join(f"`{port.name}` {port}" for port in ports.values())
+            for ports in (given, wanted)
+        )
+        raise refusal(f"it takes {got}, the manifest says {said}")
+    shapes = {port.name: port.shape for port in session.outputs}
+    if shapes.get(result.name) != (result.channels,):
+        raise refusal(f"it has no output `{result.name}` of {result.channels} classes")

@@ -9,7 +9,7 @@ from typing import Literal, Self, SupportsIndex, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import open_bundle
+from vggspec.bundle import Bundle, load_bundle
 from vggspec.catalogue.artefacts import NoClasses
 from vggspec.catalogue.data import GraphRescales
 from vggspec.catalogue.fusion import FixedMirrorImages
@@ -69,9 +69,12 @@ class Predictor:
         device: Device = "auto",
         threads: int | None = None,
     ) -> None:
-        opened = open_bundle(bundle)
-        kind = PictureNet if opened.manifest.members else BundleNet
-        self._net: BundleNet | PictureNet = kind(opened, device=device, threads=threads)
+
+        def load(opened: Bundle) -> BundleNet | PictureNet:
+            kind = PictureNet if opened.manifest.members else BundleNet
+            return kind(opened, device=device, threads=threads)
+
+        self._net = load_bundle(bundle, load)
         self.manifest = self._net.manifest
         result = self.manifest.result
         if result.kind not in ("posteriors", "scores"):

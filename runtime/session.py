@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.bundle import Bundle
-from vggspec.catalogue.artefacts import EngineFailed
+from vggspec.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 
@@ -96,7 +96,7 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         if device == "tensorrt":
             from vggspec.runtime.trt_session import TrtSession
 
-            return TrtSession(bundle)
+            return TrtSession(bundle)  # of bytes that were compared with the manifest
         if bundle.reference is None:
             raise refused(NoReference(device=device))
         model = bundle.reference
@@ -107,7 +107,16 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
     if device == "tensorrt" and bundle.manifest.members:
         raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
     built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
-    return OrtSession(model, device, threads, built)
+    try:
+        session = OrtSession(model, device, threads, built)
+    except VggspecError:
+        if bundle.is_current():
+            raise
+        raise refused(ReplacedBundle()) from None
+    if not bundle.is_current():  # its weights were loaded by their name
+        session.close()
+        raise refused(ReplacedBundle())
+    return session
 
 
 def check_feeds(inputs: tuple[Port, ...], feeds: Mapping[str, NDArray[Any]]) -> None:

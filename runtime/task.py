@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.fields import Fields
+
 
 class Result(Protocol):
     """What was found out about an image."""
@@ -56,7 +58,7 @@ class Task(Protocol[R]):
     def as_data(self, result: R) -> dict[str, Any]:
         """A result for JSON."""
 
-    def from_data(self, data: Any) -> R:
+    def from_data(self, data: Fields) -> R:
         """The result that ``as_data`` has written.
 
         Raises:

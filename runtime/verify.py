@@ -8,6 +8,7 @@ Axes: N images, H rows, W columns, C channels; K classes, h rows and w columns o
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from vggspec.bundle import Manifest, OutputContract, Precision
 from vggspec.profile import Profile, Shape, choose_profile
+from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS
 from vggspec.runtime.session import Arrays
 
 Floats = NDArray[np.floating[Any]]
@@ -137,6 +139,17 @@ def cases(profiles: Sequence[Profile]) -> tuple[Case, ...]:
             assert index is not None
             found.setdefault(shape, Case(profile=index, point=point, shape=shape))
     return tuple(sorted(found.values(), key=lambda case: case.profile))
+
+
+def within(cases: Sequence[Case], *, is_engine: bool) -> tuple[Case, ...]:
+    """The cases whose made-up images are no more than what a bundle is asked in use.
+
+    A manifest may name any sizes, and images of 65536 × 65536 pixels would take all memory there
+    is. ONNX Runtime is never given more than the largest image and its mirror image; an engine was
+    built for its profiles on a GPU, so for it what numpy makes of them is bounded alone, to 8 GB.
+    """
+    most = (16 if is_engine else 2) * MAX_RESCALED_PIXELS
+    return tuple(case for case in cases if prod(case.shape) <= most)
 
 
 def natural_images(shape: Shape, channels: int, seed: int) -> NDArray[np.uint8]:

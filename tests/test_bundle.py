@@ -140,6 +140,21 @@ def test_no_bundle_is_reported(made: Made, tmp_path: Path) -> None:
         assert text in f"{one.what.title()}; {one.what.help()}"
 
 
+@pytest.mark.parametrize("old", ['"net": "', '"channels": ', '"mean": [', '"scale": '])
+def test_a_changed_manifest_is_noticed(made: Made, old: str) -> None:
+    """Of values that might as well be others."""
+    text = (made.path / MANIFEST).read_text("utf-8")
+    assert old in text
+    at = text.index(old) + len(old)
+    at = next(i for i in range(at, len(text)) if text[i].isalnum())
+    changed = text[:at] + ("9" if text[at].isdigit() else "z") + text[at + 1 :]
+    assert open_bundle(made.path).manifest == made.manifest
+    (made.path / MANIFEST).write_text(changed, "utf-8")
+    with pytest.raises(VggspecError) as error:
+        open_bundle(made.path)
+    assert code(error) == "VGG522"
+
+
 def test_a_changed_model_is_refused(made: Made) -> None:
     model = made.path / MODEL
     data = bytearray(model.read_bytes())
@@ -164,14 +179,26 @@ def test_a_missing_model_is_refused(made: Made) -> None:
     assert code(error) == "VGG524"
 
 
-def test_a_link_out_of_the_bundle_is_refused(made: Made, tmp_path: Path) -> None:
+def test_a_file_may_be_a_link_to_where_the_user_keeps_it(made: Made, tmp_path: Path) -> None:
     model = made.path / MODEL
     outside = tmp_path / "outside.onnx"
     model.rename(outside)
     model.symlink_to(outside)
-    with pytest.raises(VggspecError, match="leads out of the bundle") as error:
+    assert open_bundle(made.path, deep=True).manifest == made.manifest
+    outside.write_bytes(outside.read_bytes()[::-1])
+    with pytest.raises(VggspecError, match="SHA-256") as error:
         open_bundle(made.path)
     assert code(error) == "VGG524"
+
+
+def test_links_in_a_ring_are_reported(made: Made) -> None:
+    for name, wanted in ((MODEL, "VGG524"), (MANIFEST, "VGG510")):
+        path = made.path / name
+        path.unlink()
+        path.symlink_to(path.name)
+        with pytest.raises(VggspecError, match="symbolic links") as error:
+            open_bundle(made.path)
+        assert code(error) == wanted
 
 
 def test_large_files_are_digested_only_when_asked(made: Made) -> None:

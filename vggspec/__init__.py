@@ -8,17 +8,18 @@ with vggspec.load("D") as predictor:
     print(predictor("photo.jpg").top(5))
 """
 
-from typing import TYPE_CHECKING, Literal
+from __future__ import annotations
 
-from vggspec.diagnostic import MissingLibraryError, VggspecError
-
+TYPE_CHECKING = False  # nothing is loaded here: a command comes to its first line at once
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from typing import Literal
 
     from vggspec.bundle import Precision
     from vggspec.compiler.backends.torch_module import SpecModule
     from vggspec.compiler.ir import Network
+    from vggspec.diagnostic import MissingLibraryError, VggspecError
     from vggspec.recipe import Rounding
     from vggspec.runtime.predictor import Predictor
     from vggspec.trt import Flavour
@@ -39,7 +40,15 @@ __all__ = [
 ]
 
 
-def network(spec: str) -> "Network":
+def __getattr__(name: str) -> type[Exception]:
+    if name in ("MissingLibraryError", "VggspecError"):
+        from vggspec import diagnostic
+
+        return getattr(diagnostic, name)  # type: ignore[no-any-return]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def network(spec: str) -> Network:
     """The network of a spec, ``D.vgg`` or ``table1.vgg:D``: layers, shapes, parameters.
 
     Raises:
@@ -52,12 +61,12 @@ def network(spec: str) -> "Network":
 
 def torch_module(
     spec: str,
-    weights: "Path | None" = None,
+    weights: Path | None = None,
     *,
     dense: bool = False,
     average: Literal["scores", "posteriors"] = "scores",
     keep_map: bool = False,
-) -> "SpecModule":
+) -> SpecModule:
     """A spec as a PyTorch module, whose submodules and ``state_dict`` carry the layers' names.
 
     It takes float32 ``(N, C, H, W)`` and gives the net's output, ``(N, classes)``. The numbers are
@@ -97,19 +106,19 @@ def torch_module(
 def compile(  # noqa: A001 (the command's name)
     spec: str,
     *,
-    weights: "Path",
-    out: "Path",
+    weights: Path,
+    out: Path,
     form: Literal["dense", "crop"] = "dense",
     contract: Literal["float", "raw"] = "float",
     average: Literal["scores", "posteriors"] | None = None,
     keep_map: bool = False,
-    precision: "Precision" = "fp32",
-    keep_fp32: "Sequence[str]" = (),
+    precision: Precision = "fp32",
+    keep_fp32: Sequence[str] = (),
     single_file: bool = False,
-    pool: "Rounding | None" = None,
+    pool: Rounding | None = None,
     stride: int | None = None,
     layer: str | None = None,
-) -> "Path":
+) -> Path:
     """Write a bundle, as ``vggspec compile`` does; ``out``, the folder it is in.
 
     ``pool`` is how poolings round; ``stride`` how many pixels lie between two positions of the
@@ -144,19 +153,19 @@ def compile(  # noqa: A001 (the command's name)
 def compile_engine(
     spec: str,
     *,
-    weights: "Path",
-    out: "Path",
-    flavour: "Flavour | None" = None,
-    precision: "Precision" = "fp32",
-    keep_fp32: "Sequence[str]" = (),
-    profiles: "Sequence[str]" = (),
-    capabilities: "Sequence[str]" = (),
+    weights: Path,
+    out: Path,
+    flavour: Flavour | None = None,
+    precision: Precision = "fp32",
+    keep_fp32: Sequence[str] = (),
+    profiles: Sequence[str] = (),
+    capabilities: Sequence[str] = (),
     tf32: bool = False,
     form: Literal["dense", "crop"] = "dense",
     contract: Literal["float", "raw"] = "float",
     average: Literal["scores", "posteriors"] | None = None,
     keep_map: bool = False,
-) -> "Path":
+) -> Path:
     """Write a bundle with a TensorRT engine, as ``vggspec compile --trt`` does; ``out``.
 
     ``profiles`` are written as ``--profile`` takes them, ``1x256x256,2x256x341,8x256x512``; none
@@ -197,12 +206,12 @@ def compile_engine(
 
 
 def compile_protocol(
-    nets: "Sequence[tuple[str, Path]]",
+    nets: Sequence[tuple[str, Path]],
     *,
-    out: "Path",
+    out: Path,
     average: Literal["scores", "posteriors"] | None = None,
     flip: bool | None = None,
-) -> "Path":
+) -> Path:
     """Write a bundle with the whole test protocol, as ``vggspec compile --protocol`` does; ``out``.
 
     ``nets`` are specs, each with its weights; the posteriors of several are averaged. The graph
@@ -221,11 +230,11 @@ def compile_protocol(
 
 
 def load(
-    bundle: "Path",
+    bundle: Path,
     *,
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
     threads: int | None = None,
-) -> "Predictor":
+) -> Predictor:
     """Open a bundle to classify images: ``vggspec.load("D")("photo.jpg").top(5)``.
 
     A TensorRT engine is native code, and loaded only for the device ``tensorrt``.

@@ -1,5 +1,22 @@
-"""``python -m vggspec``, the same as ``vggspec``."""
+"""``python -m vggspec``, and the command ``vggspec``."""
 
-from vggspec.cli import main
+from vggspec import interrupt
 
-main()
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> "NoReturn":
+    """Run the command line and leave with its exit code."""
+    interrupt.run(_work)
+
+
+def _work() -> int:
+    from vggspec.cli import work
+
+    return work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """The bundle: a folder with a compiled net, and the manifest that says all about it.
 
 The manifest is the whole contract between the compiler and the runtime. It is read as a stranger's
-file: every value is checked, and no path in it leads out of the bundle.
+file: every value is checked, and no path in it leads out of the bundle. A file of a bundle may be a
+link to wherever the user keeps it: its content is what is compared.
 
     D/manifest.json          this module
     D/1/model.onnx           the graph, or
@@ -13,17 +14,21 @@ file: every value is checked, and no path in it leads out of the bundle.
 import hashlib
 import json
 import os
-from collections.abc import ItemsView
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast, get_args
+from io import BufferedReader
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 from vggspec.catalogue import artefacts
 from vggspec.diagnostic import VggspecError, report
 from vggspec.engine import Engine
+from vggspec.fields import BadFieldError, Fields, parse_object
+from vggspec.files import left_behind
 from vggspec.profile import Profile
-from vggspec.recipe import Average, Resize, Rounding, TestProtocol
-from vggspec.source import reason
+from vggspec.recipe import MAX_SCALE, MAX_SCALES, Average, Resize, Rounding, TestProtocol
+from vggspec.source import open_file, read_file, reason
+from vggspec.tensors import DATA_SHA256, BadTensorsError, read_layout
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -35,12 +40,27 @@ LAYERS = "layers.json"
 SCALES = "scales"
 """The input beside a picture, int64 ``(K,)``: each Q in pixels."""
 
-MAX_MANIFEST_BYTES = 64 << 20
+OWN_SHA256 = "manifest_sha256"
+"""Where a manifest has the digest of the rest of itself; those of earlier versions have none."""
+
+MAX_MANIFEST_BYTES = 16 << 20
+"""A thousand labels take 50 KB; as values in memory JSON takes up to twenty times its size."""
+
+MAX_SPEC = 1 << 20
+"""Characters of a spec, with all layers that it takes from others."""
+
+MAX_FILES = 256
+"""Each is opened when the bundle is."""
+
+MAX_CHANNELS = 1 << 22
+"""Of an output: four for each of a million classes."""
+
 HASHED_ON_OPEN_BYTES = 4 << 20
 
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +138,10 @@ class FileEntry:
     is_needed: bool = True
     """Whether the bundle does not run without it; else it may be deleted."""
 
+    is_stated: bool = False
+    """Whether the digest is the one that the file's own header states, and nobody read the file
+    when the bundle was written."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -176,8 +200,10 @@ class Manifest:
         return next((output for output in self.outputs if output.kind == "score_map"), None)
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The text of ``manifest.json``, which ends with the digest of what stands before."""
+        table = asdict(self)
+        table[OWN_SHA256] = _own_sha256(Fields(table))
+        return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +226,19 @@ class Bundle:
         """
         entry = next(entry for entry in self.manifest.files if entry.path == self.manifest.model)
         try:
-            data = self.model.read_bytes()
+            data = read_file(self.model, entry.bytes)
         except OSError as error:
             raise _differs(self.path, entry, f"cannot be read: {reason(error)}") from error
         if hashlib.sha256(data[entry.from_byte :]).hexdigest() != entry.sha256:
             raise _differs(self.path, entry, "was changed: its SHA-256 is another")
         return data
+
+    def is_current(self) -> bool:
+        """Whether what is read by name now, weights for instance, is part of what was opened."""
+        try:
+            return read_manifest(_manifest_data(self.path), str(self.path)) == self.manifest
+        except VggspecError:
+            return False
 
     @property
     def reference(self) -> Path | None:
@@ -225,39 +258,66 @@ def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
         VggspecError: it is no bundle, or not as it was written.
     """
     folder = Path(path)
-    text = _manifest_text(folder)
-    manifest = read_manifest(text, str(folder / MANIFEST))
-    for entry in manifest.files:
-        _compare(folder, entry, deep=deep)
-    return Bundle(folder, manifest)
+    while True:
+        data = _manifest_data(folder)
+        manifest = read_manifest(data, str(folder / MANIFEST))
+        try:
+            for entry in manifest.files:
+                _compare(folder, entry, deep=deep)
+        except VggspecError:
+            if _manifest_data(folder) == data:
+                raise
+        else:
+            return Bundle(folder, manifest)
+        # It was replaced between its manifest and its files: they are compared with the new one.
 
 
-def _manifest_text(folder: Path) -> str:
+def load_bundle(path: str | os.PathLike[str], load: Callable[[Bundle], Loaded]) -> Loaded:
+    """What ``load`` makes of a bundle; where the bundle is replaced meanwhile, of the new one.
+
+    Raises:
+        VggspecError: it is no bundle, not as it was written, or as ``load``.
+    """
+    while True:
+        opened = open_bundle(path)
+        try:
+            loaded = load(opened)
+        except VggspecError:
+            if opened.is_current():
+                raise
+        else:
+            if opened.is_current():
+                return loaded
+
+
+def _manifest_data(folder: Path) -> bytes:
+    path = folder / MANIFEST
     try:
-        with open(folder / MANIFEST, "rb") as file:
+        with open_file(path) as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         around = next((each for each in folder.parents if (each / MANIFEST).is_file()), None)
+        left = [] if folder.exists() else left_behind(folder)
         what = artefacts.NotABundle(
             is_there=folder.exists(),
             is_folder=folder.is_dir(),
             bundle=None if around is None else str(around),
+            left_behind=str(left[-1]) if left else None,
         )
         raise VggspecError(report(what, path=str(folder))) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         unread = artefacts.NoSuchFile(kind="manifest", reason=reason(error))
-        raise VggspecError(report(unread, path=str(folder))) from error
-    try:
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise ValueError("it is too large")
-        return data.decode()
-    except ValueError as error:
-        what_bad = artefacts.BadManifest(reason="it is not a text file")
-        raise VggspecError(report(what_bad, path=str(folder / MANIFEST))) from error
+        raise VggspecError(report(unread, path=str(path))) from error
+    if len(data) > MAX_MANIFEST_BYTES:
+        what_bad = artefacts.BadManifest(reason=f"it has more than {MAX_MANIFEST_BYTES} bytes")
+        raise VggspecError(report(what_bad, path=str(path)))
+    return data
 
 
-def _differs(folder: Path, entry: FileEntry, how: str) -> VggspecError:
-    what = artefacts.ChangedFile(file=entry.path, reason=how)
+def _differs(
+    folder: Path, entry: FileEntry, how: str, *, contradicts_itself: bool = False
+) -> VggspecError:
+    what = artefacts.ChangedFile(file=entry.path, reason=how, contradicts_itself=contradicts_itself)
     return VggspecError(report(what, path=str(folder)))
 
 
@@ -266,26 +326,43 @@ def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
         return _differs(folder, entry, how)
 
     path = folder / entry.path
-    if not entry.is_needed and not path.exists():
+    if not entry.is_needed and not os.path.exists(path):
         return
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise differs("leads out of the bundle")
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise differs(f"has {size} bytes, not {entry.bytes}")
-        is_small = entry.bytes <= HASHED_ON_OPEN_BYTES
-        if (deep or is_small) and digest(path, entry.from_byte) != entry.sha256:
-            raise differs("was changed: its SHA-256 is another")
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != entry.bytes:
+                raise differs(f"has {size} bytes, not {entry.bytes}")
+            if deep or entry.bytes <= HASHED_ON_OPEN_BYTES:
+                found = _digest(file, entry.from_byte)
+                if found != entry.sha256:
+                    raise _differs(
+                        folder,
+                        entry,
+                        "was changed: its SHA-256 is another",
+                        contradicts_itself=entry.from_byte > 0 and stated_sha256(path) != found,
+                    )
     except OSError as error:
         raise differs(f"cannot be read: {reason(error)}") from error
 
 
 def digest(path: str | os.PathLike[str], from_byte: int = 0) -> str:
     """SHA-256 of a file, or of its bytes from ``from_byte`` on, in hexadecimal."""
-    with open(path, "rb") as file:
-        file.seek(from_byte)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_file(path) as file:
+        return _digest(file, from_byte)
+
+
+def _digest(file: BufferedReader, from_byte: int) -> str:
+    file.seek(from_byte)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stated_sha256(path: str | os.PathLike[str]) -> str | None:
+    """The digest that a weights file states of its numbers, where it has a header that says one."""
+    try:
+        return read_layout(path).metadata.get(DATA_SHA256)
+    except (OSError, BadTensorsError):
+        return None
 
 
 def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
@@ -295,174 +372,114 @@ def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
     return FileEntry(path=path, bytes=size, sha256=digest(full), is_needed=is_needed)
 
 
-def read_manifest(text: str, name: str) -> Manifest:
+def read_manifest(text: str | bytes, name: str) -> Manifest:
     """A manifest from its text, every value checked.
 
     Raises:
         VggspecError: it is not a manifest, or of a newer format.
     """
     try:
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise _BadValueError("it is not a JSON object")
-        found = data.get("format")
+        data = parse_object(text.encode() if isinstance(text, str) else text)
+        found = data.raw("format")
         if isinstance(found, int) and found > FORMAT:
             newer = artefacts.NewerBundle(format=found, known=FORMAT)
             raise VggspecError(report(newer, path=name))
-        return _manifest(_Reader(cast("dict[str, Any]", data), ""))
-    except (_BadValueError, ValueError, RecursionError) as error:
+        manifest = _manifest(data)
+        # Last: whatever else is wrong with a manifest says more of it.
+        if not data.is_null(OWN_SHA256) and data.raw(OWN_SHA256) != _own_sha256(data):
+            raise data.bad(OWN_SHA256, "is not its own: it was changed after it was written")
+    except BadFieldError as error:
         what = artefacts.BadManifest(reason=str(error))
         raise VggspecError(report(what, path=name)) from error
+    return manifest
 
 
-class _BadValueError(Exception):
-    """A value of the manifest is not what it must be."""
+def _own_sha256(manifest: Fields) -> str:
+    """The digest of all that a manifest says but this."""
+    said = {key: manifest.raw(key) for key in manifest.names() if key != OWN_SHA256}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-class _Reader:
-    """Typed access to a JSON object; a value of another type is an error that names it."""
-
-    def __init__(self, data: dict[str, Any], at: str) -> None:
-        self._data = data
-        self._at = at
-
-    def _get(self, key: str, kind: type | tuple[type, ...], what: str) -> Any:
-        value = self._data.get(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _BadValueError(f"`{self._at}{key}` is not {what}")
-        return value
-
-    def text(self, key: str) -> str:
-        return cast("str", self._get(key, str, "a text"))
-
-    def boolean(self, key: str) -> bool:
-        return cast("bool", self._get(key, bool, "true or false"))
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """As ``boolean``, of a key that bundles of earlier versions do not have."""
-        return self.boolean(key) if key in self._data else default
-
-    def integer(self, key: str, low: int = 0, high: int = 1 << 62) -> int:
-        value = cast("int", self._get(key, int, "a whole number"))
-        if not low <= value <= high:
-            raise _BadValueError(f"`{self._at}{key}` is out of range")
-        return value
-
-    def number(self, key: str) -> float:
-        value = float(self._get(key, (int, float), "a number"))
-        if not abs(value) < 1e30:
-            raise _BadValueError(f"`{self._at}{key}` is not a finite number")
-        return value
-
-    def choice(self, key: str, *choices: str) -> Any:
-        value = self.text(key)
-        if value not in choices:
-            raise _BadValueError(f"`{self._at}{key}` is not one of {', '.join(choices)}")
-        return value
-
-    def object(self, key: str) -> "_Reader":
-        return _Reader(self._get(key, dict, "an object"), f"{self._at}{key}.")
-
-    def objects(self, key: str) -> "list[_Reader]":
-        values = self._get(key, list, "a list")
-        if not all(isinstance(value, dict) for value in values):
-            raise _BadValueError(f"`{self._at}{key}` is not a list of objects")
-        return [_Reader(value, f"{self._at}{key}[{i}].") for i, value in enumerate(values)]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self._get(key, list, "a list")
-        if not all(isinstance(value, str) for value in values):
-            raise _BadValueError(f"`{self._at}{key}` is not a list of texts")
-        return tuple(values)
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        values = self._get(key, list, "a list")
-        if not all(type(value) in (int, float) and abs(value) < 1e30 for value in values):
-            raise _BadValueError(f"`{self._at}{key}` is not a list of numbers")
-        return tuple(float(value) for value in values)
-
-    def pair(self, key: str) -> tuple[int, int]:
-        values = self._get(key, list, "a list")
-        if len(values) != 2 or not all(type(v) is int and 1 <= v <= 1 << 24 for v in values):
-            raise _BadValueError(f"`{self._at}{key}` is not two positive whole numbers")
-        return values[0], values[1]
-
-    def shape(self, key: str) -> tuple[int, int, int]:
-        values = self._get(key, list, "a list")
-        if len(values) != 3 or not all(type(v) is int and 1 <= v <= 1 << 24 for v in values):
-            raise _BadValueError(f"`{self._at}{key}` is not three positive whole numbers")
-        return values[0], values[1], values[2]
-
-    def path(self, key: str) -> str:
-        text = self.text(key)
-        path = PurePosixPath(text)
-        if not text or path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text:
-            raise _BadValueError(f"`{self._at}{key}` is not a path inside the bundle")
-        return text
-
-    def items(self) -> ItemsView[str, Any]:
-        return self._data.items()
-
-    def is_null(self, key: str) -> bool:
-        return self._data.get(key) is None
-
-
-def _manifest(data: _Reader) -> Manifest:
+def _manifest(data: Fields) -> Manifest:
     data.integer("format", 1, FORMAT)
-    files = tuple(
-        FileEntry(
-            path=entry.path("path"),
-            bytes=entry.integer("bytes"),
-            sha256=entry.text("sha256"),
-            from_byte=entry.integer("from_byte"),
-            is_needed=entry.flag("is_needed", default=True),
-        )
-        for entry in data.objects("files")
-    )
+    files = tuple(map(_file, data.objects("files", MAX_FILES)))
     manifest = Manifest(
         net=data.text("net"),
-        spec_text=data.text("spec_text"),
-        spec_sha256=data.text("spec_sha256"),
+        spec_text=_spec(data),
+        spec_sha256=data.sha256("spec_sha256"),
         form=data.choice("form", "dense", "crop"),
         average=data.choice("average", "scores", "posteriors"),
         input=_input(data.object("input")),
-        outputs=tuple(_output(output) for output in data.objects("outputs")),
-        window=data.pair("window"),
+        outputs=tuple(map(_output, data.objects("outputs", MAX_FILES))),
+        window=data.pair("window", MAX_SCALE),
         stride=data.pair("stride"),
         pool=None if data.is_null("pool") else data.choice("pool", "floor", "ceil"),
-        finer_stride=None if data.is_null("finer_stride") else data.integer("finer_stride", 1),
+        finer_stride=None
+        if data.is_null("finer_stride")
+        else data.integer("finer_stride", 1, MAX_SCALE),
         layer=None if data.is_null("layer") else data.text("layer"),
         labels=None if data.is_null("labels") else data.texts("labels"),
         test=_protocol(data.object("test")),
         precision=data.choice("precision", "fp32", "fp16", "bf16"),
         fp32_layers=() if data.is_null("fp32_layers") else data.texts("fp32_layers"),
-        tools={str(key): str(value) for key, value in data.object("tools").items()},
+        tools=data.text_table("tools"),
         files=files,
         model=data.path("model"),
         engine=None if data.is_null("engine") else _engine(data.object("engine")),
-        members=() if data.is_null("members") else tuple(map(_member, data.objects("members"))),
+        members=()
+        if data.is_null("members")
+        else tuple(map(_member, data.objects("members", MAX_FILES))),
     )
     if not manifest.outputs:
-        raise _BadValueError("`outputs` is empty")
+        raise BadFieldError("`outputs` is empty")
+    _check_different("files", "path", [entry.path for entry in files])
+    _check_different("outputs", "name", [output.name for output in manifest.outputs])
+    _check_different("outputs", "kind", [output.kind for output in manifest.outputs])
+    _check_different("members", "name", [member.name for member in manifest.members])
     if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
-        raise _BadValueError("`layer` does not go with the `kind` of the outputs")
+        raise BadFieldError("`layer` does not go with the `kind` of the outputs")
     if manifest.model not in {entry.path for entry in files}:
-        raise _BadValueError("`model` is not among the files")
+        raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):
-        raise _BadValueError("there are not as many labels as classes")
+        raise BadFieldError("there are not as many labels as classes")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
-        raise _BadValueError("`engine` is there without a plan, or a plan without `engine`")
+        raise BadFieldError("`engine` is there without a plan, or a plan without `engine`")
     if manifest.members or manifest.input.contract == "picture":
         _check_members(manifest)
     return manifest
 
 
-def _member(data: _Reader) -> Member:
+def _file(data: Fields) -> FileEntry:
+    size = data.integer("bytes")
+    return FileEntry(
+        path=data.path("path"),
+        bytes=size,
+        sha256=data.sha256("sha256"),
+        from_byte=data.integer("from_byte", 0, size),
+        is_needed=data.flag("is_needed", default=True),
+        is_stated=data.flag("is_stated", default=False),
+    )
+
+
+def _spec(data: Fields) -> str:
+    """The text of a spec, which is the one that was compiled."""
+    text = data.text("spec_text", MAX_SPEC)
+    if hashlib.sha256(text.encode()).hexdigest() != data.sha256("spec_sha256"):
+        raise data.bad("spec_text", "is another spec than `spec_sha256` was taken of")
+    return text
+
+
+def _check_different(name: str, what: str, values: Sequence[str]) -> None:
+    if len(set(values)) < len(values):
+        raise BadFieldError(f"two of `{name}` have the same `{what}`")
+
+
+def _member(data: Fields) -> Member:
     return Member(
         name=data.text("name"),
         net=data.text("net"),
-        spec_text=data.text("spec_text"),
-        spec_sha256=data.text("spec_sha256"),
+        spec_text=_spec(data),
+        spec_sha256=data.sha256("spec_sha256"),
         average=data.choice("average", "scores", "posteriors"),
         input=_input(data.object("input")),
         weights=data.path("weights"),
@@ -473,34 +490,31 @@ def _check_members(manifest: Manifest) -> None:
     """What is so of every graph that holds the test protocol."""
     contract, paths = manifest.input, {entry.path for entry in manifest.files}
     if contract.contract != "picture" or not manifest.members:
-        raise _BadValueError("`members` are there without pictures as input, or the reverse")
+        raise BadFieldError("`members` are there without pictures as input, or the reverse")
     if manifest.engine is not None or manifest.form != "dense" or not contract.is_dynamic:
-        raise _BadValueError("`members` are there, and the model is no graph for any size")
+        raise BadFieldError("`members` are there, and the model is no graph for any size")
     output = manifest.result
     if len(manifest.outputs) > 1 or output.kind != "posteriors" or output.is_map:
-        raise _BadValueError("`members` are there, and `outputs` are not posteriors alone")
+        raise BadFieldError("`members` are there, and `outputs` are not posteriors alone")
     if contract.color == "BGR":
-        raise _BadValueError("`input.color` of a picture is not RGB or gray")
+        raise BadFieldError("`input.color` of a picture is not RGB or gray")
     for i, member in enumerate(manifest.members):
         if member.input.contract != "float" or len(member.input.mean) != len(contract.mean):
-            raise _BadValueError(f"`members[{i}].input` does not fit the picture")
+            raise BadFieldError(f"`members[{i}].input` does not fit the picture")
         if member.weights not in paths:
-            raise _BadValueError(f"`members[{i}].weights` is not among the files")
+            raise BadFieldError(f"`members[{i}].weights` is not among the files")
 
 
-def _engine(data: _Reader) -> Engine:
+def _engine(data: Fields) -> Engine:
     engine = Engine(
         flavour=data.choice("flavour", "tensorrt", "tensorrt_rtx"),
         version=data.text("version"),
         cuda=None if data.is_null("cuda") else data.text("cuda"),
         platform=data.text("platform"),
         gpu=None if data.is_null("gpu") else data.text("gpu"),
-        capabilities=data.texts("capabilities"),
+        capabilities=data.texts("capabilities", MAX_FILES),
         is_open_ended=data.boolean("is_open_ended"),
-        profiles=tuple(
-            Profile(min=each.shape("min"), opt=each.shape("opt"), max=each.shape("max"))
-            for each in data.objects("profiles")
-        ),
+        profiles=tuple(map(_profile, data.objects("profiles", MAX_FILES))),
         tf32=data.boolean("tf32"),
         hardware=data.choice("hardware", "none", "ampere_plus", "same_compute_capability"),
         is_version_compatible=data.boolean("is_version_compatible"),
@@ -510,44 +524,51 @@ def _engine(data: _Reader) -> Engine:
         name=data.text("name"),
     )
     if not engine.profiles:
-        raise _BadValueError("`engine.profiles` is empty")
+        raise BadFieldError("`engine.profiles` is empty")
     return engine
 
 
-def _input(data: _Reader) -> InputContract:
+def _profile(data: Fields) -> Profile:
+    profile = Profile(data.shape("min"), data.shape("opt"), data.shape("max"))
+    if not (profile.holds(profile.opt) and profile.holds(profile.min)):
+        raise data.bad("min", "is larger than `opt`, or this than `max`")
+    return profile
+
+
+def _input(data: Fields) -> InputContract:
     contract = InputContract(
         contract=data.choice("contract", "float", "raw", "picture"),
         color=data.choice("color", "RGB", "BGR", "gray"),
         mean=data.numbers("mean"),
         std=None if data.is_null("std") else data.numbers("std"),
         scale=data.number("scale"),
-        size=data.pair("size"),
+        size=data.pair("size", MAX_SCALE),
         is_dynamic=data.boolean("is_dynamic"),
         name=data.text("name"),
     )
     channels = 1 if contract.color == "gray" else 3
     if len(contract.mean) != channels or len(contract.std or contract.mean) != channels:
-        raise _BadValueError(f"`input.mean` and `input.std` do not have {channels} numbers")
+        raise BadFieldError(f"`input.mean` and `input.std` do not have {channels} numbers")
     if contract.std is not None and min(contract.std) <= 0:
-        raise _BadValueError("`input.std` is not positive")
+        raise BadFieldError("`input.std` is not positive")
     return contract
 
 
-def _output(data: _Reader) -> OutputContract:
+def _output(data: Fields) -> OutputContract:
     return OutputContract(
         name=data.text("name"),
         kind=data.choice("kind", "posteriors", "scores", "boxes", "score_map", "features"),
-        channels=data.integer("channels", 1),
+        channels=data.integer("channels", 1, MAX_CHANNELS),
         is_map=data.boolean("is_map"),
     )
 
 
-def _protocol(data: _Reader) -> TestProtocol:
-    scales = data.numbers("scales")
-    if not scales or not all(1 <= scale <= 1 << 16 and scale == int(scale) for scale in scales):
-        raise _BadValueError("`test.scales` is not a list of sizes")
+def _protocol(data: Fields) -> TestProtocol:
+    scales = data.integers("scales", 1, MAX_SCALE, MAX_SCALES)
+    if not scales:
+        raise data.bad("scales", "is empty")
     protocol = TestProtocol(
-        scales=tuple(int(scale) for scale in scales),
+        scales=scales,
         dense=data.boolean("dense"),
         flip=data.boolean("flip"),
         average=data.choice("average", "scores", "posteriors"),

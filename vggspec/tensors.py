@@ -12,12 +12,19 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any
+
+from vggspec.fields import BadFieldError, Fields, parse_object, short
+from vggspec.source import open_file
 
 ALIGNMENT = 256
 """The data of a file that is written here begins at a multiple of it, in bytes."""
 
+DATA_SHA256 = "vggspec.data_sha256"
+"""Where the metadata of a weights file has the digest of its tensor data."""
+
 MAX_HEADER_BYTES = 16 << 20
+METADATA = "__metadata__"
 DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2,
     "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
@@ -59,7 +66,7 @@ def read_layout(path: str | os.PathLike[str]) -> Layout:
         OSError: it cannot be opened.
         BadTensorsError: it is cut off, or its header is not to be believed.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -68,12 +75,17 @@ def read_layout(path: str | os.PathLike[str]) -> Layout:
         if len(start) < 8 or 8 + length > size:
             raise BadTensorsError(f"it ends after {size} bytes, within its header")
         header = file.read(length)
-    entries = _parse_header(header)
-    text = entries.pop("__metadata__", {})
-    if not isinstance(text, dict) or not all(isinstance(v, str) for v in text.values()):
-        raise BadTensorsError("its metadata is not a table of texts")
     data_start = 8 + length
-    tensors = {name: _tensor(name, entry, data_start, size) for name, entry in entries.items()}
+    try:
+        entries = parse_object(header)
+        metadata = _metadata(entries)
+        tensors = {
+            name: _tensor(name, entries.raw(name), data_start, size)
+            for name in entries.names()
+            if name != METADATA
+        }
+    except BadFieldError as error:
+        raise BadTensorsError(f"in its header {error}") from error
     end = data_start
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
         if tensor.offset != end:
@@ -81,7 +93,7 @@ def read_layout(path: str | os.PathLike[str]) -> Layout:
         end += tensor.bytes
     if end != size:
         raise BadTensorsError(f"it has {size} bytes, its header says {end}")
-    return Layout(tensors, cast("dict[str, str]", text), data_start, size)
+    return Layout(tensors, metadata, data_start, size)
 
 
 def header(
@@ -91,7 +103,7 @@ def header(
 
     It is padded to a multiple of ``ALIGNMENT``, and to ``length`` bytes where it is shorter.
     """
-    entries: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    entries: dict[str, object] = {METADATA: dict(sorted(metadata.items()))}
     end = 0
     for name, (dtype, shape) in tensors.items():
         begin, end = end, end + DTYPE_BYTES[dtype] * prod(shape)
@@ -101,31 +113,19 @@ def header(
     return struct.pack("<Q", max(len(body), length - 8)) + body.ljust(length - 8)
 
 
-def short(text: str) -> str:
-    """A name from a file, at a length that can be shown."""
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _parse_header(data: bytes) -> dict[str, Any]:
-    def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise BadTensorsError("a name stands twice in its header")
-        return table
-
-    try:
-        entries = json.loads(data.decode(), object_pairs_hook=no_twins)
-    except (ValueError, RecursionError) as error:
-        raise BadTensorsError("its header is not JSON") from error
-    if not isinstance(entries, dict):
-        raise BadTensorsError("its header is not a table")
-    return cast("dict[str, Any]", entries)
+def _metadata(entries: Fields) -> dict[str, str]:
+    if entries.is_null(METADATA):
+        return {}
+    table = entries.object(METADATA)
+    return {key: table.text(key, MAX_HEADER_BYTES) for key in table.names()}
 
 
 def _tensor(name: str, entry: Any, data_start: int, size: int) -> Tensor:
     shown = short(name)
     match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]} if (
+            type(begin) is type(end) is int
+        ):
             pass
         case _:
             raise BadTensorsError(f"the entry of `{shown}` is malformed")

@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 from vggspec.diagnostic import MissingLibraryError
+from vggspec.interrupt import held
 from vggspec.optional import has_library
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
@@ -81,13 +82,14 @@ def make_logger(trt: Any, hear: Callable[[int, str], None]) -> Any:
     """A TensorRT logger that hands every message on as (severity, text).
 
     Severity is 0 for an internal error, 1 error, 2 warning, 3 information, 4 verbose. TensorRT
-    logs from several threads, and never lets an exception of ours through.
+    logs from several threads, and no exception may go through it, not even a signal's.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
+        @held
         def log(self, severity: Any, text: str) -> None:
             hear(int(severity), text)
 

@@ -32,7 +32,7 @@ from vggspec.compiler.ir import ImageInput, Network, smallest
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.passes.average_over_space import AVERAGE
 from vggspec.compiler.precision import number_types
-from vggspec.compiler.weights import WeightsFile
+from vggspec.compiler.weights import WeightsFile, checked, for_net
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import place, replacing_folder
 
@@ -71,7 +71,8 @@ def write_bundle(
 
     Raises:
         VggspecError: the weights are another net's, the options do not fit the net, something
-            that is no bundle is in the way, or the system refuses.
+            that is no bundle is in the way, or the system refuses; numbers of the weights are not
+            finite, or, where they are read, not those that their header tells of.
     """
     target = Path(out)
     check_place(target)
@@ -85,6 +86,8 @@ def write_bundle(
     network = prepare(lowered.network, options)
     types = number_types(network, options.precision, options.keep_fp32)
     mean = known_mean(network.input)
+    if like is None:
+        weights = for_net(weights, network, is_read=options.single_file)
     model = emit(
         network,
         weights,
@@ -123,14 +126,21 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
 def place_weights(
     folder: Path, weights: WeightsFile, *, copy: bool, path: str = WEIGHTS
 ) -> tuple[WeightsBy, FileEntry]:
-    """Put the weights into a bundle that is being written: how, and the manifest's entry."""
+    """Put the weights into a bundle that is being written: how, and the manifest's entry.
+
+    Raises:
+        VggspecError: they were copied, and are not those that their header tells of.
+    """
     (folder / path).parent.mkdir(exist_ok=True)
     by = place(weights.path, folder / path, copy=copy)
+    if by == "copy":
+        weights = checked(weights, (), is_read=True)
     entry = FileEntry(
         path=path,
         bytes=weights.bytes,
         sha256=weights.data_sha256(),
         from_byte=weights.data_start,
+        is_stated=not weights.is_read,
     )
     return by, entry
 
@@ -182,7 +192,7 @@ def check_place(target: Path) -> None:
         if (target / MANIFEST).is_file() or not any(target.iterdir()):
             return
         what = "a folder that is not a bundle"
-    elif target.exists() or target.is_symlink():
+    elif target.exists():
         what = "a file"
     else:
         return

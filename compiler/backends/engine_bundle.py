@@ -18,7 +18,8 @@ import onnx
 
 from vggspec import __version__
 from vggspec.bundle import LAYERS, MODEL, PLAN, FileEntry, Manifest, file_entry
-from vggspec.catalogue.engines import ProfileOutOfReach, WeightsChanged
+from vggspec.catalogue.artefacts import ChangedWeights
+from vggspec.catalogue.engines import ProfileOutOfReach
 from vggspec.compiler.backends import tensorrt_engine
 from vggspec.compiler.backends.bundle_writer import (
     Written,
@@ -38,7 +39,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
-from vggspec.compiler.weights import WeightsFile
+from vggspec.compiler.weights import WeightsFile, for_net
 from vggspec.diagnostic import VggspecError, report
 from vggspec.files import replacing_folder
 from vggspec.profile import Profile, derive_profiles
@@ -57,7 +58,8 @@ def write_engine_bundle(
     """Write a bundle with a TensorRT engine; a bundle that stands at ``out`` is replaced.
 
     Raises:
-        VggspecError: as ``write_bundle``; or the engine cannot be built, or is not as asked.
+        VggspecError: as ``write_bundle``; the weights, all of which are read, are not those that
+            their header tells of; or the engine cannot be built, or is not as asked.
         MissingLibraryError: that flavour of TensorRT is not installed.
     """
     target = Path(out)
@@ -67,6 +69,7 @@ def write_engine_bundle(
     check_profiles(network, options, engine_options)
     types = number_types(network, options.precision, options.keep_fp32)
     mean = known_mean(network.input)
+    weights = for_net(weights, network)
     is_dynamic = options.form == "dense"
 
     def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:
@@ -206,9 +209,9 @@ def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     def check() -> None:
         thread.join()
         if found.hexdigest() != expected:
-            raise VggspecError(report(WeightsChanged(), path=str(weights.path)))
+            raise VggspecError(report(ChangedWeights(part="numbers"), path=str(weights.path)))
 
-    if expected is None:  # a stranger's file; what was computed of it is all there is
+    if weights.is_read:
         yield lambda: None
         return
     thread.start()

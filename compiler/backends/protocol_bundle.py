@@ -31,7 +31,7 @@ from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.backends.protocol_graph import PICTURE, POSTERIORS, GraphNet, emit
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
-from vggspec.compiler.weights import WeightsFile
+from vggspec.compiler.weights import WeightsFile, for_net
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 from vggspec.files import replacing_folder
 from vggspec.recipe import Average, Rounding
@@ -68,7 +68,8 @@ def write_protocol_bundle(
 
     Raises:
         VggspecError: the nets cannot be fused, a net gives no posteriors or asks for crops, weights
-            are another net's, something that is no bundle is in the way, or the system refuses.
+            are another net's or not finite, something that is no bundle is in the way, or the
+            system refuses.
     """
     target = Path(out)
     check_place(target)
@@ -77,12 +78,15 @@ def write_protocol_bundle(
     members: list[Member] = []
     parts: list[GraphNet] = []
     means = []
+    checked = []
     manifest: Manifest | None = None
-    for (net, weights), name in zip(nets, names, strict=True):
-        lowered, mean_from = settled(net, weights)
+    for (net, given), name in zip(nets, names, strict=True):
+        lowered, mean_from = settled(net, given)
         average = options.average or lowered.experiment.test.average
         net_options = OnnxOptions(average=average, pool=options.pool, stride=options.stride)
         network = prepare(lowered.network, net_options)
+        weights = for_net(given, network)
+        checked.append(weights)
         path = WEIGHTS if len(nets) == 1 else f"1/{name}.safetensors"
         own = make_manifest(lowered, network, weights, net_options, ())
         manifest = own if manifest is None else _both(manifest, own)
@@ -114,7 +118,7 @@ def write_protocol_bundle(
         write_model(folder / MODEL, model)
         files: list[FileEntry] = [file_entry(folder, MODEL)]
         ways = []
-        for (_, weights), member in zip(nets, members, strict=True):
+        for weights, member in zip(checked, members, strict=True):
             by, entry = place_weights(
                 folder, weights, copy=options.copy_weights, path=member.weights
             )

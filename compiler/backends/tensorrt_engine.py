@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vggspec import trt as seam
 from vggspec.bundle import Precision
+from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.engines import (
     BuildFailed,
     NoGpuToBuild,
@@ -34,7 +35,7 @@ from vggspec.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Hardware, Refi
 from vggspec.files import replacing_file
 from vggspec.machine import Machine, cuda_of, platform_name, this_machine
 from vggspec.profile import Profile
-from vggspec.source import foreign
+from vggspec.source import foreign, read_file, reason
 from vggspec.trt import Flavour
 
 #: TensorRT's severities.
@@ -46,6 +47,7 @@ INSPECTED: dict[Precision, tuple[str, ...]] = {
     "bf16": ("bf16", "bfloat16"),
 }
 
+MAX_CACHE_BYTES = 1 << 30  # of a timing cache; usual ones have a few megabytes
 POLL = 0.05  # seconds between two looks at whether the user wants to stop
 RECENT = 20  # errors kept for the message
 
@@ -456,8 +458,12 @@ class _Work:
         if path is None:
             return
         blob = b""
-        if path.is_file():
-            blob = path.read_bytes()
+        if path.exists():
+            try:
+                blob = read_file(path, MAX_CACHE_BYTES)
+            except OSError as error:
+                what = NoSuchFile(kind="timing cache", reason=reason(error))
+                raise VggspecError(report(what, path=str(path))) from error
         elif self.options.timing_cache_mode == "replay":
             self.notes += (f"the timing cache {path} is not there: every kernel is timed anew",)
         timing_cache = config.create_timing_cache(blob)

@@ -56,7 +56,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
-from vggspec.compiler.weights import WeightsFile, check_fits
+from vggspec.compiler.weights import WeightsFile, for_net
 from vggspec.diagnostic import Diagnostic, MissingLibraryError, VggspecError, report
 from vggspec.engine import Engine, Refit
 from vggspec.files import place, replacing_folder
@@ -105,16 +105,16 @@ def check_engine(bundle: Bundle, weights: str | os.PathLike[str], machine: Machi
         raise VggspecError(report(NotRefittable(commands=commands), path=path))
 
 
-def check(bundle: Bundle, network: Network, weights: WeightsFile, machine: Machine) -> None:
+def check(bundle: Bundle, network: Network, weights: WeightsFile, machine: Machine) -> WeightsFile:
     """Refuse at once what cannot be refitted with these weights, or not here; nothing is loaded.
 
     Raises:
-        VggspecError: as ``check_engine``; or the weights are another net's, or others than those
-            that the engine takes back.
+        VggspecError: as ``check_engine`` and ``for_net``; or the weights are others than those that
+            the engine takes back.
         MissingLibraryError: the machine lacks something, or is another one than the engine's.
     """
     check_engine(bundle, weights.path, machine)
-    check_fits(weights, network)
+    weights = for_net(weights, network)
     manifest = bundle.manifest
     assert manifest.engine is not None
     wanted = next((entry.sha256 for entry in manifest.files if entry.path == WEIGHTS), "")
@@ -128,6 +128,7 @@ def check(bundle: Bundle, network: Network, weights: WeightsFile, machine: Machi
                 f"the engine cannot be refitted here: {finding.subject}: {finding.text};"
                 f" `vggspec doctor {bundle.path}` tells all"
             )
+    return weights
 
 
 def refit_of(engine: Engine) -> Refit:
@@ -160,7 +161,7 @@ def refit(
     options = replace(options_of(manifest), copy_weights=copy_weights)
     lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
-    check(bundle, network, weights, machine)
+    weights = check(bundle, network, weights, machine)
     engine = manifest.engine
     assert engine is not None
     mean = known_mean(network.input)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.compiler.ir import IMAGE, Network, map_before
-from vggspec.compiler.weights import WeightsFile, check_fits
+from vggspec.compiler.weights import WeightsFile, for_net
+from vggspec.files import named_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,12 +77,14 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
     never the file.
 
     Raises:
-        VggspecError: they are another net's.
+        VggspecError: they are another net's, or not finite, or, where they had to be read to know,
+            not those that their header tells of.
     """
     from safetensors.torch import load_file
 
-    check_fits(weights, network)
-    return with_state(network, load_file(weights.path))
+    for_net(weights, network)
+    with named_in_text(weights.path) as name:
+        return with_state(network, load_file(name))
 
 
 def with_state(network: Network, state: "Mapping[str, Tensor]") -> SpecModule:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vggspec.catalogue.artefacts import UnknownCheckpoint
+from vggspec.catalogue.checkpoints import DamagedCheckpoint
 from vggspec.catalogue.importing import UnknownNormalisation
 from vggspec.compiler.checkpoint import Checkpoint
 from vggspec.compiler.importing.matching import Matched
@@ -23,6 +24,7 @@ from vggspec.compiler.ir import Color, ImageInput
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.weights import metadata_of
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
 
@@ -136,7 +138,11 @@ class _Claim:
 def _claim(
     image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
 ) -> _Claim | None:
-    metadata = metadata_of(checkpoint.metadata)
+    try:
+        metadata = metadata_of(checkpoint.metadata)
+    except BadFieldError as error:
+        what = DamagedCheckpoint(reason=str(error))
+        raise VggspecError(report(what, path=checkpoint.path)) from error
     own = expected(metadata, image)
     if told is None and own is not None:
         return _Claim(own, metadata.source or "vggspec", is_guessed=False, is_certain=True)

@@ -22,6 +22,7 @@ from vggspec.bundle import OutputKind
 from vggspec.catalogue.data import TooManyBadImages
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields
 from vggspec.runtime.evaluation.question import Question, Setting
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pipeline import Applied, Sight, see
@@ -80,23 +81,32 @@ class Answering:
         """A result for JSON."""
         return asdict(result)
 
-    def from_data(self, data: Any) -> Result:
+    def from_data(self, data: Fields) -> Result:
         """The result that ``as_data`` has written.
 
         Raises:
-            ValueError, TypeError, KeyError: it is none, or that of another question.
+            BadFieldError: it is none, or that of another question.
         """
-        result = Result(
-            index=int(data["index"]),
-            ranks=tuple(map(int, data["ranks"])),
-            top=tuple((int(i), float(value)) for i, value in data["top"]),
-            truth=float(data["truth"]),
-            unread=None if data["unread"] is None else str(data["unread"]),
+        unread = None if data.is_null("unread") else data.text("unread")
+        num_ranks, num_top = (
+            (len(self.question.settings), self.question.top) if unread is None else (0, 0)
         )
-        whole = (len(self.question.settings), self.question.top)
-        if (len(result.ranks), len(result.top)) != (whole if result.unread is None else (0, 0)):
-            raise ValueError("it has other settings or classes")
-        return result
+        classes = self.question.nets[0].manifest.result.channels
+        ranks = data.integers("ranks", 0, classes - 1)
+        pairs = [Fields({"class": i, "value": x}, "top.") for i, x in data.lists("top", 2)]
+        top = tuple(
+            (one.integer("class", 0, classes - 1), one.number("value", -math.inf, math.inf))
+            for one in pairs
+        )
+        if (len(ranks), len(top)) != (num_ranks, num_top) or len(dict(top)) < len(top):
+            raise BadFieldError("it has other settings or classes")
+        return Result(
+            index=data.integer("index", 0),
+            ranks=ranks,
+            top=top,
+            truth=data.number("truth", -math.inf, math.inf),
+            unread=unread,
+        )
 
 
 def answer(question: Question, indices: Iterable[int]) -> Generator[Result, None, None]:

@@ -23,6 +23,7 @@ from vggspec.bundle import Bundle
 from vggspec.data.classed import Images
 from vggspec.data.digest import Digest
 from vggspec.data.shards import ShardSplit
+from vggspec.fields import Fields
 from vggspec.recipe import TestProtocol
 from vggspec.runtime.features.descriptors import Combination, Described, describe
 from vggspec.runtime.net import BundleNet
@@ -98,16 +99,16 @@ class Describing:
         """A result for JSON, without the descriptor itself."""
         return {"index": result.index, "checksum": result.checksum, "unread": result.unread}
 
-    def from_data(self, data: Any) -> Described:
+    def from_data(self, data: Fields) -> Described:
         """The result that ``as_data`` has written.
 
         Raises:
-            ValueError, TypeError, KeyError: it is none.
+            BadFieldError: it is none.
         """
-        unread = None if data["unread"] is None else str(data["unread"])
-        checksum = None if unread is not None else int(data["checksum"])
+        unread = None if data.is_null("unread") else data.text("unread")
+        checksum = None if unread is not None else data.integer("checksum", 0, (1 << 32) - 1)
         return Described(
-            index=int(data["index"]), descriptor=None, checksum=checksum, unread=unread
+            index=data.integer("index"), descriptor=None, checksum=checksum, unread=unread
         )
 
     @property

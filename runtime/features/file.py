@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.features import BadFeaturesFile
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields, parse
 from vggspec.files import completing_file, refusals, replacing_file
 from vggspec.source import reason
 from vggspec.tensors import BadTensorsError, Layout, Shape, Tensor, header, read_layout
@@ -225,8 +226,8 @@ def open_features(path: str | os.PathLike[str]) -> FeaturesFile:
             raise _BadError("it has no tensor `train.features`")
         classes = _classes(layout)
         found = {name: _split(Path(path), layout, name, classes) for name in splits}
-        settings = _json(layout, SETTINGS, dict, {})
-    except (BadTensorsError, _BadError) as error:
+        settings = _settings(layout)
+    except (BadTensorsError, BadFieldError, _BadError) as error:
         what = BadFeaturesFile(reason=str(error))
         raise VggspecError(report(what, path=str(path))) from error
     except (OSError, ValueError) as error:
@@ -290,24 +291,27 @@ def _mapped(path: Path, tensor: Tensor, dtype: str) -> NDArray[Any]:
 
 
 def _classes(layout: Layout) -> tuple[str, ...] | None:
-    names = _json(layout, CLASSES, list, None)
-    if names is None:
+    if CLASSES not in layout.metadata:
         return None
-    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+    names = _json(layout, CLASSES).texts(CLASSES, MAX_CLASSES)
+    if len(set(names)) != len(names):
         raise _BadError("its classes are not names that differ")
-    return tuple(names)
+    return names
 
 
-def _json(layout: Layout, key: str, kind: type, default: Any) -> Any:
-    if key not in layout.metadata:
-        return default
+def _settings(layout: Layout) -> dict[str, Any]:
+    if SETTINGS not in layout.metadata:
+        return {}
+    settings = _json(layout, SETTINGS).object(SETTINGS)
+    return {key: settings.raw(key) for key in settings.names()}
+
+
+def _json(layout: Layout, key: str) -> Fields:
+    """A value of the metadata, under its name."""
     try:
-        value = json.loads(layout.metadata[key])
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, kind):
-        raise _BadError(f"its metadata `{key}` is malformed")
-    return value
+        return Fields({key: parse(layout.metadata[key].encode())})
+    except BadFieldError as error:
+        raise _BadError(f"its metadata `{key}` is malformed: {error}") from error
 
 
 def _by(shape: Shape) -> str:

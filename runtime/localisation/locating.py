@@ -8,6 +8,7 @@ Axes: N images.
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from vggspec import __version__
 from vggspec.bundle import Bundle
 from vggspec.data.annotated import Annotated
+from vggspec.fields import MAX_SIDE, BadFieldError, Fields
 from vggspec.runtime.localisation.errors import classes_on
 from vggspec.runtime.localisation.localise import Ensemble, Localiser, Located, Method, Place
 from vggspec.runtime.net import BundleNet
@@ -103,28 +105,45 @@ class Locating:
             "unread": result.unread,
         }
 
-    def from_data(self, data: Any) -> Located:
+    def from_data(self, data: Fields) -> Located:
         """The result that ``as_data`` has written.
 
         Raises:
-            ValueError, TypeError, KeyError: it is none, or that of other nets or classes.
+            BadFieldError: it is none, or that of other nets or classes.
         """
-        rows, columns = map(int, data["size"])
+        sides = data.integers("size", 0, MAX_SIDE, 2)
+        if len(sides) != 2:
+            raise data.bad("size", "is not two sides")
         result = Located(
-            index=int(data["index"]),
-            size=(rows, columns),
-            likeliest=tuple(map(_place, data["likeliest"])),
-            asked=tuple(map(_place, data["asked"])),
-            unread=None if data["unread"] is None else str(data["unread"]),
+            index=data.integer("index", 0, len(self.data) - 1),
+            size=(sides[0], sides[1]),
+            likeliest=tuple(map(self._place, data.objects("likeliest"))),
+            asked=tuple(map(self._place, data.objects("asked"))),
+            unread=None if data.is_null("unread") else data.text("unread"),
         )
-        if not 0 <= result.index < len(self.data):
-            raise ValueError("there is no such image")
         likeliest, asked = 0, []
         if result.unread is None:
             likeliest, asked = self._num_likeliest(), self._asked(result.index)
         if len(result.likeliest) != likeliest or [one.label for one in result.asked] != asked:
-            raise ValueError("it has other classes")
+            raise BadFieldError("it has other classes")
         return result
+
+    def _place(self, data: Fields) -> Place:
+        most = max(each.manifest.result.channels for each in (*self.nets, *self.classifiers))
+
+        def known(key: str) -> float | None:
+            return None if data.is_null(key) else data.number(key, -math.inf, math.inf)
+
+        box = None if data.is_null("box") else np.array(data.numbers("box", 4, math.inf))
+        if box is not None and len(box) != 4:
+            raise data.bad("box", "is not four numbers")
+        return Place(
+            label=None if data.is_null("label") else data.integer("label", 0, most - 1),
+            box=box,
+            posterior=known("posterior"),
+            score=known("score"),
+            windows=data.integer("windows"),
+        )
 
     def _asked(self, index: int) -> list[int]:
         return classes_on(self.data, index, self.classes)
@@ -143,17 +162,3 @@ def _as_data(place: Place) -> dict[str, Any]:
         "score": place.score,
         "windows": place.windows,
     }
-
-
-def _place(data: Any) -> Place:
-    box = data["box"]
-    if box is not None:
-        left, top, right, bottom = map(float, box)
-        box = np.array([left, top, right, bottom])
-    return Place(
-        label=None if data["label"] is None else int(data["label"]),
-        box=box,
-        posterior=None if data["posterior"] is None else float(data["posterior"]),
-        score=None if data["score"] is None else float(data["score"]),
-        windows=int(data["windows"]),
-    )

@@ -250,7 +250,7 @@ def test_a_failed_build_leaves_the_old_bundle(here: Path) -> None:
     (here / "small.safetensors").unlink()
     (here / "small.safetensors").write_bytes(data)
     done = vggspec("compile", "small.vgg", *TRT, "-o", "b", cwd=here)
-    assert (done.returncode, "VGG612" in done.stderr) == (1, True)
+    assert (done.returncode, "VGG507" in done.stderr) == (1, True)
     os.replace(here / "kept", here / "small.safetensors")
     assert {path: (here / path).read_bytes() for path in listing(here)} == before
 

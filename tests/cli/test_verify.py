@@ -1,5 +1,6 @@
 """``vggspec verify``: on real bundles on the CPU, whole and damaged; engines by a stand-in."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -11,16 +12,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 
 from tests.engines import stand_in
 from tests.nets import SMALL, net, random_weights
+from tests.runtime.bundles import rewrite
 from tests.test_compatibility import BARE, LINUX
 from vggspec import machine
 from vggspec.bundle import (
     MANIFEST,
     MODEL,
+    OWN_SHA256,
     REFERENCE,
     WEIGHTS,
     Manifest,
@@ -29,12 +33,17 @@ from vggspec.bundle import (
     read_manifest,
 )
 from vggspec.cli import run
+from vggspec.compatibility import profiles_of
+from vggspec.compiler.backends import torch_module
 from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.bundled_net import lowered_of
+from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import session
 from vggspec.runtime.ort_session import OrtSession
-from vggspec.runtime.verify import default_tolerance
+from vggspec.runtime.preprocess import normalise
+from vggspec.runtime.verify import cases, default_tolerance, natural_images
 
 CROPS = SMALL + "\ntest:\n  scale 40\n  crops 2x2\n  flip off\n"
 GRAY = """\
@@ -225,8 +234,119 @@ def test_a_layer_too_large_for_fp16_is_named(tmp_path: Path, verify: Any) -> Non
     assert "not finite" in out
     assert "In fp32 `conv2_1` reaches" in out
     assert "--keep-fp32" in out
+    assert "agree" not in out
     _, out, _ = verify(tmp_path / "bundle", "--device", "cpu", "--json")
     assert json.loads(out)["overflow"]["layer"] == "conv2_1"
+
+
+#: Small, and without anything that would hide how large a layer's numbers are.
+LARGE = """\
+net large
+input 12x12 gray(mean 120, std 60)
+conv3-4  conv3-4
+maxpool
+FC-8
+FC-3
+soft-max
+"""
+
+
+def overflowing(folder: Path, factor: float = 2e4, **options: Any) -> Path:
+    """A bundle of a net whose second layer is ``factor`` times as large, and whose later ones take
+    it back.
+    """
+    lowered = net(LARGE)
+    file = random_weights(lowered, folder / "he.safetensors")
+    arrays = {param.name: file.read(param.name).copy() for param in lowered.network.params()}
+    arrays["conv1_2.weight"] *= np.float32(factor)
+    arrays["fc2.weight"] /= np.float32(200)
+    arrays["fc3.weight"] /= np.float32(factor / 200)
+    save(folder / "large.safetensors", arrays, describe(lowered.network))
+    write_bundle(
+        lowered,
+        open_weights(folder / "large.safetensors"),
+        folder / "bundle",
+        OnnxOptions(**options),
+    )
+    return folder / "bundle"
+
+
+@pytest.mark.parametrize("against", ["onnxrt", "torch"])
+def test_numbers_beyond_fp16_are_named_though_the_cpu_computes_in_fp32(
+    tmp_path: Path, verify: Any, against: str
+) -> None:
+    """The largest is PyTorch's, of the layer itself."""
+    bundle = overflowing(tmp_path, precision="fp16")
+    code, out, _ = verify(bundle, "--device", "cpu", "--against", against, "--json")
+    facts = json.loads(out)
+    assert (code, facts["passed"]) == (1, False)
+    assert all(row["passed"] for row in facts["rows"])  # what was run agrees
+    assert facts["overflow"]["layer"] == "conv1_2"
+    assert facts["overflow"]["limit"] == 65504
+    assert facts["keep_fp32"] == ["conv1_2", "fc2"]
+    assert facts["arithmetic"] == {"stated": "fp16", "layers": 4, "run": 0}
+    code, out, _ = verify(bundle, "--device", "cpu", "--against", against)
+    assert code == 1
+    assert "Compile it with `--keep-fp32 conv1_2 --keep-fp32 fc2`." in out
+    assert "agree" not in out
+
+
+def test_the_largest_number_is_that_of_the_layer_itself(tmp_path: Path, verify: Any) -> None:
+    bundle = overflowing(tmp_path, precision="fp16")
+    opened = open_bundle(bundle)
+    _, out, _ = verify(bundle, "--device", "cpu", "--json")
+    lowered = lowered_of(opened)
+    options = OnnxOptions(layer="conv1_2")
+    module = torch_module.loaded(
+        prepare(lowered.network, options), open_weights(bundle / WEIGHTS)
+    ).eval()
+    seen = []
+    module.get_submodule("conv1_2").register_forward_hook(
+        lambda _module, _given, output: seen.append(float(output.abs().max()))
+    )
+    for case in cases(profiles_of(opened.manifest)):
+        images = natural_images(case.shape, 1, 0)
+        with torch.inference_mode():
+            module(torch.from_numpy(normalise(images, opened.manifest.input)))
+    found = json.loads(out)["overflow"]["largest"]
+    assert math.isclose(found, max(seen), rel_tol=1e-4)
+    assert found > 65504
+
+
+def test_what_mends_a_number_that_is_too_large_does_so(tmp_path: Path, verify: Any) -> None:
+    bundle = overflowing(tmp_path, precision="fp16", keep_fp32=("conv1_2",))
+    code, out, _ = verify(bundle, "--device", "cpu")
+    assert code == 1
+    assert "In fp32 the input of `fc2` reaches" in out
+    (tmp_path / "both").mkdir()
+    bundle = overflowing(tmp_path / "both", precision="fp16", keep_fp32=("conv1_2", "fc2"))
+    code, out, _ = verify(bundle, "--device", "cpu")
+    assert code == 0
+    assert "In fp32" not in out
+    assert "Not certified: fp16 arithmetic was not run." in out
+    assert "agree" not in out
+
+
+def test_an_input_beyond_fp16_is_named(tmp_path: Path, verify: Any) -> None:
+    text = SMALL.replace("std 58 57 56", "std 0.001 57 56")
+    code, out, _ = verify(write(tmp_path, text, precision="fp16"), "--device", "cpu", "--json")
+    assert code == 1
+    first = json.loads(out)["overflow"]
+    assert (first["layer"], first["what"]) == ("conv1_1", "input")
+
+
+def test_weights_beyond_fp16_are_named(tmp_path: Path, verify: Any) -> None:
+    code, out, _ = verify(overflowing(tmp_path, 1e8, precision="fp16"), "--device", "cpu", "--json")
+    assert code == 1
+    first = json.loads(out)["overflow"]
+    assert (first["layer"], first["what"]) == ("conv1_2", "weights")
+
+
+def test_an_fp32_bundle_is_certified(tmp_path: Path, verify: Any) -> None:
+    code, out, _ = verify(overflowing(tmp_path), "--device", "cpu")
+    assert code == 0
+    assert "images agree" in out
+    assert "Not certified" not in out
 
 
 @pytest.mark.parametrize("name", [MODEL, WEIGHTS, REFERENCE])
@@ -266,11 +386,47 @@ def test_a_spec_like_another_is_whole_in_its_bundle(tmp_path: Path, verify: Any)
     (tmp_path / "base.vgg").unlink()
     assert verify(bundle, "--device", "cpu")[0] == 0
     manifest = json.loads((bundle / MANIFEST).read_text())
+    del manifest[OWN_SHA256]
     (bundle / "base.vgg").write_text(SMALL)
-    (bundle / MANIFEST).write_text(json.dumps(manifest | {"spec_text": text}))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    changed = manifest | {"spec_text": text, "spec_sha256": digest}
+    (bundle / MANIFEST).write_text(json.dumps(changed))
     code, _, err = verify(bundle, "--device", "cpu")
     assert code == 1
     assert "its spec takes layers from another file" in err
+
+
+@pytest.mark.parametrize("is_protocol", [False, True])
+def test_a_bundle_does_not_ask_for_all_memory(
+    tmp_path: Path, verify: Any, *, is_protocol: bool
+) -> None:
+    """At Q = 65536 eight images would take terabytes as floats."""
+    bundle = write(tmp_path)
+    if is_protocol:
+        lowered = net(SMALL)
+        weights = open_weights(tmp_path / "weights.safetensors")
+        write_protocol_bundle([(lowered, weights)], bundle, ProtocolOptions())
+    rewrite(bundle, {"test.scales": [65536]})
+    code, _, err = verify(bundle, "--device", "cpu")
+    assert code == 1
+    assert "VGG530" in err
+    assert "65536 × 65536" in err
+    rewrite(bundle, {"test.scales": [36, 65536]})
+    code, out, err = verify(bundle, "--device", "cpu")
+    assert code == 0
+    assert "All" in out
+    assert "left out" in err
+
+
+def test_a_manifest_that_is_not_the_graphs(tmp_path: Path, verify: Any) -> None:
+    bundle = write(tmp_path)
+    for change in ({"input.name": "pixture"}, {"outputs.0.channels": 7, "labels": None}):
+        saved = (bundle / MANIFEST).read_bytes()
+        rewrite(bundle, change)
+        code, _, err = verify(bundle, "--device", "cpu")
+        assert code == 1
+        assert "VGG527" in err
+        (bundle / MANIFEST).write_bytes(saved)
 
 
 def test_weights_that_are_not_there(tmp_path: Path, verify: Any) -> None:

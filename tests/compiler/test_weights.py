@@ -20,6 +20,7 @@ from vggspec.compiler.weights import (
     check_fits,
     describe,
     layers_sha256,
+    not_finite,
     open_weights,
     save,
 )
@@ -181,12 +182,41 @@ def test_half_precision_is_refused(tmp_path: Path) -> None:
         check_fits(open_weights(tmp_path / "w"), lowered.network)
 
 
-def test_metadata_that_is_not_ours_counts_as_absent(tmp_path: Path) -> None:
-    for mean, labels in (("[1,", "x"), ('["a"]', "[1]"), ("{}", "3"), ("{}", '["\\ud800"]')):
-        text = {"vggspec.mean": mean, "vggspec.labels": labels, "vggspec.data_sha256": "abc"}
-        safetensors.numpy.save_file(arrays(a=(1,)), tmp_path / "w", metadata=text)
-        found = open_weights(tmp_path / "w").metadata
-        assert (found.mean, found.labels, found.data_sha256) == (None, None, None)
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("mean", "[1,"),
+        ("mean", '["a"]'),
+        ("mean", "{}"),
+        ("mean", "[NaN]"),
+        ("mean", f"[{'1' * 401}]"),
+        ("mean", "[" * 100_000),
+        ("labels", "x"),
+        ("labels", "[1]"),
+        ("labels", "3"),
+        ("labels", '["\\ud800"]'),
+        ("labels", '["\\u0000"]'),
+        ("data_sha256", "abc"),
+        ("layers_sha256", "g" * 64),
+    ],
+)
+def test_metadata_of_ours_that_is_malformed_is_refused(key: str, text: str, tmp_path: Path) -> None:
+    """As if it were absent, another mean or none would be taken without a word."""
+    path = tmp_path / "w"
+    safetensors.numpy.save_file(arrays(a=(1,)), path, metadata={f"vggspec.{key}": text})
+    with pytest.raises(VggspecError, match=rf"VGG502.*`vggspec\.{key}`"):
+        open_weights(path)
+
+
+def test_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
+    """Names and shapes are those of the net, and the net is another one."""
+    text = "net t\ninput 8x8 RGB\nconv3-3 as a\nconv3-3 as b\nFC-2\n"
+    trained = net(text)
+    edited = net(text.replace("conv3-3 as a\nconv3-3 as b", "conv3-3 as b\nconv3-3 as a"))
+    weights = random_weights(trained, tmp_path / "w")
+    check_fits(weights, trained.network)
+    with pytest.raises(VggspecError, match=r"VGG531.*of net `t`"):
+        check_fits(weights, edited.network)
 
 
 def test_the_hash_of_the_layers_sees_names_and_shapes() -> None:
@@ -236,3 +266,18 @@ def test_a_bundle_is_no_weights_file(tmp_path: Path) -> None:
     with pytest.raises(VggspecError) as caught:
         open_weights(tmp_path / "D")
     assert f"it is a bundle; name `{inside}`" in caught.value.reports[0].what.title()
+
+
+def test_numbers_that_are_not_finite_are_counted_by_their_kind() -> None:
+    bias = np.zeros(1000, np.float32)
+    assert not_finite({"fc8.bias": bias}) is None
+    bias[7] = -np.inf
+    found = not_finite({"conv1_1.bias": np.ones(3), "fc8.bias": bias})
+    assert found is not None
+    assert found.tensors == ("1 of 1000 numbers in `fc8.bias` is -inf",)
+    bias[8:10], bias[10] = np.nan, np.inf
+    found = not_finite({"fc8.bias": bias})
+    assert found is not None
+    assert found.tensors == (
+        "4 of 1000 numbers in `fc8.bias` are not finite (2 NaN, 1 inf, 1 -inf)",
+    )

@@ -1,5 +1,6 @@
 """Ways to damage bytes, JSON and text."""
 
+import copy
 import json
 from random import Random
 from typing import Any
@@ -45,11 +46,11 @@ def twisted(random: Random, value: Any) -> Any:
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         places = list(_places(found))
         if not places:
-            return random.choice(HOSTILE)
+            return _hostile(random)
         holder, key = random.choice(places)
         kind = random.randrange(8)
         if kind < 5:
-            holder[key] = random.choice(HOSTILE)
+            holder[key] = _hostile(random)
         elif kind == 5:
             del holder[key]
         elif kind == 6 and isinstance(holder, list):
@@ -59,6 +60,11 @@ def twisted(random: Random, value: Any) -> Any:
         else:
             holder[key] = [holder[key]]
     return found
+
+
+def _hostile(random: Random) -> Any:
+    """One of the hostile values: its own, since it may be changed in its turn."""
+    return copy.deepcopy(random.choice(HOSTILE))
 
 
 def as_json(value: Any) -> bytes:

@@ -4,6 +4,7 @@ The net: conv3-4, maxpool, conv3-8, maxpool, a 4 × 4 conv to the classes, soft-
 pixels, the stride of its score map 4.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from vggspec import recipe
 from vggspec.bundle import (
     MANIFEST,
     MODEL,
+    OWN_SHA256,
     InputContract,
     Manifest,
     OutputContract,
@@ -95,7 +97,7 @@ def make(
     manifest = Manifest(
         net="small",
         spec_text="net small",
-        spec_sha256="0" * 64,
+        spec_sha256=hashlib.sha256(b"net small").hexdigest(),
         form="dense" if is_dynamic else "crop",
         average="scores",
         input=InputContract(
@@ -124,6 +126,7 @@ def make(
 def rewrite(bundle: Path, change: dict[str, Any]) -> None:
     """Change values of the manifest, named by dotted keys."""
     data = json.loads((bundle / MANIFEST).read_text("utf-8"))
+    data.pop(OWN_SHA256, None)  # as in the manifests of earlier versions
     for path, value in change.items():
         *parents, last = path.split(".")
         at = data

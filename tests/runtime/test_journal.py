@@ -1,6 +1,8 @@
 """What was found is found again, but for what was torn, damaged or another task's."""
 
+import json
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from vggspec.diagnostic import VggspecError
 from vggspec.runtime import journal as journals
 from vggspec.runtime.evaluation.answers import Answering, Result
 from vggspec.runtime.evaluation.question import ask
-from vggspec.runtime.journal import Journal, evaluation_path, journal
+from vggspec.runtime.journal import MAX_LINE_BYTES, Journal, evaluation_path, journal
 
 RESULTS = [
     Result(
@@ -50,6 +52,11 @@ def write(task: Answering, results: list[Result]) -> None:
             kept.add(result)
 
 
+def signed(line: bytes) -> bytes:
+    """A line as the journal has it, with its checksum."""
+    return b"%08x %s\n" % (zlib.crc32(line), line)
+
+
 def taken_up(kept: Journal[Result], most: int = 99) -> list[Result]:
     results: list[Result] = []
 
@@ -59,6 +66,11 @@ def taken_up(kept: Journal[Result], most: int = 99) -> list[Result]:
 
     kept.take_up(accept)
     return results[:most]
+
+
+def complaint(task: Answering) -> str | None:
+    with journal(task, path_of(task)) as kept:
+        return kept.take_up(lambda _: True)
 
 
 def found(task: Answering) -> list[Result]:
@@ -113,28 +125,91 @@ def test_a_torn_line_is_dropped_and_written_anew(task: Answering, cut: int) -> N
     assert found(task) == RESULTS
 
 
+GOOD: dict[str, Any] = {
+    "index": 5,
+    "ranks": [4],
+    "top": [[0, 0.5], [1, 0.2], [2, 0.1], [3, 0.1], [4, 0.1]],
+    "truth": 0.1,
+    "unread": None,
+}
+
+
+def other(**changes: Any) -> bytes:
+    return signed(json.dumps(GOOD | changes).encode())
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "why"),
     [
-        b"\n",
-        b"null\n",
-        b"[" * 100_000 + b"\n",
-        b"\xff\xfe\n",
-        b'{"index": 5}\n',
-        b'{"index": 5, "ranks": [], "top": [], "truth": 0, "unread": null}\n',
-        b'{"index": 5, "ranks": [0, 0], "top": [], "truth": 0, "unread": null}\n',
-        b'{"index": 500, "ranks": [], "top": [], "truth": 0, "unread": "beyond"}\n',
-        b'{"index": 2, "ranks": [], "top": [], "truth": 0, "unread": "twice"}\n',
+        (b"\n", "checksum"),
+        (b"null\n", "checksum"),
+        (b"\xff\xfe\n", "checksum"),
+        (b"x" * (MAX_LINE_BYTES + 9) + b"\n", "checksum"),
+        (json.dumps(GOOD).encode() + b"\n", "an earlier version"),
+        (signed(b"null"), "not a JSON object"),
+        (signed(b"[" * 100_000), "nested too deeply"),
+        (signed(b'{"index": 5}'), "ranks"),
+        (other(ranks=[]), "other settings"),
+        (other(ranks=[0, 0]), "other settings"),
+        (other(ranks=[float("-inf")]), "ranks"),
+        (other(ranks=[5]), "ranks"),
+        (other(ranks=[-1]), "ranks"),
+        (other(top=[]), "other settings"),
+        (other(top=[[2**63, 0.5], *GOOD["top"][1:]]), "top"),
+        (other(top=[[5, 0.5], *GOOD["top"][1:]]), "class"),
+        (other(top=[[1, 0.5], *GOOD["top"][1:]]), "other settings"),
+        (other(top=[[0, 10**400], *GOOD["top"][1:]]), "top"),
+        (other(truth="0.1"), "truth"),
+        (other(index=500), "none of these"),
+        (other(index=2), "twice"),
+        (other(unread="and yet it has ranks"), "other settings"),
     ],
-    ids=lambda line: str(line[:20]),
+    ids=lambda value: str(value[:40]),
 )
-def test_from_a_damaged_line_on_it_is_done_again(task: Answering, line: bytes) -> None:
+def test_from_a_damaged_line_on_it_is_done_again(task: Answering, line: bytes, why: str) -> None:
     write(task, RESULTS)
     path = path_of(task)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+    damaged = b"".join([*lines[:2], line, *lines[2:]])
+    path.write_bytes(damaged)
     assert found(task) == RESULTS[:2]
     assert path.read_bytes() == b"".join(lines[:2])
+    path.write_bytes(damaged)
+    assert (complaint(task) or "").startswith("line 3: ")
+    path.write_bytes(damaged)
+    assert why in (complaint(task) or "")
+
+
+def test_what_is_sound_is_not_complained_of(task: Answering) -> None:
+    """The line that the others differ from."""
+    write(task, RESULTS)
+    path = path_of(task)
+    path.write_bytes(path.read_bytes() + other())
+    assert complaint(task) is None
+    assert len(found(task)) == 5
+
+
+def test_every_changed_digit_is_noticed(task: Answering) -> None:
+    write(task, RESULTS)
+    path = path_of(task)
+    data = path.read_bytes()
+    digits = [at for at, byte in enumerate(data) if chr(byte).isdigit()]
+    for at in digits[::7]:
+        changed = bytearray(data)
+        changed[at] = ord("0") + (changed[at] - ord("0") + 1) % 10
+        path.write_bytes(changed)
+        assert found(task) == RESULTS[: data[:at].count(b"\n")]
+        path.write_bytes(changed)
+        assert "checksum" in (complaint(task) or "")
+
+
+def test_a_torn_end_is_no_complaint(task: Answering) -> None:
+    write(task, RESULTS)
+    path = path_of(task)
+    data = path.read_bytes()
+    for cut in range(1, 90, 4):
+        path.write_bytes(data[:-cut])
+        assert complaint(task) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks")

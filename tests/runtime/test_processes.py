@@ -26,6 +26,7 @@ from vggspec.catalogue.artefacts import NotFinite
 from vggspec.catalogue.evaluating import LostProcess
 from vggspec.data.labelled import open_labelled
 from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.fields import Fields
 from vggspec.runtime import processes
 from vggspec.runtime.evaluation.answers import Answering, Result
 from vggspec.runtime.evaluation.question import ask
@@ -104,7 +105,7 @@ class Lagging:
     def as_data(self, result: Result) -> dict[str, Any]:
         return asdict(result)
 
-    def from_data(self, data: Any) -> Result:
+    def from_data(self, data: Fields) -> Result:
         return Result(**data)
 
 

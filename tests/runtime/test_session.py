@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.nets import net
 from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
 from vggspec.bundle import MODEL, file_entry, open_bundle
+from vggspec.compiler.backends.bundle_writer import write_bundle
+from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.recipe import TestProtocol
 from vggspec.runtime import ort_session
+from vggspec.runtime.ort_session import _reason
 from vggspec.runtime.session import Port, open_session
+from vggspec.tensors import header
 
 FLOAT = np.dtype(np.float32)
 
@@ -87,6 +94,44 @@ def test_what_the_engine_cannot_do_is_reported(made: Made) -> None:
     ):
         session.run(feed(height=8))  # smaller than the last convolution
     assert error.value.reports[0].what.code == "VGG529"
+
+
+SAID = {
+    "Exception during initialization: /onnxruntime_src/onnxruntime/core/graph/graph_utils.cc:466 "
+    "onnxruntime::NodeArg& onnxruntime::graph_utils::AddInitializerWithOrtValue(onnxruntime::Graph&"
+    ", const onnx::TensorProto&) [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:1512 "
+    "ValidateEmbeddedTensorProtoDataSizeAndShape Initializer 'reorder_token_4' declares a size of "
+    "2304000000 bytes which exceeds the 2147483648 byte limit.\n": (
+        "exception during initialization: Initializer 'reorder_token_4' declares a size of "
+        "2304000000 bytes which exceeds the 2147483648 byte limit"
+    ),
+    "Non-zero status code. Status Message: /onnxruntime_src/onnxruntime/core/framework/"
+    "bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, std::function"
+    "<void(int)>) Failed to allocate memory for requested buffer of size 68719476736\n": (
+        "non-zero status code. Status Message: Failed to allocate memory for requested buffer of "
+        "size 68719476736"
+    ),
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:121 std::conditional_t<THRW, "
+    "void, Status> onnxruntime::CudaCall(ERRTYPE, const char*, int) [with ERRTYPE = cudaError; "
+    "bool THRW = true] CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; file=/a/b.cc": (
+        "CUDA failure 2: out of memory"
+    ),
+    "/onnxruntime_src/onnxruntime/core/x.cc:1 onnxruntime::X::F()::<lambda(const N&)> a != b was "
+    "false.": "a != b was false",
+    "Load model from m.onnx failed:Protobuf parsing failed.": "protobuf parsing failed",
+    "\x1b[1;31mIt is late.\x1b[m": "it is late",
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_what_onnx_runtime_says_comes_without_its_own_places(text: str) -> None:
+    assert _reason(Exception(f"[ONNXRuntimeError] : 1 : FAIL : {text}"), "m.onnx") == SAID[text]
+
+
+def test_what_onnx_runtime_says_is_bounded() -> None:
+    said = _reason(Exception("Too much. " * 100_000 + "[with (" * 9), "m.onnx")
+    assert len(said) <= 502
+    assert said.endswith("much. …")
 
 
 def test_threads_may_share_a_session(made: Made) -> None:
@@ -326,3 +371,29 @@ def test_the_cuda_device_gives_what_the_cpu_gives(made: Made) -> None:
         for name, expected in cpu.run(feed()).items():
             # TF32 rounds factors to 10 bits.
             np.testing.assert_allclose(cuda.run(feed())[name], expected, atol=2e-2, rtol=1e-2)
+
+
+def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
+    """ONNX Runtime would make another of that size in the order of the CPU's vector units, and
+    refuses its own. Almost all of the weights are a hole in the file.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if os.name == "posix" else 0
+    if free < 6 << 30:
+        pytest.skip("takes 3 GB of memory")
+    units = 24_000
+    fc = f"FC-{units}\nFC-{units}\nFC-4"
+    text = f"net big\ninput 8x8 RGB(mean 0)\nconv1-16\nmaxpool\n{fc}\nsoft-max\n"
+    lowered = net(text)
+    shapes = {param.name: ("F32", param.stored) for param in lowered.network.params()}
+    start = header(shapes, {"vggspec.data_sha256": "0" * 64})
+    path = tmp_path / "big.safetensors"
+    with open(path, "wb") as file:
+        file.write(start)
+        file.truncate(len(start) + sum(4 * prod(shape) for _, shape in shapes.values()))
+        assert list(shapes)[-1] == "fc4.bias"
+        file.seek(-16, os.SEEK_END)
+        file.write(np.log(np.array([1, 2, 3, 4], "<f4")).tobytes())
+    write_bundle(lowered, open_weights(path), tmp_path / "b", OnnxOptions())
+    with open_session(open_bundle(tmp_path / "b"), "cpu", threads=1) as session:
+        found = session.run({"image": np.zeros((1, 3, 8, 8), np.float32)})["posteriors"]
+    np.testing.assert_allclose(found, [[0.1, 0.2, 0.3, 0.4]], rtol=1e-6)

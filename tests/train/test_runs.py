@@ -1,5 +1,9 @@
 """Run folders are never written over, and the newest one is found."""
 
+import os
+import signal
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -7,7 +11,8 @@ import pytest
 
 from vggspec.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
 from vggspec.diagnostic import VggspecError
-from vggspec.train.runs import find_weights, named_run, new_run, newest_best
+from vggspec.train.record import save_record
+from vggspec.train.runs import RECORD, find_weights, named_run, new_run, newest_best
 
 DAY = date(2026, 11, 20)
 
@@ -70,3 +75,24 @@ def test_weights_beside_the_spec_come_second(tmp_path: Path) -> None:
     best = new_run("D", tmp_path / "runs", day=DAY) / "best.safetensors"
     best.touch()
     assert find_weights("D", spec, tmp_path / "runs") == best
+
+
+@pytest.mark.parametrize("moment", ["os.replace", "os.fsync"])
+def test_a_run_that_was_killed_before_its_record_was_there_begins(
+    tmp_path: Path, moment: str
+) -> None:
+    """And what the killed one left goes."""
+    run = named_run(tmp_path / "run")
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from vggspec.train.record import save_record\n"
+        f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "save_record(Path(sys.argv[1]), {})\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(run)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(os.listdir(run)) == 1
+    assert named_run(run) == run
+    save_record(run, {})
+    assert os.listdir(run) == [RECORD]

@@ -2,8 +2,17 @@
 
 import shlex
 from dataclasses import dataclass
+from typing import Literal
 
+from vggspec.catalogue import count
 from vggspec.diagnostic import Diagnostic
+
+MOST_NAMES = 6
+
+REMEDY_OF_CHANGED_WEIGHTS = (
+    "copy the file again from where it came, or train anew; where the change was meant, write it\n"
+    "anew by `vggspec import SPEC FILE -o NEW.safetensors`, which states the new digest"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +119,50 @@ class UnknownCheckpoint(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotFiniteWeights(Diagnostic):
+    """Weights are finite numbers. NaN and infinities come of a training run that diverged, of a
+    conversion to half precision, or of a damaged file. A class whose bias is -inf would never be
+    found, and no score of it could be compared, so such weights are refused wherever they are read.
+    What the net does not use does not count.
+    """
+
+    code = "VGG506"
+    tensors: tuple[str, ...]
+    """Each as ``1 of 1000 numbers in `fc8.bias` is -inf``."""
+
+    def title(self) -> str:
+        return f"the weights are not finite: {self.tensors[0]}"
+
+    def help(self) -> str | None:
+        lines = list(self.tensors[1:MOST_NAMES])
+        if len(self.tensors) > MOST_NAMES:
+            lines.append(f"and {count(len(self.tensors) - MOST_NAMES, 'more array')}")
+        return "\n".join([*lines, "take the weights of a run that did not diverge"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedWeights(Diagnostic):
+    """A weights file states the SHA-256 of its numbers, and another of its header. One of them is
+    not that of what the file holds: another program edited the file and kept what it states, or
+    the disk or a copy damaged it. vggspec cannot tell the one from the other.
+
+    Where the change was meant, write the file anew, which states the digests of what it holds:
+
+        vggspec import specs/D.vgg edited.safetensors -o D.safetensors
+    """
+
+    code = "VGG507"
+    part: Literal["numbers", "header"]
+
+    def title(self) -> str:
+        have = "numbers have" if self.part == "numbers" else "header has"
+        return f"the file was changed after it was written: its {have} another SHA-256 than stated"
+
+    def help(self) -> str | None:
+        return REMEDY_OF_CHANGED_WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoSuchFile(Diagnostic):
     """A file named on the command line is not there, or cannot be opened."""
 
@@ -162,6 +215,9 @@ class NotABundle(Diagnostic):
     bundle: str | None = None
     """The bundle that this is a part of."""
 
+    left_behind: str | None = None
+    """The bundle that stood here when the command that was to replace it was killed."""
+
     def title(self) -> str:
         if not self.is_there:
             return "there is no such bundle"
@@ -170,6 +226,8 @@ class NotABundle(Diagnostic):
         return "this is not a bundle: it has no manifest.json"
 
     def help(self) -> str | None:
+        if self.left_behind is not None:
+            return f"it was to be replaced; the one before is `{self.left_behind}`: rename it"
         if self.bundle is not None:
             return f"it is a part of the bundle `{self.bundle}`"
         return "make one by `vggspec compile SPEC --weights FILE -o BUNDLE`"
@@ -207,18 +265,56 @@ class NewerBundle(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class ChangedFile(Diagnostic):
     """A file of the bundle is not the one that was written: it is missing, it was cut off, or it
-    was changed.
+    was changed. Weights that a bundle links to are changed in the bundle too when another program
+    edits the file in its place; see ``vggspec explain VGG507`` for what to do with them.
     """
 
     code = "VGG524"
     file: str
     reason: str
+    contradicts_itself: bool = False
+    """Whether it is a weights file whose numbers are not those that its own header tells of."""
 
     def title(self) -> str:
         return f"`{self.file}` {self.reason}"
 
     def help(self) -> str | None:
-        return "compile the bundle again"
+        if not self.contradicts_itself:
+            return "compile the bundle again"
+        return (
+            "its own header states other numbers, so compiling with it would fail too:\n"
+            f"{REMEDY_OF_CHANGED_WEIGHTS};\nthen compile the bundle again"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathIsNoText(Diagnostic):
+    """A name in the path has bytes that are no UTF-8 text. The library that opens the file takes no
+    other names, and this system has no other one for the file.
+    """
+
+    code = "VGG537"
+
+    def title(self) -> str:
+        return "the path is not UTF-8 text"
+
+    def help(self) -> str | None:
+        return "rename the folder or the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedBundle(Diagnostic):
+    """Another command replaced the bundle after this one had read its manifest. Nothing is computed
+    with parts of both.
+    """
+
+    code = "VGG536"
+
+    def title(self) -> str:
+        return "the bundle was replaced while it was read"
+
+    def help(self) -> str | None:
+        return "run the command again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,3 +387,45 @@ class RunFailed(Diagnostic):
 
     def help(self) -> str | None:
         return "if memory ran out, give a smaller `--scales`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooLargeToVerify(Diagnostic):
+    """``verify`` makes images up at the sizes that the test protocol, or the engine's profiles, ask
+    for. Those of this bundle have more pixels than ``predict`` ever gives to a net at once, and
+    would take many gigabytes.
+    """
+
+    code = "VGG530"
+    shape: tuple[int, int, int]
+
+    def title(self) -> str:
+        images, rows, columns = self.shape
+        return f"images of {rows} × {columns} pixels, {images} at once, are too large to be made up"
+
+    def help(self) -> str | None:
+        return "give a folder of pictures after `--images`, or compile for smaller sizes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherOrder(Diagnostic):
+    """The layers of the net have the names and shapes of those that the weights were made for, and
+    are not in the same order, or some of them are new: two equal layers that were exchanged in the
+    spec, for instance. The net would compute something else than the one that was trained.
+
+    A weights file holds a digest of its net's layers in their order, which is compared.
+    """
+
+    code = "VGG531"
+    net: str
+    made_for: str | None
+
+    def title(self) -> str:
+        of = f" of net `{self.made_for}`" if self.made_for else ""
+        return f"these weights{of} were made for other layers than those of net `{self.net}`"
+
+    def help(self) -> str | None:
+        return (
+            "give the spec that they were trained with; where the change is meant, read them in\n"
+            "anew by `vggspec import`"
+        )

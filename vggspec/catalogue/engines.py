@@ -198,18 +198,3 @@ class OnnxWithoutBf16(Diagnostic):
 
     def help(self) -> str | None:
         return "take `--precision fp16`, or build an engine by `--trt`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightsChanged(Diagnostic):
-    """A weights file carries the SHA-256 of its numbers. These have changed since it was written,
-    by a disk error or by another program, and so the engine would not be the net's.
-    """
-
-    code = "VGG612"
-
-    def title(self) -> str:
-        return "the weights are not those that were written: their SHA-256 is another"
-
-    def help(self) -> str | None:
-        return "copy the file again, or take the checkpoint it came from; no engine was written"

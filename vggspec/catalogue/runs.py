@@ -40,21 +40,30 @@ class OtherRun(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BadCheckpoint(Diagnostic):
-    """A checkpoint is written whole or not at all, so this one was damaged later, on the disk or
-    while it was copied.
+    """A checkpoint is written whole or not at all, and states the digests of its weights, of its
+    momentum and of the state of the run. So this one was damaged later, on the disk or while it was
+    copied, and going on from it would give other results without a word. Weights of the run that
+    are whole, such as ``best.safetensors``, can be compiled, or begin a new run by ``start from``.
     """
 
     code = "VGG493"
     reason: str
+    older: str | None = None
+    """A checkpoint before it."""
+
+    whole: tuple[str, ...] = ()
+    """Weights of the run that are as they were written."""
 
     def title(self) -> str:
         return f"the checkpoint cannot be used: {self.reason}"
 
     def help(self) -> str | None:
-        return (
-            "copy it again where it came from; its weights alone, if they are whole, can begin\n"
-            "a new run by `start from`"
-        )
+        if self.older is not None:
+            return f"move it away; `--resume` then takes the checkpoint before it, {self.older}"
+        lines = ["copy it again from where it came, or begin a new run without `--resume`"]
+        if self.whole:
+            lines.append(f"weights of this run that are whole: {', '.join(self.whole[-3:])}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from vggspec import __version__
+from vggspec import __version__, interrupt
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.optional import silence_pillow
 
@@ -144,29 +144,25 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
-    _replace_closed_streams()
-    # By default SIGTERM ends a process on the spot, and half-written files would stay.
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupt.run(work)
+
+
+def work() -> int:
+    """Run the command line on streams that take any text; the exit code."""
+    from vggspec.cli.streams import standard_streams
+
+    output = standard_streams()
     silence_pillow()
-    sys.exit(run())
-
-
-def _replace_closed_streams() -> None:
-    """Let nothing come of what is written to a standard stream that was closed (``2>&-``).
-
-    Else the next file that is opened takes its number, and what a library warns of goes into that.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
-
-
-def _terminate(number: int, _: object) -> NoReturn:
-    sys.exit(128 + number)
+    try:
+        code = run()
+        sys.stdout.flush()
+    except OSError as error:
+        if error is not output.failure:
+            raise
+        reason = error.strerror or str(error)
+        click.echo(f"error: standard output cannot be written: {reason.lower()}", err=True)
+        return 1
+    return code
 
 
 def run(args: list[str] | None = None) -> int:

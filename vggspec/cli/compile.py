@@ -9,6 +9,7 @@ from vggspec.catalogue import backends
 from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared
+from vggspec.cli.terminal import say_written
 from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def command(
             raise VggspecError(report(backends.NoScoreMap(because=because), path=spec))
         check_spared([path], [lowered.spec.source.name])
         _write_source(lowered, spec, path, pipeline)
-        click.echo(path)
+        say_written(path)
         return
     from vggspec.compiler.backends.bundle_writer import write_bundle
     from vggspec.compiler.backends.onnx_model import OnnxOptions

@@ -159,7 +159,9 @@ def go_through(
         return True
 
     if kept is not None and computing.resume:
-        kept.take_up(accept)
+        wrong = kept.take_up(accept)
+        if wrong is not None:
+            say("note", f"of the journal, {wrong}; that and what follows is computed again")
     elif kept is not None:
         if not kept.is_empty:
             say("note", "an interrupted run is begun anew; --resume would go on with it")

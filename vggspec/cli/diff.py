@@ -33,7 +33,7 @@ def command(first: str, second: str, *, as_json: bool) -> None:
     costs = cost(networks[0]), cost(networks[1])
     found = difference(*nets)
     if as_json:
-        click.echo(json.dumps(_as_dict(networks, costs, found), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_as_dict(networks, costs, found), indent=2))
         return
     from vggspec.cli.terminal import use_color
 

@@ -143,7 +143,7 @@ def command(
     if report is not None:
         check_folder(report)
     effort = effort_of(running)
-    opened = [open_bundle(each) for each in bundles]
+    opened = [open_bundle(each, deep=True) for each in bundles]
     with contextlib.ExitStack() as stack:
         changes = _changes(average, pool, stride)
         asked = [_varied(each, changes, stack) for each in opened]
@@ -310,7 +310,7 @@ def _say_left_out(found: Evaluation) -> None:
 def _write_report(folder: str, found: Evaluation, bundles: Sequence[str], source: str) -> None:
     from pathlib import Path
 
-    from vggspec.files import write_text
+    from vggspec.files import write_files
     from vggspec.runtime.evaluation.report import Told, page
 
     question = found.question
@@ -319,10 +319,8 @@ def _write_report(folder: str, found: Evaluation, bundles: Sequence[str], source
         for setting, errors in zip(question.settings, found.tally.settings, strict=True)
     ]
     text = page(question, found.tally, found.results, told, source=source)
-    target = Path(folder) / INDEX
-    write_text(Path(folder) / RESULTS, json.dumps(as_data(found, bundles), indent=2))
-    write_text(target, text)
-    say("report", str(target))
+    write_files(folder, {RESULTS: json.dumps(as_data(found, bundles), indent=2), INDEX: text})
+    say("report", str(Path(folder) / INDEX))
 
 
 # The plan.

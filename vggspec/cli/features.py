@@ -12,7 +12,7 @@ from vggspec.catalogue import count
 from vggspec.cli.computing import Computing, computing_of, computing_options, go_through
 from vggspec.cli.predict import read_scales, resize_option
 from vggspec.cli.table import memory
-from vggspec.cli.terminal import say
+from vggspec.cli.terminal import say, say_written
 from vggspec.render import shown
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ class Named:
             BadImageError: it cannot be read.
         """
         from vggspec.data.decode import BadImageError
-        from vggspec.source import reason
+        from vggspec.data.read import MAX_FILE_BYTES
+        from vggspec.source import read_file, reason
 
         try:
-            return Path(self.paths[index]).read_bytes()
+            return read_file(self.paths[index], MAX_FILE_BYTES)
         except OSError as error:
             raise BadImageError(reason(error)) from error
 
@@ -154,7 +155,7 @@ def command(
     from vggspec.runtime.features.descriptors import Combination, width
 
     computing = computing_of(running)
-    opened = [open_bundle(each) for each in bundles]
+    opened = [open_bundle(each, deep=True) for each in bundles]
     parts = _named(pictures) if folder is None else _parts(folder, split)
     over_scales = cast("OverScales", combine)
     combination = Combination(over_scales=over_scales, normalise=normalise)
@@ -183,7 +184,7 @@ def command(
             batch_pixels=computing.batch_pixels,
         )
         _write(out, parts, task, numbers, settings, computing, folder)
-    click.echo(out)
+    say_written(out)
 
 
 def _check_target(out: str) -> None:
@@ -330,16 +331,16 @@ def _write(
     folder: str | None,
 ) -> None:
     """Write the file; what there is of it is kept beside it until it is whole."""
-    from vggspec.files import refusals
+    from vggspec.files import plain_target, refusals
     from vggspec.runtime.features.file import part_of, writing
     from vggspec.runtime.journal import journal
 
     digest = task.digest()
-    part = part_of(out, digest, "part")
     sizes = {part.split: len(part.images) for part in parts}
-    with journal(task, part_of(out, digest, "jsonl")) as kept:
+    with plain_target(out) as target, journal(task, part_of(target, digest, "jsonl")) as kept:
+        part = part_of(target, digest, "part")
         try:
-            with writing(out, sizes, numbers, parts[0].classes, settings, part=part) as writer:
+            with writing(target, sizes, numbers, parts[0].classes, settings, part=part) as writer:
                 taking = _Taking(parts, task, writer, kept, folder)
                 go_through(
                     task,

@@ -1,23 +1,25 @@
 """``vggspec import``: a checkpoint of another tool as a weights file."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
 from vggspec.catalogue import artefacts, count, either
 from vggspec.cli.targets import check_spared
+from vggspec.cli.terminal import say_written
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import short
 from vggspec.render import shown
-from vggspec.source import reason
-from vggspec.tensors import short
+from vggspec.source import read_file, reason
 
 if TYPE_CHECKING:
     from vggspec.compiler.checkpoint import Checkpoint
     from vggspec.compiler.importing.layouts import Layout
     from vggspec.compiler.importing.matching import Matched
     from vggspec.compiler.importing.sources import Expected
+
+MAX_LABELS_BYTES = 16 << 20
 
 
 @click.command(
@@ -96,7 +98,7 @@ def command(
     from vggspec.compiler.importing.matching import Told, match
     from vggspec.compiler.importing.sources import expectation, turn_first_layer
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import describe, expecting, save
+    from vggspec.compiler.weights import contradicts_itself, describe, expecting, save
 
     lowered = load_network(spec)
     network = lowered.network
@@ -113,6 +115,12 @@ def command(
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
     _say_what_was_taken(read)
+    if contradicts_itself(checkpoint):
+        click.echo(
+            "note: the numbers were changed after the file was written: they are not those whose\n"
+            "  SHA-256 it states; they are taken as they are",
+            err=True,
+        )
     matched = match(network, read, told)
     wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
     if wanted.is_turned:
@@ -121,7 +129,7 @@ def command(
     save(path, matched.arrays, expecting(described, wanted.input, wanted.source))
     for text in _in_words(matched, wanted, is_whole=verbose):
         click.echo(text, err=True)
-    click.echo(path)
+    say_written(path)
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -198,7 +206,7 @@ def _shown(name: str) -> str:
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:
     try:
-        labels = tuple(Path(path).read_text("utf-8").splitlines())
+        labels = tuple(read_file(path, MAX_LABELS_BYTES).decode().splitlines())
     except (OSError, ValueError) as error:
         what = artefacts.NoSuchFile(kind="file of labels", reason=reason(error))
         raise VggspecError(report(what, path=path)) from error

@@ -4,6 +4,8 @@ import os
 
 import click
 
+from vggspec.cli.terminal import say_written
+
 
 @click.command(
     "init",
@@ -31,8 +33,8 @@ def command(spec: str, out: str | None, seed: int) -> None:
 
     lowered = load_network(spec)
     path = out or f"{lowered.network.name}.safetensors"
-    if os.path.exists(path):
+    if os.path.isfile(path) or os.path.isdir(path):
         what = "a folder" if os.path.isdir(path) else "a file"
         raise VggspecError(report(InTheWay(what=what), path=path))
     write_initial(path, lowered.network, lowered.experiment.train, seed)
-    click.echo(path)
+    say_written(path)

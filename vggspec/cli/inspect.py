@@ -59,19 +59,18 @@ def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
 
     All of it stands in the manifest and the files beside it; an engine is never loaded.
     """
-    from vggspec.bundle import open_bundle
+    from vggspec.bundle import load_bundle, open_bundle
 
     if as_json and only_spec:
         raise click.UsageError("`--spec` prints a spec, `--json` all the rest: give one of them.")
-    opened = open_bundle(bundle)
     if only_spec:
-        _print_specs(opened.manifest)
+        _print_specs(open_bundle(bundle).manifest)
         return
-    layers_from, layers = layers_of(opened)
+    manifest, (layers_from, layers) = load_bundle(bundle, lambda it: (it.manifest, layers_of(it)))
     if as_json:
-        click.echo(json.dumps(_as_dict(opened.manifest, layers_from, layers), indent=2))
+        click.echo(json.dumps(_as_dict(manifest, layers_from, layers), indent=2))
     else:
-        _print(opened.manifest, layers_from, layers)
+        _print(manifest, layers_from, layers)
 
 
 def _print_specs(manifest: "Manifest") -> None:
@@ -100,23 +99,29 @@ def layers_of(bundle: "Bundle") -> tuple[str, tuple[LayerFacts, ...]]:
 
 
 def _recorded(bundle: "Bundle", name: str) -> tuple[str, tuple[LayerFacts, ...]]:
+    from vggspec.bundle import MAX_MANIFEST_BYTES
     from vggspec.catalogue.artefacts import ChangedFile
+    from vggspec.fields import BadFieldError, parse_object
+    from vggspec.source import read_file, reason
 
     try:
-        data: Any = json.loads((bundle.path / name).read_bytes())
+        data = parse_object(read_file(bundle.path / name, MAX_MANIFEST_BYTES))
         layers = tuple(
             LayerFacts(
-                name=str(each["name"]),
-                op=str(each["op"]),
-                precision=_PRECISIONS.get(str(each["precision"]), str(each["precision"])),
-                output=tuple(int(axis) for axis in each["output"]),
-                reads=tuple(str(name) for name in each["reads"]),
+                name=each.text("name"),
+                op=each.text("op"),
+                precision=_PRECISIONS.get(each.text("precision"), each.text("precision")),
+                output=each.integers("output", -1),
+                reads=each.texts("reads"),
             )
-            for each in data["layers"]
+            for each in data.objects("layers")
         )
-        return str(data["from"]), layers
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = ChangedFile(file=name, reason="is no list of layers")
+        return data.text("from"), layers
+    except OSError as error:
+        what = ChangedFile(file=name, reason=f"cannot be read: {reason(error)}")
+        raise VggspecError(report(what, path=str(bundle.path))) from error
+    except BadFieldError as error:
+        what = ChangedFile(file=name, reason=f"is no list of layers: {error}")
         raise VggspecError(report(what, path=str(bundle.path))) from error
 
 
@@ -136,7 +141,7 @@ def _of_graph(bundle: "Bundle") -> tuple[LayerFacts, ...]:
             if len(tensor.raw_data) > LARGEST_SHAPE_BYTES:
                 tensor.ClearField("raw_data")  # embedded weights are no help with shapes
         graph = infer_shapes(model).graph
-    except (DecodeError, InferenceError, ValueError) as error:
+    except (DecodeError, InferenceError, ValueError, OSError) as error:
         what = EngineFailed(reason=f"it is no ONNX graph ({error})")
         raise VggspecError(report(what, path=str(bundle.model))) from error
     return tuple(_nodes(graph, constant))
@@ -352,7 +357,8 @@ def _file_rows(manifest: "Manifest") -> Iterator[tuple[str, str, str, str]]:
     for entry in manifest.files:
         whole = "" if entry.from_byte == 0 else f" from byte {entry.from_byte} on"
         needed = "" if entry.is_needed else "may be deleted"
-        digest = f"sha256 {shown(entry.sha256[:DIGEST_DIGITS])}…{whole}"
+        stated = ", as the file states it; not read" if entry.is_stated else ""
+        digest = f"sha256 {shown(entry.sha256[:DIGEST_DIGITS])}…{whole}{stated}"
         yield shown(entry.path), memory(entry.bytes), digest, needed
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,8 +171,8 @@ def command(**options: Any) -> int:
     from vggspec.bundle import open_bundle
 
     with contextlib.ExitStack() as stack:
-        opened = [open_bundle(each) for each in (given.bundle, *given.more)]
-        judges = [open_bundle(each) for each in given.classifiers]
+        opened = [open_bundle(each, deep=True) for each in (given.bundle, *given.more)]
+        judges = [open_bundle(each, deep=True) for each in given.classifiers]
         method = _method(given, computing, opened[0])
         is_dense = method.protocol.dense or method.protocol.crops is None
         nets = [_varied(each, given.stride, stack, keep_map=False) for each in opened]
@@ -323,15 +322,14 @@ def _read(name: str) -> bytes:
     """
     from vggspec.bundle import MANIFEST
     from vggspec.data.decode import BadImageError
-    from vggspec.source import reason
+    from vggspec.data.read import MAX_FILE_BYTES
+    from vggspec.source import read_file, reason
 
     if Path(name, MANIFEST).is_file():
         raise BadImageError("it is a bundle; further nets are named by `--with`")
-    if os.path.exists(name) and not os.path.isfile(name):
-        raise BadImageError("it is not a file")
     try:
-        return Path(name).read_bytes()
-    except (OSError, ValueError) as error:
+        return read_file(name, MAX_FILE_BYTES)
+    except OSError as error:
         raise BadImageError(reason(error)) from error
 
 

@@ -49,7 +49,7 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
     from vggspec.compiler.weights import open_weights
     from vggspec.machine import this_machine
 
-    opened, machine = open_bundle(bundle), this_machine()
+    opened, machine = open_bundle(bundle, deep=True), this_machine()
     tensorrt_refit.check_engine(opened, weights, machine)
     file = open_weights(weights)
     start = time.monotonic()

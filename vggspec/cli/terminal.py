@@ -14,6 +14,13 @@ def use_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
+def say_written(path: str) -> None:
+    """The path of what was written, as the result; beside it, where it went to standard output."""
+    from vggspec.files import leads_to
+
+    click.echo(path, err=leads_to(path) == 1)
+
+
 def say(word: str, text: str) -> None:
     """A line about what is going on, or several."""
     lines = textwrap.wrap(text, LINE, break_on_hyphens=False, break_long_words=False)

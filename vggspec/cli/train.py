@@ -4,15 +4,18 @@ import contextlib
 import os
 import shlex
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggspec import interrupt
+
 if TYPE_CHECKING:
-    from threading import Event
     from types import FrameType
 
     from vggspec.compiler.lower import Lowered
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from vggspec.train.progress import Result, Watch
     from vggspec.train.ranks import Ranks
 
-INTERRUPTED = 128 + signal.SIGINT
 CHANGED = "# --set "
 
 
@@ -185,7 +187,9 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
         ranks.sum([0])
     run = old or ranks.from_first(_new_run(lowered, given) if ranks.is_first else None)
     if ranks.is_first:
-        _say_plan(lowered, folder, run, ranks, is_resumed=old is not None)
+        how = "" if not given["resume"] else "begun: there was nothing yet to resume"
+        how = how if old is None else "taken up again"
+        _say_plan(lowered, folder, run, ranks, how)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
             watch: Watch = NoWatch()
@@ -207,9 +211,9 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             ranks.sum([0])
-        if not ranks.is_first:
-            return INTERRUPTED if result.was_stopped else 0
-        return _say_result(spec, given, result)
+        if ranks.is_first:
+            _say_result(spec, given, result)
+        return 128 + stop.number if result.was_stopped else 0
 
 
 def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
@@ -358,25 +362,36 @@ def _key(setting: "Setting") -> tuple[str, bool]:
     return words[0].replace("color", "colour"), words[1:2] == ["from"]
 
 
+class Stop(Event):
+    """What asks a run to save and leave."""
+
+    number: int = signal.SIGINT
+    """The signal that did, of this rank."""
+
+
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator["Event"]:
-    """An event that Ctrl-C or SIGTERM sets; the second time they interrupt as usual.
+def stop_on_signals() -> Iterator[Stop]:
+    """An event that Ctrl-C, SIGTERM or SIGHUP sets; the second time they interrupt as usual.
 
-    Signals that the block ignores stay ignored.
+    Signals that are ignored when the block begins, or in it, stay ignored.
     """
-    from threading import Event
-
-    stop = Event()
+    stop, first_at = Stop(), 0.0
 
     def on_signal(number: int, frame: "FrameType | None") -> None:
-        del number, frame
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+        nonlocal first_at
+        if not stop.is_set():
+            stop.number, first_at = number, time.monotonic()
+            stop.set()
+        elif not interrupt.is_echo(first_at):
+            usual = before[number]
+            if not callable(usual):
+                raise interrupt.Interrupted(number)
+            usual(number, frame)
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before: dict[int, Any] = {each: signal.getsignal(each) for each in interrupt.ENDING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, on_signal)
     try:
         yield stop
     finally:
@@ -410,9 +425,7 @@ def recipe_line(lowered: "Lowered") -> str:
     return ", ".join(parts)
 
 
-def _say_plan(
-    lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", *, is_resumed: bool
-) -> None:
+def _say_plan(lowered: "Lowered", folder: "DataSet", run: Path, ranks: "Ranks", how: str) -> None:
     from vggspec.catalogue import count
 
     net, image = lowered.network, lowered.network.input
@@ -424,7 +437,7 @@ def _say_plan(
         f" input {image.height} × {image.width} {image.color}",
         "data": f"{folder.root}, {count(len(folder.classes), 'class')}, {images}",
         "recipe": recipe_line(lowered),
-        "run": f"{run}{', taken up again' if is_resumed else ''}",
+        "run": f"{run}, {how}" if how else f"{run}",
     }
     if ranks.size > 1:
         lines["ranks"] = f"{ranks.size}, each with a part of every batch"
@@ -434,7 +447,7 @@ def _say_plan(
         click.echo(note, err=True)
 
 
-def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
+def _say_result(spec: str, given: dict[str, Any], result: "Result") -> None:
     from vggspec.cli.watching import duration
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
@@ -455,7 +468,7 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
             words += [] if given[key] is None else [f"--{key}", str(given[key])]
         go_on = shlex.join(words)
         click.echo(f"interrupted at step {result.step}, saved; go on:\n{go_on}", err=True)
-        return INTERRUPTED
+        return
     best = result.run / BEST
     if Path(spec).is_dir():  # the run that was gone on with, or repeated
         record = read_record(result.run)
@@ -463,4 +476,3 @@ def _say_result(spec: str, given: dict[str, Any], result: "Result") -> int:
     command = shlex.join(["vggspec", "compile", spec, "--weights", str(best)])
     click.echo(f"compile it: {command}", err=True)
     click.echo(best)
-    return 0

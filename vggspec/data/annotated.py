@@ -34,13 +34,15 @@ from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest
 from vggspec.data.folder import subfolders
+from vggspec.data.read import MAX_FILE_BYTES
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.data.xml_files import read_files
 from vggspec.diagnostic import VggspecError, report
-from vggspec.source import reason
+from vggspec.source import read_file, reason
 
 #: JPEG is decoded at these fractions of its size (``decode``), rounded up.
 FRACTIONS = (1, 2, 4, 8)
+MAX_LIST_BYTES = 64 << 20  # of a list of images; a line has a few dozen
 
 FOLDERS = ("annotations", "Annotations")
 ROBOFLOW = "_annotations.coco.json"
@@ -109,8 +111,7 @@ class Annotated:
             BadImageError: it cannot be read.
         """
         try:
-            with open(self.name(index), "rb", buffering=0) as file:
-                return file.read()
+            return read_file(self.name(index), MAX_FILE_BYTES)
         except OSError as error:
             raise BadImageError(reason(error)) from error
 
@@ -267,7 +268,8 @@ def _coco(root: Path, path: Path) -> _Found:
 
 def _voc(root: Path, listed: Path, split: str) -> _Found:
     try:
-        lines = [line.strip() for line in listed.read_text("utf-8").splitlines()]
+        text = read_file(listed, MAX_LIST_BYTES).decode()
+        lines = [line.strip() for line in text.splitlines()]
     except UnicodeDecodeError as error:
         what = annotations.BadAnnotations(why="it is not UTF-8 text")
         raise VggspecError(report(what, path=str(listed))) from error
@@ -411,8 +413,7 @@ def _collected(
 def _size(path: str) -> Size:
     """That of an image of which no annotation tells it."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return upright_size(file.read())
+        return upright_size(read_file(path, MAX_FILE_BYTES))
     except BadImageError as error:
         raise BadAnnotationError(str(error)) from error
 

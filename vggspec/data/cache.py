@@ -17,9 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.diagnostic import VggspecError
+from vggspec.fields import BadFieldError, parse
 from vggspec.files import cache_folder, replacing_file, write_text
+from vggspec.source import open_file, read_file
 
 KEY = "key"
+
+MAX_BYTES = 256 << 20
+"""Of what is remembered as JSON: the names of the images in a shard, a few megabytes."""
 
 #: What comes of an archive of arrays that is cut off, or something else.
 DAMAGED = (
@@ -34,8 +39,8 @@ def recall(kind: str, key: Sequence[object]) -> Any:
     if path is None:
         return None
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse(read_file(path, MAX_BYTES), has_paths=True)
+    except (OSError, BadFieldError):
         return None
     is_ours = isinstance(found, dict) and found.get("key") == list(key)
     return found.get("value") if is_ours else None
@@ -55,7 +60,7 @@ def recall_arrays(kind: str, key: Sequence[object]) -> dict[str, NDArray[Any]]:
     if path is None:
         return {}
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except DAMAGED:
         return {}

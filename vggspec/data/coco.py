@@ -15,7 +15,7 @@ from typing import Any
 from vggspec.catalogue.annotations import BadAnnotations
 from vggspec.data.annotation import BadAnnotationError, Box, Size, Written, checked_name
 from vggspec.diagnostic import VggspecError, report
-from vggspec.source import reason
+from vggspec.source import read_file, reason
 
 #: Four times those of the 118 287 training images of 2017.
 MAX_JSON_BYTES = 2 << 30
@@ -42,10 +42,8 @@ def read_coco(path: Path) -> CocoFile:
         VggspecError: it cannot be read, or holds something else.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise _bad(path, "the file is too long")
         # Outlines take most of such a file, so they go as soon as they are read.
-        table = json.loads(path.read_bytes(), object_hook=_without_outline)
+        table = json.loads(read_file(path, MAX_JSON_BYTES), object_hook=_without_outline)
     except OSError as error:
         raise _bad(path, reason(error)) from error
     except (ValueError, RecursionError) as error:

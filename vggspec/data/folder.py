@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
-from vggspec.source import reason
+from vggspec.data.read import MAX_FILE_BYTES
+from vggspec.source import read_file, reason
 
 
 class FolderSplit:
@@ -40,8 +41,7 @@ class FolderSplit:
             BadImageError: it cannot be read.
         """
         try:
-            with open(self.name(index), "rb", buffering=0) as file:
-                return file.read()
+            return read_file(self.name(index), MAX_FILE_BYTES)
         except OSError as error:
             raise BadImageError(reason(error)) from error
 

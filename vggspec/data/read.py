@@ -8,7 +8,6 @@ import functools
 import importlib
 import os
 import re
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.catalogue.data import ImageTooLarge, NotAnImage
 from vggspec.data.room import MAX_BYTES, SMALL_BYTES, room
 from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.source import reason
+from vggspec.source import open_file, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +31,7 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_FILE_BYTES = 2 << 30  # such an image of four times 16 bits, not compressed, has 1.4 GB
 
 STRIP_PIXELS = 1 << 18
 """So many are converted at once: what that takes is no matter, whatever the image's size."""
@@ -141,11 +141,8 @@ _PLANES = 8
 
 def _file(name: str) -> IO[bytes]:
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):
-            kind = "directory" if os.path.isdir(name) else "device or a pipe"
-            raise _complaint(NoSuchFile(kind="image", reason=f"it is a {kind}"), name)
-        return open(name, "rb")
-    except (OSError, ValueError) as error:
+        return open_file(name)
+    except OSError as error:
         raise _complaint(NoSuchFile(kind="image", reason=reason(error)), name) from error
 
 

@@ -28,13 +28,14 @@ from vggspec.data.digest import Digest
 from vggspec.data.read import DECODER_ERRORS
 from vggspec.diagnostic import VggspecError, report
 from vggspec.optional import require
-from vggspec.source import reason
+from vggspec.source import open_file, read_file, reason
 
 #: A sample's image is the first of these that it has.
 IMAGES = ("jpg", "jpeg", "png", "webp")
 
 FORMAT = 1  # of the cached index
 MAX_CLASS_BYTES = 32
+MAX_CLASSES_BYTES = 16 << 20  # of all names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class ShardSplit:
         shard, _ = self.place(index)
         size = int(self._sizes[index])
         try:
-            with open(shard, "rb", buffering=0) as file:
+            with open_file(shard) as file:
                 file.seek(int(self._offsets[index]))
                 found = file.read(size)
         except OSError as error:
@@ -113,9 +114,12 @@ def read_classes(root: Path) -> tuple[str, ...] | None:
     """
     path = root / "classes.txt"
     try:
-        names = tuple(line.strip() for line in path.read_text("utf-8").rstrip().splitlines())
+        text = read_file(path, MAX_CLASSES_BYTES).decode()
+        names = tuple(line.strip() for line in text.rstrip().splitlines())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _no_data(f"`{path}` cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise _no_data(f"`{path}` is not UTF-8 text") from error
     for number, name in enumerate(names):
@@ -193,7 +197,7 @@ def _samples(shard: Path, shard_size: int) -> Iterator[tuple[str, int, int, int]
 
     seen = set()
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             # The library passes through what stands for a file's content.
             files = (
                 {"fname": member.name, "data": member, "__url__": str(shard)}
@@ -231,7 +235,7 @@ def _members(tar: tarfile.TarFile, shard: Path, shard_size: int) -> Iterator[tar
             raise _bad_shard(shard, f"it ends within `{member.name}`")
         yield member
     # tarfile takes what is no header for the end.
-    with open(shard, "rb") as file:
+    with open_file(shard) as file:
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise _bad_shard(shard, f"byte {tar.offset} begins no file")

@@ -13,7 +13,7 @@ import os
 from xml.etree import ElementTree as ET
 
 from vggspec.data.annotation import BadAnnotationError, Box, Size, Written
-from vggspec.source import reason
+from vggspec.source import read_file, reason
 
 #: An object takes a few hundred bytes.
 MAX_XML_BYTES = 4 << 20
@@ -26,11 +26,7 @@ def read_voc(path: str | os.PathLike[str]) -> Written:
         BadAnnotationError: there is no such file, or it is no annotation.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_XML_BYTES:
-                raise BadAnnotationError("it is too long")
-            return parse_voc(file.read(size) or b"")
+        return parse_voc(read_file(path, MAX_XML_BYTES))
     except OSError as error:
         raise BadAnnotationError(reason(error)) from error
 

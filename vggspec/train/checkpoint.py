@@ -13,21 +13,24 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vggspec.catalogue.artefacts import ChangedWeights, NotFiniteWeights
 from vggspec.catalogue.runs import BadCheckpoint
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import (
     Array,
     Metadata,
     WeightsFile,
-    check_fits,
+    checked,
+    for_net,
     open_weights,
     save,
 )
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, parse_object
 from vggspec.files import replace_by_twin, replacing_folder
 from vggspec.train.runs import BEST, CHECKPOINTS, LAST, epoch_file
 from vggspec.train.state import TrainState
@@ -119,20 +122,26 @@ def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
     if not folders:
         return None
     folder = folders[-1]
-    weights = open_weights(folder / WEIGHTS)
-    check_fits(weights, network)
-    momentum = open_weights(folder / MOMENTUM)
+    try:
+        weights = for_net(open_weights(folder / WEIGHTS), network, is_read=True)
+        momentum = open_weights(folder / MOMENTUM)
+        momentum = checked(momentum, momentum.tensors, is_read=True)
+    except VggspecError as error:
+        (why,) = error.reports
+        if not isinstance(why.what, ChangedWeights | NotFiniteWeights):
+            raise
+        raise _bad(folder, f"{Path(why.path or '').name}: {why.what.title()}") from error
     for param in network.params():
         tensor = momentum.tensors.get(param.name)
         if param.is_trained and (tensor is None or tensor.shape != param.stored):
             raise _bad(folder, f"it has no momentum for `{param.name}`")
     text = momentum.metadata.more.get(_STATE, "")
     try:
-        found: Any = json.loads(text)
-        state = TrainState.from_json(found["state"])
-        digest = found["weights"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _bad(folder, "its state is not text that can be understood") from error
+        found = parse_object(text.encode(), has_paths=True)
+        state = TrainState.from_fields(found.object("state"))
+        digest = found.sha256("weights")
+    except BadFieldError as error:
+        raise _bad(folder, f"its state cannot be understood: {error}") from error
     if digest != weights.metadata.data_sha256:
         raise _bad(folder, "weights and momentum are not from the same step")
     return Checkpoint(folder, weights, momentum, state)
@@ -151,4 +160,19 @@ def _array(tensor: "Tensor") -> Array:
 
 
 def _bad(folder: Path, why: str) -> VggspecError:
-    return VggspecError(report(BadCheckpoint(reason=why), path=str(folder)))
+    """What is wrong with a checkpoint, and what of the run is sound."""
+    run = folder.parent.parent
+    older = [str(other) for other in _folders(folder.parent) if other != folder]
+    whole = [str(file) for file in sorted(run.glob("*.safetensors")) if _is_whole(file)]
+    what = BadCheckpoint(reason=why, older=max(older, default=None), whole=tuple(whole))
+    return VggspecError(report(what, path=str(folder)))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a weights file is the one that was written."""
+    try:
+        weights = open_weights(path)
+        checked(weights, weights.tensors, is_read=True)
+    except VggspecError:
+        return False
+    return True

@@ -1,18 +1,20 @@
 """The picture of a run, ``curves.png``: loss, error and learning rate, epoch by epoch."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.fields import BadFieldError, Fields, parse_object
 from vggspec.files import replacing_file
 from vggspec.optional import require
-from vggspec.train.progress import Validation
+from vggspec.source import regular
+from vggspec.train.progress import Validation, epoch_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,19 +92,28 @@ def read_log(log: Path) -> list[Line]:
     A run that was taken up again repeats steps; then what was written last counts.
     """
     lines: list[Line] = []
-    with open(log, encoding="utf-8", errors="replace") as file:
+    with open(log, encoding="utf-8", errors="replace", opener=regular) as file:
         for text in file:
             try:
-                now = json.loads(text)
-            except json.JSONDecodeError:
+                line = _line(parse_object(text.encode()))
+            except BadFieldError:
                 continue
-            is_epoch = "validation" in now
-            line = Line(now["step"], now["loss"], now["rate"], now if is_epoch else None)
+            is_epoch = line.epoch is not None
             # An epoch may end at the step of the last look into it.
             while lines and (lines[-1].step, lines[-1].epoch is not None) >= (line.step, is_epoch):
                 lines.pop()
             lines.append(line)
     return lines
+
+
+def _line(now: Fields) -> Line:
+    """A line of the log.
+
+    Raises:
+        BadFieldError: it is none.
+    """
+    epoch = asdict(epoch_of(now)) if "validation" in now.names() else None
+    return Line(now.integer("step"), now.number("loss"), now.number("rate"), epoch)
 
 
 @contextmanager

@@ -11,31 +11,30 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from threading import Event
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import (
     DefaultLogsSpecs,
     PContext,
+    SignalException,
     start_processes,
 )
 
 from vggspec.catalogue.ranks import LostRank
 from vggspec.diagnostic import VggspecError, report
+from vggspec.interrupt import ENDING, Interrupted, is_echo
 from vggspec.train.ranks import ERROR, STORE
 
 HERE = "127.0.0.1"
 PARENT = "VGGSPEC_LAUNCHER"
 _LOOK_SECONDS = 0.1
-#: Windows lacks some of them.
-_FORWARDED, _TAKEN = (
-    [signal.Signals[name] for name in names if name in signal.Signals.__members__]
-    for names in (("SIGINT", "SIGTERM", "SIGHUP"), ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"))
-)
+_TAKEN = [*ENDING, *(one for one in signal.Signals if one.name == "SIGQUIT")]
 
 
 def launch(arguments: Sequence[str], ranks: int) -> int:
@@ -57,7 +56,7 @@ def launch(arguments: Sequence[str], ranks: int) -> int:
         PARENT: str(os.getpid()),
     }
     command = ("-m", "vggspec", *arguments)
-    with _as_before():
+    with _as_before() as before:
         # We say ourselves what went wrong.
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         context = start_processes(
@@ -69,7 +68,7 @@ def launch(arguments: Sequence[str], ranks: int) -> int:
             },
             logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
         )
-        return _watch(context, store)
+        return _watch(context, store, before)
 
 
 def is_launched_here() -> bool:
@@ -110,22 +109,29 @@ def ending_with_launcher(stop: Event) -> Iterator[None]:
         done.set()
 
 
-def _watch(context: PContext, store: TCPStore) -> int:
-    """Wait for the ranks, and pass signals on to them."""
-    signals = 0
+def _watch(context: PContext, store: TCPStore, before: Mapping[int, Any]) -> int:
+    """Wait for the ranks, and pass signals on to them that were not ignored before."""
+    first: int | None = None
+    first_at = 0.0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        nonlocal signals
-        signals += 1
-        send = signal.SIGKILL if signals > 1 else signal.SIGTERM
+        del frame
+        nonlocal first, first_at
+        is_first = first is None
+        if is_first:
+            first, first_at = number, time.monotonic()
+        elif is_echo(first_at):
+            return
         for pid in context.pids().values():
             with contextlib.suppress(ProcessLookupError):
-                # A rank that is killed has no time to end its workers.
-                (os.kill if signals == 1 else os.killpg)(pid, send)
+                if is_first:
+                    os.kill(pid, signal.SIGTERM)
+                else:  # a rank that is killed has no time to end its workers
+                    os.killpg(pid, signal.SIGKILL)
 
-    for number in _FORWARDED:
-        signal.signal(number, on_signal)
+    for number in ENDING:
+        is_ignored = before[number] is signal.SIG_IGN
+        signal.signal(number, signal.SIG_IGN if is_ignored else on_signal)
     try:
         while (result := context.wait(timeout=60, period=_LOOK_SECONDS)) is None:
             pass
@@ -133,8 +139,8 @@ def _watch(context: PContext, store: TCPStore) -> int:
         context.close(death_sig=signal.SIGKILL)
     if not result.is_failed():
         return 0
-    if signals:
-        return 128 + signal.SIGINT
+    if first is not None:
+        return 128 + first
     if not store.check([f"{STORE}/{ERROR}"]):  # no rank had anything to say
         for failure in result.failures.values():
             if failure.exitcode < 0:
@@ -145,11 +151,13 @@ def _watch(context: PContext, store: TCPStore) -> int:
 
 
 @contextlib.contextmanager
-def _as_before() -> Iterator[None]:
-    """Put signal handlers back, which the launcher takes."""
-    before = {number: signal.getsignal(number) for number in _TAKEN}
+def _as_before() -> Iterator[dict[int, Any]]:
+    """Put signal handlers back, which the launcher takes; what it raises is a signal as any."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _TAKEN}
     try:
-        yield
+        yield before
+    except SignalException as error:  # before there was somebody to pass it on to
+        raise Interrupted(error.sigval) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

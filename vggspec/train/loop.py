@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vggspec.catalogue.annotations import BoxesOnCrops
 from vggspec.catalogue.data import Diverged, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
+from vggspec.catalogue.runs import BadCheckpoint, BadRecord
 from vggspec.compiler.backends.torch_module import SpecModule, emit
 from vggspec.compiler.input_contract import complete, expected
 from vggspec.compiler.ir import Layer, Network
@@ -29,6 +30,7 @@ from vggspec.compiler.passes import run as apply_passes
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields
 from vggspec.optional import has_library
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
 from vggspec.train.batches import Batch, Normalise, loader
@@ -61,7 +63,7 @@ from vggspec.train.record import (
     resumed_record,
     save_record,
 )
-from vggspec.train.runs import BEST, LOG, RUNS
+from vggspec.train.runs import BEST, LOG, RECORD, RUNS
 from vggspec.train.start import initial_weights, origins, started_metadata
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
@@ -197,7 +199,7 @@ class _Training:
         train = Images(data.train, color, scale, are_kept=are_kept)
         val = Images(data.val, color, (q, q), are_kept=are_kept)
         if recorded is not None:
-            self.statistics = Statistics.from_json(recorded["statistics"])
+            self.statistics = self._recorded_statistics(recorded)
         else:
             mine = measured(data, color, self.left_out) if ranks.is_first else None
             self.statistics = ranks.from_first(mine)
@@ -213,12 +215,23 @@ class _Training:
             is_dense = options.validate == "dense"
             seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
         self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
+        if self.state.batches > len(self.order):
+            why = f"it is {self.state.batches} batches into an epoch of {len(self.order)}"
+            raise VggspecError(report(BadCheckpoint(reason=why), path=str(self.run)))
         in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
         self.batches = loader(crops, self.order, workers, self.place)
         self.val_batches = loader(seen, in_order, workers, self.place)
+
+    def _recorded_statistics(self, recorded: dict[str, Any]) -> Statistics:
+        try:
+            fields = Fields(recorded).object("statistics")
+            return Statistics.from_fields(fields, self.input.channels)
+        except BadFieldError as error:
+            what = BadRecord(reason=str(error))
+            raise VggspecError(report(what, path=str(self.run / RECORD))) from error
 
     def _set_up_model(
         self,

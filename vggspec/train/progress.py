@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vggspec.fields import Fields
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -63,6 +65,34 @@ class Epoch:
     is_best: bool
     num_left_out: int
     """Images that could not be read so far."""
+
+
+def epoch_of(fields: Fields) -> Epoch:
+    """An epoch from what ``dataclasses.asdict`` gave, once it has been through JSON.
+
+    Raises:
+        BadFieldError: it is something else.
+    """
+    validation = fields.object("validation")
+    errors = validation.number_table("errors")
+    if not errors:
+        raise validation.bad("errors", "is empty")
+    return Epoch(
+        step=fields.integer("step"),
+        last_step=fields.integer("last_step"),
+        epoch=fields.integer("epoch", 1),
+        loss=fields.number("loss"),
+        validation=Validation(
+            loss=validation.number("loss"),
+            errors=errors,
+            class_errors=validation.number_table("class_errors"),
+        ),
+        rate=fields.number("rate"),
+        images_per_s=fields.number("images_per_s"),
+        left_s=fields.number("left_s"),
+        is_best=fields.boolean("is_best"),
+        num_left_out=fields.integer("num_left_out"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vggspec import __version__
+from vggspec.bundle import MAX_SPEC
 from vggspec.catalogue.runs import BadRecord, NoRun, OtherRun
 from vggspec.diagnostic import VggspecError, report
+from vggspec.fields import BadFieldError, Fields, parse_object
 from vggspec.files import refusals, write_text
 from vggspec.optional import has_library
-from vggspec.source import reason
+from vggspec.source import read_file, reason
 from vggspec.train.runs import LOG, RECORD
 from vggspec.train.statistics import Statistics
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from vggspec.train.progress import Epoch, Result, Step
 
 #: A record of a thousand classes and layers takes a hundredth of this.
-MAX_RECORD_BYTES = 64 << 20
+MAX_RECORD_BYTES = 16 << 20
+
+#: Ranks, and images that a rank takes at a time.
+MAX_AT_ONCE = 1 << 24
 
 _LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset")
 
@@ -120,27 +125,44 @@ def read_record(run: Path) -> dict[str, Any]:
     """
     path = run / RECORD
     try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise VggspecError(report(BadRecord(reason="it is too long"), path=str(path)))
-        record = json.loads(path.read_text(encoding="utf-8"))
-        settings = record["settings"]
-        kinds = {"seed": int, "options": dict, "computed": dict, "started_from": list, "data": dict}
-        texts = [*settings, record["spec"], record["spec_text"], record["net"]]
-        texts.append(record["data"]["folder"])
-        is_good = all(isinstance(record[key], kind) for key, kind in kinds.items())
-        if not is_good or not all(isinstance(text, str) for text in texts):
-            raise TypeError
-        Statistics.from_json(record["statistics"]).axes()
+        record = parse_object(read_file(path, MAX_RECORD_BYTES), has_paths=True)
+        _check_record(record)
     except FileNotFoundError as error:
         what = NoRun(reason=f"`{run}` has no {RECORD}")
         raise VggspecError(report(what, path=str(run))) from error
     except OSError as error:
         raise VggspecError(report(BadRecord(reason=reason(error)), path=str(path))) from error
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        why = "it is not what a run writes"
-        raise VggspecError(report(BadRecord(reason=why), path=str(path))) from error
-    assert isinstance(record, dict)
-    return record
+    except BadFieldError as error:
+        raise VggspecError(report(BadRecord(reason=str(error)), path=str(path))) from error
+    return {key: record.raw(key) for key in record.names()}
+
+
+def _check_record(record: Fields) -> None:
+    """Make sure that what a run is resumed or repeated from is there, and of its type.
+
+    Raises:
+        BadFieldError: it is not.
+    """
+    record.texts("settings")
+    record.text("net")
+    record.text("spec")
+    record.text("spec_text", MAX_SPEC)
+    record.integer("seed")
+    options = record.object("options")
+    if not options.is_null("precision"):
+        options.choice("precision", "fp32", "tf32", "bf16")
+    if not options.is_null("validate"):
+        options.choice("validate", "crop", "dense")
+    options.flag("compile", default=False)
+    computed = record.object("computed")
+    for key in ("ranks", "micro_batch"):
+        if not computed.is_null(key):
+            computed.integer(key, 1, MAX_AT_ONCE)
+    for origin in record.objects("started_from"):
+        for key in origin.names():
+            origin.text(key)
+    record.object("data").text("folder")
+    Statistics.from_fields(record.object("statistics"))
 
 
 def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

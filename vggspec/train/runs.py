@@ -47,20 +47,27 @@ def new_run(net: str, root: Path = RUNS, *, day: date | None = None) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """Make the folder that the user names; an empty one that is there will do.
+    """Make the folder that the user names; an empty one that is there will do, or one with no more
+    in it than a run has that was killed before its first ``run.json`` was there.
 
     Raises:
-        VggspecError: something is in it, or the system refuses.
+        VggspecError: something else is in it, or the system refuses.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        if not all(map(_is_begun, path.iterdir())):
             raise VggspecError(report(InTheWay(what="a folder with files"), path=str(path)))
     except FileExistsError as error:
         raise VggspecError(report(InTheWay(what="a file"), path=str(path))) from error
     except OSError as error:
         raise VggspecError(report(CannotWrite(reason=reason(error)), path=str(path))) from error
     return path
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether this in a folder is what a run leaves that has not come to its record."""
+    is_record = path.name.startswith(f".{RECORD}.") and path.suffix == ".tmp"
+    return is_record or (path.name == LOG and path.is_file() and not path.stat().st_size)
 
 
 @contextmanager

@@ -19,7 +19,14 @@ from vggspec.compiler.lower import Lowered, base_folder, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.linear import Linear
-from vggspec.compiler.weights import Array, Metadata, WeightsFile, check_fits, open_weights
+from vggspec.compiler.weights import (
+    Array,
+    Metadata,
+    WeightsFile,
+    check_fits,
+    checked,
+    open_weights,
+)
 from vggspec.diagnostic import VggspecError, report
 from vggspec.recipe import LayersFrom
 from vggspec.train.runs import RUNS, find_weights
@@ -32,7 +39,8 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
     from, its files are found and its shapes compared before the first parameter is given.
 
     Raises:
-        VggspecError: a net to start from cannot be read, has no weights, or does not fit.
+        VggspecError: a net to start from cannot be read, has no weights, or does not fit, or its
+            weights are not those that were written, or not finite.
     """
     recipe = lowered.experiment.train
     taken: dict[str, tuple[WeightsFile, str]] = {}
@@ -41,7 +49,9 @@ def initial_weights(lowered: Lowered, seed: int, runs: Path = RUNS) -> Iterator[
         other = load_network(spec).network
         weights = open_weights(find_weights(other.name, spec, runs))
         check_fits(weights, other)
-        for mine, theirs in _pairs(lowered.network, other, layers_from, weights):
+        pairs = _pairs(lowered.network, other, layers_from, weights)
+        weights = checked(weights, [theirs.name for _, theirs in pairs], is_read=True)
+        for mine, theirs in pairs:
             taken[mine.name] = weights, theirs.name
     for param in lowered.network.params():
         if param.name in taken:

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from vggspec.fields import Fields
 from vggspec.recipe import TrainRecipe
-from vggspec.train.progress import Epoch, Validation
+from vggspec.train.progress import Epoch, epoch_of
 
 
 @dataclass(kw_only=True)
@@ -71,13 +72,29 @@ class TrainState:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, table: dict[str, Any]) -> Self:
-        """What ``as_json`` gave.
+    def from_fields(cls, fields: Fields) -> Self:
+        """What ``as_json`` gave, once it has been through JSON.
 
         Raises:
-            TypeError, KeyError: it is something else.
+            BadFieldError: it is something else.
         """
-        best = table["best"]
-        if best is not None:
-            best = Epoch(**best | {"validation": Validation(**best["validation"])})
-        return cls(**table | {"plateau": Plateau(**table["plateau"]), "best": best})
+        plateau = fields.object("plateau")
+        return cls(
+            plateau=Plateau(
+                rate=plateau.number("rate", 0),
+                decay=plateau.number("decay", 0),
+                decays_left=plateau.integer("decays_left"),
+                patience=plateau.integer("patience"),
+                best=plateau.number("best"),
+                waited=plateau.integer("waited"),
+            ),
+            step=fields.integer("step"),
+            epoch=fields.integer("epoch", 1),
+            batches=fields.integer("batches"),
+            loss=fields.number("loss"),
+            images=fields.integer("images"),
+            best=None if fields.is_null("best") else epoch_of(fields.object("best")),
+            unread=fields.text_table("unread"),
+            seconds=fields.number("seconds"),
+            log_bytes=fields.integer("log_bytes"),
+        )

@@ -5,7 +5,7 @@ The mean is subtracted from every image (section 2.1); the axes of variation giv
 each gives one crop an epoch. It is a property of the data, whatever the run, and measured once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from vggspec.compiler.ir import Color
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError, Pixels, decode
 from vggspec.data.split import Split
+from vggspec.fields import BadFieldError, Fields
 from vggspec.train.dataset import DataSet
 from vggspec.train.images import LeftOut
 
@@ -32,12 +33,23 @@ class Statistics:
     num_images: int
 
     @classmethod
-    def from_json(cls, table: Mapping[str, Any]) -> Self:
-        """From what ``dataclasses.asdict`` gave, once it has been through JSON."""
+    def from_fields(cls, fields: Fields, channels: int | None = None) -> Self:
+        """From what ``dataclasses.asdict`` gave, once it has been through JSON; of so many channels
+        where that is known.
+
+        Raises:
+            BadFieldError: it is something else.
+        """
+        mean = fields.numbers("mean", 4)
+        if len(mean) != (channels or len(mean) or 1):
+            raise fields.bad("mean", f"does not have {channels or 1} numbers")
+        rows = fields.lists("covariance", len(mean), len(mean))
+        if len(rows) != len(mean):
+            raise fields.bad("covariance", f"does not have {len(mean)} rows")
         return cls(
-            mean=tuple(table["mean"]),
-            covariance=tuple(tuple(row) for row in table["covariance"]),
-            num_images=table["num_images"],
+            mean=mean,
+            covariance=tuple(Fields({"row": row}, "covariance.").numbers("row") for row in rows),
+            num_images=fields.integer("num_images", 1),
         )
 
     def axes(self) -> NDArray[np.float64]:
@@ -102,9 +114,6 @@ def _readable(split: Split, color: Color, left_out: LeftOut) -> Iterator[Pixels]
 def _recalled(value: Any, channels: int) -> Statistics | None:
     """What was remembered, if it can be statistics."""
     try:
-        found = Statistics.from_json(value)
-        numbers = np.array([found.mean, *found.covariance], np.float64)
-    except (TypeError, KeyError, ValueError, OverflowError):
+        return Statistics.from_fields(Fields({"value": value}).object("value"), channels)
+    except BadFieldError:
         return None
-    is_whole = numbers.shape == (channels + 1, channels) and bool(np.isfinite(numbers).all())
-    return found if is_whole and isinstance(found.num_images, int) else None

@@ -555,7 +555,7 @@ def test_weights_that_changed_since_they_were_written(
     data = bytearray(made.new.path.read_bytes())
     data[-1] ^= 1
     made.new.path.write_bytes(data)
-    assert refusal(made).code == "VGG612"
+    assert refusal(made).code == "VGG507"
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,75 @@
-"""Manifests of bundles: JSON with parts replaced, and bytes that are no JSON."""
+"""Manifests of bundles: JSON with parts replaced, and bytes that are no JSON.
 
+What opens is used as ``inspect``, ``predict`` and ``verify`` use it, as far as that takes
+milliseconds: its specs are compiled, its profiles derived, its model loaded and run.
+"""
+
+import contextlib
+import hashlib
+import io
 import json
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
+
+import numpy as np
 
 from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
-from vggspec.bundle import MANIFEST, open_bundle
+from vggspec.bundle import MANIFEST, Bundle, open_bundle
+from vggspec.cli.inspect import _as_dict, _print, layers_of
+from vggspec.compatibility import compare_bundle, profiles_of
+from vggspec.compiler.backends.bundled_net import lowered_of
+from vggspec.machine import Machine
+from vggspec.runtime.predictor import Predictor
+from vggspec.runtime.verify import cases, within
+
+PICTURE = np.zeros((24, 20, 3), np.uint8)
 
 
 def one(random: Random, folder: Path) -> str:
-    """A manifest to ``open_bundle``."""
+    """A manifest to whoever reads manifests."""
     path = seeds.bundle(folder)
     text = (path / MANIFEST).read_bytes()
     if random.randrange(4):
-        data = mutate.as_json(mutate.twisted(random, json.loads(text)))
+        twisted = mutate.twisted(random, json.loads(text))
+        if random.randrange(2):
+            _sign(twisted)
+        data = mutate.as_json(twisted)
     else:
         data = mutate.damaged(random, text)
     (path / MANIFEST).write_bytes(data)
-    return answer(lambda: open_bundle(path))
+    found = [answer(lambda: open_bundle(path))]
+    if found == ["ok"]:
+        bundle = open_bundle(path)
+        found += [answer(partial(use, bundle)) for use in USES]
+    return "/".join(found)
+
+
+def _sign(manifest: Any) -> None:
+    """Give another spec the digest that it has, so that it is read."""
+    if isinstance(manifest, dict) and isinstance(manifest.get("spec_text"), str):
+        text = manifest["spec_text"].encode(errors="surrogatepass")
+        manifest["spec_sha256"] = hashlib.sha256(text).hexdigest()
+
+
+def _inspect(bundle: Bundle) -> None:
+    found, layers = layers_of(bundle)
+    json.dumps(_as_dict(bundle.manifest, found, layers))
+    with contextlib.redirect_stdout(io.StringIO()):
+        _print(bundle.manifest, found, layers)
+
+
+def _predict(bundle: Bundle) -> None:
+    with Predictor(bundle.path, device="cpu", threads=1) as predictor:
+        scales = [min(scale, 64) for scale in predictor.manifest.test.scales[:2]]
+        predictor(PICTURE, scales=scales).top()
+
+
+def _profiles(bundle: Bundle) -> None:
+    within(cases(profiles_of(bundle.manifest)), is_engine=False)
+    compare_bundle(bundle.manifest, Machine(platform="linux-x86_64"))
+
+
+USES = (_inspect, _predict, _profiles, lowered_of)

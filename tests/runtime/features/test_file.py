@@ -122,9 +122,9 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "names of others": (GOOD | {"train.names": octets(b"a\0b\0")}, {}, "not those"),
     "names without an end": (GOOD | {"train.names": octets(b"a\0b\0c")}, {}, "not those"),
     "classes twice": (GOOD, {CLASSES: '["x", "x"]'}, "names that differ"),
-    "classes of numbers": (GOOD, {CLASSES: "[1, 2]"}, "names that differ"),
+    "classes of numbers": (GOOD, {CLASSES: "[1, 2]"}, "not a list of texts"),
     "classes malformed": (GOOD, {CLASSES: "[" * 100_000}, "malformed"),
-    "settings malformed": (GOOD, {SETTINGS: "[]"}, "malformed"),
+    "settings malformed": (GOOD, {SETTINGS: "[]"}, "not an object"),
 }  # fmt: skip
 
 
