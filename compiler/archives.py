@@ -14,10 +14,12 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.compiler.stored import BadFileError
+from vggspec.compiler.stored import BadFileError, check_growth
 
 _CHUNK = 1 << 20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy and PyTorch write
+_DEFLATE = 1032
+"""A byte that deflate packed becomes at most so many."""
 
 
 class Archive:
@@ -25,6 +27,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.bytes = os.path.getsize(path)
+        self._taken = 0
         with _noticing_damage():
             self._zip = zipfile.ZipFile(path)
         infos = self._zip.infolist()
@@ -57,8 +60,9 @@ class Archive:
         if name not in self.members:
             raise BadFileError(f"it has no `{name}`")
         info = self.members[name]
-        if info.compress_type == zipfile.ZIP_STORED and info.file_size > self.bytes:
-            raise BadFileError(f"`{name}` would have more bytes than the file")
+        growth = 1 if info.compress_type == zipfile.ZIP_STORED else _DEFLATE
+        if info.file_size > growth * self.bytes:
+            raise BadFileError(f"`{name}` would have more bytes than the file can hold")
         return info.file_size
 
     def start(self, name: str, length: int) -> bytes:
@@ -69,6 +73,8 @@ class Archive:
 
     def read(self, name: str) -> NDArray[np.uint8]:
         """All bytes of a member, which were compared with its checksum."""
+        self._taken += self.size(name)
+        check_growth(self._taken, self.bytes)
         found = np.empty(self.size(name), np.uint8)
         end = 0
         with _noticing_damage(), self._open(name) as file:

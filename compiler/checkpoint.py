@@ -23,16 +23,19 @@ from vggspec.catalogue.artefacts import NoSuchFile
 from vggspec.compiler import foreign_files, numpy_files, tables, torch_files
 from vggspec.compiler.archives import Archive
 from vggspec.compiler.pickles import Pickle, read_pickle
-from vggspec.compiler.stored import BadFileError, RefusedError, Stored, as_float32
+from vggspec.compiler.stored import (
+    BadFileError,
+    RefusedError,
+    Stored,
+    as_float32,
+    check_growth,
+)
 from vggspec.diagnostic import Diagnostic, VggspecError, report
 from vggspec.fields import short
 from vggspec.source import reason
 from vggspec.tensors import BadTensorsError, Tensor, read_layout
 
 Kind = Literal["pytorch", "safetensors", "npz"]
-#: The memory that tensors may take: this, and so many times the file. From 8 bits to 32 is 4 times;
-#: the rest is for compressed archives.
-_FREE_BYTES, _GROWTH = 64 << 20, 16
 
 #: Floating point types by their names in safetensors.
 _TYPES: dict[str, Any] = {
@@ -96,8 +99,14 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
             taken, table, others = tables.choose(content.value, key)
             _check(table, os.path.getsize(path))
             tensors = {name: stored.read() for name, stored in table.items() if stored.is_float}
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+    except OSError as error:
         raise _refuse(path, NoSuchFile(kind="checkpoint", reason=reason(error))) from error
+    except MemoryError as error:
+        why = "there is not enough memory for it"
+        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=why)) from error
+    except ValueError as error:  # NumPy's, of shapes
+        why = "its sizes contradict each other"
+        raise _refuse(path, checkpoints.DamagedCheckpoint(reason=why)) from error
     except (BadFileError, BadTensorsError) as error:
         raise _refuse(path, checkpoints.DamagedCheckpoint(reason=str(error))) from error
     except RefusedError as error:
@@ -132,9 +141,7 @@ def _check(table: Mapping[str, Stored], size: int) -> None:
         if stored.oddity is not None:
             is_a, way = stored.oddity
             raise RefusedError(checkpoints.UnusableTensor(tensor=short(name), is_a=is_a, way=way))
-    needed = sum(stored.bytes for stored in table.values() if stored.is_float)
-    if needed > _FREE_BYTES + _GROWTH * size:
-        raise RefusedError(checkpoints.OutOfProportion(bytes=needed, file_bytes=size))
+    check_growth(sum(stored.bytes for stored in table.values() if stored.is_float), size)
 
 
 def _open(path: str, stack: ExitStack) -> _Content:

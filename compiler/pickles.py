@@ -11,6 +11,7 @@ Source: the operations as ``pickletools`` of the standard library documents them
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -61,7 +62,9 @@ def read_pickle(
         BadFileError: it is none, or is cut off.
     """
     try:
-        return _Machine(known, persistent).run(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts
+            return _Machine(known, persistent).run(file)
     except (
         ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError, ValueError,
     ) as error:  # fmt: skip

@@ -7,7 +7,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.catalogue import checkpoints
 from vggspec.diagnostic import Diagnostic
+
+#: The memory that a checkpoint may take: this, and so many times the file. From 8 bits to 32 is 4
+#: times; the rest is for compressed archives.
+_FREE_BYTES, _GROWTH = 64 << 20, 16
 
 
 class BadFileError(Exception):
@@ -38,6 +43,16 @@ class Stored:
     def bytes(self) -> int:
         """What it takes as float32."""
         return 4 * prod(self.shape)
+
+
+def check_growth(needed: int, file_bytes: int) -> None:
+    """Make sure that numbers take no more memory than a file of that size may ask for.
+
+    Raises:
+        RefusedError: they take more.
+    """
+    if needed > _FREE_BYTES + _GROWTH * file_bytes:
+        raise RefusedError(checkpoints.OutOfProportion(bytes=needed, file_bytes=file_bytes))
 
 
 def as_float32(array: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -174,7 +174,7 @@ class _Rebuilding:
         if self._is_big:
             bits = bits.byteswap()
         steps = [step * dtype.itemsize for step in strides]
-        return np.lib.stride_tricks.as_strided(bits, shape, steps, writeable=False).view(dtype)
+        return np.lib.stride_tricks.as_strided(bits, shape, steps).view(dtype)
 
 
 def read_archive(archive: Archive) -> Pickle:

@@ -35,7 +35,7 @@ from vggspec.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Hardware, Refi
 from vggspec.files import replacing_file
 from vggspec.machine import Machine, cuda_of, platform_name, this_machine
 from vggspec.profile import Profile
-from vggspec.source import read_file, reason
+from vggspec.source import foreign, read_file, reason
 from vggspec.trt import Flavour
 
 #: TensorRT's severities.
@@ -722,9 +722,7 @@ def clean(text: str) -> str:
         return from_cuda[1]
     coded = re.search(r"Error Code \d+: [^(]*\((.*)\)", text)
     text = re.split(r" In \w+ at /", coded[1] if coded else text)[0]
-    text = re.sub(r"\[[\w.]+:\d+: \w+\] ", "", text).rstrip(" .")
-    is_word = text[:1].isupper() and text[1:2].islower()
-    return text[:1].lower() + text[1:] if is_word else text
+    return foreign(re.sub(r"\[[\w.]+:\d+: \w+\] ", "", text))
 
 
 def _three(profile: Profile) -> tuple[tuple[int, int, int], ...]:

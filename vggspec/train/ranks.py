@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vggspec.catalogue.ranks import CannotMeet, LostRank
 from vggspec.diagnostic import VggspecError, report
+from vggspec.source import foreign
 from vggspec.train.order import Part
 
 T = TypeVar("T")
@@ -241,5 +242,4 @@ def _sum(mine: Tensor) -> Tensor:
 
 
 def _first_sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    return foreign(str(error).strip().partition("\n")[0]) or type(error).__name__
