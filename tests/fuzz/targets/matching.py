@@ -19,7 +19,10 @@ from vggspec.compiler.ir import Layer, Network, map_before
 Arrays = dict[str, NDArray[np.float32]]
 
 WORDS = ("stem", "first", "primary", "middle", "alpha", "beta_", "deep", "final", "last", "tail")
-PREFIXES = ("", "", "net.", "module.model.", "encoder.", "_orig_mod.", "vgg.body.", "a.b.c.d.")
+PREFIXES = (
+    *("", "", "net.", "module.model.", "encoder.", "_orig_mod.", "vgg.body.", "a.b.c.d."),
+    *("\x1b[31m.", "好\0/", "x" * 5000 + "."),
+)
 
 
 @dataclass
