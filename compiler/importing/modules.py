@@ -190,9 +190,8 @@ def in_order(modules: Sequence[Module], *, by_file: bool) -> list[Module]:
             where = "in the file" if by_file else "by the other names"
             raise UnclearError(f"`{first}` is before `{second}` by its name and after it {where}")
         if said == 0 and not by_file:
-            raise UnclearError(
-                f"the file has no order, and the names `{earlier.title}` and `{later.title}` say none"
-            )
+            names = f"`{earlier.title}` and `{later.title}`"
+            raise UnclearError(f"the file has no order, and the names {names} say none")
     return found
 
 

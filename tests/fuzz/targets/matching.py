@@ -2,6 +2,7 @@
 random names, in random orders. What is imported is the net's, to the bit, or it is refused.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -233,8 +234,7 @@ def _nan(random: Random, network: Network, theirs: list[Theirs]) -> bool:
 def _factor(random: Random, network: Network, theirs: list[Theirs]) -> bool:
     """What PReLU and group normalisation have: a number a channel, and no statistics."""
     at = random.randrange(len(theirs) + 1)
-    beside = theirs[0].name.rpartition(".")[0]
-    name = f"{beside}.prelu" if beside else "prelu"
+    name = re.sub(r"[^./]*$", "prelu", theirs[0].name)
     theirs.insert(at, Theirs(name, {"weight": np.ones(4, np.float32)}))
     return True
 
