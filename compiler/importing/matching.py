@@ -37,6 +37,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.weights import Array
 from vggspec.diagnostic import Diagnostic, VggspecError, report
+from vggspec.tensors import short
 
 MAX_DEPTH = 12
 """Parts of a name that may be what a net's names share."""
@@ -73,7 +74,7 @@ class Pair:
         """``conv1_1 ← features.0 (64 × 3 × 3 × 3)``."""
         shape = self.module.tensors.get("weight", self.module.tensors.get("running_mean"))
         assert shape is not None
-        return f"{self.slot.layer.name} ← {self.module.name} ({by(shape.shape)})"
+        return f"{self.slot.layer.name} ← {self.module.title} ({by(shape.shape)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,7 @@ class _Matching:
             except _MisfitError as error:
                 misfits.append(error)
         if len(found) > 1:
-            raise _UnclearError(importing.SeveralNets(prefixes=tuple(found)))
+            raise _UnclearError(importing.SeveralNets(prefixes=tuple(map(short, found))))
         if not found:
             raise max(misfits, key=lambda misfit: misfit.fitting)
         return next(iter(found.values()))
@@ -279,7 +280,7 @@ class _Matching:
         slot = next(slot for slot in self._slots if slot.layer.name == layer)
         if slot.is_norm != module.is_norm or not (module.is_norm or module.is_weighted):
             what = "batch normalisation" if slot.is_norm else "a conv or FC layer"
-            raise _MisfitError(_unlike(f"`{module.name}` is not {what}, as `{layer}` is"))
+            raise _MisfitError(_unlike(f"`{module.title}` is not {what}, as `{layer}` is"))
         return _pair(slot, module, layout)
 
     def _assigned(
@@ -341,7 +342,7 @@ class _Matching:
             for i, module in zip(ours, ordered, strict=True):
                 j = at_place[id(module)]
                 if (i, j) not in fits:
-                    why = f"by their order `{slots[i].layer.name}` takes `{module.name}`, of"
+                    why = f"by their order `{slots[i].layer.name}` takes `{module.title}`, of"
                     raise _unclear(slots, ours, ordered, f"{why} another shape")
                 take(i, j)
         return {
@@ -369,7 +370,7 @@ class _Matching:
         used = {id(pair.module) for pair in pairs.values()}
         unused = [m for m in modules if id(m) not in used and m.is_learned]
         if unused:
-            names = tuple(name for module in unused for name in module.names.values())
+            names = tuple(short(name) for module in unused for name in module.names.values())
             what = importing.UnusedWeights(net=self._network.name, tensors=names)
             raise _MisfitError(what, len(pairs))
 
@@ -401,8 +402,8 @@ class _Matching:
             if pair.slot.is_norm and is_other and name not in self._chosen:
                 assert theirs is not None
                 why = (
-                    f"there `{pair.module.name}` follows `{theirs.name}`; in the net `{name}`"
-                    f" follows `{owner}`, which is `{ours[owner].name}`"
+                    f"there `{pair.module.title}` follows `{theirs.title}`; in the net `{name}`"
+                    f" follows `{owner}`, which is `{ours[owner].title}`"
                 )
                 raise _MisfitError(_unlike(why), len(pairs))
 
@@ -418,7 +419,7 @@ def _check_finite(pairs: Iterable[Pair]) -> None:
     for pair in pairs:
         for role, tensor in pair.module.tensors.items():
             if not np.isfinite(tensor).all():
-                name = pair.module.names[role]
+                name = short(pair.module.names[role])
                 what = importing.NotFiniteTensor(layer=pair.slot.layer.name, tensor=name)
                 raise _UnclearError(what)
 
@@ -442,7 +443,7 @@ def _unclear(
     slots: Sequence[Slot], ours: Sequence[int], modules: Sequence[Module], why: str
 ) -> _UnclearError:
     layers = tuple(slots[i].layer.name for i in ours)
-    theirs = tuple(module.name for module in modules)
+    theirs = tuple(module.title for module in modules)
     return _UnclearError(importing.UnclearOrder(layers=layers, theirs=theirs, reason=why))
 
 
@@ -482,11 +483,11 @@ def _weight_arrays(pair: Pair) -> dict[str, Array]:
     bias = module.tensors.get("bias")
     if not biases:
         if bias is not None and bias.any():
-            why = f"`{module.name}` has a bias, and `{layer.name}` none: leave out `no-bias`"
+            why = f"`{module.title}` has a bias, and `{layer.name}` none: leave out `no-bias`"
             raise _MisfitError(_unlike(why))
         return found
     if bias is None:
-        why = f"`{module.name}` has no bias, which `{layer.name}` needs, unless it is `no-bias`"
+        why = f"`{module.title}` has no bias, which `{layer.name}` needs, unless it is `no-bias`"
         raise _MisfitError(_unlike(why))
     found[biases[0].name] = _vector(bias, pair, "bias", biases[0].stored[0])
     return found
@@ -509,7 +510,7 @@ def _norm_arrays(pair: Pair) -> dict[str, Array]:
 def _vector(tensor: Array, pair: Pair, role: str, length: int) -> Array:
     found = vector(tensor, length)
     if found is None:
-        name, layer = pair.module.name, pair.slot.layer.name
+        name, layer = pair.module.title, pair.slot.layer.name
         why = f"the {role} of `{name}` is {by(tensor.shape)}, that of `{layer}` has {length}"
         raise _MisfitError(_unlike(f"{why} numbers"))
     return found
@@ -520,11 +521,11 @@ def _equal(some: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
 
 
 def _other_shape(slot: Slot, module: Module) -> Diagnostic:
-    name = module.names.get("weight", module.name)
+    name = short(module.names.get("weight", module.name))
     if any(change_for(slot, _shape(module), layout) for layout in LAYOUTS):
         bias = module.tensors.get("bias")
         if bias is not None and vector(bias, slot.weight.stored[0]) is None:
-            name = module.names["bias"]
+            name = short(module.names["bias"])
             needed = slot.weight.stored[0]
             return _unlike(f"`{name}` is {by(bias.shape)}, `{slot.layer.name}` needs {needed}")
     return _unlike(f"`{name}` is {by(_shape(module))}, `{slot.layer.name}` needs {by(slot.takes)}")

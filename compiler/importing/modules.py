@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Literal
 
 from vggspec.compiler.weights import Array
+from vggspec.tensors import short
 
 Role = Literal["weight", "bias", "running_mean", "running_var"]
 
@@ -54,6 +55,11 @@ class Module:
 
     is_of_tensorflow: bool = False
     """Whether its tensors are called as TensorFlow calls them."""
+
+    @property
+    def title(self) -> str:
+        """Its name at a length that can be shown."""
+        return short(self.name)
 
     @property
     def is_norm(self) -> bool:
@@ -180,13 +186,12 @@ def in_order(modules: Sequence[Module], *, by_file: bool) -> list[Module]:
     for earlier, later in combinations(found, 2):
         said = relation(earlier.name, later.name)
         if said > 0:
-            first, second = later.name, earlier.name
+            first, second = later.title, earlier.title
             where = "in the file" if by_file else "by the other names"
             raise UnclearError(f"`{first}` is before `{second}` by its name and after it {where}")
         if said == 0 and not by_file:
-            raise UnclearError(
-                f"the file has no order, and the names `{earlier.name}` and `{later.name}` say none"
-            )
+            names = f"`{earlier.title}` and `{later.title}`"
+            raise UnclearError(f"the file has no order, and the names {names} say none")
     return found
 
 

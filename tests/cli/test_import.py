@@ -100,7 +100,7 @@ def test_the_numbers_are_the_peers(kind: str, peer: Torchvision, tmp_path: Path)
     done = vggspec("import", "tv.vgg", path.name, "-o", "out.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "out.safetensors\n"
-    assert "std 58.395" in done.stderr
+    assert "/ (58.395 57.12 57.375)" in done.stderr
     module = library.torch_module(str(tmp_path / "tv.vgg"), tmp_path / "out.safetensors").eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -150,7 +150,7 @@ def test_what_is_read_is_not_replaced(
     ("damage", "words"),
     [
         ("other net", "it has 6 weight layers, net tv 7"),
-        ("shape", "`classifier.6.weight` is 7 × 20, the net wants 5 × 20 there"),
+        ("shape", "`classifier.6.weight` is 7 × 20, `fc5` needs 5 × 20"),
         ("nan", "not finite"),
         ("cut off", "VGG551"),
         ("text", "VGG550"),

@@ -151,15 +151,15 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
     from vggspec.compiler.importing.layouts import IN_WORDS
     from vggspec.compiler.input_contract import in_words
 
-    pairs = [pair.in_words() for pair in matched.pairs]
+    pairs = [shown(pair.in_words()) for pair in matched.pairs]
     left_out = len(pairs) - 2
     if left_out > 1 and not is_whole:
         pairs = [pairs[0], f"… {left_out} more; -v prints them", pairs[-1]]
     yield from pairs
     if matched.unused:
-        shown = ", ".join(matched.unused if is_whole else matched.unused[:3])
+        names = ", ".join(map(_shown, matched.unused if is_whole else matched.unused[:3]))
         more = "" if is_whole or len(matched.unused) <= 3 else ", …"
-        yield f"not used: {count(len(matched.unused), 'tensor')}, {shown}{more}"
+        yield f"not used: {count(len(matched.unused), 'tensor')}, {names}{more}"
     if matched.layout != "oihw" or matched.is_layout_guessed:
         guessed = " by its names; `--layout` says otherwise" if matched.is_layout_guessed else ""
         yield f"layout: {matched.layout} ({IN_WORDS[matched.layout]}){guessed}"

@@ -2,6 +2,7 @@
 random names, in random orders. What is imported is the net's, to the bit, or it is refused.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,7 +20,10 @@ from vggspec.compiler.ir import Layer, Network, map_before
 Arrays = dict[str, NDArray[np.float32]]
 
 WORDS = ("stem", "first", "primary", "middle", "alpha", "beta_", "deep", "final", "last", "tail")
-PREFIXES = ("", "", "net.", "module.model.", "encoder.", "_orig_mod.", "vgg.body.", "a.b.c.d.")
+PREFIXES = (
+    *("", "", "net.", "module.model.", "encoder.", "_orig_mod.", "vgg.body.", "a.b.c.d."),
+    *("\x1b[31m.", "好\0/", "x" * 5000 + "."),
+)
 
 
 @dataclass
@@ -230,8 +234,7 @@ def _nan(random: Random, network: Network, theirs: list[Theirs]) -> bool:
 def _factor(random: Random, network: Network, theirs: list[Theirs]) -> bool:
     """What PReLU and group normalisation have: a number a channel, and no statistics."""
     at = random.randrange(len(theirs) + 1)
-    beside = theirs[0].name.rpartition(".")[0]
-    name = f"{beside}.prelu" if beside else "prelu"
+    name = re.sub(r"[^./]*$", "prelu", theirs[0].name)
     theirs.insert(at, Theirs(name, {"weight": np.ones(4, np.float32)}))
     return True
 
