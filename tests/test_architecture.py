@@ -16,7 +16,7 @@ from vggspec.compiler.passes import TRAINING, inference
 #: at module level; inside a function any library may be imported.
 BASE = {
     "source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional",
-    "profile", "engine", "trt", "machine", "compatibility", "tensors", "paper",
+    "profile", "engine", "trt", "machine", "compatibility", "tensors", "paper", "fields",
 }  # fmt: skip
 ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "base": ("vggspec", BASE | {"cli", "compiler", "data", "runtime", "train", "lang"}, set()),
