@@ -17,7 +17,7 @@ from vggspec.compiler.passes import TRAINING, inference
 BASE = {
     "source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional",
     "profile", "engine", "trt", "machine", "compatibility", "tensors", "paper", "exchange",
-    "interrupt", "names",
+    "interrupt", "names", "fields",
 }  # fmt: skip
 ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
     "base": ("vggspec", BASE | {"cli", "compiler", "data", "runtime", "train", "lang"}, set()),

@@ -547,7 +547,8 @@ def _input(data: Fields) -> InputContract:
         name=data.text("name"),
     )
     channels = 1 if contract.color == "gray" else 3
-    if len(contract.mean) != channels or len(contract.std or contract.mean) != channels:
+    std = contract.mean if contract.std is None else contract.std
+    if len(contract.mean) != channels or len(std) != channels:
         raise BadFieldError(f"`input.mean` and `input.std` do not have {channels} numbers")
     if contract.std is not None and min(contract.std) <= 0:
         raise BadFieldError("`input.std` is not positive")

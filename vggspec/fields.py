@@ -32,6 +32,7 @@ MAX_LIST = 1 << 20
 
 MAX_SIDE = 1 << 24
 _SHOWN = 60
+_Place = tuple[str | int, ...]
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -95,17 +96,18 @@ def _integer(text: str) -> int | float:
 
 def _check(value: Any, errors: str) -> None:
     """Hold a value and all within it against the bounds."""
-    todo: list[tuple[Any, str, int]] = [([value], "", 0)]
+    todo: list[tuple[Any, _Place]] = [([value], ())]
     while todo:
-        holder, at, depth = todo.pop()
-        if depth > MAX_DEPTH:
+        holder, place = todo.pop()
+        if len(place) > MAX_DEPTH:
             raise BadFieldError("it is nested too deeply")
         for key, each in holder.items() if isinstance(holder, dict) else enumerate(holder):
             wrong = None if isinstance(key, int) else _wrong_text(key, errors)
             if wrong is not None:
                 raise BadFieldError(f"a name in it {wrong}")
             if isinstance(each, dict | list):
-                todo.append((each, _place(at, key, depth), depth + 1))
+                if each:
+                    todo.append((each, (*place, key)))
             elif isinstance(each, str):
                 wrong = _wrong_text(each, errors)
             elif isinstance(each, float):
@@ -113,7 +115,13 @@ def _check(value: Any, errors: str) -> None:
             elif each is not None and not -LARGEST <= each < LARGEST:
                 wrong = "is beyond 64 bits"
             if wrong is not None:
-                raise BadFieldError(f"`{_place(at, key, depth)}` {wrong}")
+                raise BadFieldError(f"`{_in_words((*place, key))}` {wrong}")
+
+
+def _in_words(place: _Place) -> str:
+    """``outputs[0].channels``, for messages; the first step is into the value itself."""
+    words = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in place[1:])
+    return short("".join(words).removeprefix("."))
 
 
 def _wrong_text(text: str, errors: str) -> str | None:
@@ -124,13 +132,6 @@ def _wrong_text(text: str, errors: str) -> str | None:
     except UnicodeEncodeError:
         return "has half a character in it"
     return None
-
-
-def _place(at: str, key: str | int, depth: int) -> str:
-    """``outputs[0].channels``, for messages."""
-    if depth == 0:
-        return ""
-    return short(f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}" if at else key)
 
 
 class Fields:

@@ -1,5 +1,6 @@
 """``vggspec eval``: errors on stdout, all else on stderr; interrupted and resumed to the digit."""
 
+import hashlib
 import json
 import os
 import re
@@ -566,7 +567,9 @@ def test_the_cost_of_net_d_is_the_one_that_was_counted(tmp_path: Path, specs: Pa
     """GMAC for an image of 4:3: a crop 15.5, dense at 256 27.5, at 384 67.6, at 512 125.0."""
     made = make(tmp_path / "net").path
     text = (specs / "D.vgg").read_text("utf-8")
-    rewrite(made, {"net": "D", "spec_text": text, "input.size": [224, 224], "window": [224, 224]})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    spec = {"spec_text": text, "spec_sha256": digest}
+    rewrite(made, {"net": "D", **spec, "input.size": [224, 224], "window": [224, 224]})
     (tmp_path / "data" / "val" / "ant").mkdir(parents=True)
     Image.new("RGB", (400, 300)).save(tmp_path / "data" / "val" / "ant" / "1.png")
     bundle = open_bundle(made)

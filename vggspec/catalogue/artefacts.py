@@ -409,9 +409,8 @@ class TooLargeToVerify(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherOrder(Diagnostic):
-    """The layers of the net have the names and shapes of those that the weights were made for, and
-    are not in the same order, or some of them are new: two equal layers that were exchanged in the
-    spec, for instance. The net would compute something else than the one that was trained.
+    """The weights were made for the same layers in another order: two equal ones were exchanged in
+    the spec, for instance. The net would compute something else than the one that was trained.
 
     A weights file holds a digest of its net's layers in their order, which is compared.
     """

@@ -1,6 +1,7 @@
 """``vggspec predict``: the classes of images, by a bundle and the paper's test protocol."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from vggspec.cli.targets import check_spared
+from vggspec.recipe import MAX_SCALE, MAX_SCALES
 
 if TYPE_CHECKING:
     from vggspec.diagnostic import VggspecError
@@ -27,17 +29,14 @@ def read_scales(
     """``256,384`` as numbers."""
     if value is None:
         return None
-    from vggspec.recipe import MAX_SCALE, MAX_SCALES
 
     words = value.split(",")
-    if len(words) > MAX_SCALES:
-        raise click.BadParameter(f"there are {len(words)} scales; at most {MAX_SCALES} are taken.")
-    if not all(
-        len(word) < 10 and word.strip().isdecimal() and 1 <= int(word) <= MAX_SCALE
-        for word in words
-    ):
+    numbers = [int(word) for word in words if re.fullmatch(r"\s*[0-9]{1,9}\s*", word)]
+    if len(numbers) < len(words) or not all(1 <= number <= MAX_SCALE for number in numbers):
         raise click.BadParameter(f"{value!r} is not sizes in pixels such as 256,384,512.")
-    return tuple(int(word) for word in words)
+    if len(numbers) > MAX_SCALES:
+        raise click.BadParameter(f"{len(numbers)} sizes are more than {MAX_SCALES}.")
+    return tuple(numbers)
 
 
 scales_option = click.option(
