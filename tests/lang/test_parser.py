@@ -432,3 +432,10 @@ def test_mutated_specs_are_checked(text: str, data: st.DataObject) -> None:
 @given(net_texts())
 def test_generated_nets_parse(text: str) -> None:
     assert not parse_leniently(Source("t.vgg", text))[1]
+
+
+def test_what_follows_a_head_is_one_word() -> None:
+    """A line of any length makes a message of a few words."""
+    _, reports = parse_leniently(Source("t.vgg", "FC-10\n" + "train:" * 2_000 + "\n"))
+    assert len(reports) == 1
+    assert max(map(len, as_text(reports.sorted()).splitlines())) < 500

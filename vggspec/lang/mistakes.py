@@ -303,7 +303,8 @@ def almost_a_head(text: str) -> tuple[Literal["train", "test"], Diagnostic, int,
     kind: Literal["train", "test"] = "train" if match["word"][1] in "rR" else "test"
     if match["rest"]:
         on_its_own = match["rest"] if len(match["rest"]) <= REACH else None
-        found = match["rest"].split()[0]
+        word = _WORD.match(match["rest"])
+        found = word[0] if word else match["rest"][0]
         what = syntax.AfterHead(found=found, setting=on_its_own)
         start = match.start("rest")
         return kind, what, start, start + len(found)
