@@ -188,3 +188,17 @@ def test_doctor_says_how_to_build_it_anew(here: Path) -> None:
     assert rebuilt == (here / "one/1/model.onnx").read_bytes()
     done = vggspec("doctor", "small+other", "--json", cwd=here)
     assert json.loads(done.stdout)["rebuild"] == []
+
+
+def test_a_graph_that_rescales_is_not_said_to_do_it_as_torchvision(here: Path) -> None:
+    text = (here / "small.vgg").read_text()
+    section = "" if "\ntest:" in text else "\ntest:"
+    (here / "theirs.vgg").write_text(f"{text}{section}\n  resize torchvision\n")
+    asked = ("compile", "theirs.vgg", "--weights", "small.safetensors")
+    done = vggspec(*asked, "--protocol", "-o", "theirs", cwd=here)
+    assert done.returncode == 1
+    assert "error[VGG455]" in done.stderr
+    done = vggspec("predict", "one", "photo.png", "--resize", "torchvision", cwd=here)
+    assert done.returncode == 1
+    assert "error[VGG455]" in done.stderr
+    assert vggspec("inspect", "one", cwd=here).returncode == 0

@@ -2,9 +2,11 @@
 
 import io
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ from PIL import Image
 from tests.runtime.bundles import WINDOW, make, weights
 from vggspec import recipe
 from vggspec.bundle import open_bundle
-from vggspec.data.decode import BadImageError
+from vggspec.data.decode import BadImageError, decode
+from vggspec.data.room import Room
 from vggspec.runtime import pipeline
 from vggspec.runtime.net import BundleNet, Outputs
 from vggspec.runtime.pipeline import Applied, Seen, enlarged_scale, see
 from vggspec.runtime.predictor import Predictor
-from vggspec.runtime.protocol import Look, View
+from vggspec.runtime.protocol import Answer, Look, View, classify
 
 SIZES = [(43, 70), (61, 37), (43, 70), (24, 24), (70, 43), (43, 70), (24, 25)]
 BOTH = recipe.TestProtocol(scales=(17, 24, 30), crops=3)
@@ -277,3 +280,55 @@ def test_the_view_is_the_manifest_s(tmp_path: Path) -> None:
             least=(WINDOW, WINDOW), is_dynamic=True, window=(WINDOW, WINDOW), stride=(4, 4)
         )
         assert (net.color, net.device) == ("RGB", "cpu")
+
+
+def test_nets_may_be_rescaled_for_in_their_own_ways(tmp_path: Path) -> None:
+    made = make(tmp_path / "small")
+    ways = [
+        recipe.TestProtocol(scales=(24, 30), dense=False, crops=1, resize="torchvision"),
+        recipe.TestProtocol(scales=(24, 30), dense=False, crops=1),
+        recipe.TestProtocol(scales=(24, 17), resize="torchvision"),
+    ]
+    with BundleNet(made.path, device="cpu") as net:
+        found = list(see([Applied(net, way) for way in ways], PHOTOS.__getitem__, range(3)))
+        for i, way in enumerate(ways):
+            for one in found:
+                image = decode(PHOTOS[one.index], "RGB")
+                alone, _ = classify(answers(net), image, net.view, way)
+                np.testing.assert_allclose(posteriors(one, i), alone, atol=1e-6)
+    assert not np.allclose(posteriors(found[0], 0), posteriors(found[0], 1), atol=1e-6)
+
+
+def answers(net: BundleNet) -> Callable[[Pixels], Answer]:
+    return lambda images: Answer(net(images)["posteriors"])
+
+
+def test_threads_share_the_room_for_decoded_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until an image is rescaled, its pixels count; here there is room for one image at a time."""
+    lock, inside, most = threading.Lock(), 0, 0
+    prepared = pipeline.Preparing._prepared
+
+    def counted(*given: Any) -> pipeline.Prepared:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.005)
+        with lock:
+            inside -= 1
+        return prepared(*given)
+
+    monkeypatch.setattr(pipeline.Preparing, "_prepared", counted)
+    gray = make(tmp_path / "gray", color="gray")
+    with BundleNet(make(tmp_path / "small").path, device="cpu") as net:
+        protocol = recipe.TestProtocol(scales=(24,))
+        for total in (1 << 30, 1):
+            monkeypatch.setattr("vggspec.data.room.SMALL_BYTES", 0)
+            monkeypatch.setattr("vggspec.data.decode.room", Room(total))
+            most = 0
+            with BundleNet(gray.path, device="cpu") as other:
+                both = [Applied(net, protocol), Applied(other, protocol)]
+                assert len(list(see(both, PHOTOS.__getitem__, range(7), threads=4))) == 7
+            assert (most == 1) == (total == 1)

@@ -1,5 +1,6 @@
 """A bundle as something to call."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,20 @@ import pytest
 from PIL import Image
 
 import vggspec
-from tests.runtime.bundles import CLASSES, LABELS, MEAN, Made, make, rewrite, weights
+from tests.runtime.bundles import (
+    CLASSES,
+    LABELS,
+    MEAN,
+    WINDOW,
+    Made,
+    as_data,
+    make,
+    rewrite,
+    weights,
+)
+from vggspec.bundle import MANIFEST
 from vggspec.diagnostic import VggspecError
+from vggspec.recipe import TestProtocol
 from vggspec.runtime.predictor import Prediction, Predictor
 
 
@@ -217,3 +230,24 @@ def test_threads_may_share_a_predictor(tmp_path: Path, image: Any) -> None:
     assert len(found) == 8
     for posteriors in found:
         np.testing.assert_array_equal(posteriors, expected)
+
+
+def test_the_manifest_says_whose_sizes_they_are(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (427, 640, 3), dtype=np.uint8)
+    protocol = TestProtocol(scales=(256,), dense=False, crops=1, flip=False, resize="torchvision")
+    made = make(tmp_path / "small", test=protocol)
+    theirs = predict(made, image).posteriors
+    rounded = predict(made, image, resize="rounded").posteriors
+    assert not np.array_equal(theirs, rounded)
+    small = np.array(Image.fromarray(image).resize((383, 256), Image.Resampling.BILINEAR))
+    left = round((383 - WINDOW) / 2)
+    crop = small[120 : 120 + WINDOW, left : left + WINDOW]
+    np.testing.assert_array_equal(theirs, predict(made, crop, scales=WINDOW).posteriors)
+
+    data = as_data(made.manifest)
+    del data["test"]["resize"]  # as one of an earlier version
+    (made.path / MANIFEST).write_text(json.dumps(data), "utf-8")
+    np.testing.assert_array_equal(predict(made, image).posteriors, rounded)
+    rewrite(made.path, {"test.resize": "opencv"})
+    with pytest.raises(VggspecError, match=r"`test\.resize` is not one of rounded, torchvision"):
+        predict(made, image)

@@ -20,9 +20,11 @@ from vggspec.train.augment import (
     Draw,
     TrainCrops,
     Unread,
+    central_window,
     cut,
     cut_centre,
     draw,
+    rescale_whole,
 )
 from vggspec.train.batches import Batch, Loader, Normalise, collate
 from vggspec.train.dataset import open_data
@@ -190,3 +192,13 @@ def test_validation_crops_are_not_shifted(tmp_path: Path) -> None:
     assert isinstance(again, Crop)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert not first.shift.any()
+
+
+def test_validation_may_see_torchvisions_crop() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (427, 640, 3), dtype=np.uint8)
+    window = central_window(pixels, 256, 224, 224, "torchvision")
+    assert (window.rows, window.columns, window.top, window.left) == (256, 383, 16, 80)
+    whole = rescale(pixels, 256, "torchvision")[16:240, 80:304].astype(int)
+    found = cut_centre(pixels, 256, 224, 224, "torchvision")
+    assert np.abs(found - whole).max() <= 1
+    assert rescale_whole(pixels, 256, 224, 224, "torchvision").shape == (256, 383, 3)

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vggspec.catalogue.data import NotAnImage
 from vggspec.data.read import (
@@ -109,6 +109,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         with opened(data) as image:
             yield image
     except VggspecError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise BadImageError("it is not an image") from error
         what = error.reports[0].what
         raise BadImageError(
             what.reason if isinstance(what, NotAnImage) else what.title()

@@ -160,7 +160,7 @@ def _header(file: IO[bytes]) -> "Image.Image":
     ``Image.open`` holds every size against ``Image.MAX_IMAGE_PIXELS``, which belongs to the whole
     process and does not say what a conversion takes. So the plugins are called as it calls them.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     _load_plugins()
     start = file.read(16)
@@ -179,7 +179,8 @@ def _header(file: IO[bytes]) -> "Image.Image":
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue
-    raise ValueError(f"it is none of {', '.join(FORMATS)}, or its header is damaged")
+    known = ", ".join(FORMATS)
+    raise UnidentifiedImageError(f"it is none of {known}, or its header is damaged")
 
 
 def _check_parts(file: IO[bytes]) -> None:
