@@ -18,9 +18,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,7 +238,7 @@ def for_net(weights: WeightsFile, network: Network, *, is_read: bool = False) ->
 
 
 @contextmanager
-def _reading(weights: WeightsFile) -> Iterator[IO[bytes]]:
+def _reading(weights: WeightsFile) -> Iterator[BufferedReader]:
     """The file at the first of its numbers."""
     try:
         with open(weights.path, "rb") as file:
