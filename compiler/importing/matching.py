@@ -37,7 +37,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.weights import Array
 from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.tensors import short
+from vggspec.fields import short
 
 MAX_DEPTH = 12
 """Parts of a name that may be what a net's names share."""

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Literal
 
 from vggspec.compiler.weights import Array
-from vggspec.tensors import short
+from vggspec.fields import short
 
 Role = Literal["weight", "bias", "running_mean", "running_var"]
 
