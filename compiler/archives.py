@@ -30,10 +30,10 @@ class Archive:
         self._taken = 0
         with _noticing_damage():
             self._zip = zipfile.ZipFile(path)
-        infos = self._zip.infolist()
-        self.members = {info.filename: info for info in infos if not info.is_dir()}
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
+        self.members = {info.filename: info for info in infos}
         self._has_sums = any(info.CRC for info in infos)
-        if len(self.members) < sum(not info.is_dir() for info in infos):
+        if len(self.members) < len(infos):
             self._zip.close()
             raise BadFileError("a member stands twice in it")
         if any(info.compress_type not in _PACKINGS for info in infos):

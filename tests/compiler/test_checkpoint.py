@@ -574,6 +574,14 @@ def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert "stands twice" in refusal(tmp_path / "w.npz")
 
 
+def test_a_member_without_a_name_is_no_fault_of_ours(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("w", b"")
+    data = (tmp_path / "w.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(data.replace(b"w", b"\0"))  # a name ends at its first NUL
+    assert "a zip archive without a checkpoint" in refusal(tmp_path / "w.npz")
+
+
 def test_hostile_safetensors(tmp_path: Path) -> None:
     def header(entries: object) -> bytes:
         text = json.dumps(entries).encode()
