@@ -523,3 +523,12 @@ def test_arrays_are_told_how_to_become_images() -> None:
     for told, wrong in wrongs.items():
         with pytest.raises(ValueError, match=re.escape(told)):
             read_image(wrong)
+
+
+def test_a_chunk_that_claims_gigabytes_is_no_matter(tmp_path: Path) -> None:
+    """Pillow asks for as many bytes as a chunk claims, which a file on disk makes room for."""
+    data = encoded(photo(), "PNG")
+    path = tmp_path / "claim.png"
+    path.write_bytes(data[:-12] + struct.pack(">I", (1 << 31) - 1) + b"tEXtx")
+    with opened(path, str(path)) as image:
+        assert isinstance(getattr(image, "fp", None), io.BytesIO)

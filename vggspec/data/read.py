@@ -119,7 +119,7 @@ def opened(image: Any, name: str | None = None) -> Iterator["Image.Image"]:
                 found = image
             else:
                 if name is not None:
-                    file = stack.enter_context(_file(name))
+                    file = BytesIO(_content(name))
                 elif isinstance(image, bytes | bytearray | memoryview):
                     file = BytesIO(image)
                 else:
@@ -145,6 +145,15 @@ def _check_size(image: "Image.Image", name: str | None) -> None:
 
 #: A file may hold each colour by itself.
 _PLANES = 8
+
+
+def _content(name: str) -> bytes:
+    """The bytes; from a file itself Pillow would read as many as a damaged chunk claims."""
+    with _file(name) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"its file has more than {MAX_BYTES >> 20} MiB")
+    return data
 
 
 def _file(name: str) -> IO[bytes]:
