@@ -8,7 +8,7 @@ from vggspec.cli.check import reports_in
 from vggspec.compiler.lower import lower
 from vggspec.lang import mending
 from vggspec.lang.parser import parse
-from vggspec.lang.sections import SECTIONS, likely, section_of
+from vggspec.lang.sections import SECTIONS, likely, sections_of
 from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
 from vggspec.source import Source
 
@@ -279,10 +279,10 @@ def test_what_is_suggested_can_be_written(section: str, key: str, rest: str) -> 
 
 
 def test_words_of_other_lines() -> None:
-    assert section_of("Batch") == "train"
-    assert section_of("color-shift") == "train"
-    assert section_of("crops") == "test"
-    assert section_of("lr") == "train"
-    assert section_of("conv3-64") is None
+    assert sections_of("Batch") == ("train",)
+    assert sections_of("color-shift") == ("train",)
+    assert sections_of("crops") == ("test",)
+    assert sections_of("lr") == ("train",)
+    assert sections_of("conv3-64") == ()
     assert likely("batch (64)") == "batch 64"
     assert likely("squiggle (64)") is None
