@@ -28,6 +28,10 @@ BYTES_A_CASE = 1 << 30
 """What no answer may take of memory; the inputs are small. Past it Python raises MemoryError."""
 
 
+class LateError(BaseException):
+    """No answer came in time; no handler of decoders' errors takes it for a damaged file."""
+
+
 class Target(Protocol):
     """A function that makes an input, gives it to the project, and gives back the answer's kind.
 
@@ -67,7 +71,7 @@ def run(name: str, cases: Iterator[int], *, stop_after_failures: int = 20) -> Ou
             with _limited(), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 outcome.answers[one(Random(f"{name} {case}"), folder)] += 1
-        except Exception:  # noqa: BLE001 (whatever it is, it is the finding)
+        except (Exception, LateError):  # noqa: BLE001 (whatever it is, it is the finding)
             outcome.failures[case] = traceback.format_exc()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -126,4 +130,4 @@ def _limited() -> Iterator[None]:
 
 
 def _late(number: int, frame: object) -> None:
-    raise TimeoutError(f"no answer in {SECONDS_A_CASE} s")
+    raise LateError(f"no answer in {SECONDS_A_CASE} s")
