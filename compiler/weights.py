@@ -363,7 +363,7 @@ def describe(network: Network, **more: Any) -> Metadata:
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
 
 
-def expecting(metadata: Metadata, image: ImageInput, source: str) -> Metadata:
+def expecting(metadata: Metadata, image: ImageInput, source: str | None) -> Metadata:
     """The metadata of weights that expect that input, all of it."""
     return replace(
         metadata,

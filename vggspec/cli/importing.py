@@ -96,7 +96,11 @@ def command(
     """
     from vggspec.compiler.checkpoint import read_checkpoint
     from vggspec.compiler.importing.matching import Told, match
-    from vggspec.compiler.importing.sources import expectation, turn_first_layer
+    from vggspec.compiler.importing.sources import (
+        expectation,
+        own_metadata,
+        turn_first_layer,
+    )
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import contradicts_itself, describe, expecting, save
 
@@ -125,6 +129,9 @@ def command(
     wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
     if wanted.is_turned:
         turn_first_layer(matched, checkpoint)
+    if names is None:
+        own = own_metadata(read).labels
+        names = own if own is not None and len(own) == network.num_classes else None
     described = describe(network, labels=names)
     save(path, matched.arrays, expecting(described, wanted.input, wanted.source))
     for text in _in_words(matched, wanted, is_whole=verbose):
