@@ -258,6 +258,8 @@ def test_copies_of_a_net_in_one_table_are_told_apart(suffix: str, tmp_path: Path
     assert (found.key, found.others) == ("m.net", ("m.net_ema",))
     path, tensors = write("block1", "block2")  # two layers alike are no copies of a net
     assert set(read_checkpoint(path).tensors) == set(tensors)
+    layers = {f"{name}.weight": rand(3, 3) for name in ("conv_q", "conv_k", "conv_v")}
+    assert set(read_checkpoint(saved(tmp_path / "layers.pth", layers)).tensors) == set(layers)
 
 
 def test_tables_within_tables_are_one_net(tmp_path: Path) -> None:

@@ -135,17 +135,23 @@ class NotFiniteTensor(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class SeveralNets(Diagnostic):
     """The file holds the weights of several nets that fit the spec, a student's and a teacher's for
-    instance.
+    instance, or those of an optimiser, which have the shapes of the net's.
     """
 
     code = "VGG545"
     prefixes: tuple[str, ...]
+    """What the names of each begin with; of one of them with nothing."""
 
     def title(self) -> str:
-        return f"the file holds several nets that fit: {some(self.prefixes)}"
+        named = tuple(prefix for prefix in self.prefixes if prefix)
+        beside = "" if len(named) == len(self.prefixes) else ", and one whose names begin otherwise"
+        return f"the file holds several nets that fit: {some(named)}{beside}"
 
     def help(self) -> str | None:
-        return f"leave out all but one, for instance with `--ignore {self.prefixes[-1]}`"
+        named = [prefix for prefix in self.prefixes if prefix]
+        left_out = named if len(named) < len(self.prefixes) else named[1:]
+        given = " ".join(f"--ignore {prefix}" for prefix in left_out[:SHOWN])
+        return f"leave out all but one, for instance with `{given}`"
 
 
 @dataclass(frozen=True, kw_only=True)
