@@ -243,7 +243,7 @@ class _Matching:
         inside = {module.place for module in group}
         others = {m.name: m for m in self._modules if m.place not in inside and m.is_weighted}
         weighted = [module for module in group if module.is_weighted]
-        shared = os.path.commonprefix([module.name for module in weighted])
+        shared = os.path.commonprefix([m.name for m in weighted])  # noqa: RUF071 (no path)
         length = 1 + max(shared.rfind(mark) for mark in "./")
         ours = {module.name[length:]: module.weight.shape for module in weighted}
         first = next(iter(ours))

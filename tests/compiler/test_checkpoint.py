@@ -600,6 +600,6 @@ def test_hostile_safetensors(tmp_path: Path) -> None:
         assert "VGG551" in refusal(tmp_path / "w")
     twice = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32"}}'
     (tmp_path / "w").write_bytes(struct.pack("<Q", len(twice)) + twice + bytes(4))
-    assert "a name stands twice" in refusal(tmp_path / "w")
+    assert "`w` stands twice" in refusal(tmp_path / "w")
     (tmp_path / "w").write_bytes(struct.pack("<Q", 1 << 39) + b"{")
     assert "VGG551" in refusal(tmp_path / "w")
