@@ -116,6 +116,7 @@ def other(
         source=source,
         line=line(wanted),
         is_import=is_import,
+        can_turn=is_of_other_color,
     )
 
 

@@ -125,6 +125,16 @@ def test_a_strangers_file_is_read_once_and_digested(tmp_path: Path) -> None:
     assert found.metadata.data_sha256 == found.data_sha256() == open_weights(path).data_sha256()
 
 
+def test_import_says_that_a_header_was_changed(tmp_path: Path, cli: Cli) -> None:
+    whole = random_weights(net(SMALL), tmp_path / "whole.safetensors").path
+    data = whole.read_bytes()
+    assert b'"vggspec.net":"small"' in data
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(data.replace(b'"vggspec.net":"small"', b'"vggspec.net":"smell"'))
+    code, _, err = cli("import", "small.vgg", str(changed), "-o", "new.safetensors")
+    assert (code, "the header was changed" in err) == (0, True)
+
+
 @pytest.mark.parametrize("edit", [edited, edited_in_place])
 @pytest.mark.parametrize("options", [(), ("--copy-weights",), ("--single-file",), ("--protocol",)])
 def test_changed_weights_are_refused_and_what_mends_it_does(

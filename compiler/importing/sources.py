@@ -117,7 +117,8 @@ def expectation(
             )
         if image.mean is None:
             shown = replace(image, mean=ILSVRC_MEAN if image.channels == 3 else (33.3,))
-            raise VggspecError(report(UnknownNormalisation(line=line(shown)), path=checkpoint.path))
+            what_open = UnknownNormalisation(line=line(shown), sees_colours=image.channels == 3)
+            raise VggspecError(report(what_open, path=checkpoint.path))
         return Expected(image, "spec", is_turned, is_guessed=False)
     wanted = _in_color(claim.input, image.color)
     if is_said(image):

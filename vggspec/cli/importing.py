@@ -102,7 +102,7 @@ def command(
         turn_first_layer,
     )
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import contradicts_itself, describe, expecting, save
+    from vggspec.compiler.weights import changed_part, describe, expecting, save
 
     lowered = load_network(spec)
     network = lowered.network
@@ -119,10 +119,12 @@ def command(
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
     _say_what_was_taken(read)
-    if contradicts_itself(checkpoint):
+    changed = changed_part(checkpoint)
+    if changed is not None:
+        parts = "numbers were" if changed == "numbers" else "header was"
         click.echo(
-            "note: the numbers were changed after the file was written: they are not those whose\n"
-            "  SHA-256 it states; they are taken as they are",
+            f"note: the {parts} changed after the file was written: the SHA-256 is not the one\n"
+            "  that the file states; it is taken as it is",
             err=True,
         )
     matched = match(network, read, told)
