@@ -229,6 +229,7 @@ class _Matching:
                 misfits.append(error)
             else:
                 beside += self._twins(modules)
+        beside = [begin for begin in beside if not f"{begin}.".startswith(_marked(found))]
         nets = tuple(dict.fromkeys((*found, *beside)))
         if len(nets) > 1:
             raise _UnclearError(importing.SeveralNets(prefixes=tuple(map(short, nets))))
@@ -246,7 +247,7 @@ class _Matching:
         shared = os.path.commonprefix([m.name for m in weighted])  # noqa: RUF071 (no path)
         length = 1 + max(shared.rfind(mark) for mark in "./")
         ours = {module.name[length:]: module.weight.shape for module in weighted}
-        first = next(iter(ours))
+        first = next(iter(ours), "")
         begins = [name.removesuffix(first) for name in others if name.endswith(first)]
         return [
             begin[:-1]
@@ -433,6 +434,10 @@ class _Matching:
                     f" follows `{owner}`, which is `{ours[owner].title}`"
                 )
                 raise _MisfitError(_unlike(why), len(pairs))
+
+
+def _marked(prefixes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(prefix + mark for prefix in prefixes for mark in "./")
 
 
 def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -582,6 +583,15 @@ def test_a_member_without_a_name_is_no_fault_of_ours(tmp_path: Path) -> None:
     data = (tmp_path / "w.npz").read_bytes()
     (tmp_path / "w.npz").write_bytes(data.replace(b"w", b"\0"))  # a name ends at its first NUL
     assert "a zip archive without a checkpoint" in refusal(tmp_path / "w.npz")
+
+
+def test_an_array_without_a_number_type_is_named(tmp_path: Path) -> None:
+    """NumPy does not know bfloat16, and saves its bytes alone."""
+    whole = rand(2, 3).numpy()
+    np.savez(tmp_path / "w.npz", a=whole, b=whole.astype(ml_dtypes.bfloat16))
+    said = refusal(tmp_path / "w.npz")
+    assert "VGG555" in said
+    assert "`b` is an array without a number type, as NumPy saves bfloat16" in said
 
 
 def test_hostile_safetensors(tmp_path: Path) -> None:

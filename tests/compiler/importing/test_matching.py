@@ -168,6 +168,7 @@ def test_a_copy_is_not_taken_for_the_net(copy: str, more: Arrays) -> None:
     of = checkpoint({**plain, **more, **{copy + name: array + 10 for name, array in plain.items()}})
     assert "VGG545" in (said := refusal(of))
     assert f"--ignore {re.split('[./]', copy)[0]}" in said
+    assert said.count("--ignore") == 1
     ignored = (re.split("[./]", copy)[0], *({"loss"} if more else ()))
     assert taken(of, told=Told(ignored=ignored)) == list(range(6))
 
