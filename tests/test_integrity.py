@@ -214,7 +214,8 @@ def checkpoint(run: Path, step: int = 7) -> Path:
         plateau=Plateau(rate=0.01, decay=10.0, decays_left=3, patience=2), step=step, batches=3
     )
     labels = ("a", "b", "c")
-    write_checkpoint(run, network, tensors, tensors, state, mean=(1.0, 2.0, 3.0), labels=labels)
+    described = describe(network, mean=(1.0, 2.0, 3.0), labels=labels)
+    write_checkpoint(run, network, tensors, tensors, state, described=described)
     return run / "checkpoints" / f"{step:09}"
 
 
