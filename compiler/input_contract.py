@@ -35,7 +35,7 @@ def is_said(image: ImageInput) -> bool:
 
 def expected(metadata: "Metadata", image: ImageInput) -> ImageInput | None:
     """The input with what its weights expect, in their order of channels; None where they do not
-    say all of it, as those that a run of training wrote do not.
+    say all of it, as those that earlier versions trained do not.
     """
     mean, std, scale = metadata.mean, metadata.std, metadata.scale
     if mean is None or scale is None or len(mean) != image.channels:
@@ -116,6 +116,7 @@ def other(
         source=source,
         line=line(wanted),
         is_import=is_import,
+        can_turn=is_of_other_color,
     )
 
 

@@ -18,6 +18,10 @@ from vggspec.compiler.archives import Archive
 from vggspec.compiler.stored import BadFileError, Stored, as_float32
 
 _MAX_HEADER = 10_000  # NumPy's own bound
+_UNTYPED = (
+    "an array without a number type, as NumPy saves bfloat16",
+    "where it was written, save it as array.astype('float32')",
+)
 
 
 class HoldsObjectsError(Exception):
@@ -57,7 +61,9 @@ def _stored(archive: Archive, name: str) -> Stored:
             return as_float32(numbers.reshape(shape[::-1]).T)
         return as_float32(numbers.reshape(shape))
 
-    return Stored(shape, dtype.kind == "f", read)
+    # Of types that NumPy does not know it keeps the bytes alone.
+    oddity = _UNTYPED if dtype.kind == "V" and dtype.names is None else None
+    return Stored(shape, dtype.kind == "f" or oddity is not None, read, oddity)
 
 
 def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

@@ -163,6 +163,7 @@ def _copies(path: str, table: Table) -> dict[str, Table]:
         first: groups[first]
         for first, these in shapes.items()
         if _has_weights(groups[first]) and list(shapes.values()).count(these) > 1
+        if any("." in name for name in these)  # a net; else it is a layer
     }
     if not any(_COPY.search(first) for first in alike):
         return {}

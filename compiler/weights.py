@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from vggspec.tensors import (
     ALIGNMENT,
     DATA_SHA256,
     BadTensorsError,
+    Layout,
     Tensor,
     header,
     read_layout,
@@ -143,27 +144,30 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     except (BadTensorsError, BadFieldError) as error:
         what_bad = artefacts.BadWeightsFile(reason=str(error))
         raise VggspecError(report(what_bad, path=str(path))) from error
-    stated = layout.metadata.get(HEADER_SHA256)
-    # They are written together, so of a damaged name the other one tells.
-    if (stated is not None or FINITE in layout.metadata) and stated != _header_sha256(
-        [
-            (name, tensor.dtype, tensor.shape, tensor.offset)
-            for name, tensor in layout.tensors.items()
-        ],
-        layout.metadata,
-    ):
+    if _is_header_changed(layout):
         raise VggspecError(report(artefacts.ChangedWeights(part="header"), path=str(path)))
     return WeightsFile(Path(path), layout.tensors, metadata, layout.data_start, layout.bytes)
 
 
-def contradicts_itself(path: str | os.PathLike[str]) -> bool:
-    """Whether a file states a SHA-256 of its numbers that is not theirs; no other file does."""
+def changed_part(path: str | os.PathLike[str]) -> Literal["numbers", "header"] | None:
+    """Which part of a file has another SHA-256 than it states; None where it states none, too."""
     try:
         layout = read_layout(path)
         stated = layout.metadata.get(DATA_SHA256)
-        return stated is not None and stated != digest(path, layout.data_start)
+        if stated is not None and stated != digest(path, layout.data_start):
+            return "numbers"
     except (OSError, BadTensorsError):
+        return None
+    return "header" if _is_header_changed(layout) else None
+
+
+def _is_header_changed(layout: Layout) -> bool:
+    stated = layout.metadata.get(HEADER_SHA256)
+    # They are written together, so of a damaged name the other one tells.
+    if stated is None and FINITE not in layout.metadata:
         return False
+    tensors = [(name, each.dtype, each.shape, each.offset) for name, each in layout.tensors.items()]
+    return stated != _header_sha256(tensors, layout.metadata)
 
 
 def check_fits(weights: WeightsFile, network: Network) -> None:
@@ -363,7 +367,7 @@ def describe(network: Network, **more: Any) -> Metadata:
     return Metadata(net=network.name, layers_sha256=layers_sha256(network), **more)
 
 
-def expecting(metadata: Metadata, image: ImageInput, source: str) -> Metadata:
+def expecting(metadata: Metadata, image: ImageInput, source: str | None) -> Metadata:
     """The metadata of weights that expect that input, all of it."""
     return replace(
         metadata,

@@ -125,6 +125,16 @@ def test_a_strangers_file_is_read_once_and_digested(tmp_path: Path) -> None:
     assert found.metadata.data_sha256 == found.data_sha256() == open_weights(path).data_sha256()
 
 
+def test_import_says_that_a_header_was_changed(tmp_path: Path, cli: Cli) -> None:
+    whole = random_weights(net(SMALL), tmp_path / "whole.safetensors").path
+    data = whole.read_bytes()
+    assert b'"vggspec.net":"small"' in data
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(data.replace(b'"vggspec.net":"small"', b'"vggspec.net":"smell"'))
+    code, _, err = cli("import", "small.vgg", str(changed), "-o", "new.safetensors")
+    assert (code, "the header was changed" in err) == (0, True)
+
+
 @pytest.mark.parametrize("edit", [edited, edited_in_place])
 @pytest.mark.parametrize("options", [(), ("--copy-weights",), ("--single-file",), ("--protocol",)])
 def test_changed_weights_are_refused_and_what_mends_it_does(
@@ -204,7 +214,8 @@ def checkpoint(run: Path, step: int = 7) -> Path:
         plateau=Plateau(rate=0.01, decay=10.0, decays_left=3, patience=2), step=step, batches=3
     )
     labels = ("a", "b", "c")
-    write_checkpoint(run, network, tensors, tensors, state, mean=(1.0, 2.0, 3.0), labels=labels)
+    described = describe(network, mean=(1.0, 2.0, 3.0), labels=labels)
+    write_checkpoint(run, network, tensors, tensors, state, described=described)
     return run / "checkpoints" / f"{step:09}"
 
 

@@ -5,6 +5,7 @@ where it has one, checked against the names where those have one. What stays unc
 weights of one shape that change places give wrong answers without a word.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -220,16 +221,43 @@ class _Matching:
         except _MisfitError as error:
             misfits = [error]
         found: dict[str, tuple[Pair, ...]] = {}
+        beside: list[str] = []
         for prefix, modules in self._groups():
             try:
                 found[prefix] = self._in_group(modules, layout)
             except _MisfitError as error:
                 misfits.append(error)
-        if len(found) > 1:
-            raise _UnclearError(importing.SeveralNets(prefixes=tuple(map(short, found))))
+            else:
+                beside += self._twins(modules)
+        beside = [begin for begin in beside if not f"{begin}.".startswith(_marked(found))]
+        nets = tuple(dict.fromkeys((*found, *beside)))
+        if len(nets) > 1:
+            raise _UnclearError(importing.SeveralNets(prefixes=tuple(map(short, nets))))
         if not found:
             raise max(misfits, key=lambda misfit: misfit.fitting)
         return next(iter(found.values()))
+
+    def _twins(self, group: Sequence[Module]) -> list[str]:
+        """What the names of a group's layers begin with elsewhere in the file, where other layers
+        may stand beside them; nothing, too.
+        """
+        inside = {module.place for module in group}
+        others = {m.name: m for m in self._modules if m.place not in inside and m.is_weighted}
+        weighted = [module for module in group if module.is_weighted]
+        shared = os.path.commonprefix([m.name for m in weighted])  # noqa: RUF071 (no path)
+        length = 1 + max(shared.rfind(mark) for mark in "./")
+        ours = {module.name[length:]: module.weight.shape for module in weighted}
+        first = next(iter(ours), "")
+        begins = [name.removesuffix(first) for name in others if name.endswith(first)]
+        return [
+            begin[:-1]
+            for begin in begins
+            if begin[-1:] in ("", ".", "/")
+            and all(
+                (other := others.get(begin + name)) is not None and other.weight.shape == shape
+                for name, shape in ours.items()
+            )
+        ]
 
     def _groups(self) -> Iterator[tuple[str, list[Module]]]:
         """Modules whose names begin alike, where these may be the whole net."""
@@ -406,6 +434,10 @@ class _Matching:
                     f" follows `{owner}`, which is `{ours[owner].title}`"
                 )
                 raise _MisfitError(_unlike(why), len(pairs))
+
+
+def _marked(prefixes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(prefix + mark for prefix in prefixes for mark in "./")
 
 
 def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:

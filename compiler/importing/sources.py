@@ -22,7 +22,7 @@ from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
 from vggspec.compiler.ir import Color, ImageInput
 from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.weights import metadata_of
+from vggspec.compiler.weights import Metadata, metadata_of
 from vggspec.diagnostic import VggspecError, report
 from vggspec.fields import BadFieldError
 
@@ -110,9 +110,15 @@ def expectation(
     color: Color = "BGR" if is_bgr else image.color if claim is None else claim.input.color
     is_turned = color != image.color
     if claim is None:
+        measured = None if image.mean is not None or is_bgr else _measured(checkpoint, image)
+        if measured is not None:
+            return Expected(
+                replace(image, mean=measured), "spec", is_turned=False, is_guessed=False
+            )
         if image.mean is None:
             shown = replace(image, mean=ILSVRC_MEAN if image.channels == 3 else (33.3,))
-            raise VggspecError(report(UnknownNormalisation(line=line(shown)), path=checkpoint.path))
+            what_open = UnknownNormalisation(line=line(shown), sees_colours=image.channels == 3)
+            raise VggspecError(report(what_open, path=checkpoint.path))
         return Expected(image, "spec", is_turned, is_guessed=False)
     wanted = _in_color(claim.input, image.color)
     if is_said(image):
@@ -138,14 +144,10 @@ class _Claim:
 def _claim(
     image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
 ) -> _Claim | None:
-    try:
-        metadata = metadata_of(checkpoint.metadata)
-    except BadFieldError as error:
-        what = DamagedCheckpoint(reason=str(error))
-        raise VggspecError(report(what, path=checkpoint.path)) from error
+    metadata = own_metadata(checkpoint)
     own = expected(metadata, image)
     if told is None and own is not None:
-        return _Claim(own, metadata.source or "vggspec", is_guessed=False, is_certain=True)
+        return _Claim(own, metadata.source or "spec", is_guessed=False, is_certain=True)
     name = told or _by_names(matched)
     if name is None or image.channels != 3:
         return None
@@ -156,6 +158,27 @@ def _claim(
         source = _FEATURES_ALONE
     is_certain = told is not None or len(_conv_names(matched)) in _PUBLISHED
     return _Claim(source.input(image), source.name, told is None, is_certain)
+
+
+def own_metadata(checkpoint: Checkpoint) -> Metadata:
+    """What a weights file of ours says beside its tensors; of another file nothing.
+
+    Raises:
+        VggspecError: it is malformed.
+    """
+    try:
+        return metadata_of(checkpoint.metadata)
+    except BadFieldError as error:
+        what = DamagedCheckpoint(reason=str(error))
+        raise VggspecError(report(what, path=checkpoint.path)) from error
+
+
+def _measured(checkpoint: Checkpoint, image: ImageInput) -> tuple[float, ...] | None:
+    """The mean of the images that a net of ours was trained on, where its weights say it."""
+    metadata = own_metadata(checkpoint)
+    is_ours = metadata.source in (None, "spec") and metadata.color in (None, image.color)
+    mean = metadata.mean
+    return mean if is_ours and mean is not None and len(mean) == image.channels else None
 
 
 def turn_first_layer(matched: Matched, path: str) -> None:

@@ -220,3 +220,26 @@ def test_an_end_of_file_in_the_work_is_not_ctrl_d(
     monkeypatch.setattr("vggspec.compiler.checkpoint.read_checkpoint", read)
     with pytest.raises(EOFError):
         run(["import", str(tmp_path / "tv.vgg"), "w.npz"])
+
+
+def test_weights_of_our_own_keep_what_their_header_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The way to go on with trained weights that were edited elsewhere."""
+    spec = tmp_path / "net.vgg"
+    spec.write_text("net n\ninput 8x8 RGB\nconv3-4\nFC-2\nsoft-max\n")
+    shapes = {"conv1_1.weight": (4, 3, 3, 3), "conv1_1.bias": (4,)}
+    shapes |= {"fc2.weight": (2, 256), "fc2.bias": (2,)}
+    edited = {name: torch.rand(shape) for name, shape in shapes.items()}
+    said = {"format": "pt", "vggspec.mean": "[120.0, 110.0, 100.0]"}
+    said |= {"vggspec.labels": '["cat", "dog"]'}
+    path, out = tmp_path / "edited.safetensors", tmp_path / "new.safetensors"
+    # As a version wrote it that said no more, and another program after it.
+    safetensors.torch.save_file(edited, path, {**said, "vggspec.data_sha256": "0" * 64})
+    for more in ((), ("--from", "spec")):
+        assert run(["import", str(spec), str(path), "-o", str(out), *more]) == 0
+        metadata = open_weights(out).metadata
+        assert metadata.mean == (120.0, 110.0, 100.0)
+        assert metadata.labels == ("cat", "dog")
+        assert "x - (120 110 100)" in capsys.readouterr().err
+    assert run(["import", str(spec), str(path), "-o", str(out), "--bgr"]) == 1

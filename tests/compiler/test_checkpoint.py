@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -258,6 +259,8 @@ def test_copies_of_a_net_in_one_table_are_told_apart(suffix: str, tmp_path: Path
     assert (found.key, found.others) == ("m.net", ("m.net_ema",))
     path, tensors = write("block1", "block2")  # two layers alike are no copies of a net
     assert set(read_checkpoint(path).tensors) == set(tensors)
+    layers = {f"{name}.weight": rand(3, 3) for name in ("conv_q", "conv_k", "conv_v")}
+    assert set(read_checkpoint(saved(tmp_path / "layers.pth", layers)).tensors) == set(layers)
 
 
 def test_tables_within_tables_are_one_net(tmp_path: Path) -> None:
@@ -582,6 +585,15 @@ def test_a_member_without_a_name_is_no_fault_of_ours(tmp_path: Path) -> None:
     assert "a zip archive without a checkpoint" in refusal(tmp_path / "w.npz")
 
 
+def test_an_array_without_a_number_type_is_named(tmp_path: Path) -> None:
+    """NumPy does not know bfloat16, and saves its bytes alone."""
+    whole = rand(2, 3).numpy()
+    np.savez(tmp_path / "w.npz", a=whole, b=whole.astype(ml_dtypes.bfloat16))
+    said = refusal(tmp_path / "w.npz")
+    assert "VGG555" in said
+    assert "`b` is an array without a number type, as NumPy saves bfloat16" in said
+
+
 def test_hostile_safetensors(tmp_path: Path) -> None:
     def header(entries: object) -> bytes:
         text = json.dumps(entries).encode()
@@ -598,6 +610,6 @@ def test_hostile_safetensors(tmp_path: Path) -> None:
         assert "VGG551" in refusal(tmp_path / "w")
     twice = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32"}}'
     (tmp_path / "w").write_bytes(struct.pack("<Q", len(twice)) + twice + bytes(4))
-    assert "a name stands twice" in refusal(tmp_path / "w")
+    assert "`w` stands twice" in refusal(tmp_path / "w")
     (tmp_path / "w").write_bytes(struct.pack("<Q", 1 << 39) + b"{")
     assert "VGG551" in refusal(tmp_path / "w")

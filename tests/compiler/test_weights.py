@@ -208,6 +208,13 @@ def test_metadata_of_ours_that_is_malformed_is_refused(key: str, text: str, tmp_
         open_weights(path)
 
 
+def test_what_import_reads_is_sent_there(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", a=np.ones(3, np.float32))
+    with pytest.raises(VggspecError, match="VGG502") as error:
+        open_weights(tmp_path / "w.npz")
+    assert "`vggspec import SPEC FILE`" in (error.value.reports[0].what.help() or "")
+
+
 def test_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
     """Names and shapes are those of the net, and the net is another one."""
     text = "net t\ninput 8x8 RGB\nconv3-3 as a\nconv3-3 as b\nFC-2\n"

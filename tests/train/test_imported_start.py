@@ -9,6 +9,7 @@ import pytest
 from tests.nets import random_weights
 from tests.train.folders import TINY, write_folder
 from tests.train.test_resume import go_on
+from vggspec.compiler.input_contract import complete
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.weights import expecting, open_weights, save
 from vggspec.diagnostic import VggspecError
@@ -72,7 +73,7 @@ def test_the_spec_may_leave_it_to_the_weights(data: DataSet, tmp_path: Path) -> 
     assert (metadata.mean, metadata.std, metadata.scale) == (MEAN, STD, 1)
     assert metadata.source == "torchvision"
     metadata = open_weights(tmp_path / "said" / "last.safetensors").metadata
-    assert (metadata.std, metadata.scale, metadata.source) == (None, None, None)
+    assert (metadata.std, metadata.scale, metadata.source) == (STD, 1, None)
 
 
 def test_a_spec_that_says_something_else_is_refused(data: DataSet, tmp_path: Path) -> None:
@@ -83,3 +84,20 @@ def test_a_spec_that_says_something_else_is_refused(data: DataSet, tmp_path: Pat
     # Where the first layer starts from nothing, the weights do not matter.
     last = other.replace('"other.vgg"', '"other.vgg": last 1 FC')
     trained(tmp_path, spec(tmp_path, "e", last), data, "run2")
+
+
+def test_trained_weights_say_the_whole_of_what_they_expect(data: DataSet, tmp_path: Path) -> None:
+    """A spec whose deviations were changed after training would give other answers."""
+    trained(tmp_path, spec(tmp_path, "own", SPEC.replace("RGB", "RGB(std 64)")), data, "run")
+    path = tmp_path / "run" / "last.safetensors"
+    metadata = open_weights(path).metadata
+    assert metadata.mean is not None
+    assert (metadata.std, metadata.scale, metadata.color) == ((64.0,) * 3, 1.0, "RGB")
+    assert metadata.source is None
+    image = spec(tmp_path, "none", SPEC).network.input
+    assert complete(image, metadata, "w") == (
+        replace(image, mean=metadata.mean, std=metadata.std),
+        "weights",
+    )
+    with pytest.raises(VggspecError, match="the weights expect"):
+        complete(replace(image, std=(32.0,) * 3), metadata, "w")

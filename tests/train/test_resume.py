@@ -24,7 +24,7 @@ from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit, training_network
 from vggspec.train.progress import Epoch, Result, Step
-from vggspec.train.record import read_record
+from vggspec.train.record import read_record, save_record
 from vggspec.train.step import Stepper
 
 CPU = Options(gpus=0)
@@ -158,6 +158,15 @@ def test_a_longer_run_goes_on_from_a_shorter_one(data: DataSet, tmp_path: Path) 
     longer = go_on(tmp_path / "parts", data, tiny(LONG))
     assert longer.step == 48
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_of_an_earlier_version_goes_on(data: DataSet, tmp_path: Path) -> None:
+    """Its record says nothing of settings that there were not then."""
+    go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    record = read_record(tmp_path / "run")
+    del record["test"]["resize"]
+    save_record(tmp_path / "run", record)
+    assert go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 2 epochs"))).step == 8
 
 
 def test_names_that_a_crash_left_out_are_made_again(data: DataSet, tmp_path: Path) -> None:

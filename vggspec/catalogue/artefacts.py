@@ -57,7 +57,10 @@ class BadWeightsFile(Diagnostic):
         return f"this is not a usable weights file: {self.reason}"
 
     def help(self) -> str | None:
-        return "copy it again, or make it anew"
+        return (
+            "copy it again, or make it anew; `vggspec import SPEC FILE` makes one of another tool's"
+            " checkpoint"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ class WrongNumberType(Diagnostic):
         return f"`{self.tensor}` holds numbers of type {self.dtype}, not F32"
 
     def help(self) -> str | None:
-        return "convert the file to float32"
+        return "`vggspec import SPEC FILE -o NEW.safetensors` makes it float32"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,8 +110,8 @@ class NoTensors(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableTensor(Diagnostic):
-    """A tensor of the table is not a plain block of numbers: it is sparse, quantised or without
-    data.
+    """A tensor of the table is not a plain block of numbers: it is sparse, quantised, or without
+    data or a number type.
     """
 
     code = "VGG555"

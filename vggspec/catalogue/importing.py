@@ -81,11 +81,15 @@ class UnknownNormalisation(Diagnostic):
 
     code = "VGG542"
     line: str
+    sees_colours: bool
+    """Whether the net is one of those that others have trained."""
 
     def title(self) -> str:
         return "neither the spec nor the checkpoint says how the net's input is normalised"
 
     def help(self) -> str | None:
+        if not self.sees_colours:
+            return f"write the numbers into the spec, in the place of these: `{self.line}`"
         return (
             "name whose weights they are with `--from torchvision`, `timm`, `mmpretrain`, `keras`,"
             f" `caffe` or `tf-slim`, or write the numbers into the spec: `{self.line}`"
@@ -106,6 +110,8 @@ class OtherNormalisation(Diagnostic):
     source: str | None
     line: str
     is_import: bool
+    can_turn: bool
+    """Whether another order of the channels is all or part of it, which import can turn."""
 
     def title(self) -> str:
         whose = f", as {self.source} does" if self.source not in (None, "spec") else ""
@@ -113,6 +119,11 @@ class OtherNormalisation(Diagnostic):
 
     def help(self) -> str | None:
         again = "give" if self.is_import else "import the weights again with"
+        if self.can_turn:
+            return (
+                f"write `{self.line}` in the spec, or import the weights again for this spec, which"
+                " turns their first layer"
+            )
         return f"write `{self.line}` in the spec; if the spec is right, {again} `--from spec`"
 
 
@@ -135,17 +146,23 @@ class NotFiniteTensor(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class SeveralNets(Diagnostic):
     """The file holds the weights of several nets that fit the spec, a student's and a teacher's for
-    instance.
+    instance, or those of an optimiser, which have the shapes of the net's.
     """
 
     code = "VGG545"
     prefixes: tuple[str, ...]
+    """What the names of each begin with; of one of them with nothing."""
 
     def title(self) -> str:
-        return f"the file holds several nets that fit: {some(self.prefixes)}"
+        named = tuple(prefix for prefix in self.prefixes if prefix)
+        beside = "" if len(named) == len(self.prefixes) else ", and one whose names begin otherwise"
+        return f"the file holds several nets that fit: {some(named)}{beside}"
 
     def help(self) -> str | None:
-        return f"leave out all but one, for instance with `--ignore {self.prefixes[-1]}`"
+        named = [prefix for prefix in self.prefixes if prefix]
+        left_out = named if len(named) < len(self.prefixes) else named[1:]
+        given = " ".join(f"--ignore {prefix}" for prefix in left_out[:SHOWN])
+        return f"leave out all but one, for instance with `{given}`"
 
 
 @dataclass(frozen=True, kw_only=True)

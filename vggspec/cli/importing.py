@@ -96,9 +96,13 @@ def command(
     """
     from vggspec.compiler.checkpoint import read_checkpoint
     from vggspec.compiler.importing.matching import Told, match
-    from vggspec.compiler.importing.sources import expectation, turn_first_layer
+    from vggspec.compiler.importing.sources import (
+        expectation,
+        own_metadata,
+        turn_first_layer,
+    )
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import contradicts_itself, describe, expecting, save
+    from vggspec.compiler.weights import changed_part, describe, expecting, save
 
     lowered = load_network(spec)
     network = lowered.network
@@ -115,16 +119,21 @@ def command(
     names = None if labels is None else _read_labels(labels, network.num_classes)
     read = read_checkpoint(checkpoint, key)
     _say_what_was_taken(read)
-    if contradicts_itself(checkpoint):
+    changed = changed_part(checkpoint)
+    if changed is not None:
+        parts = "numbers were" if changed == "numbers" else "header was"
         click.echo(
-            "note: the numbers were changed after the file was written: they are not those whose\n"
-            "  SHA-256 it states; they are taken as they are",
+            f"note: the {parts} changed after the file was written: the SHA-256 is not the one\n"
+            "  that the file states; it is taken as it is",
             err=True,
         )
     matched = match(network, read, told)
     wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
     if wanted.is_turned:
         turn_first_layer(matched, checkpoint)
+    if names is None:
+        own = own_metadata(read).labels
+        names = own if own is not None and len(own) == network.num_classes else None
     described = describe(network, labels=names)
     save(path, matched.arrays, expecting(described, wanted.input, wanted.source))
     for text in _in_words(matched, wanted, is_whole=verbose):

@@ -27,4 +27,5 @@ def tell_input(
         click.echo(f"mean{of}: {text}", err=True)
     elif mean_from == "weights" and weights.source is not None:
         text = formula(contract.mean, contract.std, contract.scale)
-        click.echo(f"input{of}: {text}, as the weights expect ({shown(weights.source)})", err=True)
+        whose = "" if weights.source == "spec" else f" ({shown(weights.source)})"
+        click.echo(f"input{of}: {text}, as the weights expect{whose}", err=True)

@@ -446,7 +446,9 @@ class _Training:
                 model.state_dict(),
                 self.stepper.momentum,
                 state,
-                described=replace(self.described, mean=self.mean),
+                described=expecting(
+                    self.described, replace(self.input, mean=self.mean), self.described.source
+                ),
                 keep_every=self.options.keep_every,
             )
         self.saved_at = time.perf_counter()

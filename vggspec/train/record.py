@@ -40,6 +40,9 @@ _SAME = {
     "options": "options",
 }
 
+#: Settings that earlier versions did not have, as they were before.
+_ADDED = {"test": {"resize": "rounded"}}
+
 
 def describe_run(
     lowered: "Lowered",
@@ -173,7 +176,10 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
     recorded, ours = ({**one, "recipe": _endless(one.get("recipe"))} for one in (recorded, ours))
     differences: list[str] = []
     for key, word in _SAME.items():
-        differences += _differences(word, recorded.get(key), ours[key])
+        theirs = recorded.get(key)
+        if isinstance(theirs, dict):
+            theirs = {**_ADDED.get(key, {}), **theirs}
+        differences += _differences(word, theirs, ours[key])
     theirs = recorded.get("data")
     if not isinstance(theirs, dict) or theirs.get("fingerprint") != ours["data"]["fingerprint"]:
         folder = theirs.get("folder") if isinstance(theirs, dict) else None

@@ -1,5 +1,6 @@
 """Which tensors of a checkpoint are whose, where names and order say it and where they do not."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -157,6 +158,19 @@ def test_one_of_two_nets_is_chosen_by_hand() -> None:
     assert taken(checkpoint(student | teacher), told=Told(ignored=("t",))) == [*range(6)]
     assert taken(checkpoint(student | teacher), told=Told(ignored=("s",))) == [*range(10, 16)]
     assert "VGG547" in refusal(checkpoint(student), told=Told(ignored=("x",)))
+
+
+@pytest.mark.parametrize("more", [{}, {"loss.weight": np.ones((2, 2), np.float32)}])
+@pytest.mark.parametrize("copy", ["shadow.", "Adam/m/", "all.copy.net."])
+def test_a_copy_is_not_taken_for_the_net(copy: str, more: Arrays) -> None:
+    """The names of the net itself begin with nothing."""
+    plain = arrays([f"layer{i}" for i in range(6)])
+    of = checkpoint({**plain, **more, **{copy + name: array + 10 for name, array in plain.items()}})
+    assert "VGG545" in (said := refusal(of))
+    assert f"--ignore {re.split('[./]', copy)[0]}" in said
+    assert said.count("--ignore") == 1
+    ignored = (re.split("[./]", copy)[0], *({"loss"} if more else ()))
+    assert taken(of, told=Told(ignored=ignored)) == list(range(6))
 
 
 @pytest.mark.parametrize("name", ["features.3", "features.99", "classifier.9", "aux"])

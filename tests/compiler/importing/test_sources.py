@@ -262,6 +262,13 @@ def test_a_spec_that_says_something_else_is_refused(peer: Torchvision, folder: F
         assert "input 64x96 RGB(mean 123.675 116.28 103.53, std 58.395 57.12 57.375)" in said
     with pytest.raises(vggspec.VggspecError, match="VGG543"):
         vggspec.torch_module(folder.spec, folder.weights)
+    # Of another order of channels the remedy is to turn the first layer.
+    folder.write(SPEC.replace("RGB", "BGR"))
+    assert "or import the weights again for this spec, which turns" in folder.compiled(code=1)
+    Path(folder.weights).rename(folder.path / "rgb.safetensors")
+    folder.imported("rgb.safetensors")
+    folder.compiled("--input", "raw")
+    np.testing.assert_allclose(folder.posteriors(), of_torchvision(peer), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +318,10 @@ def test_grey_nets_are_nobodys(folder: Folder) -> None:
     net.classifier = nn.Sequential(nn.Linear(64, 3))
     torch.save(net.state_dict(), folder.path / "w.pth")
     folder.write("net n\ninput 8x8 gray\nconv3-4\nmaxpool\nFC-3\nsoft-max\n")
-    assert "VGG542" in folder.imported("w.pth", code=1)
+    said = folder.imported("w.pth", code=1)
+    assert "VGG542" in said
+    assert "input 8x8 gray(mean" in said
+    assert "--from" not in said
     assert "gray" in folder.imported("w.pth", "--from", "torchvision", code=2)
 
 

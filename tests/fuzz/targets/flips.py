@@ -16,7 +16,7 @@ from tests.nets import net, random_weights
 from vggspec.bundle import MANIFEST, MODEL, open_bundle, read_manifest
 from vggspec.bundle import WEIGHTS as IN_BUNDLE
 from vggspec.compiler.backends.torch_module import loaded
-from vggspec.compiler.weights import WeightsFile, for_net, open_weights
+from vggspec.compiler.weights import WeightsFile, describe, for_net, open_weights
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint, write_checkpoint
 from vggspec.train.state import Plateau, TrainState
 
@@ -59,7 +59,8 @@ def _checkpoint(random: Random, folder: Path) -> str:
     plateau = Plateau(rate=0.01, decay=10.0, decays_left=3, patience=2)
     state = TrainState(plateau=plateau, step=7, epoch=2, batches=3, loss=1.25, images=40)
     labels = ("a", "b", "c")
-    write_checkpoint(run, network, tensors, tensors, state, mean=(1.0, 2.0, 3.0), labels=labels)
+    described = describe(network, mean=(1.0, 2.0, 3.0), labels=labels)
+    write_checkpoint(run, network, tensors, tensors, state, described=described)
     (checkpoint,) = (run / "checkpoints").iterdir()
     before = [_described(open_weights(checkpoint / name)) for name in (WEIGHTS, MOMENTUM)]
     flip(random, checkpoint / random.choice((WEIGHTS, MOMENTUM)))

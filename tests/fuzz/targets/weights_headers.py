@@ -13,7 +13,7 @@ from tests.fuzz import mutate
 from tests.fuzz.harness import answer
 from tests.fuzz.seeds import TINY
 from tests.nets import net
-from vggspec.compiler.backends.bundle_writer import choose_mean
+from vggspec.compiler.input_contract import settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import check_fits, describe, open_weights, save
 from vggspec.runtime.features.file import open_features, writing
@@ -55,7 +55,7 @@ def _value(text: str) -> object:
 def _use_weights(lowered: Lowered, path: Path) -> None:
     found = open_weights(path)
     check_fits(found, lowered.network)
-    choose_mean(lowered.network.input, found)
+    settled(lowered, found)
     for name in found.tensors:
         found.read(name).tobytes()
     str(found.metadata.labels).encode()
