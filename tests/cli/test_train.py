@@ -406,6 +406,25 @@ def test_an_error_of_one_rank_is_reported_once(here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_signal_before_the_first_epoch_is_one_line(here: Path) -> None:
+    """However far the ranks have come by then."""
+    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
+    with subprocess.Popen(
+        [*command, "--procs", "2"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while len(children(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        out, rest = process.communicate(timeout=60)
+    assert (process.returncode, out, rest) == (143, "", "interrupted by SIGTERM\n")
+    assert not Path("runs").exists()
+
+
 def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
     with started("-o", "out", "--procs", "2", *ENDLESS) as process:
         ranks = children(process.pid)
@@ -414,8 +433,10 @@ def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)  # of two at once the system delivers one
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert rest.splitlines()[-1] == "interrupted"  # the launcher says it for all
+    assert rest.count("interrupted") == 1
     assert all(ends(rank) for rank in ranks)
 
 

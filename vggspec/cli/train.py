@@ -222,7 +222,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             ranks.sum([0])
-        if ranks.is_first:
+        if ranks.is_first and (not result.was_stopped or ranks.speaks()):
             _say_result(spec, given, result, learning)
         return 128 + stop.number if result.was_stopped else 0
 
