@@ -448,6 +448,7 @@ def _say_plan(
     """``weights`` are those that a start from other nets is given, None where it is over."""
     from vggspec.catalogue import count
     from vggspec.cli.targets import say_weights
+    from vggspec.render import shown
     from vggspec.train.start import origins
 
     net, image = lowered.network, lowered.network.input
@@ -464,7 +465,7 @@ def _say_plan(
     if ranks.size > 1:
         lines["ranks"] = f"{ranks.size}, each with a part of every batch"
     for word, text in lines.items():
-        click.echo(f"{word + ':':8}{text}", err=True)
+        click.echo(f"{word + ':':8}{shown(text)}", err=True)
     for note in folder.notes:
         click.echo(note, err=True)
     if weights is not None:
@@ -474,11 +475,12 @@ def _say_plan(
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> None:
     from vggspec.cli.watching import duration
+    from vggspec.render import shown
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
 
     if result.num_left_out:
-        lines = "".join(f"\n  {line}" for line in result.left_out)
+        lines = "".join(f"\n  {shown(line)}" for line in result.left_out)
         click.echo(f"{result.num_left_out} images could not be read, left out:{lines}", err=True)
     if result.best is not None:
         validation = result.best.validation

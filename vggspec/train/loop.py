@@ -199,9 +199,11 @@ class _Training:
         self.left_out = LeftOut(len(data.train) + len(data.val), data.root)
         for name, why in self.state.unread.items():
             self.left_out.add(name, why)
-        are_kept = not options.workers and fit_in_memory(data, color, scale, (q, q))
+        # Of an image at a fraction of its size torchvision's longer side may be another.
+        val_scale = None if self.resize == "torchvision" else (q, q)
+        are_kept = not options.workers and fit_in_memory(data, color, scale, val_scale)
         train = Images(data.train, color, scale, are_kept=are_kept)
-        val = Images(data.val, color, (q, q), are_kept=are_kept)
+        val = Images(data.val, color, val_scale, are_kept=are_kept)
         if recorded is not None:
             self.statistics = self._recorded_statistics(recorded)
         else:
