@@ -144,9 +144,9 @@ def _watch(context: PContext, store: TCPStore, before: Mapping[int, Any]) -> int
         raise Interrupted(first)
     if not is_told:
         for failure in result.failures.values():
-            number = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
-            if number > 0:
-                name = signal.Signals(number).name
+            ended_by = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
+            if ended_by > 0:
+                name = signal.Signals(ended_by).name
                 why = f"rank {failure.local_rank} was ended by {name}"
                 raise VggspecError(report(LostRank(reason=why)))
     return max(failure.exitcode for failure in result.failures.values()) or 1
