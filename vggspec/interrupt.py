@@ -34,6 +34,9 @@ its group."""
 LOOK_S = 0.02
 IMPORTING = "<frozen importlib."
 
+LAUNCHER = "VGGSPEC_LAUNCHER"
+"""The variable in which ranks of a training find who started them."""
+
 _HELD: "set[CodeType]" = set()
 
 
@@ -87,6 +90,8 @@ def run(work: "Callable[[], int]") -> "NoReturn":
         _install()
         code = work()
     except BaseException as error:  # noqa: BLE001 (as the interpreter does)
+        if _state.number is None and isinstance(error, Interrupted):
+            _state.number = error.number  # which another handler took
         if _state.number is None:  # else it may be what became of the signal
             if isinstance(error, SystemExit):
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
@@ -162,6 +167,8 @@ def _end_at_once(number: int) -> "NoReturn":
 def _tell(number: int | None) -> None:
     """Say why it ends, past whatever the streams are in the middle of."""
     _state.is_told = True
+    if LAUNCHER in os.environ:
+        return  # which speaks for all its ranks
     by = "" if number in (None, signal.SIGINT) else f" by {signal.Signals(number).name}"
     try:  # noqa: SIM105 (nothing is imported here)
         os.write(2, f"interrupted{by}\n".encode())

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -406,6 +407,25 @@ def test_an_error_of_one_rank_is_reported_once(here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_signal_before_the_first_epoch_is_one_line(here: Path) -> None:
+    """However far the ranks have come by then."""
+    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
+    with subprocess.Popen(
+        [*command, "--procs", "2"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while len(children(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        out, rest = process.communicate(timeout=60)
+    assert (process.returncode, out, rest) == (143, "", "interrupted by SIGTERM\n")
+    assert not Path("runs").exists()
+
+
 def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
     with started("-o", "out", "--procs", "2", *ENDLESS) as process:
         ranks = children(process.pid)
@@ -414,8 +434,10 @@ def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)  # of two at once the system delivers one
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert rest.splitlines()[-1] == "interrupted"  # the launcher says it for all
+    assert rest.count("interrupted") == 1
     assert all(ends(rank) for rank in ranks)
 
 
@@ -527,6 +549,30 @@ def test_which_weights_are_taken_is_said_and_can_be_chosen(here: Path, capsys: C
     assert run([*start, "-o", "chosen", *option]) == 0
     assert f"start from tiny: {good}\n" in capsys.readouterr().err
     record = json.loads(Path("chosen/run.json").read_text())
-    assert [each["weights"] for each in record["started_from"]] == [str(good)]
+    assert [each["weights"] for each in record["started_from"]] == [str(good.resolve())]
     assert run(["train", "tiny.vgg", "--data", "images", *option]) == 1
     assert "error[VGG408]" in capsys.readouterr().err
+
+
+def test_a_run_begins_anew_with_the_weights_that_it_started_from(
+    here: Path, capsys: Captured
+) -> None:
+    """Resumed without a checkpoint, or repeated, whatever was trained since."""
+    short = ["--data", "images", "--set", "stop=after 1 iterations"]
+    assert run(["train", "tiny.vgg", *short, "-o", "first"]) == 0
+    chosen = ["--set", 'start=from "tiny.vgg"', "--weights", "first/best.safetensors"]
+    assert run(["train", "tiny.vgg", *short, *chosen, "-o", "out"]) == 0
+    begun = json.loads(Path("out/run.json").read_text())["started_from"]
+    best = open_weights("out/best.safetensors").metadata.data_sha256
+    assert run(["train", "tiny.vgg", *short, "--seed", "1"]) == 0  # newer, under runs/
+    newer = capsys.readouterr().out.split()[-1]
+    shutil.rmtree("out/checkpoints")
+    for args in (["--resume"], ["-o", "again"]):
+        assert run(["train", "out", *args]) == 0
+        at = Path(capsys.readouterr().out.strip()).parent
+        assert json.loads((at / "run.json").read_text())["started_from"] == begun
+        assert open_weights(at / "best.safetensors").metadata.data_sha256 == best
+    shutil.rmtree("out/checkpoints")
+    shutil.copy(newer, "first/best.safetensors")
+    assert run(["train", "out", "--resume"]) == 1
+    assert "the weights that it starts from are not those" in capsys.readouterr().err

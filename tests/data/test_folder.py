@@ -99,6 +99,24 @@ def test_everything_else_is_counted_and_named_once(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("target", ["red", ".", ".."])
+def test_an_image_is_of_one_class(tmp_path: Path, target: str) -> None:
+    """A class folder may be a link, but not to another's images, nor to those of ``val``."""
+    write_folder(tmp_path, train=1, val=1)
+    before = open_classed(tmp_path)
+    for split in ("train", "val"):
+        (tmp_path / split / "also").symlink_to(target)
+    after = open_classed(tmp_path)
+    assert [len(one.images) for one in after] == [len(one.images) for one in before]
+    for one in after:
+        assert one.notes[0] == (
+            f"passed over in {one.split}: 1 link to a folder that is read anyway (also)"
+        )
+    with pytest.raises(VggspecError) as caught:
+        open_data(tmp_path, tiny(("FC-3", "FC-4")).network)
+    assert "it is a link" in str(caught.value.reports[0].what.help())
+
+
 def test_what_is_passed_over_is_said_by_whatever_reads_folders(tmp_path: Path) -> None:
     write_folder(tmp_path, train=1, val=1)
     touch(tmp_path / "train" / "red" / "Thumbs.db", tmp_path / "val" / "red" / "Thumbs.db")

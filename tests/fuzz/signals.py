@@ -54,6 +54,8 @@ COMMANDS = {
     "features": ["features", "bundle", "--data", "data", "-o", "out.safetensors"],
     "doctor": ["doctor", "bundle"],
     "train": ["train", "small.vgg", "--data", "data", "-o", "run", "--workers", "0"],
+    "train by two": ["train", "small.vgg", "--data", "data", "-o", "run", "--workers", "2"],
+    "train two ranks": ["train", "small.vgg", "--data", "data", "-o", "run", "--procs", "2"],
 }  # fmt: skip
 TOLD = re.compile(r"^interrupted\b", re.MULTILINE)
 WRONG = re.compile(

@@ -184,8 +184,10 @@ net: D
 net "D"
 net D E
 class Net:
+like D
 like D.vgg
 like "D"
+like "table1.vgg" D
 like: "D.vgg"
 like 'D.vgg'
 like "D.vgg" to fc7
@@ -307,6 +309,19 @@ def test_following_the_help_mends_the_line(line: str) -> None:
         assert _like(found, report) < _like(_reports(f"{line}\n"), report), f"`{line}` -> `{text}`"
         if text == meant:
             assert not found, f"`{line}` -> `{text}`: {found[0].what.title()}"
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("like D", 'like "typed.vgg:D"'),
+        ("like E", 'like "E.vgg"'),
+        ('like "table1.vgg" D', 'like "table1.vgg:D"'),
+    ],
+)
+def test_a_net_to_be_like_is_named_with_its_file(line: str, meant: str) -> None:
+    text = f"net D\ninput 8x8 RGB\nconv3-8\n\nnet new\n{line}\n"
+    assert [_suggestion(one.what) for one in _reports(text)] == [meant]
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if op.syntax], ids=lambda op: op.keyword)

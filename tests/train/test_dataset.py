@@ -110,6 +110,18 @@ def test_class_mismatch_names_the_last_layer(tmp_path: Path) -> None:
         open_data(tmp_path, NETWORK)
 
 
+def test_classes_that_are_folders_of_a_class_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, train=1, val=1)
+    for split in ("train", "val"):
+        (tmp_path / split / "colours").mkdir()
+        for name in ("blue", "red"):
+            (tmp_path / split / name).rename(tmp_path / split / "colours" / name)
+    with pytest.raises(VggspecError) as caught:
+        open_data(tmp_path, NETWORK)
+    text = str(caught.value.reports[0].what.help())
+    assert text.endswith("\nif the folders in `colours` are classes, move them up")
+
+
 def test_an_image_that_is_gone_is_bad(tmp_path: Path) -> None:
     write_folder(tmp_path, train=1, val=1)
     found = open_data(tmp_path, NETWORK).train

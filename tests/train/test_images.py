@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tests.train.folders import picture, tiny, write_folder
+from vggspec.data.decode import Pixels
 from vggspec.diagnostic import VggspecError
 from vggspec.train.dataset import open_data
 from vggspec.train.images import Images, LeftOut, fit_in_memory
+from vggspec.train.loop import Options, fit
 
 NETWORK = tiny().network
 
@@ -76,3 +78,25 @@ def test_images_are_counted_at_the_size_they_are_decoded_to(
     assert Images(data.train, "RGB", (1, 21), are_kept=True).read(0).shape == (120, 150, 3)
     assert fit_in_memory(data, "RGB", (18, 20), (20, 20))
     assert not fit_in_memory(data, "RGB", (18, 21), (20, 20))
+
+
+def test_torchvisions_longer_side_is_that_of_the_whole_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "val"):
+        for name in ("blue", "green", "red"):
+            (tmp_path / split / name).mkdir(parents=True)
+            picture((0, 0, 99), (240, 300), 0).save(tmp_path / split / name / "0.jpg")
+    seen: dict[str, set[tuple[int, ...]]] = {"train": set(), "val": set()}
+
+    class Seen(Images):
+        def read(self, index: int) -> Pixels:
+            pixels = super().read(index)
+            split = "val" if "/val/" in self.split.name(index) else "train"
+            seen[split].add(pixels.shape)
+            return pixels
+
+    monkeypatch.setattr("vggspec.train.loop.Images", Seen)
+    lowered = tiny(("  scale 19\n", "  scale 19\n  resize torchvision\n"), ("after 3", "after 1"))
+    fit(lowered, open_data(tmp_path, lowered.network), tmp_path, Options(gpus=0, workers=0))
+    assert seen == {"train": {(60, 75, 3)}, "val": {(240, 300, 3)}}

@@ -4,6 +4,10 @@ import json
 import multiprocessing
 import os
 import signal
+import time
+from collections.abc import Callable
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event
 
@@ -19,7 +23,7 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train.augment import CentreCrops, TrainCrops
-from vggspec.train.batches import Batch, Loader, Normalise
+from vggspec.train.batches import Batch, Loader, Normalise, _begin
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.device import pick_device
 from vggspec.train.images import Images
@@ -314,6 +318,31 @@ def test_a_lost_worker_is_reported(
     shorter = tiny(("stop after 3 epochs", "stop after 2 epochs"))
     resumed = fit(shorter, data, tmp_path, Options(gpus=0, workers=0), is_resumed=True)
     assert resumed.step == 8
+
+
+def _share(connection: Connection, begin: Callable[[int], None]) -> None:
+    """What a worker does to hand a batch over: whoever takes it asks for a descriptor."""
+    begin(0)
+    for _ in range(50):
+        connection.send(resource_sharer.DupFd(0)._id)
+        connection.recv()
+    time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("begin", "is_told"), [(_begin, False), (int, True)])
+def test_a_worker_whose_batch_is_no_longer_taken_says_nothing(
+    capfd: pytest.CaptureFixture[str], begin: Callable[[int], None], is_told: bool
+) -> None:
+    """As when another worker was killed, and the training process ends."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_share, args=(theirs, begin))
+    worker.start()
+    for _ in range(50):
+        resource_sharer._resource_sharer.get_connection(ours.recv()).close()
+        ours.send(None)
+    worker.join()
+    assert ("BrokenPipeError" in capfd.readouterr().err) is is_told
 
 
 def test_workers_are_gone_when_a_run_ends(data: DataSet, tmp_path: Path) -> None:

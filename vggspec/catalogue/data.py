@@ -41,8 +41,8 @@ class NoData(Diagnostic):
 class ClassMismatch(Diagnostic):
     """The net's last layer has one output for each class, so the data has as many classes.
 
-    Each folder in ``train`` is a class, also one that somebody left there and that holds no
-    images. Hidden folders and those of systems, as ``__MACOSX``, are none.
+    Each folder in ``train`` is a class, with all folders below it, also one that somebody left
+    there and that holds no images. Hidden folders and those of systems, as ``__MACOSX``, are none.
     """
 
     code = "VGG422"
@@ -60,6 +60,9 @@ class ClassMismatch(Diagnostic):
 
     dangling: tuple[str, ...] = ()
     """Links in ``train`` that lead nowhere, so that they are no classes."""
+
+    groups: tuple[str, ...] = ()
+    """Classes whose images are all in folders of their folder."""
 
     def title(self) -> str:
         classes = count(self.classes, "class")
@@ -79,6 +82,8 @@ class ClassMismatch(Diagnostic):
                     f" the other {self.outputs} fit the net"
                 )
         listed = f"\nthe classes are {_listed(self.names)}" if self.names else ""
+        if self.groups and surplus < 0:
+            listed += f"\nif the folders in {_listed(self.groups)} are classes, move them up"
         return f"write `FC-{self.classes}` as the last layer, or give other data{listed}"
 
 

@@ -157,7 +157,7 @@ def _examine(path: str, *, as_json: bool) -> int:
         }
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo(f"{path}: {_title(manifest)}\n")
+        click.echo(f"{shown(path)}: {_title(manifest)}\n")
         _print(findings)
         click.echo("\nIt should run here." if does_fit else "\nIt does not run here.")
         if manifest.engine is not None and any(f.level != "ok" for f in findings):

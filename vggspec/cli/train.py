@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import time
@@ -195,11 +196,13 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
     folder = open_data(where, lowered.network, pacing if ranks.is_first else silently)
     if ranks.is_first:
         ranks.sum([0])
-    run = old or ranks.from_first(_new_run(lowered, given) if ranks.is_first else None)
+    run = old or ranks.from_first(
+        _new_run(lowered, given["out"], options.weights) if ranks.is_first else None
+    )
     if ranks.is_first:
         how = "" if not given["resume"] else "begun: there was nothing yet to resume"
         how = how if old is None else "taken up again"
-        _say_plan(lowered, folder, run, ranks, how, given["weights"] if old is None else None)
+        _say_plan(lowered, folder, run, ranks, how, options.weights if old is None else None)
     learning = Learning(lowered.network, lowered.experiment.train, folder.train.labels)
     with stop_on_signals() as stop, ending_with_launcher(stop):
         with contextlib.ExitStack() as stack:
@@ -222,7 +225,7 @@ def _train(spec: str, given: dict[str, Any], ranks: "Ranks") -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             ranks.sum([0])
-        if ranks.is_first:
+        if ranks.is_first and (not result.was_stopped or ranks.speaks()):
             _say_result(spec, given, result, learning)
         return 128 + stop.number if result.was_stopped else 0
 
@@ -272,7 +275,7 @@ def _begun_run(target: str, net: str, given: dict[str, Any]) -> Path | None:
     return found
 
 
-def _new_run(lowered: "Lowered", given: dict[str, Any]) -> Path:
+def _new_run(lowered: "Lowered", out: str | None, weights: "Sequence[str]") -> Path:
     """A folder for a run that begins, made once the nets that it starts from are there and fit.
 
     Raises:
@@ -281,8 +284,8 @@ def _new_run(lowered: "Lowered", given: dict[str, Any]) -> Path:
     from vggspec.train.runs import named_run, new_run
     from vggspec.train.start import initial_weights
 
-    next(initial_weights(lowered, 0, given=given["weights"]), None)
-    return named_run(Path(given["out"])) if given["out"] else new_run(lowered.network.name)
+    next(initial_weights(lowered, 0, given=weights), None)
+    return named_run(Path(out)) if out else new_run(lowered.network.name)
 
 
 def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
@@ -296,7 +299,7 @@ def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
     return Options(
         seed=seed,
         settings=_merged(record, given["settings"]),
-        weights=given["weights"],
+        weights=given["weights"] or _started_from(record, given["settings"]),
         gpus=given["gpus"],
         workers=given["workers"],
         precision=given["precision"] or begun.get("precision"),
@@ -306,6 +309,15 @@ def _options(given: dict[str, Any], record: dict[str, Any] | None) -> "Options":
         save_every_s=60 * given["save_every"],
         keep_every=given["keep_every"],
     )
+
+
+def _started_from(record: dict[str, Any] | None, settings: "Sequence[str]") -> tuple[str, ...]:
+    """The weights that a run started from, unless another start is asked for now."""
+    if record is None or any(
+        re.match(r"\s*start[\s=]+from\b", each, re.IGNORECASE) for each in settings
+    ):
+        return ()
+    return tuple(dict.fromkeys(each["weights"] for each in record["started_from"]))
 
 
 def _merged(record: dict[str, Any] | None, given: "Sequence[str]") -> tuple[str, ...]:
@@ -448,6 +460,7 @@ def _say_plan(
     """``weights`` are those that a start from other nets is given, None where it is over."""
     from vggspec.catalogue import count
     from vggspec.cli.targets import say_weights
+    from vggspec.render import shown
     from vggspec.train.start import origins
 
     net, image = lowered.network, lowered.network.input
@@ -464,7 +477,7 @@ def _say_plan(
     if ranks.size > 1:
         lines["ranks"] = f"{ranks.size}, each with a part of every batch"
     for word, text in lines.items():
-        click.echo(f"{word + ':':8}{text}", err=True)
+        click.echo(f"{word + ':':8}{shown(text)}", err=True)
     for note in folder.notes:
         click.echo(note, err=True)
     if weights is not None:
@@ -474,11 +487,12 @@ def _say_plan(
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> None:
     from vggspec.cli.watching import duration
+    from vggspec.render import shown
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
 
     if result.num_left_out:
-        lines = "".join(f"\n  {line}" for line in result.left_out)
+        lines = "".join(f"\n  {shown(line)}" for line in result.left_out)
         click.echo(f"{result.num_left_out} images could not be read, left out:{lines}", err=True)
     if result.best is not None:
         validation = result.best.validation

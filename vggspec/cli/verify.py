@@ -146,7 +146,7 @@ def command(
             if folder is not None
             else comparer.over_profiles(seed, progress)
         )
-        title = f"{bundle}: {_model(manifest, session)} against {_REFERENCES[which]}"
+        title = f"{shown(bundle)}: {_model(manifest, session)} against {_REFERENCES[which]}"
         found = list(rows) if as_json else _print(title, rows, limit, progress)
         progress.show("which arithmetic was run")
     arithmetic = _arithmetic(opened, session, chosen)

@@ -9,7 +9,7 @@ image is told by the ending of its name, and what is none is counted.
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -125,7 +125,7 @@ class PassedOver:
 
 def is_image(name: str) -> bool:
     """Whether a file is an image, by the ending of its name."""
-    return os.path.splitext(name)[1].lower() in ENDINGS
+    return name[name.rfind(".") :].lower() in ENDINGS
 
 
 def is_hidden(name: str) -> bool:
@@ -181,17 +181,30 @@ def list_folder(
     passed = PassedOver() if passed is None else passed
     names: list[str] = []
     counts = []
-    here = {each for each in classes if (folder / each).is_dir()}
-    others = {_identity(os.stat(folder / each)) for each in here}
+    here = {each: _identity(os.stat(folder / each)) for each in classes if (folder / each).is_dir()}
+    others = set(here.values())
+    again = _read_anyway(folder, here)
     for each in classes:
         before = len(names)
-        if each in here:
+        if each in again:
+            passed.add("again", each)
+        elif each in here:
             for name, entry in images_below(folder / each, passed, each, others=others):
                 names.append(name)
                 digest.add(f"{folder.name}/{each}/{name}", entry.stat())
         counts.append(len(names) - before)
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return FolderSplit(folder, classes, labels, names)
+
+
+def _read_anyway(folder: Path, here: Mapping[str, Identity]) -> set[str]:
+    """Classes whose folder is a link to that of another, for an image cannot be of both, or to one
+    that holds them all.
+    """
+    first = dict.fromkeys(_holding(folder), "")
+    for each in sorted(here, key=lambda name: (folder / name).is_symlink()):
+        first.setdefault(here[each], each)
+    return here.keys() - set(first.values())
 
 
 def images_below(
@@ -261,33 +274,37 @@ def _walked(
     folder: Path, passed: PassedOver, shown_as: str = "", others: Iterable[Identity] = ()
 ) -> Iterator[tuple[str, "os.DirEntry[str] | None"]]:
     """All files below a folder, and None for what is passed over whatever it is called."""
-    holding = {*folder.absolute().parents, *folder.resolve().parents}
-    seen = {_identity(os.stat(each)) for each in (folder, *holding)}.union(others)
+    seen = _holding(folder).union(others)
     waiting = [""]
     while waiting:
         below = waiting.pop()
         folders = []
         for entry in _entries(os.path.join(folder, below)):
-            name = os.path.join(below, entry.name)
-            path = os.path.join(shown_as, name)
+            name = f"{below}{entry.name}"
             if is_hidden(entry.name):
-                passed.add("hidden", path)
+                passed.add("hidden", os.path.join(shown_as, name))
                 yield name, None
                 continue
             mode = _mode(entry)
             if mode is not None and stat.S_ISDIR(mode):
                 identity = _identity(os.stat(entry.path))
                 if identity in seen:
-                    passed.add("again", path)
+                    passed.add("again", os.path.join(shown_as, name))
                 else:
                     seen.add(identity)
-                    folders.append(name)
+                    folders.append(f"{name}{os.sep}")
             elif mode is not None and stat.S_ISREG(mode):
                 yield name, entry
             else:
-                passed.add(_kind(mode), path)
+                passed.add(_kind(mode), os.path.join(shown_as, name))
                 yield name, None
         waiting.extend(reversed(folders))
+
+
+def _holding(folder: Path) -> set[Identity]:
+    """A folder and those that it is in."""
+    holding = {folder, *folder.absolute().parents, *folder.resolve().parents}
+    return {_identity(os.stat(each)) for each in holding}
 
 
 def _entries(folder: str) -> "list[os.DirEntry[str]]":

@@ -4,6 +4,7 @@ The grammar says where a line cannot be read on and what it would take there. Wh
 is guessed here from what people write; a guess is only ever a suggestion.
 """
 
+import os
 import re
 from collections.abc import Callable
 from typing import Literal, cast
@@ -58,7 +59,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
     if rule == "column":
         first = _WORD.match(text)
         word = first[0] if first else ""
-        suggestion = mended(text, at)
+        suggestion = _like_here(source, text) or mended(text, at)
         setting = unindented(word, source, line.start)
         if suggestion is None and setting is not None:
             return here(setting, 0, len(word))
@@ -197,7 +198,18 @@ def _input(text: str) -> str | None:
     return f"input {height}x{width} {kind}"
 
 
+def _like_here(source: Source, text: str) -> str | None:
+    """``like D``, where `D` is a net of the same file."""
+    name = re.fullmatch(r"like\s*:?\s*([A-Za-z][\w.-]*)", text, re.IGNORECASE)
+    if name is None or not re.search(rf"(?im)^\s*net\s+{re.escape(name[1])}\s*$", source.text):
+        return None
+    return f'like "{os.path.basename(source.name)}:{name[1]}"'
+
+
 def _like(text: str) -> str | None:
+    name = re.fullmatch(r"(like\s+\"[^\":]+)\"\s+([\w.-]+)", text, re.IGNORECASE)
+    if name is not None and name[2].casefold() not in ("up", "upto", "to", "until", "through"):
+        return f'{name[1]}:{name[2]}"'
     match = re.match(
         r"like\s*:?\s*[\"'“”„]?([^\"'“”„\s]+)[\"'“”„]?"
         r"(?:\s+(?:up\s*to|until|through|to|up)\s+(\S+))?",
@@ -206,7 +218,8 @@ def _like(text: str) -> str | None:
     )
     if match is None:
         return 'like "D.vgg"'
-    return f'like "{match[1]}"' + (f" up to {match[2]}" if match[2] else "")
+    file = match[1] if re.search(r"[\"'“”„./]", text) else f"{match[1]}.vgg"
+    return f'like "{file}"' + (f" up to {match[2]}" if match[2] else "")
 
 
 def _net(text: str) -> str | None:

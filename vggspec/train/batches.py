@@ -9,7 +9,9 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -215,3 +217,14 @@ def _begin(worker: int) -> None:
         os.setpgrp()  # launchers and terminals signal the whole group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _unless_alone
+
+
+def _unless_alone(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What a thread of a worker says of an error: nothing, where the training process has ended
+    meanwhile and takes no more batches.
+    """
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)

@@ -6,7 +6,6 @@ DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards
 For a net of boxes they are annotated, see ``vggspec.data.annotated``.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +121,17 @@ def _mismatch(
         empty=tuple(name for name in classes if not has_images(root / "train" / name)),
         only_in_train=tuple(name for name in classes if same(name) not in in_val),
         dangling=passed.links,
+        groups=tuple(name for name in classes if _is_group(root / "train" / name)),
     )
+
+
+def _is_group(folder: Path) -> bool:
+    """Whether a class folder looks as if it were a folder of class folders."""
+    beside = PassedOver()
+    try:
+        return len(subfolders(folder, beside)) > 1 and not beside.has("loose")
+    except (OSError, VggspecError):
+        return False
 
 
 def _open_shards(root: Path, network: Network) -> DataSet:
@@ -197,10 +206,11 @@ def _checked(
 
 
 def _empty(name: str, folder: Path) -> Report:
-    beside = PassedOver()
+    beside, images = PassedOver(), 0
     if (folder / name).is_dir():
-        deque(images_below(folder / name, beside), maxlen=0)
-    return _at(data.EmptyClass(name=name, beside=beside.in_words()), folder)
+        images = sum(1 for _ in images_below(folder / name, beside))
+    words = "those of another class: it is a link to their folder" if images else beside.in_words()
+    return _at(data.EmptyClass(name=name, beside=words), folder)
 
 
 def _hold_against(

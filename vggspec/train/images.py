@@ -21,16 +21,17 @@ KEPT_BYTES = 256 << 20
 class Images:
     """The images of a split, decoded when they are asked for and perhaps kept from then on.
 
-    ``scale`` is the smallest and the largest size that they will be rescaled to. Whether they are
-    kept changes no pixel.
+    ``scale`` is the smallest and the largest size that they will be rescaled to, by which JPEG may
+    be decoded at a fraction of its size; None for images as they are. Whether they are kept changes
+    no pixel.
     """
 
     def __init__(
-        self, split: Split, color: Color, scale: tuple[int, int], *, are_kept: bool
+        self, split: Split, color: Color, scale: tuple[int, int] | None, *, are_kept: bool
     ) -> None:
         self.split = split
         self._color = color
-        self._at_least = scale[1]
+        self._at_least = scale[1] if scale else None
         self._kept: dict[int, Pixels] | None = {} if are_kept else None
 
     def __len__(self) -> int:
@@ -100,7 +101,10 @@ class LeftOut:
 
 
 def fit_in_memory(
-    data: DataSet, color: Color, train_scale: tuple[int, int], val_scale: tuple[int, int]
+    data: DataSet,
+    color: Color,
+    train_scale: tuple[int, int],
+    val_scale: tuple[int, int] | None,
 ) -> bool:
     """Whether the decoded images of a data set are few enough to be kept."""
     sizes = (
@@ -110,12 +114,12 @@ def fit_in_memory(
     return sum(sizes) <= KEPT_BYTES
 
 
-def _decoded_bytes(split: Split, color: Color, scale: tuple[int, int]) -> int:
+def _decoded_bytes(split: Split, color: Color, scale: tuple[int, int] | None) -> int:
     """About how much memory the decoded images of a split take, from the headers of a few."""
     total = number = 0
     for index in range(0, len(split), max(1, len(split) // 64)):
         try:
-            height, width = decoded_size(split.read(index), scale[1])
+            height, width = decoded_size(split.read(index), scale[1] if scale else None)
         except BadImageError:
             continue  # whoever decodes it will say so
         total += height * width * (1 if color == "gray" else 3)

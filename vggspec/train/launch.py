@@ -27,11 +27,10 @@ from torch.distributed.elastic.multiprocessing import (
 
 from vggspec.catalogue.ranks import LostRank
 from vggspec.diagnostic import VggspecError, report
-from vggspec.interrupt import ENDING, Interrupted, is_echo
-from vggspec.train.ranks import ERROR, STORE
+from vggspec.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
+from vggspec.train.ranks import SPEAKS, STORE
 
 HERE = "127.0.0.1"
-PARENT = "VGGSPEC_LAUNCHER"
 _LOOK_SECONDS = 0.1
 _TAKEN = [*ENDING, *(one for one in signal.Signals if one.name == "SIGQUIT")]
 
@@ -41,6 +40,7 @@ def launch(arguments: Sequence[str], ranks: int) -> int:
 
     Raises:
         VggspecError: a rank was killed.
+        Interrupted: a signal ended the ranks before one could say so.
     """
     # The store that the ranks meet at lives here, so its port is free and outlives each of them.
     store = TCPStore(HERE, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
@@ -52,7 +52,7 @@ def launch(arguments: Sequence[str], ranks: int) -> int:
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        PARENT: str(os.getpid()),
+        LAUNCHER: str(os.getpid()),
     }
     command = ("-m", "vggspec", *arguments)
     with _as_before() as before:
@@ -72,7 +72,7 @@ def launch(arguments: Sequence[str], ranks: int) -> int:
 
 def is_launched_here() -> bool:
     """Whether this process is a rank that ``launch`` started, and so watches over."""
-    return PARENT in os.environ
+    return LAUNCHER in os.environ
 
 
 def leave(code: int) -> NoReturn:
@@ -96,7 +96,7 @@ def ending_with_launcher(stop: Event) -> Iterator[None]:
 
     def look() -> None:
         while not done.wait(1.0):
-            if os.getppid() != int(os.environ[PARENT]):
+            if os.getppid() != int(os.environ[LAUNCHER]):
                 stop.set()
                 return
 
@@ -137,12 +137,16 @@ def _watch(context: PContext, store: TCPStore, before: Mapping[int, Any]) -> int
         context.close(death_sig=signal.SIGKILL)
     if not result.is_failed():
         return 0
+    is_told = store.check([f"{STORE}/{SPEAKS}"])
     if first is not None:
-        return 128 + first
-    if not store.check([f"{STORE}/{ERROR}"]):  # no rank had anything to say
+        if is_told:
+            return 128 + first
+        raise Interrupted(first)
+    if not is_told:
         for failure in result.failures.values():
-            if failure.exitcode < 0:
-                name = signal.Signals(-failure.exitcode).name
+            ended_by = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
+            if ended_by > 0:
+                name = signal.Signals(ended_by).name
                 why = f"rank {failure.local_rank} was ended by {name}"
                 raise VggspecError(report(LostRank(reason=why)))
     return max(failure.exitcode for failure in result.failures.values()) or 1

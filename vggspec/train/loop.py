@@ -169,7 +169,7 @@ class _Training:
         self._set_up_data(recorded)
         self._set_up_model(lowered, checkpoint, recorded, runs)
         self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
-        self.record = self._describe(lowered, recorded, runs)
+        self.record = self._describe(lowered, recorded, runs, has_begun=checkpoint is not None)
         if checkpoint is not None and ranks.is_first:
             publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
         if ranks.is_first:
@@ -199,9 +199,11 @@ class _Training:
         self.left_out = LeftOut(len(data.train) + len(data.val), data.root)
         for name, why in self.state.unread.items():
             self.left_out.add(name, why)
-        are_kept = not options.workers and fit_in_memory(data, color, scale, (q, q))
+        # Of an image at a fraction of its size torchvision's longer side may be another.
+        val_scale = None if self.resize == "torchvision" else (q, q)
+        are_kept = not options.workers and fit_in_memory(data, color, scale, val_scale)
         train = Images(data.train, color, scale, are_kept=are_kept)
-        val = Images(data.val, color, (q, q), are_kept=are_kept)
+        val = Images(data.val, color, val_scale, are_kept=are_kept)
         if recorded is not None:
             self.statistics = self._recorded_statistics(recorded)
         else:
@@ -285,7 +287,7 @@ class _Training:
         self.judge = dense_form(lowered.network, model) if is_dense else model
 
     def _describe(
-        self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path
+        self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path, *, has_begun: bool
     ) -> dict[str, Any]:
         """The record, which a run that is taken up again has to share.
 
@@ -312,7 +314,7 @@ class _Training:
             },
             started_from=(
                 recorded["started_from"]
-                if recorded
+                if recorded and has_begun
                 else recorded_origins(origins(lowered, runs, options.weights))
             ),
         )

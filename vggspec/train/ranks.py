@@ -31,7 +31,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
 
 STORE = "vggspec"
-ERROR = "error"
+SPEAKS = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ class Ranks:
         )
 
     def speaks(self) -> bool:
-        """Whether this rank is the one to report an error: the first that has one."""
+        """Whether this rank is the one to say why all end: the first that has something to say."""
         if self.store is None:
             return True
         try:
-            first: bytes = self.store.compare_set(ERROR, "", str(self.rank))
+            first: bytes = self.store.compare_set(SPEAKS, "", str(self.rank))
         except RuntimeError:
             return True  # whoever held the store is gone
         return first.decode() == str(self.rank)

@@ -159,7 +159,7 @@ def _check_record(record: Fields) -> None:
         if not computed.is_null(key):
             computed.integer(key, 1, MAX_AT_ONCE)
     for origin in record.objects("started_from"):
-        for key in origin.names():
+        for key in ("weights", "data_sha256"):
             origin.text(key)
     record.object("data").text("folder")
     Statistics.from_fields(record.object("statistics"))
@@ -184,6 +184,9 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
     if not isinstance(theirs, dict) or theirs.get("fingerprint") != ours["data"]["fingerprint"]:
         folder = theirs.get("folder") if isinstance(theirs, dict) else None
         differences.append(f"the images in {ours['data']['folder']} are not those of {folder}")
+    started = [[each["data_sha256"] for each in one["started_from"]] for one in (recorded, ours)]
+    if started[0] != started[1]:
+        differences.append("the weights that it starts from are not those that it was begun with")
     if differences:
         shown = differences[:8]
         if len(differences) > len(shown):

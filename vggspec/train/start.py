@@ -123,7 +123,9 @@ def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadat
 def recorded_origins(found: Sequence[Origin]) -> list[dict[str, str]]:
     """Which weights the net starts from, for the record."""
     opened = [open_weights(each.weights.path) for each in found]
-    return [{"weights": str(each.path), "data_sha256": each.data_sha256()} for each in opened]
+    return [
+        {"weights": str(each.path.resolve()), "data_sha256": each.data_sha256()} for each in opened
+    ]
 
 
 def _pairs(

@@ -82,15 +82,22 @@ def _fill(random: Random, split: Path) -> None:
 
 def _compare(folder: Path, classes: tuple[str, ...], listed: list[tuple[int, str]]) -> None:
     """Each image that ``os.walk`` finds is listed once, under the class of its folder."""
-    visible = [name for name in os.listdir(folder) if not _is_hidden(name)]
-    tops = {_place(folder / name) for name in visible if (folder / name).is_dir()}
     number_of = {unicodedata.normalize("NFC", name): i for i, name in enumerate(classes)}
+
+    def number(name: str) -> int:
+        return number_of[unicodedata.normalize("NFC", name)]
+
+    visible = [name for name in os.listdir(folder) if not _is_hidden(name)]
+    visible = [name for name in visible if (folder / name).is_dir()]
+    tops = {_place(folder / name) for name in visible}
+    taken = {_place(each) for each in (folder, *folder.resolve().parents)}
     expected: Counter[tuple[int, tuple[int, int], str]] = Counter()
-    for top in sorted(visible):
-        if not (folder / top).is_dir():
+    for top in sorted(visible, key=lambda name: ((folder / name).is_symlink(), number(name))):
+        place = _place(folder / top)
+        if place in taken:
             continue
-        seen = {_place(each) for each in (folder, *folder.resolve().parents)} | tops
-        seen.discard(_place(folder / top))
+        seen = (taken | tops) - {place}
+        taken.add(place)
         for at, below, files in os.walk(folder / top, followlinks=True):
             if _place(Path(at)) in seen:
                 below.clear()
@@ -100,8 +107,7 @@ def _compare(folder: Path, classes: tuple[str, ...], listed: list[tuple[int, str
             for name in files:
                 path = Path(at, name)
                 if path.is_file() and not _is_hidden(name) and path.suffix.lower() in ENDINGS:
-                    label = number_of[unicodedata.normalize("NFC", top)]
-                    expected[label, _place(Path(at)), name] += 1
+                    expected[number(top), _place(Path(at)), name] += 1
     found = Counter(
         (int(label), _place(Path(name).parent), os.path.basename(name)) for label, name in listed
     )
