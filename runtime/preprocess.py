@@ -52,8 +52,10 @@ def rescalings(
         if (rows, columns) == (height, width):
             yield image
             continue
-        # Pillow 13 takes the columns of tall images first, which moves pixels by a level.
-        resized = source.resize((columns, height), Resampling.BILINEAR)
+        resized = source
+        if resize != "torchvision":  # which leaves the order to Pillow
+            # Pillow 13 takes the columns of tall images first, which moves pixels by a level.
+            resized = source.resize((columns, height), Resampling.BILINEAR)
         resized = resized.resize((columns, rows), Resampling.BILINEAR)
         yield np.asarray(resized).reshape(rows, columns, channels)
 

@@ -30,9 +30,6 @@ MAX_LINKS = 40  # as Linux follows
 MAX_NAME = 40  # characters of a name in the hidden ones beside it, of which most systems take 255 B
 OLD = ".old"
 
-_LOOKED: set[Path] = set()
-"""Folders from which this process removed what others left."""
-
 
 def cache_folder() -> Path | None:
     """Where the user keeps what may be removed at any time: ``$XDG_CACHE_HOME/vggspec``, else
@@ -373,13 +370,10 @@ def _locked(
 
 
 def _remove_abandoned(parent: Path, boot: str) -> None:
-    """Remove what killed processes left in a folder; a process looks once into each."""
-    if parent in _LOOKED:
-        return
+    """Remove what killed processes left in a folder."""
     ours = re.compile(rf"\.?[^/]*{boot}-[0-9a-f]{{8}}(\.tmp)?")
     with os.scandir(parent) as entries:
         found = [Path(entry) for entry in entries if ours.fullmatch(entry.name)]
-    _LOOKED.add(parent)
     for path in found:
         with suppress(OSError):  # somebody has it, or another user, or it was just begun
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

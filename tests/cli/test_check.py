@@ -125,7 +125,7 @@ def test_one_net_of_several(tmp_path: Path) -> None:
     result = vggspec("check", f"{path}:AA")
     assert result.returncode == 1
     assert "VGG122" in result.stderr
-    assert "did you mean `A`?" in result.stderr
+    assert "it has A, B" in result.stderr
 
 
 def test_folder(tmp_path: Path, good: Path) -> None:

@@ -79,6 +79,7 @@ def test_both_splits_are_written(tmp_path: Path, features: Any) -> None:
         "numbers": 24,
         "scales": [36],
         "flip": True,
+        "resize": "rounded",
         "sha256": entry.sha256,
     }
     up_to = tmp_path / "up to"

@@ -82,7 +82,7 @@ def test_what_cannot_be_seen_is_told_as_ever(predictor: Predictor) -> None:
     assert refusal(predictor, image, 40, 31).startswith("VGG454")
     assert refusal(predictor, picture(2, 4000, 3), 100).startswith("VGG453")
     assert refusal(predictor, np.zeros((32, 300_000, 3), np.uint8), 32).startswith("VGG453")
-    with pytest.raises(ValueError, match="scales are positive"):
+    with pytest.raises(ValueError, match="scales are whole numbers of pixels"):
         predictor(image, ())
 
 

@@ -42,7 +42,7 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
     folded = word.casefold()
     limit = min(3, len(folded) // 3)
-    found = None
+    found, begin = None, -1
     for one in known:
         other = one.casefold()
         if other == folded:
@@ -50,8 +50,10 @@ def _nearest(word: str, known: tuple[str, ...]) -> str | None:
         if other[:1] not in folded[:2] and folded[:1] not in other[:2]:
             continue
         distance = _slips(folded, other, limit)
-        if distance <= limit:
-            found, limit = one, distance - 1  # the first one of several as near
+        pairs = enumerate(zip(folded, other, strict=False))
+        shared = next((at for at, (mine, its) in pairs if mine != its), len(other))
+        if distance < limit or (distance == limit and shared > begin):
+            found, limit, begin = one, distance, shared  # of several as near, the one it begins as
     return found
 
 

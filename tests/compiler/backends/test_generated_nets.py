@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
-from vggspec.compiler.backends.bundle_writer import choose_mean, least_size
+from vggspec.compiler.backends.bundle_writer import least_size
 from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
+from vggspec.compiler.input_contract import known_mean, settled
 
 
 @given(
@@ -28,8 +29,9 @@ from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
 def test_generated_nets_agree(
     text: str, more: tuple[int, int], average: str, keep_map: bool, tmp_path: Path
 ) -> None:
-    lowered = net(text)
-    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    written = net(text)
+    weights = random_weights(written, tmp_path / "w.safetensors")
+    lowered, _ = settled(written, weights)
     image = lowered.network.input
     if not any(layer.op.keyword == "soft-max" for layer in lowered.network.layers):
         average = "scores"
@@ -41,7 +43,7 @@ def test_generated_nets_agree(
         model = emit(
             prepared,
             weights,
-            mean=choose_mean(image, weights)[0],
+            mean=known_mean(image),
             is_dynamic=options.form == "dense",
             weights_as="embedded",
         )

@@ -22,8 +22,9 @@ from tests.nets import (
     session,
 )
 from vggspec.bundle import open_bundle
-from vggspec.compiler.backends.bundle_writer import choose_mean, write_bundle
+from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.compiler.input_contract import settled
 from vggspec.compiler.lower import load_network
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.preprocess import normalise
@@ -234,6 +235,6 @@ def test_the_papers_mean_in_the_order_of_the_channels(
 ) -> None:
     lowered = net(f"net t\ninput 8x8 {colour}\nFC-3\nsoft-max")
     weights = random_weights(lowered, tmp_path / "w.safetensors")
-    found, source = choose_mean(lowered.network.input, weights)
+    found, source = settled(lowered, weights)
     assert source == "ILSVRC"
-    assert found == pytest.approx(mean)
+    assert found.network.input.mean == pytest.approx(mean)

@@ -142,7 +142,7 @@ def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
 
 def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
     made = random_weights(net(TEXT), tmp_path / "w.safetensors")
-    arrays = {name: np.full_like(made.read(name), np.nan) for name in made.tensors}
+    arrays = {name: np.full_like(made.read(name), 1e38) for name in made.tensors}
     save(tmp_path / "w.safetensors", arrays, Metadata())
     write_bundle(net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", OnnxOptions())
     bundle = open_bundle(tmp_path / "b")
