@@ -6,6 +6,7 @@ is named by the way to it: ``model_ema``, ``ema.module``.
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -156,14 +157,17 @@ def _copies(path: str, table: Table) -> dict[str, Table]:
             break
         prefix += f"{next(iter(groups))}."
     shapes = {
-        first: {name.removeprefix(f"{prefix}{first}."): each.shape for name, each in group.items()}
+        first: frozenset(
+            (name.removeprefix(f"{prefix}{first}."), each.shape) for name, each in group.items()
+        )
         for first, group in groups.items()
     }
+    times = Counter(shapes.values())
     alike = {
         first: groups[first]
         for first, these in shapes.items()
-        if _has_weights(groups[first]) and list(shapes.values()).count(these) > 1
-        if any("." in name for name in these)  # a net; else it is a layer
+        if times[these] > 1 and _has_weights(groups[first])
+        if any("." in name for name, _ in these)  # a net; else it is a layer
     }
     if not any(_COPY.search(first) for first in alike):
         return {}

@@ -221,16 +221,17 @@ class _Matching:
         except _MisfitError as error:
             misfits = [error]
         found: dict[str, tuple[Pair, ...]] = {}
-        beside: list[str] = []
+        taken: list[Module] = []
         for prefix, modules in self._groups():
             try:
                 found[prefix] = self._in_group(modules, layout)
             except _MisfitError as error:
                 misfits.append(error)
             else:
-                beside += self._twins(modules)
-        beside = [begin for begin in beside if not f"{begin}.".startswith(_marked(found))]
-        nets = tuple(dict.fromkeys((*found, *beside)))
+                taken = modules
+        nets = tuple(found)
+        if len(nets) == 1:
+            nets = tuple(dict.fromkeys((*nets, *self._twins(taken))))
         if len(nets) > 1:
             raise _UnclearError(importing.SeveralNets(prefixes=tuple(map(short, nets))))
         if not found:
@@ -434,10 +435,6 @@ class _Matching:
                     f" follows `{owner}`, which is `{ours[owner].title}`"
                 )
                 raise _MisfitError(_unlike(why), len(pairs))
-
-
-def _marked(prefixes: Iterable[str]) -> tuple[str, ...]:
-    return tuple(prefix + mark for prefix in prefixes for mark in "./")
 
 
 def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:
