@@ -179,10 +179,10 @@ def test_several_nets_and_crops_and_thresholds_change_what_is_merged(
     made: dict[str, Made], photos: list[Path], vggspec: Call
 ) -> None:
     pcr, scr, judge = (made[name].bundle.path for name in ("pcr", "scr", "judge"))
-    args = (pcr, photos[0], "--classifier", judge, "--json", "--match", 9)
+    args = (pcr, photos[0], "--classifier", judge, "--json")
 
-    def windows(*more: object) -> int:
-        (result,) = json.loads(vggspec(*args, *more).out)
+    def windows(*more: object, match: int = 9) -> int:
+        (result,) = json.loads(vggspec(*args, "--match", match, *more).out)
         found: int = result["boxes"][0]["windows"]
         return found
 
@@ -191,7 +191,7 @@ def test_several_nets_and_crops_and_thresholds_change_what_is_merged(
     assert windows("--no-flip") == alone / 2
     assert windows("--crops", "3x3") == 18
     assert windows("--stride", 1) > 3 * alone
-    assert windows("--match", 0) < alone
+    assert windows(match=0) < alone
     assert windows("--literal") < alone
 
 

@@ -363,7 +363,7 @@ def test_rescaling_rounds_and_boxes_do_not(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_none_are_told(tmp_path: Path) -> None:
-    bad = constant(tmp_path / "nan", [0, 0, np.nan, 1])
+    bad = make(tmp_path / "inf", "shared", spread=1e38)  # finite weights, infinite numbers
     with pytest.raises(VggspecError) as raised:
         locate([bad], [], photo((40, 40)), asked=(None,), protocol=CENTRAL)
     (report,) = raised.value.reports
