@@ -49,7 +49,7 @@ scales_option = click.option(
 
 resize_option = click.option(
     "--resize",
-    type=click.Choice(["rounded", "torchvision"]),
+    type=click.Choice(["rounded", "torchvision"], case_sensitive=False),
     help="How long the longer side becomes, and where the central crop begins: to the nearest "
     "pixel, or as torchvision's Resize and CenterCrop have it.  [default: as the spec's `test:` "
     "says]",
