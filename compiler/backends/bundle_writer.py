@@ -76,6 +76,10 @@ def write_bundle(
     """
     target = Path(out)
     check_place(target)
+    inside = Path(os.path.realpath(weights.path)).is_relative_to(os.path.realpath(target))
+    if options.single_file and inside:  # and would go with the bundle that is replaced
+        what = artefacts.InTheWay(what="a bundle with the weights file that is read")
+        raise VggspecError(report(what, path=str(target)))
     if options.precision == "bf16":
         raise VggspecError(report(OnnxWithoutBf16(), path=f"net {lowered.network.name}"))
     mean_from: MeanFrom

@@ -21,11 +21,12 @@ from tests.nets import (
     run_torch,
     session,
 )
-from vggspec.bundle import open_bundle
+from vggspec.bundle import WEIGHTS, open_bundle
 from vggspec.compiler.backends.bundle_writer import write_bundle
 from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
 from vggspec.compiler.input_contract import settled
 from vggspec.compiler.lower import load_network
+from vggspec.compiler.weights import open_weights
 from vggspec.diagnostic import VggspecError
 from vggspec.runtime.preprocess import normalise
 
@@ -129,6 +130,17 @@ def test_the_checker_accepts_the_file_in_full(tmp_path: Path, options: OnnxOptio
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     write_bundle(lowered, weights, tmp_path / "b", options)
     onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
+
+
+def test_the_only_weights_file_is_not_replaced_by_a_graph_that_holds_it(tmp_path: Path) -> None:
+    lowered = net(SMALL)
+    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "b", OnnxOptions())
+    inside = open_weights(tmp_path / "b" / WEIGHTS)
+    with pytest.raises(VggspecError, match="VGG512"):
+        write_bundle(lowered, inside, tmp_path / "b", OnnxOptions(single_file=True))
+    assert inside.path.is_file()
+    write_bundle(lowered, inside, tmp_path / "b", OnnxOptions(form="crop"))
+    assert open_bundle(tmp_path / "b").manifest.form == "crop"
 
 
 def test_linked_weights_differ_from_copied_ones_in_nothing(tmp_path: Path) -> None:
