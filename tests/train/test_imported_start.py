@@ -9,6 +9,7 @@ import pytest
 from tests.nets import random_weights
 from tests.train.folders import TINY, write_folder
 from tests.train.test_resume import go_on
+from vggspec.cli import run
 from vggspec.compiler.input_contract import complete
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.weights import expecting, open_weights, save
@@ -101,3 +102,16 @@ def test_trained_weights_say_the_whole_of_what_they_expect(data: DataSet, tmp_pa
     )
     with pytest.raises(VggspecError, match="the weights expect"):
         complete(replace(image, std=(32.0,) * 3), metadata, "w")
+
+
+def test_what_was_taken_of_the_weights_is_said(
+    data: DataSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    imported(tmp_path, says_it=True)
+    spec(tmp_path, "c", SPEC.replace("start he", 'start from "other.vgg"'))
+    args = ["train", tmp_path / "c.vgg", "--data", data.root, "-o", tmp_path / "run"]
+    assert run([*map(str, args), "--workers", "0", "--gpus", "0"]) == 0
+    err = capfd.readouterr().err
+    assert "start from other: " in err
+    assert "(x - (123.675 116.28 103.53)) / (58.395 57.12 57.375), as the weights expect" in err
+    assert "(torchvision)" in err

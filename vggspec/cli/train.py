@@ -460,8 +460,9 @@ def _say_plan(
     """``weights`` are those that a start from other nets is given, None where it is over."""
     from vggspec.catalogue import count
     from vggspec.cli.targets import say_weights
+    from vggspec.compiler.input_contract import in_words
     from vggspec.render import shown
-    from vggspec.train.start import origins
+    from vggspec.train.start import expected_input, origins, started_metadata
 
     net, image = lowered.network, lowered.network.input
     layers = count(len(net.weight_layers), "weight layer")
@@ -481,8 +482,14 @@ def _say_plan(
     for note in folder.notes:
         click.echo(note, err=True)
     if weights is not None:
-        for origin in origins(lowered, given=weights):
+        found = origins(lowered, given=weights)
+        for origin in found:
             say_weights(origin.weights, f"start from {origin.net.name}")
+        started = started_metadata(lowered, found)
+        wanted = None if started is None else expected_input(image, started)
+        if wanted is not None and wanted[1] != "spec":
+            text = in_words(wanted[0], with_color=True)
+            click.echo(f"input:  {text}, as the weights expect ({shown(wanted[1])})", err=True)
 
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> None:

@@ -20,7 +20,6 @@ from vggspec.catalogue.data import Diverged, LostWorker, NotTrainable
 from vggspec.catalogue.ranks import TooManyRanks
 from vggspec.catalogue.runs import BadCheckpoint, BadRecord
 from vggspec.compiler.backends.torch_module import SpecModule, emit
-from vggspec.compiler.input_contract import complete, expected
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -65,7 +64,13 @@ from vggspec.train.record import (
     save_record,
 )
 from vggspec.train.runs import BEST, LOG, RECORD, RUNS
-from vggspec.train.start import initial_weights, origins, recorded_origins, started_metadata
+from vggspec.train.start import (
+    expected_input,
+    initial_weights,
+    origins,
+    recorded_origins,
+    started_metadata,
+)
 from vggspec.train.state import TrainState
 from vggspec.train.statistics import Statistics, measured
 from vggspec.train.step import Stepper
@@ -187,10 +192,10 @@ class _Training:
             if started is None:
                 return
             found = started
-        metadata, path = found
-        if metadata.source is not None and expected(metadata, self.input) is not None:
-            self.input, _ = complete(self.input, metadata, str(path))
-            self.described = expecting(self.described, self.input, metadata.source)
+        wanted = expected_input(self.input, found)
+        if wanted is not None:
+            self.input, source = wanted
+            self.described = expecting(self.described, self.input, source)
 
     def _set_up_data(self, recorded: dict[str, Any] | None) -> None:
         """Images, their statistics, and the batches of both splits."""

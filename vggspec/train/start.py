@@ -15,7 +15,8 @@ import numpy as np
 from vggspec.catalogue.artefacts import OtherWeights
 from vggspec.catalogue.recipes import NotStartedFrom, TooFewLayers
 from vggspec.compiler.initialise import initialise
-from vggspec.compiler.ir import Layer, Network, Param
+from vggspec.compiler.input_contract import complete, expected
+from vggspec.compiler.ir import ImageInput, Layer, Network, Param
 from vggspec.compiler.lower import Lowered, base_folder, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
@@ -118,6 +119,21 @@ def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadat
         if first is not None and any(mine is first.params[0] for mine, _ in pairs):
             taken = weights.metadata, weights.path
     return taken
+
+
+def expected_input(
+    image: ImageInput, started: tuple[Metadata, Path]
+) -> tuple[ImageInput, str] | None:
+    """The input as the weights that ``started_metadata`` found expect it, and whose they are; None
+    where they do not say.
+
+    Raises:
+        VggspecError: the spec says another one.
+    """
+    metadata, path = started
+    if metadata.source is None or expected(metadata, image) is None:
+        return None
+    return complete(image, metadata, str(path))[0], metadata.source
 
 
 def recorded_origins(found: Sequence[Origin]) -> list[dict[str, str]]:
