@@ -423,7 +423,8 @@ class _Matching:
                 owner = self._network[owner].inputs[0]
             theirs = followed.get(id(pair.module))
             is_other = (
-                owner in ours
+                pair.module.path[-1] != name  # else it is called as ours is
+                and owner in ours
                 and theirs is not None
                 and ours[owner] is not theirs
                 and outputs[id(theirs)] == outputs[id(pair.module)]

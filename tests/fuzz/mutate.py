@@ -54,7 +54,8 @@ def twisted(random: Random, value: Any) -> Any:
         elif kind == 5:
             del holder[key]
         elif kind == 6 and isinstance(holder, list):
-            holder[key:key] = [holder[key]] * random.choice((1, 10, 60000))
+            is_small = not isinstance(holder[key], dict | list)
+            holder[key:key] = [holder[key]] * random.choice((1, 10, 60000 if is_small else 100))
         elif isinstance(holder, dict):
             holder[random.choice(("", "\0", "x", "\ud800", str(key) + " "))] = holder[key]
         else:

@@ -276,3 +276,17 @@ def test_groups() -> None:
         for name, array in tensors.items()
     }
     assert taken(checkpoint(turned), spec) == [0, 1, 2, 3]
+
+
+def test_a_normalisation_of_our_name_is_ours_wherever_it_stands() -> None:
+    spec = "net n\ninput 6x4 RGB(mean 0)\nconv5-4\nconv1x3-4 BN\nFC-9\nsoft-max\n"
+    rng = np.random.default_rng(0)
+    params = [(p.name, p.stored) for p in net(spec).network.params()]
+    in_order = {
+        f"encoder.{name}": np.abs(rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in sorted(params, key=lambda each: "conv1_2" in each[0])
+    }
+    assert list(in_order)[2].startswith("encoder.bn1_2")
+    found = matched(checkpoint(in_order), spec)
+    for name, _ in params:
+        np.testing.assert_array_equal(found.arrays[name], in_order[f"encoder.{name}"])
