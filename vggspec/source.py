@@ -167,7 +167,13 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
         OSError: as ``open_file``, or it is larger.
     """
     with open_file(path) as file:
-        data = file.read(most + 1) or b""  # None where a file of the system has nothing yet
+        # So many bytes are allocated at once, so no more are asked for than there should be.
+        size = os.fstat(file.fileno()).st_size
+        data = (
+            file.read(min(most, size) + 1) or b""
+        )  # None where a file of the system has nothing yet
+        if size < len(data) <= most:  # it has grown, or the system does not tell its size
+            data += file.read(most + 1 - len(data)) or b""
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is too long: more than {most} bytes", os.fspath(path))
     return data
