@@ -415,6 +415,7 @@ class _Matching:
         if ordered != [id(module) for module in modules if not module.is_norm]:
             return  # an order that is not the net's says nothing of what follows what
         followed = {id(b): a for a, b in before}
+        by_names = {id(b): a for a, b in pairwise(best_order(modules, by_file=False))}
         ours = {pair.slot.layer.name: pair.module for pair in pairs}
         outputs = {id(pair.module): pair.slot.weight.stored[0] for pair in pairs}
         for pair in pairs:
@@ -425,6 +426,10 @@ class _Matching:
             is_other = (
                 pair.module.path[-1] != name  # else it is called as ours is
                 and owner in ours
+                and not (  # the names know better than a file that lists one kind after the other
+                    by_names.get(id(pair.module)) is ours[owner]
+                    and relation(ours[owner].name, pair.module.name) != 0
+                )
                 and theirs is not None
                 and ours[owner] is not theirs
                 and outputs[id(theirs)] == outputs[id(pair.module)]
