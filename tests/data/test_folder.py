@@ -168,7 +168,7 @@ def test_a_class_that_is_a_dead_link_is_named(tmp_path: Path) -> None:
     for folder in ("0.png", ""):
         path = tmp_path / "val" / "red" / folder
         path.unlink() if folder else path.rmdir()
-    assert mistake(tmp_path).help() == "`red` in `train` lead nowhere: mend these links"
+    assert mistake(tmp_path).help() == "`red` in `train` lead nowhere: fix these links"
 
 
 def test_one_letter_written_in_two_ways_is_one_class(tmp_path: Path) -> None:

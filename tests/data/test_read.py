@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from vggspec.data import read
 from vggspec.data.decode import BadImageError, decode
@@ -84,6 +84,8 @@ def test_exif_orientations_are_turned_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encoded(np.ascontiguousarray(stored), "PNG", exif=exif)
     np.testing.assert_array_equal(read_image(data), upright)
+    by_pillow = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(read_image(data), np.asarray(by_pillow))
 
 
 def test_a_damaged_exif_block_does_not_cost_the_image() -> None:

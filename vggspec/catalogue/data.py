@@ -73,7 +73,7 @@ class ClassMismatch(Diagnostic):
     def help(self) -> str | None:
         surplus = self.classes - self.outputs
         if self.dangling and len(self.dangling) == -surplus:
-            return f"{_listed(self.dangling)} in `train` lead nowhere: mend these links"
+            return f"{_listed(self.dangling)} in `train` lead nowhere: fix these links"
         for names in (self.empty, self.only_in_train):
             if names and len(names) == surplus:
                 what = "has no images" if names is self.empty else "is not in `val`"
