@@ -16,8 +16,8 @@ import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, process, ratio
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
-from vggspec.bundle import open_bundle
-from vggspec.runtime.session import open_session
+from vggspec.bundle.manifest import open_bundle
+from vggspec.runtime.opening import open_session
 
 
 def main() -> list[Claim]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.measure import Claim, conclude, milliseconds, process, ratio
 from benchmarks.weights import weights_of_d
+from vggspec.bundle.profile import derive_profiles
 from vggspec.compiler.lower import load_network
-from vggspec.profile import derive_profiles
 
 WINDOW = (224, 224)
 

@@ -33,21 +33,22 @@ from numpy.typing import NDArray
 import vggspec
 from benchmarks.measure import Claim, conclude, ratio
 from benchmarks.weights import weights_of_d
-from vggspec import trt as flavours
-from vggspec.bundle import Bundle, Precision, open_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.recipe import TestProtocol
+from vggspec.bundle.engine import Flavour
+from vggspec.bundle.manifest import Bundle, Precision, open_bundle
+from vggspec.bundle.profile import Profile, Shape, choose_profile, derive_profiles
+from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
-from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.machine import Machine, this_machine
-from vggspec.profile import Profile, Shape, choose_profile, derive_profiles
-from vggspec.recipe import TestProtocol
+from vggspec.runtime.machine import Machine, this_machine
 from vggspec.runtime.ort_session import CUDA, ORT_ERRORS, lacking_cuda
-from vggspec.trt import FLAVOURS, Flavour
+from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt.seam import FLAVOURS
 
 if TYPE_CHECKING:
-    from vggspec.runtime.cuda import PyCuda
-    from vggspec.runtime.trt_session import TrtSession
+    from vggspec.runtime.tensorrt.cuda import PyCuda
+    from vggspec.runtime.tensorrt.session import TrtSession
 
 SPEC = "specs/D.vgg"
 WINDOW = (224, 224)
@@ -438,7 +439,7 @@ def build(
 
 def used_bytes(device: "PyCuda") -> int:
     """Of the device's memory, by whomever."""
-    from vggspec.runtime.cuda_graph import CudaDriver
+    from vggspec.runtime.tensorrt.cuda_graph import CudaDriver
 
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     with device.current():
@@ -454,8 +455,8 @@ def random_images(shape: Shape) -> NDArray[np.float32]:
 
 def memory_of(bundle: Bundle) -> list[InUse]:
     """For each profile a session of its own: memory that was taken stays until it is closed."""
-    from vggspec.runtime.cuda import PyCuda
-    from vggspec.runtime.trt_session import TrtSession
+    from vggspec.runtime.tensorrt.cuda import PyCuda
+    from vggspec.runtime.tensorrt.session import TrtSession
 
     assert bundle.manifest.engine is not None
     profiles = bundle.manifest.engine.profiles
@@ -581,7 +582,7 @@ def section(
     peaks: Peaks,
 ) -> tuple[str, list[Claim]]:
     """Everything of one flavour and precision."""
-    from vggspec.runtime.trt_session import TrtSession
+    from vggspec.runtime.tensorrt.session import TrtSession
 
     bundle = build(folder / "plan", flavour, precision, given.scales, max(given.batches))
     vggspec.compile(SPEC, weights=weights_of_d(), out=folder / "graph", precision=precision)

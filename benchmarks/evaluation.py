@@ -20,11 +20,11 @@ from benchmarks.input_pipeline import write_photos
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, process, ratio
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
+from vggspec.base.recipe import TestProtocol
 from vggspec.data.decode import decode
 from vggspec.data.folder import FolderSplit
-from vggspec.recipe import TestProtocol
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.pipeline import Applied, see, usual_threads
+from vggspec.studies.pipeline import Applied, see, usual_threads
 
 SCALES = (256, 384, 512)
 DENSE = TestProtocol(scales=SCALES)

@@ -23,8 +23,8 @@ from benchmarks.laboratory import Effort, Laboratory, asked, at_once, line, perc
 from benchmarks.weights import OUT
 from vggspec.data.classed import Classed, open_classed
 from vggspec.data.decode import decode
-from vggspec.runtime.features.file import writing
 from vggspec.runtime.preprocess import rescalings
+from vggspec.studies.features.file import writing
 
 MINIATURE = Path(__file__).with_name("miniature.vgg")
 SEEN = ("cross", "ring")  # shapes whose six classes the nets are trained on

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
 from benchmarks.measure import Claim, conclude, ratio
+from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.folder import FolderSplit
-from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.train.augment import TrainCrops, draw
 from vggspec.train.batches import Normalise, collate

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import shapes
-from vggspec.catalogue import count
+from vggspec.base.wording import count
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
 from benchmarks.weights import weights_of_d
-from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 

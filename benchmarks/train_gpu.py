@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.train_step import Vgg16
-from vggspec.compiler.backends.torch_module import emit
+from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.train.batches import Batch, Normalise

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
-from vggspec.compiler.backends.torch_module import emit
+from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.lower import load_network
 from vggspec.train.batches import Batch, Normalise
 from vggspec.train.dataset import open_data

@@ -2,13 +2,13 @@
 
 import re
 
-from vggspec.catalogue import names
+from vggspec.base.catalogue import names
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.source import Span
 from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.linear import Linear
-from vggspec.diagnostic import Diagnostic
 from vggspec.lang.ast import Claim
-from vggspec.source import Span
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 

@@ -9,7 +9,7 @@ Axes: C channels, H rows, W columns; pairs are (rows, columns).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vggspec.compiler.ir import IMAGE, Layer, Network, Shape, TensorType
+from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
@@ -21,6 +21,7 @@ from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.tensor import Shape, TensorType
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from vggspec.base.recipe import TestProtocol, TrainRecipe
 from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.op import Op
-from vggspec.recipe import TestProtocol, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)

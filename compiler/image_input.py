@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vggspec.catalogue import names, nearest
+from vggspec.base.catalogue import names
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.source import Span
+from vggspec.base.wording import nearest
 from vggspec.compiler.ir import Color, ImageInput
 from vggspec.compiler.ops.syntax import MAX_SIDE, read_number
-from vggspec.diagnostic import Diagnostic
 from vggspec.lang.ast import InputItem, Option
-from vggspec.source import Span
 
 Report = Callable[[Diagnostic, Span], None]
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vggspec.compiler.ir import Network, Param
+from vggspec.base.recipe import TrainRecipe
+from vggspec.compiler.ir import Network
+from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array, describe, write
-from vggspec.recipe import TrainRecipe
 
 CHUNK = 1 << 22  # numbers in memory at a time
 

@@ -8,9 +8,9 @@ compiles them or goes on training them asks here.
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from vggspec.catalogue.importing import OtherNormalisation
+from vggspec.base.catalogue.importing import OtherNormalisation
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.ir import ImageInput
-from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

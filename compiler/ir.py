@@ -9,19 +9,18 @@ Axes: C channels, H rows, W columns. A feature map is ``(C, H, W)``, a vector ``
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from vggspec.catalogue import shapes
-from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.source import Source, Span
+from vggspec.base.catalogue import shapes
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.source import Source, Span
+from vggspec.compiler.tensor import MisfitError, Param, TensorType
 
 if TYPE_CHECKING:
     from vggspec.compiler.ops.op import Op
 
 MAX_PARAMETERS = 10**11
 
-Shape = tuple[int, ...]
 Color = Literal["RGB", "BGR", "gray"]
 
 #: The name of the tensor that enters every network.
@@ -29,56 +28,6 @@ IMAGE = "image"
 
 #: The output of a network that was cut after one of its layers (``passes/keep_up_to.py``).
 FEATURES = "features"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorType:
-    """The shape of one image's tensor: ``(C, H, W)`` or ``(C,)``."""
-
-    shape: Shape
-
-    @property
-    def is_map(self) -> bool:
-        """Whether it has rows and columns."""
-        return len(self.shape) == 3
-
-    @property
-    def channels(self) -> int:
-        """Channels of a map, numbers of a vector."""
-        return self.shape[0]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns; 1 and 1 for a vector."""
-        return (self.shape[1], self.shape[2]) if self.is_map else (1, 1)
-
-    @property
-    def num_elements(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Param:
-    """An array of numbers that a layer owns.
-
-    The array lies in the weights file under ``name`` with the shape ``stored``; a backend sees it
-    as ``shape``. The two differ after FC-to-conv, the bytes never do.
-    """
-
-    name: str
-    shape: Shape
-    stored: Shape
-    start: Literal["random", "zero", "one"]
-    """What it holds before training."""
-
-    is_trained: bool = True
-    """False for running statistics, which are not counted as parameters."""
-
-    @property
-    def num_elements(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +63,6 @@ class ImageInput:
     def type(self) -> TensorType:
         """The tensor that enters the first layer."""
         return TensorType((self.channels, self.height, self.width))
-
-
-class MisfitError(Exception):
-    """An op does not take this input; the network adds the place and reports it."""
-
-    def __init__(self, what: Diagnostic) -> None:
-        super().__init__(what.title())
-        self.what = what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

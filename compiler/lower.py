@@ -15,7 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar, cast
 
-from vggspec.catalogue import files, names, nearest
+from vggspec.base.catalogue import files, names
+from vggspec.base.diagnostic import Diagnostic, Label, Report, VggspecError, report
+from vggspec.base.recipe import Experiment
+from vggspec.base.reports import Reports
+from vggspec.base.source import Span
+from vggspec.base.wording import nearest
 from vggspec.compiler.claims import falsehood
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
@@ -40,14 +45,11 @@ from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
-from vggspec.diagnostic import Diagnostic, Label, Report, Reports, VggspecError, report
 from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
 from vggspec.lang.formatter import one_net, with_option
-from vggspec.lang.loading import load, net_name, pick, split_target
+from vggspec.lang.loading import MAX_BYTES, load, net_name, pick, read, split_target
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
 from vggspec.lang.sections import read_experiment, unindented
-from vggspec.recipe import Experiment
-from vggspec.source import MAX_BYTES, Span, read
 
 MAX_LAYERS = 4096
 MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run

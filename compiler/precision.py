@@ -11,14 +11,11 @@ ReLU.
 
 from collections.abc import Collection, Mapping
 
-from vggspec.bundle import Precision
-from vggspec.catalogue import nearest
-from vggspec.catalogue.engines import NoSuchLayer
+from vggspec.base.catalogue.engines import NoSuchLayer
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.wording import nearest
+from vggspec.bundle.manifest import Precision
 from vggspec.compiler.ir import IMAGE, Network
-from vggspec.diagnostic import VggspecError, report
-
-#: Bytes of a number.
-BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 #: The largest finite number of a type; what lies beyond becomes infinite.
 LARGEST: dict[Precision, float] = {"fp32": 3.4028235e38, "fp16": 65504.0, "bf16": 3.3895314e38}

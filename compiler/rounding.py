@@ -16,11 +16,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import Precision
-from vggspec.catalogue.artefacts import ChangedFile
-from vggspec.catalogue.engines import WeightTooLarge
+from vggspec.base.catalogue.artefacts import ChangedFile
+from vggspec.base.catalogue.engines import WeightTooLarge
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.bundle.manifest import Precision
 from vggspec.compiler.weights import WeightsFile
-from vggspec.diagnostic import VggspecError, report
 
 DTYPES: dict[Precision, Any] = {
     "fp32": np.dtype("<f4"),

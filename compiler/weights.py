@@ -27,14 +27,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
-from vggspec.catalogue import artefacts, count
-from vggspec.compiler.ir import Color, ImageInput, Network, Shape
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import BadFieldError, Fields, parse, short
-from vggspec.files import replacing_file
-from vggspec.source import open_file, reason
-from vggspec.tensors import (
+from vggspec.base.catalogue import artefacts
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, Fields, parse, short
+from vggspec.base.files import replacing_file
+from vggspec.base.opening import open_file
+from vggspec.base.tensors import (
     ALIGNMENT,
     DATA_SHA256,
     BadTensorsError,
@@ -43,6 +41,10 @@ from vggspec.tensors import (
     header,
     read_layout,
 )
+from vggspec.base.wording import count, reason
+from vggspec.bundle.manifest import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
+from vggspec.compiler.ir import Color, ImageInput, Network
+from vggspec.compiler.tensor import Shape
 
 Array = NDArray[np.float32]
 
@@ -414,7 +416,7 @@ def _texts(
     if metadata.color is not None:
         text["vggspec.color"] = metadata.color
     if metadata.source is not None:
-        text["vggspec.source"] = metadata.source
+        text["vggspec.base.source"] = metadata.source
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
     text[FINITE] = "yes" if is_finite else "not"  # as long as each other
@@ -452,7 +454,7 @@ def metadata_of(text: Mapping[str, str]) -> Metadata:
         std=std,
         scale=known("vggspec.scale", lambda key: fields.number(key, LEAST_FACTOR, MAX_PIXEL)),
         color=known("vggspec.color", lambda key: fields.choice(key, *get_args(Color))),
-        source=known("vggspec.source", fields.text),
+        source=known("vggspec.base.source", fields.text),
         labels=known("vggspec.labels", fields.texts),
         data_sha256=known(DATA_SHA256, fields.sha256),
         is_finite=text.get(FINITE) == "yes",

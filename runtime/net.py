@@ -12,13 +12,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import Bundle, Manifest, OutputContract, OutputKind, open_bundle
-from vggspec.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
-from vggspec.catalogue.fusion import HoldsProtocol
-from vggspec.diagnostic import VggspecError, report
+from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.base.catalogue.fusion import HoldsProtocol
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.bundle.manifest import Bundle, Manifest, OutputContract, OutputKind, open_bundle
+from vggspec.runtime.opening import open_session
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import View
-from vggspec.runtime.session import Arrays, Device, Port, Session, open_session
+from vggspec.runtime.session import Arrays, Device, Port, Session
 
 Pixels = NDArray[np.uint8]
 Outputs = dict[OutputKind, NDArray[np.float64]]
@@ -98,7 +99,7 @@ class BundleNet:
         self.close()
 
     def _apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
-        from vggspec.runtime.trt_session import TrtSession
+        from vggspec.runtime.tensorrt.session import TrtSession
 
         if not isinstance(self._session, TrtSession):
             yield from map(self, batches)

@@ -22,16 +22,17 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from vggspec.bundle import Manifest
-from vggspec.catalogue.artefacts import EngineFailed, RunFailed
-from vggspec.catalogue.running import ShapeOutsideProfiles
-from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.files import cache_folder, named_in_text
-from vggspec.machine import ask_driver
-from vggspec.profile import Profile, Shape, derive_profiles
+from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
+from vggspec.base.catalogue.running import ShapeOutsideProfiles
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.files import cache_folder, named_in_text
+from vggspec.base.opening import open_file
+from vggspec.base.tensors import BadTensorsError, read_layout
+from vggspec.base.wording import foreign
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.profile import Profile, Shape, derive_profiles, spans
+from vggspec.runtime.machine import ask_driver
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
-from vggspec.source import foreign, open_file
-from vggspec.tensors import BadTensorsError, read_layout
 
 # ONNX Runtime's exceptions share no base class but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -159,7 +160,7 @@ class OrtSession:
     def _check_profile(self, built: ForTensorrt, fed: tuple[int, ...]) -> None:
         shape = tuple(fed[axis] for axis in built.axes)
         if not built.profile.holds(shape):
-            what = ShapeOutsideProfiles(shape=shape, profiles=(built.profile,))
+            what = ShapeOutsideProfiles(shape=shape, ranges=spans((built.profile,)))
             raise VggspecError(report(what))
 
 

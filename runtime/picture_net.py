@@ -8,12 +8,13 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import SCALES, Bundle, Manifest, open_bundle
-from vggspec.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
-from vggspec.catalogue.data import RescaledTooLarge, SmallerThanWindow
-from vggspec.diagnostic import VggspecError, report
+from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.base.catalogue.data import RescaledTooLarge, SmallerThanWindow
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.bundle.manifest import SCALES, Bundle, Manifest, open_bundle
+from vggspec.runtime.opening import open_session
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
-from vggspec.runtime.session import Device, Port, Session, open_session
+from vggspec.runtime.session import Device, Port, Session
 
 
 class PictureNet:

@@ -9,13 +9,13 @@ from typing import Literal, Self, SupportsIndex, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import Bundle, load_bundle
-from vggspec.catalogue.artefacts import NoClasses
-from vggspec.catalogue.data import GraphRescales
-from vggspec.catalogue.fusion import FixedMirrorImages
+from vggspec.base.catalogue.artefacts import NoClasses
+from vggspec.base.catalogue.data import GraphRescales
+from vggspec.base.catalogue.fusion import FixedMirrorImages
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Resize, TestProtocol, as_scales
+from vggspec.bundle.manifest import Bundle, load_bundle
 from vggspec.data.read import ImageLike, reading
-from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import Resize, TestProtocol, as_scales
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify

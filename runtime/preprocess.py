@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import InputContract
-from vggspec.catalogue.data import RescaledTooLarge
+from vggspec.base.catalogue.data import RescaledTooLarge
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Resize
+from vggspec.bundle.manifest import InputContract
 from vggspec.data.read import as_pillow
-from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import Resize
 
 MAX_RESCALED_PIXELS = 1 << 23  # conv1_1 of an image and its mirror image then takes 4 GB
 

@@ -15,9 +15,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue.data import SmallerThanWindow
-from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import Resize, TestProtocol
+from vggspec.base.catalogue.data import SmallerThanWindow
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Resize, TestProtocol
 from vggspec.runtime.preprocess import rescalings
 
 INPUTS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches

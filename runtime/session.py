@@ -12,11 +12,6 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.bundle import Bundle
-from vggspec.catalogue.artefacts import EngineFailed, ReplacedBundle
-from vggspec.catalogue.running import EngineNotAskedFor, NoReference
-from vggspec.diagnostic import Diagnostic, VggspecError, report
-
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Arrays = dict[str, NDArray[Any]]
 
@@ -71,52 +66,6 @@ class Session(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
-
-
-def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
-    """Load a bundle's model into the engine that runs its kind.
-
-    ``tensorrt`` is a CUDA device too: it loads a plan, and gives a graph to ONNX Runtime's
-    TensorRT. A plan is loaded for that device alone, since it is native code; for the others its
-    bundle has a reference. ``threads`` bounds the CPU threads of one run; None leaves the number
-    to the engine.
-
-    Raises:
-        VggspecError: no engine runs such a file, or the engine refuses it.
-        MissingLibraryError: the device was asked for by name and cannot be had.
-    """
-
-    def refused(what: Diagnostic) -> VggspecError:
-        return VggspecError(report(what, path=str(bundle.path)))
-
-    model = bundle.model
-    if bundle.manifest.engine is not None:
-        if device == "auto":
-            raise refused(EngineNotAskedFor(has_reference=bundle.reference is not None))
-        if device == "tensorrt":
-            from vggspec.runtime.trt_session import TrtSession
-
-            return TrtSession(bundle)  # of bytes that were compared with the manifest
-        if bundle.reference is None:
-            raise refused(NoReference(device=device))
-        model = bundle.reference
-    if model.suffix != ".onnx":
-        raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
-    from vggspec.runtime.ort_session import OrtSession, for_tensorrt
-
-    if device == "tensorrt" and bundle.manifest.members:
-        raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
-    built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
-    try:
-        session = OrtSession(model, device, threads, built)
-    except VggspecError:
-        if bundle.is_current():
-            raise
-        raise refused(ReplacedBundle()) from None
-    if not bundle.is_current():  # its weights were loaded by their name
-        session.close()
-        raise refused(ReplacedBundle())
-    return session
 
 
 def check_feeds(inputs: tuple[Port, ...], feeds: Mapping[str, NDArray[Any]]) -> None:

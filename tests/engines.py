@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import (
+from vggspec.bundle.engine import RTX_DEFAULT, Engine
+from vggspec.bundle.manifest import (
     LAYERS,
     MANIFEST,
     MODEL,
@@ -15,11 +16,10 @@ from vggspec.bundle import (
     Manifest,
     file_entry,
 )
-from vggspec.compatibility import profiles_of
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
-from vggspec.engine import RTX_DEFAULT, Engine
-from vggspec.profile import Profile
+from vggspec.bundle.profile import Profile
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.runtime.compatibility import profiles_of
 
 STAND_IN = b"stands in for a TensorRT plan in tests that never load it\n"
 SPEC = f"{SMALL}\ntest:\n  scale 40, 56\n"

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from tests.conftest import ROOT
-from vggspec.compiler.backends import torch_module
-from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.base.source import Source
+from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, write
 from vggspec.lang.loading import pick
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from vggspec.compiler.ir import MisfitError, TensorType
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.tensor import MisfitError, TensorType
 
 CHANNELS = (1, 2, 4, 6, 8)
 

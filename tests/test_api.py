@@ -7,7 +7,8 @@ import pytest
 
 import vggspec
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import open_bundle
+from tests.refusals import told
+from vggspec.bundle.manifest import open_bundle
 
 
 def test_from_a_spec_to_an_answer(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_mistake_is_an_exception_that_reads_well(tmp_path: Path) -> None:
     (tmp_path / "bad.vgg").write_text("conv3-8\nmaxpol\n")
     with pytest.raises(vggspec.VggspecError) as caught:
         vggspec.network(str(tmp_path / "bad.vgg"))
-    assert "did you mean `maxpool`?" in str(caught.value)
+    assert "did you mean `maxpool`?" in told(caught.value)
     assert [report.what.code for report in caught.value.reports] == ["VGG101"]
 
 

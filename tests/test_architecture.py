@@ -3,7 +3,8 @@
 import ast
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,59 +13,74 @@ from tests.conftest import ROOT
 from vggspec.cli import COMMANDS
 from vggspec.compiler.passes import TRAINING, inference
 
-#: Room: its folder, the parts of vggspec that it may import, and the libraries that it may import
-#: at module level; inside a function any library may be imported.
-BASE = {
-    "source", "diagnostic", "render", "catalogue", "recipe", "bundle", "files", "optional",
-    "profile", "engine", "trt", "machine", "compatibility", "tensors", "paper", "exchange",
-    "interrupt", "names", "fields",
-}  # fmt: skip
-ROOMS: dict[str, tuple[str, set[str], set[str]]] = {
-    "base": ("vggspec", BASE | {"cli", "compiler", "data", "runtime", "train", "lang"}, set()),
-    "catalogue": ("vggspec/catalogue", BASE, set()),
-    "lang": ("vggspec/lang", BASE | {"lang"}, {"lark"}),
-    "ops": ("compiler/ops", BASE | {"lang", "compiler"}, set()),
-    "passes": ("compiler/passes", BASE | {"lang", "compiler"}, set()),
-    "importing": ("compiler/importing", BASE | {"lang", "compiler"}, {"numpy"}),
-    "core": ("compiler", BASE | {"lang", "compiler"}, {"numpy", "ml_dtypes"}),
-    "backends": (
-        "compiler/backends",
-        BASE | {"lang", "compiler"},
-        {"numpy", "onnx", "torch", "safetensors"},
-    ),
-    "data": ("vggspec/data", BASE | {"data"}, {"numpy", "PIL"}),
-    "runtime": ("runtime", BASE | {"data", "runtime"}, {"numpy", "PIL", "onnxruntime"}),
-    "evaluation": ("runtime/evaluation", BASE | {"data", "runtime"}, {"numpy", "PIL"}),
-    "localisation": ("runtime/localisation", BASE | {"data", "runtime"}, {"numpy", "PIL"}),
-    "features": ("runtime/features", BASE | {"data", "runtime"}, {"numpy"}),
-    "train": (
-        "vggspec/train",
-        BASE | {"data", "lang", "compiler", "runtime", "train"},
-        {"numpy", "torch", "PIL"},
-    ),
-    "cli": (
-        "vggspec/cli",
-        BASE | {"cli", "data", "lang", "compiler", "runtime", "train", "demo"},
-        {"click", "rich"},
-    ),
+#: The floors of the house, from the ground up. A room uses the floors below its own, never a floor
+#: above and never another room beside it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("base",),
+    ("lang", "data", "bundle"),
+    ("runtime",),
+    ("compiler",),
+    ("studies", "train"),
+    ("vggspec",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+#: Libraries that the modules of a folder may import while they are imported themselves; inside a
+#: function any library may be imported. The longest prefix of a module's name decides.
+LIBRARIES: dict[str, set[str]] = {
+    "vggspec": set(),
+    "vggspec.base": set(),
+    "vggspec.bundle": set(),
+    "vggspec.lang": {"lark"},
+    "vggspec.data": {"numpy", "PIL"},
+    "vggspec.runtime": {"numpy", "PIL", "onnxruntime"},
+    "vggspec.compiler": {"numpy", "ml_dtypes"},
+    "vggspec.compiler.ops": set(),
+    "vggspec.compiler.passes": set(),
+    "vggspec.compiler.backends": {"numpy", "onnx", "torch", "safetensors"},
+    "vggspec.compiler.bundles": {"numpy", "onnx", "safetensors"},
+    "vggspec.studies": {"numpy", "PIL"},
+    "vggspec.train": {"numpy", "torch", "PIL"},
+    "vggspec.cli": {"click", "rich"},
 }
+
 #: Core files that `vggspec check` loads, so not even numpy.
 LIGHT = {
-    "__init__",
-    "ir",
-    "lower",
-    "claims",
-    "image_input",
-    "naming",
-    "cost",
-    "figure",
-    "difference",
-}
+    f"vggspec.compiler.{name}"
+    for name in (
+        "ir", "tensor", "lower", "claims", "image_input", "naming", "cost", "figure", "difference",
+    )
+}  # fmt: skip
 STDLIB = set(__import__("sys").stdlib_module_names)
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Modules that a file imports, and whether it does so when it is itself imported."""
+@dataclass(frozen=True)
+class Import:
+    name: str
+    is_deferred: bool
+
+
+def sources() -> dict[str, Path]:
+    """All modules of the package, by name."""
+    found = {}
+    for folder, package in (
+        ("vggspec", "vggspec"),
+        ("compiler", "vggspec.compiler"),
+        ("runtime", "vggspec.runtime"),
+    ):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            found[".".join((package, *parts))] = path
+    return found
+
+
+MODULES = sources()
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """What a file imports; names of our own as modules, not as what is taken from them."""
     tree = ast.parse(path.read_text("utf-8"))
     deferred: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -74,45 +90,86 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, node not in deferred
-        elif isinstance(node, ast.ImportFrom) and node.module:
+                yield Import(alias.name, node in deferred)
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module in ("vggspec", "vggspec.catalogue", "vggspec.compiler"):
-                for alias in node.names:
-                    yield f"{node.module}.{alias.name}", node not in deferred
-            else:
-                yield node.module, node not in deferred
+            assert node.module is not None
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield Import(name if name in MODULES else node.module, node in deferred)
 
 
-FILES = [
-    (room, path)
-    for room, (folder, _, _) in ROOMS.items()
-    for path in sorted((ROOT / folder).glob("*.py"))
-]
+def room(module: str) -> str:
+    """The part of the package that a module belongs to."""
+    parts = module.split(".")
+    return "vggspec" if len(parts) == 1 else "cli" if parts[1] == "__main__" else parts[1]
 
 
-@pytest.mark.parametrize(("room", "path"), FILES, ids=lambda value: getattr(value, "stem", value))
-def test_a_room_imports_what_it_may(room: str, path: Path) -> None:
-    _, rooms, libraries = ROOMS[room]
-    if path.name in ("__main__.py", "demo.py"):
-        libraries = {"numpy", "PIL", "click", "rich"}
-        rooms = rooms | {"demo"}
-    for name, at_module_level in imports(path):
-        top, _, rest = name.partition(".")
-        assert top not in ("compiler", "runtime", "specs"), f"{path} imports {name}"
-        if top == "vggspec":
-            part = rest.partition(".")[0]
-            if not part or part in ("__version__", "load", "compile", "torch_module"):
-                continue
-            if room == "base" and not at_module_level:
-                continue
-            if room == "base" and path.name != "demo.py":
-                assert part in BASE | {"cli"}, f"{path} imports {name}"
-                assert part != "cli" or path.name == "__main__.py"
-            assert part in rooms, f"{path} imports {name}"
-        elif top not in STDLIB and at_module_level:
-            assert top in libraries, f"{path} imports {name} at module level"
-            assert room != "core" or path.stem not in LIGHT, f"{path} imports {name}"
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_uses_the_floors_below_it(module: str) -> None:
+    """Imports inside functions and for type checkers are no way around."""
+    for found in imports(MODULES[module]):
+        assert found.name.partition(".")[0] not in ("compiler", "runtime", "specs"), found
+        if found.name.partition(".")[0] == "vggspec":
+            mine, other = room(module), room(found.name)
+            assert mine == other or LEVEL[other] < LEVEL[mine], f"{module} imports {found.name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_loads_the_libraries_of_its_room(module: str) -> None:
+    libraries = LIBRARIES[max((p for p in LIBRARIES if is_in(module, p)), key=len)]
+    for found in imports(MODULES[module]):
+        top = found.name.partition(".")[0]
+        if top == "vggspec" or top in STDLIB or found.is_deferred:
+            continue
+        assert top in libraries, f"{module} imports {found.name} while it is imported"
+        assert module not in LIGHT, f"{module} imports {found.name}"
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import one another, by Tarjan's algorithm."""
+    found: list[list[str]] = []
+    numbers: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> None:
+        numbers[module] = lowest[module] = len(numbers)
+        stack.append(module)
+        for other in sorted(graph[module]):
+            if other not in numbers:
+                visit(other)
+                lowest[module] = min(lowest[module], lowest[other])
+            elif other in stack:
+                lowest[module] = min(lowest[module], numbers[other])
+        if lowest[module] == numbers[module]:
+            at = stack.index(module)
+            group, stack[at:] = stack[at:], []
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in graph:
+        if module not in numbers:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not even inside functions or for type checkers."""
+    graph = {
+        module: {found.name for found in imports(path) if found.name in MODULES} - {module}
+        for module, path in MODULES.items()
+    }
+    assert circles(graph) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_every_module_belongs_to_a_room() -> None:
+    assert {room(module) for module in MODULES} == set(LEVEL)
 
 
 def test_every_module_is_imported_as_part_of_vggspec() -> None:

@@ -26,16 +26,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.cli.run import vggspec
-from tests.compiler.backends.manifests import engine
+from tests.compiler.bundles.manifests import engine
 from tests.conftest import ROOT
 from tests.nets import SMALL, net, random_weights, session
 from tests.runtime.bundles import CLASSES, Made, make
-from vggspec import profile, recipe
-from vggspec.bundle import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
-from vggspec.compiler.backends import triton
+from vggspec.base import recipe
+from vggspec.base.diagnostic import VggspecError
+from vggspec.bundle import profile
+from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
+from vggspec.bundle.profile import Profile
+from vggspec.compiler.bundles import triton
 from vggspec.compiler.weights import Metadata, save
-from vggspec.diagnostic import VggspecError
-from vggspec.profile import Profile
 from vggspec.runtime import preprocess
 
 GUIDE = (ROOT / "docs" / "embedding.md").read_text("utf-8")

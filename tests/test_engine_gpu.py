@@ -21,13 +21,13 @@ from benchmarks import engine_gpu as bench
 from tests.conftest import ROOT
 from tests.nets import session
 from tests.runtime.bundles import Made
-from tests.test_compatibility import LINUX
+from tests.runtime.test_compatibility import LINUX
 from tests.test_embedding import PROFILES, FakeContext, FakeCuda, with_plan
-from vggspec.bundle import MODEL
-from vggspec.catalogue.artefacts import RunFailed
-from vggspec.diagnostic import VggspecError, report
-from vggspec.machine import Driver, Gpu
-from vggspec.profile import Profile
+from vggspec.base.catalogue.artefacts import RunFailed
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.bundle.manifest import MODEL
+from vggspec.bundle.profile import Profile
+from vggspec.runtime.machine import Driver, Gpu
 
 HERE = replace(
     LINUX,
@@ -517,8 +517,8 @@ def test_memory_is_what_a_session_of_one_profile_takes(
         def __exit__(self, *_: object) -> None:
             used[0] = self.before
 
-    monkeypatch.setattr("vggspec.runtime.cuda.PyCuda", Device)
-    monkeypatch.setattr("vggspec.runtime.trt_session.TrtSession", Session)
+    monkeypatch.setattr("vggspec.runtime.tensorrt.cuda.PyCuda", Device)
+    monkeypatch.setattr("vggspec.runtime.tensorrt.session.TrtSession", Session)
     bundle: Any = SimpleNamespace(manifest=made.manifest)
     assert bench.memory_of(bundle) == [
         bench.InUse(

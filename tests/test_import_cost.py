@@ -8,8 +8,8 @@ import pytest
 
 from tests.nets import SMALL, net, random_weights
 from vggspec.cli import COMMANDS
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 
 BLOCK = """
 import sys

@@ -13,12 +13,12 @@ from PIL import Image
 
 import vggspec
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import MANIFEST, MODEL, WEIGHTS, open_bundle
+from tests.refusals import refused
+from vggspec.bundle.manifest import MANIFEST, MODEL, WEIGHTS, open_bundle
 from vggspec.cli import run
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import VggspecError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links")
 
@@ -150,5 +150,5 @@ def test_what_the_manifest_says_does_not_lead_out(path: str, weights: Path, tmp_
     write_bundle(net(SMALL), open_weights(weights), tmp_path / "b", OnnxOptions())
     manifest = tmp_path / "b" / MANIFEST
     manifest.write_text(manifest.read_text().replace(f'"{MODEL}"', f'"{path}"'))
-    with pytest.raises(VggspecError, match="not a path inside the bundle"):
+    with refused("not a path inside the bundle"):
         open_bundle(tmp_path / "b")

@@ -23,9 +23,10 @@ LISTINGS: dict[str, dict[str, frozenset[str]]] = {
     for path in sorted((ROOT / "tests" / "tensorrt_api").glob("*.json"))
 }
 GLOBS = (
-    "vggspec/trt.py",
-    "runtime/trt_*.py",
-    "compiler/backends/tensorrt_*.py",
+    "runtime/tensorrt/seam.py",
+    "runtime/tensorrt/plan.py",
+    "runtime/tensorrt/session.py",
+    "compiler/backends/tensorrt/*.py",
     "docs/embedding/*.py",
     "benchmarks/peers/plain_trt.py",
 )

@@ -10,23 +10,24 @@ with vggspec.load("D") as predictor:
 
 from __future__ import annotations
 
+from vggspec.base.version import __version__
+
 TYPE_CHECKING = False  # nothing is loaded here: a command comes to its first line at once
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
     from typing import Literal
 
-    from vggspec.bundle import Precision
-    from vggspec.compiler.backends.torch_module import SpecModule
+    from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+    from vggspec.base.recipe import Rounding
+    from vggspec.bundle.engine import Flavour
+    from vggspec.bundle.manifest import Precision
+    from vggspec.compiler.backends.torch.module import SpecModule
     from vggspec.compiler.ir import Network
-    from vggspec.diagnostic import MissingLibraryError, VggspecError
-    from vggspec.recipe import Rounding
     from vggspec.runtime.predictor import Predictor
-    from vggspec.trt import Flavour
 
     Path = str | os.PathLike[str]
 
-__version__ = "0.1.0"
 __all__ = [
     "MissingLibraryError",
     "VggspecError",
@@ -42,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> type[Exception]:
     if name in ("MissingLibraryError", "VggspecError"):
-        from vggspec import diagnostic
+        from vggspec.base import diagnostic
 
         return getattr(diagnostic, name)  # type: ignore[no-any-return]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -82,10 +83,10 @@ def torch_module(
             input.
         MissingLibraryError: PyTorch is not installed.
     """
-    from vggspec.optional import require
+    from vggspec.base.optional import require
 
     require("torch", "a PyTorch module")
-    from vggspec.compiler.backends import torch_module as backend
+    from vggspec.compiler.backends.torch import module as backend
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
@@ -128,8 +129,8 @@ def compile(  # noqa: A001 (the command's name)
         VggspecError: the spec has mistakes, the weights are another net's, or the bundle cannot
             be written.
     """
-    from vggspec.compiler.backends.bundle_writer import write_bundle
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.bundles.writer import write_bundle
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
 
@@ -175,13 +176,13 @@ def compile_engine(
         VggspecError: as ``compile``; or TensorRT refuses the net.
         MissingLibraryError: TensorRT is not installed.
     """
-    from vggspec.compiler.backends.engine_bundle import default_profiles, write_engine_bundle
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
-    from vggspec.compiler.backends.tensorrt_engine import EngineOptions, Unheard, choose_flavour
+    from vggspec.bundle.profile import parse_profile
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.backends.tensorrt.build import EngineOptions, Unheard, choose_flavour
+    from vggspec.compiler.bundles.engine import default_profiles, write_engine_bundle
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
-    from vggspec.machine import this_machine
-    from vggspec.profile import parse_profile
+    from vggspec.runtime.machine import this_machine
 
     lowered = load_network(spec)
     options = OnnxOptions(
@@ -220,7 +221,7 @@ def compile_protocol(
     Raises:
         VggspecError: as ``compile``; or the nets cannot be fused.
     """
-    from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
+    from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
 

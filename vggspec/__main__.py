@@ -1,6 +1,6 @@
 """``python -m vggspec``, and the command ``vggspec``."""
 
-from vggspec import interrupt
+from vggspec.base import interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vggspec.compiler.ir import Layer, Network, Param, map_before
+from vggspec.compiler.ir import Layer, Network, map_before
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array
 
 Layout = Literal["oihw", "ohwi", "hwio"]

@@ -13,8 +13,11 @@ from typing import cast
 
 import numpy as np
 
-from vggspec.catalogue import artefacts, importing, nearest
-from vggspec.compiler.checkpoint import Checkpoint
+from vggspec.base.catalogue import artefacts, importing
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.fields import short
+from vggspec.base.wording import nearest
+from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.layouts import (
     LAYOUTS,
     Change,
@@ -37,8 +40,6 @@ from vggspec.compiler.importing.modules import (
 from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.weights import Array
-from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.fields import short
 
 MAX_DEPTH = 12
 """Parts of a name that may be what a net's names share."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
+from vggspec.base.fields import short
 from vggspec.compiler.weights import Array
-from vggspec.fields import short
 
 Role = Literal["weight", "bias", "running_mean", "running_var"]
 

@@ -13,18 +13,18 @@ from typing import Literal
 
 import numpy as np
 
-from vggspec.catalogue.artefacts import UnknownCheckpoint
-from vggspec.catalogue.checkpoints import DamagedCheckpoint
-from vggspec.catalogue.importing import UnknownNormalisation
-from vggspec.compiler.checkpoint import Checkpoint
+from vggspec.base.catalogue.artefacts import UnknownCheckpoint
+from vggspec.base.catalogue.checkpoints import DamagedCheckpoint
+from vggspec.base.catalogue.importing import UnknownNormalisation
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError
+from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.matching import Matched
 from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
 from vggspec.compiler.ir import Color, ImageInput
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.weights import Metadata, metadata_of
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import BadFieldError
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
 

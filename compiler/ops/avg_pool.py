@@ -6,13 +6,13 @@ Padding is not counted into the average: a window at the border averages what li
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ir import TensorType
 from vggspec.compiler.ops.max_pool import NUMBERS, MaxPool
 from vggspec.compiler.ops.op import TorchNN
 from vggspec.compiler.ops.syntax import Syntax
+from vggspec.compiler.tensor import TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.compiler.ir import Param, TensorType
 from vggspec.compiler.ops.op import Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
+from vggspec.compiler.tensor import Param, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ Source: Simonyan & Zisserman 2015, appendix A.1.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.catalogue import names, shapes
-from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.base.catalogue import names, shapes
 from vggspec.compiler.ops.op import Op, TorchNN
 from vggspec.compiler.ops.syntax import Arguments, Syntax
+from vggspec.compiler.tensor import MisfitError, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

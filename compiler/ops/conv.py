@@ -7,8 +7,7 @@ Table 1; ``groups`` as in Krizhevsky et al. 2012, section 3.2.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.catalogue import shapes
-from vggspec.compiler.ir import MisfitError, Param, TensorType
+from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import (
     Arithmetic,
     Op,
@@ -19,9 +18,10 @@ from vggspec.compiler.ops.op import (
     with_options,
 )
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
+from vggspec.compiler.tensor import MisfitError, Param, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

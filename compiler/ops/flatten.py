@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ir import TensorType
 from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.tensor import TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ averaged over space (Simonyan & Zisserman 2015, section 3.2).
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.catalogue import shapes
-from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, Window
 from vggspec.compiler.ops.syntax import Syntax
+from vggspec.compiler.tensor import MisfitError, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ Source: Simonyan & Zisserman 2015, section 2.1 and Table 1. Applied densely it i
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.compiler.ir import Param, TensorType
 from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, with_options
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, Arguments, Syntax
+from vggspec.compiler.tensor import Param, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,13 @@ PyTorch and ONNX divide it by ``n`` first, so their ``alpha`` is ``n`` times as 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.catalogue import shapes
-from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
+from vggspec.compiler.tensor import MisfitError, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.catalogue import shapes
-from vggspec.compiler.ir import MisfitError, TensorType
+from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import Op, TorchNN, Window, unless, with_options
 from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, Syntax
+from vggspec.compiler.tensor import MisfitError, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 TO_THE_END = (1 << 63) - 1
 """Where a slice of ONNX ends that takes all there is."""

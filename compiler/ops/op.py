@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from vggspec.compiler.ir import Param, TensorType
 from vggspec.compiler.ops.syntax import Arguments, Syntax
+from vggspec.compiler.tensor import Param, TensorType
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.onnx_graph import OnnxGraph
+    from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 #: ``torch.nn``, or what stands for it while source text is written.
 TorchNN = Any

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vggspec.catalogue import names, nearest
-from vggspec.diagnostic import Diagnostic
+from vggspec.base.catalogue import names
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.source import Span
+from vggspec.base.wording import nearest
 from vggspec.lang.ast import LayerItem, Option, Word
-from vggspec.source import Span
 
 MAX_SIDE = 1 << 16  # pixels
 MAX_CHANNELS = 1 << 20

@@ -6,6 +6,7 @@ nothing changes. Doing it twice is doing it once.
 
 from typing import ClassVar, Literal, Protocol
 
+from vggspec.base.recipe import Average, Rounding
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes.average_before_linear import AverageBeforeLinear
 from vggspec.compiler.passes.average_over_space import AverageOverSpace
@@ -15,7 +16,6 @@ from vggspec.compiler.passes.fc_to_conv import FcToConv
 from vggspec.compiler.passes.finer_stride import FinerStride
 from vggspec.compiler.passes.keep_up_to import KeepUpTo, before_last
 from vggspec.compiler.passes.round_pools import RoundPools
-from vggspec.recipe import Average, Rounding
 
 Form = Literal["dense", "crop"]
 

@@ -14,12 +14,12 @@ Source: Simonyan & Zisserman 2015, section 3.2.
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from vggspec.base.recipe import Average
 from vggspec.compiler.ir import Network, Node, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.recipe import Average
 
 AVERAGE, VECTOR = "average", "vector"
 

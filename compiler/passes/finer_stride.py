@@ -21,7 +21,8 @@ from itertools import takewhile
 from math import gcd, prod
 from typing import ClassVar
 
-from vggspec.catalogue.variants import StrideOfACrop, StrideOutOfReach
+from vggspec.base.catalogue.variants import StrideOfACrop, StrideOutOfReach
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.ir import Layer, Network, Node
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.conv import Conv
@@ -29,7 +30,6 @@ from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
-from vggspec.diagnostic import VggspecError, report
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ Source: Simonyan & Zisserman 2015, appendix B.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vggspec.catalogue import nearest
-from vggspec.catalogue.variants import NoSuchOutput, NothingBeforeLast
+from vggspec.base.catalogue.variants import NoSuchOutput, NothingBeforeLast
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.wording import nearest
 from vggspec.compiler.ir import FEATURES, IMAGE, Layer, Network, Node, Output
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
@@ -21,7 +22,6 @@ from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.passes.average_over_space import VECTOR
-from vggspec.diagnostic import VggspecError, report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

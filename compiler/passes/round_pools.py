@@ -11,12 +11,12 @@ After   pool5 (2 × 2, stride 2, ceil)
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vggspec.catalogue.shapes import FixedInput
-from vggspec.catalogue.variants import OtherRounding
+from vggspec.base.catalogue.shapes import FixedInput
+from vggspec.base.catalogue.variants import OtherRounding
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Rounding
 from vggspec.compiler.ir import Layer, Network, Node, build
 from vggspec.compiler.ops.max_pool import MaxPool
-from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import Rounding
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.run import vggspec
-from vggspec.source import MAX_BYTES
+from vggspec.lang.loading import MAX_BYTES
 
 resource = pytest.importorskip("resource", reason="limits are set with POSIX calls")
 

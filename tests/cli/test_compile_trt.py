@@ -15,8 +15,8 @@ import pytest
 import vggspec as front_door
 from tests.cli.run import vggspec
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import open_bundle
-from vggspec.machine import ask_driver
+from vggspec.bundle.manifest import open_bundle
+from vggspec.runtime.machine import ask_driver
 
 WITHOUT_GPU = pytest.mark.skipif(ask_driver() is not None, reason="this machine has a GPU")
 TRT = ("--trt", "--trt-flavor", "tensorrt_rtx")
@@ -24,7 +24,7 @@ TRT = ("--trt", "--trt-flavor", "tensorrt_rtx")
 #: Without any TensorRT: as if neither were installed.
 BARE = """
 import sys
-from vggspec import trt
+from vggspec.runtime.tensorrt import seam as trt
 trt.has_library = lambda name: False
 from vggspec.cli import main
 main()
@@ -136,7 +136,7 @@ def test_without_tensorrt_one_line_says_what_to_install(here: Path) -> None:
 def test_the_classic_flavour_that_is_not_installed_is_named(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vggspec import trt
+    from vggspec.runtime.tensorrt import seam as trt
 
     with pytest.raises(front_door.MissingLibraryError, match=r'pip install "vggspec\[trt\]"'):
         trt.load("tensorrt", "building an engine")

@@ -10,13 +10,13 @@ import pytest
 from tests.cli.run import vggspec
 from tests.engines import CLASSIC, RTX, stand_in
 from tests.nets import SMALL, net, random_weights
-from tests.test_compatibility import BARE, H200, LINUX, T4, with_gpus
-from vggspec import machine
-from vggspec.bundle import PLAN, WEIGHTS
+from tests.runtime.test_compatibility import BARE, H200, LINUX, T4, with_gpus
+from vggspec.bundle.manifest import PLAN, WEIGHTS
 from vggspec.cli import doctor, run
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
-from vggspec.machine import Driver, Machine
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.runtime import machine
+from vggspec.runtime.machine import Driver, Machine
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch

@@ -23,19 +23,19 @@ from rich.console import Console
 from tests.cli.run import vggspec as process
 from tests.nets import net, random_weights
 from tests.runtime.bundles import LABELS, make, rewrite, weights
-from tests.runtime.evaluation.pictures import write_pictures
-from vggspec.bundle import open_bundle
+from tests.studies.evaluation.pictures import write_pictures
+from vggspec.base.recipe import TestProtocol
+from vggspec.bundle.manifest import open_bundle
 from vggspec.cli import pacing, run
 from vggspec.cli.costs import Cost, Sample, mean_macs, samples
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.data.labelled import open_labelled
-from vggspec.recipe import TestProtocol
-from vggspec.runtime.evaluation.answers import Result, Tally
-from vggspec.runtime.evaluation.question import ask, plan
 from vggspec.runtime.predictor import Predictor
+from vggspec.studies.evaluation.answers import Result, Tally
+from vggspec.studies.evaluation.question import ask, plan
 
 SPEC = """\
 net tiny

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.run import vggspec
-from vggspec.catalogue import by_code
+from vggspec.base.catalogue import by_code
 from vggspec.cli import run
 
 

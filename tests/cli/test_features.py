@@ -16,16 +16,16 @@ import pytest
 
 from tests.nets import SMALL, net, random_weights
 from tests.train.folders import HUES, write_annotated, write_folder
-from vggspec.bundle import WEIGHTS, open_bundle
+from vggspec.base.recipe import TestProtocol
+from vggspec.bundle.manifest import WEIGHTS, open_bundle
 from vggspec.cli import run
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
-from vggspec.recipe import TestProtocol
-from vggspec.runtime.features.descriptors import Combination, Described, describe
-from vggspec.runtime.features.file import FeaturesWriter, open_features
-from vggspec.runtime.journal import Journal
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.pipeline import Applied
+from vggspec.studies.features.descriptors import Combination, Described, describe
+from vggspec.studies.features.file import FeaturesWriter, open_features
+from vggspec.studies.pipeline import Applied
+from vggspec.studies.tasks.journal import Journal
 
 SPEC = f"{SMALL}\ntest:\n  scale 36\n"
 

@@ -217,7 +217,7 @@ def test_an_end_of_file_in_the_work_is_not_ctrl_d(
         raise EOFError
 
     (tmp_path / "tv.vgg").write_text(SPEC)
-    monkeypatch.setattr("vggspec.compiler.checkpoint.read_checkpoint", read)
+    monkeypatch.setattr("vggspec.compiler.importing.checkpoint.read_checkpoint", read)
     with pytest.raises(EOFError):
         run(["import", str(tmp_path / "tv.vgg"), "w.npz"])
 

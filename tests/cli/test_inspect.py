@@ -9,11 +9,11 @@ import pytest
 
 from tests.engines import CLASSIC, RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import LAYERS, MODEL, WEIGHTS, open_bundle
+from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, open_bundle
 from vggspec.cli import run
 from vggspec.cli.inspect import layers_of
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 
 ENGINE_LAYERS = json.dumps(
     {
@@ -153,7 +153,7 @@ def test_a_classic_engine_in_words(tmp_path: Path, capsys: Capture) -> None:
 def test_a_plan_is_never_loaded(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vggspec import trt
+    from vggspec.runtime.tensorrt import seam as trt
 
     def load(*_: object) -> None:
         raise AssertionError
@@ -176,7 +176,7 @@ def test_a_damaged_list_of_layers_is_reported(text: str, tmp_path: Path, capsys:
 
 
 def test_a_graph_that_is_none_is_reported(tmp_path: Path, capsys: Capture) -> None:
-    from vggspec.bundle import file_entry
+    from vggspec.bundle.manifest import file_entry
 
     bundle = write(tmp_path, single_file=True)
     manifest = open_bundle(bundle).manifest

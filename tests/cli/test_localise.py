@@ -16,15 +16,15 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_predict import Done
-from tests.runtime.localisation.localisers import LABELS, Made, make
+from tests.studies.localisation.localisers import LABELS, Made, make
 from tests.train.folders import HUES, write_annotated
+from vggspec.base.recipe import TestProtocol
 from vggspec.cli import run
 from vggspec.data.boxes import iou
 from vggspec.data.decode import decode
-from vggspec.recipe import TestProtocol
-from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
-from vggspec.runtime.localisation.localise import MATCH, Localiser, Method
 from vggspec.runtime.net import BundleNet
+from vggspec.studies.localisation.errors import LocalisationTally, Verdict
+from vggspec.studies.localisation.localise import MATCH, Localiser, Method
 
 Call = Callable[..., Done]
 

@@ -16,8 +16,8 @@ from tests.cli.run import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import make
 from vggspec.cli import run
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes, devices")
 

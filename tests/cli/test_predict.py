@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.runtime.bundles import LABELS, Made, make, rewrite, weights
-from tests.runtime.fake_trt import FakeCuda, FakeTrt, make_plan
-from vggspec import trt as flavours
+from tests.runtime.tensorrt.fake import FakeCuda, FakeTrt, make_plan
 from vggspec.cli import run
-from vggspec.runtime import trt_session
 from vggspec.runtime.predictor import Predictor
+from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt import session as trt_session
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.compiler.backends.test_tensorrt_refit import CLASSIC_10, expected, machine_of, make
+from tests.compiler.backends.tensorrt.test_refit import CLASSIC_10, expected, machine_of, make
 from tests.engines import RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
-from vggspec import machine
-from vggspec.bundle import MANIFEST, PLAN, WEIGHTS, open_bundle
+from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS, open_bundle
 from vggspec.cli import run
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
-from vggspec.machine import Machine
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.runtime import machine
+from vggspec.runtime.machine import Machine
 
 Capture = pytest.CaptureFixture[str]
 REFITTABLE = replace(RTX, refit="all")

@@ -9,13 +9,13 @@ import pytest
 
 from tests.cli.test_eval import SPEC, Done
 from tests.nets import net, random_weights
-from tests.runtime.evaluation.pictures import FOLDERS, write_pictures
-from vggspec.catalogue.evaluating import NoTableWeights
+from tests.studies.evaluation.pictures import FOLDERS, write_pictures
+from vggspec.base.catalogue.evaluating import NoTableWeights
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.files import BOOT_ID
 from vggspec.cli import reproduce, run
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import VggspecError
-from vggspec.files import BOOT_ID
-from vggspec.paper import TABLES, Row, Trained
+from vggspec.studies.paper import TABLES, Row, Trained
 
 NETS = ("A", "D", "E")
 
@@ -161,7 +161,7 @@ def test_weights_of_another_net_are_refused(tmp_path: Path, call: Any) -> None:
 
 
 def test_interrupted_it_goes_on(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vggspec.runtime.evaluation.answers import Result, Tally
+    from vggspec.studies.evaluation.answers import Result, Tally
 
     give(tmp_path, "A-256")
     give(tmp_path, "D-256", 1)

@@ -10,9 +10,9 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from tests.runtime.features.test_linear_svm import blobs, flags_of
+from tests.studies.features.test_linear_svm import blobs, flags_of
 from vggspec.cli import run
-from vggspec.runtime.features.file import writing
+from vggspec.studies.features.file import writing
 
 pytest.importorskip("sklearn")
 
@@ -147,7 +147,7 @@ def test_c_at_the_end_of_what_was_tried_is_told(tmp_path: Path, svm: Any) -> Non
 def test_what_did_not_converge_is_told(
     tmp_path: Path, svm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vggspec.runtime.features import linear_svm
+    from vggspec.studies.features import linear_svm
 
     monkeypatch.setattr(linear_svm, "MAX_STEPS", 1)
     code, _, err = svm(both(tmp_path / "f"), "--c", "100", "--folds", "3")

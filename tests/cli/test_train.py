@@ -27,8 +27,8 @@ from tests.train.folders import (
     write_annotated,
     write_folder,
 )
-from vggspec import interrupt
-from vggspec.bundle import open_bundle
+from vggspec.base import interrupt
+from vggspec.bundle.manifest import open_bundle
 from vggspec.cli import run
 from vggspec.cli.train import stop_on_signals
 from vggspec.compiler.weights import open_weights

@@ -19,9 +19,8 @@ from PIL import Image
 from tests.engines import stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import rewrite
-from tests.test_compatibility import BARE, LINUX
-from vggspec import machine
-from vggspec.bundle import (
+from tests.runtime.test_compatibility import BARE, LINUX
+from vggspec.bundle.manifest import (
     MANIFEST,
     MODEL,
     OWN_SHA256,
@@ -33,17 +32,17 @@ from vggspec.bundle import (
     read_manifest,
 )
 from vggspec.cli import run
-from vggspec.compatibility import profiles_of
-from vggspec.compiler.backends import torch_module
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.bundled_net import lowered_of
-from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
-from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.bundles.net import lowered_of
+from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import describe, open_weights, save
-from vggspec.runtime import session
+from vggspec.runtime import machine, session
+from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
-from vggspec.runtime.verify import cases, default_tolerance, natural_images
+from vggspec.studies.verify.agreement import cases, default_tolerance, natural_images
 
 CROPS = SMALL + "\ntest:\n  scale 40\n  crops 2x2\n  flip off\n"
 GRAY = """\

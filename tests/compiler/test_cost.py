@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 
 from tests.strategies import net_texts
-from vggspec.compiler.backends.torch_module import emit
+from vggspec.base.source import Source
+from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost, run_cost
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build
 from vggspec.compiler.lower import load_network, lower
@@ -17,7 +18,6 @@ from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes.fc_to_conv import FcToConv
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from hypothesis import given, settings
 
 from tests.strategies import net_texts
+from vggspec.base.source import Source
 from vggspec.compiler.difference import Change, Difference, difference
 from vggspec.compiler.lower import load_network, lower
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 
 def _between(first: str, second: str) -> Difference:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 
 from tests.strategies import net_texts
+from vggspec.base.source import Source
 from vggspec.compiler.figure import draw
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import load_network, lower
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.nets import net
+from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler import initialise as module
 from vggspec.compiler.initialise import initialise
-from vggspec.compiler.ir import Param
-from vggspec.recipe import TrainRecipe
+from vggspec.compiler.tensor import Param
 
 TEXT = "net t\ninput 16x16 RGB\nconv3-64 BN\nconv3-96\nmaxpool\nFC-128\nFC-10\nsoft-max"
 

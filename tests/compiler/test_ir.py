@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tests.nets import SMALL, net
-from vggspec.compiler.backends import torch_module
+from tests.refusals import told
+from vggspec.base.diagnostic import VggspecError
+from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build, smallest
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.flatten import Flatten
@@ -14,7 +16,6 @@ from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.passes import DropTrainingOps, FcToConv
-from vggspec.diagnostic import VggspecError
 
 
 def forked() -> Network:
@@ -69,7 +70,7 @@ def test_another_size_keeps_the_weights() -> None:
     assert network.at(32, 32) is network
     with pytest.raises(VggspecError) as caught:
         network.at(40, 36)
-    text = str(caught.value)
+    text = told(caught.value)
     assert "VGG209" in text
     assert "made for 8 × 8 × 16, here 10 × 9 × 16" in text
     dense = FcToConv()(DropTrainingOps()(network))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.nets import net
 from tests.strategies import net_texts
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in, reports_of
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import MAX_LAYERS, load_network
@@ -19,7 +20,6 @@ from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
-from vggspec.source import Source
 
 
 def _names(text: str) -> list[str]:

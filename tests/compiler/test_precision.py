@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from tests.nets import SMALL, images, net, random_weights
-from vggspec.bundle import Precision
-from vggspec.compiler.backends.onnx_graph import FLOAT, OnnxGraph, tensor_info
-from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
+from tests.refusals import refused, told
+from vggspec.bundle.manifest import Precision
+from vggspec.compiler.backends.onnx.graph import FLOAT, OnnxGraph, tensor_info
+from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
-from vggspec.diagnostic import VggspecError
 
 TORCH: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -38,7 +38,7 @@ def test_a_layer_that_is_kept_takes_its_relu_along() -> None:
     network = prepare(net(SMALL).network, OnnxOptions())
     types = number_types(network, "bf16", ("conv1_1",))
     assert (types["conv1_1"], types["relu1_1"], types["conv1_2"]) == ("fp32", "fp32", "bf16")
-    with pytest.raises(VggspecError, match="has no layer `conv1_9`"):
+    with refused("has no layer `conv1_9`"):
         number_types(network, "bf16", ("conv1_9",))
 
 
@@ -136,9 +136,9 @@ def test_a_weight_beyond_half_precision_is_an_error(tmp_path: Path) -> None:
     values[6, 191] = -70000
     weights = saved(tmp_path / "w.safetensors", values)
     (name,) = (name for name in weights.tensors if name.endswith("weight"))
-    with pytest.raises(VggspecError, match="holds 70000, which fp16 cannot") as error:
+    with refused("holds 70000, which fp16 cannot") as error:
         rounded(weights, {name: "fp16"})
-    assert "--keep-fp32 fc1" in str(error.value)
+    assert "--keep-fp32 fc1" in told(error.value)
     assert np.isfinite(rounded(weights, {name: "bf16"})[name].astype(np.float32)).all()
 
 

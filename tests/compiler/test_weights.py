@@ -14,7 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle import digest
+from tests.refusals import refused, told
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.tensors import ALIGNMENT, MAX_HEADER_BYTES
+from vggspec.bundle.manifest import digest
 from vggspec.compiler.weights import (
     Metadata,
     check_fits,
@@ -24,8 +27,6 @@ from vggspec.compiler.weights import (
     open_weights,
     save,
 )
-from vggspec.diagnostic import VggspecError
-from vggspec.tensors import ALIGNMENT, MAX_HEADER_BYTES
 
 
 def arrays(**shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def test_weights_of_another_net_are_refused_with_what_differs(tmp_path: Path) ->
     weights = random_weights(other, tmp_path / "w")
     with pytest.raises(VggspecError) as caught:
         check_fits(weights, net(SMALL).network)
-    text = str(caught.value)
+    text = told(caught.value)
     assert "these weights of net `other` do not fit net `small`" in text
     assert "bn1_1.weight is missing" in text
     assert "conv2_1.weight: 16 × 8 × 3 × 3 in the file, 16 × 4 × 3 × 3 in the net" in text
@@ -167,7 +168,7 @@ def test_tensors_that_the_net_does_not_have_are_refused(tmp_path: Path) -> None:
     lowered = net("net t\ninput 8x8 gray\nFC-2")
     wanted = arrays(**{"fc1.weight": (2, 64), "fc1.bias": (2,), "fc2.bias": (3,)})
     save(tmp_path / "w", wanted, Metadata())
-    with pytest.raises(VggspecError, match=r"fc2\.bias is not in the net"):
+    with refused(r"fc2\.bias is not in the net"):
         check_fits(open_weights(tmp_path / "w"), lowered.network)
     wanted = arrays(**{"fc1.weight": (2, 64), "fc1.bias": (2,), "bn.num_batches_tracked": (1,)})
     save(tmp_path / "w", wanted, Metadata())
@@ -178,7 +179,7 @@ def test_half_precision_is_refused(tmp_path: Path) -> None:
     lowered = net("net t\ninput 8x8 gray\nFC-2")
     tensors = {"fc1.weight": np.zeros((2, 64), np.float16), "fc1.bias": np.zeros(2, np.float16)}
     safetensors.numpy.save_file(tensors, tmp_path / "w")
-    with pytest.raises(VggspecError, match=r"VGG504.*F16"):
+    with refused(r"VGG504.*F16"):
         check_fits(open_weights(tmp_path / "w"), lowered.network)
 
 
@@ -204,13 +205,13 @@ def test_metadata_of_ours_that_is_malformed_is_refused(key: str, text: str, tmp_
     """As if it were absent, another mean or none would be taken without a word."""
     path = tmp_path / "w"
     safetensors.numpy.save_file(arrays(a=(1,)), path, metadata={f"vggspec.{key}": text})
-    with pytest.raises(VggspecError, match=rf"VGG502.*`vggspec\.{key}`"):
+    with refused(rf"VGG502.*`vggspec\.{key}`"):
         open_weights(path)
 
 
 def test_what_import_reads_is_sent_there(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", a=np.ones(3, np.float32))
-    with pytest.raises(VggspecError, match="VGG502") as error:
+    with refused("VGG502") as error:
         open_weights(tmp_path / "w.npz")
     assert "`vggspec import SPEC FILE`" in (error.value.reports[0].what.help() or "")
 
@@ -222,7 +223,7 @@ def test_layers_that_were_exchanged_are_noticed(tmp_path: Path) -> None:
     edited = net(text.replace("conv3-3 as a\nconv3-3 as b", "conv3-3 as b\nconv3-3 as a"))
     weights = random_weights(trained, tmp_path / "w")
     check_fits(weights, trained.network)
-    with pytest.raises(VggspecError, match=r"VGG531.*of net `t`"):
+    with refused(r"VGG531.*of net `t`"):
         check_fits(weights, edited.network)
 
 
@@ -237,7 +238,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from vggspec.compiler.weights import Metadata, save
-from vggspec.diagnostic import VggspecError
+from vggspec.base.diagnostic import VggspecError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

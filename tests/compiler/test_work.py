@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from vggspec.base.diagnostic import Report
+from vggspec.base.render import MAX_SHOWN, as_text
+from vggspec.base.reports import MAX_REPORTS
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
 from vggspec.compiler import lower as lowering
 from vggspec.compiler.ops.conv import Conv
-from vggspec.diagnostic import MAX_REPORTS, Report
+from vggspec.lang.loading import MAX_BYTES, read
 from vggspec.lang.parser import MAX_CLAIMS, MAX_NETS, MAX_SETTINGS, MAX_WORDS, count_words
-from vggspec.render import MAX_SHOWN, as_text
-from vggspec.source import MAX_BYTES, Source, read
 
 COLUMNS = "|" + "|".join(f"n{i}" for i in range(MAX_NETS)) + "|\n"
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggspec.catalogue import annotations
+from vggspec.base.catalogue import annotations
+from vggspec.base.diagnostic import VggspecError
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.decode import BadImageError, decode
-from vggspec.diagnostic import VggspecError
 
 #: Image files by class folder, rows and columns, and the objects: class, left, top, right, bottom.
 IMAGES: dict[str, tuple[tuple[int, int], list[tuple[str, int, int, int, int]]]] = {

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.refusals import refused
 from tests.train.folders import tiny, write_folder
-from vggspec.catalogue import data
-from vggspec.catalogue.evaluating import NoImages
+from vggspec.base.catalogue import data
+from vggspec.base.catalogue.evaluating import NoImages
+from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.data.classed import open_classed
 from vggspec.data.digest import Digest
 from vggspec.data.folder import PassedOver, images_below, list_folder, subfolders
 from vggspec.data.labelled import open_labelled
 from vggspec.data.read import ENDINGS, FORMATS
-from vggspec.diagnostic import Diagnostic, VggspecError
 from vggspec.train.dataset import open_data
 
 NETWORK = tiny().network
@@ -216,7 +217,7 @@ def test_two_folders_of_one_class_are_refused(tmp_path: Path) -> None:
     found = mistake(tmp_path)
     assert isinstance(found, data.ClassTwice)
     assert found.title().endswith('one class: " cafe\\u0301" and "caf\\u00e9"')
-    with pytest.raises(VggspecError, match="VGG433"):
+    with refused("VGG433"):
         open_labelled(tmp_path)
 
 

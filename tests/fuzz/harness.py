@@ -18,8 +18,8 @@ from random import Random
 from typing import Any, Protocol, cast
 
 from tests.fuzz import targets
-from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.render import as_text
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.render import as_text
 
 SECONDS_A_CASE = 20
 """What no answer may take, on a busy machine."""

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tests.nets import net, random_weights
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 
 TINY = """\
 net tiny

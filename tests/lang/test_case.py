@@ -7,14 +7,14 @@ import click
 import pytest
 
 from tests.conftest import ROOT
+from vggspec.base.render import as_text
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
 from vggspec.cli.eval import grid_side
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document
 from vggspec.lang.parser import parse
-from vggspec.render import as_text
-from vggspec.source import Source
 
 SPECS = ROOT / "specs"
 EXAMPLES = re.findall(

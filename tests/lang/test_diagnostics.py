@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GOLDEN
-from vggspec.catalogue import by_code
+from vggspec.base.catalogue import by_code
+from vggspec.base.diagnostic import Diagnostic, Report
+from vggspec.base.render import as_text
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in, reports_of
-from vggspec.diagnostic import Diagnostic, Report
-from vggspec.render import as_text
-from vggspec.source import Source
 
 FOLDER = GOLDEN / "diagnostics"
 CASES = sorted(FOLDER.glob("*.vgg"))

@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import net_texts
+from vggspec.base.source import Source
 from vggspec.compiler.ops import spell
 from vggspec.lang.ast import Document, Quoted, Word
 from vggspec.lang.formatter import format_document
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 
 def _parse(text: str) -> Document:

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from vggspec.catalogue import by_code
+from vggspec.base.catalogue import by_code
+from vggspec.base.recipe import Experiment, LayersFrom
+from vggspec.base.render import as_text
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
 from vggspec.compiler.lower import Lowered, load_network, lower
 from vggspec.lang.loading import net_name
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import SECTIONS
-from vggspec.recipe import Experiment, LayersFrom
-from vggspec.render import as_text
-from vggspec.source import Source
 
 PAGE = ROOT / "docs" / "language.md"
 TEXT = PAGE.read_text("utf-8")

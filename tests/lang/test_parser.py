@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.strategies import net_texts
+from vggspec.base.diagnostic import Report, VggspecError
+from vggspec.base.render import as_dict, as_github, as_json, as_text
+from vggspec.base.source import Location, Source, Span
 from vggspec.cli.check import reports_in
-from vggspec.diagnostic import Report, VggspecError
 from vggspec.lang.ast import (
     Cell,
     Claim,
@@ -28,8 +30,6 @@ from vggspec.lang.ast import (
     Word,
 )
 from vggspec.lang.parser import MAX_NETS, MAX_WORD, parse, parse_leniently
-from vggspec.render import as_dict, as_github, as_json, as_text
-from vggspec.source import Location, Source, Span
 
 
 def _document(text: str) -> Document:

@@ -4,13 +4,13 @@ from dataclasses import asdict
 
 import pytest
 
+from vggspec.base.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
 from vggspec.compiler.lower import lower
 from vggspec.lang import mending
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import SECTIONS, likely, sections_of
-from vggspec.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
-from vggspec.source import Source
 
 
 def _experiment(*settings: str, section: str = "train", input: str = "224x224") -> Experiment:

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from vggspec.catalogue import nearest, syntax
-from vggspec.catalogue.names import UnknownLayer, UnknownOption
+from vggspec.base.catalogue import syntax
+from vggspec.base.catalogue.names import UnknownLayer, UnknownOption
+from vggspec.base.diagnostic import Diagnostic, Report
+from vggspec.base.source import Source
+from vggspec.base.wording import nearest
 from vggspec.cli.check import reports_in
 from vggspec.compiler.ops import OPS
-from vggspec.diagnostic import Diagnostic, Report
 from vggspec.lang.mistakes import SOUND
 from vggspec.lang.sections import SECTIONS
-from vggspec.source import Source
 
 LINES = r"""
 conv3-16, relu

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
-from vggspec import recipe
-from vggspec.bundle import (
+from vggspec.base import recipe
+from vggspec.bundle.manifest import (
     MANIFEST,
     MODEL,
     OWN_SHA256,

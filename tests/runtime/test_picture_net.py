@@ -8,15 +8,16 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.nets import SMALL, net, random_weights
+from tests.refusals import refused
 from tests.runtime.bundles import rewrite
-from vggspec.bundle import digest, open_bundle
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
-from vggspec.compiler.backends.protocol_bundle import ProtocolOptions, write_protocol_bundle
-from vggspec.diagnostic import VggspecError
+from vggspec.base.diagnostic import VggspecError
+from vggspec.bundle.manifest import digest, open_bundle
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
+from vggspec.runtime.opening import open_session
 from vggspec.runtime.predictor import Predictor
-from vggspec.runtime.session import open_session
 
 #: Posteriors by the graph and by the runtime, on noise: what resampling makes.
 RESAMPLING = 2e-3
@@ -69,7 +70,7 @@ def test_its_answer_is_that_of_the_runtime(bundles: Path, predictor: Predictor) 
 def test_mirror_images_are_fixed(predictor: Predictor) -> None:
     image = picture(40, 50, 3)
     assert np.array_equal(predictor(image, flip=True).posteriors, predictor(image).posteriors)
-    with pytest.raises(VggspecError, match="VGG676") as error:
+    with refused("VGG676") as error:
         predictor(image, flip=False)
     assert "--protocol --no-flip" in str(error.value.reports[0].what.help())
 
@@ -114,16 +115,16 @@ def test_a_graph_that_is_not_the_manifests(
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     write_protocol_bundle([(lowered, weights)], tmp_path / "b", ProtocolOptions())
     rewrite(tmp_path / "b", changes)
-    with pytest.raises(VggspecError, match="VGG527") as error:
+    with refused("VGG527") as error:
         Predictor(tmp_path / "b", device="cpu")
     assert said in error.value.reports[0].what.title()
 
 
 def test_who_wants_the_net_alone_is_told(bundles: Path) -> None:
-    with pytest.raises(VggspecError, match="VGG677"):
+    with refused("VGG677"):
         BundleNet(bundles / "protocol")
 
 
 def test_tensorrt_is_refused(bundles: Path) -> None:
-    with pytest.raises(VggspecError, match="TensorRT does not take the rescaling"):
+    with refused("TensorRT does not take the rescaling"):
         open_session(open_bundle(bundles / "protocol"), "tensorrt")

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from vggspec.bundle import InputContract
-from vggspec.diagnostic import VggspecError
-from vggspec.recipe import Resize, TestProtocol
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.recipe import Resize, TestProtocol
+from vggspec.bundle.manifest import InputContract
 from vggspec.runtime.preprocess import normalise, rescale, rescaled_size
 from vggspec.runtime.protocol import View, grid, inputs
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.runtime.bundles import CLASSES, STRIDE, WINDOW, Made, make, torch_scores
-from vggspec import recipe
-from vggspec.diagnostic import VggspecError
+from vggspec.base import recipe
+from vggspec.base.diagnostic import VggspecError
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.preprocess import rescale
 from vggspec.runtime.protocol import Answer, View, classify, grid

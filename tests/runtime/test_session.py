@@ -14,17 +14,19 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.nets import net
+from tests.refusals import refused, told
 from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
-from vggspec.bundle import MODEL, file_entry, open_bundle
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.recipe import TestProtocol
+from vggspec.base.tensors import header
+from vggspec.bundle.manifest import MODEL, file_entry, open_bundle
+from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.recipe import TestProtocol
 from vggspec.runtime import ort_session
+from vggspec.runtime.opening import open_session
 from vggspec.runtime.ort_session import _reason
-from vggspec.runtime.session import Port, open_session
-from vggspec.tensors import header
+from vggspec.runtime.session import Port
 
 FLOAT = np.dtype(np.float32)
 
@@ -187,7 +189,7 @@ def unknown_op() -> bytes:
 )
 def test_a_model_that_cannot_be_loaded_is_reported(made: Made, data: bytes, words: str) -> None:
     folder = replace_model(made, data)
-    with pytest.raises(VggspecError, match=words) as error:
+    with refused(words) as error:
         open_session(open_bundle(folder), "cpu")
     title = error.value.reports[0].what.title()
     assert error.value.reports[0].what.code == "VGG527"
@@ -197,14 +199,14 @@ def test_a_model_that_cannot_be_loaded_is_reported(made: Made, data: bytes, word
 
 def test_an_unknown_kind_of_model_is_reported(made: Made) -> None:
     folder = replace_model(made, b"model", "1/model.mlir")
-    with pytest.raises(VggspecError, match=r"no engine here runs `model\.mlir`"):
+    with refused(r"no engine here runs `model\.mlir`"):
         open_session(open_bundle(folder))
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "tensorrt"])
 def test_a_plan_that_the_manifest_does_not_describe_is_none(made: Made, device: Any) -> None:
     folder = replace_model(made, b"plan", "1/model.plan")
-    with pytest.raises(VggspecError, match="a plan without `engine`"):
+    with refused("a plan without `engine`"):
         open_session(open_bundle(folder), device)
 
 
@@ -248,9 +250,9 @@ def test_tensorrt_that_does_not_load_is_told_by_its_libraries(
     monkeypatch.setattr(ort_session, "lacking_tensorrt", lambda: None)
     with pytest.raises(MissingLibraryError) as error:
         open_session(open_bundle(made.path), "tensorrt")
-    assert "onnxruntime needs " in str(error.value)
-    assert "libnvinfer.so.10" in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "onnxruntime needs " in told(error.value)
+    assert "libnvinfer.so.10" in told(error.value)
+    assert "\n" not in told(error.value)
     assert capfd.readouterr() == ("", "")
 
 
@@ -347,7 +349,7 @@ def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
 
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:
     code = (
-        "import sys; from vggspec.bundle import open_bundle;"
+        "import sys; from vggspec.bundle.manifest import open_bundle;"
         "from vggspec.runtime.session import open_session;"
         "open_session(open_bundle(sys.argv[1]), sys.argv[2]).close()"
     )

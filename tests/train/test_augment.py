@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.train.folders import picture, tiny, write_folder
+from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError
-from vggspec.recipe import TrainRecipe
 from vggspec.runtime.preprocess import rescale, rescaled_size
 from vggspec.train.augment import (
     CentreCrops,

@@ -9,8 +9,8 @@ import pytest
 
 from tests.test_import_cost import run as run_blocked
 from tests.train.looks import a_step, an_epoch
-from vggspec.catalogue.artefacts import CannotWrite
-from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.catalogue.artefacts import CannotWrite
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train.board import FOLDER, Board
 
 pytest.importorskip("tensorboard")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.train.looks import a_step, an_epoch
-from vggspec.catalogue.artefacts import CannotWrite
-from vggspec.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.catalogue.artefacts import CannotWrite
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train import curves
 from vggspec.train.curves import draw, read_log
 from vggspec.train.progress import Epoch, Step

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.refusals import refused
 from tests.train.folders import tiny, write_folder
-from vggspec.catalogue import data
+from vggspec.base.catalogue import data
+from vggspec.base.diagnostic import VggspecError
 from vggspec.data.decode import BadImageError
-from vggspec.diagnostic import VggspecError
 from vggspec.train.dataset import open_data
 
 NETWORK = tiny().network
@@ -98,7 +99,7 @@ def test_mistakes_are_found_by_names_alone(tmp_path: Path) -> None:
 def test_the_name_of_a_class_has_to_be_text(tmp_path: Path) -> None:
     write_folder(tmp_path, train=1, val=1)
     (tmp_path / "train" / "red").rename(tmp_path / "train" / os.fsdecode(b"caf\xe9"))
-    with pytest.raises(VggspecError, match=r"the name of folder `caf\\xe9` is not UTF-8") as caught:
+    with refused(r"the name of folder `caf\\xe9` is not UTF-8") as caught:
         open_data(tmp_path, NETWORK)
     assert caught.value.reports[0].what.code == data.NoData.code
 
@@ -106,7 +107,7 @@ def test_the_name_of_a_class_has_to_be_text(tmp_path: Path) -> None:
 def test_class_mismatch_names_the_last_layer(tmp_path: Path) -> None:
     write_folder(tmp_path, train=1, val=1)
     (tmp_path / "train" / "yellow").mkdir()
-    with pytest.raises(VggspecError, match="`fc3` has 3 outputs"):
+    with refused("`fc3` has 3 outputs"):
         open_data(tmp_path, NETWORK)
 
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.nets import net
+from tests.refusals import refused
 from tests.train.folders import TINY, TO_SHARED_BOXES, tiny, write_folder
 from vggspec.compiler.lower import Lowered
-from vggspec.diagnostic import VggspecError
 from vggspec.train.dataset import open_data
 from vggspec.train.learning import Learning, against_divergence, against_standstill
 from vggspec.train.loop import Options, fit
@@ -101,7 +101,7 @@ def test_a_diverged_run_gives_that_advice(tmp_path: Path) -> None:
     lowered = net(TINY.replace("rate 1e-2", "rate 1e3"), "tiny.vgg")
     data = open_data(write_folder(tmp_path / "data", train=3, val=1), lowered.network)
     (tmp_path / "run").mkdir()
-    with pytest.raises(VggspecError, match="VGG425") as caught:
+    with refused("VGG425") as caught:
         fit(lowered, data, tmp_path / "run", Options(gpus=0))
     assert str(caught.value.reports[0].what.help()).splitlines() == [
         "try",

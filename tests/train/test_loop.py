@@ -16,12 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.refusals import refused
 from tests.train.folders import picture, tiny, write_folder
-from vggspec.catalogue import data as catalogue
-from vggspec.compiler.backends import torch_module
+from vggspec.base.catalogue import data as catalogue
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import MissingLibraryError, VggspecError
 from vggspec.train.augment import CentreCrops, TrainCrops
 from vggspec.train.batches import Batch, Loader, Normalise, _begin
 from vggspec.train.dataset import DataSet, open_data
@@ -310,7 +311,7 @@ def test_a_lost_worker_is_reported(
     monkeypatch.setattr("vggspec.train.batches.PATIENCE_S", 2)
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
     lowered = tiny(("stop after 3 epochs", "stop after 1000 epochs"))
-    with pytest.raises(VggspecError, match=how) as caught:
+    with refused(how) as caught:
         fit(lowered, data, tmp_path, Options(gpus=0, workers=1), watch=_Ending(number))
     (found,) = caught.value.reports
     assert str(found.what.help()).endswith(f"vggspec train {tmp_path} --resume")

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from tests.train.folders import picture, tiny, write_folder
-from vggspec.catalogue import artefacts, runs
-from vggspec.catalogue import data as catalogue
+from vggspec.base.catalogue import artefacts, runs
+from vggspec.base.catalogue import data as catalogue
+from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import VggspecError
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit, training_network
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
         raise OSError(ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vggspec.files.os.fsync", full)
+        patch.setattr("vggspec.base.files.os.fsync", full)
         with pytest.raises(VggspecError) as caught:
             go_on(run, data, lowered)
     what = caught.value.reports[0].what

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vggspec.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
-from vggspec.diagnostic import VggspecError
+from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
+from vggspec.base.diagnostic import VggspecError
 from vggspec.train.record import save_record
 from vggspec.train.runs import (
     RECORD,

@@ -8,11 +8,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.nets import random_weights
-from vggspec.catalogue import artefacts, recipes
+from tests.refusals import refused
+from vggspec.base.catalogue import artefacts, recipes
+from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.weights import open_weights
-from vggspec.diagnostic import VggspecError
 from vggspec.train.start import initial_weights
 
 SHALLOW = "net shallow input 16x16 RGB\nconv3-4 BN conv3-6\nmaxpool\nFC-8 FC-5 FC-3 soft-max\n"
@@ -145,5 +146,5 @@ def test_what_does_not_fit_is_reported(tmp_path: Path, old: str, new: str, code:
 
 def test_missing_weights_are_reported(tmp_path: Path) -> None:
     spec(tmp_path, "shallow", SHALLOW)
-    with pytest.raises(VggspecError, match="no weights for net `shallow`"):
+    with refused("no weights for net `shallow`"):
         start(spec(tmp_path, "deep", DEEP), tmp_path)

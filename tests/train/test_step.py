@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from tests.nets import net
 from tests.train.folders import tiny
-from vggspec.compiler.backends.torch_module import SpecModule, emit
+from vggspec.base.recipe import TrainRecipe
+from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.initialise import initialise
 from vggspec.compiler.lower import Lowered
-from vggspec.recipe import TrainRecipe
 from vggspec.train.batches import Batch, Normalise
 from vggspec.train.device import images_at_a_time, pick_precision
 from vggspec.train.dropout import Dropouts, RowDropout

@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import click
 
-from vggspec import __version__, interrupt
-from vggspec.diagnostic import MissingLibraryError, VggspecError
-from vggspec.optional import silence_pillow
+from vggspec.base import interrupt
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.optional import silence_pillow
+from vggspec.base.version import __version__
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {
@@ -69,7 +70,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As usual, with the nearest command where there is none of that name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from vggspec.catalogue import nearest
+            from vggspec.base.wording import nearest
 
             like = nearest(args[0], tuple(COMMANDS))
             more = f" Did you mean `{like}`?" if like else ""
@@ -117,7 +118,7 @@ def _values(ctx: click.Context, args: list[str], param: click.Parameter) -> list
 
 
 def _short(value: object) -> str:
-    from vggspec.render import shown
+    from vggspec.base.render import shown
 
     text = shown(" ".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return text if len(text) <= 60 else f"{text[:59]}…"
@@ -167,8 +168,8 @@ def work() -> int:
 
 def run(args: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    from vggspec.base.render import as_text
     from vggspec.cli.terminal import use_color
-    from vggspec.render import as_text
 
     try:
         given = sys.argv[1:] if args is None else args

@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.diagnostic import Report, VggspecError
+from vggspec.base.source import Source
+from vggspec.base.wording import count
 from vggspec.compiler.lower import mistakes
-from vggspec.diagnostic import Report, VggspecError
 from vggspec.lang.loading import net_name, pick, read_source, split_target
 from vggspec.lang.parser import parse_leniently
-from vggspec.source import Source
 
 
 @click.command(
@@ -31,7 +31,7 @@ Examples:
 )
 def command(specs: tuple[str, ...], form: str) -> int:
     """Check specs: syntax, names, shapes, claims, recipes. Exit code 1 if anything is wrong."""
-    from vggspec import render
+    from vggspec.base import render
 
     reports: list[Report] = []
     for target in specs:

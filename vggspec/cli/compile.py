@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
-from vggspec.catalogue import backends
+from vggspec.base.catalogue import backends
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.cli.engine_options import ONLY_WITH_TRT, WithEngineOptions, engine_options
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
 from vggspec.cli.terminal import say_written
-from vggspec.diagnostic import VggspecError, report
 
 if TYPE_CHECKING:
-    from vggspec.bundle import Precision
-    from vggspec.compiler.backends.bundle_writer import Written
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.base.recipe import Average
+    from vggspec.bundle.manifest import Precision
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.bundles.writer import Written
     from vggspec.compiler.lower import Lowered
     from vggspec.compiler.passes import Pass
     from vggspec.compiler.weights import WeightsFile
-    from vggspec.recipe import Average
 
 
 @click.command(
@@ -175,7 +175,7 @@ def command(
                 "--keep-fp32": keep_fp32,
             }
         )
-        from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
+        from vggspec.compiler.bundles.protocol import ProtocolOptions
 
         protocol = ProtocolOptions(
             average=cast("Average | None", average),
@@ -223,8 +223,8 @@ def command(
         _write_source(lowered, spec, path, pipeline)
         say_written(path)
         return
-    from vggspec.compiler.backends.bundle_writer import write_bundle
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.bundles.writer import write_bundle
     from vggspec.compiler.weights import open_weights
     from vggspec.train.runs import find_weights
 
@@ -245,8 +245,8 @@ def command(
     )
     path = out or lowered.network.name
     if to_trt:
-        from vggspec.compiler.backends.tensorrt_engine import choose_flavour
-        from vggspec.machine import this_machine
+        from vggspec.compiler.backends.tensorrt.build import choose_flavour
+        from vggspec.runtime.machine import this_machine
 
         # Before the weights are looked for: without TensorRT they are of no use.
         choose_flavour(engine["trt_flavor"], this_machine())
@@ -275,9 +275,9 @@ def _write_engine(
 ) -> "Written":
     from vggspec.cli.engine_options import BuildDisplay, read_engine_options, show_cost
     from vggspec.cli.table import memory
-    from vggspec.compiler.backends.engine_bundle import check_profiles, write_engine_bundle
-    from vggspec.compiler.backends.onnx_model import prepare
-    from vggspec.trt import FLAVOURS
+    from vggspec.compiler.backends.onnx.model import prepare
+    from vggspec.compiler.bundles.engine import check_profiles, write_engine_bundle
+    from vggspec.runtime.tensorrt.seam import FLAVOURS
 
     engine_options = read_engine_options(lowered, options, given)
     network = prepare(lowered.network, options)
@@ -301,9 +301,9 @@ def _write_engine(
 
 
 def _write_source(lowered: "Lowered", spec: str, path: str, pipeline: "tuple[Pass, ...]") -> None:
-    from vggspec.compiler.backends import torch_source
+    from vggspec.base.files import write_text
+    from vggspec.compiler.backends.torch import source as torch_source
     from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, run
-    from vggspec.files import write_text
 
     # Dropout stays, so that the net can be trained further, and keeps the average where it is.
     left_out = AverageBeforeLinear, DropTrainingOps

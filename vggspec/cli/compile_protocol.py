@@ -9,7 +9,7 @@ from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import say_weights
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.protocol_bundle import ProtocolOptions
+    from vggspec.compiler.bundles.protocol import ProtocolOptions
 
 #: Options that do not go with ``--protocol``, and why.
 WITHOUT_PROTOCOL = {
@@ -45,7 +45,7 @@ def compile_protocol(
         VggspecError: as ``write_protocol_bundle``.
         click.UsageError: there are not as many weights files as specs.
     """
-    from vggspec.compiler.backends.protocol_bundle import write_protocol_bundle
+    from vggspec.compiler.bundles.protocol import write_protocol_bundle
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
     from vggspec.train.runs import find_weights

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.wording import count
 from vggspec.cli.pacing import pacing
 from vggspec.cli.terminal import say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.journal import Journal
+    from vggspec.base.diagnostic import VggspecError
     from vggspec.runtime.session import Device
-    from vggspec.runtime.task import R, Task
+    from vggspec.studies.tasks.journal import Journal
+    from vggspec.studies.tasks.task import R, Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -114,8 +114,8 @@ def computing_facts(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_gpus(wanted: int) -> None:
-    from vggspec.diagnostic import MissingLibraryError
-    from vggspec.machine import this_machine
+    from vggspec.base.diagnostic import MissingLibraryError
+    from vggspec.runtime.machine import this_machine
 
     here = len(this_machine().gpus)
     if wanted > here:
@@ -144,8 +144,8 @@ def go_through(
         VggspecError: a net fails, or as ``take``.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.processes import results_by
+    from vggspec.base.diagnostic import VggspecError
+    from vggspec.studies.tasks.processes import results_by
 
     total = len(task.indices)
     done: set[int] = set()
@@ -205,9 +205,9 @@ def journal_of(task: "Task[R]", computing: Computing) -> "Iterator[Journal[R] | 
     Raises:
         VggspecError: another process writes it, or it is to be gone on with and cannot be read.
     """
-    from vggspec.catalogue.artefacts import CannotWrite
-    from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.journal import evaluation_path, journal
+    from vggspec.base.catalogue.artefacts import CannotWrite
+    from vggspec.base.diagnostic import VggspecError
+    from vggspec.studies.tasks.journal import evaluation_path, journal
 
     with contextlib.ExitStack() as stack:
         path, kept = evaluation_path(task.digest()), None

@@ -11,7 +11,7 @@ from vggspec.cli.watching import duration
 
 if TYPE_CHECKING:
     from vggspec.compiler.ir import Network
-    from vggspec.runtime.evaluation.question import Asked, Question, Step
+    from vggspec.studies.evaluation.question import Asked, Question, Step
 
 Size = tuple[int, int]
 
@@ -55,7 +55,7 @@ class Cost:
 def samples(question: "Question") -> list[Sample]:
     """Some of the images, the smallest area first."""
     from vggspec.data.decode import BadImageError, decoded_size
-    from vggspec.runtime.evaluation.question import spread
+    from vggspec.studies.evaluation.question import spread
 
     found = []
     for place in spread(len(question.indices), SAMPLE):
@@ -67,8 +67,8 @@ def samples(question: "Question") -> list[Sample]:
 
 def mean_macs(question: "Question", cost: Cost, sample: Sequence[Sample]) -> list[float] | None:
     """MACs an image of each net, means over images; None where the nets take none of them."""
-    from vggspec.diagnostic import VggspecError
-    from vggspec.runtime.evaluation.question import plan
+    from vggspec.base.diagnostic import VggspecError
+    from vggspec.studies.evaluation.question import plan
 
     found = []
     for size in (one.size for one in sample):
@@ -91,7 +91,7 @@ def expected(
         VggspecError: a bundle is damaged or answers what is no number.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    from vggspec.runtime.evaluation.trial import try_out
+    from vggspec.studies.evaluation.trial import try_out
 
     trial = try_out(question, index)
     if trial is None:
@@ -102,8 +102,8 @@ def expected(
 
 
 def _network(asked: "Asked") -> "Network":
-    from vggspec.bundle import open_bundle
-    from vggspec.compiler.backends.bundled_net import lowered_of, options_of
-    from vggspec.compiler.backends.onnx_model import prepare
+    from vggspec.bundle.manifest import open_bundle
+    from vggspec.compiler.backends.onnx.model import prepare
+    from vggspec.compiler.bundles.net import lowered_of, options_of
 
     return prepare(lowered_of(open_bundle(asked.path)).network, options_of(asked.manifest))

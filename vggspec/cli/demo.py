@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vggspec.demo import Page, Place
+    from vggspec.studies.demo import Page, Place
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Result
 
@@ -28,16 +28,16 @@ def command(out: str, seed: int) -> None:
     It learns handwritten digits one by one, is compiled to ONNX, and reads two rows of them in a
     picture, densely applied. Each step says which command does the same.
     """
-    from vggspec.optional import require
+    from vggspec.base.optional import require
 
     require("torch", "the demo", "demo")
     require("sklearn", "the demo", "demo")
     from PIL import Image
 
     import vggspec
-    from vggspec import demo
     from vggspec.cli.watching import watching
     from vggspec.compiler.lower import load_network
+    from vggspec.studies import demo
     from vggspec.train.dataset import open_data
     from vggspec.train.loop import Options, fit
     from vggspec.train.runs import BEST, new_run
@@ -96,7 +96,7 @@ def _say_step(number: int, what: str, *arguments: object) -> None:
 
 def _say_accuracy(result: "Result", images: "DataSet") -> None:
     """All classes, and the ten digits alone: to see that there is none is the easier part."""
-    from vggspec.demo import BETWEEN
+    from vggspec.studies.demo import BETWEEN
 
     assert result.best is not None, "it trains for several epochs"
     validation = result.best.validation
@@ -115,7 +115,7 @@ def _say_accuracy(result: "Result", images: "DataSet") -> None:
 
 
 def _say_reading(page: "Page", read: "list[Place]") -> None:
-    from vggspec.demo import num_agreeing, rows_of
+    from vggspec.studies.demo import num_agreeing, rows_of
 
     places = list(page.places)
     for word, found in (("written", places), ("read", read)):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggspec import __version__
-from vggspec.render import shown
-from vggspec.trt import FLAVOURS
+from vggspec.base.render import shown
+from vggspec.base.version import __version__
+from vggspec.runtime.tensorrt.seam import FLAVOURS
 
 if TYPE_CHECKING:
-    from vggspec import compatibility
-    from vggspec.bundle import Manifest
+    from vggspec.bundle.manifest import Manifest
+    from vggspec.runtime import compatibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 
 def _devices() -> Iterator[Finding]:
     from vggspec.cli.table import memory
-    from vggspec.machine import ask_driver
+    from vggspec.runtime.machine import ask_driver
 
     driver = ask_driver()
     where = "the NVIDIA driver" if sys.platform != "darwin" else "a machine with an NVIDIA GPU"
@@ -139,9 +139,9 @@ def _devices() -> Iterator[Finding]:
 
 
 def _examine(path: str, *, as_json: bool) -> int:
-    from vggspec.bundle import open_bundle
-    from vggspec.compatibility import compare_bundle, compile_command, fits
-    from vggspec.machine import this_machine
+    from vggspec.bundle.manifest import open_bundle
+    from vggspec.runtime.compatibility import compare_bundle, compile_command, fits
+    from vggspec.runtime.machine import this_machine
 
     manifest = open_bundle(path, deep=True).manifest
     machine = this_machine()
@@ -168,9 +168,9 @@ def _examine(path: str, *, as_json: bool) -> int:
 
 
 def _files(manifest: "Manifest") -> "compatibility.Finding":
-    from vggspec.catalogue import count
+    from vggspec.base.wording import count
     from vggspec.cli.table import memory
-    from vggspec.compatibility import Finding as Requirement
+    from vggspec.runtime.compatibility import Finding as Requirement
 
     total = sum(entry.bytes for entry in manifest.files)
     text = f"{count(len(manifest.files), 'file')}, {memory(total)}, as they were written"

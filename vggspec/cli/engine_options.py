@@ -11,12 +11,12 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
-    from vggspec.compiler.backends.tensorrt_engine import EngineOptions
+    from vggspec.bundle.engine import Refit
+    from vggspec.bundle.profile import Profile
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.backends.tensorrt.build import EngineOptions
     from vggspec.compiler.ir import Network
     from vggspec.compiler.lower import Lowered
-    from vggspec.engine import Refit
-    from vggspec.profile import Profile
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 MIB = 1 << 20
@@ -178,14 +178,14 @@ def read_engine_options(
         VggspecError: a profile is malformed, or a scale is too small.
         MissingLibraryError: no TensorRT is installed.
     """
-    from vggspec.compiler.backends.engine_bundle import default_profiles
-    from vggspec.compiler.backends.tensorrt_engine import (
+    from vggspec.bundle.profile import parse_profile
+    from vggspec.compiler.backends.tensorrt.build import (
         EngineOptions,
         check_options,
         choose_flavour,
     )
-    from vggspec.machine import this_machine
-    from vggspec.profile import parse_profile
+    from vggspec.compiler.bundles.engine import default_profiles
+    from vggspec.runtime.machine import this_machine
 
     machine = this_machine()
     channels = lowered.network.input.channels
@@ -219,9 +219,10 @@ def read_engine_options(
 
 def show_cost(network: "Network", options: "OnnxOptions", profiles: "tuple[Profile, ...]") -> None:
     """Say on standard error what each profile will cost, before the build."""
+    from vggspec.bundle.manifest import BYTES
     from vggspec.cli.table import aligned, memory, scaled
     from vggspec.compiler.cost import run_cost
-    from vggspec.compiler.precision import BYTES, number_types
+    from vggspec.compiler.precision import number_types
 
     types = number_types(network, options.precision, options.keep_fp32)
     sizes = {name: BYTES[precision] for name, precision in types.items()}

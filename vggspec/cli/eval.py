@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.costs import Cost, samples
 from vggspec.cli.evaluating import (
     Evaluation,
@@ -26,13 +27,12 @@ from vggspec.cli.predict import resize_option, scales_option
 from vggspec.cli.table import aligned, scaled
 from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import say
-from vggspec.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.bundle import Bundle, Manifest
-    from vggspec.compiler.backends.variant import Changes
-    from vggspec.recipe import Resize, TestProtocol
-    from vggspec.runtime.evaluation.question import Question, Step
+    from vggspec.base.recipe import Resize, TestProtocol
+    from vggspec.bundle.manifest import Bundle, Manifest
+    from vggspec.compiler.bundles.variant import Changes
+    from vggspec.studies.evaluation.question import Question, Step
 
 MAX_CROPS = 64  # a side, as in a manifest
 INDEX, RESULTS = "index.html", "results.json"
@@ -137,9 +137,9 @@ def command(
     """
     from pathlib import Path
 
-    from vggspec.bundle import open_bundle
+    from vggspec.bundle.manifest import open_bundle
     from vggspec.data.labelled import open_labelled
-    from vggspec.runtime.evaluation.question import ask, names_of, table
+    from vggspec.studies.evaluation.question import ask, names_of, table
 
     if report is not None:
         check_folder(report)
@@ -188,7 +188,7 @@ def _changes(average: str | None, pool: str | None, stride: int | None) -> "Chan
     """What is to be other than the bundles were compiled; None where nothing is."""
     if average is None and pool is None and stride is None:
         return None
-    from vggspec.compiler.backends.variant import Changes
+    from vggspec.compiler.bundles.variant import Changes
 
     return Changes(average=average, pool=pool, stride=stride)  # type: ignore[arg-type]
 
@@ -196,7 +196,7 @@ def _changes(average: str | None, pool: str | None, stride: int | None) -> "Chan
 def _varied(bundle: "Bundle", changes: "Changes | None", stack: contextlib.ExitStack) -> "Bundle":
     if changes is None:
         return bundle
-    from vggspec.compiler.backends.variant import varied
+    from vggspec.compiler.bundles.variant import varied
 
     found = stack.enter_context(varied(bundle, changes))
     if found is not bundle and bundle.manifest.engine is not None:
@@ -247,7 +247,7 @@ def in_table(found: Evaluation) -> list[str]:
 
 def as_data(found: Evaluation, bundles: Sequence[str]) -> dict[str, Any]:
     """Everything that was found, for JSON; ``bundles`` are the nets' as they were given."""
-    from vggspec.runtime.evaluation.answers import kind_of
+    from vggspec.studies.evaluation.answers import kind_of
 
     question, tally = found.question, found.tally
     value = "posterior" if kind_of(question) == "posteriors" else "score"
@@ -313,8 +313,8 @@ def _say_left_out(found: Evaluation) -> None:
 def _write_report(folder: str, found: Evaluation, bundles: Sequence[str], source: str) -> None:
     from pathlib import Path
 
-    from vggspec.files import write_files
-    from vggspec.runtime.evaluation.report import Told, page
+    from vggspec.base.files import write_files
+    from vggspec.studies.evaluation.report import Told, page
 
     question = found.question
     told = [
@@ -331,7 +331,7 @@ def _write_report(folder: str, found: Evaluation, bundles: Sequence[str], source
 
 def _explain(question: "Question") -> None:
     """What happens to an image of the median size, and in all."""
-    from vggspec.runtime.evaluation.question import plan
+    from vggspec.studies.evaluation.question import plan
 
     sample = samples(question)
     if not sample:
@@ -395,7 +395,7 @@ def _positions(question: "Question", step: "Step") -> str:
 
 
 def _shared(question: "Question") -> str:
-    from vggspec.runtime.pipeline import BATCH_PIXELS, ROUND_IMAGES
+    from vggspec.studies.pipeline import BATCH_PIXELS, ROUND_IMAGES
 
     together = "Inputs of the same shape go through a net together"
     if any(each.protocol.flip for each in question.nets):

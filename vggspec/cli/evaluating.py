@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.computing import (
     Command,
     Computing,
@@ -19,13 +20,12 @@ from vggspec.cli.computing import (
 )
 from vggspec.cli.table import scaled
 from vggspec.cli.terminal import say
-from vggspec.render import shown
 
 if TYPE_CHECKING:
     from vggspec.data.annotated import Annotated
     from vggspec.data.labelled import Labelled
-    from vggspec.runtime.evaluation.answers import Result, Tally
-    from vggspec.runtime.evaluation.question import Asked, Part, Question, Setting
+    from vggspec.studies.evaluation.answers import Result, Tally
+    from vggspec.studies.evaluation.question import Asked, Part, Question, Setting
 
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
@@ -72,7 +72,7 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
         VggspecError: a net fails, or too many images cannot be read.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
-    from vggspec.runtime.evaluation.answers import Answering, Tally
+    from vggspec.studies.evaluation.answers import Answering, Tally
 
     task, tally = Answering(question), Tally(question)
     results: list[Result] = []
@@ -98,8 +98,8 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
 
 def say_question(question: "Question", source: str, effort: Effort) -> None:
     """What is asked, and what it costs, before it runs."""
+    from vggspec.base.diagnostic import VggspecError
     from vggspec.cli.costs import Cost, expected, mean_macs, samples
-    from vggspec.diagnostic import VggspecError
 
     names = ", ".join(shown(each.name) for each in question.nets)
     say("net" if len(question.nets) == 1 else "nets", names)
@@ -164,6 +164,6 @@ def columns_of(question: "Question", setting: "Setting") -> tuple[str, str, str]
 
 def percent(share: float, images: int) -> str:
     """An error with what chance makes of it, one sigma: ``24.81 ± 0.19 %``."""
-    from vggspec.runtime.evaluation.answers import standard_error
+    from vggspec.studies.evaluation.answers import standard_error
 
     return f"{100 * share:.2f} ± {100 * standard_error(share, images):.2f} %"

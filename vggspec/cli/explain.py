@@ -2,7 +2,8 @@
 
 import click
 
-from vggspec.catalogue import by_code, nearest
+from vggspec.base.catalogue import by_code
+from vggspec.base.wording import nearest
 
 
 @click.command(

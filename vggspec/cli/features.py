@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.computing import Computing, computing_of, computing_options, go_through
 from vggspec.cli.predict import read_scales, resize_option
 from vggspec.cli.table import memory
 from vggspec.cli.terminal import say, say_written
-from vggspec.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.bundle import Bundle, Manifest
+    from vggspec.base.recipe import Resize, TestProtocol
+    from vggspec.bundle.manifest import Bundle, Manifest
     from vggspec.data.classed import Images
-    from vggspec.recipe import Resize, TestProtocol
-    from vggspec.runtime.features.describing import Describing
-    from vggspec.runtime.features.descriptors import Combination, Described, OverScales
-    from vggspec.runtime.features.file import FeaturesWriter
-    from vggspec.runtime.journal import Journal
+    from vggspec.studies.features.describing import Describing
+    from vggspec.studies.features.descriptors import Combination, Described, OverScales
+    from vggspec.studies.features.file import FeaturesWriter
+    from vggspec.studies.tasks.journal import Journal
 
 IMAGES = "images"
 """What the split is called of images that were named one by one."""
@@ -47,9 +47,10 @@ class Named:
         Raises:
             BadImageError: it cannot be read.
         """
+        from vggspec.base.opening import read_file
+        from vggspec.base.wording import reason
         from vggspec.data.decode import BadImageError
         from vggspec.data.read import MAX_FILE_BYTES
-        from vggspec.source import read_file, reason
 
         try:
             return read_file(self.paths[index], MAX_FILE_BYTES)
@@ -150,9 +151,9 @@ def command(
     if split is not None and folder is None:
         raise click.UsageError("`--split` says which part of `--data DIR` is meant.")
     _check_target(out)
-    from vggspec.bundle import open_bundle
-    from vggspec.runtime.features.describing import Describing
-    from vggspec.runtime.features.descriptors import Combination, width
+    from vggspec.bundle.manifest import open_bundle
+    from vggspec.studies.features.describing import Describing
+    from vggspec.studies.features.descriptors import Combination, width
 
     computing = computing_of(running)
     opened = [open_bundle(each, deep=True) for each in bundles]
@@ -188,8 +189,8 @@ def command(
 
 
 def _check_target(out: str) -> None:
-    from vggspec.catalogue.artefacts import InTheWay
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.artefacts import InTheWay
+    from vggspec.base.diagnostic import VggspecError, report
 
     if Path(out).is_dir():
         raise VggspecError(report(InTheWay(what="a folder"), path=out))
@@ -236,11 +237,11 @@ def _parts(folder: str, split: str | None) -> list[_Part]:
 
 def _up_to(bundle: "Bundle", layer: str | None, stack: contextlib.ExitStack) -> "Bundle":
     """The bundle whose output is the layer: itself, where it was compiled so."""
-    from vggspec.catalogue.fusion import HoldsProtocol
-    from vggspec.compiler.backends.bundled_net import lowered_of
-    from vggspec.compiler.backends.variant import Changes, varied
+    from vggspec.base.catalogue.fusion import HoldsProtocol
+    from vggspec.base.diagnostic import VggspecError, report
+    from vggspec.compiler.bundles.net import lowered_of
+    from vggspec.compiler.bundles.variant import Changes, varied
     from vggspec.compiler.passes.keep_up_to import before_last
-    from vggspec.diagnostic import VggspecError, report
 
     manifest = bundle.manifest
     if manifest.members:
@@ -272,8 +273,8 @@ def _protocol(
 
 
 def _check_scales(manifest: "Manifest", protocol: "TestProtocol", path: str) -> None:
-    from vggspec.catalogue.evaluating import ScaleBelowWindow
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.evaluating import ScaleBelowWindow
+    from vggspec.base.diagnostic import VggspecError, report
 
     least = manifest.input.size
     for scale in protocol.scales:
@@ -305,7 +306,7 @@ def _settings(
 
 def _digest(manifest: "Manifest") -> str:
     """Of the weights; of the model where they are in it."""
-    from vggspec.bundle import WEIGHTS
+    from vggspec.bundle.manifest import WEIGHTS
 
     digests = {entry.path: entry.sha256 for entry in manifest.files}
     return digests.get(WEIGHTS, digests[manifest.model])
@@ -332,9 +333,9 @@ def _write(
     folder: str | None,
 ) -> None:
     """Write the file; what there is of it is kept beside it until it is whole."""
-    from vggspec.files import plain_target, refusals
-    from vggspec.runtime.features.file import part_of, writing
-    from vggspec.runtime.journal import journal
+    from vggspec.base.files import plain_target, refusals
+    from vggspec.studies.features.file import part_of, writing
+    from vggspec.studies.tasks.journal import journal
 
     digest = task.digest()
     sizes = {part.split: len(part.images) for part in parts}
@@ -413,9 +414,9 @@ class _Taking:
         return part, part.images.name(index), label
 
     def _leave_out(self, part: _Part, name: str, why: str) -> None:
-        from vggspec.catalogue.data import TooManyBadImages
+        from vggspec.base.catalogue.data import TooManyBadImages
+        from vggspec.base.diagnostic import VggspecError, report
         from vggspec.data.split import MAX_BAD_SHARE
-        from vggspec.diagnostic import VggspecError, report
 
         bad, total = self.bad[part.split], len(part.images)
         bad[name] = why

@@ -6,11 +6,10 @@ import sys
 
 import click
 
-from vggspec.catalogue import count
-from vggspec.catalogue.files import FormattedTooLarge
-from vggspec.diagnostic import Report, VggspecError, report
-from vggspec.lang.loading import read_source
-from vggspec.source import MAX_BYTES
+from vggspec.base.catalogue.files import FormattedTooLarge
+from vggspec.base.diagnostic import Report, VggspecError, report
+from vggspec.base.wording import count
+from vggspec.lang.loading import MAX_BYTES, read_source
 
 
 @click.command(
@@ -47,14 +46,14 @@ def command(specs: tuple[str, ...], *, check: bool, diff: bool) -> int:
         elif path == "-":
             click.echo(after, nl=False)
         elif before != after:
-            from vggspec.files import write_text
+            from vggspec.base.files import write_text
 
             # Through a link to the file itself: the link is replaced otherwise.
             write_text(os.path.realpath(path), after)
             click.echo(f"formatted {path}", err=True)
     if reports:
+        from vggspec.base.render import as_text
         from vggspec.cli.terminal import use_color
-        from vggspec.render import as_text
 
         click.echo(as_text(reports, color=use_color(sys.stderr)), err=True)
         click.echo(f"\n{count(len(reports), 'mistake')}", err=True)

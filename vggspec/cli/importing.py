@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from vggspec.catalogue import artefacts, count, either
+from vggspec.base.catalogue import artefacts
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import short
+from vggspec.base.opening import read_file
+from vggspec.base.render import shown
+from vggspec.base.wording import count, either, reason
 from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import say_written
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import short
-from vggspec.render import shown
-from vggspec.source import read_file, reason
 
 if TYPE_CHECKING:
-    from vggspec.compiler.checkpoint import Checkpoint
+    from vggspec.compiler.importing.checkpoint import Checkpoint
     from vggspec.compiler.importing.layouts import Layout
     from vggspec.compiler.importing.matching import Matched
     from vggspec.compiler.importing.sources import Expected
@@ -94,7 +95,7 @@ def command(
     by the shapes of their weights, equal ones by the order of the file and of their names; what
     stays unclear is refused. How the net's input is normalised goes into the weights file.
     """
-    from vggspec.compiler.checkpoint import read_checkpoint
+    from vggspec.compiler.importing.checkpoint import read_checkpoint
     from vggspec.compiler.importing.matching import Told, match
     from vggspec.compiler.importing.sources import (
         expectation,
@@ -190,7 +191,7 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
 
 
 def _say_what_was_taken(read: "Checkpoint") -> None:
-    from vggspec.compiler.tables import is_average
+    from vggspec.compiler.importing.tables import is_average
 
     averages = [name for name in read.others if is_average(name)]
     taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"

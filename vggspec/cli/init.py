@@ -26,10 +26,10 @@ def command(spec: str, out: str | None, seed: int) -> None:
     0.1, or what `start` in the spec's `train:` section says; biases are 0. A file that is there
     already is left alone.
     """
-    from vggspec.catalogue.artefacts import InTheWay
+    from vggspec.base.catalogue.artefacts import InTheWay
+    from vggspec.base.diagnostic import VggspecError, report
     from vggspec.compiler.initialise import write_initial
     from vggspec.compiler.lower import load_network
-    from vggspec.diagnostic import VggspecError, report
 
     lowered = load_network(spec)
     path = out or f"{lowered.network.name}.safetensors"

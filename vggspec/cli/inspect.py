@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.bundle import SCALES
-from vggspec.catalogue import count
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.render import shown
+from vggspec.base.wording import count
+from vggspec.bundle.manifest import SCALES
 from vggspec.cli.table import aligned, memory
-from vggspec.compatibility import capabilities, profiles_of
-from vggspec.diagnostic import VggspecError, report
-from vggspec.render import shown
-from vggspec.trt import FLAVOURS
+from vggspec.runtime.compatibility import capabilities, profiles_of
+from vggspec.runtime.tensorrt.seam import FLAVOURS
 
 if TYPE_CHECKING:
-    from vggspec.bundle import Bundle, InputContract, Manifest, OutputContract
-    from vggspec.engine import Engine
-    from vggspec.profile import Profile, Shape
+    from vggspec.bundle.engine import Engine
+    from vggspec.bundle.manifest import Bundle, InputContract, Manifest, OutputContract
+    from vggspec.bundle.profile import Profile, Shape
 
 DIGEST_DIGITS = 12
 LABELS_SHOWN = 3
@@ -59,7 +59,7 @@ def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
 
     All of it stands in the manifest and the files beside it; an engine is never loaded.
     """
-    from vggspec.bundle import load_bundle, open_bundle
+    from vggspec.bundle.manifest import load_bundle, open_bundle
 
     if as_json and only_spec:
         raise click.UsageError("`--spec` prints a spec, `--json` all the rest: give one of them.")
@@ -89,7 +89,7 @@ def layers_of(bundle: "Bundle") -> tuple[str, tuple[LayerFacts, ...]]:
     Raises:
         VggspecError: the list of layers is damaged.
     """
-    from vggspec.bundle import LAYERS
+    from vggspec.bundle.manifest import LAYERS
 
     if (bundle.path / LAYERS).is_file() and any(e.path == LAYERS for e in bundle.manifest.files):
         return _recorded(bundle, LAYERS)
@@ -99,10 +99,11 @@ def layers_of(bundle: "Bundle") -> tuple[str, tuple[LayerFacts, ...]]:
 
 
 def _recorded(bundle: "Bundle", name: str) -> tuple[str, tuple[LayerFacts, ...]]:
-    from vggspec.bundle import MAX_MANIFEST_BYTES
-    from vggspec.catalogue.artefacts import ChangedFile
-    from vggspec.fields import BadFieldError, parse_object
-    from vggspec.source import read_file, reason
+    from vggspec.base.catalogue.artefacts import ChangedFile
+    from vggspec.base.fields import BadFieldError, parse_object
+    from vggspec.base.opening import read_file
+    from vggspec.base.wording import reason
+    from vggspec.bundle.manifest import MAX_MANIFEST_BYTES
 
     try:
         data = parse_object(read_file(bundle.path / name, MAX_MANIFEST_BYTES))
@@ -131,7 +132,7 @@ def _of_graph(bundle: "Bundle") -> tuple[LayerFacts, ...]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.shape_inference import InferenceError, infer_shapes
 
-    from vggspec.catalogue.artefacts import EngineFailed
+    from vggspec.base.catalogue.artefacts import EngineFailed
 
     try:
         model = onnx.load(bundle.model, load_external_data=False)
@@ -244,7 +245,7 @@ def _facts(manifest: "Manifest") -> Iterator[tuple[str, str]]:
 
 def _servers(manifest: "Manifest") -> Iterator[tuple[str, str]]:
     """Which servers the bundle was configured for, and why not."""
-    from vggspec.compiler.backends import deepstream, triton
+    from vggspec.compiler.bundles import deepstream, triton
 
     for title, server in (("Triton", triton), ("DeepStream", deepstream)):
         reason = server.why_not(manifest)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.computing import (
     Computing,
     computing_of,
@@ -29,16 +30,15 @@ from vggspec.cli.predict import (
 )
 from vggspec.cli.table import aligned
 from vggspec.cli.terminal import say
-from vggspec.render import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from vggspec.bundle import Bundle
+    from vggspec.base.recipe import Resize, TestProtocol
+    from vggspec.bundle.manifest import Bundle
     from vggspec.data.annotated import Annotated
-    from vggspec.recipe import Resize, TestProtocol
-    from vggspec.runtime.localisation.errors import LocalisationTally, Verdict
-    from vggspec.runtime.localisation.localise import Ensemble, Localiser, Located, Method, Place
+    from vggspec.studies.localisation.errors import LocalisationTally, Verdict
+    from vggspec.studies.localisation.localise import Ensemble, Localiser, Located, Method, Place
 
 TOP_DRAWN, TOP_JUDGED = 1, 5
 CLASSES_SHOWN = 24  # of a data set, those with the largest error
@@ -168,7 +168,7 @@ def command(**options: Any) -> int:
     given = _Given(**{name: options.pop(name) for name in names})
     _check_usage(given, options)
     computing = computing_of(options)
-    from vggspec.bundle import open_bundle
+    from vggspec.bundle.manifest import open_bundle
 
     with contextlib.ExitStack() as stack:
         opened = [open_bundle(each, deep=True) for each in (given.bundle, *given.more)]
@@ -190,8 +190,8 @@ def _loaded(
     computing: Computing,
     stack: contextlib.ExitStack,
 ) -> "Localiser":
-    from vggspec.runtime.localisation.localise import Localiser
     from vggspec.runtime.net import BundleNet
+    from vggspec.studies.localisation.localise import Localiser
 
     loaded = [
         [
@@ -236,7 +236,7 @@ def _check_usage(given: _Given, running: dict[str, Any]) -> None:
 
 
 def _method(given: _Given, computing: Computing, bundle: "Bundle") -> "Method":
-    from vggspec.runtime.localisation.localise import MATCH, Method
+    from vggspec.studies.localisation.localise import MATCH, Method
 
     test = bundle.manifest.test
     protocol = replace(
@@ -266,7 +266,7 @@ def _varied(
     lacks_map = keep_map and manifest.score_map is None and manifest.form == "dense"
     if stride is None and not (lacks_map and manifest.result.kind == "posteriors"):
         return bundle
-    from vggspec.compiler.backends.variant import Changes, varied
+    from vggspec.compiler.bundles.variant import Changes, varied
 
     changes = Changes(stride=stride, keep_map=True if lacks_map else None)
     found = stack.enter_context(varied(bundle, changes))
@@ -279,8 +279,8 @@ def _varied(
 
 
 def _locate(given: _Given, localiser: "Localiser") -> int:
-    from vggspec.catalogue.localising import ClassWanted, NotLookedAt
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.localising import ClassWanted, NotLookedAt
+    from vggspec.base.diagnostic import VggspecError, report
 
     if given.label is None and localiser.needs_class:
         raise VggspecError(report(ClassWanted(labels=_names(localiser)), path=given.bundle))
@@ -320,10 +320,11 @@ def _read(name: str) -> bytes:
     Raises:
         BadImageError: it cannot be read.
     """
-    from vggspec.bundle import MANIFEST
+    from vggspec.base.opening import read_file
+    from vggspec.base.wording import reason
+    from vggspec.bundle.manifest import MANIFEST
     from vggspec.data.decode import BadImageError
     from vggspec.data.read import MAX_FILE_BYTES
-    from vggspec.source import read_file, reason
 
     if Path(name, MANIFEST).is_file():
         raise BadImageError("it is a bundle; further nets are named by `--with`")
@@ -339,9 +340,9 @@ def _names(localiser: "Localiser") -> tuple[str, ...]:
 
 
 def _draw(name: str, places: "Iterable[Place]", labels: tuple[str, ...], target: str) -> None:
+    from vggspec.base.files import replacing_file
     from vggspec.data.read import read_image
-    from vggspec.files import replacing_file
-    from vggspec.runtime.localisation.draw import Drawn, draw
+    from vggspec.studies.localisation.draw import Drawn, draw
 
     boxes = [
         Drawn(box=place.box, text=_caption(place, labels))
@@ -403,10 +404,10 @@ def _evaluate(
     from vggspec.cli.pacing import pacing
     from vggspec.data.annotated import open_annotated
     from vggspec.data.boxes import RIGHT_IOU
-    from vggspec.runtime.evaluation.question import spread
-    from vggspec.runtime.localisation.errors import LocalisationTally, judge
-    from vggspec.runtime.localisation.localise import Ensemble
-    from vggspec.runtime.localisation.locating import Locating
+    from vggspec.studies.evaluation.question import spread
+    from vggspec.studies.localisation.errors import LocalisationTally, judge
+    from vggspec.studies.localisation.localise import Ensemble
+    from vggspec.studies.localisation.locating import Locating
 
     ensemble = Ensemble(nets, classifiers, method)
     data = open_annotated(Path(folder), given.split, pacing=pacing)
@@ -449,7 +450,7 @@ def _classes(
     """The nets' class for each class of the data, the names of theirs, and what was assumed."""
     from vggspec.data.annotated import Examples
     from vggspec.data.labelled import Labelled
-    from vggspec.runtime.evaluation.question import match_classes
+    from vggspec.studies.evaluation.question import match_classes
 
     number = ensemble.num_classes
     if number is None:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggspec.render import shown
+from vggspec.base.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.bundle import InputContract
+    from vggspec.bundle.manifest import InputContract
     from vggspec.compiler.input_contract import MeanFrom
     from vggspec.compiler.weights import Metadata
 

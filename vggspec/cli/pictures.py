@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.cli.terminal import say
-from vggspec.diagnostic import VggspecError, report
 
 
 def pictures_below(folder: str) -> list[Path]:
@@ -12,9 +12,9 @@ def pictures_below(folder: str) -> list[Path]:
     Raises:
         VggspecError: a folder cannot be read.
     """
-    from vggspec.catalogue.evaluating import NoImages
+    from vggspec.base.catalogue.evaluating import NoImages
+    from vggspec.base.wording import reason
     from vggspec.data.folder import PassedOver, images_below
-    from vggspec.source import reason
 
     passed = PassedOver()
     try:

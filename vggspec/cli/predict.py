@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from vggspec.base.recipe import MAX_SCALE, MAX_SCALES
 from vggspec.cli.targets import check_spared
-from vggspec.recipe import MAX_SCALE, MAX_SCALES
 
 if TYPE_CHECKING:
-    from vggspec.diagnostic import VggspecError
-    from vggspec.recipe import Resize
+    from vggspec.base.diagnostic import VggspecError
+    from vggspec.base.recipe import Resize
     from vggspec.runtime.predictor import Prediction
     from vggspec.runtime.session import Device
 
@@ -131,8 +131,8 @@ def command(
     then 1.
     """
     _check_usage(images, heatmap, label, classes)
-    from vggspec.catalogue.artefacts import NoMapInBundle
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.artefacts import NoMapInBundle
+    from vggspec.base.diagnostic import VggspecError, report
     from vggspec.runtime.predictor import Predictor
 
     results: list[dict[str, object]] = []
@@ -199,7 +199,7 @@ def target_of(pattern: str, name: str) -> str:
 
 def class_index(labels: tuple[str, ...], wanted: str) -> int:
     """The class of that label, of one of the names in it, or of that index."""
-    from vggspec.catalogue import nearest
+    from vggspec.base.wording import nearest
 
     known: dict[str, int] = {}
     for index, label in enumerate(labels):
@@ -229,8 +229,8 @@ def _progress(images: tuple[str, ...], *, as_json: bool) -> Iterator[Iterable[st
 def _draw(
     name: str, prediction: "Prediction", target: str, label: int | None, classes: int | None
 ) -> None:
+    from vggspec.base.files import replacing_file
     from vggspec.data.read import read_image
-    from vggspec.files import replacing_file
     from vggspec.runtime import heatmap
 
     # Read anew: in colour, even where the net saw it in gray.
@@ -241,8 +241,8 @@ def _draw(
 
 def complain(error: "VggspecError") -> None:
     """Tell what is wrong with an image, and go on."""
+    from vggspec.base.render import as_text
     from vggspec.cli.terminal import use_color
-    from vggspec.render import as_text
 
     color = use_color(sys.stderr)
     click.echo(as_text(error.reports, color=color), err=True, color=color)
@@ -266,7 +266,7 @@ def _as_dict(name: str, prediction: "Prediction", top: int) -> dict[str, object]
 
 
 def _as_text(name: str, prediction: "Prediction", top: int) -> str:
-    from vggspec.render import shown
+    from vggspec.base.render import shown
 
     if prediction.kind == "scores":
         lines = [f"{shown(name)}  (class scores: the net has no soft-max)"]

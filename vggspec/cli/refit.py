@@ -8,7 +8,7 @@ import click
 from vggspec.cli.normalising import tell_input
 
 if TYPE_CHECKING:
-    from vggspec.compiler.backends.tensorrt_refit import Refitted
+    from vggspec.compiler.backends.tensorrt.refit import Refitted
     from vggspec.compiler.weights import Metadata
 
 
@@ -43,11 +43,11 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
     The engine, which is native code, is loaded, so its GPU and its TensorRT are wanted here: exit
     code 3 without them.
     """
-    from vggspec.bundle import open_bundle
-    from vggspec.compiler.backends import tensorrt_refit
-    from vggspec.compiler.backends.bundled_net import lowered_of
+    from vggspec.bundle.manifest import open_bundle
+    from vggspec.compiler.backends.tensorrt import refit as tensorrt_refit
+    from vggspec.compiler.bundles.net import lowered_of
     from vggspec.compiler.weights import open_weights
-    from vggspec.machine import this_machine
+    from vggspec.runtime.machine import this_machine
 
     opened, machine = open_bundle(bundle, deep=True), this_machine()
     tensorrt_refit.check_engine(opened, weights, machine)
@@ -64,8 +64,8 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
 def _tell(
     refitted: "Refitted", weights: "Metadata", seconds: float, *, asked_to_copy: bool
 ) -> None:
-    from vggspec.catalogue import count
-    from vggspec.trt import FLAVOURS
+    from vggspec.base.wording import count
+    from vggspec.runtime.tensorrt.seam import FLAVOURS
 
     manifest = refitted.manifest
     tell_input(manifest.input, refitted.mean_from, weights)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.files import scratch_folder
+from vggspec.base.wording import count
 from vggspec.cli.evaluating import (
     Effort,
     effort_of,
@@ -22,16 +23,15 @@ from vggspec.cli.evaluating import (
 )
 from vggspec.cli.table import aligned
 from vggspec.cli.terminal import say
-from vggspec.files import scratch_folder
-from vggspec.paper import GRID, JITTERED, TABLES, Row, TableName, Trained
+from vggspec.studies.paper import GRID, JITTERED, TABLES, Row, TableName, Trained
 
 if TYPE_CHECKING:
-    from vggspec.bundle import Bundle
+    from vggspec.base.recipe import TestProtocol
+    from vggspec.bundle.manifest import Bundle
     from vggspec.data.labelled import Labelled
-    from vggspec.recipe import TestProtocol
-    from vggspec.runtime.evaluation.answers import Errors
-    from vggspec.runtime.evaluation.question import Question
     from vggspec.runtime.protocol import Way
+    from vggspec.studies.evaluation.answers import Errors
+    from vggspec.studies.evaluation.question import Question
 
 TITLES: dict[TableName, str] = {name: f"Table {name[-1]}" for name in get_args(TableName)}
 NOT_MEASURED = "-"
@@ -107,8 +107,8 @@ def measure(
     Raises:
         VggspecError: there are no weights, or they are other nets', or a net fails.
     """
-    from vggspec.catalogue.evaluating import NoTableWeights
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.evaluating import NoTableWeights
+    from vggspec.base.diagnostic import VggspecError, report
 
     trained = dict.fromkeys(net for row in rows for net in row.nets)
     files = {net: _find(weights, net) for net in trained}
@@ -200,9 +200,9 @@ def _find(weights: Path, net: Trained) -> Path | None:
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> "Bundle":
-    from vggspec.bundle import open_bundle
-    from vggspec.compiler.backends.bundle_writer import write_bundle
-    from vggspec.compiler.backends.onnx_model import OnnxOptions
+    from vggspec.bundle.manifest import open_bundle
+    from vggspec.compiler.backends.onnx.model import OnnxOptions
+    from vggspec.compiler.bundles.writer import write_bundle
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
 
@@ -214,7 +214,7 @@ def _question(
     rows: Sequence[Row], bundles: "Sequence[Bundle]", images: "Labelled", effort: Effort
 ) -> "Question":
     """All rows of the same nets, in one pass over the images."""
-    from vggspec.runtime.evaluation.question import Part, Setting, ask
+    from vggspec.studies.evaluation.question import Part, Setting, ask
 
     names = [net.name for net in rows[0].nets]
     protocols = [_protocol(rows)] * len(bundles)
@@ -238,7 +238,7 @@ def _question(
 
 
 def _protocol(rows: Sequence[Row]) -> "TestProtocol":
-    from vggspec.recipe import TestProtocol
+    from vggspec.base.recipe import TestProtocol
 
     ways = {way for row in rows for way in _ways(row)}
     return TestProtocol(

@@ -7,7 +7,7 @@ from collections import Counter
 
 import click
 
-from vggspec.catalogue import shapes
+from vggspec.base.catalogue import shapes
 from vggspec.cli.table import aligned, memory, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import Cost, LayerCost, cost
@@ -67,8 +67,8 @@ def command(
         is_trained = network is lowered.network
         _print(network, costs, shown, lowered.experiment.train.batch if is_trained else None)
     if figure is not None:
+        from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
-        from vggspec.files import write_text
 
         write_text(figure, draw(network))
         click.echo(f"wrote {figure}", err=True)

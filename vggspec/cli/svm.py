@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from vggspec.catalogue import count
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.pacing import pacing
 from vggspec.cli.table import aligned
 from vggspec.cli.targets import check_spared
-from vggspec.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.runtime.features.linear_svm import LinearModel, Precision, Scored, Trial
-    from vggspec.runtime.features.svm_task import Task
+    from vggspec.studies.features.linear_svm import LinearModel, Precision, Scored, Trial
+    from vggspec.studies.features.svm_task import Task
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 CONFUSIONS_SHOWN = 5
@@ -106,9 +106,9 @@ def command(
     """
     if out is not None:
         check_spared([out], [features, test])
-    from vggspec.optional import require
-    from vggspec.runtime.features import linear_svm, svm_task
-    from vggspec.runtime.features.file import open_features
+    from vggspec.base.optional import require
+    from vggspec.studies.features import linear_svm, svm_task
+    from vggspec.studies.features.file import open_features
 
     require("sklearn", "vggspec svm")
     ap = cast("Precision", precision)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggspec.catalogue.artefacts import CannotWrite
-from vggspec.diagnostic import VggspecError, report
-from vggspec.files import refusals
-from vggspec.render import shown
+from vggspec.base.catalogue.artefacts import CannotWrite
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.files import refusals
+from vggspec.base.render import shown
 
 if TYPE_CHECKING:
     from vggspec.train.runs import FoundWeights

@@ -16,7 +16,7 @@ def use_color(stream: TextIO) -> bool:
 
 def say_written(path: str) -> None:
     """The path of what was written, as the result; beside it, where it went to standard output."""
-    from vggspec.files import leads_to
+    from vggspec.base.files import leads_to
 
     click.echo(path, err=leads_to(path) == 1)
 

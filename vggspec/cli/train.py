@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec import interrupt
+from vggspec.base import interrupt
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -132,13 +132,13 @@ def command(arguments: tuple[str, ...], /, spec: str, **given: Any) -> int:
     path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves a
     checkpoint and leaves; a second one leaves at once.
     """
-    from vggspec.diagnostic import MissingLibraryError, VggspecError
-    from vggspec.optional import require
+    from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+    from vggspec.base.optional import require
 
     written, begun = _read(spec)
     lowered = changed(written, _merged(begun, given["settings"]))
     require("torch", "training")
-    from vggspec.catalogue.ranks import LostRank
+    from vggspec.base.catalogue.ranks import LostRank
     from vggspec.train.device import check_gpus
     from vggspec.train.launch import is_launched_here, launch, leave
     from vggspec.train.loop import training_network
@@ -236,10 +236,10 @@ def _read(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     Raises:
         VggspecError: it cannot be read, or has mistakes.
     """
-    from vggspec.bundle import MANIFEST
+    from vggspec.base.source import Source
+    from vggspec.bundle.manifest import MANIFEST
     from vggspec.lang.loading import load, pick
     from vggspec.lang.parser import parse
-    from vggspec.source import Source
     from vggspec.train.record import read_record
     from vggspec.train.runs import RECORD
 
@@ -260,8 +260,8 @@ def _begun_run(target: str, net: str, given: dict[str, Any]) -> Path | None:
     Raises:
         VggspecError: there is none.
     """
-    from vggspec.catalogue.runs import NoRun
-    from vggspec.diagnostic import VggspecError, report
+    from vggspec.base.catalogue.runs import NoRun
+    from vggspec.base.diagnostic import VggspecError, report
     from vggspec.train.runs import RECORD, RUNS, newest_run
 
     if not given["resume"]:
@@ -362,10 +362,10 @@ def _with_settings(spec: "Spec", lowered: "Lowered", settings: "Sequence[str]") 
     Raises:
         VggspecError: one of them is no such line.
     """
-    from vggspec.diagnostic import Reports
+    from vggspec.base.reports import Reports
+    from vggspec.base.source import Source
     from vggspec.lang.parser import parse
     from vggspec.lang.sections import read_experiment
-    from vggspec.source import Source
 
     lines = [setting.replace("=", " ", 1).strip() for setting in settings]
     text = "\n".join(["net changed", "train:", *(f"  {line}" for line in lines)])
@@ -458,10 +458,10 @@ def _say_plan(
     weights: "Sequence[str] | None",
 ) -> None:
     """``weights`` are those that a start from other nets is given, None where it is over."""
-    from vggspec.catalogue import count
+    from vggspec.base.render import shown
+    from vggspec.base.wording import count
     from vggspec.cli.targets import say_weights
     from vggspec.compiler.input_contract import in_words
-    from vggspec.render import shown
     from vggspec.train.start import expected_input, origins, started_metadata
 
     net, image = lowered.network, lowered.network.input
@@ -493,8 +493,8 @@ def _say_plan(
 
 
 def _say_result(spec: str, given: dict[str, Any], result: "Result", learning: "Learning") -> None:
+    from vggspec.base.render import shown
     from vggspec.cli.watching import duration
-    from vggspec.render import shown
     from vggspec.train.record import read_record
     from vggspec.train.runs import BEST
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import click
 
-from vggspec.catalogue import count
-from vggspec.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.render import shown
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.render import shown
+from vggspec.base.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from vggspec.bundle import Bundle, Manifest, Precision
-    from vggspec.compiler.backends.torch_module import SpecModule
+    from vggspec.bundle.manifest import Bundle, Manifest, Precision
+    from vggspec.bundle.profile import Profile
+    from vggspec.compiler.backends.torch.module import SpecModule
     from vggspec.compiler.ir import Network
     from vggspec.compiler.ranges import Ranges
-    from vggspec.profile import Profile
     from vggspec.runtime.session import Arrays, Device, Session
-    from vggspec.runtime.verify import Figures
+    from vggspec.studies.verify.agreement import Figures
 
     Images: TypeAlias = NDArray[np.uint8]
     Net: TypeAlias = Callable[[Images], Arrays]
@@ -125,7 +125,7 @@ def command(
     Exit code 1 where an error is beyond the tolerance or a number beyond its type, 3 where the
     bundle cannot run here.
     """
-    from vggspec.bundle import open_bundle
+    from vggspec.bundle.manifest import open_bundle
 
     opened = open_bundle(bundle, deep=True)
     manifest = opened.manifest
@@ -191,8 +191,8 @@ def _refuse_what_cannot_run(bundle: "Bundle", device: "Device") -> None:
     Raises:
         MissingLibraryError: the machine lacks something, or is another one than the engine's.
     """
-    from vggspec.compatibility import compare_bundle
-    from vggspec.machine import this_machine
+    from vggspec.runtime.compatibility import compare_bundle
+    from vggspec.runtime.machine import this_machine
 
     if device in ("auto", "cpu") and bundle.manifest.engine is None:
         return
@@ -206,7 +206,7 @@ def _refuse_what_cannot_run(bundle: "Bundle", device: "Device") -> None:
 
 
 def _session(bundle: "Bundle", device: "Device", stack: ExitStack) -> "Session":
-    from vggspec.runtime.session import open_session
+    from vggspec.runtime.opening import open_session
 
     return _checked(stack.enter_context(open_session(bundle, device)), bundle)
 
@@ -218,7 +218,7 @@ def _model(manifest: "Manifest", session: "Session") -> str:
 
 
 def _tolerance(manifest: "Manifest", session: "Session") -> float:
-    from vggspec.runtime.verify import default_tolerance
+    from vggspec.studies.verify.agreement import default_tolerance
 
     # ONNX Runtime rounds fp32 to TF32 on a GPU unless told otherwise.
     is_graph_on_gpu = manifest.engine is None and session.device == "cuda"
@@ -232,7 +232,7 @@ def _tolerance(manifest: "Manifest", session: "Session") -> float:
 def _reference(bundle: "Bundle", which: Against, stack: ExitStack, taps: "_Taps | None") -> "Net":
     if which == "torch":
         return _torch_reference(bundle, taps)
-    from vggspec.catalogue.verifying import NothingToVerifyAgainst
+    from vggspec.base.catalogue.verifying import NothingToVerifyAgainst
     from vggspec.runtime.ort_session import OrtSession
 
     if bundle.reference is None:
@@ -251,9 +251,9 @@ class _Taps:
     """
 
     def __init__(self, bundle: "Bundle") -> None:
-        from vggspec.bundle import WEIGHTS
-        from vggspec.compiler.backends.bundled_net import lowered_of, options_of
-        from vggspec.compiler.backends.onnx_model import prepare
+        from vggspec.bundle.manifest import WEIGHTS
+        from vggspec.compiler.backends.onnx.model import prepare
+        from vggspec.compiler.bundles.net import lowered_of, options_of
         from vggspec.compiler.ranges import largest_weights
         from vggspec.compiler.weights import for_net, open_weights
 
@@ -276,14 +276,14 @@ class _Taps:
 
     def graph(self, path: Path) -> "tuple[bytes, dict[str, NDArray[Any]]]":
         """The reference with outputs that tell of its layers, and its weights."""
-        from vggspec.compiler.backends.tapped import tapped
+        from vggspec.compiler.backends.onnx.tapped import tapped
 
         assert self._weights is not None
         return tapped(path, [layer.name for layer in self._network.layers], self._weights)
 
     def taken_off(self, net: "Net") -> "Net":
         """The net with these outputs noted and taken away."""
-        from vggspec.compiler.backends.tapped import HIGHEST, LOWEST
+        from vggspec.compiler.backends.onnx.tapped import HIGHEST, LOWEST
 
         def apply(images: "Images") -> "Arrays":
             self._note_image(images)
@@ -361,8 +361,8 @@ def _on_pictures(session: "Session", manifest: "Manifest") -> "Net":
     """A session that takes pictures; the scale of each is its own, so that none is rescaled."""
     import numpy as np
 
-    from vggspec.bundle import SCALES
-    from vggspec.runtime.verify import batches_of_one, concatenated
+    from vggspec.bundle.manifest import SCALES
+    from vggspec.studies.verify.agreement import batches_of_one, concatenated
 
     def apply(images: "Images") -> "Arrays":
         answers = []
@@ -377,7 +377,7 @@ def _on_pictures(session: "Session", manifest: "Manifest") -> "Net":
 
 def _torch_reference(bundle: "Bundle", taps: _Taps | None) -> "Net":
     """The bundle's net in PyTorch, on images."""
-    from vggspec.optional import require
+    from vggspec.base.optional import require
 
     require("torch", "comparing with PyTorch")
     import torch
@@ -404,8 +404,8 @@ def _torch_members(bundle: "Bundle") -> "Net":
     import numpy as np
     import torch
 
-    from vggspec.compiler.backends import torch_module
-    from vggspec.compiler.backends.bundled_net import member_of
+    from vggspec.compiler.backends.torch import module as torch_module
+    from vggspec.compiler.bundles.net import member_of
     from vggspec.compiler.weights import open_weights
     from vggspec.runtime.preprocess import normalise
 
@@ -431,10 +431,10 @@ def _torch_members(bundle: "Bundle") -> "Net":
 
 def _module(bundle: "Bundle") -> "SpecModule":
     """The spec of the bundle as a PyTorch module with the bundle's weights, in fp32."""
-    from vggspec.bundle import WEIGHTS
-    from vggspec.compiler.backends import torch_module
-    from vggspec.compiler.backends.bundled_net import lowered_of, options_of
-    from vggspec.compiler.backends.onnx_model import prepare
+    from vggspec.bundle.manifest import WEIGHTS
+    from vggspec.compiler.backends.onnx.model import prepare
+    from vggspec.compiler.backends.torch import module as torch_module
+    from vggspec.compiler.bundles.net import lowered_of, options_of
     from vggspec.compiler.weights import open_weights
 
     network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
@@ -446,8 +446,8 @@ def _module(bundle: "Bundle") -> "SpecModule":
 
 def _held(bundle: "Bundle", network: "Network") -> "dict[str, torch.Tensor]":
     """The weights of a bundle that has them in its model."""
-    from vggspec.bundle import WEIGHTS
-    from vggspec.catalogue.verifying import NoWeightsToVerify
+    from vggspec.base.catalogue.verifying import NoWeightsToVerify
+    from vggspec.bundle.manifest import WEIGHTS
 
     if bundle.model.suffix != ".onnx":
         raise VggspecError(report(NoWeightsToVerify(missing=WEIGHTS), path=str(bundle.path)))
@@ -502,8 +502,8 @@ class Arithmetic:
 
 def _arithmetic(bundle: "Bundle", session: "Session", device: "Device") -> Arithmetic:
     """In what a bundle was computed, as ONNX Runtime tells it of a graph."""
-    from vggspec.compiler.backends.bundled_net import lowered_of, options_of
-    from vggspec.compiler.backends.onnx_model import prepare
+    from vggspec.compiler.backends.onnx.model import prepare
+    from vggspec.compiler.bundles.net import lowered_of, options_of
     from vggspec.compiler.precision import number_types
 
     manifest = bundle.manifest
@@ -576,7 +576,7 @@ class _Comparer:
         *,
         is_bounded: bool,
     ) -> None:
-        from vggspec.compatibility import profiles_of
+        from vggspec.runtime.compatibility import profiles_of
 
         self.bundle = bundle
         self.manifest = bundle.manifest
@@ -591,8 +591,8 @@ class _Comparer:
 
     def over_profiles(self, seed: int, progress: "_Progress") -> Iterator[Row]:
         """Made-up images at every profile's sizes."""
-        from vggspec.catalogue.artefacts import TooLargeToVerify
-        from vggspec.runtime.verify import cases, natural_images, within
+        from vggspec.base.catalogue.artefacts import TooLargeToVerify
+        from vggspec.studies.verify.agreement import cases, natural_images, within
 
         every_case = cases(self.profiles)
         all_cases = within(every_case, is_engine=self.manifest.engine is not None)
@@ -613,8 +613,8 @@ class _Comparer:
 
     def over_pictures(self, folder: str, progress: "_Progress") -> Iterator[Row]:
         """The pictures of a folder at every scale, gathered by the profile that takes them."""
-        from vggspec.catalogue.verifying import NoImagesToVerify
-        from vggspec.profile import choose_profile
+        from vggspec.base.catalogue.verifying import NoImagesToVerify
+        from vggspec.bundle.profile import choose_profile
 
         rows: dict[int | None, Row] = {}
         num_outside = 0
@@ -648,7 +648,7 @@ class _Comparer:
         self, paths: Sequence[Path], progress: "_Progress"
     ) -> Iterator[tuple[str, "Images"]]:
         """Each picture at each scale, as a batch of one."""
-        from vggspec.catalogue.data import SmallerThanWindow
+        from vggspec.base.catalogue.data import SmallerThanWindow
         from vggspec.data.read import read_image
         from vggspec.runtime.preprocess import rescalings
 
@@ -669,8 +669,8 @@ class _Comparer:
                 yield path.name, rescaled[None, top : top + rows, left : left + columns]
 
     def _compare(self, images: "Images") -> "Figures":
-        from vggspec.catalogue.verifying import OtherOutputs
-        from vggspec.runtime.verify import batches_of_one, compare_outputs, concatenated
+        from vggspec.base.catalogue.verifying import OtherOutputs
+        from vggspec.studies.verify.agreement import batches_of_one, compare_outputs, concatenated
 
         found = self._net(images)
         try:
@@ -682,7 +682,7 @@ class _Comparer:
 
 
 def _listed(folder: str) -> list[Path]:
-    from vggspec.catalogue.verifying import NoImagesToVerify
+    from vggspec.base.catalogue.verifying import NoImagesToVerify
     from vggspec.cli.pictures import pictures_below
 
     paths = pictures_below(folder)

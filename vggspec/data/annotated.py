@@ -27,7 +27,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue import annotations
+from vggspec.base.catalogue import annotations
+from vggspec.base.class_names import same, told_apart
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import read_file
+from vggspec.base.render import shown
+from vggspec.base.wording import reason
 from vggspec.data.annotation import BadAnnotationError, Size, Written, annotation, checked_name
 from vggspec.data.boxes import Boxes
 from vggspec.data.coco import read_coco
@@ -44,10 +49,6 @@ from vggspec.data.folder import (
 from vggspec.data.read import MAX_FILE_BYTES
 from vggspec.data.split import MAX_BAD_SHARE
 from vggspec.data.xml_files import read_files
-from vggspec.diagnostic import VggspecError, report
-from vggspec.names import same, told_apart
-from vggspec.render import shown
-from vggspec.source import read_file, reason
 
 #: JPEG is decoded at these fractions of its size (``decode``), rounded up.
 FRACTIONS = (1, 2, 4, 8)

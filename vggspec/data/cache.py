@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.diagnostic import VggspecError
-from vggspec.fields import BadFieldError, parse
-from vggspec.files import cache_folder, replacing_file, write_text
-from vggspec.source import open_file, read_file
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.fields import BadFieldError, parse
+from vggspec.base.files import cache_folder, replacing_file, write_text
+from vggspec.base.opening import open_file, read_file
 
 KEY = "key"
 

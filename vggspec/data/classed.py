@@ -14,15 +14,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue import annotations, data
-from vggspec.catalogue.features import ClassesDiffer
+from vggspec.base.catalogue import annotations, data
+from vggspec.base.catalogue.features import ClassesDiffer
+from vggspec.base.class_names import same
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.wording import reason
 from vggspec.data.annotated import Annotated, Pacing, open_annotated, silently
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.shards import list_shards
-from vggspec.diagnostic import VggspecError, report
-from vggspec.names import same
-from vggspec.source import reason
 
 SPLITS = ("train", "val")
 WHOLE = "all"

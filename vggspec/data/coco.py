@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggspec.catalogue.annotations import BadAnnotations
+from vggspec.base.catalogue.annotations import BadAnnotations
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import read_file
+from vggspec.base.wording import reason
 from vggspec.data.annotation import BadAnnotationError, Box, Size, Written, checked_name
-from vggspec.diagnostic import VggspecError, report
-from vggspec.source import read_file, reason
 
 #: Four times those of the 118 287 training images of 2017.
 MAX_JSON_BYTES = 2 << 30

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vggspec.catalogue.data import NotAnImage
+from vggspec.base.catalogue.data import NotAnImage
+from vggspec.base.diagnostic import VggspecError
 from vggspec.data.read import (
     DECODER_ERRORS,
     Color,
@@ -26,7 +27,6 @@ from vggspec.data.read import (
     upright_pixels,
 )
 from vggspec.data.room import room
-from vggspec.diagnostic import VggspecError
 
 Pixels = NDArray[np.uint8]
 

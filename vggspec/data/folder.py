@@ -16,15 +16,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue import count
-from vggspec.catalogue.data import ClassTwice
+from vggspec.base.catalogue.data import ClassTwice
+from vggspec.base.class_names import same
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import read_file
+from vggspec.base.render import shown
+from vggspec.base.wording import count, reason
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
 from vggspec.data.read import ENDINGS, MAX_FILE_BYTES
-from vggspec.diagnostic import VggspecError, report
-from vggspec.names import same
-from vggspec.render import shown
-from vggspec.source import read_file, reason
 
 #: Folders that systems and tools make beside a user's own.
 SYSTEM = frozenset(

@@ -6,14 +6,14 @@ DIR/val/cat/1.jpg   DIR/cat/1.jpg   DIR/val/000000.tar   DIR/000000.tar
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggspec.catalogue.evaluating import NoImages
+from vggspec.base.catalogue.evaluating import NoImages
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.render import shown
+from vggspec.base.wording import reason
 from vggspec.data.digest import Digest
 from vggspec.data.folder import PassedOver, list_folder, subfolders, without_images
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
-from vggspec.diagnostic import VggspecError, report
-from vggspec.render import shown
-from vggspec.source import reason
 
 #: What folders are called that hold class folders, and are none.
 SPLITS = frozenset(

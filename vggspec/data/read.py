@@ -17,11 +17,12 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue.artefacts import NoSuchFile
-from vggspec.catalogue.data import ImageTooLarge, NotAnImage
+from vggspec.base.catalogue.artefacts import NoSuchFile
+from vggspec.base.catalogue.data import ImageTooLarge, NotAnImage
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.opening import open_file
+from vggspec.base.wording import reason
 from vggspec.data.room import MAX_BYTES, SMALL_BYTES, room
-from vggspec.diagnostic import Diagnostic, VggspecError, report
-from vggspec.source import open_file, reason
 
 if TYPE_CHECKING:
     from PIL import Image

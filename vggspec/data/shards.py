@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.catalogue import data
+from vggspec.base.catalogue import data
+from vggspec.base.class_names import escaped, same
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import open_file, read_file
+from vggspec.base.optional import require
+from vggspec.base.wording import reason
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
 from vggspec.data.folder import PassedOver, has_images, is_hidden
 from vggspec.data.read import DECODER_ERRORS
-from vggspec.diagnostic import VggspecError, report
-from vggspec.names import escaped, same
-from vggspec.optional import require
-from vggspec.source import open_file, read_file, reason
 
 #: A sample's image is the first of these that it has.
 IMAGES = ("jpg", "jpeg", "png", "webp")

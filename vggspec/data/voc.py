@@ -12,8 +12,9 @@ section 8.
 import os
 from xml.etree import ElementTree as ET
 
+from vggspec.base.opening import read_file
+from vggspec.base.wording import reason
 from vggspec.data.annotation import BadAnnotationError, Box, Size, Written
-from vggspec.source import read_file, reason
 
 #: An object takes a few hundred bytes.
 MAX_XML_BYTES = 4 << 20

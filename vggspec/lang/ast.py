@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vggspec.source import Source, Span
+from vggspec.base.source import Source, Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,19 @@
 """Specs by the name a user gives: ``D.vgg``, or ``table1.vgg:D`` for one net of several."""
 
+import os
 import re
 import sys
 from pathlib import Path
 
-from vggspec.catalogue import names, nearest
-from vggspec.diagnostic import VggspecError, report
+from vggspec.base.catalogue import files, names
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import NotRegularError, open_file
+from vggspec.base.source import Source
+from vggspec.base.wording import nearest, reason
 from vggspec.lang.ast import Document, Spec
 from vggspec.lang.parser import parse
-from vggspec.source import MAX_BYTES, Source, from_bytes, read
+
+MAX_BYTES = 1 << 18  # a thousand lines take about 20 KB
 
 _TARGET = re.compile(r"(?P<path>.*\.vgg|-):(?P<net>[^:/\\]+)")
 
@@ -28,6 +33,45 @@ def read_source(path: str) -> Source:
     if path == "-":
         return from_bytes("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
     return read(path)
+
+
+def from_bytes(name: str, data: bytes) -> Source:
+    """Decode a spec: UTF-8, with or without a byte order mark, any line ending.
+
+    Raises:
+        VggspecError: the bytes are not text.
+    """
+    if len(data) > MAX_BYTES:
+        raise VggspecError(report(files.SpecTooLarge(limit=MAX_BYTES), path=name))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VggspecError(report(files.NotText(offset=error.start), path=name)) from error
+    if "\0" in text:
+        raise VggspecError(report(files.NotText(offset=text.index("\0")), path=name))
+    return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def read(path: str | os.PathLike[str]) -> Source:
+    """Read a spec from a regular file, never more than ``MAX_BYTES`` of it.
+
+    Raises:
+        VggspecError: there is no such file, or it is not a text file.
+    """
+    name = os.fspath(path)
+    try:
+        with open_file(name) as file:
+            data = file.read(MAX_BYTES + 1) or b""
+    except FileNotFoundError as error:
+        raise VggspecError(report(files.missing_spec(name), path=name)) from error
+    except IsADirectoryError as error:
+        specs = sorted(p.name for p in Path(name).glob("*.vgg"))
+        raise VggspecError(report(files.IsDirectory(specs=tuple(specs)), path=name)) from error
+    except NotRegularError as error:
+        raise VggspecError(report(files.NotRegularFile(), path=name)) from error
+    except OSError as error:
+        raise VggspecError(report(files.Unreadable(reason=reason(error)), path=name)) from error
+    return from_bytes(name, data)
 
 
 def load(target: str) -> Spec:

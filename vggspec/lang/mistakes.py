@@ -11,10 +11,11 @@ from typing import Literal, cast
 
 from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from vggspec.catalogue import names, nearest, syntax
-from vggspec.diagnostic import Diagnostic, Report, report
+from vggspec.base.catalogue import names, syntax
+from vggspec.base.diagnostic import Diagnostic, Report, report
+from vggspec.base.source import Source, Span
+from vggspec.base.wording import nearest
 from vggspec.lang.sections import likely, unindented
-from vggspec.source import Source, Span
 
 Rule = Literal["column", "row", "setting"]
 

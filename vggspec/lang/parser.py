@@ -9,8 +9,10 @@ from typing import Any, Literal, cast
 
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput
 
-from vggspec.catalogue import files, names, syntax
-from vggspec.diagnostic import Diagnostic, Label, Report, Reports, report
+from vggspec.base.catalogue import files, names, syntax
+from vggspec.base.diagnostic import Diagnostic, Label, Report, report
+from vggspec.base.reports import Reports
+from vggspec.base.source import Source, Span
 from vggspec.lang.ast import (
     Cell,
     Claim,
@@ -32,7 +34,6 @@ from vggspec.lang.ast import (
     Word,
 )
 from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
-from vggspec.source import Source, Span
 
 MAX_NETS = 64
 MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second

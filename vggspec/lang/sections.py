@@ -1,7 +1,7 @@
 """The ``train:`` and ``test:`` sections of a spec as recipe values.
 
 Each setting is one small reader below; what is left out takes the paper's value
-(``vggspec.recipe``), with the training scale in proportion for inputs other than 224.
+(``vggspec.base.recipe``), with the training scale in proportion for inputs other than 224.
 """
 
 import re
@@ -9,12 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, get_args
 
-from vggspec.catalogue import nearest, recipes
-from vggspec.catalogue.syntax import UnindentedSetting
-from vggspec.diagnostic import Diagnostic, Label, Reports, report
-from vggspec.lang import mending
-from vggspec.lang.ast import Quoted, Setting, Spec, Word
-from vggspec.recipe import (
+from vggspec.base.catalogue import recipes
+from vggspec.base.catalogue.syntax import UnindentedSetting
+from vggspec.base.diagnostic import Diagnostic, Label, report
+from vggspec.base.recipe import (
     MAX_SCALE,
     MAX_SCALES,
     Experiment,
@@ -23,7 +21,11 @@ from vggspec.recipe import (
     TestProtocol,
     TrainRecipe,
 )
-from vggspec.source import Source, Span
+from vggspec.base.reports import Reports
+from vggspec.base.source import Source, Span
+from vggspec.base.wording import nearest
+from vggspec.lang import mending
+from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vggspec.base.recipe import Resize, TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError, Pixels
-from vggspec.recipe import Resize, TrainRecipe
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
 from vggspec.runtime.protocol import grid
 from vggspec.train.images import Images

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vggspec.base.optional import silence_pillow
 from vggspec.compiler.ir import ImageInput
-from vggspec.optional import silence_pillow
 from vggspec.train.augment import CentreCrops, Crop, Target, TrainCrops, Unread, WholeImages
 from vggspec.train.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.train.order import BatchesInOrder, ShuffledBatches, Ticket

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vggspec.files import refusals
-from vggspec.optional import require
+from vggspec.base.files import refusals
+from vggspec.base.optional import require
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event

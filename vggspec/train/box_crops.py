@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.recipe import Resize, TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.annotated import Examples
 from vggspec.data.boxes import Boxes, area, encode, mirror, overlap
 from vggspec.data.decode import BadImageError, Pixels
-from vggspec.recipe import Resize, TrainRecipe
 from vggspec.train.augment import (
     Crop,
     Draw,

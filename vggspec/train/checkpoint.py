@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vggspec.catalogue.artefacts import ChangedWeights, NotFiniteWeights
-from vggspec.catalogue.runs import BadCheckpoint
+from vggspec.base.catalogue.artefacts import ChangedWeights, NotFiniteWeights
+from vggspec.base.catalogue.runs import BadCheckpoint
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, parse_object
+from vggspec.base.files import replace_by_twin, replacing_folder
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import (
     Array,
@@ -29,9 +32,6 @@ from vggspec.compiler.weights import (
     open_weights,
     save,
 )
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import BadFieldError, parse_object
-from vggspec.files import replace_by_twin, replacing_folder
 from vggspec.train.runs import BEST, CHECKPOINTS, LAST, epoch_file
 from vggspec.train.state import TrainState
 

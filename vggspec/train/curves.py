@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.fields import BadFieldError, Fields, parse_object
-from vggspec.files import replacing_file
-from vggspec.optional import require
-from vggspec.source import regular
+from vggspec.base.fields import BadFieldError, Fields, parse_object
+from vggspec.base.files import replacing_file
+from vggspec.base.opening import regular
+from vggspec.base.optional import require
 from vggspec.train.progress import Validation, epoch_of
 
 if TYPE_CHECKING:

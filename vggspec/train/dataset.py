@@ -12,8 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vggspec.catalogue import count, data
-from vggspec.catalogue.annotations import BoxesMismatch
+from vggspec.base.catalogue import data
+from vggspec.base.catalogue.annotations import BoxesMismatch
+from vggspec.base.class_names import same
+from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
+from vggspec.base.render import shown
+from vggspec.base.reports import Reports
+from vggspec.base.wording import count, reason
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.data.annotated import Annotated, Examples, Pacing, open_annotated, silently
@@ -28,10 +33,6 @@ from vggspec.data.folder import (
 )
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split
-from vggspec.diagnostic import Diagnostic, Report, Reports, VggspecError, report
-from vggspec.names import same
-from vggspec.render import shown
-from vggspec.source import reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from vggspec.catalogue.ranks import TooManyRanks
+from vggspec.base.catalogue.ranks import TooManyRanks
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
-from vggspec.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.train.ranks import Ranks
 
 Precision = Literal["fp32", "tf32", "bf16"]

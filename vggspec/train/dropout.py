@@ -12,7 +12,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from vggspec.compiler.backends.torch_module import SpecModule
+from vggspec.compiler.backends.torch.module import SpecModule
 
 
 class RowDropout(nn.Module):

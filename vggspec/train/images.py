@@ -6,11 +6,11 @@ An image that cannot be read is left out; more than one in a hundred end the wor
 import os
 from pathlib import Path
 
-from vggspec.catalogue import data
+from vggspec.base.catalogue import data
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.ir import Color
 from vggspec.data.decode import BadImageError, Pixels, decode, decoded_size
 from vggspec.data.split import MAX_BAD_SHARE, Split
-from vggspec.diagnostic import VggspecError, report
 from vggspec.train.dataset import DataSet
 
 #: Decoded images up to this size are kept: reading them again would take longer than training on

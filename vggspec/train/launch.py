@@ -25,9 +25,9 @@ from torch.distributed.elastic.multiprocessing import (
     start_processes,
 )
 
-from vggspec.catalogue.ranks import LostRank
-from vggspec.diagnostic import VggspecError, report
-from vggspec.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
+from vggspec.base.catalogue.ranks import LostRank
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
 from vggspec.train.ranks import SPEAKS, STORE
 
 HERE = "127.0.0.1"

@@ -9,9 +9,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.recipe import TrainRecipe
 from vggspec.train.objective import Classification, objective_of
 from vggspec.train.progress import Epoch, Validation
 

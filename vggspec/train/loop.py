@@ -15,11 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vggspec.catalogue.annotations import BoxesOnCrops
-from vggspec.catalogue.data import Diverged, LostWorker, NotTrainable
-from vggspec.catalogue.ranks import TooManyRanks
-from vggspec.catalogue.runs import BadCheckpoint, BadRecord
-from vggspec.compiler.backends.torch_module import SpecModule, emit
+from vggspec.base.catalogue.annotations import BoxesOnCrops
+from vggspec.base.catalogue.data import Diverged, LostWorker, NotTrainable
+from vggspec.base.catalogue.ranks import TooManyRanks
+from vggspec.base.catalogue.runs import BadCheckpoint, BadRecord
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, Fields
+from vggspec.base.optional import has_library
+from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -28,9 +31,6 @@ from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import BadFieldError, Fields
-from vggspec.optional import has_library
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
 from vggspec.train.batches import Batch, Loader, Normalise, lost_worker
 from vggspec.train.board import Board

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vggspec.diagnostic import VggspecError
+from vggspec.base.diagnostic import VggspecError
 from vggspec.train.progress import Epoch, Step, Validation
 from vggspec.train.ranks import Ranks
 from vggspec.train.state import TrainState

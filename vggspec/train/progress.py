@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vggspec.fields import Fields
+from vggspec.base.fields import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

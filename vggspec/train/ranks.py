@@ -19,9 +19,9 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from vggspec.catalogue.ranks import CannotMeet, LostRank
-from vggspec.diagnostic import VggspecError, report
-from vggspec.source import foreign
+from vggspec.base.catalogue.ranks import CannotMeet, LostRank
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.wording import foreign
 from vggspec.train.order import Part
 
 T = TypeVar("T")

@@ -9,14 +9,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from vggspec import __version__
-from vggspec.bundle import MAX_SPEC
-from vggspec.catalogue.runs import BadRecord, NoRun, OtherRun
-from vggspec.diagnostic import VggspecError, report
-from vggspec.fields import BadFieldError, Fields, parse_object
-from vggspec.files import refusals, write_text
-from vggspec.optional import has_library
-from vggspec.source import read_file, reason
+from vggspec.base.catalogue.runs import BadRecord, NoRun, OtherRun
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, Fields, parse_object
+from vggspec.base.files import refusals, write_text
+from vggspec.base.opening import read_file
+from vggspec.base.optional import has_library
+from vggspec.base.version import __version__
+from vggspec.base.wording import reason
+from vggspec.bundle.manifest import MAX_SPEC
 from vggspec.train.runs import LOG, MAX_RECORD_BYTES, RECORD
 from vggspec.train.statistics import Statistics
 

@@ -13,10 +13,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from vggspec.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
-from vggspec.catalogue.runs import RunInUse
-from vggspec.diagnostic import VggspecError, report
-from vggspec.source import read_file, reason
+from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
+from vggspec.base.catalogue.runs import RunInUse
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.opening import read_file
+from vggspec.base.wording import reason
 
 RUNS = Path("runs")
 BEST = "best.safetensors"

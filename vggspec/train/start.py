@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vggspec.catalogue.artefacts import OtherWeights
-from vggspec.catalogue.recipes import NotStartedFrom, TooFewLayers
+from vggspec.base.catalogue.artefacts import OtherWeights
+from vggspec.base.catalogue.recipes import NotStartedFrom, TooFewLayers
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import LayersFrom
 from vggspec.compiler.initialise import initialise
 from vggspec.compiler.input_contract import complete, expected
-from vggspec.compiler.ir import ImageInput, Layer, Network, Param
+from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered, base_folder, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import (
     Array,
     Metadata,
@@ -29,8 +32,6 @@ from vggspec.compiler.weights import (
     checked,
     open_weights,
 )
-from vggspec.diagnostic import VggspecError, report
-from vggspec.recipe import LayersFrom
 from vggspec.train.runs import RUNS, FoundWeights, find_weights
 
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from vggspec.fields import Fields
-from vggspec.recipe import TrainRecipe
+from vggspec.base.fields import Fields
+from vggspec.base.recipe import TrainRecipe
 from vggspec.train.progress import Epoch, epoch_of
 
 

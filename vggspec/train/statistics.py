@@ -12,11 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.fields import BadFieldError, Fields
 from vggspec.compiler.ir import Color
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError, Pixels, decode
 from vggspec.data.split import Split
-from vggspec.fields import BadFieldError, Fields
 from vggspec.train.dataset import DataSet
 from vggspec.train.images import LeftOut
 

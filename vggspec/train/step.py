@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.sgd import sgd
 
-from vggspec.compiler.backends.torch_module import SpecModule
-from vggspec.recipe import TrainRecipe
+from vggspec.base.recipe import TrainRecipe
+from vggspec.compiler.backends.torch.module import SpecModule
 from vggspec.train.batches import Batch, Normalise
 from vggspec.train.device import Precision
 from vggspec.train.dropout import Dropouts

@@ -10,7 +10,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from vggspec.compiler.backends.torch_module import SpecModule, emit
+from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes import DropSoftmax, inference
 from vggspec.compiler.passes import run as apply_passes

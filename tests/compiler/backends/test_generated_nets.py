@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
-from vggspec.compiler.backends.bundle_writer import least_size
-from vggspec.compiler.backends.onnx_model import OnnxOptions, emit, prepare
+from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
+from vggspec.compiler.bundles.writer import least_size
 from vggspec.compiler.input_contract import known_mean, settled
 
 

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.nets import net
-from vggspec.compiler.checkpoint import Checkpoint, Kind
+from vggspec.base.diagnostic import VggspecError
+from vggspec.compiler.importing.checkpoint import Checkpoint, Kind
 from vggspec.compiler.importing.matching import Matched, Told, match
-from vggspec.diagnostic import VggspecError
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -59,7 +59,7 @@ def taken(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> list[in
 def refusal(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> str:
     with pytest.raises(VggspecError) as error:
         matched(of, spec, told)
-    return str(error.value)
+    return told(error.value)
 
 
 ORDERED = {

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from tests.compiler.ops.samples import SAMPLES, Sample
-from vggspec.compiler.backends.onnx_graph import FLOAT, OnnxGraph, tensor_info
-from vggspec.compiler.ir import TensorType
+from vggspec.compiler.backends.onnx.graph import FLOAT, OnnxGraph, tensor_info
 from vggspec.compiler.ops import OPS
 from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.tensor import TensorType
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6  # float32
 

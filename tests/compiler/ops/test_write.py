@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 
 from tests.strategies import net_texts
+from vggspec.base.source import Source
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops.op import Op
 from vggspec.lang.parser import parse
-from vggspec.source import Source
 
 
 def _ops(text: str) -> list[Op]:

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch, session
-from vggspec.bundle import open_bundle
-from vggspec.compiler.backends import torch_module
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.recipe import Rounding
+from vggspec.bundle.manifest import open_bundle
+from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.passes import FinerStride, inference, run
-from vggspec.diagnostic import VggspecError
-from vggspec.recipe import Rounding
 
 #: The paper's net D with few channels: its window, its five poolings, its padding.
 NARROW = """\

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.nets import Arrays, images, net, random_weights, run_onnx, run_torch, session
-from vggspec.bundle import open_bundle
-from vggspec.compiler.backends.bundle_writer import write_bundle
-from vggspec.compiler.backends.onnx_model import OnnxOptions, prepare
+from tests.refusals import refused
+from vggspec.bundle.manifest import open_bundle
+from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import DropTrainingOps, KeepUpTo, before_last
 from vggspec.compiler.weights import Metadata, open_weights, save
-from vggspec.diagnostic import VggspecError
 
 TEXT = """\
 net t
@@ -109,7 +109,7 @@ def test_a_stride_goes_with_a_layer(tmp_path: Path) -> None:
     finer = prepare(lowered.network, OnnxOptions(layer="conv2_1", stride=1))
     assert plain.at(19, 22)["conv2_1"].type.shape == (4, 7, 9)
     assert finer.at(19, 22)["conv2_1"].type.shape == (4, 14, 17)
-    with pytest.raises(VggspecError, match=r"(?s)VGG660.*give 1; the net's own is 2"):
+    with refused(r"(?s)VGG660.*give 1; the net's own is 2"):
         prepare(lowered.network, OnnxOptions(layer="conv2_1", stride=4))
     written = write_bundle(
         lowered, weights, tmp_path / "b", OnnxOptions(layer="conv2_1", stride=1)
@@ -128,7 +128,7 @@ def test_what_the_last_fc_works_on(specs: Path) -> None:
     assert before("net t\ninput 8x8 gray\nconv3-4 maxpool FC-3 soft-max") == "pool1"
     assert before("net t\ninput 8x8 gray\nconv3-4 BN conv1-3 gap soft-max") == "relu1_1"
     assert before("net t\ninput 8x8 gray\nconv3-4 FC-6 BN FC-3 BN soft-max") == "relu2"
-    with pytest.raises(VggspecError, match=r"(?s)VGG664.*`fc1`"):
+    with refused(r"(?s)VGG664.*`fc1`"):
         before("net t\ninput 8x8 gray\nFC-3 soft-max")
 
 
@@ -151,9 +151,9 @@ def test_once_is_enough() -> None:
 
 def test_what_does_not_go_with_a_layer() -> None:
     network = net(TEXT).network
-    with pytest.raises(VggspecError, match=r"(?s)VGG663.*did you mean `conv2_1`"):
+    with refused(r"(?s)VGG663.*did you mean `conv2_1`"):
         prepare(network, OnnxOptions(layer="conv2-1"))
-    with pytest.raises(VggspecError, match="VGG303"):
+    with refused("VGG303"):
         prepare(network, OnnxOptions(layer="fc4", keep_map=True))
 
 
@@ -161,5 +161,5 @@ def test_the_weights_of_the_layers_kept_must_be_there(tmp_path: Path) -> None:
     weights = random_weights(net(TEXT), tmp_path / "w")
     other = net(TEXT.replace("FC-6", "FC-9"))
     write_bundle(other, weights, tmp_path / "b", OnnxOptions(layer="conv2_1"))
-    with pytest.raises(VggspecError, match=r"(?s)VGG503.*fc3\.weight"):
+    with refused(r"(?s)VGG503.*fc3\.weight"):
         write_bundle(other, weights, tmp_path / "c", OnnxOptions(layer="fc3"))

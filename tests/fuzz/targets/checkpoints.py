@@ -15,7 +15,7 @@ import torch
 
 from tests.fuzz import mutate
 from tests.fuzz.harness import answer
-from vggspec.compiler.checkpoint import read_checkpoint
+from vggspec.compiler.importing.checkpoint import read_checkpoint
 
 WORDS = (
     "state_dict", "model", "model_ema", "ema", "net", "teacher", "student", "module", "weight",

@@ -10,12 +10,12 @@ from random import Random
 from tests.fuzz import mutate
 from tests.fuzz.harness import answer
 from tests.runtime.bundles import make
-from tests.runtime.evaluation.pictures import write_pictures
-from vggspec.bundle import open_bundle
+from tests.studies.evaluation.pictures import write_pictures
+from vggspec.bundle.manifest import open_bundle
 from vggspec.data.labelled import open_labelled
-from vggspec.runtime.evaluation.answers import Answering, Result, Tally
-from vggspec.runtime.evaluation.question import ask
-from vggspec.runtime.journal import _line, journal
+from vggspec.studies.evaluation.answers import Answering, Result, Tally
+from vggspec.studies.evaluation.question import ask
+from vggspec.studies.tasks.journal import _line, journal
 
 
 def one(random: Random, folder: Path) -> str:

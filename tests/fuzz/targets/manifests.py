@@ -17,13 +17,13 @@ import numpy as np
 
 from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
-from vggspec.bundle import MANIFEST, OWN_SHA256, Bundle, open_bundle
+from vggspec.bundle.manifest import MANIFEST, OWN_SHA256, Bundle, open_bundle
 from vggspec.cli.inspect import _as_dict, _print, layers_of
-from vggspec.compatibility import compare_bundle, profiles_of
-from vggspec.compiler.backends.bundled_net import lowered_of
-from vggspec.machine import Machine
+from vggspec.compiler.bundles.net import lowered_of
+from vggspec.runtime.compatibility import compare_bundle, profiles_of
+from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor
-from vggspec.runtime.verify import cases, within
+from vggspec.studies.verify.agreement import cases, within
 
 PICTURE = np.zeros((24, 20, 3), np.uint8)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.fuzz.harness import answer
 from tests.nets import net
-from vggspec.compiler.checkpoint import Checkpoint, Kind
+from vggspec.compiler.importing.checkpoint import Checkpoint, Kind
 from vggspec.compiler.importing.layouts import Layout
 from vggspec.compiler.importing.matching import Matched, Told, match
 from vggspec.compiler.ir import Layer, Network, map_before

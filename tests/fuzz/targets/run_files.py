@@ -13,10 +13,10 @@ from tests.fuzz import mutate
 from tests.fuzz.harness import answer
 from tests.fuzz.seeds import TINY
 from tests.nets import net
+from vggspec.base.recipe import TrainRecipe
 from vggspec.cli.train import _merged, _read
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import Metadata, describe, save
-from vggspec.recipe import TrainRecipe
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.curves import read_log
 from vggspec.train.progress import Epoch, Validation

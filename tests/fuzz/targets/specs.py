@@ -6,13 +6,14 @@ from random import Random
 
 from tests.conftest import ROOT
 from tests.fuzz.harness import answer
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
-from vggspec.diagnostic import VggspecError
 from vggspec.lang.formatter import format_document
+from vggspec.lang.loading import MAX_BYTES, read
 from vggspec.lang.parser import parse
-from vggspec.source import MAX_BYTES, Source, read
 
 SECONDS = 4.0
 """What a spec may take of the processor, other processes beside it."""

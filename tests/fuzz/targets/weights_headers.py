@@ -16,7 +16,7 @@ from tests.nets import net
 from vggspec.compiler.input_contract import settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import check_fits, describe, open_weights, save
-from vggspec.runtime.features.file import open_features, writing
+from vggspec.studies.features.file import open_features, writing
 
 
 def one(random: Random, folder: Path) -> str:

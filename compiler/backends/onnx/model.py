@@ -1,0 +1,201 @@
+"""A network as an ONNX model, written from the IR rather than traced."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from vggspec.base.catalogue import backends
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Average, Rounding
+from vggspec.base.version import __version__
+from vggspec.bundle.manifest import BYTES, WEIGHTS, Contract, Precision
+from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor_info
+from vggspec.compiler.ir import IMAGE, ImageInput, Network
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.passes import Form, inference, run
+from vggspec.compiler.precision import number_types, weight_types
+from vggspec.compiler.rounding import rounded
+from vggspec.compiler.tensor import Param
+from vggspec.compiler.weights import WeightsFile, check_fits
+
+#: A protobuf message holds 2 GiB; some is left for the graph itself.
+MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxOptions:
+    """What the user chooses about the graph."""
+
+    form: Form = "dense"
+    average: Average = "scores"
+    contract: Contract = "float"
+    keep_map: bool = False
+    pool: Rounding | None = None
+    """How poolings round; None is as the spec says."""
+
+    stride: int | None = None
+    """Pixels from one position of the score map to the next; None is the net's own."""
+
+    layer: str | None = None
+    """The layer whose numbers, averaged over space, are the output; None is the net's own one."""
+
+    precision: Precision = "fp32"
+    keep_fp32: tuple[str, ...] = ()
+    """Layers that compute in fp32 whatever ``precision`` is."""
+
+    single_file: bool = False
+    copy_weights: bool = False
+    """Whether the bundle gets weights of its own even where a link would do."""
+
+
+def prepare(network: Network, options: OnnxOptions) -> Network:
+    """The network as it is exported.
+
+    Raises:
+        VggspecError: the options do not fit the net.
+    """
+    has_softmax = any(isinstance(layer.op, Softmax) for layer in network.layers)
+    has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
+    if options.average == "posteriors" and not has_softmax and options.layer is None:
+        raise _refuse(backends.NothingToAverage(), network)
+    if options.keep_map and (options.form == "crop" or has_boxes or options.layer is not None):
+        because = "the net gives boxes" if has_boxes else "a crop has one position"
+        if options.layer is not None:
+            because = f"the output is that of `{options.layer}`"
+        raise _refuse(backends.NoScoreMap(because=because), network)
+    pipeline = inference(
+        options.form,
+        options.average,
+        keep_map=options.keep_map,
+        pool=options.pool,
+        stride=options.stride,
+        layer=options.layer,
+    )
+    return run(pipeline, network)
+
+
+def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:
+    return VggspecError(report(what, path=f"net {net.name}"))
+
+
+def emit(
+    network: Network,
+    weights: WeightsFile,
+    *,
+    contract: Contract = "float",
+    mean: tuple[float, ...],
+    is_dynamic: bool,
+    types: Mapping[str, Precision] | None = None,
+    weights_as: Literal["external", "embedded", "declared"] = "external",
+) -> onnx.ModelProto:
+    """The ONNX model of a prepared network.
+
+    ``types`` are the layers' number types (``number_types``); None is fp32 throughout. Weights are
+    ``external``, where the graph points into a weights file called ``model.safetensors`` beside it
+    and casts what is used in a lower precision; ``embedded``; or ``declared``: the graph names them
+    with the type in which they are used, and whoever loads it brings them.
+
+    Raises:
+        VggspecError: the weights do not fit the net, or are too large to embed.
+    """
+    check_fits(weights, network)
+    types = number_types(network, "fp32") if types is None else types
+    used_as = weight_types(network, types)
+    bytes_of_weights = sum(BYTES[used_as[p.name]] * p.num_elements for p in network.params())
+    if weights_as == "embedded" and bytes_of_weights > MAX_EMBEDDED_BYTES:
+        what = backends.TooLargeForOneFile(bytes=bytes_of_weights)
+        raise VggspecError(report(what, path=str(weights.path)))
+    names = {output.layer: output.name for output in network.outputs}
+    # An output of the graph is fp32; where the layer is not, a cast takes its name.
+    renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
+    graph = OnnxGraph(network.name, renamed)
+    image = IMAGE
+    if contract == "raw":
+        image = preprocess(graph, network.input, mean, _planes(graph))
+    arrays = rounded(weights, used_as) if weights_as == "embedded" else {}
+
+    def give(param: Param) -> str:
+        used = used_as[param.name]
+        if weights_as == "embedded":
+            data = arrays.pop(param.name).tobytes()
+            return graph.embedded(param.name, param.shape, used, data)
+        stored: Precision = used if weights_as == "declared" else "fp32"
+        offset = weights.tensors[param.name].offset
+        location = os.path.basename(WEIGHTS)
+        name = graph.external(param.name, param.shape, location, offset, stored)
+        return name if stored == used else graph.cast(name, used)
+
+    tensors = add_layers(graph, network, image, types, give)
+    for layer_name in names.keys() - renamed.keys():
+        graph.cast(tensors[layer_name], "fp32", names[layer_name])
+    height: int | str = "H" if is_dynamic else network.input.height
+    width: int | str = "W" if is_dynamic else network.input.width
+    channels = network.input.channels
+    if contract == "raw":
+        taken = tensor_info(IMAGE, UINT8, ("N", height, width, channels))
+    else:
+        taken = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
+    outputs = []
+    for output in network.outputs:
+        kind = network.type_of(output.layer)
+        shape: list[int | str] = ["N", *kind.shape]
+        if kind.is_map and is_dynamic:
+            shape[2:] = ["h", "w"]
+        outputs.append(tensor_info(output.name, FLOAT, shape))
+    metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
+    return graph.model([taken], outputs, metadata, __version__)
+
+
+def add_layers(
+    graph: OnnxGraph,
+    network: Network,
+    image: str,
+    types: Mapping[str, Precision],
+    give: Callable[[Param], str],
+) -> dict[str, str]:
+    """Add a network that reads the tensor ``image``; its tensors by the layers that give them.
+
+    ``give`` names the tensor that holds a parameter, in the number type in which it is used.
+    """
+    tensors = {IMAGE: image}
+    graph.note(image, "fp32", is_map=True)
+    for layer in network.layers:
+        precision = types[layer.name]
+        params = tuple(give(param) for param in layer.params)
+        source = layer.inputs[0]
+        x = tensors[source]
+        if graph.about(x).precision != precision:
+            x = graph.cast(x, precision)
+            graph.note(x, precision, is_map=network.type_of(source).is_map)
+        y = layer.op.to_onnx(graph, x, params, layer.name)
+        graph.note(y, precision, is_map=layer.type.is_map)
+        tensors[layer.name] = y
+    return tensors
+
+
+def _planes(graph: OnnxGraph) -> str:
+    """uint8 ``(N, H, W, C)`` as float32 ``(N, C, H, W)``."""
+    x = graph.node("Cast", (IMAGE,), "image_float", to=int(FLOAT))
+    return graph.node("Transpose", (x,), "image_nchw", perm=[0, 3, 1, 2])
+
+
+def preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...], x: str) -> str:
+    """float32 ``(N, C, H, W)`` from 0 to 255, RGB or gray, to what the first layer takes."""
+    if image.color == "BGR":
+        order = graph.integers("image_order", (2, 1, 0))
+        x = graph.node("Gather", (x, order), "image_bgr", axis=1)
+
+    def column(name: str, values: Sequence[float]) -> str:
+        return graph.constant(name, np.array(values, np.float32).reshape(1, -1, 1, 1))
+
+    x = graph.node("Sub", (x, column("image_mean", mean)), "image_centred")
+    if image.std is not None:
+        x = graph.node("Div", (x, column("image_std", image.std)), "image_scaled")
+    elif image.scale != 1:
+        x = graph.node("Mul", (x, column("image_scale", (image.scale,))), "image_scaled")
+    return x

@@ -1,0 +1,37 @@
+"""A graph that says of each layer, too, how large its numbers become."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from vggspec.compiler.backends.onnx.graph import FLOAT, tensor_info
+from vggspec.compiler.weights import WeightsFile
+
+HIGHEST, LOWEST = "highest of ", "lowest of "
+
+
+def tapped(
+    path: Path, layers: Iterable[str], weights: WeightsFile
+) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """The fp32 graph at ``path`` with two more outputs for each of the layers: the highest and the
+    lowest of its numbers; and the weights that it names, mapped from their file.
+    """
+    model = onnx.load(path, load_external_data=False)
+    given = {node.name: node.output[0] for node in model.graph.node}
+    for layer in layers:
+        if layer not in given:
+            continue
+        for op, name in (("ReduceMax", HIGHEST + layer), ("ReduceMin", LOWEST + layer)):
+            model.graph.node.add(
+                op_type=op, name=name, input=[given[layer]], output=[name]
+            ).attribute.add(name="keepdims", type=onnx.AttributeProto.INT, i=0)
+            model.graph.output.append(tensor_info(name, FLOAT, ()))
+    arrays = {
+        tensor.name: weights.read(tensor.name).reshape(tuple(tensor.dims))
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+    return model.SerializeToString(), arrays

@@ -1,0 +1,1 @@
+"""PyTorch: a module, and source code."""

@@ -1,0 +1,1 @@
+"""Bundles: written from nets, engines and protocols, and read back."""

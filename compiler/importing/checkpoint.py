@@ -1,0 +1,254 @@
+"""Checkpoints of other tools, read: their tensors, and nothing that a file asks to be run.
+
+What a file is its first bytes say, not its name. Its tensors are found first, with their shapes;
+which table of them is taken is decided, and the sum of their sizes compared with the file's,
+before a number is read.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.base.catalogue import checkpoints
+from vggspec.base.catalogue.artefacts import NoSuchFile
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.fields import short
+from vggspec.base.tensors import BadTensorsError, Tensor, read_layout
+from vggspec.base.wording import reason
+from vggspec.bundle.manifest import MANIFEST, WEIGHTS
+from vggspec.compiler.importing import foreign_files, numpy_files, tables, torch_files
+from vggspec.compiler.importing.archives import Archive
+from vggspec.compiler.importing.pickles import Pickle, read_pickle
+from vggspec.compiler.importing.stored import (
+    BadFileError,
+    RefusedError,
+    Stored,
+    as_float32,
+    check_growth,
+)
+
+Kind = Literal["pytorch", "safetensors", "npz"]
+
+#: Floating point types by their names in safetensors.
+_TYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The tensors of a file, and what else it says."""
+
+    path: str
+    kind: Kind
+    tensors: Mapping[str, NDArray[np.float32]]
+    """Those of floating point numbers, in the order of the file; whether they are finite is not
+    checked.
+    """
+
+    has_order: bool
+    """Whether that order is the one in which the layers were defined. Writers of safetensors sort
+    by number type and name.
+    """
+
+    key: str | None
+    """The table that was taken, where the file holds several things; None where it is the table."""
+
+    others: tuple[str, ...]
+    """Other tables of tensors, which could have been taken."""
+
+    metadata: Mapping[str, str]
+    """What a safetensors file says beside its tensors."""
+
+    skipped: tuple[str, ...] = ()
+    """Tensors of the table that hold no floating point numbers, counts of batches aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file holds, before a table is chosen."""
+
+    kind: Kind
+    value: object
+    metadata: Mapping[str, str]
+
+
+def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
+    """Read a safetensors, npz or PyTorch file; ``key`` names the table to take.
+
+    Raises:
+        VggspecError: it cannot be read.
+    """
+    path = os.fspath(path)
+    try:
+        with ExitStack() as stack:
+            content = _open(path, stack)
+            taken, table, others = tables.choose(content.value, key)
+            _check(table, os.path.getsize(path))
+            tensors = {name: stored.read() for name, stored in table.items() if stored.is_float}
+    except OSError as error:
+        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=reason(error))) from error
+    except MemoryError as error:
+        why = "there is not enough memory for it"
+        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=why)) from error
+    except ValueError as error:  # NumPy's, of shapes
+        why = "its sizes contradict each other"
+        raise _refuse(path, checkpoints.DamagedCheckpoint(reason=why)) from error
+    except (BadFileError, BadTensorsError) as error:
+        raise _refuse(path, checkpoints.DamagedCheckpoint(reason=str(error))) from error
+    except RefusedError as error:
+        raise _refuse(path, error.what) from error
+    return Checkpoint(
+        path=path,
+        kind=content.kind,
+        tensors=tensors,
+        has_order=content.kind != "safetensors",
+        key=taken or None,
+        others=others,
+        metadata=content.metadata,
+        skipped=tuple(
+            name
+            for name, stored in table.items()
+            if not stored.is_float and not name.endswith("num_batches_tracked")
+        ),
+    )
+
+
+def _refuse(path: str, what: Diagnostic) -> VggspecError:
+    return VggspecError(report(what, path=path))
+
+
+def _check(table: Mapping[str, Stored], size: int) -> None:
+    """Make sure that the tensors can be read, and take no more memory than a file of that size may.
+
+    Raises:
+        RefusedError: they cannot.
+    """
+    for name, stored in table.items():
+        if stored.oddity is not None:
+            is_a, way = stored.oddity
+            raise RefusedError(checkpoints.UnusableTensor(tensor=short(name), is_a=is_a, way=way))
+    check_growth(sum(stored.bytes for stored in table.values() if stored.is_float), size)
+
+
+def _open(path: str, stack: ExitStack) -> _Content:
+    """What a file is, and its tensors."""
+    if os.path.isdir(path):
+        raise RefusedError(NoSuchFile(kind="checkpoint", reason=_inside(Path(path))))
+    if not os.path.isfile(path):
+        why = "it is no regular file" if os.path.exists(path) else "no such file"
+        raise RefusedError(NoSuchFile(kind="checkpoint", reason=why))
+    sample = _sample(path)
+    if sample.size and foreign_files.is_part(sample.name):
+        raise _foreign(foreign_files.PART)
+    if sample.head[8:9] == b"{" and int.from_bytes(sample.head[:8], "little") < 1 << 40:
+        layout = read_layout(path)
+        tensors = {
+            name: _of_safetensors(path, tensor)
+            for name, tensor in sorted(layout.tensors.items(), key=lambda item: item[1].offset)
+        }
+        return _Content("safetensors", tensors, layout.metadata)
+    if sample.head.startswith(b"PK"):
+        archive = stack.enter_context(Archive(path))
+        if any(torch_files.is_pickle(name) for name in archive.members):
+            known = foreign_files.recognise_archive(archive.members)
+            if foreign_files.is_program(known):
+                raise _foreign(known)
+            return _of_torch(path, torch_files.read_archive(archive))
+        if any(name.endswith(".npy") for name in archive.members):
+            return _Content("npz", _of_npz(archive, path), {})
+        if not archive.members:
+            raise RefusedError(checkpoints.NoTensors(holds="nothing"))
+        raise _foreign(foreign_files.recognise_archive(archive.members))
+    if torch_files.LEGACY.match(sample.head):
+        return _of_torch(path, torch_files.read_legacy(path))
+    known = foreign_files.recognise(sample)
+    if known is foreign_files.PICKLE:
+        raise RefusedError(_of_pickle(path))
+    raise _foreign(known)
+
+
+def _foreign(known: foreign_files.Format) -> RefusedError:
+    return RefusedError(checkpoints.OtherFormat(is_a=known.is_a, way=known.way))
+
+
+def _inside(folder: Path) -> str:
+    """What is said of a folder."""
+    if (folder / MANIFEST).is_file():
+        return f"it is a bundle; its weights are `{folder / WEIGHTS}`"
+    if (folder / "saved_model.pb").is_file():
+        return "it is a TensorFlow SavedModel; save its variables as npz"
+    names = sorted(
+        name for name in os.listdir(folder) if re.search(r"\.(safetensors|npz|pth?|bin)$", name)
+    )
+    return f"it is a folder; name a file in it: `{short(names[0])}`" if names else "it is a folder"
+
+
+def _sample(path: str) -> foreign_files.Sample:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(foreign_files.SAMPLE_BYTES)
+        file.seek(max(0, size - foreign_files.SAMPLE_BYTES))
+        tail = file.read(foreign_files.SAMPLE_BYTES)
+    return foreign_files.Sample(os.path.basename(path).lower(), size, head, tail)
+
+
+def _of_safetensors(path: str, tensor: Tensor) -> Stored:
+    def read() -> NDArray[np.float32]:
+        data = np.fromfile(path, np.uint8, tensor.bytes, offset=tensor.offset)
+        if len(data) < tensor.bytes:
+            raise BadFileError("it was cut off while it was read")
+        return as_float32(data.view(_TYPES[tensor.dtype]).reshape(tensor.shape))
+
+    return Stored(tensor.shape, tensor.dtype in _TYPES, read)
+
+
+def _of_npz(archive: Archive, path: str) -> dict[str, Stored]:
+    try:
+        return numpy_files.read_archive(archive)
+    except numpy_files.HoldsObjectsError as error:
+        name = str(error)
+        way = (
+            f"where you trust it: np.load({_shown(path)}, allow_pickle=True)[{name!r}].item() gives"
+            " the object, np.savez('weights.npz', **{name: array}) saves its arrays"
+        )
+        held = (f"pickled objects in `{short(name)}`",)
+        raise RefusedError(checkpoints.HoldsCode(names=held, way=way)) from error
+
+
+def _of_torch(path: str, pickle: Pickle) -> _Content:
+    if not pickle.names:
+        return _Content("pytorch", pickle.value, {})
+    loaded = f"torch.load({_shown(path)}, weights_only=False){tables.way_in(pickle.value)}"
+    way = f"where it was written, save its tensors alone: torch.save({loaded}, 'tensors.pth')"
+    raise RefusedError(checkpoints.HoldsCode(names=_quoted(pickle.names), way=way))
+
+
+def _of_pickle(path: str) -> Diagnostic:
+    with open(path, "rb") as file:
+        names = read_pickle(file, {}, lambda _: None).names
+    known = foreign_files.PICKLE
+    if not names:
+        return checkpoints.OtherFormat(is_a=known.is_a, way=known.way)
+    return checkpoints.HoldsCode(names=_quoted(names), way=known.way)
+
+
+def _quoted(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"`{short(name)}`" for name in names)
+
+
+def _shown(path: str) -> str:
+    return repr(path) if len(path) <= 80 else "PATH"

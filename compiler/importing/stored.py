@@ -1,0 +1,61 @@
+"""A tensor of a checkpoint that is not read yet, and how a checkpoint is refused."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.base.catalogue import checkpoints
+from vggspec.base.diagnostic import Diagnostic
+
+#: The memory that a checkpoint may take: this, and so many times the file. From 8 bits to 32 is 4
+#: times; the rest is for compressed archives.
+_FREE_BYTES, _GROWTH = 64 << 20, 16
+
+
+class BadFileError(Exception):
+    """The file is cut off, damaged, or contradicts itself; the message says how."""
+
+
+class RefusedError(Exception):
+    """The file is sound, and not one that is read; ``what`` says why."""
+
+    def __init__(self, what: Diagnostic) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor: its shape, and how to read its numbers."""
+
+    shape: tuple[int, ...]
+    is_float: bool
+    read: Callable[[], NDArray[np.float32]]
+    """Raises BadFileError."""
+
+    oddity: tuple[str, str] | None = None
+    """What it is where it is no plain block of numbers, and what to do about it."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes as float32."""
+        return 4 * prod(self.shape)
+
+
+def check_growth(needed: int, file_bytes: int) -> None:
+    """Make sure that numbers take no more memory than a file of that size may ask for.
+
+    Raises:
+        RefusedError: they take more.
+    """
+    if needed > _FREE_BYTES + _GROWTH * file_bytes:
+        raise RefusedError(checkpoints.OutOfProportion(bytes=needed, file_bytes=file_bytes))
+
+
+def as_float32(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The same numbers, one after the other; what float32 cannot hold becomes infinite."""
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(array, np.float32).reshape(array.shape)

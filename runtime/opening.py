@@ -1,0 +1,53 @@
+"""Which engine runs a bundle: by the model that it contains and by the device asked for."""
+
+from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
+from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.bundle.manifest import Bundle
+from vggspec.runtime.session import Device, Session
+
+
+def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
+    """Load a bundle's model into the engine that runs its kind.
+
+    ``tensorrt`` is a CUDA device too: it loads a plan, and gives a graph to ONNX Runtime's
+    TensorRT. A plan is loaded for that device alone, since it is native code; for the others its
+    bundle has a reference. ``threads`` bounds the CPU threads of one run; None leaves the number
+    to the engine.
+
+    Raises:
+        VggspecError: no engine runs such a file, or the engine refuses it.
+        MissingLibraryError: the device was asked for by name and cannot be had.
+    """
+
+    def refused(what: Diagnostic) -> VggspecError:
+        return VggspecError(report(what, path=str(bundle.path)))
+
+    model = bundle.model
+    if bundle.manifest.engine is not None:
+        if device == "auto":
+            raise refused(EngineNotAskedFor(has_reference=bundle.reference is not None))
+        if device == "tensorrt":
+            from vggspec.runtime.tensorrt.session import TrtSession
+
+            return TrtSession(bundle)  # of bytes that were compared with the manifest
+        if bundle.reference is None:
+            raise refused(NoReference(device=device))
+        model = bundle.reference
+    if model.suffix != ".onnx":
+        raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
+    from vggspec.runtime.ort_session import OrtSession, for_tensorrt
+
+    if device == "tensorrt" and bundle.manifest.members:
+        raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
+    built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
+    try:
+        session = OrtSession(model, device, threads, built)
+    except VggspecError:
+        if bundle.is_current():
+            raise
+        raise refused(ReplacedBundle()) from None
+    if not bundle.is_current():  # its weights were loaded by their name
+        session.close()
+        raise refused(ReplacedBundle())
+    return session

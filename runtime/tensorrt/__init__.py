@@ -1,0 +1,1 @@
+"""TensorRT in both flavours: the library, plans, sessions, device memory."""

@@ -1,0 +1,230 @@
+"""Several processes say what one says, and none outlives the one that started them."""
+
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event, Semaphore
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.runtime.bundles import make, weights
+from tests.studies.evaluation.pictures import write_pictures
+from vggspec.base import recipe
+from vggspec.base.catalogue.artefacts import NotFinite
+from vggspec.base.catalogue.evaluating import LostProcess
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.fields import Fields
+from vggspec.bundle.manifest import open_bundle
+from vggspec.data.labelled import open_labelled
+from vggspec.studies.evaluation.answers import Answering, Result
+from vggspec.studies.evaluation.question import ask
+from vggspec.studies.tasks import processes
+from vggspec.studies.tasks.processes import results_by
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Answering:
+    bundles = [open_bundle(make(tmp_path / str(i), of=weights(i)).path) for i in (0, 1)]
+    protocol = recipe.TestProtocol(scales=(17, 24), dense=True, crops=2)
+    images = open_labelled(write_pictures(tmp_path / "data"))
+    return Answering(ask(bundles, [protocol] * 2, images, device="cpu")[0])
+
+
+def children() -> list[SpawnProcess]:
+    """The processes that share images; workers of other tests' data loaders are forked."""
+    return [one for one in multiprocessing.active_children() if isinstance(one, SpawnProcess)]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_left() -> Iterator[None]:
+    yield
+    assert children() == []
+
+
+def test_any_number_of_processes_says_the_same(task: Answering) -> None:
+    indices = task.indices.tolist()
+    expected = list(task.results(indices))
+    assert list(results_by(task, indices, 1)) == expected
+    found = list(results_by(task, indices, 3))
+    assert sorted(found, key=lambda one: one.index) == expected
+    # More processes than images.
+    few = sorted(results_by(task, indices[:2], 5), key=lambda one: one.index)
+    assert few == expected[:2]
+    assert list(results_by(task, [], 2)) == []
+
+
+def test_results_come_in_order_where_that_is_wanted(
+    task: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indices = [*task.indices.tolist(), 3, 1]
+    expected = list(task.results(indices))
+    for ahead in (1, 512):
+        monkeypatch.setattr(processes, "AHEAD", ahead)
+        assert list(results_by(task, indices, 3, in_order=True)) == expected
+    assert list(results_by(task, [], 2, in_order=True)) == []
+
+
+@dataclass(frozen=True)
+class Lagging:
+    """A task of numbers: those that three divides wait for the gate to be opened."""
+
+    gate: Event
+    sent: Semaphore
+    threads: int | None = 1
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        return np.arange(120)
+
+    def with_threads(self, threads: int) -> "Lagging":
+        return replace(self, threads=threads)
+
+    def digest(self) -> str:
+        return ""
+
+    def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
+        for index in indices:
+            if index % 3 == 0:
+                self.gate.wait()
+            yield Result(index=index, unread="x" * 200_000)  # more than a pipe holds
+            self.sent.release()
+
+    def as_data(self, result: Result) -> dict[str, Any]:
+        return asdict(result)
+
+    def from_data(self, data: Fields) -> Result:
+        return Result(**data)
+
+
+def test_who_is_far_ahead_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that is found out meanwhile would lie in memory."""
+    monkeypatch.setattr(processes, "AHEAD", 4)
+    context = multiprocessing.get_context("spawn")
+    task = Lagging(context.Event(), context.Semaphore(0))
+    found: list[int] = []
+
+    def gather() -> None:
+        found.extend(one.index for one in results_by(task, task.indices.tolist(), 3, in_order=True))
+
+    gathering = threading.Thread(target=gather)
+    gathering.start()
+    for _ in range(2 * 4):
+        task.sent.acquire()
+    assert not task.sent.acquire(block=False)
+    task.gate.set()
+    gathering.join()
+    assert found == list(range(120))
+
+
+def test_the_error_of_a_process_is_the_error(task: Answering, tmp_path: Path) -> None:
+    broken = weights(1)
+    broken["fc3.bias"] = np.full(5, np.nan, np.float32)
+    net = open_bundle(make(tmp_path / "broken", of=broken).path)
+    images = open_labelled(tmp_path / "data")
+    other = Answering(ask([net], [net.manifest.test], images, device="cpu")[0])
+    with pytest.raises(VggspecError) as caught:
+        list(results_by(other, other.indices.tolist(), 2))
+    (found,) = caught.value.reports
+    assert isinstance(found.what, NotFinite)
+    assert found.path == str(tmp_path / "broken")
+
+
+def test_a_library_that_lacks_is_said_as_by_one_process(tmp_path: Path) -> None:
+    net = open_bundle(make(tmp_path / "net").path)
+    images = open_labelled(write_pictures(tmp_path / "data"))
+    task = Answering(ask([net], [net.manifest.test], images, device="cuda")[0])
+    messages = []
+    for procs in (1, 2):
+        try:
+            list(results_by(task, task.indices.tolist(), procs))
+        except MissingLibraryError as error:
+            messages.append(str(error))
+        else:
+            pytest.skip("there is a CUDA device")
+    assert messages[0] == messages[1]
+
+
+def test_a_process_that_is_killed_is_reported(task: Answering) -> None:
+    results = results_by(task, task.indices.tolist() * 200, 2)
+    next(results)
+    victim = children()[0]
+    assert victim.pid is not None
+    os.kill(victim.pid, signal.SIGKILL)
+    with pytest.raises(VggspecError) as caught:
+        list(results)
+    what = caught.value.reports[0].what
+    assert isinstance(what, LostProcess)
+    assert "SIGKILL" in what.title()
+
+
+def _torn(connection: Connection) -> None:
+    """Begin a message of 1000 bytes, and be killed."""
+    os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_within_a_message_is_reported() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_torn, args=(theirs,))
+    process.start()
+    theirs.close()
+    with ours, pytest.raises(VggspecError) as caught:
+        list(processes._received({ours: process}, [ours]))
+    process.join()
+    what = caught.value.reports[0].what
+    assert isinstance(what, LostProcess)
+    assert "SIGKILL" in what.title()
+
+
+def test_who_stops_listening_ends_them(task: Answering) -> None:
+    results = results_by(task, task.indices.tolist() * 200, 2)
+    next(results)
+    assert len(children()) == 2
+    results.close()
+    assert children() == []
+
+
+def test_ctrl_c_reaches_this_process_alone(task: Answering) -> None:
+    """In a terminal the whole group gets it: the others must not die of it before they are told."""
+    results = results_by(task, task.indices.tolist() * 200, 2)
+    next(results)
+    for child in children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+    assert [next(results).unread for _ in range(100)] == [None] * 100
+    results.close()
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "expected"),
+    [(None, 1, "1"), ("", 0, "0"), ("2,5", 1, "5"), ("GPU-8932f937, GPU-1", 0, "GPU-8932f937")],
+)
+def test_each_process_has_a_gpu_of_those_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, number: int, expected: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processes._gpu(number) == expected
+
+
+def test_a_process_sees_its_gpu_alone(task: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    processes._work(task, [3], "1", theirs)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert (ours.recv().index, ours.recv()) == (3, None)

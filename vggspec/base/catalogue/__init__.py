@@ -1,0 +1,28 @@
+"""Every kind of mistake vggspec can report, by theme; each class is its own page.
+
+Codes come in blocks: 0xx the text of a spec, 1xx names and arguments, 2xx shapes, 3xx passes
+and backends, 4xx recipes, data and training, 5xx weights and bundles, 6xx engines, annotations and
+evaluation, 7xx boxes and features. A code is never reused and never renumbered.
+"""
+
+import importlib
+
+from vggspec.base.diagnostic import Diagnostic
+
+THEMES = (
+    "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
+    "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
+    "verifying", "variants", "fusion", "evaluating", "features", "localising",
+)  # fmt: skip
+
+
+def by_code() -> dict[str, type[Diagnostic]]:
+    """All kinds of mistake, in the order of their codes."""
+    found = {}
+    for theme in THEMES:
+        module = importlib.import_module(f"vggspec.base.catalogue.{theme}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Diagnostic) and "code" in vars(value):
+                assert value.code not in found, value.code
+                found[value.code] = value
+    return dict(sorted(found.items()))

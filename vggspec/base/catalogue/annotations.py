@@ -1,0 +1,109 @@
+"""Mistakes about annotations, the boxes around objects on images (VGG68x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAnnotations(Diagnostic):
+    """A net of boxes wants to know where objects are. That is read from Pascal VOC's XML, beside
+    class folders or in folders as VOC has them, and from COCO's JSON:
+
+        data/train/cat/1.jpg           data/annotations/train/cat/1.xml
+        data/JPEGImages/1.jpg          data/Annotations/1.xml     data/ImageSets/Main/train.txt
+        data/train2017/1.jpg           data/annotations/instances_train2017.json
+
+    and the same for ``val``. As tools export them is right too: images in ``images`` or
+    ``images/train`` beside COCO's file (CVAT), XML or ``_annotations.coco.json`` among the images
+    (Roboflow, whose ``valid`` is to be called ``val``), XML in one folder where the images lie in
+    several.
+    """
+
+    code = "VGG681"
+    tried: str
+
+    def title(self) -> str:
+        return f"there are no annotations: {self.tried}"
+
+    def help(self) -> str | None:
+        return "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadAnnotations(Diagnostic):
+    """A file that describes many images cannot be used: it is damaged, cut off, or something else.
+
+    COCO's has ``images``, ``annotations`` and ``categories``; VOC's list of a split names an image
+    a line.
+    """
+
+    code = "VGG682"
+    why: str
+
+    def title(self) -> str:
+        return f"these annotations cannot be read: {self.why}"
+
+    def help(self) -> str | None:
+        return "fetch or write the file again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyBadAnnotations(Diagnostic):
+    """An image whose annotation cannot be true is left out: where a box is empty, or outside of the
+    image, or of a class that the data does not have. With this many something else is wrong.
+    """
+
+    code = "VGG683"
+    bad: int
+    total: int
+    first: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"the annotations of {self.bad} of {count(self.total, 'image')} cannot be used"
+
+    def help(self) -> str | None:
+        return "mend or remove them, beginning with\n" + "\n".join(self.first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesMismatch(Diagnostic):
+    """``boxes(per-class)`` has a box for each class of the data, so the layer before it has four
+    channels a class.
+
+        FC-80(linear) boxes(per-class)       right for 20 classes
+    """
+
+    code = "VGG684"
+    classes: int
+    boxes: int
+
+    def title(self) -> str:
+        classes = count(self.classes, "class")
+        return f"the data has {classes}, the net has boxes for {self.boxes}"
+
+    def label(self) -> str:
+        return f"{4 * self.boxes} channels, four a class"
+
+    def help(self) -> str | None:
+        return (
+            f"write `FC-{4 * self.classes}(linear)` before it, or `FC-4(linear)` and"
+            " `boxes(shared)`, or give other data"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesOnCrops(Diagnostic):
+    """While it is trained, a net of boxes is validated on the central crop of each image, of which
+    the class is given: the first protocol of appendix A. The other one, densely, wants a
+    classifier beside it.
+    """
+
+    code = "VGG685"
+
+    def title(self) -> str:
+        return "a net of boxes is validated on central crops"
+
+    def help(self) -> str | None:
+        return "leave out `--validate dense`"

@@ -1,0 +1,67 @@
+"""Mistakes found while a net is compiled (VGG3xx)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooLargeForOneFile(Diagnostic):
+    """An ONNX file is a protobuf message, which holds 2 GiB at most. Without ``--single-file`` the
+    weights stay in their own file, which has no such limit.
+    """
+
+    code = "VGG301"
+    bytes: int
+
+    def title(self) -> str:
+        return f"{self.bytes / 2**30:.1f} GiB of weights do not fit in one ONNX file"
+
+    def help(self) -> str | None:
+        return "leave `--single-file` out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToAverage(Diagnostic):
+    """``average posteriors`` takes the soft-max at each position of the class score map and then
+    the mean; a net without ``soft-max`` has no posteriors.
+    """
+
+    code = "VGG302"
+
+    def title(self) -> str:
+        return "posteriors cannot be averaged: the net has no soft-max"
+
+    def help(self) -> str | None:
+        return "end the net with `soft-max`, or average scores"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoScoreMap(Diagnostic):
+    """A class score map has a score for every class at every position of the image; a net has one
+    when it is applied densely and ends in class scores.
+    """
+
+    code = "VGG303"
+    because: str
+
+    def title(self) -> str:
+        return f"there is no class score map: {self.because}"
+
+    def help(self) -> str | None:
+        return "leave `--map` out, or compile densely a net that ends in class scores"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadOption(Diagnostic):
+    """Two options of the command line contradict each other, or one does not fit the net."""
+
+    code = "VGG304"
+    what: str
+    instead: str
+
+    def title(self) -> str:
+        return self.what
+
+    def help(self) -> str | None:
+        return self.instead

@@ -1,0 +1,146 @@
+"""Mistakes about checkpoints of other tools (VGG55x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count, either
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherFormat(Diagnostic):
+    """``import`` reads safetensors, npz and PyTorch's files of tensors. Another format is known
+    by its first bytes; the help says how to turn it into one that is read, where it was written.
+    """
+
+    code = "VGG550"
+    is_a: str
+    way: str
+
+    def title(self) -> str:
+        return f"this is {self.is_a}; import reads safetensors, npz and PyTorch's files of tensors"
+
+    def help(self) -> str | None:
+        return self.way
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedCheckpoint(Diagnostic):
+    """The file begins as a checkpoint does, and is cut off, was changed, or contradicts itself.
+    Nothing of it is used.
+    """
+
+    code = "VGG551"
+    reason: str
+
+    def title(self) -> str:
+        return f"this checkpoint is damaged: {self.reason}"
+
+    def help(self) -> str | None:
+        return "copy or download it again, and compare its size with the source's"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldsCode(Diagnostic):
+    """The file is a pickle that asks for classes or functions, which means to run code that came
+    with the file. Only tensors, and tables and lists of them, are read.
+
+        torch.save(checkpoint["state_dict"], "tensors.pth")    writes tensors alone
+    """
+
+    code = "VGG552"
+    names: tuple[str, ...]
+    """Each as it is shown."""
+
+    way: str
+
+    def title(self) -> str:
+        shown = ", ".join(self.names[:4])
+        more = f" and {len(self.names) - 4} more" if len(self.names) > 4 else ""
+        return f"this checkpoint holds more than tensors: {shown}{more}"
+
+    def help(self) -> str | None:
+        return self.way
+
+    def note(self) -> str | None:
+        return "to load them is to run code that the file names; do so where you trust the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhichTable(Diagnostic):
+    """The file holds several tables of tensors: a teacher and a student, or a generator and a
+    discriminator. ``--key`` names the one to take. Where the only choice is between trained weights
+    and their moving average (EMA), the trained weights are taken and a note says so.
+    """
+
+    code = "VGG553"
+    tables: tuple[str, ...]
+    key: str | None = None
+
+    def title(self) -> str:
+        if self.key is not None and len(self.tables) < 2:
+            return f"this checkpoint has no table `{self.key}`"
+        if self.key is not None:
+            return (
+                f"this checkpoint has {count(len(self.tables), 'table')}, none of them `{self.key}`"
+            )
+        return f"this checkpoint holds {count(len(self.tables), 'table')} of tensors"
+
+    def help(self) -> str | None:
+        if not self.tables:
+            return "leave out `--key`"
+        shown = [f"`--key {name}`" for name in self.tables[:12]]
+        more = len(self.tables) - 12
+        return f"name one by {either([*shown, f'{more} more'] if more > 0 else shown)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTensors(Diagnostic):
+    """The file was read, and there is no table of floating point tensors with names in it."""
+
+    code = "VGG554"
+    holds: str
+    way: str | None = None
+
+    def title(self) -> str:
+        return f"this checkpoint has no table of floating point tensors: it holds {self.holds}"
+
+    def help(self) -> str | None:
+        return self.way
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusableTensor(Diagnostic):
+    """A tensor of the table is not a plain block of numbers: it is sparse, quantised, or without
+    data or a number type.
+    """
+
+    code = "VGG555"
+    tensor: str
+    is_a: str
+    way: str
+
+    def title(self) -> str:
+        return f"`{self.tensor}` is {self.is_a}"
+
+    def help(self) -> str | None:
+        return self.way
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfProportion(Diagnostic):
+    """The tensors would take far more memory than the file has bytes. A tensor that was expanded
+    (``Tensor.expand``) is saved as its few numbers; a compressed archive of zeros is tiny.
+    """
+
+    code = "VGG556"
+    bytes: int
+    file_bytes: int
+
+    def title(self) -> str:
+        return (
+            f"the tensors of this checkpoint would take {self.bytes / 1e6:,.0f} MB,"
+            f" and the file has {self.file_bytes / 1e6:,.3f}"
+        )
+
+    def help(self) -> str | None:
+        return "save the tensors as they are needed, each by `.contiguous()`, without compression"

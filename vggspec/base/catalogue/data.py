@@ -1,0 +1,432 @@
+"""Mistakes about images and training data (VGG42x to VGG47x)."""
+
+import shlex
+from dataclasses import dataclass
+
+from vggspec.base.class_names import escaped, told_apart
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+SHOWN = 6
+"""So many names are told of many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoData(Diagnostic):
+    """Training wants a folder with ``train`` and ``val`` in it, and in each of them a folder of
+    images for each class:
+
+        data/train/cat/1.jpg   data/train/dog/1.jpg
+        data/val/cat/9.jpg     data/val/dog/9.jpg
+
+    or WebDataset shards, and beside them, if the classes have names, `classes.txt`:
+
+        data/train/000000.tar  data/val/000000.tar
+
+    It is named by ``--data``, else by ``data "DIR"`` in the spec, else by ``$VGGSPEC_DATA``, else
+    it is ``data``.
+    """
+
+    code = "VGG421"
+    tried: str
+
+    def title(self) -> str:
+        return f"there is no training data: {self.tried}"
+
+    def help(self) -> str | None:
+        return "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMismatch(Diagnostic):
+    """The net's last layer has one output for each class, so the data has as many classes.
+
+    Each folder in ``train`` is a class, with all folders below it, also one that somebody left
+    there and that holds no images. Hidden folders and those of systems, as ``__MACOSX``, are none.
+    """
+
+    code = "VGG422"
+    classes: int
+    outputs: int
+    layer: str
+    names: tuple[str, ...] = ()
+    """Of the classes; none where they have no names."""
+
+    empty: tuple[str, ...] = ()
+    """Folders without any image."""
+
+    only_in_train: tuple[str, ...] = ()
+    """Folders that ``val`` lacks, where it has all others."""
+
+    dangling: tuple[str, ...] = ()
+    """Links in ``train`` that lead nowhere, so that they are no classes."""
+
+    groups: tuple[str, ...] = ()
+    """Classes whose images are all in folders of their folder."""
+
+    def title(self) -> str:
+        classes = count(self.classes, "class")
+        surplus = self.classes > self.outputs
+        more = f"; no images are in {_listed(self.empty)}" if surplus and self.empty else ""
+        return f"the data has {classes}, `{self.layer}` has {self.outputs} outputs{more}"
+
+    def help(self) -> str | None:
+        surplus = self.classes - self.outputs
+        if self.dangling and len(self.dangling) == -surplus:
+            return f"{_listed(self.dangling)} in `train` lead nowhere: fix these links"
+        for names in (self.empty, self.only_in_train):
+            if names and len(names) == surplus:
+                what = "has no images" if names is self.empty else "is not in `val`"
+                return (
+                    f"remove {_listed(names)} from `train`, which {what};"
+                    f" the other {self.outputs} fit the net"
+                )
+        listed = f"\nthe classes are {_listed(self.names)}" if self.names else ""
+        if self.groups and surplus < 0:
+            listed += f"\nif the folders in {_listed(self.groups)} are classes, move them up"
+        return f"write `FC-{self.classes}` as the last layer, or give other data{listed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyClass(Diagnostic):
+    """A class folder holds no image, or no annotation names the class, so nothing can be learned of
+    it.
+    """
+
+    code = "VGG423"
+    name: str
+    beside: str = ""
+    """What its folder holds instead, in words."""
+
+    def title(self) -> str:
+        return f"class `{self.name}` has no images"
+
+    def help(self) -> str | None:
+        advice = "add images, or remove the class and lower the last FC by one"
+        return f"{advice}\nits folder holds {self.beside}" if self.beside else advice
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlikeClasses(Diagnostic):
+    """The validation images have a class that the training images do not have.
+
+    One letter may be written in several ways, as ``é`` in one character or as ``e`` and an accent:
+    these are the same. A blank before or after a name, or a letter of another alphabet, is not seen
+    and makes it another one; such names are shown with escapes.
+    """
+
+    code = "VGG424"
+    missing: tuple[str, ...]
+    known: tuple[str, ...] = ()
+    """The classes of ``train``."""
+
+    empty: tuple[str, ...] = ()
+    """Those of ``missing`` whose folders hold no images."""
+
+    def title(self) -> str:
+        return f"val has classes that train has not: {', '.join(self._told())}"
+
+    def help(self) -> str | None:
+        if self.empty == self.missing:
+            return "remove these folders from `val`, which hold no images"
+        if any(text[0] != "`" for text in self._told()):
+            return "rename them: these names look alike and differ"
+        return "use the same class folders in `train` and `val`"
+
+    def _told(self) -> list[str]:
+        more = len(self.missing) - SHOWN
+        told = told_apart(self.missing[:SHOWN], self.known, "train")
+        return [*told, f"and {more} more"] if more > 0 else told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diverged(Diagnostic):
+    """The loss is no longer a number: the steps were too large for this net and these inputs.
+    Narrow nets on inputs of 0 to 255 do this at a rate of 1e-2.
+    """
+
+    code = "VGG425"
+    step: int
+    rate: float
+    saved: str | None
+    advice: tuple[str, ...]
+    """What of the recipe may be changed."""
+
+    def title(self) -> str:
+        return f"the loss is not finite at step {self.step}, at rate {self.rate:g}"
+
+    def help(self) -> str | None:
+        return "\n".join(("try", *self.advice))
+
+    def note(self) -> str | None:
+        return f"the last good weights are in {self.saved}" if self.saved else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyBadImages(Diagnostic):
+    """A few unreadable images of a large set are left out; with this many something else is
+    wrong, so nothing is trained on the rest.
+    """
+
+    code = "VGG426"
+    bad: int
+    total: int
+    first: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"{self.bad} of {self.total} images cannot be read"
+
+    def help(self) -> str | None:
+        return "mend or remove them, beginning with\n" + "\n".join(self.first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotTrainable(Diagnostic):
+    """``vggspec train`` minimises the classification loss of section 3.1, or the distance of boxes
+    of appendix A.1. So the net ends in class scores, an FC or a conv, and ``soft-max``, or in an FC
+    and ``boxes``.
+    """
+
+    code = "VGG427"
+    because: str
+
+    def title(self) -> str:
+        return f"this net cannot be trained: {self.because}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTwice(Diagnostic):
+    """Two folders of a split have the same name but for blanks around it, or for how a letter is
+    written: ``é`` may be one character, or an ``e`` and an accent, as macOS writes it. The net
+    would have two outputs for one class.
+    """
+
+    code = "VGG433"
+    names: tuple[str, str]
+
+    def title(self) -> str:
+        one, other = map(escaped, self.names)
+        return f"two folders have the name of one class: {one} and {other}"
+
+    def help(self) -> str | None:
+        return "put their images into one folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersAndShards(Diagnostic):
+    """The images of a split are in class folders or in shards, `*.tar`. Here are both, and one of
+    them would be left out: perhaps the archives from which the folders were unpacked.
+    """
+
+    code = "VGG434"
+    folders: tuple[str, ...]
+    shards: tuple[str, ...]
+
+    def title(self) -> str:
+        folders, shards = _listed(self.folders, 2), _listed(self.shards, 2)
+        return f"there are folders and shards in it: {folders}; {shards}"
+
+    def help(self) -> str | None:
+        return "move one of the two elsewhere"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadClassNames(Diagnostic):
+    """``classes.txt`` beside the shards has a name for each class, a line each: that of class 0
+    first. All names are different, or two classes could not be told apart in anything that is said
+    of them.
+
+        crane       wrong: as in lists of ImageNet, where   crane
+        ...         one is a bird and one a machine         ...
+        crane                                               crane (machine)
+    """
+
+    code = "VGG435"
+    why: str
+    advice: str
+
+    def title(self) -> str:
+        return f"the names of the classes cannot be used: {self.why}"
+
+    def help(self) -> str | None:
+        return self.advice
+
+
+def _listed(names: tuple[str, ...], most: int = SHOWN) -> str:
+    first = ", ".join(f"`{name}`" for name in names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadShard(Diagnostic):
+    """A shard of a WebDataset is a tar file that is not compressed, so that single images can be
+    read from it. This one is something else, or a part of it is missing.
+    """
+
+    code = "VGG431"
+    why: str
+
+    def title(self) -> str:
+        return f"this shard cannot be read: {self.why}"
+
+    def help(self) -> str | None:
+        return "write it again, with `webdataset.ShardWriter` for instance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSample(Diagnostic):
+    """Each sample of a shard has an image and a class, and a name that no other sample has.
+
+        0007.jpg  0007.cls
+
+    The files of a sample lie side by side and share their name up to the first dot. The image is a
+    `jpg`, `jpeg`, `png` or `webp`, the class a number from 0; other files are passed over.
+
+        img.v2.jpg  img.v2.cls     wrong: two files of the sample `img`, `v2.jpg` and `v2.cls`
+        img_v2.jpg  img_v2.cls     right
+    """
+
+    code = "VGG432"
+    name: str
+    why: str
+    dotted: str = ""
+    """A file of the sample whose name has another dot, before the ending that it should have."""
+
+    def title(self) -> str:
+        return f"sample `{self.name}` cannot be used: {self.why}"
+
+    def help(self) -> str | None:
+        if not self.dotted:
+            return "write the shard again, or remove it"
+        folder, _, name = self.dotted.rpartition("/")
+        stem, _, ending = name.rpartition(".")
+        better = f"{folder}{'/' if folder else ''}{stem.replace('.', '_')}.{ending}"
+        return (
+            f"a sample's name ends at the first dot: `{self.dotted}` is the file"
+            f" `{name.partition('.')[2]}` of it\n"
+            f"write the shard again without other dots, as `{better}`"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAnImage(Diagnostic):
+    """The file cannot be read as an image: it is something else, or it is damaged. JPEG, PNG,
+    WebP, BMP, GIF and TIFF are read.
+    """
+
+    code = "VGG451"
+    reason: str
+
+    def title(self) -> str:
+        return f"this is not an image that can be read: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTooLarge(Diagnostic):
+    """Decoding the image would take more than half a gigabyte of memory. Files made for that
+    purpose are called decompression bombs.
+
+    How many pixels an image may have depends on its format: 76 million as PNG or JPEG, 53 as a
+    progressive JPEG, 31 as WebP.
+    """
+
+    code = "VGG452"
+    size: tuple[int, int] | None = None
+    """Columns and rows; None where a part of the image is larger than the image."""
+
+    limit: int | None = None
+
+    def title(self) -> str:
+        if self.size is None:
+            return "the image has a part with too many pixels to be decoded"
+        width, height = self.size
+        return f"the image has {width} × {height} pixels, more than {self.limit}"
+
+    def help(self) -> str | None:
+        return "rescale it first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescaledTooLarge(Diagnostic):
+    """An image is rescaled so that its smallest side is Q; a long and thin one then becomes very
+    long, and the net takes memory in proportion.
+    """
+
+    code = "VGG453"
+    width: int
+    height: int
+    scale: int
+    limit: int
+
+    def title(self) -> str:
+        return (
+            f"at Q = {self.scale} the image has {self.width} × {self.height} pixels,"
+            f" more than {self.limit}"
+        )
+
+    def help(self) -> str | None:
+        return "crop it, or give a smaller `--scales`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallerThanWindow(Diagnostic):
+    """The net sees windows of a fixed size; a smaller image has none. D wants 224 × 224.
+
+        vggspec predict D photo.jpg --scales 128      wrong
+        vggspec predict D photo.jpg --scales 256      right
+
+    The size stands in the bundle's manifest, under ``input``.
+    """
+
+    code = "VGG454"
+    size: tuple[int, int]
+    window: tuple[int, int]
+
+    def title(self) -> str:
+        return (
+            f"an image of {self.size[0]} × {self.size[1]} is smaller than the net's window of"
+            f" {self.window[0]} × {self.window[1]}"
+        )
+
+    def help(self) -> str | None:
+        return f"give `--scales {max(self.window)}` or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRescales(Diagnostic):
+    """A graph that holds the test protocol rescales pictures by itself, and rounds the longer side
+    to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
+    ``--resize torchvision`` ask for; other bundles do either.
+
+        vggspec compile D.vgg --protocol -o D         rescales by itself
+        vggspec compile D.vgg -o D                    is rescaled for, as `test:` or `--resize` says
+    """
+
+    code = "VGG455"
+
+    def title(self) -> str:
+        return "a graph that rescales pictures does not do it as torchvision does"
+
+    def help(self) -> str | None:
+        return "compile it without `--protocol`, or leave out `resize torchvision`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostWorker(Diagnostic):
+    """With ``--workers`` other processes decode images. One of them ended without a word, or no
+    longer answers: somebody ended it, or the system did, most often because memory ran out or
+    shared memory (``/dev/shm``, which containers have little of). The last checkpoint is whole.
+    """
+
+    code = "VGG436"
+    how: str
+    run: str
+
+    def title(self) -> str:
+        return f"a process that decodes images {self.how}"
+
+    def help(self) -> str | None:
+        return (
+            "give fewer `--workers`, or 0, if memory ran out; to go on from the last checkpoint:\n"
+            f"vggspec train {shlex.quote(self.run)} --resume"
+        )

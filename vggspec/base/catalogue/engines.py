@@ -1,0 +1,200 @@
+"""Mistakes found while an engine is built (VGG60x to VGG62x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadProfile(Diagnostic):
+    """An optimisation profile is three shapes, the smallest, the usual and the largest input, each
+    written as images x rows x columns: ``--profile 1x256x256,2x256x341,8x256x512``. The channels
+    may stand between: ``1x3x256x256``.
+    """
+
+    code = "VGG601"
+    text: str
+    why: str
+
+    def title(self) -> str:
+        return f"`--profile {self.text}` is no optimisation profile: {self.why}"
+
+    def help(self) -> str | None:
+        return "write min,opt,max, such as 1x256x256,2x256x341,8x256x512"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleBelowWindow(Diagnostic):
+    """Profiles come from the scales of the spec's ``test:`` section, and a net cannot be applied to
+    an image that is smaller than its window.
+    """
+
+    code = "VGG602"
+    scale: int
+    window: int
+
+    def title(self) -> str:
+        return f"scale {self.scale} is smaller than the net's window of {self.window} pixels"
+
+    def help(self) -> str | None:
+        return "give larger scales in `test:`, or write the profiles by `--profile`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSuchLayer(Diagnostic):
+    """``--keep-fp32`` names layers as ``vggspec show`` lists them. What the compiler drops, dropout
+    for one, cannot be named, since it computes nothing.
+    """
+
+    code = "VGG603"
+    layer: str
+    like: str | None
+
+    def title(self) -> str:
+        return f"the compiled net has no layer `{self.layer}`"
+
+    def help(self) -> str | None:
+        return f"did you mean `{self.like}`?" if self.like else "`vggspec show SPEC` lists them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightTooLarge(Diagnostic):
+    """Half precision ends at 65504: a larger weight would become infinite, and so would every
+    answer of the net.
+    """
+
+    code = "VGG604"
+    weight: str
+    value: float
+    precision: str
+
+    def title(self) -> str:
+        return f"`{self.weight}` holds {self.value:g}, which {self.precision} cannot"
+
+    def help(self) -> str | None:
+        layer = self.weight.rpartition(".")[0]
+        return f"keep that layer in fp32 by `--keep-fp32 {layer}`, or take `--precision bf16`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotForFlavour(Diagnostic):
+    """The two flavours of TensorRT build differently. The classic one builds on a GPU for that
+    GPU; TensorRT-RTX builds anywhere for the compute capabilities that are named, and its engines
+    are finished by the machine that runs them.
+    """
+
+    code = "VGG605"
+    option: str
+    flavour: str
+    because: str
+    instead: str
+
+    def title(self) -> str:
+        return f"`{self.option}` does not go with {self.flavour}: {self.because}"
+
+    def help(self) -> str | None:
+        return self.instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoGpuToBuild(Diagnostic):
+    """Classic TensorRT times kernels on the GPU that will run the engine, so it cannot build
+    without one. TensorRT-RTX can.
+    """
+
+    code = "VGG606"
+    option: str | None
+
+    def title(self) -> str:
+        if self.option is None:
+            return (
+                "TensorRT builds an engine on the GPU that will run it, and this machine has none"
+            )
+        return f"`{self.option}` makes TensorRT-RTX ask for a GPU, and this machine has none"
+
+    def help(self) -> str | None:
+        if self.option is None:
+            return "build there, or here with `--trt-flavor tensorrt_rtx`"
+        return "leave it out, or build on a machine with a GPU"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParserRefused(Diagnostic):
+    """TensorRT's ONNX parser did not take a node of the graph."""
+
+    code = "VGG607"
+    layer: str
+    op: str
+    reason: str
+
+    def title(self) -> str:
+        of = f"layer `{self.layer}` ({self.op})" if self.layer else "the graph"
+        return f"TensorRT cannot read {of}: {self.reason}"
+
+    def help(self) -> str | None:
+        return "compile the net without `--trt` and run it with ONNX Runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildFailed(Diagnostic):
+    """TensorRT read the net and then could not build an engine of it; what it said stands in the
+    message, and with ``-v`` all that it said before.
+    """
+
+    code = "VGG608"
+    reason: str
+
+    def title(self) -> str:
+        return f"TensorRT could not build the engine: {self.reason}"
+
+    def help(self) -> str | None:
+        return "see more by `-v`; if memory ran out, give smaller profiles or `--workspace`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAsAsked(Diagnostic):
+    """The engine, or the network that TensorRT was about to build, is not the one that was asked
+    for: another number type, another profile or another format. An engine that is silently
+    something else is worse than none, so none is written.
+    """
+
+    code = "VGG609"
+    what: str
+    asked: str
+    found: str
+
+    def title(self) -> str:
+        return f"{self.what} should be {self.asked}, and TensorRT made it {self.found}"
+
+    def help(self) -> str | None:
+        return "no engine was written; this is a fault of vggspec or of TensorRT, please report it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOutOfReach(Diagnostic):
+    """The net cannot be applied to images of a size that a profile promises."""
+
+    code = "VGG610"
+    profile: str
+    reason: str
+
+    def title(self) -> str:
+        return f"the profile {self.profile} does not fit the net: {self.reason}"
+
+    def help(self) -> str | None:
+        return "give profiles from the net's window on, or of exactly its size for `--crop`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxWithoutBf16(Diagnostic):
+    """ONNX Runtime has no convolution in bfloat16, so a bundle for it is fp32 or fp16. TensorRT has
+    one.
+    """
+
+    code = "VGG611"
+
+    def title(self) -> str:
+        return "ONNX Runtime cannot convolve in bf16"
+
+    def help(self) -> str | None:
+        return "take `--precision fp16`, or build an engine by `--trt`"

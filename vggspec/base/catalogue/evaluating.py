@@ -1,0 +1,180 @@
+"""Mistakes found when nets are tested on a data set (VGG69x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.class_names import pair, told_apart
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresNotFused(Diagnostic):
+    """A net that ends without soft-max gives class scores, whose size means something within that
+    net only: a mean of two nets' scores would be ruled by the net with the larger ones.
+    """
+
+    code = "VGG690"
+
+    def title(self) -> str:
+        return "a net without soft-max is not fused with others"
+
+    def help(self) -> str | None:
+        return "write `soft-max` at the end of its spec and compile it again, or evaluate it alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignClasses(Diagnostic):
+    """Each class folder of the data is one of the net's classes. They are found by their names; the
+    data may lack some. A label such as `bee, honey bee` goes by each of its names.
+
+    Where no name helps, as many folders as the net has classes are taken in the order of their
+    names, if all of them are WordNet ids (`n01440764`) or the net has no labels: so ImageNet's are
+    numbered.
+    """
+
+    code = "VGG691"
+    net: str
+    classes: int
+    """Of the data."""
+
+    outputs: int
+    foreign: tuple[str, ...]
+    """Folders that are no class of the net; none where it has no labels."""
+
+    like: str | None
+    """The label most like the first of them."""
+
+    def title(self) -> str:
+        if not self.foreign:
+            of_net = f"`{self.net}` has {self.outputs}, without names"
+            return f"the data has {count(self.classes, 'class')}, {of_net}"
+        labels = () if self.like is None else (self.like,)
+        names = ", ".join(told_apart(self.foreign[:4], labels, "the net"))
+        more = f" and {len(self.foreign) - 4} more" if len(self.foreign) > 4 else ""
+        return f"classes of the data that `{self.net}` does not have: {names}{more}"
+
+    def help(self) -> str | None:
+        if self.like is not None:
+            folder, label = pair(self.foreign[0], self.like)
+            return f"the label most like {folder} is {label}; rename the folders"
+        return "give the data that the net was trained for; `vggspec inspect` prints its classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameClass(Diagnostic):
+    """Class folders go by the net's labels, or by a name in a label: `bee` and `honey bee` are both
+    the class `bee, honey bee`. Capitals are looked at only where labels differ in nothing else. Two
+    folders of one class are most likely a mistake, and their images would be counted together.
+    """
+
+    code = "VGG697"
+    names: tuple[str, str]
+    of_net: str
+
+    def title(self) -> str:
+        one, other = pair(*self.names)
+        return f"{one} and {other} of the data are both the net's class `{self.of_net}`"
+
+    def help(self) -> str | None:
+        return "put their images into one folder, or test on data with the classes of the net"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleBelowWindow(Diagnostic):
+    """At scale Q an image's smallest side has Q pixels, and the net's window has to fit in it: D
+    wants 224 × 224.
+
+        vggspec eval D --data DIR --scales 192,256                wrong
+        vggspec eval D --data DIR --scales 224,256                right
+        vggspec eval D --data DIR --scales 192,256 --enlarge      right, 192 is taken as 224
+    """
+
+    code = "VGG692"
+    scale: int
+    window: tuple[int, int]
+
+    def title(self) -> str:
+        rows, columns = self.window
+        return f"at Q = {self.scale} no image holds the net's window of {rows} × {columns}"
+
+    def help(self) -> str | None:
+        least = max(self.window)
+        return f"give `--scales {least}` or more, or `--enlarge` to take what fits instead"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostProcess(Diagnostic):
+    """With ``--procs`` and ``--gpus`` several processes share the images. One of them ended without
+    a word: somebody ended it, or the system did, most often because memory ran out.
+    """
+
+    code = "VGG693"
+    how: str
+
+    def title(self) -> str:
+        return f"one of the processes {self.how}"
+
+    def help(self) -> str | None:
+        return "give fewer `--procs`, or a smaller `--batch`; `--resume` goes on from here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalInUse(Diagnostic):
+    """Another process does the same with the same nets, images and options. Both would write down
+    what they have in one file.
+    """
+
+    code = "VGG694"
+
+    def title(self) -> str:
+        return "the same is going on in another process"
+
+    def help(self) -> str | None:
+        return "wait for it, or end it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTableWeights(Diagnostic):
+    """``vggspec reproduce`` tests the settings of a table for which there are weights. They are
+    called after the net and the S that it was trained at:
+
+        weights/D-256.safetensors  weights/D-384.safetensors  weights/D-256..512.safetensors
+
+    ``D.safetensors`` stands for the last one: the nets that were published are those.
+    """
+
+    code = "VGG695"
+    table: str
+    looked: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"there are no weights for {self.table}"
+
+    def help(self) -> str | None:
+        lines = [f"looked for {', '.join(self.looked[:4])}"]
+        lines += [f"  {', '.join(self.looked[i : i + 4])}" for i in range(4, len(self.looked), 4)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoImages(Diagnostic):
+    """Nets are tested on a folder of images for each class, or on WebDataset shards, in the folder
+    of a split or right where ``--data`` says:
+
+        data/val/cat/9.jpg     data/cat/9.jpg
+        data/val/000000.tar    data/000000.tar
+    """
+
+    code = "VGG696"
+    tried: str
+    splits: tuple[str, ...] = ()
+    """Splits that there are instead."""
+
+    def title(self) -> str:
+        return f"there are no images: {self.tried}"
+
+    def help(self) -> str | None:
+        if self.splits:
+            names = ", ".join(f"`{name}`" for name in self.splits)
+            return f"it has {names}: name one by `--split {self.splits[0]}`"
+        return "name a folder with `val/<class>/`, or with `<class>/`, after `--data`"

@@ -1,0 +1,220 @@
+"""What is wrong with a spec file as a whole (VGG01x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingSpec(Diagnostic):
+    """There is no file of that name.
+
+    A spec is named by its path, and one net of a file with several by ``path:NET``:
+
+        vggspec check specs/D.vgg
+        vggspec show specs/table1.vgg:D
+    """
+
+    code = "VGG010"
+    suggestion: str | None = None
+    beside: tuple[str, ...] = ()
+    """Specs of the same folder."""
+
+    def title(self) -> str:
+        return "no such spec file"
+
+    def help(self) -> str | None:
+        return f"did you mean `{self.suggestion}`?" if self.suggestion else None
+
+
+def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
+    """With the file of the same folder whose name is most like ``name``.
+
+    ``other_than`` is a file that is not meant, since it is the one that names the other.
+    """
+    import os
+    from itertools import islice
+    from pathlib import Path
+
+    from vggspec.base.wording import nearest
+
+    path = Path(name)
+    try:
+        found = islice(path.parent.glob("*.vgg"), 1000)
+        own = other_than and os.path.realpath(other_than)
+        beside = sorted(p.name for p in found if os.path.realpath(p) != own)
+    except OSError:
+        beside = []
+    some = tuple(beside[:3])
+    if path.name + ".vgg" in beside:
+        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")), beside=some)
+    stems = {Path(one).stem: one for one in beside}
+    like = nearest(path.stem, tuple(stems))
+    return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None, beside=some)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsDirectory(Diagnostic):
+    """A folder was given where a spec file is wanted.
+
+    Name the files in it:
+
+        vggspec check specs           wrong
+        vggspec check specs/*.vgg     right
+    """
+
+    code = "VGG011"
+    specs: tuple[str, ...] = ()
+
+    def title(self) -> str:
+        return "this is a directory, not a spec file"
+
+    def help(self) -> str | None:
+        if not self.specs:
+            return "name a .vgg file"
+        return f"name a file in it, such as `{self.specs[0]}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotText(Diagnostic):
+    """The file is not UTF-8 text, so it cannot be a spec.
+
+    Perhaps it is a weights file or a picture, or a spec that an editor saved in another encoding:
+    save it as UTF-8.
+    """
+
+    code = "VGG012"
+    offset: int
+
+    def title(self) -> str:
+        return f"this is not a text file: byte {self.offset} is not UTF-8 text"
+
+    def help(self) -> str | None:
+        return "a spec is plain text, saved as UTF-8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecTooLarge(Diagnostic):
+    """The file is larger than any spec.
+
+    A net of a thousand layers takes about 20 KB; the limit is many times that.
+    """
+
+    code = "VGG013"
+    limit: int
+
+    def title(self) -> str:
+        return f"the file has more than {self.limit} bytes, too many for a spec"
+
+    def help(self) -> str | None:
+        return "check that this is the file you meant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRegularFile(Diagnostic):
+    """A device, a pipe or a socket was given where a spec file is wanted.
+
+    To check a spec that another program writes, give ``-`` and pipe it in:
+
+        generate | vggspec check -
+    """
+
+    code = "VGG014"
+
+    def title(self) -> str:
+        return "this is not a regular file"
+
+    def help(self) -> str | None:
+        return "name a .vgg file, or `-` for standard input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable(Diagnostic):
+    """The system refuses to open the file; it says why."""
+
+    code = "VGG015"
+    reason: str
+
+    def title(self) -> str:
+        return f"the file cannot be read: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyWords(Diagnostic):
+    """The file has more words than any spec.
+
+    Words, numbers, brackets, bars and other marks are counted, comments are not. The widest table
+    with a hundred layers in each column has a few thousand.
+    """
+
+    code = "VGG016"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"the file has {self.found} words and marks, more than {self.limit}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return "split the file, or check that this is the file you meant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyMistakes(Diagnostic):
+    """The file has so many mistakes that the rest of it was not checked.
+
+    Most of them probably have one cause: the file is something else, or a bracket or a section is
+    missing near its beginning. Correct the first ones and check the file again.
+    """
+
+    code = "VGG017"
+    limit: int
+
+    def title(self) -> str:
+        return f"more than {self.limit} mistakes: what follows was not checked"
+
+    def help(self) -> str | None:
+        return "correct the first ones and check the file again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyOf(Diagnostic):
+    """A net has more claims, or a section more settings, than there is use for.
+
+    Each claim and each setting says one thing, and there are few of them.
+    """
+
+    code = "VGG018"
+    what: str
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"{count(self.found, self.what)} in one place, more than {self.limit}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return f"keep {self.limit} at most"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormattedTooLarge(Diagnostic):
+    """The formatted text would be larger than a spec may be, so the file was left as it is.
+
+    Formatting adds spaces. Near the limit the result could no longer be read.
+    """
+
+    code = "VGG019"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"formatted, the file would have {self.found} bytes, more than {self.limit}"
+
+    def help(self) -> str | None:
+        return "split the file"

@@ -1,0 +1,717 @@
+"""Mistakes about layers, their arguments, names, claims and nets (VGG1xx)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count, either
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownLayer(Diagnostic):
+    """No layer is written this way.
+
+    The layers are
+
+        conv3-64  maxpool  avgpool  LRN  BN  dropout  FC-4096  gap  soft-max  boxes
+
+    and case does not matter. ReLU is implied after every conv and FC but the last.
+
+        softmax      wrong
+        soft-max     right
+    """
+
+    code = "VGG101"
+    word: str
+    suggestion: str | None = None
+    because: str | None = None
+
+    def title(self) -> str:
+        return f"unknown layer `{self.word}`"
+
+    def help(self) -> str | None:
+        if self.because:
+            return self.because
+        if self.suggestion:
+            return f"did you mean `{self.suggestion}`?"
+        return (
+            "the layers are conv3-64, maxpool, avgpool, LRN, BN, dropout(0.5), FC-4096, gap,"
+            " soft-max and boxes(per-class)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalformedLayer(Diagnostic):
+    """The layer is known, but its numbers are not written as they should be.
+
+        conv64      wrong           FC4096      wrong
+        conv3-64    right           FC-4096     right
+
+    A conv is ``conv<receptive field>-<channels>``, as in the paper's Table 1, and ``/2`` after it
+    is a stride; a pooling layer is ``maxpool<window>/<stride>``, 2 and 2 unless written.
+    """
+
+    code = "VGG102"
+    word: str
+    form: str
+    suggestion: str
+
+    def title(self) -> str:
+        return f"`{self.word}` is not how a layer is written"
+
+    def label(self) -> str:
+        return f"expected {self.form}"
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfRange(Diagnostic):
+    """A number is too small to mean anything, or larger than any machine could use.
+
+    The message says from where to where it may go.
+
+        conv0-64        wrong: a receptive field of nothing
+        conv3-64 x0     wrong: leave the line out instead
+    """
+
+    code = "VGG103"
+    what: str
+    value: str
+    low: str
+    high: str
+
+    def title(self) -> str:
+        return f"{self.what} {self.value} is out of range"
+
+    def label(self) -> str:
+        return f"expected {self.low} to {self.high}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownOption(Diagnostic):
+    """The layer has no such option.
+
+        conv:      pad, groups, dilation, linear, no-bias
+        maxpool:   pad, ceil
+        avgpool:   pad, ceil
+        LRN:       n, k, alpha, beta
+        BN:        eps, momentum
+        FC:        linear, no-bias
+        dropout:   the rate alone, as in dropout(0.5)
+        boxes:     per-class or shared
+        input:     mean, std, scale
+
+    The others take none. A stride is not an option: it stands after a slash.
+
+        conv3-64(stride 2)     wrong
+        conv3-64/2             right
+    """
+
+    code = "VGG104"
+    owner: str
+    word: str
+    known: tuple[str, ...]
+    suggestion: str | None = None
+    """What is meant, whole, to type in place of the option."""
+
+    instead: str | None = None
+    """What is meant, whole, to type in place of the layer."""
+
+    def title(self) -> str:
+        return f"{self.owner} has no option `{self.word}`"
+
+    def label(self) -> str:
+        return f"expected {either(self.known)}" if self.known else "it takes none"
+
+    def help(self) -> str | None:
+        if self.instead:
+            return f"write `{self.instead}`"
+        return f"did you mean `{self.suggestion}`?" if self.suggestion else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionTwice(Diagnostic):
+    """An option is written twice for one layer.
+
+    It would be unclear which of them holds.
+
+        conv3-64(pad 1, pad 2)     wrong
+        conv3-64(pad 1)            right
+    """
+
+    code = "VGG105"
+    word: str
+
+    def title(self) -> str:
+        return f"the option `{self.word}` is written twice"
+
+    def label(self) -> str:
+        return "the second one"
+
+    def help(self) -> str | None:
+        return "keep one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionValue(Diagnostic):
+    """An option or a claim wants another kind of value.
+
+    The message says which.
+
+        conv3-64(pad same)     wrong
+        conv3-64(pad 1)        right
+    """
+
+    code = "VGG106"
+    word: str
+    expected: str
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        return f"`{self.word}` is not written this way"
+
+    def label(self) -> str:
+        return f"expected {self.expected}"
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameTaken(Diagnostic):
+    """Two layers of a net have the same name.
+
+    Names are chosen by ``as``; the others are made from the place of the layer: conv1_1, pool1,
+    fc6.
+
+        conv3-64 as a  conv3-64 as a      wrong
+        conv3-64 as a  conv3-64 as b      right
+    """
+
+    code = "VGG108"
+    name: str
+
+    def title(self) -> str:
+        return f"the name `{self.name}` is taken"
+
+    def help(self) -> str | None:
+        return "choose another name after `as`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusableName(Diagnostic):
+    """The name cannot be a layer's.
+
+    A layer's name is also its name in the PyTorch module, in the weights file and in the ONNX
+    graph. So it begins with a letter, goes on with letters, digits and ``_``, has at most 64 of
+    them, and is not a word of Python or of ``torch.nn.Module``.
+
+        FC-10 as my-name     wrong
+        FC-10 as my_name     right
+    """
+
+    code = "VGG109"
+    name: str
+    because: str
+    suggestion: str
+
+    def title(self) -> str:
+        return f"`{self.name}` cannot be a layer's name"
+
+    def label(self) -> str:
+        return self.because
+
+    def help(self) -> str | None:
+        return f"write `as {self.suggestion}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedName(Diagnostic):
+    """A repeated layer has a name.
+
+    It is several layers, and one name cannot serve them.
+
+        conv3-64 x2 as conv1                  wrong
+        conv3-64 as conv1  conv3-64 as conv2  right
+    """
+
+    code = "VGG110"
+    word: str
+    name: str
+
+    def title(self) -> str:
+        return "a repeated layer cannot have one name"
+
+    def label(self) -> str:
+        return "this names several layers at once"
+
+    def help(self) -> str | None:
+        return (
+            f"write `{self.word} as {self.name}_1 {self.word} as {self.name}_2`,"
+            " or leave the name out"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyLayers(Diagnostic):
+    """The net has more layers than any machine could train.
+
+    Look for a repeat with too many digits.
+
+        conv3-64 x1000000000     wrong
+        conv3-64 x10             right
+    """
+
+    code = "VGG111"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        number = str(self.found) if self.found < 10**12 else "millions of millions of"
+        return f"the net has {number} layers, more than {self.limit}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return "write fewer layers, or a smaller repeat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormWithoutConv(Diagnostic):
+    """``BN`` stands where there is nothing to normalise.
+
+    It normalises the conv or FC directly before it, ahead of the implied ReLU.
+
+        maxpool BN             wrong
+        conv3-64 BN maxpool    right
+    """
+
+    code = "VGG112"
+
+    def title(self) -> str:
+        return "BN has no conv or FC before it"
+
+    def help(self) -> str | None:
+        return "write it directly after a conv or an FC, once"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterTheEnd(Diagnostic):
+    """A layer stands after the end of the net.
+
+    ``soft-max`` gives the result of a net, ``boxes`` says what the result is: nothing comes
+    after them.
+
+        FC-10 soft-max FC-10     wrong
+        FC-10 FC-10 soft-max     right
+    """
+
+    code = "VGG113"
+    last: str
+
+    def title(self) -> str:
+        return f"a layer after `{self.last}`"
+
+    def label(self) -> str:
+        return f"`{self.last}` has ended the net"
+
+    def help(self) -> str | None:
+        return f"end the net with `{self.last}`, written once"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownColour(Diagnostic):
+    """The input is of no known kind of image.
+
+    It is ``RGB``, ``BGR``, the order of Caffe's nets, or ``gray``.
+
+        input 224x224 RGBA     wrong
+        input 224x224 RGB      right
+    """
+
+    code = "VGG114"
+    word: str
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        return f"unknown kind of image `{self.word}`"
+
+    def label(self) -> str:
+        return "expected RGB, BGR or gray"
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelCount(Diagnostic):
+    """``mean`` or ``std`` does not have a number for each channel.
+
+    They have one for each, in the order of the input's channels, or one for all, in the units of
+    the image, 0 to 255.
+
+        input 224x224 RGB(mean 123.68 116.779)             wrong
+        input 224x224 RGB(mean 123.68 116.779 103.939)     right
+        input 224x224 BGR(mean 103.939 116.779 123.68)     right
+    """
+
+    code = "VGG115"
+    word: str
+    found: int
+    channels: int
+
+    def title(self) -> str:
+        channels = count(self.channels, "channel")
+        return f"`{self.word}` has {count(self.found, 'number')}, the image has {channels}"
+
+    def label(self) -> str:
+        if self.channels == 1:
+            return "expected 1 number"
+        return f"expected {self.channels} numbers, or one for all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleAndStd(Diagnostic):
+    """``scale`` and ``std`` are both written for one input.
+
+    The net sees ``(x - mean) * scale`` or ``(x - mean) / std``, x from 0 to 255. With both it
+    would be unclear whether the mean is in the units before or after the scale.
+
+        input 224x224 RGB(std 58.4 57.1 57.4, scale 1/255)     wrong
+        input 224x224 RGB(std 58.4 57.1 57.4)                  right: torchvision's 0.229 * 255
+    """
+
+    code = "VGG116"
+
+    def title(self) -> str:
+        return "`scale` and `std` are both written"
+
+    def label(self) -> str:
+        return "the second one"
+
+    def help(self) -> str | None:
+        return "keep `std`, in units of 0 to 255, or `scale`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FalseWeightLayers(Diagnostic):
+    """The number of weight layers that the spec claims is not the number it has.
+
+    Weight layers are the conv and FC layers (section 2.1 of the paper).
+
+        FC-10 FC-10
+        3 weight layers     wrong
+        2 weight layers     right
+    """
+
+    code = "VGG117"
+    net: str
+    claimed: int
+    actual: int
+    breakdown: str
+
+    def title(self) -> str:
+        return f"net `{self.net}` has {count(self.actual, 'weight layer')}, not {self.claimed}"
+
+    def label(self) -> str:
+        return self.breakdown
+
+    def help(self) -> str | None:
+        actual = count(self.actual, "weight layer")
+        return f"write `{actual}`, or look for a layer too many or too few"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FalseParameters(Diagnostic):
+    """The number of parameters that the spec claims is not the number it has.
+
+    The claim holds when the number, rounded to as many digits as were written, is the one
+    claimed: 138357544 parameters are ``138M parameters`` and ``138.4M parameters``.
+
+        139M parameters     wrong for net D
+        138M parameters     right
+    """
+
+    code = "VGG118"
+    net: str
+    claimed: str
+    actual: int
+    rounded: str
+
+    def title(self) -> str:
+        return f"net `{self.net}` has {self.actual} parameters, not {self.claimed}"
+
+    def help(self) -> str | None:
+        return f"write `{self.rounded} parameters`, or look for a wrong number of channels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoLayers(Diagnostic):
+    """The net has a name but no layers.
+
+        net D           wrong
+        net E
+        FC-10
+
+    A net has layers of its own, or those of another net by ``like``.
+    """
+
+    code = "VGG119"
+    net: str
+
+    def title(self) -> str:
+        return f"net `{self.net}` has no layers"
+
+    def help(self) -> str | None:
+        return "write layers below its name, such as `conv3-64`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetTwice(Diagnostic):
+    """Two nets of a file have the same name, so ``file:NET`` would be unclear.
+
+    Case does not matter:
+
+        | A | a |      wrong
+        | A | B |      right
+    """
+
+    code = "VGG121"
+    name: str
+
+    def title(self) -> str:
+        return f"there are two nets called `{self.name}`"
+
+    def label(self) -> str:
+        return "the second one"
+
+    def help(self) -> str | None:
+        return "rename one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSuchNet(Diagnostic):
+    """The file has no net of that name.
+
+    ``vggspec check FILE`` lists the nets of a file.
+
+        vggspec show specs/table1.vgg:F     wrong
+        vggspec show specs/table1.vgg:E     right
+    """
+
+    code = "VGG122"
+    name: str
+    nets: tuple[str, ...]
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        return f"there is no net `{self.name}` in this file"
+
+    def help(self) -> str | None:
+        if self.suggestion:
+            return f"did you mean `{self.suggestion}`?"
+        return f"it has {', '.join(self.nets[:12])}" if self.nets else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhichNet(Diagnostic):
+    """The file holds several nets and this command wants one.
+
+    Name it after a colon:
+
+        vggspec show specs/table1.vgg       wrong
+        vggspec show specs/table1.vgg:D     right
+    """
+
+    code = "VGG123"
+    nets: tuple[str, ...]
+    example: str
+
+    def title(self) -> str:
+        return f"this file has {len(self.nets)} nets: {', '.join(self.nets[:12])}"
+
+    def help(self) -> str | None:
+        return f"name one, as in `{self.example}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeCycle(Diagnostic):
+    """The nets refer to each other in a circle, so none of them has layers of its own.
+
+    In a.vgg and in b.vgg:
+
+        like "b.vgg"      wrong: b.vgg says like "a.vgg"
+    """
+
+    code = "VGG124"
+    chain: tuple[str, ...]
+
+    def title(self) -> str:
+        return "these nets are like each other in a circle"
+
+    def label(self) -> str:
+        return " -> ".join(self.chain)
+
+    def help(self) -> str | None:
+        return "write the layers of one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSuchLayer(Diagnostic):
+    """The other net has no layer of that name.
+
+    ``vggspec show`` lists the names: conv1_1 is the first conv of the first block, pool1 the
+    pooling layer after it, fc6 the first FC of a net of five blocks.
+
+        like "D.vgg" up to FC-4096     wrong: two layers are written so
+        like "D.vgg" up to fc7         right
+    """
+
+    code = "VGG125"
+    name: str
+    net: str
+    path: str
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        return f"net `{self.net}` has no layer `{self.name}`"
+
+    def help(self) -> str | None:
+        if self.suggestion:
+            return f"did you mean `{self.suggestion}`?"
+        return f"run `vggspec show {self.path}` to see the names of its layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeNotFirst(Diagnostic):
+    """``like`` stands after layers.
+
+    It says how a net begins, so it stands before the net's own layers.
+
+        FC-10                        wrong
+        like "D.vgg" up to fc7
+
+        like "D.vgg" up to fc7       right
+        FC-10
+    """
+
+    code = "VGG126"
+
+    def title(self) -> str:
+        return "`like` stands after layers"
+
+    def label(self) -> str:
+        return "the net begins as the other one does"
+
+    def help(self) -> str | None:
+        return "move it above the net's own layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeUnreadable(Diagnostic):
+    """The spec that this net is like cannot be read.
+
+    Its path is taken from the folder of the file in which ``like`` stands; one net of several is
+    named after a colon.
+
+        like "table1.vgg"       wrong: which of its six nets?
+        like "table1.vgg:D"     right
+    """
+
+    code = "VGG127"
+    path: str
+    reason: str
+    advice: str | None = None
+
+    def title(self) -> str:
+        return f"`{self.path}`: {self.reason}"
+
+    def help(self) -> str | None:
+        return self.advice
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeBroken(Diagnostic):
+    """The spec that this net is like has mistakes of its own.
+
+    They are reported at their places when that file is checked.
+    """
+
+    code = "VGG128"
+    path: str
+    errors: int
+
+    def title(self) -> str:
+        return f"`{self.path}` has {count(self.errors, 'mistake')} of its own"
+
+    def help(self) -> str | None:
+        return f"run `vggspec check {self.path}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeTooDeep(Diagnostic):
+    """A net is like a net that is like a net, and so on, further than anyone can follow.
+
+    Refer to the net that has the layers.
+    """
+
+    code = "VGG129"
+    limit: int
+
+    def title(self) -> str:
+        return f"`like` leads through more than {self.limit} nets"
+
+    def help(self) -> str | None:
+        return "refer to the net that has the layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyLayersTogether(Diagnostic):
+    """The nets of the file have more layers together than are checked in one run.
+
+    Each net is counted whole, with the layers that it takes over by ``like`` and with its repeats.
+
+        net a
+        conv3-64 x4000      wrong where five nets of the file are as large
+        conv3-64 x40        right
+    """
+
+    code = "VGG130"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"up to this net there are {self.found} layers, more than {self.limit}"
+
+    def label(self) -> str:
+        return "the nets of the file and those they are like, together"
+
+    def help(self) -> str | None:
+        return "write smaller repeats, or split the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeTooMuch(Diagnostic):
+    """The specs that the nets of a file are like hold more text than is read in one run.
+
+    All files that are reached by ``like`` are counted together, each once.
+
+        like "a.vgg"      wrong where a.vgg is like b.vgg, and both have thousands of lines
+    """
+
+    code = "VGG131"
+    path: str
+    found: int
+    limit: int
+    unit: str
+
+    def title(self) -> str:
+        return (
+            f"with `{self.path}`, the specs reached by `like` have {self.found} {self.unit},"
+            f" more than {self.limit}"
+        )
+
+    def help(self) -> str | None:
+        return "refer to fewer or smaller files"

@@ -1,0 +1,62 @@
+"""Mistakes and mishaps of several processes that train together (VGG48x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyRanks(Diagnostic):
+    """Each batch is shared out among the ranks, so with more ranks than images in a batch some
+    would never have anything to do; and there is no rank without a device.
+    """
+
+    code = "VGG481"
+    ranks: int
+    available: int
+    of: str
+    """What there are fewer of."""
+
+    def title(self) -> str:
+        return f"{self.ranks} ranks are asked for, there are {self.available} {self.of}"
+
+    def help(self) -> str | None:
+        return f"ask for at most {self.available}" if self.available else "train on CPUs: --gpus 0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CannotMeet(Diagnostic):
+    """The ranks meet at an address and a port, `MASTER_ADDR` and `MASTER_PORT`, which a launcher
+    sets. The port is taken by another program, the address is wrong, or a rank never came.
+
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+            -m vggspec train specs/D.vgg
+
+    ``vggspec train --gpus N`` finds a free port by itself.
+    """
+
+    code = "VGG482"
+    where: str
+    reason: str
+
+    def title(self) -> str:
+        return f"the ranks cannot meet at {self.where}: {self.reason}"
+
+    def help(self) -> str | None:
+        return "give another `--master-port` to torchrun, or set MASTER_PORT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostRank(Diagnostic):
+    """A rank can no longer be reached: it was killed, by the system for lack of memory perhaps, its
+    machine is gone, or it ended with an error of its own, which then stands above.
+    """
+
+    code = "VGG483"
+    reason: str
+
+    def title(self) -> str:
+        return f"a rank is gone: {self.reason}"
+
+    def help(self) -> str | None:
+        return "the same command with `--resume` goes on from the last checkpoint"

@@ -1,0 +1,229 @@
+"""Mistakes in the ``train:`` and ``test:`` sections (VGG40x and VGG41x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count, either
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownSetting(Diagnostic):
+    """The section has no such setting.
+
+    What is left out takes the paper's value. The settings are
+
+        train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
+                decay, stop after, start, start from, data
+        test:   scale, dense, crops, flip, average
+
+    Names of other tools are not read, but understood:
+
+        lr 0.01       wrong
+        rate 0.01     right
+    """
+
+    code = "VGG401"
+    word: str
+    section: str
+    known: tuple[str, ...]
+    suggestion: str | None = None
+    """What to write, whole."""
+
+    because: str | None = None
+
+    def title(self) -> str:
+        return f"`{self.section}:` has no setting `{self.word}`"
+
+    def help(self) -> str | None:
+        if self.because:
+            return self.because
+        if self.suggestion:
+            return f"write `{self.suggestion}`"
+        return f"it has {either(self.known)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalformedSetting(Diagnostic):
+    """The setting is known, but what follows it is not what it wants.
+
+    The message shows how it is written.
+
+        scale 256-512      wrong
+        scale 256..512     right
+    """
+
+    code = "VGG402"
+    setting: str
+    found: str
+    expected: str
+    example: str
+    is_guess: bool = False
+    """Whether ``example`` is what was probably meant, not only any."""
+
+    def title(self) -> str:
+        if not self.found:
+            return f"`{self.setting}` is not finished"
+        if not self.expected:
+            return f"`{self.found}` is more than `{self.setting}` takes"
+        return f"`{self.setting}` is not followed by `{self.found}`"
+
+    def label(self) -> str:
+        return f"expected {self.expected or 'the end of the line'}"
+
+    def help(self) -> str | None:
+        return f"write `{self.example}`" if self.is_guess else f"write it as in `{self.example}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingRange(Diagnostic):
+    """The value of a setting cannot be meant.
+
+    A dropout of 1 drops everything, a momentum of 1 never forgets. The message says from where
+    to where the value may go.
+
+        decay 0.1     wrong: the rate is divided by it
+        decay 10      right
+    """
+
+    code = "VGG403"
+    setting: str
+    value: str
+    expected: str
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        return f"`{self.setting}` cannot be {self.value}"
+
+    def label(self) -> str:
+        return f"expected {self.expected}"
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingTwice(Diagnostic):
+    """A setting is written twice in its section.
+
+    Only ``start from`` may be: each line names other layers.
+
+        batch 256
+        batch 128     wrong
+    """
+
+    code = "VGG404"
+    setting: str
+
+    def title(self) -> str:
+        return f"`{self.setting}` is written twice"
+
+    def label(self) -> str:
+        return "the second one"
+
+    def help(self) -> str | None:
+        return "keep one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropNotInput(Diagnostic):
+    """The crop taken from a training image is not of the size of the net's input.
+
+    The crop is the input, so there is no need to write it.
+
+        input 224x224 RGB
+        FC-10
+        train:
+          crop 256         wrong
+    """
+
+    code = "VGG405"
+    crop: int
+    input: tuple[int, int]
+
+    def title(self) -> str:
+        return f"the crop is {self.crop} × {self.crop}, the input {self.input[0]} × {self.input[1]}"
+
+    def help(self) -> str | None:
+        return "leave `crop` out: it is the size of the input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleTooSmall(Diagnostic):
+    """The rescaled image is smaller than the input of the net.
+
+    Its smallest side is at least that of the input: of a smaller image no crop can be taken, and
+    no window of the net fits it.
+
+        input 224x224 RGB
+        FC-10
+        train:
+          scale 200        wrong
+          scale 256        right
+    """
+
+    code = "VGG406"
+    scale: int
+    input: int
+    section: str
+
+    def title(self) -> str:
+        return f"an image of {self.scale} pixels holds no window of {self.input}"
+
+    def label(self) -> str:
+        return f"the smallest side of the input is {self.input}"
+
+    def help(self) -> str | None:
+        letter = "S" if self.section == "train" else "Q"
+        return f"write a scale ({letter}) of {self.input} or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooFewLayers(Diagnostic):
+    """Fewer layers of this kind than are to start from another net.
+
+    ``start from`` takes layers by their places, so both nets have at least that many.
+
+        train:
+          start from "A.vgg": first 4 conv, last 3 FC
+    """
+
+    code = "VGG407"
+    net: str
+    kind: str
+    wanted: int
+    found: int
+
+    def title(self) -> str:
+        wanted = count(self.wanted, f"{self.kind} layer")
+        return f"{wanted} would start from others, net `{self.net}` has {self.found}"
+
+    def help(self) -> str | None:
+        return (
+            f"ask for {self.found} at most" if self.found else f"leave out the {self.kind} layers"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotStartedFrom(Diagnostic):
+    """``vggspec train --weights FILE`` names the weights of a net that the recipe starts from, in
+    place of those of its newest run. Here no ``start from`` names that net, or two files are of the
+    same.
+
+        start from "A.vgg": first 4 conv        in the spec of E
+        vggspec train E.vgg --weights runs/A/2026-11-21-1/best.safetensors
+    """
+
+    code = "VGG408"
+    net: str
+    nets: tuple[str, ...]
+    """Those that it starts from."""
+
+    def title(self) -> str:
+        if not self.nets:
+            return "there is no `start from` that would take these weights"
+        return (
+            f"the net starts from {either(self.nets)}, once each; these weights are of `{self.net}`"
+        )
+
+    def help(self) -> str | None:
+        return "leave out `--weights`, or name those of a net that it starts from"

@@ -1,0 +1,105 @@
+"""Mistakes found when an engine is loaded and run (VGG63x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+
+MOST_PROFILES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineNotAskedFor(Diagnostic):
+    """A TensorRT engine is native code, and loading one runs it: so one is loaded only by a user
+    who asks for it, never because a bundle happens to hold it.
+    """
+
+    code = "VGG630"
+    has_reference: bool
+
+    def title(self) -> str:
+        return "the bundle holds a TensorRT engine, which is native code and loaded only by name"
+
+    def help(self) -> str | None:
+        load = 'load it by `--device tensorrt`, or `device="tensorrt"` in Python'
+        return f"{load};\nits fp32 reference runs by `--device cpu`" if self.has_reference else load
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoReference(Diagnostic):
+    """Beside its engine a bundle has the same net in fp32 for ONNX Runtime, which runs where the
+    engine does not. It may be deleted to save space; then the engine is all there is.
+    """
+
+    code = "VGG631"
+    device: str
+
+    def title(self) -> str:
+        return f"the bundle has no fp32 reference to run on the device `{self.device}`"
+
+    def help(self) -> str | None:
+        return "load its engine by `--device tensorrt`, or compile the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrippedPlan(Diagnostic):
+    """The engine was built without its weights, to be small and to be sent apart from them. It runs
+    once they are put in.
+    """
+
+    code = "VGG632"
+
+    def title(self) -> str:
+        return "the engine was built without its weights"
+
+    def help(self) -> str | None:
+        return "put them in by `vggspec refit`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRefused(Diagnostic):
+    """TensorRT does not load the plan. A plan runs with the version of TensorRT, the system and the
+    kind of GPU that it was built for, unless it was built to be compatible with more.
+    """
+
+    code = "VGG633"
+    reason: str
+    built_by: str
+    here: str
+
+    def title(self) -> str:
+        return f"the plan cannot be loaded: {self.reason}"
+
+    def help(self) -> str | None:
+        if self.built_by == self.here:
+            return "build it again for the GPU of this machine"
+        return f"{self.built_by} built it, here is {self.here}: build it again, or install the same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeOutsideProfiles(Diagnostic):
+    """An engine takes inputs between the smallest and the largest shape of one of its optimisation
+    profiles, which are fixed when it is built.
+    """
+
+    code = "VGG634"
+    shape: tuple[int, ...]
+    """Images, rows and columns."""
+
+    ranges: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """The smallest and the largest shape of each profile."""
+
+    def title(self) -> str:
+        return f"the engine takes no input of {_shown(self.shape)}"
+
+    def help(self) -> str | None:
+        lines = ["it takes images x rows x columns from"]
+        lines += [
+            f"  {_shown(least)} to {_shown(most)}" for least, most in self.ranges[:MOST_PROFILES]
+        ]
+        if len(self.ranges) > MOST_PROFILES:
+            lines.append(f"  and {len(self.ranges) - MOST_PROFILES} more ranges")
+        return "\n".join((*lines, "give other `--scales`, or build for this one by `--profile`"))
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

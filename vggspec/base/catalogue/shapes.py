@@ -1,0 +1,268 @@
+"""Mistakes about the shapes that layers take and give (VGG2xx)."""
+
+import math
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+
+def chw(shape: tuple[int, ...]) -> str:
+    """Height × width × channels, or channels alone: ``14 × 14 × 512``."""
+    return " × ".join(str(n) for n in (*shape[1:], shape[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTooLarge(Diagnostic):
+    """The receptive field of a conv is larger than the feature map and its padding.
+
+    No window fits then:
+
+        input 4x4 gray
+        conv7-8(pad 0)      wrong: 7 × 7 does not fit 4 × 4
+        conv7-8(pad 2)      right: 4 + 2 + 2 is 8
+    """
+
+    code = "VGG201"
+    window: tuple[int, int]
+    shape: tuple[int, ...]
+
+    def title(self) -> str:
+        return f"a {self.window[0]} × {self.window[1]} window does not fit the feature map"
+
+    def label(self) -> str:
+        return f"input here is {chw(self.shape)}"
+
+    def help(self) -> str | None:
+        return "write a smaller receptive field, more `pad`, or a larger input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenKernel(Diagnostic):
+    """No padding keeps the resolution of an even receptive field.
+
+    Padding that does is half of the receptive field less one, on both sides. For an even field
+    write the padding that is meant.
+
+        conv2-64            wrong
+        conv2-64(pad 0)     right
+    """
+
+    code = "VGG202"
+    kernel: tuple[int, int]
+
+    def title(self) -> str:
+        height, width = self.kernel
+        return f"no padding keeps the resolution of a {height} × {width} receptive field"
+
+    def help(self) -> str | None:
+        return "use an odd receptive field, or write `(pad 0)`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups(Diagnostic):
+    """``groups`` does not divide the channels into equal parts.
+
+    It divides both those that come in and those that go out, as the two towers of AlexNet do.
+
+        input 224x224 RGB
+        conv3-64(groups 2)     wrong: RGB has 3 channels
+    """
+
+    code = "VGG203"
+    groups: int
+    channels_in: int
+    channels_out: int
+
+    def title(self) -> str:
+        return (
+            f"{self.groups} groups do not divide {self.channels_in} channels in"
+            f" and {self.channels_out} out"
+        )
+
+    def label(self) -> str:
+        return f"{count(self.channels_in, 'channel')} come in"
+
+    def help(self) -> str | None:
+        both = math.gcd(self.channels_in, self.channels_out)
+        fits = next((n for n in range(min(self.groups, both), 1, -1) if both % n == 0), 1)
+        return f"write `groups {fits}`" if fits > 1 else "leave `groups` out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolPadding(Diagnostic):
+    """The padding of a pooling layer is more than half of its window.
+
+    A window that lies on padding alone would have nothing to pool.
+
+        maxpool3/2(pad 2)     wrong
+        maxpool3/2(pad 1)     right
+    """
+
+    code = "VGG204"
+    window: int
+    pad: int
+
+    def title(self) -> str:
+        return f"padding {self.pad} is more than half of the window of {self.window}"
+
+    def help(self) -> str | None:
+        return f"write `pad {self.window // 2}` or less"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoMapLeft(Diagnostic):
+    """A layer that wants a feature map stands after a fully connected one.
+
+    An FC gives a vector; conv, pooling, ``LRN`` and ``gap`` want rows and columns.
+
+        FC-4096
+        maxpool      wrong: there is nothing left to pool
+    """
+
+    code = "VGG205"
+    layer: str
+    shape: tuple[int, ...]
+
+    def title(self) -> str:
+        return f"{self.layer} wants a feature map"
+
+    def label(self) -> str:
+        return f"input here is a vector of {count(self.shape[0], 'number')}"
+
+    def help(self) -> str | None:
+        return "move it above the first FC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyWeights(Diagnostic):
+    """The net has more weights than vggspec will handle.
+
+    Look for a number with too many digits, or pool before the first FC.
+
+        input 60000x60000 RGB
+        FC-4096                   wrong: 4096 times 10.8 billion
+    """
+
+    code = "VGG206"
+    parameters: int
+    limit: int
+
+    def title(self) -> str:
+        return f"the net needs {self.parameters:.3g} weights, more than {self.limit:.0e}"
+
+    def label(self) -> str:
+        return "up to here"
+
+    def help(self) -> str | None:
+        return "check the channels, or pool more before the first FC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxChannels(Diagnostic):
+    """The layer before ``boxes`` does not have four channels a box.
+
+    A box is four numbers: centre x, centre y, width, height (appendix A of the paper). With
+    ``boxes(shared)`` the layer before has 4 channels, with ``boxes(per-class)`` 4 a class.
+
+        FC-1000(linear) boxes(shared)        wrong
+        FC-4(linear) boxes(shared)           right
+        FC-4000(linear) boxes(per-class)     right: 1000 classes
+    """
+
+    code = "VGG208"
+    channels: int
+    shared: bool
+
+    def title(self) -> str:
+        want = "4" if self.shared else "a multiple of 4"
+        return f"boxes want {want} channels, the layer before has {self.channels}"
+
+    def help(self) -> str | None:
+        if self.shared:
+            return "write `FC-4(linear)` before it"
+        return "write 4 channels a class, as in `FC-4000(linear)` for 1000 classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedInput(Diagnostic):
+    """A net with FC layers takes images of one size.
+
+    A fully connected layer has one weight for each input. Applied densely (section 3.2 of the
+    paper) they are convolutions, and the net takes any larger size.
+
+        vggspec show specs/D.vgg --at 384x512           wrong
+        vggspec show specs/D.vgg --at 384x512 --dense   right
+    """
+
+    code = "VGG209"
+    layer: str
+    made_for: tuple[int, ...]
+    given: tuple[int, ...]
+
+    def title(self) -> str:
+        return f"{self.layer} takes a map of one size"
+
+    def label(self) -> str:
+        return f"made for {chw(self.made_for)}, here {chw(self.given)}"
+
+    def help(self) -> str | None:
+        return "apply the net densely: add `--dense`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenNeighbours(Diagnostic):
+    """The ``n`` of LRN is even.
+
+    LRN sums over as many channels on both sides of a channel, so ``n`` is odd (section 3.3 of
+    Krizhevsky et al. 2012).
+
+        LRN(n 4)     wrong
+        LRN(n 5)     right
+    """
+
+    code = "VGG211"
+    n: int
+
+    def title(self) -> str:
+        return f"LRN over {self.n} channels has no middle"
+
+    def help(self) -> str | None:
+        return f"write `n {self.n + 1}` or `n {self.n - 1}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolEmpties(Diagnostic):
+    """The pooling window is larger than the feature map, so nothing is left.
+
+    Every ``maxpool`` halves the map, rounding down: an input of 24 × 24 is 12, 6, 3, 1 after
+    four, and a fifth has nothing to pool.
+
+        input 24x24 RGB
+        maxpool maxpool maxpool maxpool maxpool     wrong
+        maxpool maxpool maxpool maxpool             right
+    """
+
+    code = "VGG231"
+    layer: str
+    shape: tuple[int, ...]
+    input: tuple[int, int]
+    needed: tuple[int, int] | None
+    pools: int
+
+    def title(self) -> str:
+        return f"{self.layer} makes the feature map empty"
+
+    def label(self) -> str:
+        return f"input here is {chw(self.shape)}"
+
+    def help(self) -> str | None:
+        height, width = self.input
+        text = f"the input is {height} × {width}"
+        if self.needed is None:
+            return text
+        verb = "needs" if self.pools == 1 else "need"
+        return (
+            f"{text}; {count(self.pools, 'pooling')} {verb} at least"
+            f" {self.needed[0]} × {self.needed[1]}"
+        )

@@ -1,0 +1,395 @@
+"""Mistakes in the text of a spec (VGG001 to VGG009, VGG02x)."""
+
+import unicodedata
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count, either
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unexpected(Diagnostic):
+    """The line cannot be read on from here.
+
+    A line is one of: ``net NAME``, ``input 224x224 RGB``, layers, a claim such as
+    ``16 weight layers``, ``like "D.vgg" up to fc7``, ``train:``, ``test:``, a row of a table, or
+    an indented setting below ``train:`` or ``test:``.
+
+        conv3-64(pad 1      wrong: the bracket is not closed
+        conv3-64(pad 1)     right
+    """
+
+    code = "VGG001"
+    found: str
+    expected: tuple[str, ...] = ()
+    suggestion: str | None = None
+
+    def title(self) -> str:
+        if not self.found:
+            return "the line ends too early"
+        return f"`{self.found}` cannot stand here"
+
+    def label(self) -> str:
+        return f"expected {either(self.expected)}" if self.expected else ""
+
+    def help(self) -> str | None:
+        return f"write `{self.suggestion}`" if self.suggestion else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastedDash(Diagnostic):
+    """A dash only looks like a hyphen, as in text pasted from a PDF.
+
+    The hyphen is the one of the keyboard:
+
+        conv3–64     wrong: an en dash
+        conv3-64     right
+    """
+
+    code = "VGG002"
+    dash: str
+    mended: str
+
+    def title(self) -> str:
+        return f"U+{ord(self.dash):04X} is not the hyphen"
+
+    def label(self) -> str:
+        return "this dash comes from a PDF or a word processor"
+
+    def help(self) -> str | None:
+        return f"write `{self.mended}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrayCharacter(Diagnostic):
+    """A character that cannot be seen stands in the line.
+
+    A zero-width space, a control character or a mark of the writing direction comes along with
+    pasted text. Delete it, or type the line again.
+    """
+
+    code = "VGG003"
+    character: str
+
+    def title(self) -> str:
+        return f"the character U+{ord(self.character):04X} cannot stand in a spec"
+
+    def label(self) -> str:
+        return unicodedata.name(self.character, "a control character").lower()
+
+    def help(self) -> str | None:
+        return "delete it: it cannot be seen, and came with pasted text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclosedQuote(Diagnostic):
+    """A quotation mark is not closed.
+
+    A quoted file name ends on the line on which it begins:
+
+        like "D.vgg       wrong
+        like "D.vgg"      right
+    """
+
+    code = "VGG004"
+
+    def title(self) -> str:
+        return "the quotation mark is not closed on this line"
+
+    def help(self) -> str | None:
+        return 'end the file name with `"`'
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclosedBold(Diagnostic):
+    """A bold mark has no partner in its cell or on its line.
+
+    Bold marks mean nothing: the paper sets in bold what a net adds.
+
+        **conv3-64       wrong
+        **conv3-64**     right
+    """
+
+    code = "VGG005"
+
+    def title(self) -> str:
+        return "the bold mark has no partner in its cell"
+
+    def help(self) -> str | None:
+        return "put `**` on both sides, or on none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaggedRow(Diagnostic):
+    """A row has neither one cell for each net of its table nor one cell that spans all.
+
+    An empty cell adds nothing:
+
+        | A       | B       | C |
+        | conv3-8 | conv3-8 |         wrong: which two of the three?
+        | conv3-8 | conv3-8 |   |     right: A and B
+        |        conv3-8        |     right: all three
+    """
+
+    code = "VGG006"
+    cells: int
+    nets: int
+
+    def title(self) -> str:
+        return f"this row has {count(self.cells, 'cell')}, the table has {count(self.nets, 'net')}"
+
+    def help(self) -> str | None:
+        return f"write {count(self.nets, 'cell')}, empty ones included, or one that spans all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotANetName(Diagnostic):
+    """The name of a net was expected.
+
+    A name is made of letters, digits, ``.``, ``_`` and ``-``, and begins with a letter. The first
+    row of a table holds the names of its nets, one a cell; a blank line ends a table, so the row
+    after it is the first of another.
+
+        | conv3-64 | conv3-64 |      wrong: whose layers are these?
+
+        | A        | B        |      right
+        | conv3-64 | conv3-64 |
+    """
+
+    code = "VGG007"
+    name: str
+    columns: int = 0
+    """For a table, how many cells its first row has; 0 for a ``net`` line."""
+
+    is_one_of_several: bool = False
+    """Whether other cells of the row do hold names."""
+
+    follows_table: bool = False
+
+    def title(self) -> str:
+        if not self.columns:
+            return f"`{self.name}` is not the name of a net"
+        return "the first row of a table holds the names of its nets"
+
+    def label(self) -> str:
+        if not self.columns:
+            return "a name begins with a letter; digits, `.`, `_` and `-` may follow"
+        return "this is no name" if self.name else "this cell is empty"
+
+    def help(self) -> str | None:
+        if self.follows_table:
+            return "remove the blank line above it, which ended the table"
+        if not self.columns:
+            rest = "".join(
+                c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.name
+            )
+            return f"write `net vgg-{rest.strip('-')}`"
+        if self.is_one_of_several:
+            return "write a name here too: each column is a net"
+        if self.columns <= 8:
+            cells = " | ".join("ABCDEFGH"[: self.columns])
+            return f"write the names above it, as in `| {cells} |`"
+        return "write the names above it, one a cell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingHere(Diagnostic):
+    """The file holds no net: it is empty, or all of it is comments.
+
+    The smallest net for ten classes is
+
+        FC-10
+        soft-max
+    """
+
+    code = "VGG008"
+
+    def title(self) -> str:
+        return "there is no net in this file"
+
+    def help(self) -> str | None:
+        return "write layers, one a line, such as `conv3-64`, `maxpool`, `FC-1000`, `soft-max`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeforeFirstNet(Diagnostic):
+    """Something stands before the first ``net`` line or table.
+
+    Where a file names its nets, everything belongs to the net named last.
+
+        conv3-64     wrong: whose is it?
+        net D
+
+        net D        right
+        conv3-64
+    """
+
+    code = "VGG009"
+
+    def title(self) -> str:
+        return "this stands before the first net"
+
+    def help(self) -> str | None:
+        return "give it a `net` line of its own, or move it below this one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnindentedSetting(Diagnostic):
+    """A setting is not indented below ``train:`` or ``test:``.
+
+    A line that is not indented ends the section, and is read as layers.
+
+        train:
+        batch 256      wrong
+          batch 256    right
+    """
+
+    code = "VGG020"
+    setting: str
+    sections: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"`{self.setting}` is a setting, not a layer"
+
+    def help(self) -> str | None:
+        return f"indent it below {either([f'`{one}:`' for one in self.sections])}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionWithoutNet(Diagnostic):
+    """A section belongs to the net or table above it, and there is none.
+
+    The net comes first:
+
+        train:          wrong
+          batch 64
+        FC-10
+
+        FC-10           right
+        train:
+          batch 64
+    """
+
+    code = "VGG021"
+    section: str
+
+    def title(self) -> str:
+        return f"`{self.section}:` stands before any net"
+
+    def help(self) -> str | None:
+        return "move it below the layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twice(Diagnostic):
+    """Something that a net has once is written twice.
+
+    A net has one input, one ``like``, one ``train:`` section and one ``test:`` section.
+
+        input 224x224 RGB
+        input 32x32 RGB       wrong
+    """
+
+    code = "VGG022"
+    what: str
+
+    def title(self) -> str:
+        return f"`{self.what}` is written twice for the same net"
+
+    def label(self) -> str:
+        return "the second one"
+
+    def help(self) -> str | None:
+        return "keep one of them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooManyNets(Diagnostic):
+    """A file has more nets than anyone compares.
+
+    The limit keeps a hostile file from taking all memory.
+    """
+
+    code = "VGG023"
+    found: int
+    limit: int
+
+    def title(self) -> str:
+        return f"the file has {self.found} nets, more than {self.limit}"
+
+    def help(self) -> str | None:
+        return "split the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTooLong(Diagnostic):
+    """A word, a number or a file name has more characters than any spec has use for.
+
+    The limit keeps a hostile file from taking all memory.
+    """
+
+    code = "VGG024"
+    length: int
+    limit: int
+
+    def title(self) -> str:
+        return f"this word has {self.length} characters"
+
+    def label(self) -> str:
+        return f"expected at most {self.limit}"
+
+    def help(self) -> str | None:
+        return "check that this is the file you meant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterHead(Diagnostic):
+    """``train:`` or ``test:`` does not stand on a line of its own.
+
+    The settings stand below it, indented, one a line.
+
+        train: batch 256      wrong
+
+        train:                right
+          batch 256
+    """
+
+    code = "VGG025"
+    found: str
+    setting: str | None
+
+    def title(self) -> str:
+        return f"`{self.found}` stands on the line of its section's name"
+
+    def label(self) -> str:
+        return "expected the end of the line"
+
+    def help(self) -> str | None:
+        what = f"`{self.setting}`" if self.setting else "it"
+        return f"write {what} on the next line, indented"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRow(Diagnostic):
+    """A row of a table does not end with a bar.
+
+    Each cell stands between two bars; a comment comes after the last one.
+
+        | A | B          wrong
+        | A | B |        right
+    """
+
+    code = "VGG026"
+    is_hidden: bool
+    """Whether the last bar stands in the comment."""
+
+    def title(self) -> str:
+        return "the row does not end with a bar"
+
+    def label(self) -> str:
+        return "expected `|`"
+
+    def help(self) -> str | None:
+        if self.is_hidden:
+            return "write the comment after the last `|`"
+        return "write `|` at the end of the row"

@@ -1,0 +1,148 @@
+"""Mistakes found while another form of a net or of a bundle is made (VGG66x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.catalogue.shapes import chw
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import either
+
+POSSIBLE_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrideOutOfReach(Diagnostic):
+    """``--stride`` asks for class scores at more positions of the image than the net gives: every
+    16 pixels instead of every 32, say.
+
+    The strides of the last layers are taken out, and what follows them is dilated. So a finer
+    stride divides the net's own, and of a layer's stride a part can be taken out only where all
+    later ones are taken out as a whole. An average pooling cannot be dilated.
+    """
+
+    code = "VGG660"
+    stride: int
+    own: int
+    possible: tuple[int, ...]
+    average: str | None
+    """The average pooling that is in the way, if one is."""
+
+    def title(self) -> str:
+        return f"the net cannot give a position every {self.stride} pixels"
+
+    def help(self) -> str | None:
+        strides = [str(stride) for stride in self.possible if stride != self.own]
+        if not strides:
+            return f"leave `--stride` out: the net's own, {self.own}, is the only one"
+        some = strides[:POSSIBLE_SHOWN]
+        return f"give {either(some)}; the net's own is {self.own}"
+
+    def note(self) -> str | None:
+        if self.average is None:
+            return None
+        return f"the windows of the average pooling `{self.average}` cannot be dilated or padded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrideOfACrop(Diagnostic):
+    """``--stride`` says how far the positions of the class score map lie apart. A net whose FC
+    layers are kept takes images of one size and gives one position.
+    """
+
+    code = "VGG661"
+
+    def title(self) -> str:
+        return "a crop has one position, so there is no stride to choose"
+
+    def help(self) -> str | None:
+        return "compile densely: give `--dense`, or leave `--stride` out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherRounding(Diagnostic):
+    """``--pool ceil`` lets every pooling round up, as Caffe does, and ``--pool floor`` down. A net
+    whose poolings divide its input evenly, as all of the paper's do, is the same with both at its
+    own input. In any other the first FC gets a map of another size than its weights are for.
+    """
+
+    code = "VGG662"
+    to: str
+    layer: str
+    made_for: tuple[int, ...]
+    given: tuple[int, ...]
+
+    def title(self) -> str:
+        way = "up" if self.to == "ceil" else "down"
+        return (
+            f"with pooling rounded {way} `{self.layer}` would get {chw(self.given)}, and its "
+            f"weights are for {chw(self.made_for)}"
+        )
+
+    def help(self) -> str | None:
+        return "leave `--pool` out: the net's poolings round as its spec says"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSuchOutput(Diagnostic):
+    """``--layer`` names the layer whose numbers are the output, as ``vggspec show`` lists them.
+    ``conv4_3`` stands for what later layers see of it: with batch normalisation and ReLU, where
+    they follow directly.
+    """
+
+    code = "VGG663"
+    layer: str
+    like: str | None
+
+    def title(self) -> str:
+        return f"the net has no layer `{self.layer}`"
+
+    def help(self) -> str | None:
+        return f"did you mean `{self.like}`?" if self.like else "`vggspec show SPEC` lists them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingBeforeLast(Diagnostic):
+    """Features are what the last conv or FC layer works on (appendix B of the paper drops the last
+    FC). In a net of one such layer that is the image itself.
+    """
+
+    code = "VGG664"
+    layer: str
+
+    def title(self) -> str:
+        return f"there is no layer before `{self.layer}`, the last with weights"
+
+    def help(self) -> str | None:
+        return "name a layer by `--layer`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoWeightsToVary(Diagnostic):
+    """A bundle can be had in another form, averaged or rounded in another way or with a finer
+    stride, where its fp32 weights lie beside its model. A single file holds them inside, and the
+    weights beside an engine may have been deleted.
+    """
+
+    code = "VGG665"
+    missing: str
+    commands: tuple[str, ...]
+
+    def title(self) -> str:
+        return f"the bundle cannot be had in another form: `{self.missing}` is not in it"
+
+    def help(self) -> str | None:
+        return "compile that form, with `--weights`:\n  " + "\n  ".join(self.commands)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolNotVaried(Diagnostic):
+    """A graph that holds the whole test protocol (``--protocol``) is one form of its nets: scales,
+    mirror images and averages are inside. Other forms are made of a bundle of one net.
+    """
+
+    code = "VGG666"
+
+    def title(self) -> str:
+        return "a bundle that holds the test protocol cannot be had in another form"
+
+    def help(self) -> str | None:
+        return "compile its nets without `--protocol`"

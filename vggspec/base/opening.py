@@ -1,0 +1,78 @@
+"""How every file is opened that somebody else may have made: a regular file, or an error."""
+
+import errno
+import os
+import stat
+from io import BufferedReader
+
+
+class NotRegularError(OSError):
+    """A pipe, a socket or a device stands where a file must be."""
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file for reading; links are followed, and nothing is waited for.
+
+    Raises:
+        OSError: there is none, the system refuses, or something else stands there.
+    """
+    try:
+        return open(path, "rb", opener=regular)
+    except ValueError as error:  # a NUL character, or half a character of another encoding
+        raise OSError(errno.EINVAL, "no file can have this name") from error
+
+
+def read_file(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: as ``open_file``, or it is larger.
+    """
+    with open_file(path) as file:
+        # So many bytes are allocated at once, so no more are asked for than there should be.
+        size = os.fstat(file.fileno()).st_size
+        data = (
+            file.read(min(most, size) + 1) or b""
+        )  # None where a file of the system has nothing yet
+        if size < len(data) <= most:  # it has grown, or the system does not tell its size
+            data += file.read(most + 1 - len(data)) or b""
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is too long: more than {most} bytes", os.fspath(path))
+    return data
+
+
+def regular(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a regular file, or make one: an ``opener`` for ``open``.
+
+    A pipe without a writer keeps who opens it waiting forever, and opening a device may do
+    something. So what stands there is looked at before, and again once it is open, since it may
+    have been exchanged; that never waits.
+
+    Raises:
+        OSError: the system refuses, or something else stands there.
+    """
+    if not flags & os.O_CREAT or os.path.exists(path):
+        _check_regular(os.stat(path), path)
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        _check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "no file")
+        raise NotRegularError(errno.EINVAL, f"it is {kind}, not a regular file", os.fspath(path))

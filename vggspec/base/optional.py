@@ -1,0 +1,50 @@
+"""Libraries that not every installation has, named with the command that installs them."""
+
+import importlib
+import importlib.util
+import logging
+import warnings
+from types import ModuleType
+
+from vggspec.base.diagnostic import MissingLibraryError
+
+#: Library to the extra that brings it.
+EXTRAS = {
+    "torch": "train",
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "webdataset": "train",
+    "sklearn": "svm",
+    "pycuda": "cuda",
+}
+
+
+def require(library: str, purpose: str, extra: str | None = None) -> ModuleType:
+    """Import a library that an extra brings; ``extra`` where another than its own fits better.
+
+    Raises:
+        MissingLibraryError: it is not installed; the message says what to type.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        by = extra or EXTRAS[library]
+        message = f'{purpose} needs {library}: pip install "vggspec[{by}]"'
+        raise MissingLibraryError(message) from error
+
+
+def has_library(library: str) -> bool:
+    """Whether it is installed; it is not imported."""
+    return importlib.util.find_spec(library) is not None
+
+
+def silence_pillow() -> None:
+    """Let Pillow warn of nothing in this process, which is one of ours: the command line's.
+
+    What is wrong with an image is said by its report. Filters belong to the whole process, so
+    this is done once, before threads decode, and never where vggspec is a library.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())

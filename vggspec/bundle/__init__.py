@@ -1,0 +1,1 @@
+"""The bundle: its manifest, the profiles of an engine and what is known of it."""

@@ -1,0 +1,1 @@
+"""What is measured with nets: evaluation, localisation, features, agreement."""

@@ -1,0 +1,134 @@
+"""The descriptors of all images of a data set, as a ``Task``.
+
+A descriptor goes to the file that is written; what a journal keeps of it is its checksum.
+
+Axes: N images.
+"""
+
+import bisect
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Generator, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.base.fields import Fields
+from vggspec.base.recipe import TestProtocol
+from vggspec.base.version import __version__
+from vggspec.bundle.manifest import Bundle
+from vggspec.data.classed import Images
+from vggspec.data.digest import Digest
+from vggspec.data.shards import ShardSplit
+from vggspec.runtime.net import BundleNet
+from vggspec.runtime.session import Device
+from vggspec.studies.features.descriptors import Combination, Described, describe
+from vggspec.studies.pipeline import Applied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Describing:
+    """Nets that give ``features``, to describe the images of one split after the other."""
+
+    nets: tuple[tuple[Bundle, TestProtocol], ...]
+    combination: Combination
+    splits: tuple[Images, ...]
+    device: Device = "auto"
+    threads: int | None = None
+    batch_pixels: int | None = None
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """``(N,)``: the images of all splits are numbered through."""
+        return np.arange(self._ends[-1], dtype=np.int64)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The split of an image, and its number there."""
+        ends = self._ends
+        split = bisect.bisect_right(ends, index)
+        return split, index - (ends[split - 1] if split else 0)
+
+    def with_threads(self, threads: int) -> "Describing":
+        """The same by so many threads."""
+        return replace(self, threads=threads)
+
+    def digest(self) -> str:
+        """SHA-256 of all that changes a descriptor or its place, in hexadecimal."""
+        facts = {
+            "version": __version__,
+            "nets": [
+                {"manifest": net.manifest.to_json(), "protocol": asdict(protocol)}
+                for net, protocol in self.nets
+            ],
+            "combination": asdict(self.combination),
+            "splits": [stamp(split) for split in self.splits],
+            "device": self.device,
+        }
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def results(self, indices: Iterable[int]) -> Generator[Described, None, None]:
+        """The descriptors of some of the images, in the order of ``indices``.
+
+        Raises:
+            VggspecError: a bundle is damaged or answers what is no number.
+            MissingLibraryError: the device was asked for by name and cannot be had.
+        """
+        with contextlib.ExitStack() as stack:
+            applied = [
+                Applied(
+                    stack.enter_context(BundleNet(net, device=self.device, threads=self.threads)),
+                    protocol,
+                )
+                for net, protocol in self.nets
+            ]
+            yield from describe(
+                applied,
+                self._read,
+                indices,
+                self.combination,
+                threads=self.threads,
+                batch_pixels=self.batch_pixels,
+            )
+
+    def as_data(self, result: Described) -> dict[str, Any]:
+        """A result for JSON, without the descriptor itself."""
+        return {"index": result.index, "checksum": result.checksum, "unread": result.unread}
+
+    def from_data(self, data: Fields) -> Described:
+        """The result that ``as_data`` has written.
+
+        Raises:
+            BadFieldError: it is none.
+        """
+        unread = None if data.is_null("unread") else data.text("unread")
+        checksum = None if unread is not None else data.integer("checksum", 0, (1 << 32) - 1)
+        return Described(
+            index=data.integer("index"), descriptor=None, checksum=checksum, unread=unread
+        )
+
+    @property
+    def _ends(self) -> list[int]:
+        """Of each split, the number of the image after its last one."""
+        return list(itertools.accumulate(map(len, self.splits)))
+
+    def _read(self, index: int) -> bytes:
+        split, number = self.place(index)
+        return self.splits[split].read(number)
+
+
+def stamp(images: Images) -> str:
+    """SHA-256 of the paths of images and of the sizes and times of the files that they lie in."""
+    digest = Digest()
+    for index in range(len(images)):
+        name = images.name(index)
+        path = images.place(index)[0] if isinstance(images, ShardSplit) else name
+        try:
+            digest.add(os.path.abspath(name), os.stat(path))
+        except (OSError, ValueError):
+            digest.add_digest("", ascii(name))  # it cannot be read either
+    return digest.stamp()

@@ -1,0 +1,201 @@
+"""What an SVM is fitted on and tested on: splits of files of features, held against each other.
+
+Axes: N images, D numbers of a descriptor, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.base.catalogue.features import (
+    NoLabelledSplit,
+    NotFiniteFeatures,
+    OneClass,
+    OtherFeatures,
+    TooFewImages,
+)
+from vggspec.base.class_names import same, told_apart
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.studies.features.file import ROWS, DescribedSplit, FeaturesFile, Labels
+
+FIT, TEST = "train", "val"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Descriptors and the classes of their images."""
+
+    path: str
+    """Of the file that they are in."""
+
+    split: str
+    features: NDArray[np.float32]
+    """``(N, D)``"""
+
+    labels: Labels
+    """``(N,)``, or ``(N, K)`` where an image may have several classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is fitted, and what it is tested on if on anything."""
+
+    fit: Examples
+    test: Examples | None
+    classes: tuple[str, ...]
+    """Those of which there is any image."""
+
+    settings: Mapping[str, Any]
+    """How the descriptors were made."""
+
+
+def pose(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> Task:
+    """The task that files of features pose; without ``test`` the first is tested on its own.
+
+    All descriptors are read once, to see that they are numbers.
+
+    Raises:
+        VggspecError: a split is not there, the files do not go together, a class has too few images
+            for so many folds, or a descriptor is no number.
+    """
+    fitted = _chosen(fit, FIT)
+    tested = None
+    if test is not None:
+        _compare(fit, test, _chosen(test, TEST))
+        tested = _chosen(test, TEST)
+    elif TEST in fit.splits and fitted.name != TEST:
+        test, tested = fit, _chosen(fit, TEST)
+    names = _names(fit, fitted)
+    numbered = {same(name): number for number, name in enumerate(names)}
+    parts = [_Part(fit, fitted, tuple(range(len(names))))]
+    if test is not None and tested is not None:
+        theirs = _names(test, tested)
+        foreign = [name for name in theirs if same(name) not in numbered]
+        if foreign or _has_several(fitted) != _has_several(tested):
+            new = "".join(f", with {told}" for told in told_apart(foreign[:1], names, "the file"))
+            raise _other("classes", _kind(fitted, names), _kind(tested, theirs) + new, test.path)
+        parts.append(_Part(test, tested, tuple(numbered[same(name)] for name in theirs)))
+    used = np.unique(np.concatenate([part.used() for part in parts]))
+    examples = [part.examples(used) for part in parts]
+    classes = tuple(names[number] for number in used)
+    _check_numbers(examples[0], classes, folds)
+    for part in parts:
+        _check_finite(part.split, part.file.path)
+    return Task(
+        fit=examples[0],
+        test=examples[1] if len(examples) > 1 else None,
+        classes=classes,
+        settings=fit.settings,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A split, and the number in the fitted file of each of its classes."""
+
+    file: FeaturesFile
+    split: DescribedSplit
+    numbers: tuple[int, ...]
+
+    def used(self) -> NDArray[np.int64]:
+        """Classes with images, numbered as in the fitted file."""
+        labels = _labels(self.split)
+        own = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(axis=0))
+        return np.array(self.numbers, np.int64)[own]
+
+    def examples(self, used: NDArray[np.int64]) -> Examples:
+        """With labels that count the classes of ``used`` from 0."""
+        labels = _labels(self.split)
+        if labels.ndim == 1:
+            found: Labels = np.searchsorted(used, np.array(self.numbers, np.int64)[labels])
+        else:
+            found = np.zeros((len(labels), len(used)), np.uint8)
+            for own, number in enumerate(self.numbers):
+                if number in used:
+                    found[:, np.searchsorted(used, number)] = labels[:, own]
+        return Examples(
+            path=self.file.path,
+            split=self.split.name,
+            features=self.split.features,
+            labels=found,
+        )
+
+
+def _chosen(file: FeaturesFile, wanted: str) -> DescribedSplit:
+    """The split of that name, or the only one."""
+    split = file.splits.get(wanted)
+    if split is None and len(file.splits) == 1:
+        split = next(iter(file.splits.values()))
+    if split is None or split.labels is None:
+        what = NoLabelledSplit(wanted=wanted, splits=tuple(file.splits))
+        raise VggspecError(report(what, path=file.path))
+    return split
+
+
+def _labels(split: DescribedSplit) -> Labels:
+    assert split.labels is not None
+    return split.labels
+
+
+def _has_several(split: DescribedSplit) -> bool:
+    return _labels(split).ndim == 2
+
+
+def _names(file: FeaturesFile, split: DescribedSplit) -> tuple[str, ...]:
+    """The names of all classes; their numbers where the file names none."""
+    if file.classes is not None:
+        return file.classes
+    labels = _labels(split)
+    number = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+    return tuple(map(str, range(number)))
+
+
+def _kind(split: DescribedSplit, names: Sequence[str]) -> str:
+    each = "several an image" if _has_several(split) else "one an image"
+    some = ", ".join(names[:3])
+    return f"{len(names)} ({some} …), {each}" if len(names) > 3 else f"{some}, {each}"
+
+
+def _compare(fit: FeaturesFile, test: FeaturesFile, tested: DescribedSplit) -> None:
+    widths = _chosen(fit, FIT).features.shape[1], tested.features.shape[1]
+    if widths[0] != widths[1]:
+        raise _other("numbers of a descriptor", str(widths[0]), str(widths[1]), test.path)
+    if not fit.settings or not test.settings:
+        return
+    for key, value in fit.settings.items():
+        if test.settings.get(key) != value:
+            raise _other(key, str(value), str(test.settings.get(key)), test.path)
+
+
+def _other(what: str, fitted: str, tested: str, path: str) -> VggspecError:
+    return _at(OtherFeatures(what=what, fitted=fitted, tested=tested), path)
+
+
+def _check_numbers(fit: Examples, classes: Sequence[str], folds: int) -> None:
+    labels = fit.labels
+    if len(classes) < (2 if labels.ndim == 1 else 1):
+        raise _at(OneClass(classes=len(classes)), fit.path)
+    if labels.ndim == 1:
+        counts = np.bincount(labels, minlength=len(classes))
+    else:
+        counts = labels.sum(axis=0, dtype=np.int64)
+        counts = np.minimum(counts, len(labels) - counts)
+    few = [(name, int(n)) for name, n in zip(classes, counts, strict=True) if n < folds]
+    if few:
+        raise _at(TooFewImages(folds=folds, classes=tuple(few)), fit.path)
+
+
+def _check_finite(split: DescribedSplit, path: str) -> None:
+    for start in range(0, len(split.features), ROWS):
+        good = np.isfinite(split.features[start : start + ROWS]).all(axis=1)
+        if not good.all():
+            index = start + int(np.argmin(good))
+            image = f"`{split.names[index]}`" if split.names else f"image {index}"
+            raise _at(NotFiniteFeatures(split=split.name, image=image), path)
+
+
+def _at(what: Diagnostic, path: str) -> VggspecError:
+    return VggspecError(report(what, path=path))

@@ -1,0 +1,1 @@
+"""Work shared among processes, with a journal to resume from."""

@@ -1,0 +1,183 @@
+"""What a task has found out so far, a line an image, so that an interrupted one can be resumed.
+
+The file is named after a digest of everything that the results depend on, so none is taken up by
+another task. It is removed once the task is done and told.
+
+    3f2a90c1 {"index": 7, …}
+
+A line begins with the CRC-32 of the rest, in eight hexadecimal digits, so that a number that was
+changed on the disk is noticed. The last line may be torn: that is how an interruption looks.
+"""
+
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Generic
+
+from vggspec.base.catalogue.evaluating import JournalInUse
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, parse_object
+from vggspec.base.files import cache_folder, refusals
+from vggspec.base.opening import regular
+from vggspec.studies.tasks.task import R, Task
+
+FOLDER = "evals"
+MAX_LINE_BYTES = 1 << 20
+"""An image of an evaluation takes 300, one of boxes a few hundred for each class on it."""
+
+
+def evaluation_path(digest: str) -> Path | None:
+    """Where the journal of an evaluation lies, in the user's cache folder; None without one."""
+    folder = cache_folder()
+    return None if folder is None else folder / FOLDER / f"{digest}.jsonl"
+
+
+class Journal(Generic[R]):
+    """Where the results of a task are written down."""
+
+    def __init__(self, task: Task[R], path: Path, file: IO[bytes]) -> None:
+        self._task = task
+        self._path = path
+        self._file = file
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return os.fstat(self._file.fileno()).st_size == 0
+
+    def take_up(self, accept: Callable[[R], bool]) -> str | None:
+        """Hand over the results of an earlier time, one by one.
+
+        From the first line on that is torn or damaged, or whose result is not accepted, all is cut
+        off. The answer is what is wrong with that line; None where nothing is, or where it is the
+        last one and torn or not accepted, as an interruption leaves it.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        asked = set(self._task.indices.tolist())
+        end, wrong = 0, None
+        lines = self._lines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                result = self._result(line)
+                if result.index not in asked:
+                    raise BadFieldError("its image stands there twice, or is none of these")
+            except BadFieldError as error:
+                is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
+                wrong = None if is_torn else f"line {number}: {error}"
+                break
+            if not accept(result):
+                is_last = next(lines, None) is None  # what it is about was not written any more
+                wrong = None if is_last else f"line {number}: what it is about is not there"
+                break
+            asked.remove(result.index)
+            end += len(line)
+        self._cut(end)
+        return wrong
+
+    def _lines(self) -> Iterator[bytes]:
+        with refusals(self._path):
+            self._file.seek(0)
+            # A second descriptor: writing is not buffered, and reading so would take a call a byte.
+            with open(os.dup(self._file.fileno()), "rb") as file:
+                while line := file.readline(MAX_LINE_BYTES + 1):
+                    yield line
+
+    def add(self, result: R) -> None:
+        """Write a result down.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        with refusals(self._path):
+            self._file.write(_line(json.dumps(self._task.as_data(result)).encode()))
+
+    def clear(self) -> None:
+        """Forget everything: it has been told, or is worth nothing.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        self._cut(0)
+
+    def _cut(self, end: int) -> None:
+        with refusals(self._path):
+            self._file.truncate(end)
+
+    def _result(self, line: bytes) -> R:
+        """The result in a line.
+
+        Raises:
+            BadFieldError: it is torn or damaged, or none of this task.
+        """
+        data = line[9:-1]
+        if line.startswith(b"{"):
+            raise BadFieldError("an earlier version wrote it, without a checksum")
+        if _line(data) != line:
+            raise BadFieldError("its checksum is another")
+        return self._task.from_data(parse_object(data))
+
+
+def _line(data: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(data), data)
+
+
+@contextmanager
+def journal(task: Task[R], path: Path) -> Iterator[Journal[R]]:
+    """The task's journal at ``path``, made where there is none, and removed if it ends up empty.
+
+    Raises:
+        VggspecError: another process writes it, or the system refuses.
+    """
+    with _held(path) as file:
+        kept = Journal(task, path, file)
+        try:
+            yield kept
+        finally:
+            if kept.is_empty:
+                with suppress(OSError):  # it does no harm
+                    path.unlink()
+
+
+def _held(path: Path) -> IO[bytes]:
+    """The file at ``path``, which no other process has."""
+    while True:
+        with refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not buffered: what was written is in the file, however this process ends.
+            file = open(path, "a+b", buffering=0, opener=regular)  # noqa: SIM115 (see below)
+        try:
+            _hold(file, path)
+            with refusals(path):
+                if _is_at(path, file):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # before it was locked, the process that had it removed it
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _hold(file: IO[bytes], path: Path) -> None:
+    """Keep other processes out, as long as the file is open."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise VggspecError(report(JournalInUse(), path=str(path))) from error
+    except OSError:
+        pass  # a file system without locks

@@ -1,0 +1,186 @@
+"""A task's images shared among processes, each of which loads the nets of its own.
+
+Every process takes each N-th of the images. This one gathers what they find out, watches over them,
+and ends them when it ends itself, however that comes about.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
+from typing import Any
+
+from vggspec.base.catalogue.evaluating import LostProcess
+from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
+from vggspec.base.optional import silence_pillow
+from vggspec.studies.tasks.task import R, Task
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PATIENCE_S = 5.0  # for a process that was asked to end
+
+#: Results of a process that wait for their turn, where they are wanted in order. As many come at
+#: once at most, ``pipeline.ROUND_IMAGES``, so a process computes while others are waited for.
+AHEAD = 512
+
+Running = dict[Connection, SpawnProcess]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a process gave up."""
+
+    reports: tuple[Report, ...] = ()
+    lacking: str | None = None
+    """The message about a library that is not installed."""
+
+    def raised(self) -> VggspecError | MissingLibraryError:
+        return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
+
+
+def results_by(
+    task: Task[R],
+    indices: Sequence[int],
+    procs: int,
+    *,
+    on_gpus: bool = False,
+    in_order: bool = False,
+) -> Generator[R, None, None]:
+    """A task's results for these images, as they come; by ``procs`` processes where that is above
+    1.
+
+    ``on_gpus`` gives each process a GPU of its own. ``in_order`` gives the results in the order of
+    ``indices``, and holds few back for that.
+
+    Raises:
+        VggspecError: as the task, or a process was killed.
+        MissingLibraryError: as the task.
+    """
+    if procs == 1:
+        yield from task.results(indices)
+        return
+    if task.threads is None:
+        task = task.with_threads(max(1, (os.cpu_count() or 1) // procs))
+    with contextlib.ExitStack() as stack:
+        running: Running = {}
+        for i in range(min(procs, len(indices))):
+            gpu = _gpu(i) if on_gpus else None
+            process, connection = _start(task, list(indices[i::procs]), gpu)
+            stack.callback(_end, process)
+            running[stack.enter_context(connection)] = process
+        if in_order:
+            yield from _in_turn(running)
+        yield from _as_they_come(running)
+
+
+def _as_they_come(running: Running) -> Iterator[Any]:
+    while running:
+        for _, result in _received(running, list(running)):
+            yield result
+
+
+def _in_turn(running: Running) -> Iterator[Any]:
+    """The results of the images one after the other, of which each process has every N-th.
+
+    Who is far ahead is not listened to, and waits.
+    """
+    waiting: dict[Connection, deque[Any]] = {connection: deque() for connection in running}
+    for its_turn in cycle(waiting):
+        while not waiting[its_turn]:
+            if its_turn not in running:
+                return
+            near = [each for each in running if len(waiting[each]) < AHEAD]
+            for connection, result in _received(running, near):
+                waiting[connection].append(result)
+        yield waiting[its_turn].popleft()
+
+
+def _received(running: Running, some: Sequence[Connection]) -> Iterator[tuple[Connection, Any]]:
+    """The next result of each of some processes that have one; who is done leaves ``running``."""
+    for ready in wait(some):
+        assert isinstance(ready, Connection)
+        message = _message(ready, running[ready])
+        if isinstance(message, _Failure):
+            raise message.raised()
+        if message is None:
+            del running[ready]
+        else:
+            yield ready, message
+
+
+def _start(
+    task: Task[Any], indices: list[int], gpu: str | None
+) -> tuple[SpawnProcess, "Connection"]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(task, indices, gpu, theirs), daemon=True)
+    with theirs, _without_interrupts():
+        process.start()
+    return process, ours
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started in the block never sees Ctrl-C: it is this process that ends the others."""
+    if sys.platform == "win32":
+        yield
+        return
+    ensure_running()  # else the first process starts it, which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: Connection) -> None:
+    """What a process does."""
+    silence_pillow()
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu  # before anything of CUDA is loaded
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+        try:
+            with contextlib.closing(task.results(indices)) as results:
+                for result in results:
+                    connection.send(result)
+            connection.send(None)
+        except VggspecError as error:
+            connection.send(_Failure(reports=error.reports))
+        except MissingLibraryError as error:
+            connection.send(_Failure(lacking=str(error)))
+
+
+def _message(connection: Connection, process: SpawnProcess) -> Any:
+    """A result, a ``_Failure``, or None, which is the last one."""
+    try:
+        return connection.recv()
+    except (EOFError, OSError) as error:  # it ended between two messages, or within one
+        process.join(PATIENCE_S)
+        raise VggspecError(report(LostProcess(how=_how(process.exitcode)))) from error
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _end(process: SpawnProcess) -> None:
+    process.terminate()
+    process.join(PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _gpu(number: int) -> str:
+    """The GPU of a process, among those that this one may use."""
+    visible = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
+    return visible[number] if number < len(visible) else str(number)

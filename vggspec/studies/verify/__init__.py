@@ -1,0 +1,1 @@
+"""How closely a bundle agrees with its net in fp32."""
