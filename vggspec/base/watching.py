@@ -1,0 +1,39 @@
+"""How long work tells whoever started it how far it has come.
+
+A library call takes a ``Watcher`` and calls it from the thread that does the work; the command
+line shows what it hears, a notebook may draw a bar of it. A watcher that raises ends the work.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a piece of work has come."""
+
+    doing: str
+    """What is being done, such as ``testing``."""
+
+    done: int
+    total: int
+    unit: str
+    """What is counted, in the plural: ``images``."""
+
+    before: int = 0
+    """How many of ``done`` an earlier run did; they tell nothing about the speed."""
+
+    details: tuple[str, ...] = ()
+    """What else is known so far, such as ``error 12.31%``."""
+
+
+class Watcher:
+    """Hears about progress and notes, and ignores them; subclasses override what they need."""
+
+    def progress(self, now: Progress) -> None:
+        """Work has come this far."""
+
+    def note(self, text: str) -> None:
+        """Something the caller should know about the result, such as files that are not used."""
+
+
+SILENT = Watcher()
