@@ -25,6 +25,9 @@ class Progress:
     details: tuple[str, ...] = ()
     """What else is known so far, such as ``error 12.31%``."""
 
+    can_resume: bool = False
+    """Whether a later run can resume from here if this one is interrupted."""
+
 
 class Watcher:
     """Hears about progress and notes, and ignores them; subclasses override what they need."""
