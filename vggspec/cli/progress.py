@@ -1,4 +1,4 @@
-"""What the command line shows while a library call works: one line of progress, and notes."""
+"""What the command line shows while a library call works: one line of progress, facts and notes."""
 
 import contextlib
 import signal
@@ -27,6 +27,9 @@ class _Shown(Watcher):
         self._show(now.done, *now.details)
         if now.done >= now.total:
             self.close()  # what follows may print a result
+
+    def about(self, topic: str, text: str) -> None:
+        say(topic, text)
 
     def note(self, text: str) -> None:
         say("note", text)
