@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from vggspec.base.catalogue import by_code
-from vggspec.base.diagnostic import Diagnostic, names_in
+from vggspec.base.diagnostic import Diagnostic, names_in, templates
 
 CATALOGUE = by_code()
 
@@ -17,7 +17,7 @@ class Missing(Diagnostic):
 
     TITLE = "{parts:count layer} of `{net}` {{missing}}"
     LABEL = "expected {expected:either}"
-    HELP = "write `{suggestion}`"
+    HELP = ("write `{suggestion}`", "remove `{net}`")
     NOTE = "{share:.1%} of {bound}; {expected:join}"
     net: str
     parts: int
@@ -42,6 +42,7 @@ def test_what_names_an_empty_field_is_left_out() -> None:
     what = Missing(net="", parts=0)
     assert what.title() == "0 layers of `` {missing}"
     assert (what.label(), what.help(), what.note()) == ("", None, None)
+    assert Missing(net="D", parts=0).help() == "remove `D`"
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
@@ -50,7 +51,8 @@ def test_templates_name_fields(code: str) -> None:
     known = {field.name for field in dataclasses.fields(kind)}
     known |= {name for name in dir(kind) if isinstance(getattr(kind, name), property)}
     for part in ("TITLE", "LABEL", "HELP", "NOTE"):
-        assert set(names_in(getattr(kind, part, None) or "")) <= known
+        for text in templates(getattr(kind, part, None)):
+            assert set(names_in(text)) <= known
         method = part.lower()
         is_written = part in vars(kind)
         assert not (is_written and method in vars(kind)), f"{part} and {method}() are both given"

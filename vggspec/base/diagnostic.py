@@ -7,7 +7,6 @@ a bug in vggspec.
 """
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,57 +19,69 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 
 
+#: A sentence with ``{fields}``, or several: the first one whose fields are all given counts.
+Template = str | tuple[str, ...] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnostic:
     """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``.
 
     A subclass is a frozen dataclass of the facts, with a code and templates. In a template
-    ``{name}`` stands for a field or a property; besides Python's own format specifications there
-    are ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and
-    ``{number:count layer}`` (``2 layers``). A label, help or note that names an empty field or
-    None is left out. Where the words depend on more than that, override the method.
+    ``{name}`` stands for a field or a property. Besides Python's format specifications there are
+    ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and ``{number:count layer}``
+    (``2 layers``). A template that names an empty field or None is left out, so a tuple of
+    templates is an if-else. Where the words depend on more than that, override the method.
 
         @dataclass(frozen=True, kw_only=True)
         class UnknownLayer(Diagnostic):
-            \"\"\"A layer has a name that no kind of layer has.\"\"\"
+            '''A layer has a name that no kind of layer has.'''
 
             code = "VGG101"
-            TITLE = "unknown layer `{written}`"
-            HELP = "write `{suggestion}`"
-            written: str
+            TITLE = "unknown layer `{word}`"
+            HELP = ("write `{suggestion}`", "the layers are {known:join}")
+            word: str
+            known: tuple[str, ...]
             suggestion: str | None = None
     """
 
     code: ClassVar[str]
     severity: ClassVar[Severity] = "error"
 
-    TITLE: ClassVar[str]
+    TITLE: ClassVar[Template]
     """The fact, in lower case, without a full stop."""
 
-    LABEL: ClassVar[str] = ""
-    """Words for the marked place, if any."""
+    LABEL: ClassVar[Template] = None
+    """Words for the marked place."""
 
-    HELP: ClassVar[str | None] = None
+    HELP: ClassVar[Template] = None
     """How to correct it, as an imperative, with the user's own numbers."""
 
-    NOTE: ClassVar[str | None] = None
+    NOTE: ClassVar[Template] = None
     """The reason of the rule."""
 
     def title(self) -> str:
-        """The fact: ``TITLE``, filled in."""
-        return _Filled(self).format(self.TITLE)
+        """The fact: ``TITLE``, filled in; the last alternative has no condition."""
+        return self._filled(self.TITLE) or _Filled(self).format(templates(self.TITLE)[-1])
 
     def label(self) -> str:
         """The words for the marked place, or an empty string."""
-        return _Filled(self).format_if_given(self.LABEL) or ""
+        return self._filled(self.LABEL) or ""
 
     def help(self) -> str | None:
         """How to correct it, or None."""
-        return _Filled(self).format_if_given(self.HELP)
+        return self._filled(self.HELP)
 
     def note(self) -> str | None:
         """The reason of the rule, or None."""
-        return _Filled(self).format_if_given(self.NOTE)
+        return self._filled(self.NOTE)
+
+    def _filled(self, template: Template) -> str | None:
+        for text in templates(template):
+            given = [getattr(self, name) for name in names_in(text)]
+            if not any(value in (None, "", ()) for value in given):
+                return _Filled(self).format(text)
+        return None
 
     @classmethod
     def page(cls) -> str:
@@ -103,20 +114,15 @@ class _Filled(Formatter):
             return count(value, format_spec.removeprefix("count "))
         return format(value, format_spec)
 
-    def format_if_given(self, template: str | None) -> str | None:
-        """The text; None without a template, or where a field that it names is empty or None."""
-        if template is None:
-            return None
-        if any(getattr(self._what, name) in (None, "", ()) for name in names_in(template)):
-            return None
-        return self.format(template)
+
+def templates(template: Template) -> tuple[str, ...]:
+    """The alternatives in a template."""
+    return (template,) if isinstance(template, str) else template or ()
 
 
-def names_in(template: str) -> Iterator[str]:
-    """The fields and properties that a template names."""
-    for _, name, _, _ in Formatter().parse(template):
-        if name is not None:
-            yield name
+def names_in(text: str) -> list[str]:
+    """The fields and properties that a text names."""
+    return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
 
 
 @dataclass(frozen=True, slots=True)
