@@ -98,7 +98,7 @@ class OtherWindows(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassWanted(Diagnostic):
+class ClassRequired(Diagnostic):
     """A net with ``boxes(per-class)`` says for each class where an object of it would be, and not
     which classes are there. Say which one you look for, or let a classifier tell.
 
@@ -136,7 +136,7 @@ class NoMapToRate(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotLookedAt(Diagnostic):
+class ImageLeftOut(Diagnostic):
     """An image could not be read, or is too small for the net's window at this scale, or too large.
     The others are looked at.
     """
