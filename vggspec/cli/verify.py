@@ -682,9 +682,11 @@ class _Comparer:
 
 def _listed(folder: str) -> list[Path]:
     from vggspec.base.catalogue.verifying import NoImagesToVerify
-    from vggspec.cli.pictures import pictures_below
+    from vggspec.cli.progress import shown as watching
+    from vggspec.data.pictures import list_images
 
-    paths = pictures_below(folder)
+    with watching() as watch:
+        paths = list_images(folder, watch)
     if not paths:
         what = NoImagesToVerify(reason="there are no pictures here")
         raise VggspecError(report(what, path=folder))

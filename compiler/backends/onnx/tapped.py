@@ -24,4 +24,5 @@ def tapped(path: Path, layers: Iterable[str]) -> bytes:
                 op_type=op, name=name, input=[given[layer]], output=[name]
             ).attribute.add(name="keepdims", type=onnx.AttributeProto.INT, i=0)
             model.graph.output.append(tensor_info(name, FLOAT, ()))
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
