@@ -37,7 +37,8 @@ def named_images(names: Iterable[str | os.PathLike[str]], watch: Watcher = SILEN
         VggspecError: a folder cannot be read.
     """
     found: list[str] = []
-    for name in map(os.fspath, names):
+    for each in names:
+        name = os.fspath(each)
         below = [str(path) for path in list_images(name, watch)] if os.path.isdir(name) else [name]
         if not below:
             watch.note(f"no images in {shown(name)}")
