@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from vggspec.cli.evaluating import (
     columns_of,
     effort_of,
     evaluated,
+    grid_side,
     percent,
     running_options,
     say_notes,
@@ -34,18 +34,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.bundles.variant import Changes
     from vggspec.studies.evaluation.question import Question, Step
 
-MAX_CROPS = 64  # a side, as in a manifest
 INDEX, RESULTS = "index.html", "results.json"
-
-
-def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """``5x5`` as a number."""
-    if value is None:
-        return None
-    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value, re.IGNORECASE)
-    if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
-        raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
-    return int(sides[1])
 
 
 @click.command(

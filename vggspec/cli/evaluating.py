@@ -1,6 +1,7 @@
 """What ``eval`` and ``reproduce`` share: options, a question in words, an evaluation."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
 )
+
+
+MAX_CROPS = 64  # a side, as in a manifest
+
+
+def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """``5x5`` as a number."""
+    if value is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value, re.IGNORECASE)
+    if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
+        raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
+    return int(sides[1])
 
 
 def running_options(command: Command) -> Command:

@@ -1,4 +1,4 @@
-"""``vggspec localise``: where objects are on images, printed and drawn; or how often that is wrong."""
+"""``vggspec localise``: where objects are on images; or how often that is wrong."""
 
 import json
 import sys
@@ -99,9 +99,7 @@ Examples:
     metavar="DIR",
     help="Instead of images: a folder with VOC or COCO annotations, to measure errors on.",
 )
-@click.option(
-    "--split", default="val", metavar="NAME", help="The split of DIR.  [default: val]"
-)
+@click.option("--split", default="val", metavar="NAME", help="The split of DIR.  [default: val]")
 @limit_option
 @click.option(
     "--iou",

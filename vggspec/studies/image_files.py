@@ -20,7 +20,7 @@ class ImageFiles:
     @classmethod
     def of(cls, paths: Iterable[str | os.PathLike[str]]) -> Self:
         """The files at these paths."""
-        return cls(tuple(map(os.fspath, paths)))
+        return cls(tuple(os.fspath(path) for path in paths))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -90,7 +90,7 @@ TWO_KINDS = {"train": blobs(30, 5, 3), "val": (NINE, ALL_CLASSES)}
 @pytest.mark.parametrize(
     ("splits", "classes", "code", "words"),
     [
-        ({"images": (NINE, None)}, None, "VGG711", "the file has `images`"),
+        ({"images": (NINE, None)}, None, "VGG711", "it contains `images`"),
         ({"a": blobs(9, 5, 3), "b": blobs(9, 5, 3)}, CLASSES, "VGG711", "`a` and `b`"),
         ({"train": (spoilt(X[:80].copy()), Y[:80])}, CLASSES, "VGG712", "17.jpg"),
         ({"train": TRAIN, "val": (spoilt(X[80:].copy()), Y[80:])}, CLASSES, "VGG712", "val/17"),

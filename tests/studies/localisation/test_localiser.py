@@ -22,11 +22,11 @@ from vggspec.runtime.net import BundleNet
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.preprocess import rescale
 from vggspec.runtime.protocol import Look, View, grid
-from vggspec.studies.localisation.localise import (
+from vggspec.studies.localisation.localiser import (
+    ClassBox,
     Localiser,
     Located,
     Method,
-    Place,
     boxes_of,
     windows,
 )
@@ -179,7 +179,7 @@ def test_windows_of_poolings_that_round_up_begin_at_the_corner(
     np.testing.assert_array_equal(found[1, 0, 0], [38, 0, 70, 32])
 
 
-def assert_place(found: Place, label: int | None, box: Floats | None) -> None:
+def assert_place(found: ClassBox, label: int | None, box: Floats | None) -> None:
     assert found.label == label
     if box is None:
         assert found.box is None

@@ -104,7 +104,7 @@ def _free(
 
 
 def _places(edges: Field, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Columns and rows where a field may begin: above the box, below it, then inside from the top."""
+    """Columns and rows where a field may begin: above the box, below it, then inside it."""
     left, top, right, bottom = edges
     for column in (left, right + 1 - size[0]):
         yield column, top - size[1]

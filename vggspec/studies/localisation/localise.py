@@ -1,4 +1,4 @@
-"""Localisation from bundles to boxes: on named images, or on a data set with errors (appendix A)."""
+"""Localisation from bundles to boxes on images, or to errors on a data set (appendix A)."""
 
 import contextlib
 import os
@@ -184,8 +184,8 @@ def localise(
         nets = _Nets(
             boxes=vary(opened, keep_map=False),
             classifiers=vary(judges, keep_map=is_dense),
-            names=tuple(map(os.fspath, bundles)),
-            classifier_names=tuple(map(os.fspath, classifiers)),
+            names=tuple(os.fspath(each) for each in bundles),
+            classifier_names=tuple(os.fspath(each) for each in classifiers),
             method=method,
         )
         if data is None:
@@ -241,9 +241,7 @@ def _localise_images(
         localiser = Localiser(loaded[0], loaded[1], nets.method)
         labels = localiser.labels or tuple(f"class {i}" for i in range(localiser.num_classes or 0))
         asked = _asked(nets, localiser, label, labels)
-        located = localiser(
-            lambda index: _read(files, index), range(len(files)), lambda _: asked
-        )
+        located = localiser(lambda index: _read(files, index), range(len(files)), lambda _: asked)
         for one in stack.enter_context(contextlib.closing(located)):
             image = _image(one, files.name(one.index), labels)
             found.append(image)

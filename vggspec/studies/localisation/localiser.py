@@ -12,9 +12,9 @@ merged or averaged.
 
 Source: Simonyan & Zisserman 2015, appendix A.1; Sermanet et al. 2014, section 4.3.
 
-Axes: N inputs (an image or its crops, each followed by its mirror image), K boxes per window: one for
-each class, or one for all, h rows and w columns of a map, n windows. Boxes ``(..., 4)`` are as in
-``vggspec.data.boxes``, in pixels of the upright image unless noted otherwise.
+Axes: N inputs (an image or its crops, each followed by its mirror image), K boxes per window: one
+for each class, or one for all, h rows and w columns of a map, n windows. Boxes ``(..., 4)`` are as
+in ``vggspec.data.boxes``, in pixels of the upright image unless noted otherwise.
 """
 
 import contextlib
@@ -297,7 +297,7 @@ class Localiser(Ensemble[BundleNet]):
     def _merged(
         self, seen: Seen, rates: Sequence[Floats], labels: Sequence[int]
     ) -> Iterator[ClassBox]:
-        """For each class, the merged box with the largest score; ``rates`` has an array per look."""
+        """For each class, the merged box with the largest score. ``rates`` is by look."""
         boxes = self._boxes(seen)
         for net, of_net in zip(self._nets, boxes, strict=True):
             for one, rated in zip(of_net, rates, strict=True):

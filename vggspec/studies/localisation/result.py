@@ -77,9 +77,7 @@ class LocalisedImage:
             "class_given": self._judged(self.asked, right),
         }
 
-    def _judged(
-        self, boxes: Sequence[ClassBox], right: Sequence[bool]
-    ) -> list[dict[str, Any]]:
+    def _judged(self, boxes: Sequence[ClassBox], right: Sequence[bool]) -> list[dict[str, Any]]:
         judged = zip(boxes, right, strict=True)
         return [self._as_data(each) | {"is_right": is_right} for each, is_right in judged]
 
@@ -126,7 +124,7 @@ class Localisation:
 
     @property
     def way(self) -> str:
-        """How the nets were applied: ``central``, ``dense``, ``crops 5×5`` or ``dense, crops 5×5``."""
+        """How the nets were applied, such as ``central`` or ``dense, crops 5×5``."""
         return way_of(self.protocol, has_classifier=bool(self.classifiers))
 
     def as_data(self) -> Any:
