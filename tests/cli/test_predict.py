@@ -231,6 +231,7 @@ def test_control_characters_of_labels_do_not_reach_the_terminal(
         (["--heatmap", "h.jpg"], "ends in .png"),
         (["--json", "--csv", "-"], "all print to stdout"),
         (["--jsonl", "-", "--csv", "-"], "all print to stdout"),
+        (["--jsonl", "out", "--csv", "out"], "name the same file"),
         (["--heatmap", "h.png", "--class", "dgo"], "no class `dgo`. Did you mean `dog`?"),
         (["--heatmap", "h.png", "--class", "5"], "no class `5`"),
     ],
@@ -269,7 +270,7 @@ def test_tensorrt_that_is_not_there_is_the_environment_s_lack(
     monkeypatch.setattr(ort_session, "has_gpu", lambda: False)
     done = vggspec(made.path, photos[0], "--device", "tensorrt")
     assert (done.code, done.out) == (3, "")
-    assert "the device `tensorrt` cannot be had" in done.err
+    assert "the device `tensorrt` is not available" in done.err
 
 
 def test_an_engine_is_loaded_only_by_name(

@@ -10,6 +10,7 @@ from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.pictures import check_targets, class_index, show_error, target_of
 from vggspec.cli.predictions import STDOUT, as_array, as_csv, as_lines, as_text
 from vggspec.cli.targets import check_spared
+from vggspec.cli.terminal import say_written
 
 if TYPE_CHECKING:
     from vggspec.base.diagnostic import VggspecError
@@ -108,14 +109,15 @@ def command(
         num_bad += 1
         show_error(error)
 
-    with contextlib.ExitStack() as stack:
-        watch = stack.enter_context(watching())
+    with watching() as watch:
         names = named_images(images, watch)
-        if not names:
-            raise click.BadParameter("there are no images in it.", param_hint="IMAGE")
-        check_spared([file for file in (csv, jsonl) if file], names, option="--csv or --jsonl")
-        if heatmap:
-            check_targets(heatmap, names, kind="heat map", option="--heatmap")
+    if not names:
+        raise click.BadParameter("there are no images in it.", param_hint="IMAGE")
+    check_spared([csv] if csv else [], names, option="--csv")
+    check_spared([jsonl] if jsonl else [], names, option="--jsonl")
+    if heatmap:
+        check_targets(heatmap, names, kind="heat map", option="--heatmap")
+    with contextlib.ExitStack() as stack:
         predictor = stack.enter_context(Predictor(bundle, device=device, threads=threads))
         if predictor.kind == "boxes":
             raise VggspecError(report(NoClasses(output=predictor.kind), path=bundle))
@@ -127,9 +129,10 @@ def command(
         writers += [stack.enter_context(as_array(top))] if as_json else []
         # Results that appear on a terminal need no progress beside them.
         prints = not writers or STDOUT in (csv, jsonl)
-        heard = SILENT if prints and sys.stdout.isatty() else watch
+        is_shown = not (prints and sys.stdout.isatty())
+        watch = stack.enter_context(watching()) if is_shown else SILENT
         for prediction in predict_each(
-            predictor, names, watch=heard, on_error=complain, **protocol
+            predictor, names, watch=watch, on_error=complain, **protocol
         ):
             try:
                 if heatmap:
@@ -139,9 +142,9 @@ def command(
                 continue
             for write in writers or [as_text(top)]:
                 write(prediction)
-    for file in (csv, jsonl):
-        if file not in (None, STDOUT):
-            click.echo(file, err=as_json or STDOUT in (csv, jsonl))
+    if not as_json and STDOUT not in (csv, jsonl):
+        for file in filter(None, (csv, jsonl)):
+            say_written(file)
     return 1 if num_bad else 0
 
 
@@ -159,6 +162,8 @@ def _check_usage(
         raise click.UsageError("Give `--class` or `--classes`, not both.")
     if as_json + files.count(STDOUT) > 1:
         raise click.UsageError("`--json`, `--csv -` and `--jsonl -` all print to stdout; give one.")
+    if files[0] is not None and files[0] == files[1]:
+        raise click.UsageError("`--csv` and `--jsonl` name the same file.")
 
 
 def _draw(prediction: "Prediction", target: str, label: int | None, classes: int | None) -> None:
