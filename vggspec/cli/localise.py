@@ -17,8 +17,7 @@ from vggspec.cli.computing import (
     journal_of,
     limit_option,
 )
-from vggspec.cli.eval import grid_side
-from vggspec.cli.evaluating import percent, say_notes
+from vggspec.cli.evaluating import grid_side, percent, say_notes
 from vggspec.cli.predict import (
     check_targets,
     class_index,

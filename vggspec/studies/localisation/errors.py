@@ -18,8 +18,8 @@ from vggspec.base.catalogue.data import TooManyBadImages
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.data.annotated import Annotated
 from vggspec.data.boxes import RIGHT_IOU, iou
+from vggspec.data.left_out import FIRST as FIRST_BAD
 from vggspec.data.split import MAX_BAD_SHARE
-from vggspec.studies.evaluation.answers import FIRST_BAD
 from vggspec.studies.localisation.localise import Located, Place
 
 
