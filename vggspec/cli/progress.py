@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import click
 
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watching import SILENT, Progress, Watcher
 from vggspec.cli.pacing import Show, pacing
-from vggspec.cli.terminal import say
+from vggspec.cli.terminal import is_quiet, say
 
 
 class _Shown(Watcher):
@@ -18,6 +18,9 @@ class _Shown(Watcher):
         self.last: Progress | None = None
 
     def progress(self, now: Progress) -> None:
+        if is_quiet():
+            self.last = now
+            return
         if self._show is None or self.last is None or self.last.doing != now.doing:
             self.close()
             self._show = self._stack.enter_context(
@@ -41,7 +44,10 @@ class _Shown(Watcher):
 
 @contextlib.contextmanager
 def shown() -> Iterator[Watcher]:
-    """A watcher that shows on standard error what it hears."""
+    """A watcher that shows on standard error what it hears; nothing in a quiet command."""
+    if is_quiet():
+        yield SILENT
+        return
     watcher = _Shown()
     with contextlib.closing(watcher):
         yield watcher
