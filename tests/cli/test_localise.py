@@ -479,3 +479,29 @@ def test_nets_of_the_wrong_kind_are_told(
 
 def test_the_help_names_the_threshold_that_is_used(vggspec: Call) -> None:
     assert f"[default: {MATCH}]" in " ".join(vggspec("--help").out.split())
+
+
+def test_it_fits_80_columns(
+    data: Path, tmp_path: Path, vggspec: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With names of classes as long as ImageNet's."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = {name: f"{name}, {name} of the southern seas, Carcharodon {name}" for name in "abc"}
+    path = data / "annotations" / "instances_val.json"
+    text = path.read_text()
+    for short, label in zip(("ant", "bee", "cat"), names.values(), strict=True):
+        text = text.replace(f'"{short}"', json.dumps(label))
+    path.write_text(text)
+    labels = tuple(names.values())
+    pcr = make(tmp_path / "pcr", "per-class", labels=labels).bundle.path
+    judge = make(tmp_path / "judge", "classes", seed=2, labels=labels).bundle.path
+    scales = ",".join(map(str, range(16, 32)))
+    for args in (
+        (pcr, "--classifier", judge, "--data", data, "--scales", scales, "--crops", "3x3"),
+        (pcr, "--classifier", judge, data / "val" / "a.png", "--classes", 3),
+    ):
+        done = vggspec(*args)
+        assert done.code == 0, done.err
+        assert max(map(len, done.out.splitlines())) <= 80
+        notes = [line for line in done.err.splitlines() if str(tmp_path) not in line]
+        assert max(map(len, notes), default=0) <= 80

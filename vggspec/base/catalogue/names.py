@@ -454,7 +454,7 @@ class LikeCycle(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoSuchLayer(Diagnostic):
+class UnknownLikeLayer(Diagnostic):
     """The other net has no layer of that name.
 
     ``vggspec show`` lists the names: conv1_1 is the first conv of the first block, pool1 the
