@@ -250,5 +250,6 @@ def _print_errors(found: "Localisation", tally: "LocalisationTally") -> None:
             (scales, found.way, *errors),
         ],
         right=range(2, 5),
+        optional=(1,),
     )
     click.echo(f"{count(tally.images, 'image')} of {count(len(tally.by_class), 'class')}")
