@@ -3,17 +3,11 @@
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from vggspec.cli.computing import Command, computing_options, limit_option
 from vggspec.cli.table import aligned
-from vggspec.cli.terminal import say
-
-if TYPE_CHECKING:
-    from vggspec.data.annotated import Annotated
-    from vggspec.data.labelled import Labelled
 
 COLUMNS = 80  # of a table
 NARROW = "errors in percent; --wide shows their standard errors"
@@ -41,12 +35,6 @@ def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
         raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
     return int(sides[1])
-
-
-def say_notes(images: "Labelled | Annotated") -> None:
-    """Show which parts of the folders are not used."""
-    for note in images.notes:
-        say("note", note)
 
 
 def percent(share: float, images: int) -> str:
