@@ -229,8 +229,8 @@ def _up_to(
         raise VggspecError(report(HoldsProtocol(), path=str(bundle.path)))
     if manifest.layer is not None and layer in (None, manifest.layer):
         return bundle
-    wanted = layer or before_last(lowered_of(bundle).network)
-    found = stack.enter_context(varied(bundle, Changes(layer=wanted, form="dense")))
+    last = layer or before_last(lowered_of(bundle).network)
+    found = stack.enter_context(varied(bundle, Changes(layer=last, form="dense")))
     if manifest.engine is not None:
         watch.note(f"{bundle.path} is recompiled in fp32 for this; its engine is not used")
     return found

@@ -259,8 +259,8 @@ def _split(
 def _labels(
     path: Path, tensor: Tensor, name: str, images: int, classes: tuple[str, ...] | None
 ) -> Labels:
-    wanted = {"I64": 1, "U8": 2}
-    if wanted.get(tensor.dtype) != len(tensor.shape) or tensor.shape[0] != images:
+    axes = {"I64": 1, "U8": 2}
+    if axes.get(tensor.dtype) != len(tensor.shape) or tensor.shape[0] != images:
         has = f"{tensor.dtype} of {_by(tensor.shape)}"
         raise _BadError(f"`{name}.labels` is {has}, and there are {images} images")
     if tensor.dtype == "I64":

@@ -274,7 +274,7 @@ class Localiser(Ensemble[BundleNet]):
         means = [[one.outputs["posteriors"].mean(axis=0) for one in of_net] for of_net in sights]
         posteriors: Floats = np.mean(means, axis=(0, 1))
         likeliest = np.argsort(-posteriors, kind="stable")[: self.method.top].tolist()
-        wanted = [label for label in asked if label is not None]
+        requested = [label for label in asked if label is not None]
         rates = []
         for of_look in zip(*sights, strict=True):
             rated = [rates_of(one) for one in of_look]
@@ -284,14 +284,14 @@ class Localiser(Ensemble[BundleNet]):
             rates.append(np.mean(rated, axis=0))
         found = {
             one.label: replace(one, posterior=float(posteriors[one.label]))
-            for one in self._merged(seen, rates, list(dict.fromkeys([*likeliest, *wanted])))
+            for one in self._merged(seen, rates, list(dict.fromkeys([*likeliest, *requested])))
             if one.label is not None
         }
         return Located(
             index=seen.index,
             size=seen.size,
             likeliest=tuple(found[label] for label in likeliest),
-            asked=tuple(found[label] for label in wanted),
+            asked=tuple(found[label] for label in requested),
         )
 
     def _merged(
