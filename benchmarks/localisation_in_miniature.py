@@ -26,7 +26,7 @@ from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import describe, save
 from vggspec.data.annotated import Examples, open_annotated
 from vggspec.data.decode import decode
-from vggspec.studies.localisation.localise import MATCH
+from vggspec.studies.localisation.localiser import MATCH
 from vggspec.train.augment import central_window
 from vggspec.train.box_crops import target
 

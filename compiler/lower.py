@@ -328,7 +328,7 @@ class _Lowering:
         at = next((i for i, w in enumerate(written) if w.name.casefold() == wanted.casefold()), -1)
         if at < 0:
             known = tuple(w.name for w in written)
-            missing = names.NoSuchLayer(
+            missing = names.UnknownLikeLayer(
                 name=wanted,
                 net=net_name(other),
                 path=full if net is None else f"{full}:{net}",

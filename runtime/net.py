@@ -1,4 +1,4 @@
-"""A bundle's net, loaded: applied to images, its outputs held against the manifest.
+"""A loaded net: applied to images, its outputs checked against the manifest.
 
 Axes: N images, H rows and W columns of pixels, C channels, K classes.
 """
@@ -26,13 +26,11 @@ Outputs = dict[OutputKind, NDArray[np.float64]]
 
 
 class BundleNet:
-    """A bundle's net, ready to be applied to images as they were decoded.
-
-    It may be called from several threads at once.
+    """The net of a bundle, applied to decoded images. Several threads may call it.
 
     Raises:
-        VggspecError: it is no bundle, is damaged, or its graph is not what the manifest says.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        VggspecError: it is not a bundle, is damaged, or its graph contradicts the manifest.
+        MissingLibraryError: ``device`` is not available.
     """
 
     def __init__(
@@ -50,41 +48,41 @@ class BundleNet:
         self.view = view_of(self.manifest)
         gray = self.manifest.input.color == "gray"
         self.color: Literal["RGB", "gray"] = "gray" if gray else "RGB"
-        """How it wants its images to be decoded."""
+        """The colours of its images."""
 
         self._session: Session = open_session(opened, device, threads)
         check_ports(self._session, self.manifest, self.path)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """Where the net runs."""
+        """The device that runs the net."""
         return self._session.device
 
     def __call__(self, images: Pixels) -> Outputs:
         """All outputs by kind for images ``(N, H, W, C)``, RGB or gray.
 
         Raises:
-            VggspecError: the engine fails, or answers what is no number.
+            VggspecError: the engine fails, or an output is not finite.
         """
         return self._outputs(self._session.run(self._feed(images)), len(images))
 
     def apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
-        """The outputs of each of many batches, in their order.
+        """The outputs of each batch, in order.
 
-        Where the engine can, the next batch is made and uploaded while one is computed.
+        A TensorRT session uploads the next batch while it computes one.
 
         Raises:
-            VggspecError: the engine fails, or answers what is no number.
+            VggspecError: the engine fails, or an output is not finite.
         """
         try:
             yield from self._apply_all(batches)
         except VggspecError as error:
-            # Of many nets and images, which net it was.
+            # With several nets the error has to say which one failed.
             reports = (replace(one, path=one.path or self.path) for one in error.reports)
             raise VggspecError(*reports) from error
 
     def close(self) -> None:
-        """Let go of the net and its memory."""
+        """Free the net and its memory."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -122,10 +120,10 @@ class BundleNet:
 
 
 def check_ports(session: Session, manifest: Manifest, path: str) -> None:
-    """Hold the manifest of a bundle against its graph, so that no image finds out later.
+    """Compare the manifest of a bundle with the inputs and outputs of its graph.
 
     Raises:
-        VggspecError: they do not go together.
+        VggspecError: they differ.
     """
 
     def refusal(why: str) -> VggspecError:
@@ -149,10 +147,12 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
         if len(shape) < 2 or shape[1] != output.channels:
             got = f"`{output.name}` is {given[output.name]}"
             raise refusal(f"{got}, the manifest says {output.channels} channels")
+        if output.kind == "boxes" and output.channels % 4:
+            raise refusal(f"boxes are four numbers each, the manifest says {output.channels}")
 
 
 def view_of(manifest: Manifest) -> View:
-    """How a bundle's net looks at an image."""
+    """The windows in which a net sees an image."""
     return View(
         least=manifest.input.size,
         is_dynamic=manifest.input.is_dynamic,

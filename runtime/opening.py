@@ -1,4 +1,4 @@
-"""Which engine runs a bundle: by the model that it contains and by the device asked for."""
+"""The engine that runs a bundle, by the model in it and by the device."""
 
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
@@ -8,16 +8,15 @@ from vggspec.runtime.session import Device, Session
 
 
 def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
-    """Load a bundle's model into the engine that runs its kind.
+    """Load the model of a bundle into the engine for its kind.
 
-    ``tensorrt`` is a CUDA device too: it loads a plan, and gives a graph to ONNX Runtime's
-    TensorRT. A plan is loaded for that device alone, since it is native code; for the others its
-    bundle has a reference. ``threads`` bounds the CPU threads of one run; None leaves the number
-    to the engine.
+    ``tensorrt`` is a CUDA device too: it loads a plan, and passes a graph to ONNX Runtime's
+    TensorRT. A plan is native code, so only that device loads it; the others load the reference of
+    its bundle. ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
 
     Raises:
         VggspecError: no engine runs such a file, or the engine refuses it.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        MissingLibraryError: ``device`` is not available.
     """
 
     def refused(what: Diagnostic) -> VggspecError:
@@ -30,7 +29,7 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         if device == "tensorrt":
             from vggspec.runtime.tensorrt.session import TrtSession
 
-            return TrtSession(bundle)  # of bytes that were compared with the manifest
+            return TrtSession(bundle)  # it compares the bytes with the manifest
         if bundle.reference is None:
             raise refused(NoReference(device=device))
         model = bundle.reference
@@ -47,7 +46,7 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         if bundle.is_current():
             raise
         raise refused(ReplacedBundle()) from None
-    if not bundle.is_current():  # its weights were loaded by their name
+    if not bundle.is_current():  # the weights were loaded by their name
         session.close()
         raise refused(ReplacedBundle())
     return session

@@ -1,4 +1,4 @@
-"""Nets as ONNX Runtime runs them, on the CPU or on a CUDA device, there also by its TensorRT."""
+"""Nets in ONNX Runtime: on the CPU, on a CUDA device, or by its TensorRT."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import mmap
+import os
 import re
 import tempfile
 from collections import Counter
@@ -34,7 +35,7 @@ from vggspec.bundle.profile import Profile, Shape, derive_profiles, spans
 from vggspec.runtime.machine import ask_driver
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 
-# ONNX Runtime's exceptions share no base class but Exception.
+# ONNX Runtime's exceptions have only Exception as a common base.
 ORT_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
@@ -56,17 +57,17 @@ DTYPES = {
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
-# The default tries every algorithm anew for each size of image that comes, which takes seconds.
+# The default tries every algorithm for each new image size, which takes seconds.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
-#: What ONNX Runtime's TensorRT is linked with, as the names stand in its file.
+#: The libraries that ONNX Runtime's TensorRT is linked with, by their names in its file.
 LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
 
-#: What ONNX Runtime says of weights that are links to somewhere else.
+#: How ONNX Runtime's refusal of weights begins that are links to another folder.
 LINK_REFUSED = "External data path"
-#: How it is given them; versions without it take links.
-GIVING = "add_external_initializers_from_files_in_memory"
-#: What changes the order of weights for the CPU's vector units, and how large a tensor it may make.
+#: The session option with the folder of the weights of a graph that is passed as bytes.
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+#: The pass that reorders weights for the CPU's vector units, and the largest tensor it can make.
 REORDERING, HUGE_BYTES = "NchwcTransformer", 1 << 31
 MAX_SAID = 1 << 16
 
@@ -87,13 +88,13 @@ class ForTensorrt:
 class OrtSession:
     """A net loaded by ONNX Runtime.
 
-    ``auto`` takes a CUDA device where there is one and the provider loads, else the CPU; ``cuda``
-    and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
-    ``graph`` may be another model than the file's, with the weights ``held`` in memory.
+    ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
+    ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
+    ``graph`` may replace the file's graph; its weights are those beside the file.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
-        MissingLibraryError: a device was asked for by name and cannot be had.
+        MissingLibraryError: ``device`` is not available.
     """
 
     def __init__(
@@ -103,10 +104,8 @@ class OrtSession:
         threads: int | None = None,
         built: ForTensorrt | None = None,
         graph: bytes | None = None,
-        held: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self._path = str(model)
-        self._held = held  # the session reads them where they are
         self._built = built
         session = None
         if device == "tensorrt":
@@ -115,7 +114,7 @@ class OrtSession:
         elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
             session = _load_on_cuda(self._path, threads, must=device == "cuda")
         if session is None:
-            session = _load(self._path, [CPU], threads, graph=graph, held=held)
+            session = _load(self._path, [CPU], threads, graph=graph)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
@@ -126,7 +125,7 @@ class OrtSession:
         """All outputs by name, as new arrays.
 
         Raises:
-            ValueError: the feeds are not the net's inputs, or the session is closed.
+            ValueError: the feeds do not match the inputs, or the session is closed.
             VggspecError: the engine fails, for lack of memory for instance.
         """
         session = self._session
@@ -143,7 +142,7 @@ class OrtSession:
         return {port.name: array for port, array in zip(self.outputs, arrays, strict=True)}
 
     def close(self) -> None:
-        """Let go of the net and its memory; closing twice is no mistake."""
+        """Free the net and its memory; a second call does nothing."""
         self._session = None
 
     def __enter__(self) -> Self:
@@ -165,12 +164,12 @@ class OrtSession:
 
 
 def for_tensorrt(manifest: Manifest) -> ForTensorrt:
-    """One profile for everything that the bundle's test protocol asks for, and the options.
+    """One profile for all shapes of the bundle's test protocol, and the options.
 
-    ONNX Runtime builds several profiles and runs the first of them only
-    (microsoft/onnxruntime#31624). Precision is the graph's. Engines are kept in the user's cache,
-    in a folder of their own: ONNX Runtime tells graphs apart by the names in them, not by their
-    weights (microsoft/onnxruntime#6455).
+    ONNX Runtime builds several profiles but runs only the first (microsoft/onnxruntime#31624). The
+    precision is the graph's. Engines are kept in the user's cache, in a folder of their own: ONNX
+    Runtime distinguishes graphs by their names and not by their weights
+    (microsoft/onnxruntime#6455).
 
     Raises:
         VggspecError: a scale of the protocol is smaller than the net's window.
@@ -211,7 +210,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
 
 
 def covering(profiles: Sequence[Profile]) -> Profile:
-    """The narrowest profile that takes what any of these takes, tuned for the largest."""
+    """The narrowest profile that covers all of these, tuned for the largest."""
 
     def each(choose: Callable[[Iterable[int]], int], shapes: Iterable[Shape]) -> Shape:
         images, rows, columns = (choose(axis) for axis in zip(*shapes, strict=True))
@@ -225,7 +224,7 @@ def covering(profiles: Sequence[Profile]) -> Profile:
 
 
 def lacking_tensorrt() -> str | None:
-    """Why no TensorRT session can be had here, or None where one may be tried."""
+    """Why this machine cannot run a TensorRT session, or None if it may."""
     if TENSORRT not in ort.get_available_providers():
         return "this onnxruntime was built without TensorRT: pip install onnxruntime-gpu"
     if not has_gpu():
@@ -234,7 +233,7 @@ def lacking_tensorrt() -> str | None:
 
 
 def lacking_cuda() -> str | None:
-    """Why no CUDA session can be had here, or None where one may be tried."""
+    """Why this machine cannot run a CUDA session, or None if it may."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime was built without CUDA: pip install onnxruntime-gpu"
     if not has_gpu():
@@ -243,14 +242,14 @@ def lacking_cuda() -> str | None:
 
 
 def has_gpu() -> bool:
-    """Whether the driver shows a GPU."""
-    # Asked of the driver itself: ONNX Runtime tells only by failing, and prints why.
+    """Whether the driver reports a GPU."""
+    # The driver is asked directly: ONNX Runtime reports a missing GPU by failing and printing.
     driver = ask_driver()
     return driver is not None and bool(driver.gpus)
 
 
 def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.InferenceSession | None:
-    """A session on the CUDA device, or None where it cannot be had and need not be."""
+    """A session on the CUDA device, or None if there is none and ``must`` is false."""
     lacks = lacking_cuda()
     if lacks is None:
         _preload()
@@ -259,7 +258,7 @@ def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.Inferenc
             return session
         lacks = "onnxruntime cannot load CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if must:
-        raise MissingLibraryError(f"the device `cuda` cannot be had: {lacks}")
+        raise MissingLibraryError(f"the device `cuda` is not available: {lacks}")
     return None
 
 
@@ -270,7 +269,7 @@ def _load_on_tensorrt(
     if lacks is None:
         _preload()
         with contextlib.suppress(ImportError):
-            # It loads its own libraries, which lie in site-packages too.
+            # It loads its own libraries, which are also in site-packages.
             importlib.import_module("tensorrt")
         missing = missing_libraries()
         if missing:
@@ -281,16 +280,16 @@ def _load_on_tensorrt(
         if TENSORRT in session.get_providers():
             return session
         lacks = "onnxruntime cannot load TensorRT"
-    raise MissingLibraryError(f"the device `tensorrt` cannot be had: {lacks}")
+    raise MissingLibraryError(f"the device `tensorrt` is not available: {lacks}")
 
 
 def missing_libraries() -> list[str]:
-    """The libraries that ONNX Runtime's TensorRT is linked with and that cannot be loaded."""
-    # Asked one by one: loaded on its own, ONNX Runtime's library would not find its host.
+    """The libraries that ONNX Runtime's TensorRT needs and that cannot be loaded."""
+    # Loaded one by one: ONNX Runtime's own library does not load without its host.
     path = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
     try:
         names = sorted({name.decode() for name in LINKED.findall(path.read_bytes())})
-    except OSError:  # another system names it otherwise
+    except OSError:  # it has another name on this system
         return []
     missing = []
     for name in names:
@@ -302,7 +301,7 @@ def missing_libraries() -> list[str]:
 
 
 def _engine_folder(manifest: Manifest, profile: Profile) -> Path | None:
-    """Where engines of this graph with these weights are kept; None where nothing can be."""
+    """The cache of engines of this graph with these weights; None if it cannot be written."""
     base = cache_folder()
     if base is None:
         return None
@@ -310,7 +309,7 @@ def _engine_folder(manifest: Manifest, profile: Profile) -> Path | None:
     name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
     folder = base / "onnxruntime-tensorrt" / name
     try:
-        # Nobody else may write there: an engine is native code.
+        # Only the user may write there, because an engine is native code.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
         return None
@@ -318,8 +317,8 @@ def _engine_folder(manifest: Manifest, profile: Profile) -> Path | None:
 
 
 def _preload() -> None:
-    """The toolkit's libraries may lie in site-packages, where the linker does not look."""
-    # Loading them is announced by print.
+    """Load the CUDA toolkit's libraries from site-packages, where the linker does not search."""
+    # ONNX Runtime announces them by print.
     with contextlib.suppress(AttributeError), contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
 
@@ -327,8 +326,8 @@ def _preload() -> None:
 def computed_in(
     model: Path, device: Literal["cpu", "cuda"], feeds: Mapping[str, NDArray[Any]]
 ) -> Counter[str]:
-    """In which number types a graph's convolutions and products of matrices are computed, as ONNX
-    Runtime's profile of one run tells it: ``float`` and ``float16``, with how many of each.
+    """The number types of a graph's convolutions and matrix products, from ONNX Runtime's profile
+    of one run: how many are ``float`` and how many ``float16``.
 
     Raises:
         VggspecError: as ``OrtSession``.
@@ -355,24 +354,20 @@ def _load(
     *,
     on_gpu: bool = False,
     graph: bytes | None = None,
-    held: Mapping[str, NDArray[Any]] | None = None,
     profile: str | None = None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    if held:
-        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
-        options.add_external_initializers(list(held), values)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    options.log_severity_level = FATAL  # what goes wrong is raised, and told once
-    options.intra_op_num_threads = threads or 0  # 0: one thread a physical core
+    options.log_severity_level = FATAL  # errors are raised and need not be printed too
+    options.intra_op_num_threads = threads or 0  # 0 is one thread a physical core
 
     beside = Path(path).parent.glob("*.safetensors")
     weights = sorted(each for each in beside if each.is_file())
-    # ONNX Runtime would make others of that size, and refuses its own.
+    # ONNX Runtime would reorder such a tensor and then refuse its own.
     left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
 
     def session(model: str | bytes) -> ort.InferenceSession:
@@ -382,14 +377,16 @@ def _load(
 
     ort.set_default_logger_severity(FATAL)
     try:
-        with named_in_text(path) as name:
+        if graph is None:
             try:
-                return session(name if graph is None else graph)
+                with named_in_text(path) as name:
+                    return session(name)
             except ORT_ERRORS as error:
-                if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                if LINK_REFUSED not in str(error):
                     raise
-            with _given(weights, options):
-                return session(name)
+            graph = Path(path).read_bytes()
+        with _weights_for(weights, options):
+            return session(graph)
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
@@ -398,7 +395,7 @@ def _load(
 
 
 def _is_any_huge(weights: Sequence[Path]) -> bool:
-    """Whether a tensor has more than 2 GiB; a file that cannot be read has none."""
+    """Whether a tensor has more than 2 GiB; unreadable files are ignored."""
     for path in weights:
         with contextlib.suppress(OSError, BadTensorsError):
             if path.stat().st_size <= HUGE_BYTES:
@@ -409,19 +406,28 @@ def _is_any_huge(weights: Sequence[Path]) -> bool:
 
 
 @contextlib.contextmanager
-def _given(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
-    """Hand over the weights beside a model as memory, mapped while the model is loaded.
+def _weights_for(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
+    """While the block loads a graph from bytes, tell ONNX Runtime where its weights are.
 
-    ONNX Runtime reads none that lie elsewhere than the model. What a bundle's manifest names has
-    been compared with it, wherever its links lead.
+    ONNX Runtime reads weights from one folder only and refuses links out of it. So it is given the
+    folder that the links lead to, or, where a file has another name there, the weights as mapped
+    memory, which it copies. The manifest's digests hold wherever the links lead.
     """
+    real = [Path(os.path.realpath(path)) for path in weights]
+    folders = {path.parent for path in real}
     with contextlib.ExitStack() as stack:
-        maps = []
-        for path in weights:
-            file = stack.enter_context(open_file(path))
-            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        names = [path.name for path in weights]
-        getattr(options, GIVING)(names, maps, list(map(len, maps)))
+        if len(folders) == 1 and all(
+            here.name == there.name for here, there in zip(weights, real, strict=True)
+        ):
+            name = stack.enter_context(named_in_text(folders.pop()))
+            options.add_session_config_entry(WEIGHTS_FOLDER, name)
+        elif weights:
+            files = [stack.enter_context(open_file(path)) for path in weights]
+            maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
+            names = [path.name for path in weights]
+            options.add_external_initializers_from_files_in_memory(
+                names, maps, [len(each) for each in maps]
+            )
         yield
 
 
@@ -437,14 +443,14 @@ def _port(node: ort.NodeArg, path: str) -> Port:
     return Port(node.name, np.dtype(DTYPES[node.type]), shape)
 
 
-#: Where ONNX Runtime's source says something; a function follows.
+#: A place in ONNX Runtime's source; a function follows.
 _PLACE = re.compile(r"\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ ")
 _FUNCTION = re.compile(r"[A-Za-z_]\w* ")
 _SIGNATURE = re.compile(r"[\w:<>,*&~ ]*::[\w:<>,*&~ ]*(?=\()")
 
 
 def _reason(error: Exception, path: str) -> str:
-    """What ONNX Runtime said, without its own places, functions and numbers."""
+    """The message of ONNX Runtime, without source places, functions and numbers."""
     text = " ".join(str(error)[:MAX_SAID].split())
     text = text.replace(f"Load model from {path} failed:", "").partition(" ; GPU=")[0]
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
@@ -455,7 +461,7 @@ def _reason(error: Exception, path: str) -> str:
 
 
 def _after_function(text: str) -> str:
-    """What follows a function: its name alone, or its whole signature."""
+    """The text after a function, which is a name or a whole signature."""
     signature = _SIGNATURE.match(text)
     if signature is None:
         return _FUNCTION.sub("", text, count=1) if _FUNCTION.match(text) else text

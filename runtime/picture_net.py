@@ -1,4 +1,4 @@
-"""A bundle whose graph holds the whole test protocol: a picture and scales in, posteriors out."""
+"""A bundle whose graph contains the test protocol: a picture and scales in, posteriors out."""
 
 import os
 from collections.abc import Sequence
@@ -18,13 +18,11 @@ from vggspec.runtime.session import Device, Port, Session
 
 
 class PictureNet:
-    """The nets of such a bundle, ready to be applied to pictures.
-
-    It may be called from several threads at once.
+    """The nets of such a bundle, applied to pictures. Several threads may call it.
 
     Raises:
-        VggspecError: it is no bundle, is damaged, or its graph is not what the manifest says.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        VggspecError: it is not a bundle, is damaged, or its graph contradicts the manifest.
+        MissingLibraryError: ``device`` is not available.
     """
 
     def __init__(
@@ -40,14 +38,14 @@ class PictureNet:
         self.color: Literal["RGB", "gray"] = (
             "gray" if self.manifest.input.color == "gray" else "RGB"
         )
-        """How it wants its pictures to be decoded."""
+        """The colours of its pictures."""
 
         self._session: Session = open_session(opened, device, threads)
         check_ports(self._session, self.manifest, self.path)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """Where the nets run."""
+        """The device that runs the nets."""
         return self._session.device
 
     def __call__(self, picture: NDArray[np.uint8], scales: Sequence[int]) -> NDArray[np.float64]:
@@ -55,7 +53,7 @@ class PictureNet:
 
         Raises:
             VggspecError: the rescaled picture is smaller than a net's window, or too large; or the
-                engine fails, or answers what is no number.
+                engine fails, or an output is not finite.
         """
         least = self.manifest.input.size
         for scale in scales:
@@ -84,7 +82,7 @@ class PictureNet:
         return posteriors
 
     def close(self) -> None:
-        """Let go of the nets and their memory."""
+        """Free the nets and their memory."""
         self._session.close()
 
     def __enter__(self) -> Self:
@@ -100,10 +98,10 @@ class PictureNet:
 
 
 def check_ports(session: Session, manifest: Manifest, path: str) -> None:
-    """Hold the manifest of a bundle against its graph, so that no picture finds out later.
+    """Compare the manifest of a bundle with the inputs and outputs of its graph.
 
     Raises:
-        VggspecError: they do not go together.
+        VggspecError: they differ.
     """
 
     def refusal(why: str) -> VggspecError:

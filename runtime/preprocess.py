@@ -18,15 +18,15 @@ from vggspec.base.recipe import Resize
 from vggspec.bundle.manifest import InputContract
 from vggspec.data.read import as_pillow
 
-MAX_RESCALED_PIXELS = 1 << 23  # conv1_1 of an image and its mirror image then takes 4 GB
+MAX_RESCALED_PIXELS = 1 << 23  # conv1_1 of such an image and its mirror image takes 4 GB
 
 
 def rescale(image: NDArray[np.uint8], scale: int, resize: Resize = "rounded") -> NDArray[np.uint8]:
-    """The image with its smallest side ``scale`` pixels long, its proportions kept.
+    """The image with its smallest side ``scale`` pixels long, in the same proportions.
 
-    The other side is as ``rescaled_size`` says. Bilinear, each output pixel averaging all the input
-    it covers, so that a large photograph does not alias; first along rows, then along columns, with
-    bytes after each pass. The image itself is returned where it has that size already.
+    ``rescaled_size`` gives the other side. The filter is bilinear, and each output pixel averages
+    all the input that it covers, so that a large photograph does not alias; first along rows, then
+    along columns, with bytes after each pass. An image of that size is returned unchanged.
 
     Raises:
         VggspecError: the result would have too many pixels.
@@ -37,11 +37,11 @@ def rescale(image: NDArray[np.uint8], scale: int, resize: Resize = "rounded") ->
 def rescalings(
     image: NDArray[np.uint8], scales: Sequence[int], resize: Resize = "rounded"
 ) -> Iterator[NDArray[np.uint8]]:
-    """The image at each scale, as ``rescale`` gives it, one at a time."""
+    """The image at each scale, as ``rescale`` returns it, one at a time."""
     from PIL.Image import Resampling
 
     height, width, channels = image.shape
-    source = as_pillow(image)  # once for all scales: it copies every pixel
+    source = as_pillow(image)  # once for all scales, because it copies every pixel
     for scale in scales:
         rows, columns = rescaled_size((height, width), scale, resize)
         if rows * columns > MAX_RESCALED_PIXELS:
@@ -53,15 +53,15 @@ def rescalings(
             yield image
             continue
         resized = source
-        if resize != "torchvision":  # which leaves the order to Pillow
-            # Pillow 13 takes the columns of tall images first, which moves pixels by a level.
+        if resize != "torchvision":  # torchvision leaves the order to Pillow
+            # Pillow 13 rescales the columns of tall images first, which moves pixels by a level.
             resized = source.resize((columns, height), Resampling.BILINEAR)
         resized = resized.resize((columns, rows), Resampling.BILINEAR)
         yield np.asarray(resized).reshape(rows, columns, channels)
 
 
 def rescaled_size(size: tuple[int, int], scale: int, resize: Resize = "rounded") -> tuple[int, int]:
-    """Rows and columns of an image of ``size`` once its smallest side is ``scale``.
+    """Rows and columns of an image of ``size`` after rescaling its smallest side to ``scale``.
 
     The other side is rounded to the nearest pixel, halves up; torchvision rounds it down.
 
@@ -79,10 +79,10 @@ def rescaled_size(size: tuple[int, int], scale: int, resize: Resize = "rounded")
 
 
 def normalise(images: NDArray[np.uint8], contract: InputContract) -> NDArray[Any]:
-    """The tensor that ``contract`` asks for, from images ``(N, H, W, C)``, RGB or gray.
+    """The input tensor of ``contract``, from images ``(N, H, W, C)``, RGB or gray.
 
-    ``raw`` takes the images as they are; ``float`` is float32 ``(N, C, H, W)``,
-    ``(x - mean) * scale / std``, with blue first for BGR. The result is contiguous.
+    ``raw`` is the images; ``float`` is float32 ``(N, C, H, W)``, ``(x - mean) * scale / std``, with
+    blue first for BGR. The result is contiguous.
     """
     if contract.contract == "raw":
         return np.ascontiguousarray(images)
@@ -92,7 +92,7 @@ def normalise(images: NDArray[np.uint8], contract: InputContract) -> NDArray[Any
     std = contract.std or (1.0,) * len(contract.mean)
     gain = np.array([contract.scale / one for one in std], np.float32).reshape(-1, 1, 1)
     mean = np.array(contract.mean, np.float32).reshape(-1, 1, 1)
-    # One pass from bytes to floats, in place from then on: ten times as fast as astype first.
+    # One pass from bytes to floats, then in place: ten times as fast as astype first.
     feed = np.empty(planes.shape, np.float32)
     np.subtract(planes, mean, out=feed)
     if np.any(gain != 1):

@@ -1,8 +1,8 @@
 """The paper's test protocol: several scales, mirror images, densely or by crops, averaged.
 
 Source: Simonyan & Zisserman 2015, section 3.2 (dense application, mirror images, a grid of crops),
-section 4.1 (one scale), 4.2 (several scales) and 4.3 (dense and crops together): every average is
-one of posteriors.
+sections 4.1 (one scale), 4.2 (several scales) and 4.3 (dense and crops together). Posteriors are
+averaged everywhere.
 
 Axes: N images, H rows and W columns of pixels, C channels, K classes, h rows and w columns of the
 score map. Averages are taken in float64.
@@ -20,7 +20,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol
 from vggspec.runtime.preprocess import rescalings
 
-INPUTS_A_BATCH = 10  # as many as keep a small batch's memory; 50 crops are 5 batches
+INPUTS_A_BATCH = 10  # bounds the memory of a batch; 50 crops are 5 batches
 
 Size = tuple[int, int]
 Way = Literal["dense", "crops"]
@@ -30,8 +30,8 @@ Way = Literal["dense", "crops"]
 class PosteriorMap:
     """Class posteriors at each position of the score map, at one scale.
 
-    Position (i, j) stands for the window of ``window`` pixels that begins at ``origin`` plus
-    (i, j) times ``stride`` in the image rescaled to ``size``; all are rows and columns.
+    Position (i, j) is the window of ``window`` pixels that begins at ``origin`` plus (i, j) times
+    ``stride`` in the image rescaled to ``size``; all are rows and columns.
     """
 
     posteriors: NDArray[np.float64]
@@ -48,7 +48,7 @@ class PosteriorMap:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a net says of a batch: class posteriors ``(N, K)``, and maps ``(N, K, h, w)`` if any."""
+    """The outputs of a net for a batch: class posteriors ``(N, K)``, maps ``(N, K, h, w)``."""
 
     posteriors: NDArray[np.float64]
     maps: NDArray[np.float64] | None = None
@@ -56,16 +56,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How a net looks at an image; all sizes are rows and columns of pixels."""
+    """The windows in which a net sees an image; all sizes are rows and columns of pixels."""
 
     least: Size
     """The smallest image that the net takes."""
 
     is_dynamic: bool
-    """Whether it takes larger ones too."""
+    """Whether it also takes larger images."""
 
     window: Size
-    """A crop, and what one position of the score map sees."""
+    """Of a crop, and of one position of the score map."""
 
     stride: Size
     """From one position of the score map to the next."""
@@ -73,7 +73,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One way to look at an image: at one scale, all of it or by crops."""
+    """One evaluation of an image: at one scale, densely or by crops."""
 
     scale: int
     """Q in pixels."""
@@ -82,20 +82,20 @@ class Look:
 
 
 class Net(Protocol):
-    """Applies a net to images ``(N, H, W, C)``."""
+    """A function of images ``(N, H, W, C)``."""
 
     def __call__(self, images: NDArray[np.uint8], /) -> Answer: ...
 
 
 def looks(view: View, protocol: TestProtocol) -> tuple[Look, ...]:
-    """How a net looks at each image, scale by scale; its posteriors are averaged over them."""
+    """The evaluations of each image, scale by scale; their posteriors are averaged."""
     return tuple(Look(scale, way) for scale in protocol.scales for way in ways(view, protocol))
 
 
 def ways(view: View, protocol: TestProtocol) -> tuple[Way, ...]:
-    """How a net looks at an image at each scale.
+    """How an image is evaluated at each scale.
 
-    A net of one size sees the central crop where the protocol says dense.
+    A net of one size sees the central crop if the protocol is dense.
     """
     is_dense = view.is_dynamic and (protocol.dense or protocol.crops is None)
     if not is_dense:
@@ -104,14 +104,14 @@ def ways(view: View, protocol: TestProtocol) -> tuple[Way, ...]:
 
 
 def needed(way: Way, view: View) -> Size:
-    """The least rows and columns that a rescaled image must have."""
+    """The smallest rescaled image, rows and columns."""
     return view.least if way == "dense" else view.window
 
 
 def inputs(
     rescaled: NDArray[np.uint8], way: Way, view: View, protocol: TestProtocol
 ) -> list[NDArray[np.uint8]]:
-    """What the net is given ``(H, W, C)``, each followed by its mirror image; nothing is copied.
+    """The inputs ``(H, W, C)`` of the net, each followed by its mirror image; nothing is copied.
 
     Raises:
         VggspecError: the rescaled image is smaller than the net's window.
@@ -129,7 +129,7 @@ def inputs(
 def classify(
     net: Net, image: NDArray[np.uint8], view: View, protocol: TestProtocol
 ) -> tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]:
-    """Class posteriors ``(K,)`` of an image ``(H, W, C)``, and its maps where the net gives any.
+    """Class posteriors ``(K,)`` of an image ``(H, W, C)``, and the maps of a net that gives maps.
 
     ``dense`` and ``crops`` together are the mean of both (section 4.3).
 
@@ -156,8 +156,8 @@ def classify(
 def grid(length: int, window: int, number: int, resize: Resize = "rounded") -> list[int]:
     """Where ``number`` windows begin that cover a side evenly from end to end; one is central.
 
-    Source: section 3.2 says a regular grid; the places are rounded to the nearest pixel. Where the
-    central window lies between two pixels it begins at the first; torchvision's, at the even one.
+    Source: section 3.2, a regular grid; here the places are rounded to the nearest pixel. A central
+    window between two pixels begins at the first one; torchvision's begins at the even one.
 
     >>> grid(256, 224, 5)
     [0, 8, 16, 24, 32]
@@ -174,29 +174,29 @@ def _crops(
     image: NDArray[np.uint8], window: Size, protocol: TestProtocol
 ) -> Iterator[NDArray[np.uint8]]:
     number, resize = protocol.crops or 1, protocol.resize
-    # Where the grid's places coincide all are kept, so that the mean stays that of the grid.
+    # Places that coincide are all kept, so that the mean is that of the grid.
     for top in grid(image.shape[0], window[0], number, resize):
         for left in grid(image.shape[1], window[1], number, resize):
             yield image[top : top + window[0], left : left + window[1]]
 
 
 def posterior_map(maps: NDArray[np.float64], scale: int, size: Size, view: View) -> PosteriorMap:
-    """The map of an image, averaged with that of its mirror image turned back.
+    """The map of an image, averaged with the map of its mirror image turned back.
 
-    Pooling rounds down, so the windows of the image leave some pixels at its right edge unseen, 31
+    Pooling rounds down, so the windows of the image do not reach some pixels at its right edge, 31
     at most in a net of five poolings, and those of the mirror image as many at its left edge.
-    Turned back, position j of the mirror image stands for a window that many pixels further
-    right. Their mean is placed halfway between both, which centres it; no map is interpolated.
+    Turned back, position j of the mirror image is a window that many pixels further right. Their
+    mean is placed halfway between both, which centres it; no map is interpolated.
     """
     is_mirrored = len(maps) == 2
     mean = (maps[0] + maps[1, :, :, ::-1]) / 2 if is_mirrored else maps[0]
-    columns = size[1] - view.window[1] - view.stride[1] * (mean.shape[2] - 1)  # in no window
+    columns = size[1] - view.window[1] - view.stride[1] * (mean.shape[2] - 1)  # outside of windows
     return PosteriorMap(
         posteriors=mean,
         scale=scale,
         size=size,
         window=view.window,
         stride=view.stride,
-        # Windows begin at the edge; where poolings round up, the last ones reach past the other.
+        # Windows begin at the edge; if poolings round up, the last ones pass the other edge.
         origin=(0.0, columns / 2 if is_mirrored else 0.0),
     )

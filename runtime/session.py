@@ -1,7 +1,7 @@
-"""A session runs a compiled net on arrays. It knows nothing of images, classes or protocols.
+"""A session runs a compiled net on arrays; it does not know images, classes or protocols.
 
-What a session must offer is ``Session``; which engine offers it follows from the model that the
-bundle holds, and from the device that is asked for.
+``Session`` is its interface. The model of the bundle and the device decide which engine implements
+it.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output: its name, its number type, and its shape with None where it is open."""
+    """An input or output: its name, its number type, and its shape with None for open axes."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
 
     def fits(self, other: "Port") -> bool:
-        """Whether ``other`` takes whatever this one does: its fixed axes are fixed so here too."""
+        """Whether ``other`` takes everything that this one takes: it fixes no further axes."""
         return (
             (self.name, self.dtype, len(self.shape)) == (other.name, other.dtype, len(other.shape))
         ) and all(
@@ -41,8 +41,7 @@ class Port:
 class Session(Protocol):
     """A loaded net.
 
-    ``run`` may be called from several threads at once. The caller owns the arrays that it passes
-    and those that it gets.
+    Several threads may call ``run``. The caller owns the arrays that it passes and gets.
     """
 
     @property
@@ -69,18 +68,16 @@ class Session(Protocol):
 
 
 def check_feeds(inputs: tuple[Port, ...], feeds: Mapping[str, NDArray[Any]]) -> None:
-    """Compare what is fed with what a session takes.
+    """Compare the feeds with the inputs of a session.
 
     Raises:
         ValueError: a name, a number type, a rank or a fixed axis differs.
     """
     names = [port.name for port in inputs]
     if set(feeds) != set(names):
-        raise ValueError(
-            f"the inputs are {', '.join(names)}; fed were {', '.join(feeds) or 'none'}"
-        )
+        raise ValueError(f"the inputs are {', '.join(names)}; got {', '.join(feeds) or 'none'}")
     for port in inputs:
         array = feeds[port.name]
         fed = Port(port.name, array.dtype, array.shape)
         if not fed.fits(port):
-            raise ValueError(f"input `{port.name}` is {port}; fed was {fed}")
+            raise ValueError(f"input `{port.name}` is {port}; got {fed}")

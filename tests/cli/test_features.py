@@ -160,7 +160,7 @@ def test_a_few_bad_images_are_left_out_and_named(tmp_path: Path, features: Any) 
         path.write_text("no picture")
     code, _, err = features(made, "--data", data, "-o", tmp_path / "f", "--layer", "conv1_1")
     assert code == 0, err
-    assert f"train: images that cannot be read, left out: 2\n  {bad[0]}: " in err
+    assert f"train: 2 images could not be read, left out:\n          {bad[0]}: " in err
     train = open_features(tmp_path / "f").splits["train"]
     assert train.names is not None
     assert train.labels is not None
@@ -177,8 +177,8 @@ def test_a_few_bad_images_are_left_out_and_named(tmp_path: Path, features: Any) 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], "one of them"),
-        (["--data", "d", "--images", "i"], "one of them"),
+        ([], "either `--data DIR` or"),
+        (["--data", "d", "--images", "i"], "either `--data DIR` or"),
         (["--images", "i", "--split", "val"], "`--data DIR`"),
         (["--data", "d", "--scales", "0"], "is not sizes"),
         (["--data", "d", "--combine", "max"], "--combine"),
@@ -252,7 +252,7 @@ def test_processes_and_batches_change_no_byte(tmp_path: Path, features: Any) -> 
         code, _, err = features(*args, "-o", tmp_path / name, *more)
         assert code == 0, err
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole").read_bytes()
-        assert "train: images that cannot be read, left out: 2" in err
+        assert "train: 2 images could not be read, left out:" in err
     assert hidden(tmp_path) == []
 
 
@@ -294,7 +294,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     add = Journal.add
     monkeypatch.setattr(Journal, "add", counted)
     monkeypatch.setattr(
-        "vggspec.cli.computing.pacing", lambda *_, **__: contextlib.nullcontext(shown)
+        "vggspec.cli.progress.pacing", lambda *_, **__: contextlib.nullcontext(shown)
     )
     code, out, err = features(*args)
     assert (code, out, count) == (130, "", first)

@@ -24,7 +24,7 @@ from vggspec.data.boxes import iou
 from vggspec.data.decode import decode
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.localisation.errors import LocalisationTally, Verdict
-from vggspec.studies.localisation.localise import MATCH, Localiser, Method
+from vggspec.studies.localisation.localiser import MATCH, Localiser, Method
 
 Call = Callable[..., Done]
 
@@ -219,7 +219,7 @@ def test_bad_images_do_not_cost_the_good_ones(
     assert done.code == 1
     assert [line for line in done.out.splitlines() if line[0] != " "] == [*map(str, photos[:2])]
     assert done.err.count("error[VGG706]") == 4
-    assert "named by `--with`" in done.err
+    assert "name further nets with `--with`" in done.err
     small = vggspec(scr, photos[0], "--scales", 15)
     assert (small.code, small.out) == (1, "")
     assert "smaller than the net's window" in small.err
@@ -353,7 +353,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     add = LocalisationTally.add
     count = 0
 
-    def adding(self: LocalisationTally, verdict: Verdict, name: Any) -> None:
+    def adding(self: LocalisationTally, verdict: Verdict, name: str) -> None:
         nonlocal count
         add(self, verdict, name)
         count += 1
@@ -443,7 +443,7 @@ def test_nets_that_do_not_go_together_are_told_before_they_run(
         (["PHOTO", "--classifier", "JUDGE", "--class", "caat"], "Did you mean `cat`?"),
         (["PHOTO", "--class", "cat"], "one box for all classes"),
         (["PHOTO", "-o", "a.jpg"], "ends in .png"),
-        (["PHOTO", "PHOTO", "-o", "a.png"], "as many pictures"),
+        (["PHOTO", "PHOTO", "-o", "a.png"], "need 2 pictures"),
         (["PHOTO", "-o", "PHOTO"], "is a file that is read"),
     ],
 )
@@ -479,3 +479,29 @@ def test_nets_of_the_wrong_kind_are_told(
 
 def test_the_help_names_the_threshold_that_is_used(vggspec: Call) -> None:
     assert f"[default: {MATCH}]" in " ".join(vggspec("--help").out.split())
+
+
+def test_it_fits_80_columns(
+    data: Path, tmp_path: Path, vggspec: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With names of classes as long as ImageNet's."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = {name: f"{name}, {name} of the southern seas, Carcharodon {name}" for name in "abc"}
+    path = data / "annotations" / "instances_val.json"
+    text = path.read_text()
+    for short, label in zip(("ant", "bee", "cat"), names.values(), strict=True):
+        text = text.replace(f'"{short}"', json.dumps(label))
+    path.write_text(text)
+    labels = tuple(names.values())
+    pcr = make(tmp_path / "pcr", "per-class", labels=labels).bundle.path
+    judge = make(tmp_path / "judge", "classes", seed=2, labels=labels).bundle.path
+    scales = ",".join(map(str, range(16, 32)))
+    for args in (
+        (pcr, "--classifier", judge, "--data", data, "--scales", scales, "--crops", "3x3"),
+        (pcr, "--classifier", judge, data / "val" / "a.png", "--classes", 3),
+    ):
+        done = vggspec(*args)
+        assert done.code == 0, done.err
+        assert max(map(len, done.out.splitlines())) <= 80
+        notes = [line for line in done.err.splitlines() if str(tmp_path) not in line]
+        assert max(map(len, notes), default=0) <= 80

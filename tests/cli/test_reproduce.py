@@ -13,9 +13,10 @@ from tests.studies.evaluation.pictures import FOLDERS, write_pictures
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.files import BOOT_ID
-from vggspec.cli import reproduce, run
+from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
-from vggspec.studies.paper import TABLES, Row, Trained
+from vggspec.studies import reproduce
+from vggspec.studies.paper import TABLES, TableRow, Trained
 
 NETS = ("A", "D", "E")
 
@@ -33,9 +34,9 @@ def call(
     monkeypatch.setattr(reproduce, "specs", lambda: specs)
     small = {
         name: tuple(
-            Row(row.nets, tuple(scale // 16 + 4 for scale in row.scales), row.top1, row.top5)
+            TableRow(row.nets, tuple(scale // 16 + 4 for scale in row.scales), row.top1, row.top5)
             if row.evaluation == "dense"
-            else Row(
+            else TableRow(
                 row.nets,
                 tuple(scale // 16 + 4 for scale in row.scales),
                 row.top1,
@@ -117,7 +118,8 @@ def test_crops_and_fusion_are_told_from_one_pass(
         (setting,) = json.loads(capsys.readouterr().out)["settings"]
         assert row["measured"]["top1_error"] == setting["top1_error"]
     table5 = call("table5").out.splitlines()
-    assert len(table5) == 3 + len(TABLES["table5"])
+    assert len(table5) == 4 + len(TABLES["table5"])
+    assert max(map(len, table5)) <= 80
 
 
 def test_the_table_has_the_papers_numbers_beside(tmp_path: Path, call: Any) -> None:
@@ -126,13 +128,18 @@ def test_the_table_has_the_papers_numbers_beside(tmp_path: Path, call: Any) -> N
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "Table 4 of the paper, on 15 images"
-    rows = lines[3:]
+    rows = lines[3:-1]
     assert len(rows) == len(TABLES["table4"])
-    (measured,) = [line for line in rows if "%" in line]
+    assert max(map(len, lines)) <= 80
+    assert "--wide" in lines[-1]
+    wide = call("table4", "--wide").out.splitlines()
+    assert len(wide) == len(lines) - 1
+    (with_errors,) = [line for line in wide if "%" in line]
+    assert " ± " in with_errors
+    (measured,) = [line for line in rows if " -  " not in line]
     assert measured.split()[:2] == ["D", "384"]
     assert measured.split()[-1] == "8.6"
     assert "26.5" in measured.split()
-    assert all(" -  " in line for line in rows if line is not measured)
     notes = " ".join(done.err.split())
     assert "no weights for B-256, C-256, D-256, E-256, C-384, E-384" in notes
     assert "looked for B-256.safetensors" in notes
@@ -230,17 +237,14 @@ def test_the_specs_of_the_tables_come_with_vggspec(specs: Path) -> None:
 def test_a_table_without_its_nets_is_an_error_of_its_own(tmp_path: Path) -> None:
     import contextlib
 
-    from vggspec.cli.evaluating import Effort
     from vggspec.data.labelled import open_labelled
+    from vggspec.studies.tasks.work import Effort
 
     images = open_labelled(write_pictures(tmp_path / "data"))
-    effort = Effort(
-        split="val", limit=None, resume=False, device="cpu", procs=1, on_gpus=False,
-        threads=None, batch_pixels=None,
-    )  # fmt: skip
-    row = Row((Trained("X", "1"),), (20,), 1.0, 1.0)
+    effort = Effort(device="cpu")
+    row = TableRow((Trained("X", "1"),), (20,), 1.0, 1.0)
     with contextlib.ExitStack() as stack, pytest.raises(VggspecError) as caught:
-        reproduce.measure("table3", [row], tmp_path, tmp_path, images, effort, stack)
+        reproduce.measure("table3", [row], tmp_path, tmp_path, images, None, effort, stack)
     what = caught.value.reports[0].what
     assert isinstance(what, NoTableWeights)
     assert what.looked == ("X-1.safetensors",)

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from vggspec.base.render import as_text
 from vggspec.base.source import Source
 from vggspec.cli.check import reports_in
-from vggspec.cli.eval import grid_side
+from vggspec.cli.evaluating import grid_side
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document

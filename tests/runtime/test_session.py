@@ -65,12 +65,12 @@ def test_the_score_map_is_that_of_torch(made: Made, size: tuple[int, int]) -> No
 @pytest.mark.parametrize(
     ("fed", "words"),
     [
-        ({}, "fed were none"),
-        ({"picture": feed()["image"]}, "inputs are image; fed were picture"),
-        ({**feed(), "more": feed()["image"]}, "fed were image, more"),
-        ({"image": feed()["image"][0]}, r"float32 \(any, 3, any, any\); fed was float32 \(3, 24"),
-        ({"image": feed()["image"].astype(np.float64)}, "fed was float64"),
-        ({"image": feed()["image"][:, :2]}, r"fed was float32 \(2, 2, 24, 33\)"),
+        ({}, "got none"),
+        ({"picture": feed()["image"]}, "inputs are image; got picture"),
+        ({**feed(), "more": feed()["image"]}, "got image, more"),
+        ({"image": feed()["image"][0]}, r"float32 \(any, 3, any, any\); got float32 \(3, 24"),
+        ({"image": feed()["image"].astype(np.float64)}, "got float64"),
+        ({"image": feed()["image"][:, :2]}, r"got float32 \(2, 2, 24, 33\)"),
     ],
 )
 def test_feeds_are_checked_before_the_run(made: Made, fed: dict[str, Any], words: str) -> None:
@@ -217,7 +217,7 @@ def test_cuda_that_is_not_there_is_never_replaced(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort_session, "has_gpu", lambda: False)
-    with pytest.raises(MissingLibraryError, match="the device `cuda` cannot be had"):
+    with pytest.raises(MissingLibraryError, match="the device `cuda` is not available"):
         open_session(open_bundle(made.path), "cuda")
 
 
@@ -238,7 +238,9 @@ def test_tensorrt_that_is_not_there_is_never_replaced(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort_session, "has_gpu", lambda: False)
-    with pytest.raises(MissingLibraryError, match="`tensorrt` cannot be had: this machine has no"):
+    with pytest.raises(
+        MissingLibraryError, match="`tensorrt` is not available: this machine has no"
+    ):
         open_session(open_bundle(made.path), "tensorrt")
 
 
@@ -350,7 +352,7 @@ def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:
     code = (
         "import sys; from vggspec.bundle.manifest import open_bundle;"
-        "from vggspec.runtime.session import open_session;"
+        "from vggspec.runtime.opening import open_session;"
         "open_session(open_bundle(sys.argv[1]), sys.argv[2]).close()"
     )
     for device in ("auto", "cpu"):

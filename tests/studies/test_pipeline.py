@@ -310,7 +310,7 @@ def test_threads_share_the_room_for_decoded_images(
     lock, inside, most = threading.Lock(), 0, 0
     prepared = pipeline.Preparing._prepared
 
-    def counted(*given: Any) -> pipeline.Prepared:
+    def counted(*given: Any) -> pipeline.PreparedImage:
         nonlocal inside, most
         with lock:
             inside += 1

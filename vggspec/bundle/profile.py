@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vggspec.base.catalogue.engines import BadProfile, ScaleBelowWindow
+from vggspec.base.catalogue.engines import BadProfile, ProfileBelowWindow
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
 
@@ -114,7 +114,7 @@ def derive_profiles(
     if protocol.dense or protocol.crops is None:
         for scale in protocol.scales:
             if scale < max(least):
-                raise VggspecError(report(ScaleBelowWindow(scale=scale, window=max(least))))
+                raise VggspecError(report(ProfileBelowWindow(scale=scale, window=max(least))))
             long, longest = _longer(scale), LONGEST_ASPECT * scale
             for opt, high in (((scale, long), (scale, longest)), ((long, scale), (longest, scale))):
                 profiles.append(Profile((1, scale, scale), (usual, *opt), (most, *high)))

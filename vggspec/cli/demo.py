@@ -1,4 +1,4 @@
-"""``vggspec demo``: from handwriting to a net that reads it, each step with its command."""
+"""``vggspec demo``: from handwriting to a net that reads it, with the command of each step."""
 
 import shlex
 import time
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vggspec.studies.demo import Page, Place
+    from vggspec.studies.demo import Page, PlacedDigit
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Result
 
@@ -25,8 +25,8 @@ Examples:
 def command(out: str, seed: int) -> None:
     """Train, compile and apply a small net, in a minute.
 
-    It learns handwritten digits one by one, is compiled to ONNX, and reads two rows of them in a
-    picture, densely applied. Each step says which command does the same.
+    The net learns single handwritten digits, is compiled to ONNX, and is applied densely to a
+    picture with two rows of them. Each step prints the command that does the same.
     """
     from vggspec.base.optional import require
 
@@ -67,11 +67,11 @@ def command(out: str, seed: int) -> None:
         "--weights", weights, "--map", "-o", bundle,
     )  # fmt: skip
     vggspec.compile(spec, weights=weights, out=bundle, keep_map=True)
-    click.echo(f"  {bundle} holds an ONNX graph that takes pictures of any size")
+    click.echo(f"  {bundle} contains an ONNX graph for pictures of any size")
 
     page = demo.write_test_page(digits["val"], seed)
     Image.fromarray(page.pixels).save(picture)
-    scale = min(page.pixels.shape)  # the page as it is
+    scale = min(page.pixels.shape)  # the page at its own size
     _say_step(
         4, "apply it to a page it has not seen", "predict", bundle, picture,
         "--scales", scale, "--no-flip",
@@ -85,7 +85,7 @@ def command(out: str, seed: int) -> None:
     rows, columns = seen.posteriors.shape[1:]
     click.echo(f"  {rows * columns} windows of {picture} in one go, {rows} × {columns}")
     _say_reading(page, read)
-    click.echo(f"\nWhat it saw: {figure}\nAll in {time.perf_counter() - began:.0f} s.")
+    click.echo(f"\nHeat map: {figure}\nTotal: {time.perf_counter() - began:.0f} s.")
 
 
 def _say_step(number: int, what: str, *arguments: object) -> None:
@@ -95,7 +95,7 @@ def _say_step(number: int, what: str, *arguments: object) -> None:
 
 
 def _say_accuracy(result: "Result", images: "DataSet") -> None:
-    """All classes, and the ten digits alone: to see that there is none is the easier part."""
+    """The accuracy on all classes, and on the ten digits alone, which are harder."""
     from vggspec.studies.demo import BETWEEN
 
     assert result.best is not None, "it trains for several epochs"
@@ -114,10 +114,10 @@ def _say_accuracy(result: "Result", images: "DataSet") -> None:
     )
 
 
-def _say_reading(page: "Page", read: "list[Place]") -> None:
+def _say_reading(page: "Page", read: "list[PlacedDigit]") -> None:
     from vggspec.studies.demo import num_agreeing, rows_of
 
-    places = list(page.places)
+    places = list(page.digits)
     for word, found in (("written", places), ("read", read)):
         lines = [" ".join(place.label for place in row) for row in rows_of(found)]
         click.echo(f"  {word:8} {'   '.join(lines)}")
@@ -127,6 +127,6 @@ def _say_reading(page: "Page", read: "list[Place]") -> None:
 
 
 def _shown_path(path: Path) -> str:
-    """The path from here where it lies below, else the whole."""
+    """The path relative to the current folder if it is below it, else the whole path."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

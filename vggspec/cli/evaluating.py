@@ -1,169 +1,86 @@
-"""What ``eval`` and ``reproduce`` share: options, a question in words, an evaluation."""
+"""Options and tables that ``eval``, ``reproduce`` and ``localise`` share."""
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
 
 import click
 
-from vggspec.base.render import shown
-from vggspec.base.wording import count
-from vggspec.cli.computing import (
-    Command,
-    Computing,
-    computing_facts,
-    computing_options,
-    go_through,
-    journal_of,
-    limit_option,
-)
-from vggspec.cli.table import scaled
-from vggspec.cli.terminal import say
+from vggspec.cli.computing import Command, computing_options, limit_option
+from vggspec.cli.table import aligned
 
-if TYPE_CHECKING:
-    from vggspec.data.annotated import Annotated
-    from vggspec.data.labelled import Labelled
-    from vggspec.studies.evaluation.answers import Result, Tally
-    from vggspec.studies.evaluation.question import Asked, Part, Question, Setting
+COLUMNS = 80  # of a table
+NARROW = "errors in percent; --wide shows their standard errors"
+LEAST = 8  # columns that a cell keeps
+MAX_CROPS = 64  # a side, as in a manifest
 
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
 )
+wide_option = click.option(
+    "--wide", "is_wide", is_flag=True, help="Show all columns, even beyond 80 characters."
+)
 
 
 def running_options(command: Command) -> Command:
-    """Options that say which images are looked at and how they are computed."""
+    """Options for the images to evaluate and for how they are computed."""
     return _split_option(limit_option(computing_options(command)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort(Computing):
-    """What ``running_options`` says."""
-
-    split: str
-    limit: int | None
-
-
-def effort_of(given: dict[str, Any]) -> Effort:
-    """The values of ``running_options``.
-
-    Raises:
-        MissingLibraryError: there are not as many GPUs.
-    """
-    return Effort(split=given["split"], limit=given["limit"], **computing_facts(given))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """A question and everything that was found."""
-
-    question: "Question"
-    tally: "Tally"
-    results: "tuple[Result, ...]"
-    """In the order of the data."""
-
-
-@contextlib.contextmanager
-def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
-    """The answers to a question, which are kept until the block has told them.
-
-    Raises:
-        VggspecError: a net fails, or too many images cannot be read.
-        MissingLibraryError: the device was asked for by name and cannot be had.
-    """
-    from vggspec.studies.evaluation.answers import Answering, Tally
-
-    task, tally = Answering(question), Tally(question)
-    results: list[Result] = []
-
-    def take(result: "Result") -> None:
-        results.append(result)
-        tally.add(result)
-
-    def more() -> tuple[str, ...]:
-        error = f"error {tally.settings[-1].top1_error:.2%}" if tally.images else ""
-        return error, f"{len(tally.left_out)} left out" if tally.left_out else ""
-
-    with journal_of(task, effort) as kept:
-        go_through(task, kept, effort, take, doing="testing", more=more)
-        results.sort(key=lambda result: result.index)
-        yield Evaluation(question=question, tally=tally, results=tuple(results))
-        if kept is not None:
-            kept.clear()
-
-
-# The question.
-
-
-def say_question(question: "Question", source: str, effort: Effort) -> None:
-    """What is asked, and what it costs, before it runs."""
-    from vggspec.base.diagnostic import VggspecError
-    from vggspec.cli.costs import Cost, expected, mean_macs, samples
-
-    names = ", ".join(shown(each.name) for each in question.nets)
-    say("net" if len(question.nets) == 1 else "nets", names)
-    classes = count(len(set(question.classes)), "class")
-    say("data", f"{source}, {count(len(question.indices), 'image')} of {classes}")
-    for text in dict.fromkeys(in_words(each) for each in question.nets):
-        say("test", text)
-    try:
-        cost = Cost(question)
-    except VggspecError:
-        return  # a bundle without its spec runs all the same
-    sample = samples(question)
-    macs = mean_macs(question, cost, sample)
-    if macs is None:
-        return
-    total = scaled(round(sum(macs) * len(question.indices)), "MAC")
-    say("cost", f"{scaled(round(sum(macs)), 'MAC')} an image, {total} in all")
-    median = sample[len(sample) // 2]
-    gpus = effort.procs if effort.on_gpus else 1
-    time = expected(question, cost, macs, median.index, gpus)
-    if time is not None:
-        say("time", time)
-
-
-def say_notes(images: "Labelled | Annotated") -> None:
-    """What of the folders is not used."""
-    for note in images.notes:
-        say("note", note)
-
-
-def in_words(asked: "Asked") -> str:
-    """A net's protocol in a line."""
-    protocol = asked.protocol
-    mirrored = "with" if protocol.flip else "without"
-    ways = " and ".join(way_name(asked, way) for way in asked.ways)
-    scales = ", ".join(map(str, protocol.scales))
-    by = ", rescaled as by torchvision" if protocol.resize == "torchvision" else ""
-    return f"Q {scales}{by}, {ways}, {mirrored} mirror images"
-
-
-def way_name(asked: "Asked", way: str) -> str:
-    """``dense``, ``central crop`` or ``crops 5×5``."""
-    number = asked.protocol.crops or 1
-    if way == "dense":
-        return "dense"
-    return "central crop" if number == 1 else f"crops {number}×{number}"
-
-
-def columns_of(question: "Question", setting: "Setting") -> tuple[str, str, str]:
-    """A setting's nets, scales and ways."""
-
-    def ways(part: "Part") -> str:
-        return ", ".join(way_name(question.nets[part.net], way) for way in part.ways)
-
-    parts = setting.parts
-    return (
-        " + ".join(question.nets[part.net].name for part in parts),
-        " + ".join(dict.fromkeys(", ".join(map(str, part.scales)) for part in parts)),
-        " + ".join(dict.fromkeys(ways(part) for part in parts)),
-    )
+def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """``5x5`` as a number."""
+    if value is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,3})(?:[x×](\d{1,3}))?", value, re.IGNORECASE)
+    if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
+        raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
+    return int(sides[1])
 
 
 def percent(share: float, images: int) -> str:
-    """An error with what chance makes of it, one sigma: ``24.81 ± 0.19 %``."""
-    from vggspec.studies.evaluation.answers import standard_error
+    """An error in percent with one standard error: ``24.81 ± 0.19 %``."""
+    from vggspec.studies.evaluation.words import percent as in_words
 
-    return f"{100 * share:.2f} ± {100 * standard_error(share, images):.2f} %"
+    return in_words(share, images)
+
+
+def tabulated(
+    full: Sequence[Sequence[str]],
+    narrow: Sequence[Sequence[str]],
+    *,
+    right: Iterable[int],
+    wrap: Sequence[int],
+    is_wide: bool,
+    note: str,
+) -> list[str]:
+    """``full`` as lines if they fit the terminal or it ``is_wide``, else ``narrow`` and a note.
+
+    If ``narrow`` does not fit either, the columns ``wrap`` are wrapped.
+    """
+    lines = aligned(full, right)
+    if is_wide or max(map(len, lines)) <= COLUMNS:
+        return lines
+    return [*aligned(wrapped(narrow, wrap), right), note]
+
+
+def wrapped(
+    rows: Sequence[Sequence[str]], wrap: Sequence[int], columns: int = COLUMNS
+) -> list[tuple[str, ...]]:
+    """The rows with the cells of some columns continued in further rows, so that all fit."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > columns:
+        widest = max(wrap, key=lambda i: widths[i])
+        if widths[widest] <= LEAST:
+            break
+        widths[widest] -= 1
+    found: list[tuple[str, ...]] = []
+    for row in rows:
+        cells = [
+            textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        found += [
+            tuple(cell[k] if k < len(cell) else "" for cell in cells)
+            for k in range(max(map(len, cells)))
+        ]
+    return found

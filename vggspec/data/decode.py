@@ -1,8 +1,8 @@
-"""From the bytes of an image file to pixels, those that ``vggspec predict`` reads.
+"""From the bytes of an image file to the pixels that ``vggspec predict`` reads.
 
-Pillow reads every header. The pixels of an upright JPEG come from simplejpeg where it is installed:
-the same library below, so the same pixels, in two thirds of the time. What it complains of goes
-to Pillow, which alone decides what is damaged.
+Pillow reads every header. If simplejpeg is installed it decodes the upright JPEGs: it uses the same
+library, so the pixels are the same, in two thirds of the time. A file that it refuses goes to
+Pillow, which alone decides what is damaged.
 
 Axes: H rows, W columns, C channels.
 """
@@ -30,12 +30,12 @@ from vggspec.data.room import room
 
 Pixels = NDArray[np.uint8]
 
-#: JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that leaves this many times the pixels a
-#: side that are wanted: the rescaling that follows then evens out how the decoder averages. In a
-#: photo full of detail 99 values of 100 stay within two levels of 255; at twice, within six.
+#: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that leaves this many times the required
+#: pixels a side: the rescaling that follows evens out how the decoder averages. In a photo full of
+#: detail 99 values of 100 stay within two levels of 255; at twice the pixels, within six.
 DRAFT_GAP = 3
 
-#: What simplejpeg calls the channels that a net wants.
+#: simplejpeg's names of the channel orders.
 _COLORSPACES = {"RGB": "RGB", "BGR": "BGR", "gray": "GRAY"}
 
 
@@ -46,11 +46,11 @@ class BadImageError(Exception):
 def decode(data: bytes, color: Color, at_least: int | None = None) -> Pixels:
     """An image as uint8 ``(H, W, C)``, channels in the order of ``color``, upright.
 
-    With ``at_least``, a JPEG whose sides are all much longer than that many pixels comes out at a
+    With ``at_least``, a JPEG whose sides are all much longer than that many pixels is decoded at a
     fraction of its size, which is several times as fast.
 
     Raises:
-        BadImageError: it is no image, is damaged, or is too large.
+        BadImageError: it is not an image, or damaged, or too large.
     """
     with decoding(data, color, at_least) as pixels:
         return pixels
@@ -58,7 +58,7 @@ def decode(data: bytes, color: Color, at_least: int | None = None) -> Pixels:
 
 @contextlib.contextmanager
 def decoding(data: bytes, color: Color, at_least: int | None = None) -> Iterator[Pixels]:
-    """As ``decode``; while the block lasts the pixels count among what all threads decode."""
+    """As ``decode``; during the block the pixels count as memory that all threads share."""
     with contextlib.ExitStack() as held:
         yield _decode(data, color, at_least, held)
 
@@ -80,7 +80,7 @@ def decoded_size(data: bytes, at_least: int | None = None) -> tuple[int, int]:
     """Rows and columns that ``decode`` gives, before an image is turned upright.
 
     Raises:
-        BadImageError: it is no image, or is too large.
+        BadImageError: it is not an image, or too large.
     """
     with _opened(data) as image:
         fraction = _fraction(image, at_least)
@@ -88,14 +88,14 @@ def decoded_size(data: bytes, at_least: int | None = None) -> tuple[int, int]:
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Rows and columns of an image once it is upright.
+    """Rows and columns of the upright image.
 
     Raises:
-        BadImageError: it is no image, or is too large.
+        BadImageError: it is not an image, or too large.
     """
     with _opened(data) as image:
         exif, size = image.getexif(), image.size
-        if image.format == "TIFF":  # whose size is turned already, but not by every Pillow
+        if image.format == "TIFF":  # some versions of Pillow turn its size, others do not
             size = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
         lies_on_its_side = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         columns, rows = reversed(size) if lies_on_its_side else size
@@ -104,7 +104,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """An image whose header has been read; what is wrong in the block is wrong with the image."""
+    """An image whose header is read; errors in the block are errors of the image."""
     try:
         with opened(data) as image:
             yield image
@@ -118,7 +118,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def _fraction(image: Image.Image, at_least: int | None) -> int:
-    """By what the sides are divided: 1, 2, 4 or 8."""
+    """The divisor of the sides: 1, 2, 4 or 8."""
     if at_least is None or image.format not in ("JPEG", "MPO"):
         return 1
     gap = min(image.size) // (DRAFT_GAP * at_least)
@@ -126,7 +126,7 @@ def _fraction(image: Image.Image, at_least: int | None) -> int:
 
 
 def _by_simplejpeg(data: bytes, image: Image.Image, color: Color, fraction: int) -> Pixels | None:
-    """The pixels, or None where they are Pillow's business."""
+    """The pixels, or None if Pillow has to decode them."""
     fast = _simplejpeg()
     if fast is None or image.format != "JPEG" or orientation(image) != 1:
         return None

@@ -1,4 +1,4 @@
-"""What the paper measured on ImageNet: Tables 3 to 6 as data.
+"""The errors that the paper measured on ImageNet: Tables 3 to 6 as data.
 
 Source: Simonyan & Zisserman 2015 (arXiv 1409.1556v6), sections 4.1 (Table 3), 4.2 (Table 4), 4.3
 (Table 5) and 4.4 (Table 6); errors on the 50,000 validation images of ILSVRC-2012, in percent.
@@ -9,7 +9,7 @@ S is the smallest side of a training image in pixels, Q that of a test image.
 from dataclasses import dataclass
 from typing import Literal
 
-Evaluation = Literal["dense", "multi-crop", "multi-crop & dense"]
+EvaluationMethod = Literal["dense", "multi-crop", "multi-crop & dense"]
 TableName = Literal["table3", "table4", "table5", "table6"]
 
 GRID = 5  # section 3.2: 5 × 5 crops a scale, each with its mirror image
@@ -24,16 +24,16 @@ class Trained:
     """Its spec among those that come with vggspec."""
 
     scale: str
-    """``256``, or ``256..512`` where S was drawn anew for each image."""
+    """``256``, or ``256..512`` where S was drawn for each image."""
 
     @property
     def name(self) -> str:
-        """What its weights are called: ``D-256``."""
+        """The name of its weights: ``D-256``."""
         return f"{self.net}-{self.scale}"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A row of a table."""
 
     nets: tuple[Trained, ...]
@@ -42,26 +42,26 @@ class Row:
 
     top1: float
     top5: float
-    evaluation: Evaluation = "dense"
+    evaluation: EvaluationMethod = "dense"
 
 
 def _rows(
     scale: str, scales: tuple[int, ...], errors: dict[str, tuple[float, float]]
-) -> tuple[Row, ...]:
+) -> tuple[TableRow, ...]:
     return tuple(
-        Row((Trained(net, scale),), scales, top1, top5) for net, (top1, top5) in errors.items()
+        TableRow((Trained(net, scale),), scales, top1, top5) for net, (top1, top5) in errors.items()
     )
 
 
-def _ways(nets: str, errors: dict[Evaluation, tuple[float, float]]) -> tuple[Row, ...]:
+def _ways(nets: str, errors: dict[EvaluationMethod, tuple[float, float]]) -> tuple[TableRow, ...]:
     trained = tuple(Trained(net, JITTERED) for net in nets)
     return tuple(
-        Row(trained, (256, 384, 512), top1, top5, evaluation)
+        TableRow(trained, (256, 384, 512), top1, top5, evaluation)
         for evaluation, (top1, top5) in errors.items()
     )
 
 
-TABLES: dict[TableName, tuple[Row, ...]] = {
+TABLES: dict[TableName, tuple[TableRow, ...]] = {
     "table3": (
         *_rows(
             "256",

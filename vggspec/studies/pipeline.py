@@ -1,9 +1,9 @@
-"""Many images through one net or several: decoded once, rescaled once a scale, batched by shape.
+"""Many images through one or several nets: decoded once, rescaled once a scale, batched by shape.
 
 Threads decode and rescale images while others are computed. Images come in rounds; within a round
-whatever has the same shape goes through a net together, an image always with its mirror image. What
-comes out depends on neither batches nor threads: the outputs of each image are gathered in the
-order of the protocol.
+all inputs of the same shape go through a net together, an image always with its mirror image. The
+outputs do not depend on batches or threads: those of each image are gathered in the order of the
+protocol.
 
 Axes: N images, H rows and W columns of pixels, C channels.
 """
@@ -29,21 +29,21 @@ from vggspec.runtime.protocol import Look, Size, View, Way, inputs, needed, ways
 Pixels = NDArray[np.uint8]
 Color = Literal["RGB", "gray"]
 
-#: Pixels of a batch, by device: a CPU gains nothing from more and its caches lose, a GPU idles on
-#: less. Net D keeps 64 numbers for each, 0.13 and 1 GB.
+#: Pixels of a batch, by device: more make a CPU's caches miss, fewer leave a GPU idle. Net D keeps
+#: 64 numbers for each pixel, 0.13 and 1 GB.
 BATCH_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 22}
 
-#: Batches that a round is about as long as: more fill better, fewer give results sooner.
+#: Batches of a round, about: more fill batches better, fewer return results sooner.
 ROUND_BATCHES = 8
 ROUND_IMAGES = 512
 
-#: Rescaled images that wait for their turn, in bytes.
+#: Rescaled images that wait to be computed, in bytes.
 AHEAD_BYTES = 128 << 20
 MAX_THREADS = 16
 
 
-class Net(Protocol):
-    """What ``BundleNet`` offers."""
+class PixelNet(Protocol):
+    """A net that can be applied to batches of pixels, such as ``BundleNet``."""
 
     @property
     def view(self) -> View: ...
@@ -61,13 +61,13 @@ class Net(Protocol):
 class Applied:
     """A net and the protocol by which it is applied."""
 
-    net: Net
+    net: PixelNet
     protocol: TestProtocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What a net gives for one look at an image."""
+    """The outputs of a net for one look at an image."""
 
     net: int
     """Its place among the nets."""
@@ -82,7 +82,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """An image as all nets see it."""
+    """An image and the outputs of all nets for it."""
 
     index: int
     size: Size
@@ -92,7 +92,7 @@ class Seen:
     """By net, by scale, dense before crops."""
 
     unread: str | None = None
-    """Why the image could not be read or looked at, where that is so."""
+    """Why the image could not be used, if it could not."""
 
 
 def see(
@@ -104,13 +104,13 @@ def see(
     threads: int | None = None,
     batch_pixels: int | None = None,
 ) -> Generator[Seen, None, None]:
-    """Look at images with nets, each as its protocol says, in the order of ``indices``.
+    """Apply nets to images, each by its protocol, in the order of ``indices``.
 
-    ``read`` gives an image file's bytes and is called from several threads. ``enlarge`` rescales an
-    image to more than Q where a net's window would not fit; else such an image is not looked at.
+    ``read`` returns an image file's bytes and is called from several threads. ``enlarge`` rescales
+    an image to more than Q where a net's window would not fit; otherwise it counts as unread.
 
     Raises:
-        VggspecError: a net's engine fails, or answers what is no number.
+        VggspecError: a net's engine fails, or returns NaN or infinity.
     """
     limit = batch_pixels or min(BATCH_PIXELS[each.net.device] for each in applied)
     preparing = Preparing(applied, read, enlarge=enlarge)
@@ -134,7 +134,7 @@ def see(
 
 
 def usual_threads() -> int:
-    """Threads that decode: one a processor."""
+    """Threads that decode: one for each processor."""
     return min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
 
 
@@ -155,12 +155,12 @@ class _Request:
     look: Look
     size: Size
     inputs: list[Pixels]
-    """``(H, W, C)`` each: parts of the rescaled image, which is not copied."""
+    """``(H, W, C)`` each: views of the rescaled image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """An image, rescaled, or why it could not be."""
+class PreparedImage:
+    """A rescaled image, or why it could not be used."""
 
     index: int
     size: Size
@@ -168,16 +168,16 @@ class Prepared:
     """For each net."""
 
     bytes: int
-    """What the rescaled images take."""
+    """The size of the rescaled images."""
 
     pixels: int
-    """Of all inputs together."""
+    """Pixels of all inputs together."""
 
     unread: str | None = None
 
 
 class Preparing:
-    """Reads, decodes and rescales images, by their index, for all nets that are to see them."""
+    """Reads, decodes and rescales images, by their index, for several nets."""
 
     def __init__(
         self, applied: Sequence[Applied], read: Callable[[int], bytes], *, enlarge: bool
@@ -188,7 +188,7 @@ class Preparing:
         self._read = read
         self._enlarge = enlarge
 
-    def __call__(self, index: int) -> Prepared:
+    def __call__(self, index: int) -> PreparedImage:
         try:
             data = self._read(index)
             with contextlib.ExitStack() as held:
@@ -201,7 +201,7 @@ class Preparing:
         except VggspecError as error:
             return self._unread(index, error.reports[0].what.title())
 
-    def _prepared(self, index: int, decoded: dict[Color, Pixels]) -> Prepared:
+    def _prepared(self, index: int, decoded: dict[Color, Pixels]) -> PreparedImage:
         size = next((image.shape[0], image.shape[1]) for image in decoded.values())
         wanted: dict[tuple[Color, Resize], set[int]] = defaultdict(set)
         plans: list[list[tuple[int, Way, int]]] = []
@@ -233,7 +233,7 @@ class Preparing:
                 plans, self._protocols, self._views, self._colors, strict=True
             )
         )
-        return Prepared(
+        return PreparedImage(
             index=index,
             size=size,
             requests=requests,
@@ -249,37 +249,37 @@ class Preparing:
     def _scale(self, size: Size, scale: int, way: Way, view: View) -> int:
         return enlarged_scale(size, scale, needed(way, view)) if self._enlarge else scale
 
-    def _unread(self, index: int, why: str) -> Prepared:
+    def _unread(self, index: int, why: str) -> PreparedImage:
         none: tuple[list[_Request], ...] = tuple([] for _ in self._views)
-        return Prepared(index=index, size=(0, 0), requests=none, bytes=0, pixels=0, unread=why)
+        return PreparedImage(index=index, size=(0, 0), requests=none, bytes=0, pixels=0, unread=why)
 
 
 class _Ahead:
-    """Prepared images in their order, so many ahead of who takes them as memory allows."""
+    """Prepared images in their order, as many ahead of the consumer as memory allows."""
 
     def __init__(self, prepare: Preparing, indices: Iterable[int], threads: int) -> None:
         self._prepare = prepare
         self._indices = iter(indices)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
-        self._waiting: deque[Future[Prepared]] = deque()
+        self._waiting: deque[Future[PreparedImage]] = deque()
         self._image_bytes = 0
-        """Of the largest image so far."""
+        """The size of the largest image so far."""
 
-    def __enter__(self) -> Iterator[Prepared]:
+    def __enter__(self) -> Iterator[PreparedImage]:
         return self._in_order()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _in_order(self) -> Iterator[Prepared]:
+    def _in_order(self) -> Iterator[PreparedImage]:
         while self._fill() or self._waiting:
             one = self._waiting.popleft().result()
             self._image_bytes = max(self._image_bytes, one.bytes)
             yield one
 
     def _fill(self) -> bool:
-        """Hand out work until enough is ahead; False once there is no more."""
+        """Submit work until enough is ahead; False once nothing is left."""
         number = 2 * self._threads
         if self._image_bytes:
             number = max(number, min(ROUND_IMAGES, AHEAD_BYTES // self._image_bytes))
@@ -291,8 +291,8 @@ class _Ahead:
         return True
 
 
-def _rounds(prepared: Iterator[Prepared], most_pixels: int) -> Iterator[list[Prepared]]:
-    images: list[Prepared] = []
+def _rounds(prepared: Iterator[PreparedImage], most_pixels: int) -> Iterator[list[PreparedImage]]:
+    images: list[PreparedImage] = []
     pixels = 0
     for one in prepared:
         images.append(one)

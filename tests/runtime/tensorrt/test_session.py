@@ -174,9 +174,9 @@ def test_many_profiles_are_not_all_told(tmp_path: Path) -> None:
 
 def test_feeds_are_checked_first(rig: Rig) -> None:
     with rig.open() as session:
-        with pytest.raises(ValueError, match="fed were none"):
+        with pytest.raises(ValueError, match="got none"):
             session.run({})
-        with pytest.raises(ValueError, match="fed was float64"):
+        with pytest.raises(ValueError, match="got float64"):
             list(session.stream([{"image": feed()["image"].astype(np.float64)}]))
 
 

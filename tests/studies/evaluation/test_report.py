@@ -17,7 +17,7 @@ from vggspec.bundle.manifest import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Result, Tally, answer
 from vggspec.studies.evaluation.question import Question, ask
-from vggspec.studies.evaluation.report import MAX_DRAWN, WORST, Told, page
+from vggspec.studies.evaluation.report import MAX_DRAWN, WORST, SettingErrors, page
 
 VOID = {"meta", "img", "br"}
 STRANGE = "<script>alert(1)</script>"
@@ -69,8 +69,8 @@ def paged(
     tally = Tally(question)
     for result in results:
         tally.add(result)
-    told = [Told("small", "24", "dense", errors) for errors in tally.settings]
-    return Page(page(question, tally, results, told, source=source)), tally
+    settings = [SettingErrors("small", "24", "dense", errors) for errors in tally.settings]
+    return Page(page(question, tally, results, settings, source=source)), tally
 
 
 def test_it_says_what_was_counted(tmp_path: Path) -> None:
@@ -118,7 +118,11 @@ def test_it_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     policy = next(a for a in found.all("meta") if a.get("http-equiv"))
     assert (policy["content"] or "").startswith("default-src 'none'")
     style = page(
-        question, Tally(question), [], [Told("", "", "", Tally(question).settings[0])], source=""
+        question,
+        Tally(question),
+        [],
+        [SettingErrors("", "", "", Tally(question).settings[0])],
+        source="",
     )
     assert "prefers-color-scheme: dark" in style
     assert not re.search(r"url\(|@import|https?://", style)
@@ -137,8 +141,8 @@ def test_strangers_text_stays_text(tmp_path: Path, name: str) -> None:
     tally = Tally(replace(question, indices=question.indices.repeat(50)))
     for result in results:
         tally.add(result)
-    told = [Told(STRANGE, STRANGE, STRANGE, tally.settings[0])]
-    text = page(question, tally, results, told, source=STRANGE)
+    settings = [SettingErrors(STRANGE, STRANGE, STRANGE, tally.settings[0])]
+    text = page(question, tally, results, settings, source=STRANGE)
     parsed = Page(text)
     assert not parsed.all("script")
     assert not [a for a in parsed.all("img") if not (a["src"] or "").startswith("data:")]
@@ -158,8 +162,8 @@ def test_file_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
     tally = Tally(question)
     for result in results:
         tally.add(result)
-    told = [Told("n", "24", "dense", tally.settings[0])]
-    assert "\\udcff" in page(question, tally, results, told, source="").encode().decode()
+    settings = [SettingErrors("n", "24", "dense", tally.settings[0])]
+    assert "\\udcff" in page(question, tally, results, settings, source="").encode().decode()
 
 
 def test_of_many_classes_pairs_are_listed_and_no_picture_is_drawn(tmp_path: Path) -> None:
@@ -169,7 +173,7 @@ def test_of_many_classes_pairs_are_listed_and_no_picture_is_drawn(tmp_path: Path
     found, tally = paged(question, made_up(question, 3))
     assert len({said for _, said in tally.confusions}) > MAX_DRAWN
     assert not found.all("svg")
-    assert "What is taken for what" in found.text
+    assert "Confusions" in found.text
 
 
 def test_scores_are_not_told_in_percent(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from tests.train.folders import write_folder
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import open_bundle
-from vggspec.cli.features import Named
 from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.data.classed import open_classed
 from vggspec.studies.features.describing import Describing, stamp
 from vggspec.studies.features.descriptors import Combination
+from vggspec.studies.image_files import ImageFiles
 
 
 @pytest.fixture
@@ -87,5 +87,5 @@ def test_images_of_the_same_names_elsewhere_are_others(
         (folder / "1.png").write_bytes(b"same")
         os.utime(folder / "1.png", ns=(1, 1))
         monkeypatch.chdir(folder)
-        stamps.add(stamp(Named(("1.png",))))
+        stamps.add(stamp(ImageFiles.of(["1.png"])))
     assert len(stamps) == 2

@@ -8,10 +8,11 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from vggspec.base.watching import Progress, Watcher
 from vggspec.studies.features import linear_svm
 from vggspec.studies.features.linear_svm import (
+    Candidate,
     LinearModel,
-    Trial,
     average_precision,
     best,
     fit,
@@ -22,6 +23,17 @@ pytest.importorskip("sklearn")
 
 CS = (0.01, 0.1, 1.0, 10.0)
 FOLDS, SEED = 4, 3
+
+
+class Heard(Watcher):
+    """Keeps how many fits were done."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def progress(self, now: Progress) -> None:
+        assert (now.doing, now.unit, now.total) == ("choosing C", "fits", len(CS) * FOLDS)
+        self.done.append(now.done)
 
 
 def blobs(images: int, numbers: int, classes: int, seed: int = 0) -> tuple[Any, Any]:
@@ -52,15 +64,15 @@ def test_c_is_chosen_as_grid_search_does(images: int, numbers: int, classes: int
     from sklearn.svm import LinearSVC
 
     x, y = blobs(images, numbers, classes)
-    seen: list[int] = []
-    trials = linear_svm.try_out(x, y, CS, folds=FOLDS, seed=SEED, watch=seen.append)
+    watch = Heard()
+    trials = linear_svm.cross_validate(x, y, CS, folds=FOLDS, seed=SEED, watch=watch)
     cut = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     search = GridSearchCV(LinearSVC(dual=False), {"C": CS}, cv=cut)
     search.fit(x.astype(np.float64), y)
     wanted = [search.cv_results_[f"split{k}_test_score"] for k in range(FOLDS)]
     np.testing.assert_allclose([t.scores for t in trials], np.transpose(wanted), rtol=0, atol=1e-12)
     assert best(trials).c == search.best_params_["C"]
-    assert seen == list(range(1, len(CS) * FOLDS + 1))
+    assert watch.done == list(range(1, len(CS) * FOLDS + 1))
     assert len({t.mean for t in trials}) > 1  # there was something to choose
     model = fit(x, y, best(trials).c)
     other, _ = blobs(30, numbers, classes, seed=1)
@@ -82,7 +94,7 @@ def test_several_classes_an_image_are_a_problem_each(images: int, numbers: int) 
 
     x, labels = blobs(images, numbers, 3)
     flags = flags_of(labels, 3)
-    (trial,) = linear_svm.try_out(x, flags, (1.0,), folds=FOLDS, seed=SEED)
+    (trial,) = linear_svm.cross_validate(x, flags, (1.0,), folds=FOLDS, seed=SEED)
     wanted = np.zeros((3, FOLDS))
     for k in range(3):
         cut = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(x, flags[:, k])
@@ -116,9 +128,11 @@ def test_scores_are_scikit_learns() -> None:
     assert found.mean_class_accuracy == pytest.approx(balanced_accuracy_score(labels, said))
     for k, each in enumerate(found.classes):
         assert each.images == (labels == k).sum()
-        assert each.precision == average_precision_score(labels == k, scores[:, k])
-    precisions = [each.precision for each in found.classes if each.precision is not None]
-    assert found.mean_precision == pytest.approx(sum(precisions) / 4)
+        assert each.average_precision == average_precision_score(labels == k, scores[:, k])
+    precisions = [
+        each.average_precision for each in found.classes if each.average_precision is not None
+    ]
+    assert found.mean_average_precision == pytest.approx(sum(precisions) / 4)
     table = confusion_matrix(labels, said)
     assert {(i, j): n for i, j, n in found.confusions} == {
         (i, j): table[i, j] for i in range(4) for j in range(4) if i != j and table[i, j]
@@ -131,8 +145,12 @@ def test_scores_are_scikit_learns() -> None:
 def test_a_class_without_images_says_nothing() -> None:
     scores = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])
     found = score(scores, np.array([0, 1]))
-    assert (found.classes[2].accuracy, found.classes[2].precision) == (None, None)
-    assert (found.mean_class_accuracy, found.mean_precision, found.confusions) == (1.0, 1.0, ())
+    assert (found.classes[2].accuracy, found.classes[2].average_precision) == (None, None)
+    assert (found.mean_class_accuracy, found.mean_average_precision, found.confusions) == (
+        1.0,
+        1.0,
+        (),
+    )
     several = score(scores, np.array([[1, 0, 0], [1, 1, 0]], np.uint8))
     assert several.accuracy is several.mean_class_accuracy is None
     assert [each.images for each in several.classes] == [2, 1, 0]
@@ -163,7 +181,7 @@ def test_average_precision_by_hand(truth: list[int], area: float | None, voc07: 
 
 def test_of_equal_trials_the_smallest_c_is_taken() -> None:
     trials = [
-        Trial(c=c, scores=scores, unconverged=0)
+        Candidate(c=c, scores=scores, unconverged=0)
         for c, scores in ((0.1, (0.5, 0.5)), (1.0, (0.75, 0.75)), (10.0, (1.0, 0.5)))
     ]
     assert best(trials).c == 1.0
@@ -173,7 +191,7 @@ def test_of_equal_trials_the_smallest_c_is_taken() -> None:
 def test_a_fit_that_is_given_up_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_svm, "MAX_STEPS", 1)
     x, y = blobs(60, 5, 3)
-    (trial,) = linear_svm.try_out(x, y, (100.0,), folds=2, seed=0)
+    (trial,) = linear_svm.cross_validate(x, y, (100.0,), folds=2, seed=0)
     assert trial.unconverged == 2
     assert fit(x, y, 100.0).unconverged == 1
 

@@ -14,7 +14,7 @@ from tests.train.folders import write_annotated
 from vggspec.base.fields import BadFieldError, Fields, parse_object
 from vggspec.base.recipe import TestProtocol
 from vggspec.data.annotated import open_annotated
-from vggspec.studies.localisation.localise import Located, Method
+from vggspec.studies.localisation.localiser import Located, Method
 from vggspec.studies.localisation.locating import Locating
 
 

@@ -161,7 +161,7 @@ def other(**changes: Any) -> bytes:
         (other(top=[[1, 0.5], *GOOD["top"][1:]]), "other settings"),
         (other(top=[[0, 10**400], *GOOD["top"][1:]]), "top"),
         (other(truth="0.1"), "truth"),
-        (other(index=500), "none of these"),
+        (other(index=500), "not one of the task's"),
         (other(index=2), "twice"),
         (other(unread="and yet it has ranks"), "other settings"),
     ],

@@ -24,7 +24,7 @@ class BadProfile(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleBelowWindow(Diagnostic):
+class ProfileBelowWindow(Diagnostic):
     """Profiles come from the scales of the spec's ``test:`` section, and a net cannot be applied to
     an image that is smaller than its window.
     """

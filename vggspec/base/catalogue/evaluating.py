@@ -1,4 +1,4 @@
-"""Mistakes found when nets are tested on a data set (VGG69x)."""
+"""Mistakes in the evaluation of nets on a data set (VGG69x)."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from vggspec.base.wording import count
 
 @dataclass(frozen=True, kw_only=True)
 class ScoresNotFused(Diagnostic):
-    """A net that ends without soft-max gives class scores, whose size means something within that
-    net only: a mean of two nets' scores would be ruled by the net with the larger ones.
+    """A net without soft-max gives class scores, whose scale differs from net to net: a mean of two
+    nets' scores would be dominated by the net with the larger ones.
     """
 
     code = "VGG690"
@@ -24,12 +24,12 @@ class ScoresNotFused(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignClasses(Diagnostic):
-    """Each class folder of the data is one of the net's classes. They are found by their names; the
-    data may lack some. A label such as `bee, honey bee` goes by each of its names.
+    """Each class folder of the data must be a class of the net, matched by name; the data may lack
+    some classes. A label such as `bee, honey bee` matches each of its names.
 
-    Where no name helps, as many folders as the net has classes are taken in the order of their
-    names, if all of them are WordNet ids (`n01440764`) or the net has no labels: so ImageNet's are
-    numbered.
+    If no name matches and there are as many folders as classes, the folders are taken in the order
+    of their names, provided that all are WordNet ids (`n01440764`) or the net has no labels:
+    ImageNet's classes are numbered this way.
     """
 
     code = "VGG691"
@@ -39,7 +39,7 @@ class ForeignClasses(Diagnostic):
 
     outputs: int
     foreign: tuple[str, ...]
-    """Folders that are no class of the net; none where it has no labels."""
+    """Folders that are not a class of the net; empty if it has no labels."""
 
     like: str | None
     """The label most like the first of them."""
@@ -57,14 +57,14 @@ class ForeignClasses(Diagnostic):
         if self.like is not None:
             folder, label = pair(self.foreign[0], self.like)
             return f"the label most like {folder} is {label}; rename the folders"
-        return "give the data that the net was trained for; `vggspec inspect` prints its classes"
+        return "use data with the net's classes; `vggspec inspect` prints them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SameClass(Diagnostic):
-    """Class folders go by the net's labels, or by a name in a label: `bee` and `honey bee` are both
-    the class `bee, honey bee`. Capitals are looked at only where labels differ in nothing else. Two
-    folders of one class are most likely a mistake, and their images would be counted together.
+    """Class folders match the net's labels, or a name in a label: `bee` and `honey bee` are both
+    the class `bee, honey bee`. Case counts only where labels differ in nothing else. Two folders of
+    one class are most likely a mistake, and their images would be counted together.
     """
 
     code = "VGG697"
@@ -76,17 +76,17 @@ class SameClass(Diagnostic):
         return f"{one} and {other} of the data are both the net's class `{self.of_net}`"
 
     def help(self) -> str | None:
-        return "put their images into one folder, or test on data with the classes of the net"
+        return "put their images into one folder, or use data with the net's classes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleBelowWindow(Diagnostic):
-    """At scale Q an image's smallest side has Q pixels, and the net's window has to fit in it: D
-    wants 224 × 224.
+    """At scale Q an image's smallest side has Q pixels, and the net's window must fit into it: D
+    requires 224 × 224.
 
         vggspec eval D --data DIR --scales 192,256                wrong
         vggspec eval D --data DIR --scales 224,256                right
-        vggspec eval D --data DIR --scales 192,256 --enlarge      right, 192 is taken as 224
+        vggspec eval D --data DIR --scales 192,256 --enlarge      right, 224 replaces 192
     """
 
     code = "VGG692"
@@ -95,17 +95,17 @@ class ScaleBelowWindow(Diagnostic):
 
     def title(self) -> str:
         rows, columns = self.window
-        return f"at Q = {self.scale} no image holds the net's window of {rows} × {columns}"
+        return f"at Q = {self.scale} the net's window of {rows} × {columns} fits into no image"
 
     def help(self) -> str | None:
         least = max(self.window)
-        return f"give `--scales {least}` or more, or `--enlarge` to take what fits instead"
+        return f"give `--scales {least}` or more, or `--enlarge` to use the next scale that fits"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LostProcess(Diagnostic):
-    """With ``--procs`` and ``--gpus`` several processes share the images. One of them ended without
-    a word: somebody ended it, or the system did, most often because memory ran out.
+    """With ``--procs`` and ``--gpus`` several processes share the images. One of them ended
+    without an error: it was killed, most often by the system because memory ran out.
     """
 
     code = "VGG693"
@@ -115,32 +115,32 @@ class LostProcess(Diagnostic):
         return f"one of the processes {self.how}"
 
     def help(self) -> str | None:
-        return "give fewer `--procs`, or a smaller `--batch`; `--resume` goes on from here"
+        return "give fewer `--procs` or a smaller `--batch`; `--resume` continues from here"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JournalInUse(Diagnostic):
-    """Another process does the same with the same nets, images and options. Both would write down
-    what they have in one file.
+    """Another process runs the same task with the same nets, images and options. Both would write
+    their results to one file.
     """
 
     code = "VGG694"
 
     def title(self) -> str:
-        return "the same is going on in another process"
+        return "another process is running the same task"
 
     def help(self) -> str | None:
-        return "wait for it, or end it"
+        return "wait until it has finished, or end it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoTableWeights(Diagnostic):
-    """``vggspec reproduce`` tests the settings of a table for which there are weights. They are
-    called after the net and the S that it was trained at:
+    """``vggspec reproduce`` measures the rows of a table for which there are weights. Files of
+    weights are named after the net and the S that it was trained at:
 
         weights/D-256.safetensors  weights/D-384.safetensors  weights/D-256..512.safetensors
 
-    ``D.safetensors`` stands for the last one: the nets that were published are those.
+    ``D.safetensors`` can replace the last one: it is the net that was published.
     """
 
     code = "VGG695"
@@ -158,8 +158,8 @@ class NoTableWeights(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoImages(Diagnostic):
-    """Nets are tested on a folder of images for each class, or on WebDataset shards, in the folder
-    of a split or right where ``--data`` says:
+    """Nets are evaluated on a folder of images for each class, or on WebDataset shards, in the
+    folder of a split or directly below ``--data``:
 
         data/val/cat/9.jpg     data/cat/9.jpg
         data/val/000000.tar    data/000000.tar
@@ -168,7 +168,7 @@ class NoImages(Diagnostic):
     code = "VGG696"
     tried: str
     splits: tuple[str, ...] = ()
-    """Splits that there are instead."""
+    """Splits that the data has instead."""
 
     def title(self) -> str:
         return f"there are no images: {self.tried}"

@@ -1,4 +1,4 @@
-"""Mistakes where nets are fused, or a graph is to hold the whole test protocol (VGG67x)."""
+"""Mistakes in fusing nets, and in graphs that contain the test protocol (VGG67x)."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from vggspec.base.diagnostic import Diagnostic
 
 @dataclass(frozen=True, kw_only=True)
 class OtherLabels(Diagnostic):
-    """Nets are fused by averaging their posteriors class by class (section 4.4 of the paper), so a
-    class must be the same one in each, at the same place. Labels come with the weights; nets
-    trained on folders have them in the order of the folders' names.
+    """Nets are fused by averaging their posteriors class by class (section 4.4 of the paper), so
+    each number must mean the same class in all nets. Labels come with the weights; nets trained on
+    folders have them in the order of the folders' names.
     """
 
     code = "VGG670"
@@ -32,8 +32,8 @@ class OtherLabels(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClasses(Diagnostic):
-    """Nets are fused by averaging their posteriors class by class, so they have the same number of
-    classes.
+    """Nets are fused by averaging their posteriors class by class, so all must have the same
+    number of classes.
     """
 
     code = "VGG671"
@@ -51,9 +51,8 @@ class OtherClasses(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoPosteriors(Diagnostic):
-    """The test protocol averages class posteriors over mirror images, scales and nets, which a net
-    gives only if it ends in a soft-max. Scores have no common unit, and boxes are merged, not
-    averaged.
+    """The test protocol averages class posteriors over mirror images, scales and nets, which only a
+    net that ends in soft-max gives. Scores have no common unit, and boxes are merged, not averaged.
     """
 
     code = "VGG672"
@@ -70,33 +69,31 @@ class NoPosteriors(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class GrayAndColour(Diagnostic):
-    """Fused nets are given the same pixels. One of these takes gray pictures and the other takes
-    coloured ones.
+    """Fused nets receive the same pixels. One of these nets takes grayscale images, the other
+    colour images.
     """
 
     code = "VGG673"
     other: str
 
     def title(self) -> str:
-        return (
-            f"of this net and net `{self.other}` one takes gray pictures, the other coloured ones"
-        )
+        return f"of this net and net `{self.other}` one takes grayscale images, the other colour"
 
     def help(self) -> str | None:
-        return "fuse nets that take the same pictures"
+        return "fuse nets that take the same images"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherMirrorImages(Diagnostic):
-    """A graph that holds the test protocol averages with mirror images or it does not, for all its
-    nets. The `test:` section of one of these says `flip on` and that of the other `flip off`.
+    """A graph with the test protocol averages with mirror images for all of its nets or for none.
+    The `test:` section of one of these nets says `flip on`, that of the other `flip off`.
     """
 
     code = "VGG674"
     other: str
 
     def title(self) -> str:
-        return f"this net and net `{self.other}` do not agree on mirror images"
+        return f"this net and net `{self.other}` differ in the use of mirror images"
 
     def help(self) -> str | None:
         return "give `--flip` or `--no-flip`"
@@ -104,31 +101,31 @@ class OtherMirrorImages(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class CropsInProtocol(Diagnostic):
-    """A graph that holds the test protocol applies its nets densely: to the whole of the rescaled
-    picture and its mirror image. The `test:` section of this one asks for crops.
+    """A graph with the test protocol applies its nets densely: to the whole rescaled image and its
+    mirror image. The `test:` section of this net asks for crops.
     """
 
     code = "VGG675"
 
     def title(self) -> str:
-        return "the spec is tested by crops, and a graph with the protocol applies nets densely"
+        return "the spec is tested on crops, and a graph with the protocol applies nets densely"
 
     def help(self) -> str | None:
-        return "give `--dense` to apply it densely all the same"
+        return "give `--dense` to apply it densely"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedMirrorImages(Diagnostic):
-    """The graph of this bundle holds the test protocol. Scales are an input of it, and whether it
-    averages with mirror images is not.
+    """The graph of this bundle contains the test protocol. Scales are an input of the graph,
+    but whether it averages with mirror images is fixed.
     """
 
     code = "VGG676"
     flip: bool
-    """What the graph does."""
+    """Whether the graph averages with mirror images."""
 
     def title(self) -> str:
-        does = "averages with mirror images" if self.flip else "does without mirror images"
+        does = "averages with mirror images" if self.flip else "uses no mirror images"
         return f"the bundle's graph {does}, which cannot be changed"
 
     def help(self) -> str | None:
@@ -137,15 +134,15 @@ class FixedMirrorImages(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class HoldsProtocol(Diagnostic):
-    """The graph of this bundle takes a picture and scales and gives averaged posteriors: it was
-    compiled with ``--protocol``. What was asked for applies nets itself, to images that it has
-    rescaled, mirrored or cut.
+    """The graph of this bundle takes an image and scales and returns averaged posteriors: it was
+    compiled with ``--protocol``. This command applies nets itself, to images that it rescales,
+    mirrors and crops.
     """
 
     code = "VGG677"
 
     def title(self) -> str:
-        return "the bundle's graph holds the test protocol, and this wants the net alone"
+        return "the bundle's graph contains the test protocol, and this requires the net alone"
 
     def help(self) -> str | None:
         return "compile the spec without `--protocol`"

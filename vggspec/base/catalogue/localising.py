@@ -1,4 +1,4 @@
-"""Mistakes found when nets say where objects are (VGG70x)."""
+"""Mistakes in localisation (VGG70x)."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ CLASSES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class NoBoxes(Diagnostic):
-    """Only a net that ends in boxes says where an object is (appendix A of the paper). One that
-    classifies is named by ``--classifier``, beside a net of boxes.
+    """Only a net that ends in boxes localises objects (appendix A of the paper). A net that
+    classifies goes after ``--classifier``, beside a net of boxes.
 
         FC-4(linear) boxes(shared)
         FC-80(linear) boxes(per-class)       20 classes
@@ -32,51 +32,51 @@ class NoBoxes(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoPosteriorsForBoxes(Diagnostic):
-    """A classifier says which classes an image shows, and how likely they are in each window: the
-    boxes of a class are rated by the sum of its posteriors. So it ends in a soft-max.
+    """A classifier gives the classes on an image, and their posteriors in each window: the boxes
+    of a class are rated by the sum of its posteriors. So it must end in a soft-max.
     """
 
     code = "VGG701"
     gives: str
 
     def title(self) -> str:
-        return f"the net gives {self.gives}, so it is no classifier that could rate boxes"
+        return f"the net gives {self.gives}, not the posteriors that rate boxes"
 
     def help(self) -> str | None:
         if self.gives == "scores":
-            return "end its spec with `soft-max` and compile it again"
+            return "end its spec with `soft-max` and recompile it"
         return "name the bundle of a net that ends in `soft-max` after `--classifier`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClassesThanBoxes(Diagnostic):
-    """The numbers of a class are found at its place among the classes, so the classifiers and the
-    nets with boxes for each class have the same classes in the same order. Nets that are trained on
-    folders have them in the order of the folders' names.
+    """A class is found by its number, so the classifiers and the nets with boxes per class must
+    have the same classes in the same order. Nets that were trained on folders have them in the
+    order of the folders' names.
     """
 
     code = "VGG702"
     other: str
     how: str
-    """How the classes differ, in words."""
+    """How the classes differ."""
 
     def title(self) -> str:
-        return f"it does not have the classes of net `{self.other}`: {self.how}"
+        return f"its classes differ from those of net `{self.other}`: {self.how}"
 
     def help(self) -> str | None:
-        return "take nets that were trained on the same classes, or one with `boxes(shared)`"
+        return "use nets that were trained on the same classes, or one with `boxes(shared)`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherWindows(Diagnostic):
-    """A box is rated by what the classifier says of the window that the box was seen in. So all
-    nets have windows of the same size, as far apart.
+    """A box is rated by the classifier's posteriors in the window of the box. So the windows of
+    all nets must have the same size and the same stride.
     """
 
     code = "VGG703"
     other: str
     windows: tuple[Size, Size]
-    """Rows and columns: of the other net, and of this one."""
+    """Rows and columns of the other net's windows, and of this net's."""
 
     strides: tuple[Size, Size]
 
@@ -86,21 +86,21 @@ class OtherWindows(Diagnostic):
             for (rows, columns), (down, across) in zip(self.windows, self.strides, strict=True)
         )
         if theirs == ours:
-            return f"the net and net `{self.other}` do not see an image by the same windows"
+            return f"the net and net `{self.other}` see an image by different windows"
         return f"the net sees {ours}; net `{self.other}` sees {theirs}"
 
     def help(self) -> str | None:
         if self.windows[0] != self.windows[1]:
-            return "take nets with the same input"
+            return "use nets with the same input"
         if self.strides[0] != self.strides[1]:
-            return "give `--stride`, and all of them get the same"
-        return "their poolings round in different ways: compile them with the same `--pool`"
+            return "give `--stride`: all of them get the same stride"
+        return "their poolings round differently: compile them with the same `--pool`"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassWanted(Diagnostic):
-    """A net with ``boxes(per-class)`` says for each class where an object of it would be, and not
-    which classes are there. Say which one you look for, or let a classifier tell.
+class ClassRequired(Diagnostic):
+    """A net with ``boxes(per-class)`` predicts a box for each class, but not which classes are on
+    the image. Name the class, or add a classifier.
 
         vggspec localise PCR photo.jpg                        wrong
         vggspec localise PCR photo.jpg --class cat            right
@@ -122,23 +122,23 @@ class ClassWanted(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoMapToRate(Diagnostic):
-    """Boxes are rated by the class posteriors of single windows, and the bundle gives only their
+    """Boxes are rated by the class posteriors of single windows, and the bundle outputs only their
     average over the image.
     """
 
     code = "VGG705"
 
     def title(self) -> str:
-        return "the classifier gives no class score map to rate boxes by"
+        return "the classifier has no class score map to rate boxes with"
 
     def help(self) -> str | None:
-        return "compile it with `--map`"
+        return "recompile it with `--map`"
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotLookedAt(Diagnostic):
-    """An image could not be read, or is too small for the net's window at this scale, or too large.
-    The others are looked at.
+class ImageLeftOut(Diagnostic):
+    """An image cannot be read, or is too small for the net's window at this scale, or too large.
+    The other images are localised.
     """
 
     code = "VGG706"
@@ -150,15 +150,15 @@ class NotLookedAt(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OneBoxForAll(Diagnostic):
-    """Densely, a net gives a box for each window of its input's size. One that averages over space
-    itself, by ``gap``, gives a single box however large the image is, and was trained to see its
-    window alone.
+    """Applied densely, a net predicts a box for each window of its input's size. A net that
+    averages over space, with ``gap``, predicts a single box for an image of any size, and was
+    trained on its window alone.
     """
 
     code = "VGG707"
 
     def title(self) -> str:
-        return "the net averages over space, so it gives no box for each window"
+        return "the net averages over space, so it has no box for each window"
 
     def help(self) -> str | None:
-        return "apply it by crops: give `--crops 5x5`"
+        return "apply it to crops: give `--crops 5x5`"

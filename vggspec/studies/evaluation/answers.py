@@ -1,7 +1,7 @@
-"""A question answered: image by image, and in all.
+"""The answers to a question: for each image, and counted over all.
 
-What is said of an image depends on that image alone, and what is said of all is counted in whole
-numbers. So neither the order of the images nor batches, threads and processes change a digit.
+The answer for an image depends on that image alone, and all counts are integers. So neither the
+order of the images nor batches, threads and processes change a digit.
 
 Source: Simonyan & Zisserman 2015, section 4: top-1 and top-5 error, averages of posteriors.
 
@@ -18,26 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.catalogue.data import TooManyBadImages
-from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.bundle.manifest import OutputKind
-from vggspec.data.split import MAX_BAD_SHARE
+from vggspec.data.left_out import LeftOut
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.evaluation.question import Question, Setting
 from vggspec.studies.pipeline import Applied, Sight, see
 
-FIRST_BAD = 5  # images that cannot be read, named where there are too many
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is said of an image."""
+    """The answer for an image."""
 
     index: int
     ranks: tuple[int, ...] = ()
-    """How many classes are likelier than the true one, for each setting; of equals the first class
-    is first."""
+    """How many classes come before the true one, for each setting; equally likely classes are in
+    the order of their numbers."""
 
     top: tuple[tuple[int, float], ...] = ()
     """The five likeliest classes of the main setting and their posteriors, best first."""
@@ -46,7 +42,7 @@ class Result:
     """The true class's posterior in the main setting."""
 
     unread: str | None = None
-    """Why nothing is said, where the image could not be read or looked at."""
+    """Why the image could not be used, if it could not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Answering:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """Which images are asked about, in ascending order."""
+        """The images of the question, in ascending order."""
         return self.question.indices
 
     @property
@@ -66,11 +62,11 @@ class Answering:
         return self.question.threads
 
     def with_threads(self, threads: int) -> "Answering":
-        """The same by so many threads."""
+        """The same with so many threads for each process."""
         return Answering(replace(self.question, threads=threads))
 
     def digest(self) -> str:
-        """SHA-256 of all that changes an answer, in hexadecimal."""
+        """SHA-256 of everything that changes an answer, in hexadecimal."""
         return self.question.digest()
 
     def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
@@ -82,10 +78,10 @@ class Answering:
         return asdict(result)
 
     def from_data(self, data: Fields) -> Result:
-        """The result that ``as_data`` has written.
+        """The result that ``as_data`` returned as JSON.
 
         Raises:
-            BadFieldError: it is none, or that of another question.
+            BadFieldError: it is not a result, or of another question.
         """
         unread = None if data.is_null("unread") else data.text("unread")
         num_ranks, num_top = (
@@ -110,11 +106,11 @@ class Answering:
 
 
 def answer(question: Question, indices: Iterable[int]) -> Generator[Result, None, None]:
-    """What the nets say of some of the images, in the order of ``indices``.
+    """The answers for some of the images, in the order of ``indices``.
 
     Raises:
-        VggspecError: a bundle is damaged or answers what is no number.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        VggspecError: a bundle is damaged or returns NaN or infinity.
+        MissingLibraryError: the device was requested by name and is not available.
     """
     with contextlib.ExitStack() as stack:
         applied = [
@@ -142,7 +138,7 @@ def answer(question: Question, indices: Iterable[int]) -> Generator[Result, None
 
 
 def judge(question: Question, index: int, sights: Sequence[Sight]) -> Result:
-    """What is said of an image that the nets have seen."""
+    """The answer for an image from what the nets return for it."""
     kinds = [each.manifest.result.kind for each in question.nets]
     truth = question.truth(index)
     means = [one.outputs[kinds[one.net]].mean(axis=0) for one in sights]
@@ -177,7 +173,8 @@ def average(
 
 
 def rank(posteriors: NDArray[np.float64], truth: int) -> int:
-    """How many classes come before ``truth``: likelier ones, and equally likely ones before it.
+    """How many classes come before ``truth``: likelier ones, and equally likely ones with a smaller
+    number.
 
     >>> [rank(np.array([0.25, 0.5, 0.25]), truth) for truth in range(3)]
     [1, 0, 2]
@@ -188,7 +185,7 @@ def rank(posteriors: NDArray[np.float64], truth: int) -> int:
 
 @dataclass(slots=True)
 class Errors:
-    """Mistakes of a setting among so many images."""
+    """Mistakes of a setting."""
 
     images: int = 0
     top1: int = 0
@@ -212,38 +209,41 @@ class Errors:
 
 
 def standard_error(share: float, images: int) -> float:
-    """Of an error from 0 to 1 found on so many images: how far chance moves it, one sigma."""
+    """The standard error of a share from 0 to 1 that was measured on ``images`` images."""
     return math.sqrt(share * (1 - share) / max(images, 1))
 
 
 @dataclass(slots=True)
 class Tally:
-    """Everything that is counted; the order of the images changes nothing.
+    """Counts over all images; their order changes nothing.
 
-    The classes are the net's, and what is counted by class is of the main setting.
+    Classes are the net's, and counts by class are those of the main setting.
     """
 
     question: Question
     settings: list[Errors] = field(init=False)
     by_class: dict[int, Errors] = field(init=False)
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """How many images of one class were taken for another."""
+    """Images by their true class and the class that the nets chose instead."""
 
     left_out: dict[int, str] = field(default_factory=dict)
     """Images that could not be read, and why."""
 
+    _budget: LeftOut = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
+        self._budget = LeftOut(len(self.question.indices))
         self.settings = [Errors() for _ in self.question.settings]
         self.by_class = {}
 
     @property
     def images(self) -> int:
-        """How many were judged."""
+        """How many images were evaluated."""
         return self.settings[-1].images
 
     @property
     def done(self) -> int:
-        """How many were judged or left out."""
+        """How many images were evaluated or left out."""
         return self.images + len(self.left_out)
 
     def add(self, result: Result) -> None:
@@ -255,7 +255,7 @@ class Tally:
         question = self.question
         if result.unread is not None:
             self.left_out[result.index] = result.unread
-            self._hold_bad_in_bounds()
+            self._budget.add(question.images.name(result.index), result.unread)
             return
         truth = question.truth(result.index)
         for errors, place in zip(self.settings, result.ranks, strict=True):
@@ -266,18 +266,11 @@ class Tally:
             self.confusions[truth, said] += 1
 
     def left_out_names(self) -> list[str]:
-        """Each image that could not be read, with the reason, in the order of the data."""
+        """The images that could not be read, each with the reason, in the order of the data."""
         name = self.question.images.name
         return [f"{name(index)}: {why}" for index, why in sorted(self.left_out.items())]
 
-    def _hold_bad_in_bounds(self) -> None:
-        total = len(self.question.indices)
-        if len(self.left_out) > MAX_BAD_SHARE * total:
-            first = tuple(self.left_out_names()[:FIRST_BAD])
-            what = TooManyBadImages(bad=len(self.left_out), total=total, first=first)
-            raise VggspecError(report(what))
-
 
 def kind_of(question: Question) -> OutputKind:
-    """Whether the numbers of a result are posteriors or, of a net without soft-max, scores."""
+    """Whether the numbers of a result are posteriors or, for a net without soft-max, scores."""
     return question.nets[0].manifest.result.kind

@@ -1,7 +1,7 @@
-"""What is asked of nets on a data set: which nets, how they look at images, what is averaged.
+"""The question that an evaluation answers: which nets, their looks at images, what is averaged.
 
-A setting is a choice of posteriors to average, so one pass over the images answers many. Everything
-that can be known to be wrong before a net is loaded is found here.
+A setting chooses posteriors to average, so one pass over the images answers many. Every mistake
+that can be found before a net is loaded is found here.
 
 Source: Simonyan & Zisserman 2015, section 4: one scale (Table 3), several (Table 4), crops (Table
 5), several nets (Table 6).
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from vggspec.base.catalogue import evaluating
 from vggspec.base.catalogue.artefacts import NoClasses
-from vggspec.base.catalogue.fusion import HoldsProtocol, OtherClasses, OtherLabels
-from vggspec.base.class_names import first_unlike, same, seen_as
+from vggspec.base.catalogue.fusion import HoldsProtocol
+from vggspec.base.class_names import same, seen_as
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
 from vggspec.base.wording import nearest
+from vggspec.bundle.labels import Classes, check_same
 from vggspec.bundle.manifest import Bundle, Manifest
 from vggspec.data.labelled import Labelled
 from vggspec.data.split import Split
@@ -50,14 +51,14 @@ class Asked:
     """Of the bundle."""
 
     name: str
-    """What it is called in tables."""
+    """Its name in tables."""
 
     manifest: Manifest
     protocol: TestProtocol
 
     @property
     def view(self) -> View:
-        """How the net looks at an image."""
+        """How the net sees an image."""
         return view_of(self.manifest)
 
     @property
@@ -67,7 +68,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class NetLooks:
     """The looks of one net that a setting averages over."""
 
     net: int
@@ -77,7 +78,7 @@ class Part:
     ways: tuple[Way, ...]
 
     def takes(self, look: Look) -> bool:
-        """Whether a look is among them."""
+        """Whether it contains a look."""
         return look.scale in self.scales and look.way in self.ways
 
 
@@ -85,26 +86,26 @@ class Part:
 class Setting:
     """The mean over nets of each net's mean over scales and ways: a row of a table."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[NetLooks, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Everything that the answers depend on, and how they are computed; it can be pickled."""
+    """Everything that the answers depend on, and how they are computed. It can be pickled."""
 
     nets: tuple[Asked, ...]
     settings: tuple[Setting, ...]
-    """The last one is the main one: of it more than ranks is kept."""
+    """The last one is the main one: for it more than ranks is kept."""
 
     images: Split
     folder: Path
-    """Where they are."""
+    """The folder of the images."""
 
     stamp: str
     """SHA-256 of the names, sizes and times of their files."""
 
     indices: NDArray[np.int64]
-    """Which images are asked about, in ascending order."""
+    """The images that are evaluated, in ascending order."""
 
     classes: tuple[int, ...]
     """The net's class for each class of the data."""
@@ -119,20 +120,20 @@ class Question:
 
     @property
     def main(self) -> Setting:
-        """The setting that is asked for, where others are told beside it."""
+        """The setting that averages everything."""
         return self.settings[-1]
 
     @property
     def top(self) -> int:
-        """Among how many classes the true one must be for a top-5 error not to be."""
+        """How many classes count for the top-5 error: 5, or all if the net has fewer."""
         return min(5, len(self.labels))
 
     def truth(self, index: int) -> int:
-        """The net's class that an image is of."""
+        """The true class of an image, by the net's numbers."""
         return self.classes[int(self.images.labels[index])]
 
     def digest(self) -> str:
-        """SHA-256 of all that changes an answer, in hexadecimal."""
+        """SHA-256 of everything that changes an answer, in hexadecimal."""
         facts = {
             "version": __version__,
             "nets": [
@@ -151,7 +152,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one look of one net at an image comes to."""
+    """The inputs of one look of one net at an image."""
 
     net: int
     look: Look
@@ -159,7 +160,7 @@ class Step:
     """Rows and columns of the whole image."""
 
     inputs: int
-    """How many images the net is given, mirror images among them."""
+    """How many inputs the net receives, mirror images among them."""
 
     size: Size
     """Rows and columns of each."""
@@ -177,13 +178,13 @@ def ask(
     threads: int | None = None,
     batch_pixels: int | None = None,
 ) -> tuple[Question, str | None]:
-    """A question with the one setting that averages everything; and what was assumed, in words.
+    """A question with one setting, which averages everything; and what was assumed, in words.
 
-    ``limit`` takes that many images, evenly from the list of all.
+    ``limit`` takes so many images, evenly from the list of all.
 
     Raises:
-        VggspecError: the nets do not classify, or not the same classes, or not those of the data;
-            or a scale is smaller than a net's window.
+        VggspecError: the nets do not classify, or their classes differ, or are not those of the
+            data; or a scale is smaller than a net's window.
     """
     names = names or names_of(bundles)
     nets = tuple(
@@ -191,12 +192,11 @@ def ask(
         for bundle, name, protocol in zip(bundles, names, protocols, strict=True)
     )
     _check_outputs(nets)
-    labelled = _check_labels(nets)
+    common = _check_labels(nets)
     if not enlarge:
         _check_scales(nets)
-    number = nets[0].manifest.result.channels
-    labels = labelled.manifest.labels
-    classes, assumed = match_classes(images, labels, number, net=labelled.name)
+    number, labels = common.number, common.labels
+    classes, assumed = match_classes(images, labels, number, net=common.net)
     question = Question(
         nets=nets,
         settings=(whole(nets),),
@@ -215,26 +215,26 @@ def ask(
 
 
 def whole(nets: Sequence[Asked]) -> Setting:
-    """The setting that averages over everything that the nets' protocols say."""
+    """The setting that averages over all looks of the nets' protocols."""
     return Setting(
         tuple(
-            Part(net=i, scales=_distinct(each.protocol.scales), ways=each.ways)
+            NetLooks(net=i, scales=_distinct(each.protocol.scales), ways=each.ways)
             for i, each in enumerate(nets)
         )
     )
 
 
 def table(nets: Sequence[Asked]) -> tuple[Setting, ...]:
-    """All rows that one pass over the images can tell, in the order of the paper's tables.
+    """All settings that one pass over the images answers, in the order of the paper's tables.
 
-    Each net at each scale (Table 3), at all of them (4), densely, by crops, both (5), and all nets
-    together in the same ways (6).
+    Each net at each scale (Table 3), at all scales (4), densely, by crops, by both (5), and all
+    nets together in the same ways (6).
     """
     rows: list[Setting] = []
     for i, each in enumerate(nets):
         scales = _distinct(each.protocol.scales)
         rows += [
-            Setting((Part(net=i, scales=(scale,), ways=each.ways[:1]),))
+            Setting((NetLooks(net=i, scales=(scale,), ways=each.ways[:1]),))
             for scale in scales
             if len(scales) > 1
         ]
@@ -243,7 +243,7 @@ def table(nets: Sequence[Asked]) -> tuple[Setting, ...]:
     for group in (*((part,) for part in every), tuple(every)):
         offered = _distinct([way for part in group for way in part.ways])
         for chosen in (*((way,) for way in offered if len(offered) > 1), offered):
-            # A net that can look in one way only does so in every row.
+            # A net that has only one way uses it in every row.
             rows.append(
                 Setting(
                     tuple(
@@ -256,7 +256,7 @@ def table(nets: Sequence[Asked]) -> tuple[Setting, ...]:
 
 
 def plan(question: Question, size: Size) -> tuple[Step, ...]:
-    """What the nets are given of an image of ``size``, rows and columns."""
+    """The inputs of the nets for an image of ``size``, rows and columns."""
     steps = []
     for i, each in enumerate(question.nets):
         view, protocol = each.view, each.protocol
@@ -278,7 +278,7 @@ def plan(question: Question, size: Size) -> tuple[Step, ...]:
 
 
 def spread(number: int, limit: int | None) -> NDArray[np.int64]:
-    """``limit`` of so many indices, evenly; all of them where it is None or more.
+    """``limit`` of ``number`` indices, evenly; all of them if it is None or larger.
 
     >>> spread(10, 4).tolist()
     [0, 2, 5, 7]
@@ -293,7 +293,7 @@ def match_classes(
     """The net's class for each class of the data; and what was assumed, in words.
 
     Raises:
-        VggspecError: a class of the data is none of the net's, or two are the same one.
+        VggspecError: a class of the data is not one of the net's, or two are the same.
     """
     folders = images.classes
     if folders is None:
@@ -335,8 +335,8 @@ def _most_like(name: str, labels: tuple[str, ...]) -> str | None:
 
 
 def _classes_of(names: Sequence[str], labels: Sequence[str]) -> list[int | None]:
-    """For each name the one class whose label it is, or else a part of its label between commas;
-    capitals count only where they tell classes apart.
+    """For each name the class whose label it is, else the class with it as a part of its label
+    between commas; case counts only where it distinguishes classes.
     """
     levels: list[tuple[Callable[[str], str], dict[str, set[int]]]] = []
     for fold in (_plain, _folded):
@@ -363,7 +363,7 @@ def _folded(name: str) -> str:
 
 
 def _check_distinct(images: Labelled, classes: Sequence[int], labels: Sequence[str]) -> None:
-    """Make sure that no two classes of the data are the same one of the net."""
+    """Check that no two classes of the data are the same class of the net."""
     first: dict[int, str] = {}
     for name, i in zip(images.classes or (), classes, strict=True):
         if i in first:
@@ -373,7 +373,7 @@ def _check_distinct(images: Labelled, classes: Sequence[int], labels: Sequence[s
 
 
 def _labels(images: Labelled, classes: tuple[int, ...], number: int) -> tuple[str, ...]:
-    """Names for the classes of a net without labels: those of the data where it has any."""
+    """Names for the classes of a net without labels: those of the data where it has them."""
     names = [f"class {i}" for i in range(number)]
     for i, name in zip(classes, images.classes or (), strict=False):
         names[i] = name
@@ -381,7 +381,7 @@ def _labels(images: Labelled, classes: tuple[int, ...], number: int) -> tuple[st
 
 
 def names_of(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """What bundles are called: their nets' names, or their folders' where that tells them apart."""
+    """Names of bundles: of their nets if these differ, else of their folders, else their paths."""
     for names in (
         [bundle.manifest.net for bundle in bundles],
         [Path(bundle.path).resolve().name for bundle in bundles],
@@ -402,20 +402,21 @@ def _check_outputs(nets: Sequence[Asked]) -> None:
             raise _at(evaluating.ScoresNotFused(), each.path)
 
 
-def _check_labels(nets: Sequence[Asked]) -> Asked:
-    """The first net that has labels, or the first; all that have any have the same."""
-    first = next((each for each in nets if each.manifest.labels), nets[0])
-    number = first.manifest.result.channels
-    for each in nets:
-        if each.manifest.result.channels != number:
-            counts = number, each.manifest.result.channels
-            raise _at(OtherClasses(other=first.name, classes=counts), each.path)
-        labels, wanted = each.manifest.labels, first.manifest.labels
-        i = first_unlike(labels or (), wanted or ())
-        if i is not None and labels and wanted:
-            what = OtherLabels(other=first.name, index=i, labels=(wanted[i], labels[i]))
-            raise _at(what, each.path)
-    return first
+def _check_labels(nets: Sequence[Asked]) -> Classes:
+    """The classes of all nets."""
+
+    def refuse(i: int, what: Diagnostic) -> VggspecError:
+        return _at(what, nets[i].path)
+
+    classes = [
+        Classes(
+            net=each.name,
+            number=each.manifest.result.channels,
+            labels=each.manifest.labels,
+        )
+        for each in nets
+    ]
+    return check_same(classes, refuse)
 
 
 def _check_scales(nets: Sequence[Asked]) -> None:

@@ -1,7 +1,7 @@
 """An evaluation as one HTML page: errors, classes, confusions, and the worst mistakes.
 
-The page is a single file without scripts that opens from disk; pictures are in it. Names of classes
-and files are strangers' text: they are escaped, and the page's policy lets nothing in it run or
+The page is a single file without scripts that contains its pictures and opens from disk. Names of
+classes and files are untrusted text: they are escaped, and the page's policy lets nothing run or
 reach the network.
 """
 
@@ -24,16 +24,16 @@ WORST = 24  # mistakes that are shown
 THUMBNAIL_PX = 176  # the longest side
 JPEG_QUALITY = 82
 PAIRS = 20  # most confused pairs of classes
-MAX_DRAWN = 48  # classes; the picture of more would be a grain
+MAX_DRAWN = 48  # classes; a picture of more would be unreadable
 PICTURE_PX = 620
 CELL_PX = (10, 34)  # the smallest and the largest
 LABEL_PX = 8.6  # a wide letter at the largest size
-LEAST_SHADE = 0.25  # that one image in a thousand is still seen
+LEAST_SHADE = 0.25  # so that one image in a thousand is visible
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A row of the page's first table."""
+class SettingErrors:
+    """A setting in words with its errors."""
 
     nets: str
     scales: str
@@ -45,16 +45,16 @@ def page(
     question: Question,
     tally: Tally,
     results: Sequence[Result],
-    told: Sequence[Told],
+    settings: Sequence[SettingErrors],
     *,
     source: str,
 ) -> str:
-    """The page; ``source`` is where the images are, and ``told`` are the settings in words."""
-    main = told[-1]
+    """The page; ``source`` is the folder of the images, the last of ``settings`` the main one."""
+    main = settings[-1]
     title = f"{main.nets} on {source}"
     sections = [
         _head(main, tally, title),
-        _settings(told, question.top) if len(told) > 1 else "",
+        _settings(settings, question.top) if len(settings) > 1 else "",
         _confusions(question, tally),
         _classes(question, tally),
         _mistakes(question, results, source),
@@ -80,7 +80,7 @@ def page(
 """
 
 
-def _head(main: Told, tally: Tally, title: str) -> str:
+def _head(main: SettingErrors, tally: Tally, title: str) -> str:
     errors = main.errors
     classes = count(len(tally.by_class), "class")
     facts = f"{count(tally.images, 'image')} of {classes}"
@@ -101,13 +101,13 @@ def _head(main: Told, tally: Tally, title: str) -> str:
 </header>"""
 
 
-def _settings(told: Sequence[Told], top: int) -> str:
-    most = max(each.errors.top1_error for each in told)
+def _settings(settings: Sequence[SettingErrors], top: int) -> str:
+    most = max(each.errors.top1_error for each in settings)
     rows = "\n".join(
         f"<tr><th scope=row>{_text(each.nets)}</th><td>{_text(each.scales)}</td>"
         f"<td>{_text(each.ways)}</td>{_bar(each.errors.top1_error, most)}"
         f"<td class=n>{_percent(each.errors.top5_error)}</td></tr>"
-        for each in told
+        for each in settings
     )
     return f"""<section>
 <h2>Settings</h2>
@@ -167,7 +167,7 @@ def _confusions(question: Question, tally: Tally) -> str:
     drawn = sorted({*tally.by_class, *(said for _, said in tally.confusions)})
     picture = _picture(question, tally, drawn) if len(drawn) <= MAX_DRAWN else ""
     return f"""<section>
-<h2>What is taken for what</h2>
+<h2>Confusions</h2>
 <div class="sides">
 {picture}
 <div class="wide"><table>
@@ -181,7 +181,7 @@ def _confusions(question: Question, tally: Tally) -> str:
 
 
 def _picture(question: Question, tally: Tally, drawn: Sequence[int]) -> str:
-    """A row for each class, a column for what its images were taken for."""
+    """A row for each true class, a column for each predicted one."""
     labels = [shown(question.labels[i]) for i in drawn]
     margin = round(LABEL_PX * min(24, max(map(len, labels)))) + 10
     cell = max(CELL_PX[0], min(CELL_PX[1], PICTURE_PX // len(drawn)))
@@ -211,7 +211,7 @@ def _picture(question: Question, tally: Tally, drawn: Sequence[int]) -> str:
                 f"<title>{escape(words)}</title></rect>"
             )
     inner = "\n".join(parts)
-    words = "A row for each class, a column for what its images were taken for."
+    words = "A row for each true class, a column for each predicted one."
     return f"""<figure>
 <svg viewBox="0 0 {side} {side}" width="{side}" height="{side}" font-size="{font}" role="img"
  aria-label="{words}">
@@ -245,7 +245,7 @@ def _mistakes(question: Question, results: Sequence[Result], source: str) -> str
     inner = "\n".join(cards)
     return f"""<section>
 <h2>The worst mistakes</h2>
-<p>What the net was surest of and wrong: first what it said, then what it is.</p>
+<p>The mistakes with the highest confidence: first the predicted class, then the true one.</p>
 <div class="cards">
 {inner}
 </div>
@@ -253,10 +253,10 @@ def _mistakes(question: Question, results: Sequence[Result], source: str) -> str
 
 
 def _thumbnail(images: Split, index: int) -> str:
-    """The image, small, as a part of the page."""
+    """The image, small, embedded in the page."""
     try:
         pixels = decode(images.read(index), "RGB", THUMBNAIL_PX)
-    except BadImageError:  # it was readable a while ago
+    except BadImageError:  # it was readable before
         return ""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

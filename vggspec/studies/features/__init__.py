@@ -1,1 +1,1 @@
-"""Descriptors of images from the layers of nets, and a linear SVM on them (appendix B)."""
+"""Descriptors of images from the layers of nets, and linear SVMs on them (appendix B)."""

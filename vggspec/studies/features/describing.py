@@ -1,6 +1,6 @@
 """The descriptors of all images of a data set, as a ``Task``.
 
-A descriptor goes to the file that is written; what a journal keeps of it is its checksum.
+A descriptor is written to the file; the journal keeps its checksum.
 
 Axes: N images.
 """
@@ -33,7 +33,7 @@ from vggspec.studies.pipeline import Applied
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Describing:
-    """Nets that give ``features``, to describe the images of one split after the other."""
+    """Nets that output ``features``, and the splits whose images they describe, in order."""
 
     nets: tuple[tuple[Bundle, TestProtocol], ...]
     combination: Combination
@@ -44,21 +44,21 @@ class Describing:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """``(N,)``: the images of all splits are numbered through."""
+        """``(N,)``: the images of all splits, numbered consecutively."""
         return np.arange(self._ends[-1], dtype=np.int64)
 
     def place(self, index: int) -> tuple[int, int]:
-        """The split of an image, and its number there."""
+        """The split of an image, and its index there."""
         ends = self._ends
         split = bisect.bisect_right(ends, index)
         return split, index - (ends[split - 1] if split else 0)
 
     def with_threads(self, threads: int) -> "Describing":
-        """The same by so many threads."""
+        """The same task with another number of threads."""
         return replace(self, threads=threads)
 
     def digest(self) -> str:
-        """SHA-256 of all that changes a descriptor or its place, in hexadecimal."""
+        """SHA-256 of everything that a descriptor or its row depends on, in hexadecimal."""
         facts = {
             "version": __version__,
             "nets": [
@@ -72,11 +72,11 @@ class Describing:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def results(self, indices: Iterable[int]) -> Generator[Described, None, None]:
-        """The descriptors of some of the images, in the order of ``indices``.
+        """Describe some of the images, in the order of ``indices``.
 
         Raises:
-            VggspecError: a bundle is damaged or answers what is no number.
-            MissingLibraryError: the device was asked for by name and cannot be had.
+            VggspecError: a bundle is damaged or returns NaN.
+            MissingLibraryError: the device was requested by name and is not available.
         """
         with contextlib.ExitStack() as stack:
             applied = [
@@ -100,10 +100,10 @@ class Describing:
         return {"index": result.index, "checksum": result.checksum, "unread": result.unread}
 
     def from_data(self, data: Fields) -> Described:
-        """The result that ``as_data`` has written.
+        """The result that ``as_data`` wrote, without the descriptor.
 
         Raises:
-            BadFieldError: it is none.
+            BadFieldError: it is malformed.
         """
         unread = None if data.is_null("unread") else data.text("unread")
         checksum = None if unread is not None else data.integer("checksum", 0, (1 << 32) - 1)
@@ -113,7 +113,7 @@ class Describing:
 
     @property
     def _ends(self) -> list[int]:
-        """Of each split, the number of the image after its last one."""
+        """For each split, the index after its last image."""
         return list(itertools.accumulate(map(len, self.splits)))
 
     def _read(self, index: int) -> bytes:
@@ -122,7 +122,7 @@ class Describing:
 
 
 def stamp(images: Images) -> str:
-    """SHA-256 of the paths of images and of the sizes and times of the files that they lie in."""
+    """SHA-256 of the paths of images and of the sizes and times of their files."""
     digest = Digest()
     for index in range(len(images)):
         name = images.name(index)
@@ -130,5 +130,5 @@ def stamp(images: Images) -> str:
         try:
             digest.add(os.path.abspath(name), os.stat(path))
         except (OSError, ValueError):
-            digest.add_digest("", ascii(name))  # it cannot be read either
+            digest.add_digest("", ascii(name))  # unreadable, so only its name counts
     return digest.stamp()

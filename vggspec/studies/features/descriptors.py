@@ -1,14 +1,14 @@
-"""Descriptors of images: the numbers of a layer, averaged over space, mirror images and scales.
+"""Descriptors of images: the activations of a layer, averaged over space, mirror images and scales.
 
-Of an image at scale Q the net gives a number for each channel of the layer, averaged over space in
-the graph, and another for its mirror image; the two are averaged. Several scales are averaged or
-stacked. Each net's descriptor then has the length 1 (L2), and those of several nets are stacked,
-the whole again of length 1: so each net counts the same, however large its numbers are.
+For an image at scale Q, the net outputs the activation of each channel of the layer, averaged over
+space in the graph. It is averaged with that of the mirror image. Several scales are averaged or
+stacked. Each net's descriptor is then divided by its L2 norm, descriptors of several nets are
+stacked, and the whole is divided by its norm: so each net has the same weight.
 
 Source: Simonyan & Zisserman 2015, appendix B. It leaves open whether the descriptors of two nets
 are normalised before they are stacked.
 
-Axes: C channels of the layer, D numbers of a descriptor. All is float64 until it is handed over.
+Axes: C channels of the layer, D numbers of a descriptor, in float64 until they are returned.
 """
 
 import contextlib
@@ -29,26 +29,26 @@ OverScales = Literal["average", "stack"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combination:
-    """How what the nets give at each scale becomes one descriptor."""
+    """How the outputs at each scale become one descriptor."""
 
     over_scales: OverScales = "average"
     normalise: bool = True
-    """Whether each net's descriptor, and the whole, is divided by its length."""
+    """Whether each net's descriptor, and the whole, is divided by its L2 norm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """An image's descriptor, or why there is none."""
+    """An image's descriptor, or why it has none."""
 
     index: int
     descriptor: NDArray[np.float32] | None
-    """``(D,)``; None also where it is in a file already."""
+    """``(D,)``; None also if a file already contains it."""
 
     checksum: int | None = None
-    """The descriptor's CRC-32, as it stands in a file."""
+    """The CRC-32 of the descriptor's bytes in a file."""
 
     unread: str | None = None
-    """Why the image could not be read or looked at, where that is so."""
+    """Why the image was left out, if it was."""
 
 
 def describe(
@@ -60,10 +60,10 @@ def describe(
     threads: int | None = None,
     batch_pixels: int | None = None,
 ) -> Generator[Described, None, None]:
-    """The descriptors of images, in the order of ``indices``, by nets that give ``features``.
+    """Describe images, in the order of ``indices``, with nets that output ``features``.
 
     Raises:
-        VggspecError: a net's engine fails, or answers what is no number.
+        VggspecError: a net's engine fails, or returns NaN.
     """
     images = see(applied, read, indices, threads=threads, batch_pixels=batch_pixels)
     with contextlib.closing(images):
@@ -77,7 +77,7 @@ def describe(
 
 
 def descriptor(seen: Seen, nets: int, combination: Combination) -> Floats:
-    """The descriptor ``(D,)`` of an image that so many nets have seen."""
+    """The descriptor ``(D,)`` of an image, from the outputs of ``nets`` nets."""
     parts = []
     for net in range(nets):
         at_scales = [
@@ -93,7 +93,7 @@ def descriptor(seen: Seen, nets: int, combination: Combination) -> Floats:
 
 
 def width(channels: Sequence[int], scales: Sequence[int], over_scales: OverScales) -> int:
-    """D, for nets whose layers have so many channels and that look at so many scales.
+    """D, for nets whose layers have ``channels`` channels and that see ``scales`` scales.
 
     >>> width((4096, 4096), (3, 3), "stack")
     24576
@@ -103,6 +103,6 @@ def width(channels: Sequence[int], scales: Sequence[int], over_scales: OverScale
 
 
 def unit(vector: Floats) -> Floats:
-    """The vector divided by its length; zeros stay as they are."""
+    """The vector divided by its L2 norm; a zero vector is unchanged."""
     length = float(np.linalg.norm(vector))
     return vector / length if length > 0 else vector

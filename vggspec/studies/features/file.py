@@ -1,17 +1,17 @@
-"""Files of descriptors: written row by row as they come, read where they lie.
+"""Files of descriptors: written row by row, and mapped when read.
 
-A safetensors file with, for each split,
+A safetensors file contains, for each split,
 
     train.features   F32 (N, D)
-    train.labels     I64 (N,), the number of an image's class; or U8 (N, K), 1 for each it has
-    train.names      U8, the names of the images one after the other, each ended by a zero byte
+    train.labels     I64 (N,), the number of each image's class; or U8 (N, K), 1 for each class
+    train.names      U8, the names of the images, each ended by a zero byte
 
-The names are a tensor because a header of a million names would be too long for most readers. The
-metadata says how the descriptors were made; each value is JSON.
+The names are a tensor because most readers refuse a header of a million names. The metadata records
+how the descriptors were made; each value is JSON.
 
-How many images can be read is known only at the end. So room is left for the header, and all
-features come before anything else: what was left out moves nothing that has been written. At any
-time the file is the beginning of what it will be, so writing can be interrupted and gone on with.
+The number of readable images is known only at the end. So space is reserved for the header, and all
+features come first: an image that is left out moves no bytes. The incomplete file is always a
+prefix of the complete one, apart from the header, so writing it can be resumed.
 """
 
 import json
@@ -38,11 +38,11 @@ CLASSES = "vggspec.classes"
 SETTINGS = "vggspec.features"
 LEFT_OUT = "vggspec.left_out"
 
-#: Room for the numbers of images left out, which are known when all else has been written.
+#: Space for the number of images left out, which is known last.
 LATER_BYTES = 1 << 10
 
 MAX_CLASSES = 1 << 20
-ROWS = 1 << 12  # descriptors that are read together
+ROWS = 1 << 12  # descriptors that are read at once
 
 Labels = NDArray[np.int64] | NDArray[np.uint8]
 
@@ -53,29 +53,29 @@ class DescribedSplit:
 
     name: str
     features: NDArray[np.float32]
-    """``(N, D)``, mapped from the file rather than read."""
+    """``(N, D)``, mapped from the file."""
 
     labels: Labels | None
-    """``(N,)`` of int64, ``(N, K)`` of uint8, or None where no classes are known."""
+    """``(N,)`` of int64, ``(N, K)`` of uint8, or None without classes."""
 
     names: tuple[str, ...] | None
-    """Of the images."""
+    """The names of the images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeaturesFile:
-    """A file of descriptors that has been opened."""
+    """An open file of descriptors."""
 
     path: str
     splits: Mapping[str, DescribedSplit]
     classes: tuple[str, ...] | None
     settings: Mapping[str, Any]
-    """How the descriptors were made; empty where another tool wrote the file."""
+    """How the descriptors were made; empty if another tool wrote the file."""
 
 
 @dataclass(slots=True)
 class _Rows:
-    """What is known of a split besides its features, which lie in the file."""
+    """The labels, names and counts of a split, which are written after its features."""
 
     labels: list[Any] = field(default_factory=list)
     names: bytearray = field(default_factory=bytearray)
@@ -84,7 +84,7 @@ class _Rows:
 
 
 class FeaturesWriter:
-    """Takes the images of one split after the other."""
+    """Writes the images of one split after the other."""
 
     def __init__(self, path: str | os.PathLike[str], file: IO[bytes], width: int) -> None:
         self._path = path
@@ -93,27 +93,26 @@ class FeaturesWriter:
         self.rows: dict[str, _Rows] = {}
 
     def begin(self, split: str) -> None:
-        """Begin a split, which has no images yet."""
+        """Begin a split."""
         self.rows[split] = _Rows()
 
     def add(self, name: str, descriptor: NDArray[np.float32], label: Any) -> None:
-        """Add an image to the split that was begun last; ``label`` is as in the file, or None.
+        """Add an image to the current split; ``label`` is as in the file, or None.
 
         Raises:
-            VggspecError: the system refuses.
+            VggspecError: the file cannot be written.
         """
         assert descriptor.shape == (self._width,)
         with refusals(self._path):
             self._file.write(row_of(descriptor))
-            self._file.flush()  # what was added is in the file, however this process ends
+            self._file.flush()  # the row survives if this process is killed
         self._count(name, label)
 
     def add_again(self, name: str, checksum: int, label: Any) -> bool:
-        """Add the next image of a file that is gone on with; False where its row is not there, or
-        another one.
+        """Add the next image of a resumed file; return False if its row is missing or differs.
 
         Raises:
-            VggspecError: the system refuses.
+            VggspecError: the file cannot be read.
         """
         with refusals(self._path):
             start = self._file.tell()
@@ -125,7 +124,7 @@ class FeaturesWriter:
         return True
 
     def leave_out(self) -> None:
-        """Count an image that has no descriptor."""
+        """Count an image that is left out."""
         self.rows[next(reversed(self.rows))].left_out += 1
 
     def _count(self, name: str, label: Any) -> None:
@@ -137,12 +136,12 @@ class FeaturesWriter:
 
 
 def row_of(descriptor: NDArray[np.float32]) -> bytes:
-    """A descriptor as it stands in the file."""
+    """The bytes of a descriptor in the file."""
     return descriptor.astype("<f4", copy=False).tobytes()
 
 
 def part_of(path: str | os.PathLike[str], digest: str, ending: str) -> Path:
-    """Where a file lies that belongs to one that is being written: hidden, beside it."""
+    """The path of a hidden file beside an incomplete one, which belongs to it."""
     target = Path(path)
     return target.parent / f".{target.name}.{digest[:16]}.{ending}"
 
@@ -157,18 +156,18 @@ def writing(
     *,
     part: Path | None = None,
 ) -> Iterator[FeaturesWriter]:
-    """Write a file for ``splits`` of so many images at most, whole or not at all.
+    """Write a complete file or none; ``splits`` are the largest numbers of images.
 
-    Where it ends before its time, what there is of it stays at ``part``; without ``part`` nothing
-    stays.
+    If writing is interrupted, the incomplete file stays at ``part``; without ``part`` it is
+    removed.
 
     Raises:
-        VggspecError: the system refuses.
+        VggspecError: the file cannot be written.
     """
     metadata = {SETTINGS: json.dumps(dict(settings))}
     if classes is not None:
         metadata[CLASSES] = json.dumps(classes)
-    # The longest header there may be: with as many digits as any number can have.
+    # The longest possible header: each number has the most digits.
     longest = {
         f"{split}.{what}": ("U8", (10**15, 10**15))
         for split in splits
@@ -190,7 +189,7 @@ def _finish(
     metadata: dict[str, str],
     room: int,
 ) -> None:
-    """Write what follows the features, and the header before them."""
+    """Write the labels and names, and the header."""
     tensors: dict[str, tuple[str, Shape]] = {}
     for split, rows in splits.items():
         tensors[f"{split}.features"] = ("F32", (rows.number, width))
@@ -205,7 +204,7 @@ def _finish(
         file.write(rows.names)
     left_out = {split: rows.left_out for split, rows in splits.items()}
     metadata[LEFT_OUT] = json.dumps(left_out)
-    file.truncate()  # of an earlier time there may be more
+    file.truncate()  # an earlier run may have written more
     text = header(tensors, metadata, room)
     assert len(text) == room
     file.seek(0)
@@ -213,10 +212,10 @@ def _finish(
 
 
 def open_features(path: str | os.PathLike[str]) -> FeaturesFile:
-    """Open a file of descriptors; of the descriptors nothing is read.
+    """Open a file of descriptors; no descriptor is read.
 
     Raises:
-        VggspecError: it cannot be opened, is damaged, or holds something else.
+        VggspecError: the file cannot be opened, is damaged, or contains something else.
     """
     try:
         layout = read_layout(path)
@@ -237,7 +236,7 @@ def open_features(path: str | os.PathLike[str]) -> FeaturesFile:
 
 
 class _BadError(Exception):
-    """What a tensor holds is not what it must be."""
+    """A tensor has the wrong type, shape or content."""
 
 
 def _split(
@@ -245,7 +244,7 @@ def _split(
 ) -> DescribedSplit:
     tensor = layout.tensors[f"{name}.features"]
     if tensor.dtype != "F32":
-        raise _BadError(f"`{name}.features` holds {tensor.dtype}, not F32")
+        raise _BadError(f"`{name}.features` contains {tensor.dtype}, not F32")
     if len(tensor.shape) != 2 or 0 in tensor.shape:
         raise _BadError(f"`{name}.features` is {_by(tensor.shape)}, not images × numbers")
     features = _mapped(path, tensor, "<f4")
@@ -260,19 +259,19 @@ def _split(
 def _labels(
     path: Path, tensor: Tensor, name: str, images: int, classes: tuple[str, ...] | None
 ) -> Labels:
-    wanted = {"I64": 1, "U8": 2}
-    if wanted.get(tensor.dtype) != len(tensor.shape) or tensor.shape[0] != images:
+    axes = {"I64": 1, "U8": 2}
+    if axes.get(tensor.dtype) != len(tensor.shape) or tensor.shape[0] != images:
         has = f"{tensor.dtype} of {_by(tensor.shape)}"
         raise _BadError(f"`{name}.labels` is {has}, and there are {images} images")
     if tensor.dtype == "I64":
         numbers = np.array(_mapped(path, tensor, "<i8"))
         most = MAX_CLASSES if classes is None else len(classes)
         if numbers.min() < 0 or numbers.max() >= most:
-            raise _BadError(f"`{name}.labels` has numbers of no class")
+            raise _BadError(f"`{name}.labels` has numbers that are not classes")
         return numbers
     flags: NDArray[np.uint8] = np.array(_mapped(path, tensor, "u1"))
     if flags.size == 0 or flags.max() > 1:
-        raise _BadError(f"`{name}.labels` has more than zeros and ones")
+        raise _BadError(f"`{name}.labels` has numbers other than 0 and 1")
     if classes is not None and flags.shape[1] != len(classes):
         raise _BadError(f"`{name}.labels` has {flags.shape[1]} columns for {len(classes)} classes")
     return flags
@@ -282,7 +281,7 @@ def _names(path: Path, tensor: Tensor, name: str, images: int) -> tuple[str, ...
     data = bytes(_mapped(path, tensor, "u1")) if tensor.bytes else b""
     names = data.split(b"\0")
     if tensor.dtype != "U8" or names.pop() or len(names) != images:
-        raise _BadError(f"`{name}.names` are not those of {images} images")
+        raise _BadError(f"`{name}.names` are not {images} names")
     return tuple(os.fsdecode(each) for each in names)
 
 
@@ -295,7 +294,7 @@ def _classes(layout: Layout) -> tuple[str, ...] | None:
         return None
     names = _json(layout, CLASSES).texts(CLASSES, MAX_CLASSES)
     if len(set(names)) != len(names):
-        raise _BadError("its classes are not names that differ")
+        raise _BadError("it names a class twice")
     return names
 
 
@@ -307,7 +306,7 @@ def _settings(layout: Layout) -> dict[str, Any]:
 
 
 def _json(layout: Layout, key: str) -> Fields:
-    """A value of the metadata, under its name."""
+    """A value of the metadata, by its name."""
     try:
         return Fields({key: parse(layout.metadata[key].encode())})
     except BadFieldError as error:

@@ -1,15 +1,15 @@
 """Linear SVMs on descriptors: one class against the rest, C chosen by cross-validation.
 
-liblinear fits them, through scikit-learn: L2-regularised squared hinge loss, the bias among what is
-regularised, by Newton's method in the primal. That has converged after ten or twenty steps where C
-is large and coordinate descent in the dual has not after hundreds; and it leaves nothing to chance.
+scikit-learn's ``LinearSVC`` fits them with liblinear: L2-regularised squared hinge loss, a
+regularised bias, Newton's method in the primal. For large C that converges in ten to twenty steps
+where coordinate descent in the dual does not in hundreds, and it draws no random numbers.
 
-An SVM's weights are a combination of its images. So where there are fewer images than numbers, it
-is fitted in the space that the images span, to the same planes: an N by N matrix instead of N by D.
+The weights of an SVM are a combination of its images. If there are fewer images than numbers, it is
+fitted in the space that the images span, with the same result: an N by N matrix instead of N by D.
 
-Where an image has one class, the classes share the folds, which are stratified, and C
-is chosen by accuracy. Where it may have several, each class is a problem of its own with stratified
-folds of its own, and one C is chosen for all by mean average precision.
+If each image has one class, all classes share the folds, which are stratified, and C is chosen by
+accuracy. If images may have several classes, each class is a problem of its own with stratified
+folds of its own, and one C is chosen for all classes by mean average precision.
 
 Source: Simonyan & Zisserman 2015, appendix B; Fan et al. 2008, "LIBLINEAR"; Everingham et al. 2010,
 section 4.2 (average precision).
@@ -20,7 +20,7 @@ Axes: N images, D numbers of a descriptor, K classes.
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,31 +30,31 @@ from numpy.typing import NDArray
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
 from vggspec.base.tensors import header
+from vggspec.base.watching import SILENT, Progress, Watcher
 from vggspec.studies.features.file import CLASSES, ROWS, SETTINGS, Labels
 
 Floats = NDArray[np.float64]
-Precision = Literal["area", "voc07"]
-Watch = Callable[[int], None]
-"""Is told how many fits are done."""
+ApKind = Literal["area", "voc07"]
+"""How average precision is defined."""
 
-#: Newton's steps after which a fit is given up.
 MAX_STEPS = 1000
+"""Newton steps after which a fit stops without having converged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What came of a C."""
+class Candidate:
+    """A value of C and its scores in cross-validation."""
 
     c: float
     scores: tuple[float, ...]
-    """From 0 to 1, of each fold: accuracy, or mean average precision."""
+    """The score of each fold, from 0 to 1: accuracy, or mean average precision."""
 
     unconverged: int
-    """How many of the fits ended before they had converged."""
+    """How many fits did not converge."""
 
     @property
     def mean(self) -> float:
-        """Over the folds."""
+        """The mean over the folds."""
         return float(np.mean(self.scores))
 
     @property
@@ -65,7 +65,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearModel:
-    """A score for each class: how far a descriptor lies on its side of a plane."""
+    """A hyperplane for each class; the score is the signed distance times the weights' length."""
 
     weights: Floats
     """``(K, D)``"""
@@ -75,10 +75,10 @@ class LinearModel:
 
     c: float
     unconverged: int
-    """How many of the fits ended before they had converged."""
+    """How many fits did not converge."""
 
     def scores(self, features: NDArray[np.float32]) -> Floats:
-        """``(N, K)`` for descriptors ``(N, D)``."""
+        """The scores ``(N, K)`` of descriptors ``(N, D)``."""
         found = np.empty((len(features), len(self.bias)))
         for start in range(0, len(features), ROWS):
             rows = features[start : start + ROWS].astype(np.float64)
@@ -87,51 +87,60 @@ class LinearModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfClass:
-    """How one class fares; None where it has no images to say so."""
+class ClassScores:
+    """The scores of one class; None if it has no images."""
 
     images: int
     accuracy: float | None
-    """The share of its images that are told to be of it; None too where images have several."""
+    """The share of its images that are assigned to it; None also if images have several classes."""
 
-    precision: float | None
-    """Average precision."""
+    average_precision: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """How a model does on images that it was not fitted on; shares from 0 to 1."""
+class Scores:
+    """The scores of a model on images that it was not fitted on; shares from 0 to 1."""
 
     images: int
-    classes: tuple[OfClass, ...]
+    classes: tuple[ClassScores, ...]
     accuracy: float | None
-    """The share of images whose class is told; None where images have several."""
+    """The share of images assigned to their class; None if images have several classes."""
 
     confusions: tuple[tuple[int, int, int], ...]
-    """Class, the class that its images were taken for, how many were; most first."""
+    """Class, another class, and how many images of the first are assigned to the second; the
+    largest number first."""
 
     @property
     def mean_class_accuracy(self) -> float | None:
-        """Over the classes with images, each counting the same: Caltech's measure."""
+        """The mean over the classes that have images: Caltech's measure."""
         return _mean(each.accuracy for each in self.classes)
 
     @property
-    def mean_precision(self) -> float | None:
-        """Over the classes with images: VOC's measure."""
-        return _mean(each.precision for each in self.classes)
+    def mean_average_precision(self) -> float | None:
+        """The mean over the classes that have images: VOC's measure."""
+        return _mean(each.average_precision for each in self.classes)
 
 
-def try_out(
+def cross_validate(
     features: NDArray[np.float32],
     labels: Labels,
     cs: Sequence[float],
     *,
     folds: int,
     seed: int,
-    precision: Precision = "area",
-    watch: Watch | None = None,
-) -> tuple[Trial, ...]:
-    """What comes of each C in cross-validation, in the order of ``cs``.
+    ap: ApKind = "area",
+    watch: Watcher = SILENT,
+) -> tuple[Candidate, ...]:
+    """Score each C on each fold. Each class must have an image in each fold.
+
+    Args:
+        features: Descriptors ``(N, D)``.
+        labels: ``(N,)``, the numbers of the images' classes, or ``(N, K)`` of zeros and ones.
+        cs: The candidates, ascending.
+        folds: The number of folds.
+        seed: Seeds the assignment of images to folds.
+        ap: The average precision that scores images of several classes.
+        watch: Hears how many fits are done.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.
@@ -139,111 +148,103 @@ def try_out(
     require("sklearn", "fitting an SVM")
     from sklearn.model_selection import StratifiedKFold
 
-    several = labels.ndim == 2
-    targets = list(labels.T) if several else [labels]
+    targets = _targets(labels)
     scores = np.zeros((len(targets), len(cs), folds))
     unconverged = [0] * len(cs)
-    done = 0
+    done, total = 0, scores.size
     for t, target in enumerate(targets):
         cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        for k, (kept, left_out) in enumerate(cut.split(np.zeros(len(target)), target)):
+        for k, (kept, held_out) in enumerate(cut.split(target, target)):
             span = _Span(features[kept])
-            x, truth = span.of(features[left_out]), target[left_out]
+            x, truth = span.project(features[held_out]), target[held_out]
             for i, c in enumerate(cs):
-                svm, converged = _fitted(span.images, target[kept], c)
-                unconverged[i] += not converged
-                if several:
-                    value = average_precision(truth, svm.decision_function(x), precision)
-                    assert value is not None  # the folds are stratified
-                    scores[t, i, k] = value
-                else:
+                svm, has_converged = _fit_one(span.images, target[kept], c)
+                unconverged[i] += not has_converged
+                if labels.ndim == 1:
                     scores[t, i, k] = svm.score(x, truth)
+                else:
+                    scores[t, i, k] = average_precision(truth, svm.decision_function(x), ap)
                 done += 1
-                if watch:
-                    watch(done)
+                watch.progress(Progress(doing="choosing C", done=done, total=total, unit="fits"))
     return tuple(
-        Trial(c=c, scores=tuple(map(float, of_folds)), unconverged=missed)
-        for c, of_folds, missed in zip(cs, scores.mean(axis=0), unconverged, strict=True)
+        Candidate(c=c, scores=tuple(map(float, of_folds)), unconverged=number)
+        for c, of_folds, number in zip(cs, scores.mean(axis=0), unconverged, strict=True)
     )
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the best mean; of equals the one with the smallest C."""
-    return max(trials, key=lambda trial: (trial.mean, -trial.c))
+def best(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the best mean; among equals the one with the smallest C."""
+    return max(candidates, key=lambda each: (each.mean, -each.c))
 
 
 def fit(
-    features: NDArray[np.float32],
-    labels: Labels,
-    c: float,
-    *,
-    watch: Watch | None = None,
+    features: NDArray[np.float32], labels: Labels, c: float, *, watch: Watcher = SILENT
 ) -> LinearModel:
-    """Fit the SVM of each class against the rest; every class has images.
+    """Fit the SVM of each class against the rest. Each class must have images.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.
     """
     require("sklearn", "fitting an SVM")
     span = _Span(features)
-    targets = list(labels.T) if labels.ndim == 2 else [labels]
+    targets = _targets(labels)
     weights, bias, unconverged = [], [], 0
     for done, target in enumerate(targets, start=1):
-        svm, converged = _fitted(span.images, target, c)
-        unconverged += not converged
-        weights.append(span.back(svm.coef_))
+        svm, has_converged = _fit_one(span.images, target, c)
+        unconverged += not has_converged
+        weights.append(span.lift(svm.coef_))
         bias.append(svm.intercept_)
-        if watch:
-            watch(done)
+        watch.progress(Progress(doing=f"C = {c:g}", done=done, total=len(targets), unit="fits"))
     w, b = np.concatenate(weights), np.concatenate(bias)
-    if labels.ndim == 1 and len(w) == 1:  # one plane tells two classes apart
+    if labels.ndim == 1 and len(w) == 1:  # one hyperplane separates two classes
         w, b = np.concatenate([-w, w]), np.concatenate([-b, b])
     return LinearModel(weights=w, bias=b, c=c, unconverged=unconverged)
 
 
-def score(scores: Floats, labels: Labels, precision: Precision = "area") -> Scored:
-    """Hold scores ``(N, K)`` against what the images show.
+def score(scores: Floats, labels: Labels, ap: ApKind = "area") -> Scores:
+    """Compare scores ``(N, K)`` with the images' labels.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.
     """
+    require("sklearn", "scoring an SVM")
+    from sklearn.metrics import confusion_matrix
+
     number = scores.shape[1]
-    accuracy = None
+    accuracy, confusions = None, []
     shares: list[float | None] = [None] * number
-    confusions: list[tuple[int, int, int]] = []
+    flags = labels
     if labels.ndim == 1:
-        said = scores.argmax(axis=1)
-        table = np.zeros((number, number), np.int64)
-        np.add.at(table, (labels, said), 1)
+        table = confusion_matrix(labels, scores.argmax(axis=1), labels=np.arange(number))
         accuracy = float(np.trace(table) / len(labels))
         shares = [float(row[k] / row.sum()) if row.any() else None for k, row in enumerate(table)]
-        confusions = [
-            (int(i), int(j), int(table[i, j]))
-            for i, j in np.argwhere(table - np.diag(np.diag(table)))
-        ]
-    return Scored(
+        mistakes = table - np.diag(np.diag(table))
+        confusions = [(int(i), int(j), int(table[i, j])) for i, j in np.argwhere(mistakes)]
+        flags = (labels[:, np.newaxis] == np.arange(number)).astype(np.uint8)
+    return Scores(
         images=len(labels),
         classes=tuple(
-            OfClass(
+            ClassScores(
                 images=int(truth.sum()),
-                accuracy=shares[k],
-                precision=average_precision(truth, scores[:, k], precision),
+                accuracy=share,
+                average_precision=average_precision(truth, of_class, ap),
             )
-            for k, truth in ((k, _truth(labels, k)) for k in range(number))
+            for truth, of_class, share in zip(flags.T, scores.T, shares, strict=True)
         ),
         accuracy=accuracy,
         confusions=tuple(sorted(confusions, key=lambda one: (-one[2], one[0], one[1]))),
     )
 
 
-def average_precision(truth: NDArray[Any], scores: Floats, kind: Precision) -> float | None:
-    """Average precision of a ranking of images by scores ``(N,)``; None where none is true.
+def average_precision(truth: NDArray[Any], scores: Floats, kind: ApKind) -> float | None:
+    """The average precision of images ranked by scores ``(N,)``; None if no image is true.
 
     ``area`` is scikit-learn's: the precision at each true image, averaged. ``voc07`` is that of the
-    VOC challenges up to 2009: the best precision at a recall of 0, 0.1 … 1 or more, averaged.
+    VOC challenges up to 2009, which scikit-learn lacks: the best precision at a recall of at least
+    0, 0.1 … 1, averaged.
 
     Raises:
-        MissingLibraryError: scikit-learn is not installed, and ``area`` is asked for.
+        MissingLibraryError: ``area`` requires scikit-learn, which is not installed.
     """
     total = int(truth.sum())
     if not total:
@@ -255,7 +256,7 @@ def average_precision(truth: NDArray[Any], scores: Floats, kind: Precision) -> f
         return float(average_precision_score(truth, scores))
     hits = np.cumsum(truth[np.argsort(-scores, kind="stable")].astype(np.int64))
     precision = hits / np.arange(1, len(hits) + 1)
-    # In whole numbers, as 0.3 is no binary fraction.
+    # In integers, because 0.3 is not a binary fraction.
     return float(np.mean([precision[10 * hits >= tenths * total].max() for tenths in range(11)]))
 
 
@@ -270,7 +271,7 @@ def save(
     The score of class k is ``weights[k] @ descriptor + bias[k]``.
 
     Raises:
-        VggspecError: the system refuses.
+        VggspecError: the file cannot be written.
     """
     arrays = {"weights": model.weights, "bias": model.bias}
     metadata = {
@@ -286,45 +287,44 @@ def save(
 
 
 class _Span:
-    """The space that images span, with axes of its own where it has fewer than D."""
+    """The space that images span: coordinates in an orthonormal basis if it has fewer than D."""
 
     def __init__(self, features: NDArray[np.float32]) -> None:
         self.images: Floats = features.astype(np.float64)
         """``(N, min(N, D))``"""
 
-        self._axes: Floats | None = None
+        self._basis: Floats | None = None
         if self.images.shape[0] < self.images.shape[1]:
-            self._axes, triangle = np.linalg.qr(self.images.T)
+            self._basis, triangle = np.linalg.qr(self.images.T)
             self.images = np.ascontiguousarray(triangle.T)
 
-    def of(self, features: NDArray[np.float32]) -> Floats:
-        """Descriptors ``(M, D)`` as the space sees them."""
+    def project(self, features: NDArray[np.float32]) -> Floats:
+        """The coordinates of descriptors ``(M, D)`` in the space."""
         found: Floats = features.astype(np.float64)
-        return found if self._axes is None else found @ self._axes
+        return found if self._basis is None else found @ self._basis
 
-    def back(self, weights: Floats) -> Floats:
-        """Weights ``(K, D)`` from those of the space."""
-        return weights if self._axes is None else weights @ self._axes.T
+    def lift(self, weights: Floats) -> Floats:
+        """The weights ``(K, D)`` for weights in the space."""
+        return weights if self._basis is None else weights @ self._basis.T
 
 
-def _fitted(x: Floats, y: NDArray[Any], c: float) -> tuple[Any, bool]:
-    """A fitted LinearSVC, and whether it converged."""
+def _targets(labels: Labels) -> list[NDArray[Any]]:
+    """What to fit: all classes together, or each class on its own if images may have several."""
+    return list(labels.T) if labels.ndim == 2 else [labels]
+
+
+def _fit_one(x: Floats, y: NDArray[Any], c: float) -> tuple[Any, bool]:
+    """A fitted ``LinearSVC``, and whether it has converged."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
     svm = LinearSVC(C=c, dual=False, max_iter=MAX_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is told by the number of steps
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of steps shows it
         svm.fit(x, y)
     return svm, svm.n_iter_ < MAX_STEPS
 
 
-def _truth(labels: Labels, k: int) -> NDArray[np.bool_]:
-    """``(N,)``: whether an image has class k."""
-    found: NDArray[np.bool_] = labels == k if labels.ndim == 1 else labels[:, k] == 1
-    return found
-
-
-def _mean(values: Iterator[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

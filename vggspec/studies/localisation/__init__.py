@@ -1,1 +1,1 @@
-"""Where objects are: nets of boxes, applied and merged as appendix A of the paper has it."""
+"""Localisation: boxes of nets, merged and scored as in appendix A of the paper."""

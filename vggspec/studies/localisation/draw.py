@@ -1,8 +1,8 @@
-"""Boxes drawn on the image, each with its class and how likely that is.
+"""Boxes drawn on the image, each with its class and posterior.
 
-A line in a colour between a dark one and a light one is seen on any photograph. A name stands in a
-field of the colour of its box, above it where there is room, and no name covers another if that
-can be helped.
+A coloured line between a dark and a light one is visible on any photograph. A name is drawn in a
+field of the colour of its box, above the box if there is room, and covers no other name if
+possible.
 
 Axes: H rows and W columns of the image.
 """
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vggspec.data.boxes import Boxes
-from vggspec.runtime.heatmap import HUES, INK, LEAST_WIDTH_PX, RGB, displayed, shortened
+from vggspec.studies.heatmap import HUES, INK, LEAST_WIDTH_PX, RGB, displayed, shortened
 
 PAPER: RGB = (255, 255, 255)
-LIGHT = 0.4  # the luma from 0 to 1 above which a field has dark letters
+LIGHT = 0.4  # luma from 0 to 1; a lighter field has dark letters
 
 Field = tuple[int, int, int, int]
 
@@ -31,14 +31,14 @@ class Drawn:
     """``(4,)``, in pixels of the image."""
 
     text: str
-    """Its name; empty for none."""
+    """Its name, or an empty text."""
 
 
 def draw(image: NDArray[np.uint8], boxes: Sequence[Drawn]) -> Image.Image:
-    """The image ``(H, W, 3)`` or ``(H, W, 1)`` at a size that is good to look at, with boxes.
+    """The image ``(H, W, 3)`` or ``(H, W, 1)``, enlarged if it is small, with boxes.
 
-    The first one is the most important: it is drawn last, over the others. A picture narrower than
-    its names has white margins.
+    The first box is drawn last, over the others. A picture narrower than its names has white
+    margins.
     """
     picture = displayed(image)
     unit = min(max(max(picture.size) // 38, 15), 32)
@@ -67,9 +67,9 @@ def draw(image: NDArray[np.uint8], boxes: Sequence[Drawn]) -> Image.Image:
 
 
 def _edges(box: Boxes, size: tuple[int, int]) -> Field:
-    """The first and the last column and row of a box, within a canvas of so many columns and rows.
+    """The first and last column and row of a box, within a canvas of ``size`` columns and rows.
 
-    A box that is narrower than a pixel has one.
+    A box narrower than a pixel has one column.
     """
     left, top, right, bottom = np.round(box).astype(int).tolist()
     left, top = min(max(left, 0), size[0] - 1), min(max(top, 0), size[1] - 1)
@@ -91,7 +91,7 @@ def _outline(pen: ImageDraw.ImageDraw, edges: Field, hue: RGB, *, line: int) -> 
 def _free(
     edges: Field, size: tuple[int, int], within: tuple[int, int], taken: Sequence[Field]
 ) -> Field:
-    """Where a field of so many columns and rows goes: the first place that covers no other one."""
+    """The first place for a field of ``size`` columns and rows that covers no other field."""
     fields = [
         (left, top, left + size[0], top + size[1])
         for left, top in _places(edges, size)
@@ -104,7 +104,7 @@ def _free(
 
 
 def _places(edges: Field, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Columns and rows where a field may begin: above the box, below it, and inside, downwards."""
+    """Columns and rows where a field may begin: above the box, below it, then inside it."""
     left, top, right, bottom = edges
     for column in (left, right + 1 - size[0]):
         yield column, top - size[1]

@@ -1,52 +1,50 @@
-"""How often boxes are wrong, on images whose objects are known.
+"""Localisation errors, on images whose objects are known.
 
-A box is right when it shares more with a true one of its class than ``iou`` says. Of an image, one
-of the answers has to be right: the first one (top-1 error), or any of the five (top-5). With the
-class given, each class on an image is a question of its own.
+A box is right if its IoU with a true box of its class is above a threshold. On each image, the
+first box must be right (top-1 error), or any of the first five (top-5 error). With the class given,
+the box of each class on an image must be right.
 
-What is counted are whole numbers, so the order of the images changes nothing.
+All counts are integers, so the order of the images changes nothing.
 
 Source: Simonyan & Zisserman 2015, appendix A; Russakovsky et al. 2015, section 4.3 (ILSVRC).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from vggspec.base.catalogue.data import TooManyBadImages
-from vggspec.base.diagnostic import VggspecError, report
 from vggspec.data.annotated import Annotated
 from vggspec.data.boxes import RIGHT_IOU, iou
-from vggspec.data.split import MAX_BAD_SHARE
-from vggspec.studies.evaluation.answers import FIRST_BAD
-from vggspec.studies.localisation.localise import Located, Place
+from vggspec.data.left_out import LeftOut
+from vggspec.studies.localisation.localiser import ClassBox, Located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is said of an image."""
+    """Which boxes on an image are right."""
 
     index: int
     likeliest: tuple[bool, ...] = ()
-    """Whether each of the classifier's answers is right, best first."""
+    """Whether the box of each of the likeliest classes is right, best first."""
 
     given: tuple[tuple[int, bool], ...] = ()
     """Each class on the image, and whether its box is right."""
 
     unread: str | None = None
+    """Why the image was left out, if it was."""
 
 
 @dataclass(slots=True)
-class Count:
-    """So many answers, and how many of them were wrong."""
+class ErrorCount:
+    """The number of answers, and how many of them are wrong."""
 
     answers: int = 0
     wrong: int = 0
 
     @property
     def error(self) -> float:
-        """From 0 to 1; 0 of none."""
+        """From 0 to 1; 0 without answers."""
         return self.wrong / max(self.answers, 1)
 
     def add(self, *, is_right: bool) -> None:
@@ -57,35 +55,34 @@ class Count:
 
 @dataclass(slots=True)
 class LocalisationTally:
-    """Everything that is counted."""
+    """The counts over all images."""
 
     total: int
-    """Images that are asked about."""
+    """The number of images, including those left out."""
 
-    top1: Count = field(default_factory=Count)
-    top5: Count = field(default_factory=Count)
-    given: Count = field(default_factory=Count)
-    by_class: dict[int, Count] = field(default_factory=dict)
-    """Of ``given``, class by class."""
+    top1: ErrorCount = field(default_factory=ErrorCount)
+    top5: ErrorCount = field(default_factory=ErrorCount)
+    given: ErrorCount = field(default_factory=ErrorCount)
+    by_class: dict[int, ErrorCount] = field(default_factory=dict)
+    """``given`` by class."""
 
-    left_out: dict[int, str] = field(default_factory=dict)
-    """Images that could not be read, and why."""
+    left_out: LeftOut = field(init=False)
+    """The images that cannot be used."""
 
     images: int = 0
+    """The number of images that are counted."""
 
-    def add(self, verdict: Verdict, name: Callable[[int], str]) -> None:
-        """Count an image; ``name`` gives the path of one.
+    def __post_init__(self) -> None:
+        self.left_out = LeftOut(self.total)
+
+    def add(self, verdict: Verdict, name: str) -> None:
+        """Count the image ``name``.
 
         Raises:
-            VggspecError: too many images cannot be read.
+            VggspecError: too many images cannot be used.
         """
         if verdict.unread is not None:
-            self.left_out[verdict.index] = verdict.unread
-            if len(self.left_out) > MAX_BAD_SHARE * self.total:
-                listed = sorted(self.left_out.items())[:FIRST_BAD]
-                first = tuple(f"{name(index)}: {why}" for index, why in listed)
-                bad = TooManyBadImages(bad=len(self.left_out), total=self.total, first=first)
-                raise VggspecError(report(bad))
+            self.left_out.add(name, verdict.unread)
             return
         self.images += 1
         if verdict.likeliest:
@@ -93,13 +90,13 @@ class LocalisationTally:
             self.top5.add(is_right=any(verdict.likeliest))
         for label, is_right in verdict.given:
             self.given.add(is_right=is_right)
-            self.by_class.setdefault(label, Count()).add(is_right=is_right)
+            self.by_class.setdefault(label, ErrorCount()).add(is_right=is_right)
 
 
 def judge(
     found: Located, data: Annotated, classes: Sequence[int], least_iou: float = RIGHT_IOU
 ) -> Verdict:
-    """Hold the places on an image against its objects.
+    """Compare the boxes on an image with its objects.
 
     ``classes`` are the net's numbers of the data's classes.
     """
@@ -113,21 +110,19 @@ def judge(
     labels, boxes = data.objects(found.index)
     own = np.array([classes[label] for label in labels])
 
-    def is_right(place: Place) -> bool:
-        if place.box is None:
+    def is_right(one: ClassBox) -> bool:
+        if one.box is None:
             return False
-        return bool((iou(place.box, boxes[own == place.label]) > least_iou).any())
+        return bool((iou(one.box, boxes[own == one.label]) > least_iou).any())
 
     return Verdict(
         index=found.index,
-        likeliest=tuple(is_right(place) for place in found.likeliest),
-        given=tuple(
-            (place.label, is_right(place)) for place in found.asked if place.label is not None
-        ),
+        likeliest=tuple(map(is_right, found.likeliest)),
+        given=tuple((one.label, is_right(one)) for one in found.asked if one.label is not None),
     )
 
 
 def classes_on(data: Annotated, index: int, classes: Sequence[int]) -> list[int]:
-    """The net's numbers of the classes on an image, in ascending order."""
+    """The net's numbers of the classes on an image, ascending."""
     labels, _ = data.objects(index)
     return sorted({classes[label] for label in labels})

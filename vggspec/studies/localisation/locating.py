@@ -1,6 +1,6 @@
-"""The places on the images of a data set, as a ``Task``.
+"""The boxes on the images of a data set, as a ``Task``.
 
-What is kept are the boxes, not whether they are right: that is told anew from them, by ``judge``.
+The journal keeps the boxes, not whether they are right: ``judge`` decides that again.
 
 Axes: N images.
 """
@@ -24,13 +24,19 @@ from vggspec.data.annotated import Annotated
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device
 from vggspec.studies.localisation.errors import classes_on
-from vggspec.studies.localisation.localise import Ensemble, Localiser, Located, Method, Place
+from vggspec.studies.localisation.localiser import (
+    ClassBox,
+    Ensemble,
+    Localiser,
+    Located,
+    Method,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locating:
-    """Nets asked for the places on annotated images: of the likeliest classes where there is a
-    classifier, and of those that are on the image.
+    """Nets that find the boxes on annotated images: of the classifier's likeliest classes, and of
+    the classes that are on the image.
     """
 
     nets: tuple[Bundle, ...]
@@ -41,30 +47,30 @@ class Locating:
     """The nets' class for each class of the data."""
 
     indices: NDArray[np.int64]
-    """``(N,)``: which images are asked about, in ascending order."""
+    """``(N,)``: the images to locate objects on, ascending."""
 
     device: Device = "auto"
 
     @property
     def ensemble(self) -> Ensemble[Bundle]:
-        """The nets as one.
+        """The nets, checked.
 
         Raises:
-            VggspecError: they do not go together.
+            VggspecError: they do not match.
         """
         return Ensemble(self.nets, self.classifiers, self.method)
 
     @property
     def threads(self) -> int | None:
-        """CPU threads of a process; None for all cores."""
+        """CPU threads of each process; None for all cores."""
         return self.method.threads
 
     def with_threads(self, threads: int) -> "Locating":
-        """The same by so many threads."""
+        """The same task with another number of threads."""
         return replace(self, method=replace(self.method, threads=threads))
 
     def digest(self) -> str:
-        """SHA-256 of all that changes a place, in hexadecimal."""
+        """SHA-256 of everything that a box depends on, in hexadecimal."""
         facts = {
             "version": __version__,
             "nets": [each.manifest.to_json() for each in self.nets],
@@ -78,11 +84,11 @@ class Locating:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def results(self, indices: Iterable[int]) -> Generator[Located, None, None]:
-        """The places on some of the images, in the order of ``indices``.
+        """Find the boxes on some of the images, in the order of ``indices``.
 
         Raises:
-            VggspecError: a bundle is damaged or answers what is no number.
-            MissingLibraryError: the device was asked for by name and cannot be had.
+            VggspecError: a bundle is damaged or returns NaN.
+            MissingLibraryError: the device was requested by name and is not available.
         """
         with contextlib.ExitStack() as stack:
             nets, classifiers = (
@@ -100,16 +106,16 @@ class Locating:
         return {
             "index": result.index,
             "size": result.size,
-            "likeliest": [_as_data(place) for place in result.likeliest],
-            "asked": [_as_data(place) for place in result.asked],
+            "likeliest": [_as_data(one) for one in result.likeliest],
+            "asked": [_as_data(one) for one in result.asked],
             "unread": result.unread,
         }
 
     def from_data(self, data: Fields) -> Located:
-        """The result that ``as_data`` has written.
+        """The result that ``as_data`` wrote.
 
         Raises:
-            BadFieldError: it is none, or that of other nets or classes.
+            BadFieldError: it is malformed, or of other nets or classes.
         """
         sides = data.integers("size", 0, MAX_SIDE, 2)
         if len(sides) != 2:
@@ -117,8 +123,8 @@ class Locating:
         result = Located(
             index=data.integer("index", 0, len(self.data) - 1),
             size=(sides[0], sides[1]),
-            likeliest=tuple(map(self._place, data.objects("likeliest"))),
-            asked=tuple(map(self._place, data.objects("asked"))),
+            likeliest=tuple(map(self._class_box, data.objects("likeliest"))),
+            asked=tuple(map(self._class_box, data.objects("asked"))),
             unread=None if data.is_null("unread") else data.text("unread"),
         )
         likeliest, asked = 0, []
@@ -128,7 +134,7 @@ class Locating:
             raise BadFieldError("it has other classes")
         return result
 
-    def _place(self, data: Fields) -> Place:
+    def _class_box(self, data: Fields) -> ClassBox:
         most = max(each.manifest.result.channels for each in (*self.nets, *self.classifiers))
 
         def known(key: str) -> float | None:
@@ -137,7 +143,7 @@ class Locating:
         box = None if data.is_null("box") else np.array(data.numbers("box", 4, math.inf))
         if box is not None and len(box) != 4:
             raise data.bad("box", "is not four numbers")
-        return Place(
+        return ClassBox(
             label=None if data.is_null("label") else data.integer("label", 0, most - 1),
             box=box,
             posterior=known("posterior"),
@@ -154,11 +160,11 @@ class Locating:
         return min(self.method.top, self.classifiers[0].manifest.result.channels)
 
 
-def _as_data(place: Place) -> dict[str, Any]:
+def _as_data(one: ClassBox) -> dict[str, Any]:
     return {
-        "label": place.label,
-        "box": None if place.box is None else place.box.tolist(),
-        "posterior": place.posterior,
-        "score": place.score,
-        "windows": place.windows,
+        "label": one.label,
+        "box": None if one.box is None else one.box.tolist(),
+        "posterior": one.posterior,
+        "score": one.score,
+        "windows": one.windows,
     }

@@ -1,8 +1,8 @@
-"""Boxes that mean the same object, merged: OverFeat's greedy scheme.
+"""OverFeat's greedy merging of boxes that mean the same object.
 
-The two boxes that match best are replaced by their average, again and again, until no two match
-well enough; class scores add up. An average counts each box as often as it has sources, so a merged
-box is the plain mean of all it was made of.
+The two boxes that match best are replaced by their average until no two match well enough; class
+scores add up. An average weights each box by the number of its sources, so a merged box is the mean
+of all its sources.
 
 Source: Sermanet et al. 2014, section 4.3; Simonyan & Zisserman 2015, appendix A.1.
 """
@@ -16,14 +16,14 @@ from vggspec.data.boxes import Boxes
 
 Floats = NDArray[np.float64]
 
-BLOCK_PAIRS = 1 << 15  # match scores computed at once, which take 2 MB: a cache holds them
+BLOCK_PAIRS = 1 << 15  # match scores computed at once: 2 MB, which fit a cache
 
-MOST = float(np.finfo(np.float64).max)  # what matches worse never merges
+MOST = float(np.finfo(np.float64).max)  # boxes that match worse never merge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What is left when no two boxes match; M of N boxes."""
+    """The M of N boxes that remain when no two match."""
 
     boxes: Boxes
     """``(M, 4)``, the mean of their sources."""
@@ -32,15 +32,15 @@ class Merged:
     """``(M, ...)``, the sum of their sources' scores."""
 
     sources: NDArray[np.int64]
-    """``(M,)``: how many boxes each was made of."""
+    """``(M,)``: how many boxes were merged into each."""
 
 
 def match_score(one: ArrayLike, other: ArrayLike, *, literal: bool = False) -> Floats:
-    """How badly boxes match ``(...)``: 0 for equal ones, 1 or more for those that share nothing.
+    """How badly boxes match ``(...)``: 0 for equal boxes, 1 or more for boxes that share nothing.
 
-    The distance of the centres over the mean of the diagonals, and 1 - IoU. ``literal`` is what
-    OverFeat prints: the distance of the centres in pixels plus the area of the intersection. By it
-    boxes match the worse the more they share, and best where they just touch.
+    The distance of the centres over the mean of the diagonals, plus 1 - IoU. ``literal`` is the
+    formula that OverFeat prints: the distance of the centres in pixels plus the area of the
+    intersection. By it boxes match worse the more they share, and best where they just touch.
     """
     return _match(_measures(one), _measures(other), literal=literal)
 
@@ -51,9 +51,8 @@ def merge(
     """Merge boxes ``(N, 4)`` whose match score is at most ``threshold``, the best match first.
 
     ``scores`` ``(N, ...)`` are numbers of each box that add up. The order of the boxes changes no
-    digit: they are sorted first, and of equally good matches that of the first boxes in this order
-    is the best. Each box remembers its best match among those after it, so that merging takes N²
-    match scores and not N³.
+    digit: they are sorted first, and the first of several equally good matches is merged. Each box
+    remembers its best match among the boxes after it, so merging takes N² match scores, not N³.
     """
     sums, totals = np.asarray(boxes, np.float64) + 0.0, np.asarray(scores, np.float64) + 0.0
     if not len(sums):
@@ -108,7 +107,7 @@ def _measures(boxes: ArrayLike) -> Floats:
 
 
 def _match(ours: Floats, theirs: Floats, *, literal: bool) -> Floats:
-    """``match_score`` of boxes of which the measures are known."""
+    """``match_score`` of boxes whose measures are known."""
     left, top, right, bottom, x, y, diagonal, area = ours
     other_left, other_top, other_right, other_bottom, other_x, other_y, *others = theirs
     width = (np.minimum(right, other_right) - np.maximum(left, other_left)).clip(0.0)
@@ -120,6 +119,6 @@ def _match(ours: Floats, theirs: Floats, *, literal: bool) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = apart / ((diagonal + others[0]) / 2)
         overlap = shared / (area + others[1] - shared)
-    # Of points, and of boxes without area: equal ones are not apart, and none shares anything.
+    # Points and boxes without area: equal ones have distance 0, and none shares anything.
     relative = np.where(apart > 0, relative, 0.0)
     return np.asarray(relative + (1 - np.where(shared > 0, overlap, 0.0)))

@@ -1,12 +1,12 @@
-"""What a task has found out so far, a line an image, so that an interrupted one can be resumed.
+"""The results of a task so far, a line for each image, from which an interrupted task is resumed.
 
-The file is named after a digest of everything that the results depend on, so none is taken up by
-another task. It is removed once the task is done and told.
+The file is named after a digest of everything that the results depend on, so no other task can use
+it. It is removed once the results are used.
 
     3f2a90c1 {"index": 7, …}
 
-A line begins with the CRC-32 of the rest, in eight hexadecimal digits, so that a number that was
-changed on the disk is noticed. The last line may be torn: that is how an interruption looks.
+A line begins with the CRC-32 of the rest, in eight hexadecimal digits, which detects numbers that
+changed on the disk. An interruption may leave the last line torn.
 """
 
 import json
@@ -27,17 +27,17 @@ from vggspec.studies.tasks.task import R, Task
 
 FOLDER = "evals"
 MAX_LINE_BYTES = 1 << 20
-"""An image of an evaluation takes 300, one of boxes a few hundred for each class on it."""
+"""An image of an evaluation takes 300, an image with boxes a few hundred for each class on it."""
 
 
 def evaluation_path(digest: str) -> Path | None:
-    """Where the journal of an evaluation lies, in the user's cache folder; None without one."""
+    """The path of a task's journal in the user's cache folder; None without such a folder."""
     folder = cache_folder()
     return None if folder is None else folder / FOLDER / f"{digest}.jsonl"
 
 
 class Journal(Generic[R]):
-    """Where the results of a task are written down."""
+    """The file with the results of a task."""
 
     def __init__(self, task: Task[R], path: Path, file: IO[bytes]) -> None:
         self._task = task
@@ -46,15 +46,15 @@ class Journal(Generic[R]):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to go on with."""
+        """Whether it has no results to resume from."""
         return os.fstat(self._file.fileno()).st_size == 0
 
     def take_up(self, accept: Callable[[R], bool]) -> str | None:
-        """Hand over the results of an earlier time, one by one.
+        """Pass the results of an earlier run to ``accept``, one by one.
 
-        From the first line on that is torn or damaged, or whose result is not accepted, all is cut
-        off. The answer is what is wrong with that line; None where nothing is, or where it is the
-        last one and torn or not accepted, as an interruption leaves it.
+        The journal is cut at the first line that is torn or damaged, or whose result is not
+        accepted. Returns what is wrong with that line; None if all lines are sound, or if it is the
+        last line and torn or not accepted, as an interruption leaves it.
 
         Raises:
             VggspecError: the system refuses.
@@ -66,14 +66,14 @@ class Journal(Generic[R]):
             try:
                 result = self._result(line)
                 if result.index not in asked:
-                    raise BadFieldError("its image stands there twice, or is none of these")
+                    raise BadFieldError("its image occurs twice, or is not one of the task's")
             except BadFieldError as error:
                 is_torn = not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
                 wrong = None if is_torn else f"line {number}: {error}"
                 break
             if not accept(result):
-                is_last = next(lines, None) is None  # what it is about was not written any more
-                wrong = None if is_last else f"line {number}: what it is about is not there"
+                is_last = next(lines, None) is None  # the file it refers to was not written in time
+                wrong = None if is_last else f"line {number}: what it refers to is missing"
                 break
             asked.remove(result.index)
             end += len(line)
@@ -83,13 +83,13 @@ class Journal(Generic[R]):
     def _lines(self) -> Iterator[bytes]:
         with refusals(self._path):
             self._file.seek(0)
-            # A second descriptor: writing is not buffered, and reading so would take a call a byte.
+            # A second descriptor: writing is unbuffered, and reading that way takes a call a byte.
             with open(os.dup(self._file.fileno()), "rb") as file:
                 while line := file.readline(MAX_LINE_BYTES + 1):
                     yield line
 
     def add(self, result: R) -> None:
-        """Write a result down.
+        """Append a result.
 
         Raises:
             VggspecError: the system refuses.
@@ -98,7 +98,7 @@ class Journal(Generic[R]):
             self._file.write(_line(json.dumps(self._task.as_data(result)).encode()))
 
     def clear(self) -> None:
-        """Forget everything: it has been told, or is worth nothing.
+        """Remove all results: they are used, or cannot be used.
 
         Raises:
             VggspecError: the system refuses.
@@ -113,13 +113,13 @@ class Journal(Generic[R]):
         """The result in a line.
 
         Raises:
-            BadFieldError: it is torn or damaged, or none of this task.
+            BadFieldError: it is torn or damaged, or not a result of this task.
         """
         data = line[9:-1]
         if line.startswith(b"{"):
             raise BadFieldError("an earlier version wrote it, without a checksum")
         if _line(data) != line:
-            raise BadFieldError("its checksum is another")
+            raise BadFieldError("its checksum is wrong")
         return self._task.from_data(parse_object(data))
 
 
@@ -129,7 +129,7 @@ def _line(data: bytes) -> bytes:
 
 @contextmanager
 def journal(task: Task[R], path: Path) -> Iterator[Journal[R]]:
-    """The task's journal at ``path``, made where there is none, and removed if it ends up empty.
+    """The task's journal at ``path``: created if missing, and removed if it ends up empty.
 
     Raises:
         VggspecError: another process writes it, or the system refuses.
@@ -140,16 +140,16 @@ def journal(task: Task[R], path: Path) -> Iterator[Journal[R]]:
             yield kept
         finally:
             if kept.is_empty:
-                with suppress(OSError):  # it does no harm
+                with suppress(OSError):  # an empty file does no harm
                     path.unlink()
 
 
 def _held(path: Path) -> IO[bytes]:
-    """The file at ``path``, which no other process has."""
+    """The file at ``path``, which no other process holds."""
     while True:
         with refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not buffered: what was written is in the file, however this process ends.
+            # Unbuffered: what was written is in the file, however this process ends.
             file = open(path, "a+b", buffering=0, opener=regular)  # noqa: SIM115 (see below)
         try:
             _hold(file, path)
@@ -159,7 +159,7 @@ def _held(path: Path) -> IO[bytes]:
         except BaseException:
             file.close()
             raise
-        file.close()  # before it was locked, the process that had it removed it
+        file.close()  # the process that held it removed it before it was locked here
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
@@ -170,7 +170,7 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
 
 
 def _hold(file: IO[bytes], path: Path) -> None:
-    """Keep other processes out, as long as the file is open."""
+    """Keep other processes out while the file is open."""
     if sys.platform == "win32":
         return
     import fcntl

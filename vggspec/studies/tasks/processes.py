@@ -1,7 +1,7 @@
-"""A task's images shared among processes, each of which loads the nets of its own.
+"""A task's images shared among processes, each of which loads the nets itself.
 
-Every process takes each N-th of the images. This one gathers what they find out, watches over them,
-and ends them when it ends itself, however that comes about.
+Each of N processes computes every N-th image. This process collects the results, and ends the
+others when it ends itself, for whatever reason.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from vggspec.base.optional import silence_pillow
 from vggspec.studies.tasks.task import R, Task
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-PATIENCE_S = 5.0  # for a process that was asked to end
+PATIENCE_S = 5.0  # for a process that was told to end
 
-#: Results of a process that wait for their turn, where they are wanted in order. As many come at
-#: once at most, ``pipeline.ROUND_IMAGES``, so a process computes while others are waited for.
+#: Results of a process that wait for their turn, where order is required. At most as many arrive at
+#: once, ``pipeline.ROUND_IMAGES``, so a process computes while others are waited for.
 AHEAD = 512
 
 Running = dict[Connection, SpawnProcess]
@@ -35,11 +35,11 @@ Running = dict[Connection, SpawnProcess]
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a process gave up."""
+    """Why a process stopped."""
 
     reports: tuple[Report, ...] = ()
     lacking: str | None = None
-    """The message about a library that is not installed."""
+    """The message about a missing library."""
 
     def raised(self) -> VggspecError | MissingLibraryError:
         return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
@@ -53,11 +53,10 @@ def results_by(
     on_gpus: bool = False,
     in_order: bool = False,
 ) -> Generator[R, None, None]:
-    """A task's results for these images, as they come; by ``procs`` processes where that is above
-    1.
+    """A task's results for these images as they come, from ``procs`` processes if that is above 1.
 
-    ``on_gpus`` gives each process a GPU of its own. ``in_order`` gives the results in the order of
-    ``indices``, and holds few back for that.
+    ``on_gpus`` gives each process a GPU of its own. ``in_order`` returns the results in the order
+    of ``indices``, and holds few of them in memory.
 
     Raises:
         VggspecError: as the task, or a process was killed.
@@ -87,9 +86,9 @@ def _as_they_come(running: Running) -> Iterator[Any]:
 
 
 def _in_turn(running: Running) -> Iterator[Any]:
-    """The results of the images one after the other, of which each process has every N-th.
+    """The results in the order of the images, of which each process has every N-th.
 
-    Who is far ahead is not listened to, and waits.
+    A process that is far ahead is not read from, and waits.
     """
     waiting: dict[Connection, deque[Any]] = {connection: deque() for connection in running}
     for its_turn in cycle(waiting):
@@ -103,7 +102,7 @@ def _in_turn(running: Running) -> Iterator[Any]:
 
 
 def _received(running: Running, some: Sequence[Connection]) -> Iterator[tuple[Connection, Any]]:
-    """The next result of each of some processes that have one; who is done leaves ``running``."""
+    """The next results of some processes; finished processes are removed from ``running``."""
     for ready in wait(some):
         assert isinstance(ready, Connection)
         message = _message(ready, running[ready])
@@ -128,11 +127,11 @@ def _start(
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started in the block never sees Ctrl-C: it is this process that ends the others."""
+    """Processes started in the block ignore Ctrl-C: this process ends them."""
     if sys.platform == "win32":
         yield
         return
-    ensure_running()  # else the first process starts it, which unblocks signals
+    ensure_running()  # otherwise the first process starts it, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -141,11 +140,11 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: Connection) -> None:
-    """What a process does."""
+    """The work of a process."""
     silence_pillow()
     if gpu is not None:
-        os.environ[VISIBLE] = gpu  # before anything of CUDA is loaded
-    with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+        os.environ[VISIBLE] = gpu  # before CUDA is loaded
+    with contextlib.suppress(BrokenPipeError):  # nobody reads any more
         try:
             with contextlib.closing(task.results(indices)) as results:
                 for result in results:
@@ -158,10 +157,10 @@ def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: 
 
 
 def _message(connection: Connection, process: SpawnProcess) -> Any:
-    """A result, a ``_Failure``, or None, which is the last one."""
+    """A result, a ``_Failure``, or None, the last message."""
     try:
         return connection.recv()
-    except (EOFError, OSError) as error:  # it ended between two messages, or within one
+    except (EOFError, OSError) as error:  # it ended between two messages or within one
         process.join(PATIENCE_S)
         raise VggspecError(report(LostProcess(how=_how(process.exitcode)))) from error
 
@@ -181,6 +180,6 @@ def _end(process: SpawnProcess) -> None:
 
 
 def _gpu(number: int) -> str:
-    """The GPU of a process, among those that this one may use."""
+    """The GPU of a process, among those that this process may use."""
     visible = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
     return visible[number] if number < len(visible) else str(number)

@@ -1,7 +1,7 @@
-"""What is to be found out about each of many images, as what shares and keeps it has to know it.
+"""A computation for each of many images, as the code that shares and keeps it sees it.
 
-A pass over a data set takes hours. What implements ``Task`` can be shared among processes
-(``processes.py``) and gone on with after an interruption (``journal.py``).
+A pass over a data set takes hours. A ``Task`` can be shared among processes (``processes.py``) and
+resumed after an interruption (``journal.py``); ``work.py`` does both.
 
 Axes: N images.
 """
@@ -16,51 +16,51 @@ from vggspec.base.fields import Fields
 
 
 class Result(Protocol):
-    """What was found out about an image."""
+    """The result for an image."""
 
     @property
     def index(self) -> int:
-        """Of the image."""
+        """The number of the image."""
 
 
 R = TypeVar("R", bound=Result)
 
 
 class Task(Protocol[R]):
-    """Something to find out about each of many images; it can be pickled.
+    """A computation for each of many images. It can be pickled.
 
-    What is found out about an image depends on that image alone and on what ``digest`` is about:
-    not on the other images, their order, batches or threads.
+    The result for an image depends only on that image and on what ``digest`` covers: not on other
+    images, their order, batches or threads.
     """
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """``(N,)``: which images, in ascending order."""
+        """``(N,)``: the images, in ascending order."""
 
     @property
     def threads(self) -> int | None:
-        """CPU threads of a process; None for all cores."""
+        """CPU threads of each process; None uses all cores."""
 
     def with_threads(self, threads: int) -> Self:
-        """The same by so many threads."""
+        """The same task with so many threads for each process."""
 
     def digest(self) -> str:
-        """SHA-256 of all that changes a result, in hexadecimal."""
+        """SHA-256 of everything that changes a result, in hexadecimal."""
 
     def results(self, indices: Iterable[int]) -> Generator[R, None, None]:
-        """What is found out about some of the images, in the order of ``indices``.
+        """The results for some of the images, in the order of ``indices``.
 
         Raises:
-            VggspecError: a bundle is damaged or answers what is no number.
-            MissingLibraryError: the device was asked for by name and cannot be had.
+            VggspecError: a bundle is damaged or returns NaN or infinity.
+            MissingLibraryError: the device was requested by name and is not available.
         """
 
     def as_data(self, result: R) -> dict[str, Any]:
         """A result for JSON."""
 
     def from_data(self, data: Fields) -> R:
-        """The result that ``as_data`` has written.
+        """The result that ``as_data`` returned as JSON.
 
         Raises:
-            ValueError, TypeError, KeyError: it cannot be one of this task.
+            ValueError, TypeError, KeyError: it cannot be a result of this task.
         """

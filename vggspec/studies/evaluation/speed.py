@@ -1,4 +1,4 @@
-"""How fast nets are on this machine, tried out on one image before many follow."""
+"""How fast nets are on this machine, measured on one image before a run."""
 
 import contextlib
 import time
@@ -17,27 +17,28 @@ CPU_PIXELS = 1 << 17  # of a batch: an image and its mirror image at Q = 256, ma
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What was measured."""
+class Speed:
+    """The speed of a question's nets on one image."""
 
     device: Literal["cpu", "cuda"]
     sizes: tuple[Size, ...]
-    """Rows and columns of the input that each net was given: the smallest of its looks."""
+    """Rows and columns of the input of each net: the smallest of its looks."""
 
     input_s: tuple[float, ...]
-    """Seconds that each net took for one of them, of a batch as there will be."""
+    """Seconds of each net for one of them, within a batch of the size that the run uses."""
 
     preparing_s: float
-    """Seconds that one thread took to read, decode and rescale the image."""
+    """Seconds of one thread to read, decode and rescale the image."""
 
     threads: int
-    """How many will do that."""
+    """Threads that prepare images."""
 
     def image_s(self, macs: Callable[[int, Size], int], image_macs: Sequence[float]) -> float:
-        """Seconds an image, where each net takes so many multiply-accumulates for one.
+        """Seconds for an image that takes ``image_macs`` multiply-accumulates of each net.
 
-        A net is as fast at all sizes, by ``macs`` of a net's input of a size. A CPU prepares images
-        and computes in turn, beside a GPU they are prepared meanwhile.
+        ``macs(net, size)`` are those of one input. The estimate assumes that a net takes the same
+        time for a MAC at all sizes, that a CPU alternates between preparing and computing, and that
+        images are prepared while a GPU computes.
         """
         computing = sum(
             seconds * of_image / macs(net, size)
@@ -49,12 +50,12 @@ class Trial:
         return computing + preparing if self.device == "cpu" else max(computing, preparing)
 
 
-def try_out(question: Question, index: int) -> Trial | None:
-    """Look at an image with all nets; None where it cannot be read.
+def measure_speed(question: Question, index: int) -> Speed | None:
+    """Apply all nets to an image; None if it cannot be read.
 
     Raises:
-        VggspecError: a bundle is damaged or answers what is no number.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        VggspecError: a bundle is damaged or returns NaN or infinity.
+        MissingLibraryError: the device was requested by name and is not available.
     """
     with contextlib.ExitStack() as stack:
         nets = [
@@ -76,7 +77,7 @@ def try_out(question: Question, index: int) -> Trial | None:
             min((one.inputs[0] for one in of_net), key=lambda pixels: pixels.size)
             for of_net in image.requests
         ]
-        return Trial(
+        return Speed(
             device=nets[0].device,
             sizes=tuple((one.shape[0], one.shape[1]) for one in inputs),
             input_s=tuple(
@@ -89,11 +90,11 @@ def try_out(question: Question, index: int) -> Trial | None:
 
 
 def _seconds(net: BundleNet, one: Pixels, batch_pixels: int | None) -> float:
-    """For one of a batch of such inputs."""
+    """Seconds of a net for one input, in a batch of copies of it."""
     pixels = CPU_PIXELS if net.device == "cpu" else batch_pixels or BATCH_PIXELS["cuda"]
     number: int = max(2, pixels // (one.shape[0] * one.shape[1]))
     batch = np.repeat(one[np.newaxis], number, axis=0)
-    for _ in net.apply_all([batch]):  # the first one finds memory and chooses kernels
+    for _ in net.apply_all([batch]):  # the first call allocates memory and chooses kernels
         pass
     start = time.perf_counter()
     for _ in net.apply_all([batch]):

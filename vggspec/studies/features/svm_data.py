@@ -1,4 +1,4 @@
-"""What an SVM is fitted on and tested on: splits of files of features, held against each other.
+"""The descriptors that an SVM is fitted and tested on: splits of features files, checked.
 
 Axes: N images, D numbers of a descriptor, K classes.
 """
@@ -25,11 +25,11 @@ FIT, TEST = "train", "val"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
+class LabelledSplit:
     """Descriptors and the classes of their images."""
 
     path: str
-    """Of the file that they are in."""
+    """The path of their file."""
 
     split: str
     features: NDArray[np.float32]
@@ -40,26 +40,26 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is fitted, and what it is tested on if on anything."""
+class SvmData:
+    """The split to fit on, and the split to test on, if any."""
 
-    fit: Examples
-    test: Examples | None
+    fit: LabelledSplit
+    test: LabelledSplit | None
     classes: tuple[str, ...]
-    """Those of which there is any image."""
+    """The classes that have images."""
 
     settings: Mapping[str, Any]
     """How the descriptors were made."""
 
 
-def pose(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> Task:
-    """The task that files of features pose; without ``test`` the first is tested on its own.
+def select_splits(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> SvmData:
+    """The splits of features files for an SVM; without ``test`` both come from ``fit``.
 
-    All descriptors are read once, to see that they are numbers.
+    Reads all descriptors once, to check that they are finite.
 
     Raises:
-        VggspecError: a split is not there, the files do not go together, a class has too few images
-            for so many folds, or a descriptor is no number.
+        VggspecError: a split is missing, the files do not match, a class has fewer images than
+            folds, or a descriptor contains NaN or infinity.
     """
     fitted = _chosen(fit, FIT)
     tested = None
@@ -70,44 +70,44 @@ def pose(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> Task:
         test, tested = fit, _chosen(fit, TEST)
     names = _names(fit, fitted)
     numbered = {same(name): number for number, name in enumerate(names)}
-    parts = [_Part(fit, fitted, tuple(range(len(names))))]
+    splits = [_NumberedSplit(fit, fitted, tuple(range(len(names))))]
     if test is not None and tested is not None:
         theirs = _names(test, tested)
         foreign = [name for name in theirs if same(name) not in numbered]
         if foreign or _has_several(fitted) != _has_several(tested):
             new = "".join(f", with {told}" for told in told_apart(foreign[:1], names, "the file"))
             raise _other("classes", _kind(fitted, names), _kind(tested, theirs) + new, test.path)
-        parts.append(_Part(test, tested, tuple(numbered[same(name)] for name in theirs)))
-    used = np.unique(np.concatenate([part.used() for part in parts]))
-    examples = [part.examples(used) for part in parts]
+        splits.append(_NumberedSplit(test, tested, tuple(numbered[same(name)] for name in theirs)))
+    used = np.unique(np.concatenate([each.used() for each in splits]))
+    labelled = [each.labelled(used) for each in splits]
     classes = tuple(names[number] for number in used)
-    _check_numbers(examples[0], classes, folds)
-    for part in parts:
-        _check_finite(part.split, part.file.path)
-    return Task(
-        fit=examples[0],
-        test=examples[1] if len(examples) > 1 else None,
+    _check_numbers(labelled[0], classes, folds)
+    for each in splits:
+        _check_finite(each.split, each.file.path)
+    return SvmData(
+        fit=labelled[0],
+        test=labelled[1] if len(labelled) > 1 else None,
         classes=classes,
         settings=fit.settings,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A split, and the number in the fitted file of each of its classes."""
+class _NumberedSplit:
+    """A split; ``numbers`` are the numbers of its classes in the fitted file."""
 
     file: FeaturesFile
     split: DescribedSplit
     numbers: tuple[int, ...]
 
     def used(self) -> NDArray[np.int64]:
-        """Classes with images, numbered as in the fitted file."""
+        """The classes that have images, by their numbers in the fitted file."""
         labels = _labels(self.split)
         own = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(axis=0))
         return np.array(self.numbers, np.int64)[own]
 
-    def examples(self, used: NDArray[np.int64]) -> Examples:
-        """With labels that count the classes of ``used`` from 0."""
+    def labelled(self, used: NDArray[np.int64]) -> LabelledSplit:
+        """The split with labels that number the classes of ``used`` from 0."""
         labels = _labels(self.split)
         if labels.ndim == 1:
             found: Labels = np.searchsorted(used, np.array(self.numbers, np.int64)[labels])
@@ -116,7 +116,7 @@ class _Part:
             for own, number in enumerate(self.numbers):
                 if number in used:
                     found[:, np.searchsorted(used, number)] = labels[:, own]
-        return Examples(
+        return LabelledSplit(
             path=self.file.path,
             split=self.split.name,
             features=self.split.features,
@@ -124,13 +124,13 @@ class _Part:
         )
 
 
-def _chosen(file: FeaturesFile, wanted: str) -> DescribedSplit:
-    """The split of that name, or the only one."""
-    split = file.splits.get(wanted)
+def _chosen(file: FeaturesFile, name: str) -> DescribedSplit:
+    """The split of that name, or the only split."""
+    split = file.splits.get(name)
     if split is None and len(file.splits) == 1:
         split = next(iter(file.splits.values()))
     if split is None or split.labels is None:
-        what = NoLabelledSplit(wanted=wanted, splits=tuple(file.splits))
+        what = NoLabelledSplit(wanted=name, splits=tuple(file.splits))
         raise VggspecError(report(what, path=file.path))
     return split
 
@@ -145,7 +145,7 @@ def _has_several(split: DescribedSplit) -> bool:
 
 
 def _names(file: FeaturesFile, split: DescribedSplit) -> tuple[str, ...]:
-    """The names of all classes; their numbers where the file names none."""
+    """The names of all classes; their numbers if the file names none."""
     if file.classes is not None:
         return file.classes
     labels = _labels(split)
@@ -174,7 +174,7 @@ def _other(what: str, fitted: str, tested: str, path: str) -> VggspecError:
     return _at(OtherFeatures(what=what, fitted=fitted, tested=tested), path)
 
 
-def _check_numbers(fit: Examples, classes: Sequence[str], folds: int) -> None:
+def _check_numbers(fit: LabelledSplit, classes: Sequence[str], folds: int) -> None:
     labels = fit.labels
     if len(classes) < (2 if labels.ndim == 1 else 1):
         raise _at(OneClass(classes=len(classes)), fit.path)

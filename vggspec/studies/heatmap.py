@@ -1,8 +1,8 @@
-"""A heat map over the image: where in it the net sees a class, from the class score map.
+"""A heat map over the image: where the net sees a class, from the class score map.
 
-The net applied densely gives posteriors for every window of the image (Simonyan & Zisserman 2015,
-section 3.2). Each is painted at the centre of its window, smoothly in between, and the scales are
-averaged. A legend below tells the classes and what the colours mean.
+A net that is applied densely gives posteriors for every window of the image (Simonyan & Zisserman
+2015, section 3.2). Each is painted at the centre of its window, with a smooth transition between,
+and the scales are averaged. A legend below shows the classes and the meaning of the colours.
 
 Axes: H rows and W columns of the picture, K classes, h rows and w columns of a score map.
 """
@@ -28,7 +28,7 @@ LEAST_WIDTH_PX = 480  # of the legend
 INK: RGB = (32, 33, 36)
 FAINT: RGB = (110, 113, 118)
 
-#: Okabe & Ito 2008: colours that stay apart for colour-blind readers too.
+#: Okabe & Ito 2008: colours that colour-blind readers can distinguish.
 HUES: tuple[RGB, ...] = (
     (213, 94, 0),
     (86, 180, 233),
@@ -40,8 +40,8 @@ HUES: tuple[RGB, ...] = (
 )
 MAX_CLASSES = len(HUES)
 
-#: Lightness, chroma and hue (degrees) in OKLCH at equal steps. Lightness climbs evenly, so that
-#: equal steps of the posterior look equal, in print without colour too.
+#: Lightness, chroma and hue (degrees) in OKLCH at equal steps. Lightness rises evenly, so that
+#: equal steps of the posterior look equal, also in print without colour.
 RAMP = (
     (0.20, 0.08, 285.0),
     (0.39, 0.17, 303.0),
@@ -60,12 +60,12 @@ def draw(
 ) -> Image.Image:
     """The image ``(H, W, 3)`` or ``(H, W, 1)`` under its heat map, with a legend.
 
-    By default one class, the likeliest or the one with index ``label``, from dark at posterior 0
-    to light at 1. With ``classes``, that many of the likeliest, each in its own hue, as opaque as
-    it is likely.
+    By default one class is drawn, the likeliest or the one with index ``label``, from dark at
+    posterior 0 to light at 1. With ``classes`` the likeliest ones are drawn, each in its own hue
+    and as opaque as it is likely.
 
     Raises:
-        ValueError: the prediction has no maps, or more classes are asked for than there are hues.
+        ValueError: the prediction has no maps, or ``classes`` exceeds the number of hues.
     """
     if not prediction.maps:
         raise ValueError("the prediction has no score map; compile the bundle with --map")
@@ -106,8 +106,8 @@ def _between_centres(
 ) -> Floats:
     """Weights ``(num_pixels, number)`` that interpolate smoothly between the windows' centres.
 
-    The centres are ``(first, step, number)`` in pixels of the rescaled image. Catmull-Rom splines:
-    they go through the values; past the outer centres those are continued.
+    The centres are ``(first, step, number)`` in pixels of the rescaled image. Catmull-Rom splines
+    pass through the values; beyond the outer centres the last value continues.
     """
     first, step, number = centres
     places = (np.arange(num_pixels) + 0.5) * (rescaled_px / num_pixels)
@@ -130,7 +130,7 @@ def _between_centres(
 
 
 def displayed(image: NDArray[np.uint8]) -> Image.Image:
-    """The image in RGB at a size that is good to look at."""
+    """The image in RGB, enlarged or reduced for display."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB")
     longest = max(picture.size)
     zoom = min(max(longest, SMALLEST_PX), LARGEST_PX) / longest
@@ -139,7 +139,7 @@ def displayed(image: NDArray[np.uint8]) -> Image.Image:
 
 
 def _under(picture: Floats, colours: Floats, opacity: Floats) -> Floats:
-    """The picture in gray, so that the colours over it are the only ones."""
+    """The picture in gray under the colours."""
     gray = picture @ np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
     blended: Floats = gray[..., np.newaxis] * (1 - opacity) + colours * opacity
     return blended
@@ -220,7 +220,7 @@ class _Sheet:
         self.pen.text((indent, self.y), name, INK, font)
 
     def swatch(self, hue: RGB) -> int:
-        """A square of one colour at the left; where the text beside it begins."""
+        """Draw a square of one colour at the left; returns where the text beside it begins."""
         top = self.y + self.unit // 8  # as high as the letters beside it
         square = (0, top, self.unit - 1, top + self.unit - 1)
         self.pen.rounded_rectangle(square, self.unit // 5, fill=hue)
@@ -239,7 +239,7 @@ class _Sheet:
             self.pen.text(place, f"{quarter / 4:g}", FAINT, font, anchor=anchor)
 
     def caption(self) -> None:
-        """What the colours stand for."""
+        """The meaning of the colours."""
         font = ImageFont.load_default(size=0.75 * self.unit)
         maps = self.prediction.maps
         rows, columns = maps[0].window
@@ -250,7 +250,7 @@ class _Sheet:
 
 
 def shortened(pen: ImageDraw.ImageDraw, text: str, font: Font, room: float) -> str:
-    """As much of a text as there is room for, on one line."""
+    """A text on one line, shortened to the width ``room``."""
     text = " ".join(text.split())
     if pen.textlength(text, font) <= room:
         return text
