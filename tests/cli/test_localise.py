@@ -443,7 +443,7 @@ def test_nets_that_do_not_go_together_are_told_before_they_run(
         (["PHOTO", "--classifier", "JUDGE", "--class", "caat"], "Did you mean `cat`?"),
         (["PHOTO", "--class", "cat"], "one box for all classes"),
         (["PHOTO", "-o", "a.jpg"], "ends in .png"),
-        (["PHOTO", "PHOTO", "-o", "a.png"], "as many pictures"),
+        (["PHOTO", "PHOTO", "-o", "a.png"], "need 2 pictures"),
         (["PHOTO", "-o", "PHOTO"], "is a file that is read"),
     ],
 )

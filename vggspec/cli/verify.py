@@ -239,8 +239,8 @@ def _reference(bundle: "Bundle", which: Against, stack: ExitStack, taps: "_Taps 
         raise VggspecError(report(NothingToVerifyAgainst(), path=str(bundle.path)))
     if taps is None:
         return _on(stack.enter_context(OrtSession(bundle.reference, "cpu")), bundle.manifest)
-    graph, held = taps.graph(bundle.reference)
-    session = stack.enter_context(OrtSession(bundle.reference, "cpu", graph=graph, held=held))
+    graph = taps.graph(bundle.reference)
+    session = stack.enter_context(OrtSession(bundle.reference, "cpu", graph=graph))
     return taps.taken_off(_on(session, bundle.manifest))
 
 
@@ -274,12 +274,11 @@ class _Taps:
             known = known if known >= size or math.isnan(known) else size
         self.largest[layer] = known
 
-    def graph(self, path: Path) -> "tuple[bytes, dict[str, NDArray[Any]]]":
-        """The reference with outputs that tell of its layers, and its weights."""
+    def graph(self, path: Path) -> bytes:
+        """The reference with outputs that tell of its layers."""
         from vggspec.compiler.backends.onnx.tapped import tapped
 
-        assert self._weights is not None
-        return tapped(path, [layer.name for layer in self._network.layers], self._weights)
+        return tapped(path, [layer.name for layer in self._network.layers])
 
     def taken_off(self, net: "Net") -> "Net":
         """The net with these outputs noted and taken away."""
@@ -683,9 +682,11 @@ class _Comparer:
 
 def _listed(folder: str) -> list[Path]:
     from vggspec.base.catalogue.verifying import NoImagesToVerify
-    from vggspec.cli.pictures import pictures_below
+    from vggspec.cli.progress import shown as watching
+    from vggspec.data.pictures import list_images
 
-    paths = pictures_below(folder)
+    with watching() as watch:
+        paths = list_images(folder, watch)
     if not paths:
         what = NoImagesToVerify(reason="there are no pictures here")
         raise VggspecError(report(what, path=folder))

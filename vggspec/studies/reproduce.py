@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -10,7 +11,6 @@ from typing import Any, get_args
 
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.files import scratch_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import count
@@ -103,7 +103,7 @@ def reproduce(
     """Measure the rows of a table for which there are weights.
 
     Nets of several rows see each image once. The nets are compiled from the specs that come with
-    vggspec, into a temporary folder below ``weights``, where weights can be linked.
+    vggspec, into a temporary folder that refers to the weights.
 
     Args:
         table: ``table3`` for one scale, ``table4`` for several, ``table5`` for dense evaluation and
@@ -186,7 +186,7 @@ def measure(
     if missing:
         names = ", ".join(net.name for net in missing)
         watch.note(f"no weights for {names}; looked for {', '.join(looked)}")
-    scratch = stack.enter_context(scratch_folder(weights, ".vggspec-"))
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggspec-")))
     bundles: dict[Trained, Bundle] = {}
     for net, path in files.items():
         if path is not None and any(net in nets for nets in groups):
@@ -219,7 +219,7 @@ def _find(weights: Path, net: Trained) -> Path | None:
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> Bundle:
-    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions())
+    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions(), refer=True)
     return open_bundle(out)
 
 
