@@ -80,10 +80,6 @@ class Reproduction:
         return [row.as_data() for row in self.rows]
 
 
-def _nothing(_found: object) -> None:
-    pass
-
-
 def reproduce(
     table: TableName,
     data: StrPath,
@@ -97,7 +93,7 @@ def reproduce(
     threads: int | None = None,
     batch_pixels: int | None = None,
     resume: bool = False,
-    finish: Callable[[Reproduction], None] = _nothing,
+    finish: Callable[[Reproduction], None] | None = None,
     watch: Watcher = SILENT,
 ) -> Reproduction:
     """Measure the rows of a table for which there are weights.
@@ -145,7 +141,8 @@ def reproduce(
             table, TABLES[table], specs(), Path(weights), images, limit, effort, stack, watch
         )
         found = Reproduction(table=table, rows=tuple(rows))
-        finish(found)
+        if finish is not None:
+            finish(found)
         return found
 
 
