@@ -509,17 +509,17 @@ def test_a_signal_ends_all_and_says_how_to_go_on(
         time.sleep(0.01)
 
 
-def test_tables_fit_80_columns(made: Path, tmp_path: Path, data: Path, evaluate: Any) -> None:
-    far = tmp_path / ("far" * 20)
-    other = make(far / "a", of=weights(1)).path  # of the same name, so nets are called by paths
+def test_tables_fit_80_columns(
+    made: Path, tmp_path: Path, data: Path, evaluate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    other = make(tmp_path / "b", of=weights(1)).path
     scales = ",".join(map(str, range(17, 40)))
     args = [made, other, "--data", data, "--scales", scales, "--limit", 2]
     done = evaluate(*args)
     assert max(map(len, done.out.splitlines())) <= 80
-    assert done.out.splitlines()[-2:] == [
-        "errors in percent; --wide shows their standard errors",
-        "2 images of 2 classes",
-    ]
+    assert done.out.splitlines()[-1] == "2 images of 2 classes"
+    assert "without their standard errors; see --wide" in done.err
     cells = "".join(done.out.split())
     wide = evaluate(*args, "--wide").out
     assert len(wide.splitlines()) == 3
@@ -530,8 +530,9 @@ def test_tables_fit_80_columns(made: Path, tmp_path: Path, data: Path, evaluate:
 
 
 def test_explain_runs_nothing_and_counts_as_the_cost_does(
-    tiny: Path, tmp_path: Path, data: Path, evaluate: Any
+    tiny: Path, tmp_path: Path, data: Path, evaluate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     (tiny / "1" / "model.safetensors").chmod(0)  # what is not read may not be readable
     args = ["--data", data, "--scales", "17,24", "--dense", "--crops", "2x2", "--explain"]
     done = evaluate(tiny, *args, "--table")

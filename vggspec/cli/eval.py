@@ -1,8 +1,6 @@
 """``vggspec eval``: a net's errors on a data set, or those of several nets together."""
 
 import json
-import textwrap
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +10,12 @@ from vggspec.base.quantities import scaled
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing
-from vggspec.cli.evaluating import (
-    COLUMNS,
-    NARROW,
-    grid_side,
-    percent,
-    running_options,
-    tabulated,
-    wide_option,
-    wrapped,
-)
+from vggspec.cli.evaluating import grid_side, percents, print_errors, running_options
 from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.progress import resumable
-from vggspec.cli.table import aligned
+from vggspec.cli.table import print_table, print_text
 from vggspec.cli.targets import check_folder
+from vggspec.cli.terminal import wide_option
 
 if TYPE_CHECKING:
     from vggspec.studies.evaluation.evaluate import Evaluation
@@ -99,7 +89,6 @@ def command(
     as_json: bool,
     report: str | None,
     explain: bool,
-    is_wide: bool,
     **options: Any,
 ) -> None:
     """Test nets on a data set: their top-1 and top-5 error, in percent.
@@ -127,27 +116,25 @@ def command(
         if as_json:
             click.echo(json.dumps(found.as_data(), indent=2))
         else:
-            click.echo("\n".join(in_table(found, is_wide=is_wide)))
+            _print(found)
 
     with resumable() as watch:
         evaluate(bundles, folder, **options, report=report, finish=finish, watch=watch)
 
 
-def in_table(found: "Evaluation", *, is_wide: bool = False) -> list[str]:
+def _print(found: "Evaluation") -> None:
     """A line for each setting, then the number of images."""
-    head, top = ("net", "Q", "evaluation"), found.question.top
-    full = [(*head, "top-1 error", f"top-{top} error")]
-    narrow = [(*head, "top-1", f"top-{top}")]
-    for each in found.settings:
-        words, errors = (shown(each.nets), each.scales, each.ways), each.errors
-        shares = errors.top1_error, errors.top5_error
-        top1, top5 = (percent(share, errors.images) for share in shares)
-        full.append((*words, top1, top5))
-        top1, top5 = (f"{100 * share:.2f}" for share in shares)
-        narrow.append((*words, top1, top5))
-    lines = tabulated(full, narrow, right=(3, 4), wrap=(0, 1, 2), is_wide=is_wide, note=NARROW)
+    rows = [
+        ("net", "Q", "evaluation"),
+        *((shown(e.nets), e.scales, e.ways) for e in found.settings),
+    ]
+    errors = [
+        ("top-1 error", f"top-{found.question.top} error"),
+        *(percents(each.errors) for each in found.settings),
+    ]
+    print_errors(rows, errors)
     classes = count(len(found.tally.by_class), "class")
-    return [*lines, f"{count(found.tally.images, 'image')} of {classes}"]
+    click.echo(f"{count(found.tally.images, 'image')} of {classes}")
 
 
 # The plan.
@@ -161,16 +148,16 @@ def _explain(bundles: tuple[str, ...], folder: str, options: dict[str, Any]) -> 
     request = Request(bundles=bundles, data=folder, **asked)
     with resumable() as watch:
         found = explain(request, batch_pixels=options["batch_pixels"], watch=watch)
-    click.echo("\n".join(_explained(found)))
+    _print_plan(found)
 
 
-def _explained(found: "Explanation") -> Iterator[str]:
+def _print_plan(found: "Explanation") -> None:
     """What happens to an image of the median size, and in all."""
-    yield (
+    print_text(
         f"An image of {_times(found.size)} pixels, the median of {found.sampled},"
         " is read and decoded once."
     )
-    yield ""
+    click.echo()
     rows = [("Q", "rescaled to", "net", "evaluation", "inputs", "positions", "MACs")]
     before: tuple[str, ...] = ()
     for look in found.looks:
@@ -186,18 +173,18 @@ def _explained(found: "Explanation") -> Iterator[str]:
             )
         )
         before = head
-    table = aligned(wrapped(rows, (2,), COLUMNS - 2), right=(0, 6))
-    yield from (f"  {line}" for line in table)
-    yield ""
+    print_table(rows, right=(0, 6))
+    click.echo()
     total = scaled(found.macs * found.images, "MAC")
-    text = f"{count(found.inputs, 'input')} and {scaled(found.macs, 'MAC')} an image;"
-    text += f" {total} for {count(found.images, 'image')} of that size."
-    yield from textwrap.wrap(text, COLUMNS)
-    yield from textwrap.wrap(_batches(found), COLUMNS)
+    print_text(
+        f"{count(found.inputs, 'input')} and {scaled(found.macs, 'MAC')} an image;"
+        f" {total} for {count(found.images, 'image')} of that size."
+    )
+    print_text(_batches(found))
     if len(found.settings) > 1:
-        yield f"{len(found.settings)} averages of these posteriors are shown:"
+        click.echo(f"{len(found.settings)} averages of these posteriors are shown:")
         for nets, scales, ways in found.settings:
-            yield f"  {shown(nets)}, Q {scales}, {ways}"
+            click.echo(f"  {shown(nets)}, Q {scales}, {ways}")
 
 
 def _batches(found: "Explanation") -> str:

@@ -1,24 +1,25 @@
 """Options and tables that ``eval``, ``reproduce`` and ``localise`` share."""
 
 import re
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.base.wording import columns
 from vggspec.cli.computing import Command, computing_options, limit_option
-from vggspec.cli.table import aligned
+from vggspec.cli.table import aligned, print_table
+from vggspec.cli.terminal import say, table_width
 
-COLUMNS = 80  # of a table
-NARROW = "errors in percent; --wide shows their standard errors"
-LEAST = 8  # columns that a cell keeps
+if TYPE_CHECKING:
+    from vggspec.data.annotated import Annotated
+    from vggspec.data.labelled import Labelled
+    from vggspec.studies.evaluation.answers import Errors
+
 MAX_CROPS = 64  # a side, as in a manifest
 
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
-)
-wide_option = click.option(
-    "--wide", "is_wide", is_flag=True, help="Show all columns, even beyond 80 characters."
 )
 
 
@@ -37,6 +38,12 @@ def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     return int(sides[1])
 
 
+def say_notes(images: "Labelled | Annotated") -> None:
+    """Show which parts of the folders are not used."""
+    for note in images.notes:
+        say("note", note)
+
+
 def percent(share: float, images: int) -> str:
     """An error in percent with one standard error: ``24.81 ± 0.19 %``."""
     from vggspec.studies.evaluation.words import percent as in_words
@@ -44,43 +51,27 @@ def percent(share: float, images: int) -> str:
     return in_words(share, images)
 
 
-def tabulated(
-    full: Sequence[Sequence[str]],
-    narrow: Sequence[Sequence[str]],
-    *,
-    right: Iterable[int],
-    wrap: Sequence[int],
-    is_wide: bool,
-    note: str,
-) -> list[str]:
-    """``full`` as lines if they fit the terminal or it ``is_wide``, else ``narrow`` and a note.
+def percents(errors: "Errors") -> tuple[str, str]:
+    """The top-1 and the top-5 error in percent, each with one standard error."""
+    return percent(errors.top1_error, errors.images), percent(errors.top5_error, errors.images)
 
-    If ``narrow`` does not fit either, the columns ``wrap`` are wrapped.
+
+def print_errors(rows: Sequence[Sequence[str]], errors: Sequence[Sequence[str]]) -> None:
+    """Print a table of errors, which are the right columns.
+
+    If it is wider than the terminal, the standard errors are left out, and a note says so.
     """
-    lines = aligned(full, right)
-    if is_wide or max(map(len, lines)) <= COLUMNS:
-        return lines
-    return [*aligned(wrapped(narrow, wrap), right), note]
+    right = range(len(rows[0]), len(rows[0]) + len(errors[0]))
+    table = [(*row, *cells) for row, cells in zip(rows, errors, strict=True)]
+    width = table_width()
+    if width is None or max(map(columns, aligned(table, right))) <= width:
+        print_table(table, right=right)
+        return
+    narrow = [[_without_spread(cell) for cell in cells] for cells in errors]
+    print_table([(*row, *cells) for row, cells in zip(rows, narrow, strict=True)], right=right)
+    say("note", "errors in percent, without their standard errors; see --wide")
 
 
-def wrapped(
-    rows: Sequence[Sequence[str]], wrap: Sequence[int], columns: int = COLUMNS
-) -> list[tuple[str, ...]]:
-    """The rows with the cells of some columns continued in further rows, so that all fit."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > columns:
-        widest = max(wrap, key=lambda i: widths[i])
-        if widths[widest] <= LEAST:
-            break
-        widths[widest] -= 1
-    found: list[tuple[str, ...]] = []
-    for row in rows:
-        cells = [
-            textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        found += [
-            tuple(cell[k] if k < len(cell) else "" for cell in cells)
-            for k in range(max(map(len, cells)))
-        ]
-    return found
+def _without_spread(cell: str) -> str:
+    """``24.81 ± 0.19 %`` as ``24.81``, ``top-1 error`` as ``top-1``."""
+    return cell.partition(" ± ")[0].removesuffix(" error")

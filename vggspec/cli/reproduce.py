@@ -7,8 +7,9 @@ import click
 
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing
-from vggspec.cli.evaluating import NARROW, percent, running_options, tabulated, wide_option
+from vggspec.cli.evaluating import percents, print_errors, running_options
 from vggspec.cli.progress import resumable
+from vggspec.cli.terminal import wide_option
 from vggspec.studies.paper import TableName
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def command(
     folder: str,
     weights: str,
     as_json: bool,
-    is_wide: bool,
     **options: Any,
 ) -> None:
     """Measure the rows of a table for which there are weights, beside the paper's numbers.
@@ -61,35 +61,28 @@ def command(
         if as_json:
             click.echo(json.dumps(found.as_data(), indent=2))
         else:
-            click.echo("\n".join(in_table(found, is_wide=is_wide)))
+            _print(found)
 
     with resumable() as watch:
         reproduce(table, folder, weights, **options, finish=finish, watch=watch)
 
 
-def in_table(found: "Reproduction", *, is_wide: bool = False) -> list[str]:
+def _print(found: "Reproduction") -> None:
     """A line for each row, the paper's errors beside the measured ones."""
-    head = "net", "S", "Q", "evaluation"
-    full = [(*head, "top-1 error", "paper", "top-5 error", "paper")]
-    narrow = [(*head, "top-1", "paper", "top-5", "paper")]
+    rows = [("net", "S", "Q", "evaluation")]
+    errors = [("top-1 error", "paper", "top-5 error", "paper")]
     for one in found.rows:
-        row, errors = one.row, one.errors
-        words = (
-            " + ".join(net.net for net in row.nets),
-            " + ".join(dict.fromkeys(net.scale for net in row.nets)),
-            ", ".join(map(str, row.scales)),
-            row.evaluation,
-        )
-        paper1, paper5 = f"{row.top1:.1f}", f"{row.top5:.1f}"
-        long1 = long5 = short1 = short5 = NOT_MEASURED
-        if errors is not None:
-            long1, long5 = (
-                percent(share, errors.images) for share in (errors.top1_error, errors.top5_error)
+        row = one.row
+        rows.append(
+            (
+                " + ".join(net.net for net in row.nets),
+                " + ".join(dict.fromkeys(net.scale for net in row.nets)),
+                ", ".join(map(str, row.scales)),
+                row.evaluation,
             )
-            short1, short5 = f"{100 * errors.top1_error:.2f}", f"{100 * errors.top5_error:.2f}"
-        full.append((*words, long1, paper1, long5, paper5))
-        narrow.append((*words, short1, paper1, short5, paper5))
-    title = f"{found.title} of the paper, on {count(found.images, 'image')}"
-    right, wrap = (4, 5, 6, 7), (3,)
-    lines = tabulated(full, narrow, right=right, wrap=wrap, is_wide=is_wide, note=NARROW)
-    return [title, "", *lines]
+        )
+        measured = (NOT_MEASURED, NOT_MEASURED) if one.errors is None else percents(one.errors)
+        errors.append((measured[0], f"{row.top1:.1f}", measured[1], f"{row.top5:.1f}"))
+    click.echo(f"{found.title} of the paper, on {count(found.images, 'image')}")
+    click.echo()
+    print_errors(rows, errors)

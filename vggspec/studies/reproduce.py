@@ -80,10 +80,6 @@ class Reproduction:
         return [row.as_data() for row in self.rows]
 
 
-def _nothing(_found: object) -> None:
-    pass
-
-
 def reproduce(
     table: TableName,
     data: StrPath,
@@ -97,13 +93,13 @@ def reproduce(
     threads: int | None = None,
     batch_pixels: int | None = None,
     resume: bool = False,
-    finish: Callable[[Reproduction], None] = _nothing,
+    finish: Callable[[Reproduction], None] | None = None,
     watch: Watcher = SILENT,
 ) -> Reproduction:
     """Measure the rows of a table for which there are weights.
 
     Nets of several rows see each image once. The nets are compiled from the specs that come with
-    vggspec, into a temporary folder below ``weights``, where weights can be linked.
+    vggspec, into a temporary folder that refers to the weights.
 
     Args:
         table: ``table3`` for one scale, ``table4`` for several, ``table5`` for dense evaluation and
@@ -145,7 +141,8 @@ def reproduce(
             table, TABLES[table], specs(), Path(weights), images, limit, effort, stack, watch
         )
         found = Reproduction(table=table, rows=tuple(rows))
-        finish(found)
+        if finish is not None:
+            finish(found)
         return found
 
 
@@ -219,7 +216,7 @@ def _find(weights: Path, net: Trained) -> Path | None:
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> Bundle:
-    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions())
+    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions(), refer=True)
     return open_bundle(out)
 
 

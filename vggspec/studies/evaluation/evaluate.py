@@ -172,10 +172,6 @@ class Evaluation:
         return Path(folder) / INDEX
 
 
-def _nothing(_found: object) -> None:
-    pass
-
-
 def evaluate(
     bundles: StrPath | Sequence[StrPath],
     data: StrPath,
@@ -199,7 +195,7 @@ def evaluate(
     batch_pixels: int | None = None,
     resume: bool = False,
     report: StrPath | None = None,
-    finish: Callable[[Evaluation], None] = _nothing,
+    finish: Callable[[Evaluation], None] | None = None,
     watch: Watcher = SILENT,
 ) -> Evaluation:
     """Test nets on a data set: their top-1 and top-5 errors. Several nets are fused.
@@ -270,7 +266,8 @@ def evaluate(
         question = _posed(request, effort, stack, watch)
         given = tuple(str(each) for each in request.bundles)
         found = stack.enter_context(answered(question, effort, given, watch))
-        finish(found)
+        if finish is not None:
+            finish(found)
         if report is not None:
             watch.about("report", str(found.write_report(report)))
         return found
