@@ -9,6 +9,7 @@ Axes: C channels, H rows, W columns; pairs are (rows, columns).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vggspec.base.tensors import Shape
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -21,7 +22,7 @@ from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.tensor import Shape, TensorType
+from vggspec.compiler.tensor import TensorType
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
@@ -58,7 +59,7 @@ class LayerCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class NetworkCost:
     """What the whole network costs."""
 
     layers: tuple[LayerCost, ...]
@@ -99,7 +100,7 @@ class Cost:
         return self.weight_bytes + 2 * FLOAT_BYTES * self.parameters + batch * self.kept_bytes
 
 
-def cost(network: Network) -> Cost:
+def cost(network: Network) -> NetworkCost:
     """Count a network.
 
     ``kept_bytes`` holds each tensor that PyTorch's backward pass will read, once:
@@ -117,10 +118,10 @@ def cost(network: Network) -> Cost:
     layers = []
     for layer in network.layers:
         x = network.type_of(layer.inputs[0])
-        window = layer.op.window(x)
+        reach = layer.op.reach(x)
         seen, jump = (_largest([fields[name][i] for name in layer.inputs]) for i in (0, 1))
-        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, window.size, jump, strict=True))
-        stride = tuple(j * s for j, s in zip(jump, window.stride, strict=True))
+        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, reach.size, jump, strict=True))
+        stride = tuple(j * s for j, s in zip(jump, reach.stride, strict=True))
         fields[layer.name] = (field[0], field[1]), (stride[0], stride[1])
         layers.append(
             LayerCost(
@@ -134,7 +135,7 @@ def cost(network: Network) -> Cost:
                 stride=fields[layer.name][1],
             )
         )
-    return Cost(
+    return NetworkCost(
         layers=tuple(layers),
         weight_bytes=FLOAT_BYTES * sum(param.num_elements for param in network.params()),
         kept_bytes=_kept_bytes(network),

@@ -47,7 +47,8 @@ from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
 from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
 from vggspec.lang.formatter import one_net, with_option
-from vggspec.lang.loading import MAX_BYTES, load, net_name, pick, read, split_target
+from vggspec.lang.loading import MAX_BYTES, find_spec, load, net_name, pick, read, split_target
+from vggspec.lang.packaged import packaged
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
 from vggspec.lang.sections import read_experiment, unindented
 
@@ -298,10 +299,11 @@ class _Lowering:
         """What the net takes over from another one, or None and a report."""
         like = self._spec.like
         assert like is not None
-        path, net = split_target(like.path.text)
         folder = os.path.dirname(self._spec.source.name)
+        path, net = split_target(like.path.text, folder)
         full = os.path.join(folder, path)
         try:
+            full = find_spec(path, folder)
             other = pick(self._shared.document(full), net)
         except VggspecError as error:
             self._report(_not_like(error, path, self._spec.source.name, full), like.path.span)
@@ -537,9 +539,11 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
         return names.LikeBroken(path=full, errors=len(error.reports))
     what = error.reports[0].what
     if isinstance(what, files.MissingSpec):
-        what = files.missing_spec(full, other_than=own)
+        what = files.missing_spec(full, tuple(packaged()), other_than=own)
     advice = what.help()
-    if isinstance(what, files.MissingSpec) and what.suggestion is not None:
+    if isinstance(what, files.MissingSpec) and what.is_packaged:
+        advice = f'write `like "{what.suggestion}"`, which comes with vggspec'
+    elif isinstance(what, files.MissingSpec) and what.suggestion is not None:
         # Seen from the spec, as `like` sees it.
         advice = f'write `like "{os.path.relpath(what.suggestion, os.path.dirname(own) or ".")}"`'
     elif isinstance(what, files.MissingSpec):

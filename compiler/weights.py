@@ -37,6 +37,7 @@ from vggspec.base.tensors import (
     DATA_SHA256,
     BadTensorsError,
     Layout,
+    Shape,
     Tensor,
     header,
     read_layout,
@@ -44,7 +45,6 @@ from vggspec.base.tensors import (
 from vggspec.base.wording import count, reason
 from vggspec.bundle.manifest import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
 from vggspec.compiler.ir import Color, ImageInput, Network
-from vggspec.compiler.tensor import Shape
 
 Array = NDArray[np.float32]
 

@@ -18,7 +18,7 @@ Arithmetic = Literal["chosen", "as read", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Reach:
     """What one output position sees of the input, rows then columns."""
 
     size: tuple[int, int] = (1, 1)
@@ -73,9 +73,9 @@ class Op(ABC):
         """Multiply-accumulates for one image; those of conv and FC are counted, as is usual."""
         return 0
 
-    def window(self, x: TensorType) -> Window:
+    def reach(self, x: TensorType) -> Reach:
         """What one position of the output sees."""
-        return Window()
+        return Reach()
 
     @abstractmethod
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:

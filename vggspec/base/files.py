@@ -447,3 +447,11 @@ def _clone(source: Path, target: Path) -> bool:
             return True
     target.unlink()
     return False
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether both paths lead to one file that exists, by whatever names or links."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False

@@ -120,3 +120,23 @@ def wrapped(text: str, width: int | None) -> list[str]:
             break_on_hyphens=False,
         )
     return found
+
+
+def reflowed(text: str, width: int | None) -> list[str]:
+    """``text`` in lines of at most ``width`` columns; indented lines are kept as they are.
+
+    The lines of a paragraph are joined first, except where one begins with a list's ``-``.
+    """
+    paragraphs: list[str] = []
+    is_open = False
+    for line in text.split("\n"):
+        if is_open and line and not line.startswith((" ", "- ")):
+            paragraphs[-1] += f" {line}"
+        else:
+            paragraphs.append(line)
+        is_open = bool(line) and not line.startswith(" ")
+    return [
+        part
+        for one in paragraphs
+        for part in ([one] if one.startswith(" ") else wrapped(one, width))
+    ]

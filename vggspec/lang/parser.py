@@ -26,11 +26,11 @@ from vggspec.lang.ast import (
     NetName,
     Option,
     Quoted,
-    Row,
     SectionHead,
     Setting,
     Spec,
     Statement,
+    TableRow,
     Word,
 )
 from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
@@ -233,7 +233,7 @@ class _ToAst(Transformer[Token, Any]):
     def column(self, found: list[Any]) -> Statement:
         return cast("Statement", found[0])
 
-    def row(self, found: list[Any]) -> Row:
+    def row(self, found: list[Any]) -> TableRow:
         cells: list[Cell] = []
         bar: Token | None = None
         cell: Cell | None = None
@@ -247,7 +247,7 @@ class _ToAst(Transformer[Token, Any]):
                     Cell(cell.items, cell.rule, between) if cell else Cell((), False, between)
                 )
             bar, cell = one, None
-        return Row(tuple(cells), self._line)
+        return TableRow(tuple(cells), self._line)
 
     def cell(self, found: list[Any]) -> Cell:
         items: list[Item] = []
@@ -458,7 +458,7 @@ class _Assembly:
                     draft.sections[self._section].append(statement)
             return
         self._section = None
-        if isinstance(statement, Row):
+        if isinstance(statement, TableRow):
             self._row(statement)
             return
         if self._is_full and not isinstance(statement, NetName):
@@ -513,7 +513,7 @@ class _Assembly:
         self._drafts.extend(drafts)
         self._current = drafts
 
-    def _row(self, row: Row) -> None:
+    def _row(self, row: TableRow) -> None:
         if not self._in_table:
             self._name_others(row.span)
             self._in_table = True
@@ -536,7 +536,7 @@ class _Assembly:
             for item in cell.items:
                 self._add(draft, item)
 
-    def _header(self, row: Row) -> list[_Draft]:
+    def _header(self, row: TableRow) -> list[_Draft]:
         """A net for each name; where a cell holds no name, one that is not reported on."""
         drafts = []
         bad: list[Cell] = []
