@@ -1,4 +1,4 @@
-"""What a network costs: parameters, arithmetic, memory, and what each layer sees of the image.
+"""The cost of a network: parameters, arithmetic, memory, receptive fields.
 
 Everything is counted from the graph, nothing is measured. Source: Simonyan & Zisserman 2015,
 section 2.3 (receptive fields) and Table 2 (parameters).
@@ -35,7 +35,7 @@ _IN_PLACE = Relu | Flatten | Boxes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One layer's share."""
+    """The cost of one layer."""
 
     name: str
     op: str
@@ -60,7 +60,7 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkCost:
-    """What the whole network costs."""
+    """The cost of a network."""
 
     layers: tuple[LayerCost, ...]
     weight_bytes: int
@@ -93,9 +93,8 @@ class NetworkCost:
         """Memory for a step of SGD with momentum on ``batch`` images, in fp32.
 
         The weights, their gradients and their momentum, running statistics, and what autograd
-        keeps of each image. What comes and goes is not counted: gradients of activations, the
-        workspace of convolutions, the images that wait for their turn. So this is the least that
-        the step needs.
+        keeps of each image. Temporary memory is not counted: gradients of activations, the
+        workspace of convolutions, prefetched images. So this is a lower bound.
         """
         return self.weight_bytes + 2 * FLOAT_BYTES * self.parameters + batch * self.kept_bytes
 
@@ -148,7 +147,7 @@ class RunCost:
 
     macs: int
     bytes: int
-    """Activations that are alive at the same time, at most: what a run takes besides weights and
+    """The peak memory of activations: what a run takes in addition to weights and
     the workspace of kernels. Kernels that fuse layers take less."""
 
 
@@ -197,7 +196,7 @@ def _kept_bytes(network: Network) -> int:
         op, x = layer.op, layer.inputs[0]
         memory[layer.name] = memory[x] if isinstance(op, _IN_PLACE) else layer.name
         if not layer.params and learning.isdisjoint(layer.inputs):
-            continue  # nothing before it wants a gradient
+            continue  # nothing before it needs a gradient
         learning.add(layer.name)
         if isinstance(op, _KEEP_INPUT):
             kept.update(memory[name] for name in layer.inputs)
@@ -208,7 +207,7 @@ def _kept_bytes(network: Network) -> int:
 
 
 def _own_bytes(layer: Layer, x: TensorType) -> int:
-    """What backward needs besides inputs and outputs."""
+    """What the backward pass needs in addition to inputs and outputs."""
     match layer.op:
         case AvgPool():
             return 0

@@ -1,6 +1,6 @@
-"""What one net adds to another, layer by layer, as the bold of Table 1 says it.
+"""The difference of two nets, layer by layer, as bold type shows it in Table 1.
 
-Layers are the same when they are written the same; what they are called does not matter.
+Layers are equal if they are written alike; their names do not matter.
 """
 
 from array import array
@@ -111,7 +111,7 @@ def difference(first: Lowered, second: Lowered) -> Difference:
 
 
 def _is_written(network: Network, layer: Layer) -> bool:
-    """Whether the layer stands in the spec; a dropout may, or may be the recipe's."""
+    """Whether the spec contains the layer; a dropout may come from the recipe."""
     if not layer.op.is_implied:
         return True
     # An implied layer comes from the text of the layer that it follows.
@@ -121,7 +121,7 @@ def _is_written(network: Network, layer: Layer) -> bool:
 
 
 def _align(first: Sequence[Op], second: Sequence[Op]) -> list[LayerPair]:
-    """The most layers beside their like, in order; what replaces a layer stands in its row.
+    """The longest alignment of equal layers; a replacement is in the row of what it replaces.
 
     A layer goes to the first of several like it, so that what a net adds to a block comes last
     in the block, where Table 1 has it.

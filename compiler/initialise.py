@@ -1,7 +1,7 @@
 """Random weights, as the recipe says.
 
 Each array has its own random stream, made from the seed and the array's name, so that a layer
-starts alike wherever it stands and however the rest of the net changes.
+starts alike in any position, whatever else in the net changes.
 
 Source: Simonyan & Zisserman 2015, section 3.1 (zero-mean normal of variance 1e-2, biases 0);
 Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10.

@@ -56,7 +56,7 @@ MAX_LAYERS = 4096
 MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run
 MAX_LIKE = 16
 
-#: What is wrong with a chain of nets as a whole; it is said where the chain begins, too.
+#: Mistakes of a chain of nets as a whole, which are reported at its beginning too.
 _CHAINED = (names.LikeCycle, names.LikeTooDeep, names.TooManyLayersTogether)
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def lower(spec: Spec) -> Lowered:
     """The network of a spec.
 
     Raises:
-        VggspecError: with every mistake that could be told apart.
+        VggspecError: with every independent mistake.
     """
     lowered, reports = lower_leniently(spec)
     reports.raise_if_any()
@@ -354,7 +354,7 @@ class _Lowering:
         is_too_many = False
         for number, item in enumerate(self._joined(self._spec.layers)):
             if number > MAX_LAYERS or self.reports.is_full:
-                break  # nobody reads on in a net of so many
+                break  # later reports of so large a net are useless
             op = self._once(item, partial(self._read_layer, item))
             times = _times(item)
             if is_too_many:

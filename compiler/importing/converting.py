@@ -15,7 +15,7 @@ from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import count, either, reason
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
 from vggspec.compiler.importing.layouts import Layout
-from vggspec.compiler.importing.matching import Matched, Told, match
+from vggspec.compiler.importing.matching import Hints, Matched, match
 from vggspec.compiler.importing.sources import (
     Expected,
     Name,
@@ -101,8 +101,8 @@ def import_weights(
     read = read_checkpoint(source, options.key)
     for note in _notes(read, source):
         watch.note(note)
-    told = Told(layout=options.layout, pairs=dict(options.pairs), ignored=tuple(options.ignored))
-    matched = match(network, read, told)
+    hints = Hints(layout=options.layout, pairs=dict(options.pairs), ignored=tuple(options.ignored))
+    matched = match(network, read, hints)
     expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
     if expected.is_turned:
         turn_first_layer(matched, source)

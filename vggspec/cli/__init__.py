@@ -149,13 +149,13 @@ def _short(value: object) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  vggspec check specs/*.vgg
-  vggspec show specs/table1.vgg:D
-  vggspec train specs/digits.vgg --data digits
-  vggspec compile specs/D.vgg --weights D.safetensors -o D
+  vggspec check mine.vgg
+  vggspec show table1:D
+  vggspec train digits --data digits
+  vggspec compile D --weights D.safetensors -o D
   vggspec predict D photo.jpg
   vggspec eval D --data ILSVRC --scales 256,384,512
-  vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
+  vggspec compile D --trt --precision fp16 -o D-fp16
   vggspec doctor D-fp16""",
 )
 @click.version_option(__version__, message="vggspec %(version)s")

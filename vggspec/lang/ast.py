@@ -124,7 +124,7 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands between two bars; ``rule`` for the dashes below a table's first row."""
+    """The text between two bars; ``rule`` for the dashes below a table's first row."""
 
     items: tuple[Item, ...]
     rule: bool

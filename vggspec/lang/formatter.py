@@ -104,7 +104,7 @@ def _own_line(text: str) -> str:
 
 
 def _in_sections(document: Document) -> set[int]:
-    """Lines with only a comment that stand in a section: above a setting, or indented after one."""
+    """Lines with only a comment in a section: above a setting, or indented after one."""
     found: set[int] = set()
     above: list[int] = []  # comments since the last statement
     head: int | None = None  # the indentation of the section's head

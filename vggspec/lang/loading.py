@@ -67,7 +67,7 @@ def read_packaged(name: str) -> Source:
     """The text of a spec that comes with vggspec.
 
     Raises:
-        VggspecError: there is none of that name.
+        VggspecError: no packaged spec has that name.
     """
     path = find_packaged(name)
     if path is None:
@@ -131,7 +131,7 @@ def pick(document: Document, net: str | None) -> Spec:
     """The net of that name, or the only one.
 
     Raises:
-        VggspecError: there is none, or several and no name.
+        VggspecError: no net has that name, or there are several and no name is given.
     """
     source = document.source
     specs = {net_name(spec): spec for spec in document.specs}

@@ -40,7 +40,7 @@ MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
 MAX_CLAIMS = 16  # a net
 MAX_SETTINGS = 64  # a section
 
-#: Dashes that stand for a hyphen in text pasted from elsewhere.
+#: Dashes in place of a hyphen, in pasted text.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d\u00ad"
 _UNDASH = str.maketrans(dict.fromkeys(DASHES, "-"))
 
@@ -392,7 +392,7 @@ class _Draft:
 
 
 class _Assembly:
-    """Lines to nets: what stands below a name belongs to it, a table is a net a column."""
+    """Lines to nets: lines below a name belong to it, and each column of a table is a net."""
 
     def __init__(self, source: Source, reports: Reports) -> None:
         self._source = source
@@ -442,7 +442,7 @@ class _Assembly:
             return
         self._section = None
         if rule == "row" and not self._in_table:
-            self._in_table = True  # its first row, so nobody knows which nets the others are for
+            self._in_table = True  # its first row, so the nets of the other rows are unknown
             self._current = []
         elif re.match(r"\s*net\b", self._source.line_text(line), re.IGNORECASE):
             self._begin([_Draft(None, is_complete=False)])
@@ -482,7 +482,7 @@ class _Assembly:
                         self._add(draft, item)
 
     def _name_others(self, span: Span) -> None:
-        """A named net begins: what stands before it must be named too."""
+        """A named net begins: a net before it must have a name too."""
         if self._unnamed is not None:
             first = Label(span, "the first net begins here")
             self._report(syntax.BeforeFirstNet(), self._unnamed.span, first)

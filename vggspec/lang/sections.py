@@ -1,6 +1,6 @@
 """The ``train:`` and ``test:`` sections of a spec as recipe values.
 
-Each setting is one small reader below; what is left out takes the paper's value
+Each setting is one small reader below; settings that are left out take the paper's value
 (``vggspec.base.recipe``), with the training scale in proportion for inputs other than 224.
 """
 
@@ -33,7 +33,7 @@ _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
 
 
 class _StopReadingError(Exception):
-    """The setting cannot be read on; what is wrong has been reported."""
+    """The setting cannot be parsed further; the mistake has been reported."""
 
 
 class _Cursor:
@@ -114,11 +114,11 @@ class _Cursor:
         return word.text
 
     def word(self, expected: str) -> Word:
-        """The next word, whatever it is."""
+        """The next word, of any kind."""
         return self._next(expected)
 
     def fail(self, expected: str) -> NoReturn:
-        """Report that the next word is not what was expected, and stop."""
+        """Report an unexpected word, and stop."""
         word = self.peek()
         guess = None if self._is_guess else _guess(f"{self.key} {self._rest}", self._key)
         what = recipes.MalformedSetting(
@@ -146,7 +146,7 @@ class _Cursor:
         self._reports.add(report(what, self._source, span))
 
     def finish(self) -> None:
-        """Report what stands after the end of the setting."""
+        """Report words after the end of the setting."""
         if self.peek() is not None:
             self.fail("")
 
