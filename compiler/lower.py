@@ -568,5 +568,8 @@ def _dropout_follows(written: Sequence[_Written], start: int) -> bool:
 
 
 def base_folder(spec: Spec) -> Path:
-    """The folder from which the paths in a spec are taken."""
-    return Path(os.path.dirname(spec.source.name) or ".")
+    """The folder from which the paths in a spec are taken: its own, or the working folder
+    for a spec that comes with vggspec.
+    """
+    name = spec.source.name
+    return Path("." if name in packaged().values() else os.path.dirname(name) or ".")

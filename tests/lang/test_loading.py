@@ -6,8 +6,8 @@ import pytest
 
 from tests.refusals import refused
 from vggspec.compiler.checking import check
-from vggspec.compiler.lower import load_network
-from vggspec.lang.loading import find_spec, split_target
+from vggspec.compiler.lower import base_folder, load_network
+from vggspec.lang.loading import find_spec, load, split_target
 from vggspec.lang.packaged import packaged, title
 
 SMALL = "net small\ninput 8x8 RGB\nFC-2\nsoft-max\n"
@@ -83,3 +83,11 @@ def test_what_comes_with_vggspec(specs: Path) -> None:
     assert set(packaged()) == {path.stem for path in specs.glob("*.vgg")}
     assert list(packaged())[:6] == ["A", "A-LRN", "B", "C", "D", "E"]
     assert all(title(Path(path).read_text()) for path in packaged().values())
+
+
+def test_paths_in_a_packaged_spec_are_from_the_working_folder(here: Path) -> None:
+    """Its own folder is the package's."""
+    assert base_folder(load("D")) == Path(".")
+    Path("sub").mkdir()
+    Path("sub/x.vgg").write_text(SMALL)
+    assert base_folder(load("sub/x.vgg")) == Path("sub")
