@@ -1,4 +1,4 @@
-"""What a network costs: parameters, arithmetic, memory, and what each layer sees of the image.
+"""The cost of a network: parameters, arithmetic, memory, receptive fields.
 
 Everything is counted from the graph, nothing is measured. Source: Simonyan & Zisserman 2015,
 section 2.3 (receptive fields) and Table 2 (parameters).
@@ -9,6 +9,7 @@ Axes: C channels, H rows, W columns; pairs are (rows, columns).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vggspec.base.tensors import Shape
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -21,7 +22,7 @@ from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.tensor import Shape, TensorType
+from vggspec.compiler.tensor import TensorType
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
@@ -34,7 +35,7 @@ _IN_PLACE = Relu | Flatten | Boxes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One layer's share."""
+    """The cost of one layer."""
 
     name: str
     op: str
@@ -58,8 +59,8 @@ class LayerCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What the whole network costs."""
+class NetworkCost:
+    """The cost of a network."""
 
     layers: tuple[LayerCost, ...]
     weight_bytes: int
@@ -92,14 +93,13 @@ class Cost:
         """Memory for a step of SGD with momentum on ``batch`` images, in fp32.
 
         The weights, their gradients and their momentum, running statistics, and what autograd
-        keeps of each image. What comes and goes is not counted: gradients of activations, the
-        workspace of convolutions, the images that wait for their turn. So this is the least that
-        the step needs.
+        keeps of each image. Temporary memory is not counted: gradients of activations, the
+        workspace of convolutions, prefetched images. So this is a lower bound.
         """
         return self.weight_bytes + 2 * FLOAT_BYTES * self.parameters + batch * self.kept_bytes
 
 
-def cost(network: Network) -> Cost:
+def cost(network: Network) -> NetworkCost:
     """Count a network.
 
     ``kept_bytes`` holds each tensor that PyTorch's backward pass will read, once:
@@ -117,10 +117,10 @@ def cost(network: Network) -> Cost:
     layers = []
     for layer in network.layers:
         x = network.type_of(layer.inputs[0])
-        window = layer.op.window(x)
+        reach = layer.op.reach(x)
         seen, jump = (_largest([fields[name][i] for name in layer.inputs]) for i in (0, 1))
-        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, window.size, jump, strict=True))
-        stride = tuple(j * s for j, s in zip(jump, window.stride, strict=True))
+        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, reach.size, jump, strict=True))
+        stride = tuple(j * s for j, s in zip(jump, reach.stride, strict=True))
         fields[layer.name] = (field[0], field[1]), (stride[0], stride[1])
         layers.append(
             LayerCost(
@@ -134,7 +134,7 @@ def cost(network: Network) -> Cost:
                 stride=fields[layer.name][1],
             )
         )
-    return Cost(
+    return NetworkCost(
         layers=tuple(layers),
         weight_bytes=FLOAT_BYTES * sum(param.num_elements for param in network.params()),
         kept_bytes=_kept_bytes(network),
@@ -147,7 +147,7 @@ class RunCost:
 
     macs: int
     bytes: int
-    """Activations that are alive at the same time, at most: what a run takes besides weights and
+    """The peak memory of activations: what a run takes in addition to weights and
     the workspace of kernels. Kernels that fuse layers take less."""
 
 
@@ -196,7 +196,7 @@ def _kept_bytes(network: Network) -> int:
         op, x = layer.op, layer.inputs[0]
         memory[layer.name] = memory[x] if isinstance(op, _IN_PLACE) else layer.name
         if not layer.params and learning.isdisjoint(layer.inputs):
-            continue  # nothing before it wants a gradient
+            continue  # nothing before it needs a gradient
         learning.add(layer.name)
         if isinstance(op, _KEEP_INPUT):
             kept.update(memory[name] for name in layer.inputs)
@@ -207,7 +207,7 @@ def _kept_bytes(network: Network) -> int:
 
 
 def _own_bytes(layer: Layer, x: TensorType) -> int:
-    """What backward needs besides inputs and outputs."""
+    """What the backward pass needs in addition to inputs and outputs."""
     match layer.op:
         case AvgPool():
             return 0

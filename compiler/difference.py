@@ -1,6 +1,6 @@
-"""What one net adds to another, layer by layer, as the bold of Table 1 says it.
+"""The difference of two nets, layer by layer, as bold type shows it in Table 1.
 
-Layers are the same when they are written the same; what they are called does not matter.
+Layers are equal if they are written alike; their names do not matter.
 """
 
 from array import array
@@ -9,21 +9,23 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from vggspec.base.recipe import TestProtocol, TrainRecipe
+from vggspec.compiler.cost import NetworkCost, cost
 from vggspec.compiler.ir import ImageInput, Layer, Network
-from vggspec.compiler.lower import Lowered
+from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.summary import totals
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A layer of the first net beside one of the second; None where a net has none."""
+class LayerPair:
+    """A layer of the first net and its counterpart in the second; None where a net has none."""
 
     first: Op | None
     second: Op | None
 
     @property
     def is_same(self) -> bool:
-        """Whether both nets have it."""
+        """Whether both nets have the layer."""
         return self.first == self.second
 
 
@@ -39,15 +41,51 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two nets beside each other."""
+    """Two nets side by side."""
 
-    rows: tuple[Row, ...]
+    networks: tuple[Network, Network]
+    costs: tuple[NetworkCost, NetworkCost]
+    rows: tuple[LayerPair, ...]
     changes: tuple[Change, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether the nets and their experiments are the same."""
         return not self.changes and all(row.is_same for row in self.rows)
+
+    def as_data(self) -> dict[str, object]:
+        """The comparison for JSON."""
+        first, second = map(totals, self.networks, self.costs)
+        return {
+            "first": first,
+            "second": second,
+            "layers": [
+                {
+                    "first": row.first.write() if row.first else None,
+                    "second": row.second.write() if row.second else None,
+                    "same": row.is_same,
+                }
+                for row in self.rows
+            ],
+            "settings": [
+                {
+                    "section": change.section or None,
+                    "key": change.key,
+                    "first": change.first,
+                    "second": change.second,
+                }
+                for change in self.changes
+            ],
+        }
+
+
+def diff(first: str, second: str) -> Difference:
+    """Compare two specs: the layers that the second adds and lacks, settings and costs.
+
+    Raises:
+        VggspecError: a spec cannot be read or has mistakes.
+    """
+    return difference(load_network(first), load_network(second))
 
 
 def difference(first: Lowered, second: Lowered) -> Difference:
@@ -67,11 +105,13 @@ def difference(first: Lowered, second: Lowered) -> Difference:
         for key in mine
         if mine[key] != other[key]
     ]
-    return Difference(tuple(_align(*ops)), tuple(changes))
+    networks = first.network, second.network
+    costs = cost(networks[0]), cost(networks[1])
+    return Difference(networks, costs, tuple(_align(*ops)), tuple(changes))
 
 
 def _is_written(network: Network, layer: Layer) -> bool:
-    """Whether the layer stands in the spec; a dropout may, or may be the recipe's."""
+    """Whether the spec contains the layer; a dropout may come from the recipe."""
     if not layer.op.is_implied:
         return True
     # An implied layer comes from the text of the layer that it follows.
@@ -80,19 +120,19 @@ def _is_written(network: Network, layer: Layer) -> bool:
     return layer.op.syntax is not None and layer.origin != follows
 
 
-def _align(first: Sequence[Op], second: Sequence[Op]) -> list[Row]:
-    """The most layers beside their like, in order; what replaces a layer stands in its row.
+def _align(first: Sequence[Op], second: Sequence[Op]) -> list[LayerPair]:
+    """The longest alignment of equal layers; a replacement is in the row of what it replaces.
 
     A layer goes to the first of several like it, so that what a net adds to a block comes last
     in the block, where Table 1 has it.
     """
     common = _common(first, second)
-    rows: list[Row] = []
+    rows: list[LayerPair] = []
     removed: list[Op] = []
     added: list[Op] = []
 
     def flush() -> None:
-        rows.extend(Row(*pair) for pair in zip_longest(removed, added))
+        rows.extend(LayerPair(*pair) for pair in zip_longest(removed, added))
         removed.clear()
         added.clear()
 
@@ -100,7 +140,7 @@ def _align(first: Sequence[Op], second: Sequence[Op]) -> list[Row]:
     while i < len(first) or j < len(second):
         if i < len(first) and j < len(second) and first[i] == second[j]:
             flush()
-            rows.append(Row(first[i], second[j]))
+            rows.append(LayerPair(first[i], second[j]))
             i, j = i + 1, j + 1
         elif j == len(second) or (i < len(first) and common[i + 1][j] >= common[i][j + 1]):
             removed.append(first[i])

@@ -1,7 +1,7 @@
 """Random weights, as the recipe says.
 
 Each array has its own random stream, made from the seed and the array's name, so that a layer
-starts alike wherever it stands and however the rest of the net changes.
+starts alike in any position, whatever else in the net changes.
 
 Source: Simonyan & Zisserman 2015, section 3.1 (zero-mean normal of variance 1e-2, biases 0);
 Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10.
@@ -9,20 +9,42 @@ Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10.
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
 
+from vggspec.base.catalogue.artefacts import InTheWay
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import Network
+from vggspec.compiler.lower import load_network
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array, describe, write
 
 CHUNK = 1 << 22  # numbers in memory at a time
 
 
-def initialise(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
-    """The numbers of one array before training, in flat pieces."""
+def initialise(spec: str, *, out: str | os.PathLike[str] | None = None, seed: int = 0) -> str:
+    """Write a weights file with random weights, those with which training starts; its path.
+
+    ``out`` is ``<net>.safetensors`` in the working folder by default. A file that exists is not
+    replaced.
+
+    Raises:
+        VggspecError: the spec has mistakes, or the file exists or cannot be written.
+    """
+    lowered = load_network(spec)
+    path = f"{lowered.network.name}.safetensors" if out is None else os.fspath(out)
+    if os.path.isfile(path) or os.path.isdir(path):
+        what = "a folder" if os.path.isdir(path) else "a file"
+        raise VggspecError(report(InTheWay(what=what), path=path))
+    write_initial(path, lowered.network, lowered.experiment.train, seed)
+    return path
+
+
+def draw(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
+    """The initial numbers of one array, in flat pieces."""
     left = param.num_elements
     if param.start != "random":
         value = 1.0 if param.start == "one" else 0.0
@@ -59,4 +81,4 @@ def write_initial(path: str, network: Network, recipe: TrainRecipe, seed: int) -
     params = {param.name: param for param in network.params()}
     metadata = describe(network, mean=network.input.mean)
     shapes = {name: param.stored for name, param in params.items()}
-    write(path, shapes, lambda name: initialise(params[name], recipe, seed), metadata)
+    write(path, shapes, lambda name: draw(params[name], recipe, seed), metadata)

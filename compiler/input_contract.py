@@ -2,7 +2,7 @@
 
 A net gives wrong answers that look right where its input is normalised in another way than the
 images that it was trained on. So weights that were imported say what they expect, and whatever
-compiles them or goes on training them asks here.
+compiles them or resumes training uses this module.
 """
 
 from dataclasses import replace

@@ -47,7 +47,8 @@ from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
 from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
 from vggspec.lang.formatter import one_net, with_option
-from vggspec.lang.loading import MAX_BYTES, load, net_name, pick, read, split_target
+from vggspec.lang.loading import MAX_BYTES, find_spec, load, net_name, pick, read, split_target
+from vggspec.lang.packaged import packaged
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
 from vggspec.lang.sections import read_experiment, unindented
 
@@ -55,7 +56,7 @@ MAX_LAYERS = 4096
 MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run
 MAX_LIKE = 16
 
-#: What is wrong with a chain of nets as a whole; it is said where the chain begins, too.
+#: Mistakes of a chain of nets as a whole, which are reported at its beginning too.
 _CHAINED = (names.LikeCycle, names.LikeTooDeep, names.TooManyLayersTogether)
 
 T = TypeVar("T")
@@ -168,7 +169,7 @@ def lower(spec: Spec) -> Lowered:
     """The network of a spec.
 
     Raises:
-        VggspecError: with every mistake that could be told apart.
+        VggspecError: with every independent mistake.
     """
     lowered, reports = lower_leniently(spec)
     reports.raise_if_any()
@@ -298,10 +299,11 @@ class _Lowering:
         """What the net takes over from another one, or None and a report."""
         like = self._spec.like
         assert like is not None
-        path, net = split_target(like.path.text)
         folder = os.path.dirname(self._spec.source.name)
+        path, net = split_target(like.path.text, folder)
         full = os.path.join(folder, path)
         try:
+            full = find_spec(path, folder)
             other = pick(self._shared.document(full), net)
         except VggspecError as error:
             self._report(_not_like(error, path, self._spec.source.name, full), like.path.span)
@@ -352,7 +354,7 @@ class _Lowering:
         is_too_many = False
         for number, item in enumerate(self._joined(self._spec.layers)):
             if number > MAX_LAYERS or self.reports.is_full:
-                break  # nobody reads on in a net of so many
+                break  # later reports of so large a net are useless
             op = self._once(item, partial(self._read_layer, item))
             times = _times(item)
             if is_too_many:
@@ -537,9 +539,11 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
         return names.LikeBroken(path=full, errors=len(error.reports))
     what = error.reports[0].what
     if isinstance(what, files.MissingSpec):
-        what = files.missing_spec(full, other_than=own)
+        what = files.missing_spec(full, tuple(packaged()), other_than=own)
     advice = what.help()
-    if isinstance(what, files.MissingSpec) and what.suggestion is not None:
+    if isinstance(what, files.MissingSpec) and what.is_packaged:
+        advice = f'write `like "{what.suggestion}"`, which comes with vggspec'
+    elif isinstance(what, files.MissingSpec) and what.suggestion is not None:
         # Seen from the spec, as `like` sees it.
         advice = f'write `like "{os.path.relpath(what.suggestion, os.path.dirname(own) or ".")}"`'
     elif isinstance(what, files.MissingSpec):
@@ -564,5 +568,8 @@ def _dropout_follows(written: Sequence[_Written], start: int) -> bool:
 
 
 def base_folder(spec: Spec) -> Path:
-    """The folder from which the paths in a spec are taken."""
-    return Path(os.path.dirname(spec.source.name) or ".")
+    """The folder from which the paths in a spec are taken: its own, or the working folder
+    for a spec that comes with vggspec.
+    """
+    name = spec.source.name
+    return Path("." if name in packaged().values() else os.path.dirname(name) or ".")

@@ -62,7 +62,7 @@ class Ranges:
     """Layers with numbers that become infinite, in their order."""
 
     small: tuple[OutOfRange, ...]
-    """Layers all of whose numbers lose digits: that they matter, the comparison itself tells."""
+    """Layers whose numbers all lose digits; the comparison shows whether that matters."""
 
     keep_fp32: tuple[str, ...]
     """The layers that have to compute in fp32 so that nothing is out of range, those included that

@@ -5,8 +5,7 @@ from math import prod
 from typing import Literal
 
 from vggspec.base.diagnostic import Diagnostic
-
-Shape = tuple[int, ...]
+from vggspec.base.tensors import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Weights files: named float32 arrays in the safetensors format, laid out to be used in place.
 
 The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is
-a multiple of 256 come first: GPU libraries and vector units want them aligned, and the format
+a multiple of 256 come first: GPU libraries and vector units need them aligned, and the format
 allows no gaps. The metadata holds what goes with the weights: the net, a hash of its layers, the
 mean of the training images and what else the net expects of its input, the labels, the SHA-256 of
 the tensor data, and whether all numbers are finite, so that nothing that only points at the weights
@@ -37,6 +37,7 @@ from vggspec.base.tensors import (
     DATA_SHA256,
     BadTensorsError,
     Layout,
+    Shape,
     Tensor,
     header,
     read_layout,
@@ -44,7 +45,6 @@ from vggspec.base.tensors import (
 from vggspec.base.wording import count, reason
 from vggspec.bundle.manifest import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
 from vggspec.compiler.ir import Color, ImageInput, Network
-from vggspec.compiler.tensor import Shape
 
 Array = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ class Metadata:
     """SHA-256 of the tensor data, which is everything after the header."""
 
     is_finite: bool = False
-    """Whether whoever wrote the file saw that all numbers are finite."""
+    """Whether the writer of the file checked that all numbers are finite."""
 
     more: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the file says."""
@@ -165,7 +165,7 @@ def changed_part(path: str | os.PathLike[str]) -> Literal["numbers", "header"] |
 
 def _is_header_changed(layout: Layout) -> bool:
     stated = layout.metadata.get(HEADER_SHA256)
-    # They are written together, so of a damaged name the other one tells.
+    # They are written together, so if one name is damaged the other shows it.
     if stated is None and FINITE not in layout.metadata:
         return False
     tensors = [(name, each.dtype, each.shape, each.offset) for name, each in layout.tensors.items()]
@@ -221,7 +221,7 @@ def checked(weights: WeightsFile, used: Iterable[str], *, is_read: bool) -> Weig
     it states enough and the file is larger than what is hashed whenever a bundle is opened.
 
     Raises:
-        VggspecError: the numbers are not those that the header tells of, or are not finite.
+        VggspecError: the numbers do not match the digest in the header, or are not finite.
     """
     if weights.is_read:
         return weights

@@ -50,6 +50,7 @@ LIGHT = {
     f"vggspec.compiler.{name}"
     for name in (
         "ir", "tensor", "lower", "claims", "image_input", "naming", "cost", "figure", "difference",
+        "checking", "formatting", "summary",
     )
 }  # fmt: skip
 STDLIB = set(__import__("sys").stdlib_module_names)

@@ -19,7 +19,7 @@ from vggspec.compiler.importing.stored import BadFileError, check_growth
 _CHUNK = 1 << 20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy and PyTorch write
 _DEFLATE = 1032
-"""A byte that deflate packed becomes at most so many."""
+"""The bytes that one deflated byte expands to, at most."""
 
 
 class Archive:
@@ -35,7 +35,7 @@ class Archive:
         self._has_sums = any(info.CRC for info in infos)
         if len(self.members) < len(infos):
             self._zip.close()
-            raise BadFileError("a member stands twice in it")
+            raise BadFileError("a member is in it twice")
         if any(info.compress_type not in _PACKINGS for info in infos):
             self._zip.close()
             raise BadFileError("its archive is packed in a way that is not known")

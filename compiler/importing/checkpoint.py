@@ -186,7 +186,7 @@ def _foreign(known: foreign_files.Format) -> RefusedError:
 
 
 def _inside(folder: Path) -> str:
-    """What is said of a folder."""
+    """The message about a folder."""
     if (folder / MANIFEST).is_file():
         return f"it is a bundle; its weights are `{folder / WEIGHTS}`"
     if (folder / "saved_model.pb").is_file():

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 SAMPLE_BYTES = 4096
-"""As many bytes of the beginning and of the end are looked at."""
+"""Bytes of the beginning and of the end that are inspected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is looked at of a file."""
+    """The inspected parts of a file."""
 
     name: str
     """In lower case, without folders."""
@@ -176,7 +176,7 @@ FORMATS = (
     Format("an ONNX model", _is_onnx, _ONNX),
     Format("a Caffe model", _is_caffe, _CAFFE),
     Format(
-        "a frozen TensorFlow graph",  # nodes, of which each begins with its name
+        "a frozen TensorFlow graph",  # nodes that begin with their names
         _matches(rb"\n.{1,2}\n[\x01-\x7f][\x20-\x7e]+\x12"),
         _SOURCE,
     ),

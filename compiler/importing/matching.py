@@ -1,8 +1,8 @@
-"""Which tensors of a checkpoint are whose: the layers of a net, each with its module.
+"""Assigns the tensors of a checkpoint to the layers of a net.
 
 Shapes decide where they can. Between layers of one shape the order decides: that of the file,
-where it has one, checked against the names where those have one. What stays unclear is refused:
-weights of one shape that change places give wrong answers without a word.
+if it has one, checked against the names if those have one. Ambiguous cases are refused: swapped
+weights of one shape give wrong answers silently.
 """
 
 import os
@@ -46,8 +46,8 @@ MAX_DEPTH = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the user says of a checkpoint."""
+class Hints:
+    """What the user knows about a checkpoint."""
 
     layout: Layout | None = None
     pairs: Mapping[str, str] = field(default_factory=dict)
@@ -103,41 +103,41 @@ class _MisfitError(Exception):
 
 
 class _UnclearError(Exception):
-    """The modules fit, and it is not clear which is whose."""
+    """The modules fit, but their assignment is ambiguous."""
 
     def __init__(self, what: Diagnostic) -> None:
         super().__init__(what.title())
         self.what = what
 
 
-def match(network: Network, checkpoint: Checkpoint, told: Told) -> Matched:
+def match(network: Network, checkpoint: Checkpoint, hints: Hints) -> Matched:
     """The net's parameters, found among the tensors of a checkpoint.
 
     Raises:
-        VggspecError: the checkpoint is another net's, it is unclear which tensors are whose, or
-            one that is used holds numbers that are not finite.
+        VggspecError: the checkpoint is another net's, the assignment is ambiguous, or a
+            tensor that is used contains NaN or infinities.
     """
     try:
-        return _Matching(network, checkpoint, told).matched()
+        return _Matching(network, checkpoint, hints).matched()
     except (_MisfitError, _UnclearError) as error:
         raise VggspecError(report(error.what, path=checkpoint.path)) from error
 
 
 class _Matching:
-    def __init__(self, network: Network, checkpoint: Checkpoint, told: Told) -> None:
-        self._network, self._checkpoint, self._told = network, checkpoint, told
+    def __init__(self, network: Network, checkpoint: Checkpoint, hints: Hints) -> None:
+        self._network, self._checkpoint, self._hints = network, checkpoint, hints
         self._slots = slots_of(network)
         names = list(checkpoint.tensors)
         # Sorted by name, a file says nothing of the order of layers.
         self._by_file = checkpoint.has_order and names != sorted(names)
         self._modules = modules_of(checkpoint.tensors)
-        for ignored in told.ignored:
+        for ignored in hints.ignored:
             left = [module for module in self._modules if not module.is_within(ignored)]
             if len(left) == len(self._modules) and ignored not in checkpoint.tensors:
                 reason = "the checkpoint has no layer or tensor of this name"
                 raise _MisfitError(importing.BadName(option=f"--ignore {ignored}", reason=reason))
             self._modules = left
-        self._chosen = self._read_pairs(told.pairs)
+        self._chosen = self._read_pairs(hints.pairs)
 
     def _read_pairs(self, pairs: Mapping[str, str]) -> dict[str, Module]:
         """``--map``: layers of ours with modules, which may be named without what all share."""
@@ -173,7 +173,7 @@ class _Matching:
         return found
 
     def matched(self) -> Matched:
-        layouts = LAYOUTS if self._told.layout is None else (self._told.layout,)
+        layouts = LAYOUTS if self._hints.layout is None else (self._hints.layout,)
         fitting: dict[Layout, tuple[Pair, ...]] = {}
         misfits: list[tuple[Layout, _MisfitError]] = []
         for layout in layouts:

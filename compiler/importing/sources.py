@@ -1,4 +1,4 @@
-"""Whose weights a checkpoint holds, and what these expect of their input.
+"""The source of the weights in a checkpoint, and the input that they expect.
 
 Sources: torchvision's documentation of ``VGG16_Weights``; timm's ``IMAGENET_DEFAULT_MEAN``;
 mmpretrain's ``configs/_base_/datasets/imagenet_bs32_pil_resize.py``; ``imagenet_utils.py`` of
@@ -78,33 +78,33 @@ _TIMM = re.compile(r"(.*\.)?(pre_logits\.fc\d|head\.fc)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the weights expect of their input, and how that is known."""
+    """The input that the weights expect, and how that is known."""
 
     input: ImageInput
     """Complete, and in the spec's order of channels."""
 
     source: str
-    """Whose weights they are, ``spec`` where the spec says what they expect."""
+    """The source of the weights; ``spec`` if the spec defines the input."""
 
     is_turned: bool
     """Whether the first layer takes its channels in another order than the spec's."""
 
     is_guessed: bool
-    """Whether it is the names that say it."""
+    """Whether it is inferred from the names."""
 
 
 def expectation(
-    image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
+    image: ImageInput, matched: Matched, checkpoint: Checkpoint, named: str | None, *, is_bgr: bool
 ) -> Expected:
     """What the weights of a checkpoint expect, for a net whose spec has that input.
 
-    ``told`` is whose the user says that they are, a name of ``SOURCES`` or ``spec``; ``is_bgr``
-    that their first layer takes BGR.
+    ``named`` is the source that the user names, one of ``SOURCES`` or ``spec``; ``is_bgr`` is
+    whether the first layer takes BGR.
 
     Raises:
-        VggspecError: nothing says it, or the spec and the checkpoint say different things.
+        VggspecError: it is not known, or the spec and the checkpoint contradict each other.
     """
-    claim = None if told == "spec" else _claim(image, matched, checkpoint, told, is_bgr=is_bgr)
+    claim = None if named == "spec" else _claim(image, matched, checkpoint, named, is_bgr=is_bgr)
     if claim is not None and not claim.is_certain and image.mean is not None:
         claim = None  # small nets are named after torchvision's, too
     color: Color = "BGR" if is_bgr else image.color if claim is None else claim.input.color
@@ -142,22 +142,22 @@ class _Claim:
 
 
 def _claim(
-    image: ImageInput, matched: Matched, checkpoint: Checkpoint, told: str | None, *, is_bgr: bool
+    image: ImageInput, matched: Matched, checkpoint: Checkpoint, named: str | None, *, is_bgr: bool
 ) -> _Claim | None:
     metadata = own_metadata(checkpoint)
     own = expected(metadata, image)
-    if told is None and own is not None:
+    if named is None and own is not None:
         return _Claim(own, metadata.source or "spec", is_guessed=False, is_certain=True)
-    name = told or _by_names(matched)
+    name = named or _by_names(matched)
     if name is None or image.channels != 3:
         return None
     source = SOURCES[name]
-    if told is None and is_bgr and source.color == "RGB":
+    if named is None and is_bgr and source.color == "RGB":
         source = SOURCES["caffe"]  # conversions of the authors' nets have torchvision's names, too
     elif source.name == "torchvision" and _is_features_alone(matched, checkpoint):
         source = _FEATURES_ALONE
-    is_certain = told is not None or len(_conv_names(matched)) in _PUBLISHED
-    return _Claim(source.input(image), source.name, told is None, is_certain)
+    is_certain = named is not None or len(_conv_names(matched)) in _PUBLISHED
+    return _Claim(source.input(image), source.name, named is None, is_certain)
 
 
 def own_metadata(checkpoint: Checkpoint) -> Metadata:
@@ -185,7 +185,7 @@ def turn_first_layer(matched: Matched, path: str) -> None:
     """Let a first layer for BGR take RGB, or the other way round.
 
     Raises:
-        VggspecError: it has groups, of which each sees its own channels.
+        VggspecError: it has groups, each with channels of its own.
     """
     slot = matched.pairs[0].slot
     if isinstance(slot.layer.op, Conv) and slot.layer.op.groups > 1:

@@ -64,7 +64,7 @@ def choose(value: object, key: str | None) -> tuple[str, Table, tuple[str, ...]]
     """The table to take, its name, and the names of others that ``key`` could say.
 
     Raises:
-        RefusedError: there is none, or it cannot be told which.
+        RefusedError: there is none, or several equally likely ones.
     """
     tables = find(value)
     if not tables:

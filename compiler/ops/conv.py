@@ -11,8 +11,8 @@ from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import (
     Arithmetic,
     Op,
+    Reach,
     TorchNN,
-    Window,
     one_or_two,
     unless,
     with_options,
@@ -118,9 +118,9 @@ class Conv(Op):
         height, width = self.kernel_size
         return y.num_elements * (x.channels // self.groups) * height * width
 
-    def window(self, x: TensorType) -> Window:
+    def reach(self, x: TensorType) -> Reach:
         height, width = ((k - 1) * self.dilation + 1 for k in self.kernel_size)
-        return Window((height, width), (self.stride, self.stride))
+        return Reach((height, width), (self.stride, self.stride))
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         height, width = self.kernel_size

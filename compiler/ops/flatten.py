@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ops.op import Op, TorchNN, Window
+from vggspec.compiler.ops.op import Op, Reach, TorchNN
 from vggspec.compiler.tensor import TensorType
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class Flatten(Op):
     def infer(self, x: TensorType) -> TensorType:
         return TensorType((x.num_elements,))
 
-    def window(self, x: TensorType) -> Window:
-        return Window(x.size)
+    def reach(self, x: TensorType) -> Reach:
+        return Reach(x.size)
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         return nn.Flatten()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vggspec.base.catalogue import shapes
-from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, Window
+from vggspec.compiler.ops.op import Arithmetic, Op, Reach, TorchNN
 from vggspec.compiler.ops.syntax import Syntax
 from vggspec.compiler.tensor import MisfitError, TensorType
 
@@ -33,8 +33,8 @@ class GlobalAvgPool(Op):
             raise MisfitError(shapes.NoMapLeft(layer=self.keyword, shape=x.shape))
         return TensorType((x.channels, 1, 1))
 
-    def window(self, x: TensorType) -> Window:
-        return Window(x.size)
+    def reach(self, x: TensorType) -> Reach:
+        return Reach(x.size)
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         return nn.AdaptiveAvgPool2d(1)

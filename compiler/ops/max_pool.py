@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.base.catalogue import shapes
-from vggspec.compiler.ops.op import Op, TorchNN, Window, unless, with_options
+from vggspec.compiler.ops.op import Op, Reach, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, Syntax
 from vggspec.compiler.tensor import MisfitError, TensorType
 
@@ -100,8 +100,8 @@ class MaxPool(Op):
         """Rows, and columns, from the first of a window to its last."""
         return (self.kernel_size - 1) * self.dilation + 1
 
-    def window(self, x: TensorType) -> Window:
-        return Window((self._extent,) * 2, (self.stride,) * 2)
+    def reach(self, x: TensorType) -> Reach:
+        return Reach((self._extent,) * 2, (self.stride,) * 2)
 
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
         # PyTorch pads by half a window at most, and both ends alike.

@@ -1,4 +1,4 @@
-"""What every op says about itself: how it is written, its shapes, its cost, its two forms."""
+"""The interface of an op: its syntax, shapes, cost, and its forms in PyTorch and ONNX."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from vggspec.compiler.tensor import Param, TensorType
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
-#: ``torch.nn``, or what stands for it while source text is written.
+#: ``torch.nn``, or its stand-in while source text is written.
 TorchNN = Any
 
 
@@ -18,8 +18,8 @@ Arithmetic = Literal["chosen", "as read", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What one output position sees of the input, rows then columns."""
+class Reach:
+    """The part of the input that one output position sees, rows then columns."""
 
     size: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
@@ -50,7 +50,7 @@ class Op(ABC):
 
     @classmethod
     def read(cls, args: Arguments) -> Self:
-        """The op that a layer of a spec stands for; mistakes are reported to ``args``."""
+        """The op for a layer of a spec; mistakes are reported to ``args``."""
         return cls()
 
     def write(self) -> str:
@@ -73,9 +73,9 @@ class Op(ABC):
         """Multiply-accumulates for one image; those of conv and FC are counted, as is usual."""
         return 0
 
-    def window(self, x: TensorType) -> Window:
+    def reach(self, x: TensorType) -> Reach:
         """What one position of the output sees."""
-        return Window()
+        return Reach()
 
     @abstractmethod
     def to_torch(self, nn: TorchNN, x: TensorType) -> Any:

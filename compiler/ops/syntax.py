@@ -30,7 +30,7 @@ class Syntax:
     """The form in the reader's words."""
 
     template: tuple[str, ...] = ()
-    """What stands before each number of the rest, to write a suggestion from bare numbers."""
+    """The text before each number of the rest, to write a suggestion from bare numbers."""
 
     def match(self, word: str) -> re.Match[str] | None:
         """The match of the whole word, or None; case does not matter."""
@@ -164,7 +164,7 @@ class Arguments:
         return default
 
     def finish(self) -> None:
-        """Report the options that nobody asked for."""
+        """Report the options that were not read."""
         seen = set()
         for option in self._options:
             word = option.name.text.casefold()
@@ -291,7 +291,7 @@ _OPTIONS = {
 
 _FLAGS = ("linear", "no-bias", "ceil", "per-class", "shared")
 
-#: What a line may begin with besides a layer.
+#: Words other than layers with which a line may begin.
 _KEYWORDS = ("net", "input", "like", "train:", "test:")
 
 _IMPLIED = "leave it out: ReLU is implied after every conv and FC but the last"
@@ -343,7 +343,7 @@ _NEEDLESS = {
     "output": "leave it out: the last layer gives the output",
     "->": "leave it out: layers follow each other without a sign",
     "=>": "leave it out: layers follow each other without a sign",
-    "-": "leave it out: a layer stands alone, without a bullet",
+    "-": "leave it out: a layer has no bullet",
     "+": "leave it out: layers follow each other without a sign",
     "//": "write `#` before a comment",
     "%": "write `#` before a comment",

@@ -60,8 +60,8 @@ def inference(
         *rounded,
         FcToConv(),
         *finer,  # dilates the convolutions that fc-to-conv makes
-        over_space,  # wants the map that fc-to-conv makes
-        AverageBeforeLinear(),  # wants the average
+        over_space,  # needs the map that fc-to-conv makes
+        AverageBeforeLinear(),  # needs the average
     )
 
 

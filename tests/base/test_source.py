@@ -110,14 +110,17 @@ def test_large_file_is_not_read_whole(tmp_path: Path) -> None:
 
 def test_missing_file_has_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "table1.vgg").write_text("FC-10\n")
-    for name in ("table.vgg", "table1"):
+    for name in ("table.vgg", "tabel1"):
         with pytest.raises(VggspecError) as error:
             read(tmp_path / name)
         assert _code(error) == "VGG010"
         assert f"did you mean `{tmp_path / 'table1.vgg'}`?" in told(error.value)
     with pytest.raises(VggspecError) as error:
         read(tmp_path / "nowhere" / "D.vgg")
-    assert error.value.reports[0].what.help() is None
+    assert "did you mean `D`, which comes with vggspec?" in told(error.value)
+    with pytest.raises(VggspecError) as error:
+        read(tmp_path / "nowhere" / "unlike.vgg")
+    assert error.value.reports[0].what.help() == "name a file, or a spec that `vggspec specs` lists"
 
 
 def test_directory(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_good(good: Path) -> None:
 def test_bad(bad: Path) -> None:
     result = vggspec("check", bad)
     assert result.returncode == 1
-    assert result.stdout == ""
-    assert f" --> {bad}:2:1\n" in result.stderr
-    assert result.stderr.endswith("\n2 mistakes\n")
-    assert "\033[" not in result.stderr
+    assert result.stderr == ""
+    assert f" --> {bad}:2:1\n" in result.stdout
+    assert result.stdout.endswith("\n2 mistakes\n")
+    assert "\033[" not in result.stdout
 
 
 def test_shipped_specs_are_good(specs: Path) -> None:
@@ -81,9 +81,10 @@ def test_shipped_specs_are_good(specs: Path) -> None:
 def test_several_files_are_all_reported(good: Path, bad: Path, tmp_path: Path) -> None:
     result = vggspec("check", bad, tmp_path / "none.vgg", good)
     assert result.returncode == 1
-    assert result.stdout == f"{good}: good\n"
-    assert "VGG010" in result.stderr
-    assert result.stderr.endswith("\n3 mistakes\n")
+    assert result.stderr == ""
+    assert result.stdout.startswith(f"{good}: good\n")
+    assert "VGG010" in result.stdout
+    assert result.stdout.endswith("\n3 mistakes\n")
 
 
 def test_json(good: Path, bad: Path) -> None:
@@ -114,7 +115,7 @@ def test_standard_input() -> None:
     assert (result.returncode, result.stdout) == (0, "-: stdin\n")
     result = vggspec("check", "-", stdin=BAD)
     assert result.returncode == 1
-    assert " --> <stdin>:2:1\n" in result.stderr
+    assert " --> <stdin>:2:1\n" in result.stdout
 
 
 def test_one_net_of_several(tmp_path: Path) -> None:
@@ -124,22 +125,22 @@ def test_one_net_of_several(tmp_path: Path) -> None:
     assert vggspec("check", f"{path}:b").returncode == 1
     result = vggspec("check", f"{path}:AA")
     assert result.returncode == 1
-    assert "VGG122" in result.stderr
-    assert "it has A, B" in result.stderr
+    assert "VGG122" in result.stdout
+    assert "it has A, B" in result.stdout
 
 
 def test_folder(tmp_path: Path, good: Path) -> None:
     result = vggspec("check", tmp_path)
     assert result.returncode == 1
-    assert "VGG011" in result.stderr
-    assert "such as `good.vgg`" in result.stderr
+    assert "VGG011" in result.stdout
+    assert "such as `good.vgg`" in result.stdout
 
 
 def test_missing_file(tmp_path: Path, good: Path) -> None:
     result = vggspec("check", "god.vgg", cwd=tmp_path)
     assert result.returncode == 1
-    assert "VGG010" in result.stderr
-    assert "did you mean `good.vgg`?" in result.stderr
+    assert "VGG010" in result.stdout
+    assert "did you mean `good.vgg`?" in result.stdout
 
 
 def test_wrong_usage() -> None:
@@ -164,7 +165,7 @@ def test_bytes(data: bytes, code: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     for result in (_limited(path), _limited("-", stdin=data)):
         assert result.returncode == 1
-        assert code.encode() in result.stderr
+        assert code.encode() in result.stdout
         assert b"Traceback" not in result.stderr
 
 
@@ -172,7 +173,7 @@ def test_bytes(data: bytes, code: str, tmp_path: Path) -> None:
 def test_line_endings(ending: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.vgg"
     path.write_bytes(b"\xef\xbb\xbf" + ending.join([b"conv3-8", b"maxpol", b"FC-10"]))
-    assert f"{path}:2:1" in _limited(path).stderr.decode()
+    assert f"{path}:2:1" in _limited(path).stdout.decode()
 
 
 def test_devices_and_pipes_do_not_hang(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_devices_and_pipes_do_not_hang(tmp_path: Path) -> None:
     for path in ("/dev/zero", "/dev/stdin", tmp_path / "pipe.vgg"):
         result = _limited(path, stdin=b"")
         assert result.returncode == 1
-        assert b"VGG014" in result.stderr
+        assert b"VGG014" in result.stdout
 
 
 def test_endless_standard_input() -> None:
@@ -189,14 +190,14 @@ def test_endless_standard_input() -> None:
             [sys.executable, "-m", "vggspec", "check", "-"], stdin=zero, capture_output=True
         )
     assert result.returncode == 1
-    assert b"VGG013" in result.stderr
+    assert b"VGG013" in result.stdout
 
 
 def test_links_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "a.vgg").symlink_to("a.vgg")
     result = _limited(tmp_path / "a.vgg")
     assert result.returncode == 1
-    assert b"VGG015" in result.stderr
+    assert b"VGG015" in result.stdout
 
 
 def test_name_of_undecodable_bytes(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_thousand_lines_with_fifty_mistakes(tmp_path: Path) -> None:
     assert result.returncode == 1
     found = Counter(report["span"]["start"]["line"] for report in json.loads(result.stdout))
     assert found == Counter(number + 1 for number in wrong)
-    assert vggspec("check", path).stderr.endswith("\n50 mistakes\n")
+    assert vggspec("check", path).stdout.endswith("\n50 mistakes\n")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def test_long_reports_are_short(tmp_path: Path) -> None:
     """The text of a mistake does not grow with the line that it is on."""
     path = tmp_path / "x.vgg"
     path.write_text("conv3-8 " * 1000 + "q " * 500)
-    assert len(_limited(path).stderr) < 500 * 1000
+    assert len(_limited(path).stdout) < 500 * 1000
 
 
 def test_like_oneself(tmp_path: Path) -> None:
@@ -312,14 +313,14 @@ def test_like_in_a_circle_of_three(tmp_path: Path) -> None:
     for name in "abc":
         result = _limited(tmp_path / f"{name}.vgg")
         assert result.returncode == 1
-        assert b"VGG124" in result.stderr
+        assert b"VGG124" in result.stdout
 
 
 def test_like_for_ever(tmp_path: Path) -> None:
     for i in range(40):
         (tmp_path / f"n{i}.vgg").write_text(f'like "n{i + 1}.vgg"\nFC-10\n')
     (tmp_path / "n40.vgg").write_text("FC-10\n")
-    assert b"VGG129" in _limited(tmp_path / "n0.vgg").stderr
+    assert b"VGG129" in _limited(tmp_path / "n0.vgg").stdout
     assert _limited(tmp_path / "n30.vgg").returncode == 0
 
 

@@ -142,7 +142,7 @@ def test_what_is_read_is_not_replaced(
     out = ["-o", target] if target else []
     done = vggspec("import", spec, checkpoint, "--labels", names, *out, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"`-o {target or 'tv.safetensors'}` is a file that is read" in done.stderr
+    assert f"`{target or 'tv.safetensors'}` is a file that is read" in done.stderr
     assert [path.read_bytes() for path in (checkpoint, spec, names)] == before
 
 
@@ -199,8 +199,8 @@ def test_what_was_taken_is_said(peer: Torchvision, tmp_path: Path) -> None:
     done = vggspec("import", "tv.vgg", "w.pth", "-o", "plain", cwd=tmp_path)
     assert done.returncode == 0
     assert (
-        "note: took the table `model`, not the moving average; `--key model_ema` takes that one\n"
-        "note: left out 1 tensor without floating point numbers: `index`\n"
+        "note:   took the table `model`, not the moving average; `--key model_ema` takes that one\n"
+        "note:   left out 1 tensor without floating point numbers: `index`\n"
     ) in done.stderr
     done = vggspec("import", "tv.vgg", "w.pth", "--key", "model_ema", "-o", "ema", cwd=tmp_path)
     assert done.returncode == 0
@@ -217,7 +217,7 @@ def test_an_end_of_file_in_the_work_is_not_ctrl_d(
         raise EOFError
 
     (tmp_path / "tv.vgg").write_text(SPEC)
-    monkeypatch.setattr("vggspec.compiler.importing.checkpoint.read_checkpoint", read)
+    monkeypatch.setattr("vggspec.compiler.importing.converting.read_checkpoint", read)
     with pytest.raises(EOFError):
         run(["import", str(tmp_path / "tv.vgg"), "w.npz"])
 

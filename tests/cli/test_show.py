@@ -21,11 +21,14 @@ def _json(capsys: Captured, *args: str) -> dict[str, object]:
     return found
 
 
-def test_golden(specs: Path, capsys: Captured, golden: Golden) -> None:
+def test_golden(
+    specs: Path, capsys: Captured, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["show", str(specs / "D.vgg")]) == 0
     out = capsys.readouterr().out
     golden("show/D.txt", out)
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 80
     assert "\033" not in out
 
 
@@ -87,7 +90,7 @@ def test_dense_at_another_size(specs: Path, capsys: Captured) -> None:
     run(["show", str(specs / "D.vgg"), "--dense", "--at", "384 × 512"])
     out = capsys.readouterr().out
     assert "conv7-4096(pad 0)" in out
-    assert "6 × 10 × 4096" in out
+    assert "6×10×4096" in out
     assert "training memory" not in out
 
 

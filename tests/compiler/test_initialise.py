@@ -9,14 +9,14 @@ import torch
 from tests.nets import net
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler import initialise as module
-from vggspec.compiler.initialise import initialise
+from vggspec.compiler.initialise import draw
 from vggspec.compiler.tensor import Param
 
 TEXT = "net t\ninput 16x16 RGB\nconv3-64 BN\nconv3-96\nmaxpool\nFC-128\nFC-10\nsoft-max"
 
 
 def numbers(param: Param, recipe: TrainRecipe, seed: int = 0) -> np.ndarray:
-    return np.concatenate(list(initialise(param, recipe, seed))).reshape(param.shape)
+    return np.concatenate(list(draw(param, recipe, seed))).reshape(param.shape)
 
 
 PARAMS = {param.name: param for param in net(TEXT).network.params()}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.nets import net
 from tests.strategies import net_texts
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in, reports_of
+from vggspec.compiler.checking import check_source, check_target
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import MAX_LAYERS, load_network
 from vggspec.compiler.naming import RESERVED
@@ -31,7 +31,7 @@ def _op(text: str) -> object:
 
 
 def _codes(text: str) -> list[str]:
-    return [report.what.code for report in reports_in(Source("t.vgg", text))[0]]
+    return [report.what.code for report in check_source(Source("t.vgg", text)).reports]
 
 
 @pytest.mark.parametrize(
@@ -316,10 +316,10 @@ def test_norm_may_follow_what_is_inherited(tmp_path: Path) -> None:
     (tmp_path / "a.vgg").write_text("conv3-8\nmaxpool\nFC-2\n")
     good = tmp_path / "good.vgg"
     good.write_text('like "a.vgg" up to conv1_1\nBN\nFC-2\n')
-    assert reports_of(str(good))[0] == ()
+    assert check_target(str(good)).reports == ()
     bad = tmp_path / "bad.vgg"
     bad.write_text('like "a.vgg" up to pool1\nBN\nFC-2\n')
-    assert [report.what.code for report in reports_of(str(bad))[0]] == ["VGG112"]
+    assert [report.what.code for report in check_target(str(bad)).reports] == ["VGG112"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from vggspec.base.diagnostic import Report
 from vggspec.base.render import MAX_SHOWN, as_text
 from vggspec.base.reports import MAX_REPORTS
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in
 from vggspec.compiler import lower as lowering
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.ops.conv import Conv
 from vggspec.lang.loading import MAX_BYTES, read
 from vggspec.lang.parser import MAX_CLAIMS, MAX_NETS, MAX_SETTINGS, MAX_WORDS, count_words
@@ -85,7 +85,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def _reports(path: Path) -> tuple[Report, ...]:
-    return reports_in(read(path))[0]
+    return check_source(read(path)).reports
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -166,7 +166,9 @@ def test_words_are_counted_without_comments() -> None:
     ],
 )
 def test_a_limit_says_what_was_found(text: str, code: str) -> None:
-    (found,) = [one.what for one in reports_in(Source("x.vgg", text))[0] if one.what.code == code]
+    (found,) = [
+        one.what for one in check_source(Source("x.vgg", text)).reports if one.what.code == code
+    ]
     limit = found.limit  # type: ignore[attr-defined]
     assert str(limit) in found.title()
     assert code == "VGG017" or str(limit + 1) in found.title()

@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import ROOT
 from vggspec.base.render import as_text
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in
 from vggspec.cli.evaluating import grid_side
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document
@@ -67,7 +67,7 @@ def _in(case: str, text: str) -> str:
 
 def _meaning(text: str) -> list[tuple[object, ...]]:
     source = Source(str(SPECS / "any.vgg"), text)
-    reports, _ = reports_in(source)
+    reports = check_source(source).reports
     assert not reports, as_text(reports)
     found: list[tuple[object, ...]] = []
     for spec in parse(source).specs:
@@ -111,5 +111,5 @@ def test_a_grid_on_the_command_line(grid: str) -> None:
 def test_the_folder_of_the_specs(tmp_path: Path) -> None:
     """A path keeps its case, since on most systems it matters."""
     (tmp_path / "Base.vgg").write_text("FC-10\n")
-    assert not reports_in(Source(str(tmp_path / "x.vgg"), 'LIKE "Base.vgg" UP TO FC1\n'))[0]
-    assert reports_in(Source(str(tmp_path / "x.vgg"), 'LIKE "base.vgg"\n'))[0]
+    assert not check_source(Source(str(tmp_path / "x.vgg"), 'LIKE "Base.vgg" UP TO FC1\n')).reports
+    assert check_source(Source(str(tmp_path / "x.vgg"), 'LIKE "base.vgg"\n')).reports

@@ -12,7 +12,7 @@ from vggspec.base.catalogue import by_code
 from vggspec.base.diagnostic import Diagnostic, Report
 from vggspec.base.render import as_text
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in, reports_of
+from vggspec.compiler.checking import check_source, check_target
 
 FOLDER = GOLDEN / "diagnostics"
 CASES = sorted(FOLDER.glob("*.vgg"))
@@ -23,6 +23,7 @@ OF_A_SPEC = [code for code in CODES if re.match(r"VGG(00|02|1|2|40)", code)]
 NEED_MORE = {
     "VGG122": "a net named on the command line; in `like` it is VGG127",
     "VGG123": "a command that wants one net; in `like` it is VGG127",
+    "VGG132": "another file; see tests/lang/test_loading.py",
     "VGG209": "another input size",
     "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
@@ -31,7 +32,7 @@ NEED_MORE = {
 
 
 def _reports(path: Path) -> tuple[Report, ...]:
-    return reports_of(str(path))[0]
+    return check_target(str(path)).reports
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -120,7 +121,7 @@ def test_suggestion_can_be_typed(path: Path, report: Report, text: str) -> None:
         return
     head = "test:" if "test:" in report.source.text[: report.span.start] else "train:"
     below = f"{head}\n  {text}\n" if line.startswith(" ") else f"{text}\n"
-    found, _ = reports_in(Source("mended.vgg", f"conv3-64\n{below}"))
+    found = check_source(Source("mended.vgg", f"conv3-64\n{below}")).reports
     # A claim is another one's, `like` names a net that is not there, `net` comes too late.
     assert {one.what.code for one in found} <= {
         "VGG117",

@@ -10,7 +10,7 @@ from vggspec.base.catalogue import by_code
 from vggspec.base.recipe import Experiment, LayersFrom
 from vggspec.base.render import as_text
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import Lowered, load_network, lower
 from vggspec.lang.loading import net_name
 from vggspec.lang.parser import parse
@@ -38,7 +38,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.splitlines()[0][:30])
 def test_example_compiles(text: str, specs: Path) -> None:
-    reports, _ = reports_in(Source(str(specs / "example.vgg"), text))
+    reports = check_source(Source(str(specs / "example.vgg"), text)).reports
     assert not reports, as_text(reports)
     assert all(lowered.network.layers for lowered in _compiled(text, specs).values())
 
@@ -118,7 +118,7 @@ def test_list_of_codes(request: pytest.FixtureRequest) -> None:
 def test_error_example_is_what_is_printed() -> None:
     net = "input 24x24 RGB\n" + "\n".join(["", "", "conv3-8", "maxpool"] * 2)
     text = f"# Small\nnet small\n{net}\nconv3-8\nmaxpool\nconv3-512\nmaxpool\nmaxpool\nFC-10\n"
-    (report,) = reports_in(Source("specs/small.vgg", text))[0]
+    (report,) = check_source(Source("specs/small.vgg", text)).reports
     shown = as_text([report])
     (example,) = re.findall(r"^```text\n(.*?)\n```", TEXT, re.MULTILINE | re.DOTALL)
     without_places = [re.sub(r"^ *\d+ |:\d+:", "", line) for line in example.splitlines()]

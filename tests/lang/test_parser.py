@@ -11,7 +11,7 @@ from tests.strategies import net_texts
 from vggspec.base.diagnostic import Report, VggspecError
 from vggspec.base.render import as_dict, as_github, as_json, as_text
 from vggspec.base.source import Location, Source, Span
-from vggspec.cli.check import reports_in
+from vggspec.compiler.checking import check_source
 from vggspec.lang.ast import (
     Cell,
     Claim,
@@ -22,11 +22,11 @@ from vggspec.lang.ast import (
     Like,
     NetName,
     Quoted,
-    Row,
     SectionHead,
     Setting,
     Spec,
     Statement,
+    TableRow,
     Word,
 )
 from vggspec.lang.parser import MAX_NETS, MAX_WORD, parse, parse_leniently
@@ -245,7 +245,7 @@ def test_table() -> None:
 
 
 def test_table_rows() -> None:
-    rows = [one for one in _document(TABLE).statements() if isinstance(one, Row)]
+    rows = [one for one in _document(TABLE).statements() if isinstance(one, TableRow)]
     assert [row.is_rule for row in rows] == [False, True, *[False] * 5]
     assert [len(row.cells) for row in rows] == [2, 2, 1, 2, 2, 1, 2]
     assert rows[4].cells[0] == Cell((), False, Span(0, 0))
@@ -366,12 +366,12 @@ def test_parse_raises_all_mistakes() -> None:
     ],
 )
 def test_nothing_is_reported_that_only_follows(text: str, codes: list[str]) -> None:
-    assert [one.what.code for one in reports_in(Source("t.vgg", text))[0]] == codes
+    assert [one.what.code for one in check_source(Source("t.vgg", text)).reports] == codes
 
 
 def test_broken_line_does_not_hide_the_next() -> None:
     text = "conv 3-64\nmaxpol\nFC-10\ntrain:\n  batch (2)\n  lr 3\n"
-    codes = [one.what.code for one in reports_in(Source("t.vgg", text))[0]]
+    codes = [one.what.code for one in check_source(Source("t.vgg", text)).reports]
     assert codes == ["VGG001", "VGG101", "VGG001", "VGG401"]
 
 
@@ -384,7 +384,7 @@ def _within(report: Report, source: Source) -> None:
 
 def _check(text: str) -> None:
     source = Source("t.vgg", text)
-    reports, _ = reports_in(source)
+    reports = check_source(source).reports
     for report in reports:
         assert report.source == source
         _within(report, source)

@@ -6,7 +6,7 @@ import pytest
 
 from vggspec.base.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
 from vggspec.lang import mending
 from vggspec.lang.parser import parse
@@ -24,7 +24,7 @@ def _mistakes(setting: str, section: str = "train") -> list[tuple[str, int, str 
     """Code, column, help."""
     source = Source("t.vgg", f"FC-10\n{section}:\n  {setting}\n")
     found = []
-    for report in reports_in(source)[0]:
+    for report in check_source(source).reports:
         assert report.span is not None
         place = source.locate(report.span.start)
         assert place.line == 3
@@ -186,19 +186,19 @@ def test_test_scale_follows_the_training_scale() -> None:
         ("batch 256 256", "VGG402", 13, "write it as in `batch 256`"),
         ("rate nan", "VGG402", 8, "write it as in `rate 1e-2`"),
         ("rate 1_0", "VGG402", 8, "write it as in `rate 1e-2`"),
-        ("scale 256-512", "VGG402", 9, "write `scale 256..512`"),
-        ("stop after 74", "VGG402", 16, "write `stop after 74 epochs`"),
+        ("scale 256-512", "VGG402", 9, "write it as in `scale 256..512`"),
+        ("stop after 74", "VGG402", 16, "write it as in `stop after 370K iterations`"),
         ("start xavier", "VGG402", 9, "write `start glorot`"),
         ("momentum 1", "VGG403", 12, None),
         ("batch 0", "VGG403", 9, None),
-        ("decay 0.1", "VGG403", 9, "write `decay 10`"),
+        ("decay 0.1", "VGG403", 9, None),
         ("stop after 0 epochs", "VGG403", 14, None),
         ("rate 1e999", "VGG403", 8, None),
         ("batch " + "9" * 90, "VGG403", 9, None),
         ("crop 256", "VGG405", 8, "leave `crop` out: it is the size of the input"),
         ("scale 200..512", "VGG406", 9, "write a scale (S) of 224 or more"),
         ('start from "A.vgg": first 0 conv', "VGG403", 29, None),
-        ("data images", "VGG402", 8, 'write `data "images"`'),
+        ("data images", "VGG402", 8, 'write it as in `data "images"`'),
     ],
 )
 def test_mistake(setting: str, code: str, column: int, help: str | None) -> None:
@@ -227,7 +227,7 @@ def test_mistake_in_test(setting: str, code: str, column: int) -> None:
 
 def test_setting_twice_names_both_places() -> None:
     source = Source("t.vgg", "FC-10\ntrain:\n  batch 2\n  rate 1\n  batch 3\n")
-    (report,) = reports_in(source)[0]
+    (report,) = check_source(source).reports
     assert report.what.code == "VGG404"
     assert report.span is not None
     assert source.slice(report.span) == "batch 3"
@@ -236,7 +236,7 @@ def test_setting_twice_names_both_places() -> None:
 
 def test_one_mistake_does_not_hide_another() -> None:
     text = "FC-10\ntrain:\n  batch 0\n  lr 3\n  rate x\ntest:\n  crops 2\n"
-    codes = [report.what.code for report in reports_in(Source("t.vgg", text))[0]]
+    codes = [report.what.code for report in check_source(Source("t.vgg", text)).reports]
     assert codes == ["VGG403", "VGG401", "VGG402", "VGG402"]
 
 

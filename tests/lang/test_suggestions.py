@@ -13,7 +13,7 @@ from vggspec.base.catalogue.names import UnknownLayer, UnknownOption
 from vggspec.base.diagnostic import Diagnostic, Report
 from vggspec.base.source import Source
 from vggspec.base.wording import nearest
-from vggspec.cli.check import reports_in
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.ops import OPS
 from vggspec.lang.mistakes import SOUND
 from vggspec.lang.sections import SECTIONS
@@ -271,7 +271,7 @@ OF_THE_REST = {"VGG008", "VGG021", "VGG112", "VGG117", "VGG118", "VGG119", "VGG1
 
 
 def _reports(text: str) -> tuple[Report, ...]:
-    return reports_in(Source("typed.vgg", text))[0]
+    return check_source(Source("typed.vgg", text)).reports
 
 
 def _suggestion(what: Diagnostic) -> str | None:

@@ -12,7 +12,7 @@ from tests.nets import net
 from tests.train.folders import tiny
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.backends.torch.module import SpecModule, emit
-from vggspec.compiler.initialise import initialise
+from vggspec.compiler.initialise import draw
 from vggspec.compiler.lower import Lowered
 from vggspec.train.batches import Batch, Normalise
 from vggspec.train.device import images_at_a_time, pick_precision
@@ -31,7 +31,7 @@ MEAN = (100.0, 110.0, 120.0)
 def filled(lowered: Lowered) -> SpecModule:
     model = emit(training_network(lowered))
     for param in model.network.params():
-        numbers = np.concatenate(list(initialise(param, lowered.experiment.train, 0)))
+        numbers = np.concatenate(list(draw(param, lowered.experiment.train, 0)))
         model.state_dict()[param.name].copy_(torch.from_numpy(numbers.reshape(param.stored)))
     return model.train()
 

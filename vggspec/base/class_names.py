@@ -1,4 +1,4 @@
-"""Names of classes: when two are the same one, and how a message shows what tells two apart.
+"""Names of classes: whether two are the same, and how a message shows their difference.
 
 Systems and tools write one letter in several ways: macOS unpacks ``é`` as an ``e`` and an accent.
 """

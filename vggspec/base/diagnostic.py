@@ -183,5 +183,9 @@ class VggspecError(Exception):
         return f"{self.reports[0]}{f' (and {more} more)' if more else ''}"
 
 
+class ArgumentError(ValueError):
+    """An argument does not fit the others; the command line calls that wrong usage."""
+
+
 class MissingLibraryError(ImportError):
     """A library that this step needs is not installed; the message says how to get it."""

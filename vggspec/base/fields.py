@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written: read with types and bounds.
+"""JSON of unknown origin: read with types and bounds.
 
 Whatever is read back from a disk comes through here: manifests, records and states of runs,
 journals, the headers and metadata of weights. What a value may be is asked for by its reader; what
@@ -37,7 +37,7 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class BadFieldError(Exception):
-    """A text is not JSON, or a value in it is not what it must be; the message names it."""
+    """A text is not JSON, or a value has a wrong type or is out of bounds; the message names it."""
 
 
 def parse(data: bytes, *, has_paths: bool = False) -> Any:
@@ -64,7 +64,7 @@ def parse(data: bytes, *, has_paths: bool = False) -> Any:
 
 
 def parse_object(data: bytes, *, has_paths: bool = False) -> "Fields":
-    """The same of a text that is an object.
+    """The same for a text that is an object.
 
     Raises:
         BadFieldError: as ``parse``, or it is something else.
@@ -76,7 +76,7 @@ def parse_object(data: bytes, *, has_paths: bool = False) -> "Fields":
 
 
 def short(text: str) -> str:
-    """A text from a file, at a length that can be shown."""
+    """A text from a file, shortened for messages."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
@@ -90,12 +90,12 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int | float:
-    # A longer one is refused where it stands; to make a number of a million digits takes minutes.
+    # Refuse a longer one: converting a number of a million digits takes minutes.
     return int(text) if len(text) <= 20 else math.inf
 
 
 def _check(value: Any, errors: str) -> None:
-    """Hold a value and all within it against the bounds."""
+    """Check a value and everything in it against the bounds."""
     todo: list[tuple[Any, _Place]] = [([value], ())]
     while todo:
         holder, place = todo.pop()
@@ -142,7 +142,7 @@ class Fields:
         self._at = at
 
     def bad(self, key: str, what: str) -> BadFieldError:
-        """The complaint that a value is, or has, ``what``."""
+        """The error that a value is, or has, ``what``."""
         return BadFieldError(f"`{self._at}{key}` {what}")
 
     def _get(self, key: str, kind: type | tuple[type, ...], what: str) -> Any:
@@ -161,7 +161,7 @@ class Fields:
         return values
 
     def text(self, key: str, most: int = MAX_TEXT) -> str:
-        """A text of at most so many characters."""
+        """A text of limited length."""
         value = cast("str", self._get(key, str, "a text"))
         if len(value) > most:
             raise self.bad(key, f"has {len(value)} characters, more than {most}")
@@ -208,7 +208,7 @@ class Fields:
         return tuple(float(value) for value in values)
 
     def lists(self, key: str, length: int, most: int = MAX_LIST) -> list[list[Any]]:
-        """Lists of so many values of any type."""
+        """Lists of a given number of values of any type."""
         values = self._list(key, list, "lists", most)
         if not all(len(value) == length for value in values):
             raise self.bad(key, f"has a list that is not of {length}")
@@ -281,7 +281,7 @@ class Fields:
         return text
 
     def raw(self, key: str) -> Any:
-        """A value of any type, None where there is none."""
+        """A value of any type, or None."""
         return self._data.get(key)
 
     def names(self) -> tuple[str, ...]:
@@ -289,5 +289,5 @@ class Fields:
         return tuple(self._data)
 
     def is_null(self, key: str) -> bool:
-        """Whether the value is not there, or ``null``."""
+        """Whether the value is missing or ``null``."""
         return self._data.get(key) is None

@@ -27,7 +27,7 @@ FICLONE = 0x40049409
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 MAX_LINKS = 40  # as Linux follows
-MAX_NAME = 40  # characters of a name in the hidden ones beside it, of which most systems take 255 B
+MAX_NAME = 40  # characters of a name within a hidden name; most systems allow 255 bytes
 OLD = ".old"
 
 
@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:  # nobody's home
+    except RuntimeError:  # no home folder
         return None
     return folder / "vggspec"
 
@@ -145,13 +145,13 @@ def _opened(target: Path | int) -> IO[bytes]:
     """A device or a pipe, to be written."""
     if isinstance(target, Path):
         return open(os.open(target, os.O_WRONLY), "wb")  # not made where it is gone by now
-    sys.stdout.flush()  # what was said before comes before
+    sys.stdout.flush()  # earlier output comes first
     return open(os.dup(target), "wb")
 
 
 @contextmanager
 def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[bytes]]:
-    """Write a file, or go on with it, under the name ``scratch`` in the same folder; it takes its
+    """Write a file, or continue one, under the name ``scratch`` in the same folder; it takes its
     place when the block ends well, else it stays there. What the block raises is left as it is: who
     does more there than to write puts ``refusals`` around the writing.
 
@@ -208,7 +208,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Fill a folder; it replaces the one at ``path``, or where a link there leads, when the block
     ends well. Where the system can, the two change places in one step; else the old one is under
-    another name for a moment, and who is killed then leaves that to the next one who writes there.
+    another name for a moment; the next writer restores it if the process is killed then.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
@@ -257,7 +257,7 @@ def _put(scratch: Path, target: Path) -> None:
         os.replace(scratch, target)
     finally:
         if old.exists() and not target.exists():
-            os.replace(old, target)  # interrupted between the two: back as it was
+            os.replace(old, target)  # interrupted between the two: restore it
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -323,7 +323,7 @@ def _remove(path: Path) -> None:
 
 
 def _boot() -> str | None:
-    """What tells the running kernel from all others; None where it cannot be told."""
+    """An identifier of the running kernel, or None if there is none."""
     try:
         return BOOT_ID.read_text("ascii").strip().replace("-", "") or None
     except (OSError, UnicodeDecodeError):
@@ -434,3 +434,11 @@ def _clone(source: Path, target: Path) -> bool:
             return True
     target.unlink()
     return False
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether both paths lead to one file that exists, by whatever names or links."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False

@@ -1,12 +1,12 @@
 """Signals that end a command: Ctrl-C, SIGTERM and SIGHUP.
 
-The first one is raised as an exception in the main thread, so that what is half done is undone, and
-the command ends with 128 and its number. It waits where an exception does harm: while a module is
-imported (native libraries do not survive it), while a ``with`` statement completes or undoes what
-was done in it, and in functions that native code calls. A second one ends the process at once. When
-the work is done and told, neither changes the exit code.
+The first signal is raised as an exception in the main thread, so that unfinished work is undone;
+the command exits with 128 plus its number. It waits where an exception does harm: in the import
+of a module (native libraries do not survive it), at the end of a ``with`` statement, and in
+functions that native code calls. A second signal ends the process at once. After the result is
+printed, signals do not change the exit code.
 
-This module is loaded before all others, and so imports next to nothing.
+This module is loaded before all others, and so imports almost nothing.
 """
 
 import os
@@ -28,21 +28,21 @@ ENDING = [
     if name in signal.Signals.__members__
 ]
 ECHO_S = 0.2
-"""A signal so soon after the first is the same one: launchers send theirs to the process, then to
-its group."""
+"""Seconds after the first signal in which a second one is its echo: launchers send theirs to the
+process, then to its group."""
 
 LOOK_S = 0.02
 IMPORTING = "<frozen importlib."
 
 LAUNCHER = "VGGSPEC_LAUNCHER"
-"""The variable in which ranks of a training find who started them."""
+"""The environment variable that tells the ranks of a training which process started them."""
 
 _HELD: "set[CodeType]" = set()
 
 
 class Interrupted(SystemExit):
-    """A signal asks the command to end. Where nobody catches it, Python says nothing and leaves
-    with its code.
+    """A signal asks the command to end. If it is not caught, Python exits silently with its
+    code.
     """
 
     def __init__(self, number: int) -> None:
@@ -51,39 +51,38 @@ class Interrupted(SystemExit):
 
 
 class _State:
-    """What this process knows of signals."""
+    """The signals that this process has received."""
 
     number: int | None = None
     """The first one's."""
 
     at = 0.0
     is_raised = False
-    is_told = False
+    is_reported = False
     code: int | None = None
-    """The exit code, once all is done and told."""
+    """The exit code, once the work is done and its result printed."""
 
 
 _state = _State()
 
 
 def held(function: "Function") -> "Function":
-    """Let signals wait until a function is through: native code calls it, or it has done by halves
-    what nobody would undo.
+    """Let signals wait until a function returns: native code calls it, or nothing would undo its
+    unfinished work.
     """
     _HELD.add(function.__code__)
     return function
 
 
 def is_echo(first_at: float) -> bool:
-    """Whether a signal that comes now, after one at that time, is the same one again."""
+    """Whether a signal now is an echo of one at that time."""
     return time.monotonic() - first_at < ECHO_S
 
 
 def run(work: "Callable[[], int]") -> "NoReturn":
     """Do the work of a command and end the process with its exit code.
 
-    The interpreter is not taken apart: threads of native libraries that still hold something
-    meanwhile are known to abort.
+    The interpreter is not finalised: threads of native libraries may abort meanwhile.
     """
     code = 1
     try:
@@ -91,21 +90,21 @@ def run(work: "Callable[[], int]") -> "NoReturn":
         code = work()
     except BaseException as error:  # noqa: BLE001 (as the interpreter does)
         if _state.number is None and isinstance(error, Interrupted):
-            _state.number = error.number  # which another handler took
-        if _state.number is None:  # else it may be what became of the signal
+            _state.number = error.number  # another handler took it
+        if _state.number is None:  # else the error may be a consequence of the signal
             if isinstance(error, SystemExit):
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
             else:
                 sys.excepthook(type(error), error, error.__traceback__)
     _state.code = code if _state.number is None else 128 + _state.number
-    if code != _state.code and not _state.is_told:
-        _tell(_state.number)
+    if code != _state.code and not _state.is_reported:
+        _report(_state.number)
     _leave(_state.code)
 
 
 def _install() -> None:
     for number in ENDING:
-        # Who started us may have them ignored, as `nohup` does.
+        # The parent process may ignore them, as `nohup` does.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
     if hasattr(signal, "SIGALRM"):
@@ -113,7 +112,7 @@ def _install() -> None:
     before = sys.unraisablehook
 
     def unraisable(what: "sys.UnraisableHookArgs") -> None:
-        if isinstance(what.exc_value, Interrupted):  # raised where nothing can be, as in `__del__`
+        if isinstance(what.exc_value, Interrupted):  # lost, as in `__del__`
             _state.is_raised = False
             _again()
         else:
@@ -156,19 +155,19 @@ def _is_held(frame: "FrameType | None") -> bool:
 
 
 def _end_at_once(number: int) -> "NoReturn":
-    if not _state.is_told:
-        _tell(number)
+    if not _state.is_reported:
+        _report(number)
     if "multiprocessing.process" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():
             child.kill()
     os._exit(128 + number)
 
 
-def _tell(number: int | None) -> None:
-    """Say why it ends, past whatever the streams are in the middle of."""
-    _state.is_told = True
+def _report(number: int | None) -> None:
+    """Report the signal, bypassing the buffers of the streams."""
+    _state.is_reported = True
     if LAUNCHER in os.environ:
-        return  # which speaks for all its ranks
+        return  # the launcher reports for all its ranks
     by = "" if number in (None, signal.SIGINT) else f" by {signal.Signals(number).name}"
     try:  # noqa: SIM105 (nothing is imported here)
         os.write(2, f"interrupted{by}\n".encode())

@@ -1,4 +1,4 @@
-"""How every file is opened that somebody else may have made: a regular file, or an error."""
+"""Files of unknown origin: regular ones are opened, others are an error."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from io import BufferedReader
 
 
 class NotRegularError(OSError):
-    """A pipe, a socket or a device stands where a file must be."""
+    """The path leads to a pipe, a socket or a device."""
 
 
 _KINDS = (
@@ -19,7 +19,7 @@ _KINDS = (
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading; links are followed, and nothing is waited for.
+    """Open a regular file for reading, without blocking; links are followed.
 
     Raises:
         OSError: there is none, the system refuses, or something else stands there.
@@ -31,18 +31,18 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def read_file(path: str | os.PathLike[str], most: int) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """The content of a regular file of at most ``most`` bytes.
 
     Raises:
         OSError: as ``open_file``, or it is larger.
     """
     with open_file(path) as file:
-        # So many bytes are allocated at once, so no more are asked for than there should be.
+        # Python allocates all bytes that are asked for, so do not ask for more than there are.
         size = os.fstat(file.fileno()).st_size
         data = (
             file.read(min(most, size) + 1) or b""
-        )  # None where a file of the system has nothing yet
-        if size < len(data) <= most:  # it has grown, or the system does not tell its size
+        )  # None if a file of the system is empty for now
+        if size < len(data) <= most:  # it has grown, or the system does not report its size
             data += file.read(most + 1 - len(data)) or b""
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is too long: more than {most} bytes", os.fspath(path))
@@ -50,7 +50,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def regular(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a regular file, or make one: an ``opener`` for ``open``.
+    """Open or create a regular file: an ``opener`` for ``open``.
 
     A pipe without a writer keeps who opens it waiting forever, and opening a device may do
     something. So what stands there is looked at before, and again once it is open, since it may

@@ -1,4 +1,4 @@
-"""Libraries that not every installation has, named with the command that installs them."""
+"""Optional libraries, and the commands that install them."""
 
 import importlib
 import importlib.util
@@ -8,7 +8,7 @@ from types import ModuleType
 
 from vggspec.base.diagnostic import MissingLibraryError
 
-#: Library to the extra that brings it.
+#: Each library with the extra that installs it.
 EXTRAS = {
     "torch": "train",
     "matplotlib": "train",
@@ -20,7 +20,7 @@ EXTRAS = {
 
 
 def require(library: str, purpose: str, extra: str | None = None) -> ModuleType:
-    """Import a library that an extra brings; ``extra`` where another than its own fits better.
+    """Import an optional library; ``extra`` names another extra than its own.
 
     Raises:
         MissingLibraryError: it is not installed; the message says what to type.
@@ -36,12 +36,12 @@ def require(library: str, purpose: str, extra: str | None = None) -> ModuleType:
 
 
 def has_library(library: str) -> bool:
-    """Whether it is installed; it is not imported."""
+    """Whether a library is installed; it is not imported."""
     return importlib.util.find_spec(library) is not None
 
 
 def silence_pillow() -> None:
-    """Let Pillow warn of nothing in this process, which is one of ours: the command line's.
+    """Silence the warnings of Pillow in this process, which the command line owns.
 
     What is wrong with an image is said by its report. Filters belong to the whole process, so
     this is done once, before threads decode, and never where vggspec is a library.

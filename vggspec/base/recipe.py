@@ -29,7 +29,7 @@ def as_scales(scales: "SupportsIndex | Iterable[SupportsIndex]") -> tuple[int, .
 
     Raises:
         TypeError: these are no whole numbers.
-        ValueError: there is none, or one is no size in pixels.
+        ValueError: the list is empty, or an entry is not a size in pixels.
     """
     taken = "scales are whole numbers of pixels, as 256 or (256, 384, 512)"
     try:

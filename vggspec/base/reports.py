@@ -1,16 +1,16 @@
-"""Mistakes that are collected, so that one run tells all of them."""
+"""Mistakes collected, so that one run reports all of them."""
 
 from collections.abc import Iterable
 
 from vggspec.base.catalogue.files import TooManyMistakes
 from vggspec.base.diagnostic import Report, VggspecError
 
-#: Mistakes that are kept; whoever has as many has one cause of all, and wants the first ones.
+#: Mistakes that are kept; more of them usually have one cause, which the first ones show.
 MAX_REPORTS = 1000
 
 
 class Reports:
-    """Collects reports, each once, so that one run tells everything; ``MAX_REPORTS`` at most."""
+    """Collects reports, each once, ``MAX_REPORTS`` at most."""
 
     def __init__(self, found: Iterable[Report] = ()) -> None:
         self._seen: dict[tuple[object, ...], Report] = {}
@@ -19,7 +19,7 @@ class Reports:
 
     @property
     def is_full(self) -> bool:
-        """Whether a report was turned away, so that nothing need be checked any more."""
+        """Whether a report was dropped, so that further checks are useless."""
         return self._beyond is not None
 
     def add(self, found: Report) -> None:
@@ -40,7 +40,7 @@ class Reports:
             self.add(one)
 
     def sorted(self) -> tuple[Report, ...]:
-        """All reports, in the order of their places; that there are more of them comes last."""
+        """All reports in the order of their places; last, a report that there are more."""
         found = sorted(self._seen.values(), key=_place)
         return tuple(found if self._beyond is None else (*found, self._beyond))
 

@@ -45,12 +45,12 @@ class Source:
 
     def __post_init__(self) -> None:
         ends = accumulate(len(line) + 1 for line in self.text.split("\n"))
-        starts = (0, *ends)[:-1]  # of the last line nothing begins after its end
+        starts = (0, *ends)[:-1]  # nothing begins after the end of the last line
         object.__setattr__(self, "line_starts", starts)
 
     @property
     def num_lines(self) -> int:
-        """Lines of text; a final newline does not begin another one."""
+        """Lines of text; a final newline does not begin another line."""
         return len(self.line_starts) - (self.text.endswith("\n") or not self.text)
 
     def locate(self, offset: int) -> Location:

@@ -1,11 +1,11 @@
-"""Words of messages: plurals, lists, near misses, and what other programs said."""
+"""Words of messages: plurals, lists, similar words, wrapped lines, messages of other programs."""
 
 import re
 import textwrap
 import unicodedata
 from functools import lru_cache
 
-#: What terminals obey: commands and titles that begin with ESC, or with its one-character forms.
+#: Control sequences of terminals: they begin with ESC, or with its one-character forms.
 _ESCAPE = re.compile(
     r"(?:\x1b[\]P_^X]|[\x9d\x90])[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -15,10 +15,10 @@ _SENTENCE = re.compile(r"(?<=[.!?])(?= [A-Z])")
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The known word of which ``word`` is probably a misspelling, or None.
+    """The known word that ``word`` probably misspells, or None.
 
     A slip of the keyboard is one letter in a short word and no more than three in a long one, and
-    it leaves the first letter, or moves it: `clip` is not meant for `flip`.
+    the first letter stays, or moves by one: `clip` is not a misspelling of `flip`.
     """
     return _nearest(word, tuple(known))
 
@@ -76,13 +76,13 @@ def count(number: int, noun: str) -> str:
 
 
 def reason(error: OSError | ValueError) -> str:
-    """What the system said, in lower case and without the path."""
+    """The message of the system, in lower case and without the path."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]
 
 
 def foreign(text: str, limit: int = 500) -> str:
-    """What a library said, fit for a message of ours: one printable line, its first letter as
+    """The message of a library as part of ours: one printable line, its first letter as
     within a sentence, no full stop. Cut after a sentence that ends near ``limit``, else after a
     word.
     """
@@ -120,3 +120,23 @@ def wrapped(text: str, width: int | None) -> list[str]:
             break_on_hyphens=False,
         )
     return found
+
+
+def reflowed(text: str, width: int | None) -> list[str]:
+    """``text`` in lines of at most ``width`` columns; indented lines are kept as they are.
+
+    The lines of a paragraph are joined first, except where one begins with a list's ``-``.
+    """
+    paragraphs: list[str] = []
+    is_open = False
+    for line in text.split("\n"):
+        if is_open and line and not line.startswith((" ", "- ")):
+            paragraphs[-1] += f" {line}"
+        else:
+            paragraphs.append(line)
+        is_open = bool(line) and not line.startswith(" ")
+    return [
+        part
+        for one in paragraphs
+        for part in ([one] if one.startswith(" ") else wrapped(one, width))
+    ]

@@ -1,4 +1,4 @@
-"""The command line: ``vggspec COMMAND``. One module a command, imported when it is called.
+"""The command line: ``vggspec COMMAND``. Each command has a module, imported when it is called.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 the input
 is wrong, 2 wrong usage, 3 the environment lacks something.
@@ -10,38 +10,42 @@ import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vggspec.base import interrupt
-from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
 from vggspec.base.optional import silence_pillow
 from vggspec.base.version import __version__
 from vggspec.base.wording import wrapped
 from vggspec.cli import terminal
 
-#: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+#: The commands with their help in one line. Modules are named like them, or as in ``MODULES``.
 COMMANDS = {
     "check": "Check specs and report every mistake.",
     "show": "Print a net's layers, shapes, parameters and cost.",
-    "diff": "Say what one net adds to another.",
+    "diff": "Compare two nets.",
+    "specs": "List or copy the specs that come with vggspec.",
     "fmt": "Format specs.",
     "explain": "Explain an error code.",
     "init": "Write a weights file with random weights.",
-    "import": "Turn a checkpoint of another tool into a weights file.",
+    "import": "Convert a checkpoint of another tool to a weights file.",
     "train": "Train a net on a folder of images.",
     "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
-    "inspect": "Print what a bundle holds, takes and gives.",
-    "verify": "Compare a bundle's answers with those of the same net in fp32.",
-    "refit": "Put other weights into a TensorRT engine, without building it anew.",
+    "inspect": "Print the contents, inputs and outputs of a bundle.",
+    "verify": "Compare the outputs of a bundle with those of the net in fp32.",
+    "refit": "Replace the weights of a TensorRT engine without rebuilding it.",
     "predict": "Classify images with a bundle.",
     "eval": "Test nets on a data set, one by one or fused.",
     "reproduce": "Measure a table of the paper, on ImageNet.",
-    "localise": "Say where objects are on images, and draw boxes around them.",
-    "features": "Write descriptors of images: a layer's numbers, averaged.",
+    "localise": "Locate objects in images, and draw boxes around them.",
+    "features": "Write descriptors of images: a layer's activations, averaged.",
     "svm": "Fit a linear SVM on descriptors, and test it.",
-    "doctor": "Say what this machine can do, and whether a bundle runs on it.",
+    "doctor": "Report what this machine can do, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",
 }
 MODULES = {"import": "importing"}
@@ -51,14 +55,14 @@ class Commands(click.Group):
     """A group that imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which one uses them."""
+        """The commands in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the command's module."""
         if name not in COMMANDS:
             return None
-        # `import` is a word of Python, so its module has another name.
+        # `import` is a keyword of Python, so its module has another name.
         module = importlib.import_module(f"vggspec.cli.{MODULES.get(name, name)}")
         command = module.command
         assert isinstance(command, click.Command)
@@ -70,10 +74,21 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the name of a command without importing any."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As usual, with the nearest command where there is none of that name."""
+        """Resolve a command; for an unknown name, suggest the nearest one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from vggspec.base.wording import nearest
 
@@ -95,22 +110,22 @@ def _refuse_repeated(ctx: click.Context, args: list[str]) -> None:
     try:
         order = ctx.command.make_parser(ctx).parse_args(list(args))[2]
     except click.UsageError:
-        return  # the command will say so itself
+        return  # the command reports it
     if any(param.is_eager for param in order):
         return  # `--help`
     for param in order:
         if not isinstance(param, click.Option) or order.count(param) < 2:
             continue
         if not (param.multiple or param.is_flag or param.count):
-            said = " and ".join(f"`{_short(value)}`" for value in _values(ctx, args, param)[:2])
+            values = " and ".join(f"`{_short(value)}`" for value in _values(ctx, args, param)[:2])
             option = max(param.opts, key=len)
-            ctx.fail(f"{option} is given more than once, as {said}; it takes one value.")
+            ctx.fail(f"{option} is given more than once, as {values}; it takes one value.")
         if param.secondary_opts and len(set(_values(ctx, args, param))) > 1:
             ctx.fail(f"{param.opts[-1]} and {param.secondary_opts[-1]} are both given; keep one.")
 
 
 def _values(ctx: click.Context, args: list[str], param: click.Parameter) -> list[object]:
-    """The values of an option in their order. The parser keeps the last: stop it on the way."""
+    """The values of an option in order. The parser keeps the last one, so parse prefixes."""
     values: list[object] = []
     for number in range(len(args) + 1):
         try:
@@ -134,22 +149,22 @@ def _short(value: object) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
-  vggspec check specs/*.vgg
-  vggspec show specs/table1.vgg:D
-  vggspec train specs/digits.vgg --data digits
-  vggspec compile specs/D.vgg --weights D.safetensors -o D
+  vggspec check mine.vgg
+  vggspec show table1:D
+  vggspec train digits --data digits
+  vggspec compile D --weights D.safetensors -o D
   vggspec predict D photo.jpg
   vggspec eval D --data ILSVRC --scales 256,384,512
-  vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
+  vggspec compile D --trt --precision fp16 -o D-fp16
   vggspec doctor D-fp16""",
 )
 @click.version_option(__version__, message="vggspec %(version)s")
 def cli() -> None:
-    """Write a network as a column of the VGG paper's Table 1; train it, compile it, apply it."""
+    """Write a network as a column of the VGG paper's Table 1; train, compile and apply it."""
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     interrupt.run(work)
 
 
@@ -179,17 +194,20 @@ def run(args: list[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         given = sys.argv[1:] if args is None else args
-        code = cli.main(given, standalone_mode=False, obj=tuple(given))
+        code = cli.main(given, "vggspec", standalone_mode=False, obj=tuple(given))
     except VggspecError as error:
         color = terminal.use_color(sys.stderr)
         text = as_text(error.reports, color=color, width=terminal.width(sys.stderr))
         click.echo(text, err=True, color=color)
         return 1
+    except ArgumentError as error:
+        terminal.complain(str(error), "Error")
+        return 2
     except MissingLibraryError as error:
         terminal.complain(str(error))
         return 3
     except click.exceptions.Abort as stop:
-        if isinstance(stop.__cause__, EOFError):  # click takes it for Ctrl-D; nothing here asks
+        if isinstance(stop.__cause__, EOFError):  # click takes it for Ctrl-D; no command prompts
             raise stop.__cause__ from None
         click.echo("interrupted", err=True)
         return 128 + signal.SIGINT
@@ -202,7 +220,7 @@ def run(args: list[str] | None = None) -> int:
             click.echo(line, err=True)
         return error.exit_code
     except BrokenPipeError:
-        # The reader, `head` for instance, has seen enough; say nothing on the way out.
+        # The reader, such as `head`, has closed the pipe: exit silently.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     terminal.detail("time", f"{time.monotonic() - begun:.1f} s")

@@ -1,70 +1,55 @@
-"""``vggspec diff``: what one net adds to another."""
+"""``vggspec diff``: two nets side by side."""
 
 import json
-import sys
 
 import click
 
-from vggspec.cli.table import aligned
-from vggspec.compiler.cost import Cost, cost
-from vggspec.compiler.difference import Difference, Row, difference
-from vggspec.compiler.ir import Network
-from vggspec.compiler.lower import load_network
+from vggspec.cli import terminal
+from vggspec.cli.completing import SPEC
+from vggspec.cli.table import print_table
+from vggspec.compiler.difference import Difference, LayerPair, diff
 
 
 @click.command(
     "diff",
     epilog="""\b
 Examples:
-  vggspec diff specs/A.vgg specs/D.vgg
+  vggspec diff A D
   vggspec diff specs/table1.vgg:C specs/table1.vgg:D
   vggspec diff specs/A.vgg specs/D.vgg --json""",
 )
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", type=SPEC)
+@click.argument("second", type=SPEC)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@terminal.wide_option
 def command(first: str, second: str, *, as_json: bool) -> None:
-    """Say what the second net adds to the first (+) and lacks of it (-).
+    """Compare two nets: the layers that the second one adds (+) and lacks (-).
 
-    Columns side by side, as in Table 1 of the paper, then what both cost and what else differs.
+    The columns stand side by side, as in Table 1 of the paper; the costs and the settings that
+    differ follow.
     """
-    nets = load_network(first), load_network(second)
-    networks = nets[0].network, nets[1].network
-    costs = cost(networks[0]), cost(networks[1])
-    found = difference(*nets)
+    found = diff(first, second)
     if as_json:
-        click.echo(json.dumps(_as_dict(networks, costs, found), indent=2))
+        click.echo(json.dumps(found.as_data(), indent=2))
         return
-    from vggspec.cli.terminal import use_color
-
-    bold = use_color(sys.stdout)
-    head = (f"  {networks[0].name}", f"  {networks[1].name}")
-    body = [head, *(_cells(row) for row in found.rows)]
-    for line, row in zip(aligned(body), (None, *found.rows), strict=True):
-        is_bold = bold and (row is None or not row.is_same)
-        click.echo(click.style(line, bold=True) if is_bold else line)
+    names = tuple(network.name for network in found.networks)
+    changed = {i for i, row in enumerate(found.rows, start=1) if not row.is_same}
+    heading = (f"  {names[0]}", f"  {names[1]}")
+    print_table([heading, *map(_cells, found.rows)], bold={0} | changed)
     click.echo()
-    names = ("", networks[0].name, networks[1].name, "difference")
-    for line in aligned([names, *_totals(networks, costs)], right=(1, 2, 3)):
-        click.echo(line)
+    print_table([("", *names, "difference"), *_totals(found)], right=(1, 2, 3), bold=())
     if found.changes:
         click.echo()
         rows = [
-            (
-                f"{change.section}:" if change.section else "",
-                change.key,
-                change.first,
-                change.second,
-            )
-            for change in found.changes
+            (f"{each.section}:" if each.section else "", each.key, each.first, each.second)
+            for each in found.changes
         ]
-        for line in aligned([("", "", networks[0].name, networks[1].name), *rows]):
-            click.echo(line)
+        print_table([("", "", *names), *rows], bold=())
     if found.is_empty:
         click.echo("\nno difference")
 
 
-def _cells(row: Row) -> tuple[str, str]:
+def _cells(row: LayerPair) -> tuple[str, str]:
     marks = ("  ", "  ") if row.is_same else ("- ", "+ ")
     first, second = (
         mark + op.write() if op else ""
@@ -73,51 +58,13 @@ def _cells(row: Row) -> tuple[str, str]:
     return first, second
 
 
-def _totals(
-    networks: tuple[Network, Network], costs: tuple[Cost, Cost]
-) -> list[tuple[str, str, str, str]]:
+def _totals(found: Difference) -> list[tuple[str, str, str, str]]:
     numbers = {
-        "weight layers": [len(network.weight_layers) for network in networks],
-        "parameters": [each.parameters for each in costs],
-        "MACs": [each.macs for each in costs],
+        "weight layers": [len(network.weight_layers) for network in found.networks],
+        "parameters": [each.parameters for each in found.costs],
+        "MACs": [each.macs for each in found.costs],
     }
     return [
         (word, f"{one:,}", f"{other:,}", f"{other - one:+,}" if other != one else "0")
         for word, (one, other) in numbers.items()
     ]
-
-
-def _as_dict(
-    networks: tuple[Network, Network], costs: tuple[Cost, Cost], found: Difference
-) -> dict[str, object]:
-    first, second = (
-        {
-            "name": network.name,
-            "input": list(network.input.type.shape),
-            "weight_layers": len(network.weight_layers),
-            "parameters": each.parameters,
-            "macs": each.macs,
-        }
-        for network, each in zip(networks, costs, strict=True)
-    )
-    return {
-        "first": first,
-        "second": second,
-        "layers": [
-            {
-                "first": row.first.write() if row.first else None,
-                "second": row.second.write() if row.second else None,
-                "same": row.is_same,
-            }
-            for row in found.rows
-        ],
-        "settings": [
-            {
-                "section": change.section or None,
-                "key": change.key,
-                "first": change.first,
-                "second": change.second,
-            }
-            for change in found.changes
-        ],
-    }

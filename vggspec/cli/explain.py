@@ -2,8 +2,10 @@
 
 import click
 
-from vggspec.base.catalogue import by_code
-from vggspec.base.wording import nearest
+from vggspec.base.catalogue import by_code, explain
+from vggspec.base.wording import reflowed
+from vggspec.cli import terminal
+from vggspec.cli.table import print_table
 
 
 @click.command(
@@ -15,19 +17,18 @@ Examples:
 )
 @click.argument("code", required=False)
 @click.option("--list", "list_all", is_flag=True, help="List all codes.")
+@terminal.wide_option
 def command(code: str | None, *, list_all: bool) -> None:
-    """Explain an error code: what it means, a wrong example, the right one."""
-    catalogue = by_code()
+    """Explain an error code: its meaning, a wrong example and the right one."""
     if list_all:
-        for each, what in catalogue.items():
-            click.echo(f"{each}  {what.summary()}")
+        rows = [(each, what.summary()) for each, what in by_code().items()]
+        print_table(rows, bold=())
         return
     if code is None:
         raise click.UsageError("name a code, such as VGG231, or give --list")
-    wanted = f"VGG{code}" if code.isdecimal() else code.upper()
-    found = catalogue.get(wanted)
-    if found is None:
-        like = nearest(wanted, tuple(catalogue))
-        more = f" Did you mean {like}?" if like else ""
-        raise click.UsageError(f"there is no code {code}.{more} `--list` lists all.")
-    click.echo(f"{found.code}\n\n{found.page()}")
+    try:
+        page = explain(code)
+    except LookupError as error:
+        raise click.UsageError(f"{error.args[0]} `--list` lists all.") from error
+    for line in reflowed(page, terminal.table_width()):
+        click.echo(line)

@@ -1,26 +1,20 @@
-"""``vggspec import``: a checkpoint of another tool as a weights file."""
+"""``vggspec import``: convert a checkpoint of another tool to a weights file."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from vggspec.base.catalogue import artefacts
-from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import short
-from vggspec.base.opening import read_file
 from vggspec.base.render import shown
-from vggspec.base.wording import count, either, reason
-from vggspec.cli.targets import check_spared
-from vggspec.cli.terminal import say_written
+from vggspec.base.wording import count
+from vggspec.cli import progress, terminal
+from vggspec.cli.completing import SPEC
 
 if TYPE_CHECKING:
-    from vggspec.compiler.importing.checkpoint import Checkpoint
     from vggspec.compiler.importing.layouts import Layout
     from vggspec.compiler.importing.matching import Matched
-    from vggspec.compiler.importing.sources import Expected
-
-MAX_LABELS_BYTES = 16 << 20
+    from vggspec.compiler.importing.sources import Expected, Name
 
 
 @click.command(
@@ -32,7 +26,7 @@ Examples:
   vggspec import specs/D.vgg vgg16.safetensors --labels classes.txt
   vggspec import net.vgg net.npz --map conv1_1=stem --layout hwio --from spec""",
 )
-@click.argument("spec")
+@click.argument("spec", type=SPEC)
 @click.argument("checkpoint")
 @click.option(
     "-o", "--out", metavar="FILE", help="The file to write.  [default: <net>.safetensors]"
@@ -41,24 +35,22 @@ Examples:
     "--from",
     "source",
     type=click.Choice(["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim", "spec"]),
-    help="Whose weights they are, which says how their images were normalised; `spec`: as the"
-    " spec's input says.  [default: whose the names of the layers are]",
+    help="The collection of the weights, which decides how images were normalised; `spec`: as in"
+    " the spec.  [default: inferred from the names of the layers]",
 )
-@click.option(
-    "--bgr", is_flag=True, help="The checkpoint's first layer takes BGR, as Caffe's and Keras's do."
-)
+@click.option("--bgr", is_flag=True, help="The first layer takes BGR, as in Caffe and Keras.")
 @click.option(
     "--layout",
     type=click.Choice(["oihw", "ohwi", "hwio"]),
     help="The axes of the kernels: oihw in PyTorch and Caffe, ohwi in MLX, hwio in Keras and"
-    " TensorFlow.  [default: as the shapes say]",
+    " TensorFlow.  [default: inferred from the shapes]",
 )
 @click.option(
     "--map",
     "pairs",
     multiple=True,
     metavar="OURS=THEIRS",
-    help="A layer of the spec and the one of the checkpoint whose weights it takes; may be"
+    help="A layer of the spec and the layer of the checkpoint whose weights it takes; may be"
     " repeated.",
 )
 @click.option(
@@ -66,15 +58,18 @@ Examples:
     "ignored",
     multiple=True,
     metavar="NAME",
-    help="A layer, or group of layers, that is no part of the net; may be repeated.",
+    help="A layer, or group of layers, of the checkpoint that the net does not have; may be"
+    " repeated.",
 )
 @click.option(
     "--key",
     metavar="NAME",
-    help="The table of the checkpoint to take, where it holds several: `model_ema`, for instance.",
+    help="The table of the checkpoint to take, if it contains several, such as `model_ema`.",
 )
-@click.option("--labels", metavar="FILE", help="The names of the classes, one a line.")
-@click.option("-v", "--verbose", is_flag=True, help="Print each layer with what it takes.")
+@click.option("--labels", metavar="FILE", help="A file with the names of the classes, one a line.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print details: the tensor that each layer takes."
+)
 def command(
     spec: str,
     checkpoint: str,
@@ -89,57 +84,28 @@ def command(
     labels: str | None,
     verbose: bool,
 ) -> None:
-    """Turn a checkpoint of another tool into a weights file.
+    """Convert a checkpoint of another tool to a weights file.
 
-    Reads PyTorch files (tensors alone, no code is run), safetensors and npz. Layers are told apart
-    by the shapes of their weights, equal ones by the order of the file and of their names; what
-    stays unclear is refused. How the net's input is normalised goes into the weights file.
+    Reads PyTorch files, safetensors and npz; no code of a file is run. Layers are matched by the
+    shapes of their weights, and layers of one shape by the order in the file and by their names.
+    An ambiguous match is an error. The weights file records how the input is normalised.
     """
-    from vggspec.compiler.importing.checkpoint import read_checkpoint
-    from vggspec.compiler.importing.matching import Told, match
-    from vggspec.compiler.importing.sources import (
-        expectation,
-        own_metadata,
-        turn_first_layer,
-    )
-    from vggspec.compiler.lower import load_network
-    from vggspec.compiler.weights import changed_part, describe, expecting, save
+    from vggspec.compiler.importing.converting import ImportOptions, import_weights
 
-    lowered = load_network(spec)
-    network = lowered.network
-    path = out or f"{network.name}.safetensors"
-    check_spared([path], [lowered.spec.source.name, checkpoint, labels])
-    color = network.input.color
-    if color == "gray" and (bgr or source not in (None, "spec")):
-        raise click.UsageError(f"--bgr and --from are of nets that see colours; {spec} is gray")
-    if bgr and color == "BGR":
-        raise click.UsageError(f"--bgr turns a first layer to RGB; {spec} is BGR")
-    told = Told(
-        layout=cast("Layout | None", layout), pairs=_read_pairs(pairs), ignored=tuple(ignored)
+    options = ImportOptions(
+        source=cast("Name | Literal['spec'] | None", source),
+        bgr=bgr,
+        layout=cast("Layout | None", layout),
+        pairs=_read_pairs(pairs),
+        ignored=ignored,
+        key=key,
+        labels=labels,
     )
-    names = None if labels is None else _read_labels(labels, network.num_classes)
-    read = read_checkpoint(checkpoint, key)
-    _say_what_was_taken(read)
-    changed = changed_part(checkpoint)
-    if changed is not None:
-        parts = "numbers were" if changed == "numbers" else "header was"
-        click.echo(
-            f"note: the {parts} changed after the file was written: the SHA-256 is not the one\n"
-            "  that the file states; it is taken as it is",
-            err=True,
-        )
-    matched = match(network, read, told)
-    wanted = expectation(network.input, matched, read, source, is_bgr=bgr)
-    if wanted.is_turned:
-        turn_first_layer(matched, checkpoint)
-    if names is None:
-        own = own_metadata(read).labels
-        names = own if own is not None and len(own) == network.num_classes else None
-    described = describe(network, labels=names)
-    save(path, matched.arrays, expecting(described, wanted.input, wanted.source))
-    for text in _in_words(matched, wanted, is_whole=verbose):
-        click.echo(text, err=True)
-    say_written(path)
+    with progress.shown() as watch:
+        found = import_weights(spec, checkpoint, out=out, options=options, watch=watch)
+    for text in _in_words(found.matched, found.expected, is_whole=verbose):
+        terminal.say("", text)
+    terminal.say_written(found.path)
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -157,7 +123,7 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iterator[str]:
-    """What was taken from where, and what was guessed."""
+    """The source of each layer's weights, and what was inferred."""
     from vggspec.compiler.importing.layouts import IN_WORDS
     from vggspec.compiler.input_contract import in_words
 
@@ -190,39 +156,5 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
         )
 
 
-def _say_what_was_taken(read: "Checkpoint") -> None:
-    from vggspec.compiler.importing.tables import is_average
-
-    averages = [name for name in read.others if is_average(name)]
-    taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"
-    if averages and not is_average(read.key or ""):
-        more = f"`--key {_shown(averages[0])}` takes that one"
-        click.echo(f"note: took {taken}, not the moving average; {more}", err=True)
-    elif read.others:
-        keys = either([f"`--key {_shown(name)}`" for name in read.others[:6]])
-        click.echo(f"note: took {taken}; another by {keys}", err=True)
-    if read.skipped:
-        names = ", ".join(f"`{_shown(name)}`" for name in read.skipped[:4])
-        tensors = count(len(read.skipped), "tensor")
-        end = ", …" if len(read.skipped) > 4 else ""
-        click.echo(
-            f"note: left out {tensors} without floating point numbers: {names}{end}", err=True
-        )
-
-
 def _shown(name: str) -> str:
     return shown(short(name))
-
-
-def _read_labels(path: str, classes: int) -> tuple[str, ...]:
-    try:
-        labels = tuple(read_file(path, MAX_LABELS_BYTES).decode().splitlines())
-    except (OSError, ValueError) as error:
-        what = artefacts.NoSuchFile(kind="file of labels", reason=reason(error))
-        raise VggspecError(report(what, path=path)) from error
-    if len(labels) != classes:
-        what_bad = artefacts.UnknownCheckpoint(
-            reason=f"there are {len(labels)} labels for {classes} classes"
-        )
-        raise VggspecError(report(what_bad, path=path))
-    return labels

@@ -1,9 +1,8 @@
 """``vggspec init``: random weights, as the recipe says."""
 
-import os
-
 import click
 
+from vggspec.cli.completing import SPEC
 from vggspec.cli.terminal import say_written
 
 
@@ -11,10 +10,10 @@ from vggspec.cli.terminal import say_written
     "init",
     epilog="""\b
 Examples:
-  vggspec init specs/D.vgg
+  vggspec init D
   vggspec init specs/table1.vgg:E -o E.safetensors --seed 7""",
 )
-@click.argument("spec")
+@click.argument("spec", type=SPEC)
 @click.option(
     "-o", "--out", metavar="FILE", help="The file to write.  [default: <net>.safetensors]"
 )
@@ -22,19 +21,10 @@ Examples:
 def command(spec: str, out: str | None, seed: int) -> None:
     """Write a weights file with random weights.
 
-    The numbers are those with which training starts: a zero-mean normal of standard deviation
-    0.1, or what `start` in the spec's `train:` section says; biases are 0. A file that is there
-    already is left alone.
+    These are the weights with which training starts: a zero-mean normal of standard deviation
+    0.1, or as `start` in the spec's `train:` section says; biases are 0. A file that exists is
+    not replaced.
     """
-    from vggspec.base.catalogue.artefacts import InTheWay
-    from vggspec.base.diagnostic import VggspecError, report
-    from vggspec.compiler.initialise import write_initial
-    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.initialise import initialise
 
-    lowered = load_network(spec)
-    path = out or f"{lowered.network.name}.safetensors"
-    if os.path.isfile(path) or os.path.isdir(path):
-        what = "a folder" if os.path.isdir(path) else "a file"
-        raise VggspecError(report(InTheWay(what=what), path=path))
-    write_initial(path, lowered.network, lowered.experiment.train, seed)
-    say_written(path)
+    say_written(initialise(spec, out=out, seed=seed))

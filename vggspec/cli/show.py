@@ -1,77 +1,65 @@
-"""``vggspec show``: what a net consists of and what it costs."""
+"""``vggspec show``: the layers of a net and its cost."""
 
 import json
 import re
-import sys
 from collections import Counter
 
 import click
 
 from vggspec.base.catalogue import shapes
-from vggspec.cli.table import aligned, memory, scaled
+from vggspec.cli import terminal
+from vggspec.cli.completing import SPEC
+from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
-from vggspec.compiler.cost import Cost, LayerCost, cost
+from vggspec.compiler.cost import LayerCost
 from vggspec.compiler.input_contract import in_words
-from vggspec.compiler.ir import Layer, Network
-from vggspec.compiler.lower import load_network
+from vggspec.compiler.ir import Layer
 from vggspec.compiler.ops.syntax import MAX_SIDE
+from vggspec.compiler.summary import Summary, summarise
 
 HEADINGS = ("layer", "written", "output", "parameters", "MACs", "activation", "field", "stride")
 NUMBERS = range(2, 8)
+OPTIONAL = (5, 7, 6, 3)  # left out in this order on a narrow terminal
 
 
 @click.command(
     "show",
     epilog="""\b
 Examples:
-  vggspec show specs/D.vgg
+  vggspec show D
   vggspec show specs/table1.vgg:D --dense --at 384x512
   vggspec show specs/D.vgg --svg D.svg
   vggspec show specs/D.vgg --json""",
 )
-@click.argument("spec")
-@click.option("--at", "size", metavar="HxW", help="Count for an input of this height and width.")
+@click.argument("spec", type=SPEC)
+@click.option("--at", "size", metavar="HxW", help="The height and width of the input, in pixels.")
 @click.option("--dense", is_flag=True, help="FC layers as convolutions, for images of any size.")
 @click.option("--all", "show_all", is_flag=True, help="Implied layers too: ReLU, dropout, flatten.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--svg", "figure", metavar="FILE", help="Write a figure of the net as well.")
+@click.option("--svg", "figure", metavar="FILE", help="Write a figure of the net too.")
+@terminal.wide_option
 def command(
     spec: str, *, size: str | None, dense: bool, show_all: bool, as_json: bool, figure: str | None
 ) -> None:
-    """Print a net's layers, shapes, parameters and cost. SPEC is a file, or file:NET.
+    """Print the layers of a net with their shapes, parameters and cost.
 
-    Field and stride are the receptive field and the step of one output position, in pixels of
-    the image. Activations and memory are those of 32-bit floats.
+    SPEC is a file, FILE:NET, or the name of a spec that comes with vggspec. `activation` is the
+    memory of the output for one image in fp32. `field` and `stride` are the receptive field and
+    the step of one output position, in pixels of the image.
     """
-    at = None if size is None else _size(size)
-    lowered = load_network(spec)
+    found = summarise(spec, at=None if size is None else _size(size), dense=dense)
     if figure is not None:
-        check_spared([figure], [lowered.spec.source.name], option="--svg")
-    network = lowered.network
-    if dense:
-        from vggspec.compiler.passes.fc_to_conv import FcToConv
-
-        network = FcToConv()(network)
-    if at is not None:
-        network = network.at(*at)
-    costs = cost(network)
-    shown = [
-        (layer, each)
-        for layer, each in zip(network.layers, costs.layers, strict=True)
-        if show_all or not layer.op.is_implied
-    ]
+        check_spared([figure], [found.path], option="--svg")
     if as_json:
-        click.echo(json.dumps(_as_dict(network, costs, shown), indent=2))
+        click.echo(json.dumps(found.as_data(implied=show_all), indent=2))
     else:
-        # A net is trained on crops of its own size; of other sizes only the rest is of interest.
-        is_trained = network is lowered.network
-        _print(network, costs, shown, lowered.experiment.train.batch if is_trained else None)
+        _print(found, show_all=show_all)
     if figure is not None:
         from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
 
-        write_text(figure, draw(network))
-        click.echo(f"wrote {figure}", err=True)
+        write_text(figure, draw(found.network))
+        terminal.say("", f"wrote {figure}")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -83,31 +71,22 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _print(
-    network: Network, costs: Cost, shown: list[tuple[Layer, LayerCost]], batch: int | None
-) -> None:
-    from vggspec.cli.terminal import use_color
-
-    image = network.input
-    rows = [HEADINGS, *(_row(layer, each) for layer, each in shown)]
-    head, *body = aligned(rows, right=NUMBERS)
-    bold = use_color(sys.stdout)
+def _print(found: Summary, *, show_all: bool) -> None:
+    network, image = found.network, found.network.input
     title = f"{network.name}, input {image.height} × {image.width} {image.color}: {in_words(image)}"
-    click.echo(click.style(title, bold=True) if bold else title)
+    print_text(title, bold=True)
     click.echo()
-    click.echo(click.style(head, bold=True) if bold else head)
-    for line in body:
-        click.echo(line)
+    rows = [_row(layer, each) for layer, each in found.layers(implied=show_all)]
+    print_table([HEADINGS, *rows], right=NUMBERS, optional=OPTIONAL)
     click.echo()
-    for line in aligned(_totals(network, costs, batch), right=(1,)):
-        click.echo(line)
+    print_table(_totals(found), right=(1,), bold=())
 
 
 def _row(layer: Layer, each: LayerCost) -> tuple[str, ...]:
     return (
         each.name,
         layer.op.write(),
-        shapes.chw(each.output),
+        shapes.chw(each.output).replace(" ", ""),
         f"{each.parameters:,}" if each.parameters else "",
         scaled(each.macs) if each.macs else "",
         memory(each.activation_bytes),
@@ -116,53 +95,22 @@ def _row(layer: Layer, each: LayerCost) -> tuple[str, ...]:
     )
 
 
-def _totals(network: Network, costs: Cost, batch: int | None) -> list[tuple[str, str, str]]:
-    kinds = Counter(layer.op.keyword for layer in network.weight_layers)
+def _totals(found: Summary) -> list[tuple[str, str, str]]:
+    costs, layers = found.cost, found.network.weight_layers
+    kinds = Counter(layer.op.keyword for layer in layers)
     largest = costs.largest
     totals = [
-        (
-            "weight layers",
-            str(len(network.weight_layers)),
-            ", ".join(f"{number} {kind}" for kind, number in kinds.items()),
-        ),
+        ("weight layers", str(len(layers)), ", ".join(f"{n} {kind}" for kind, n in kinds.items())),
         ("parameters", f"{costs.parameters:,}", ""),
         ("MACs", f"{costs.macs:,}", f"an image; {scaled(costs.flops, 'FLOPs')} = 2 × MACs"),
         ("weights", memory(costs.weight_bytes), ""),
         ("largest activation", memory(largest.activation_bytes), f"an image, {largest.name}"),
     ]
-    if batch is not None:
-        kept = f"at least, for batches of {batch}; {memory(costs.kept_bytes)} an image"
-        totals.append(("training memory", memory(costs.training_bytes(batch)), kept))
+    if found.batch is not None:
+        kept = f"batches of {found.batch}, at least; {memory(costs.kept_bytes)} an image"
+        totals.append(("training memory", memory(costs.training_bytes(found.batch)), kept))
     return totals
 
 
 def _pair(sides: tuple[int, int]) -> str:
     return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]} × {sides[1]}"
-
-
-def _as_dict(
-    network: Network, costs: Cost, shown: list[tuple[Layer, LayerCost]]
-) -> dict[str, object]:
-    return {
-        "name": network.name,
-        "input": list(network.input.type.shape),
-        "weight_layers": len(network.weight_layers),
-        "parameters": costs.parameters,
-        "macs": costs.macs,
-        "layers": [
-            {
-                "name": each.name,
-                "op": each.op,
-                "output": list(each.output),
-                "parameters": each.parameters,
-                "macs": each.macs,
-                "receptive_field": _square(each.receptive_field),
-                "stride": _square(each.stride),
-            }
-            for _, each in shown
-        ],
-    }
-
-
-def _square(sides: tuple[int, int]) -> int | list[int]:
-    return sides[0] if sides[0] == sides[1] else list(sides)

@@ -1,4 +1,4 @@
-"""Standard output and standard error, fit for what a command writes: any text, and no room."""
+"""Standard output and standard error that take any text, and report a full disk."""
 
 import errno
 import io
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class Output(io.FileIO):
-    """A stream that remembers why it could not be written."""
+    """A stream that remembers why writing failed."""
 
     failure: OSError | None = None
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write what there is room for."""
+        """Write as many bytes as fit."""
         try:
             return super().write(data)
         except OSError as error:
@@ -25,10 +25,10 @@ class Output(io.FileIO):
 
 
 class Notes(io.FileIO):
-    """A stream of what need not be read: where it cannot be written, the command goes on."""
+    """A stream for notes: the command continues if they cannot be written."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write what there is room for."""
+        """Write as many bytes as fit."""
         try:
             return super().write(data)
         except OSError as error:
@@ -38,14 +38,14 @@ class Notes(io.FileIO):
 
 
 def standard_streams() -> Output:
-    """Put in order what ``sys.stdout`` and ``sys.stderr`` are; the first one's end.
+    """Replace ``sys.stdout`` and ``sys.stderr``; returns the raw end of the first.
 
     A character that their encoding lacks is written as a backslash and its number, and so is a byte
     of a path that is no text.
     """
     _replace_closed()
     output = Output(1, "wb", closefd=False)
-    if sys.platform != "win32":  # whose consoles have streams of their own
+    if sys.platform != "win32":  # consoles there have their own streams
         sys.stdout = _text(output, sys.stdout)
         sys.stderr = _text(Notes(2, "wb", closefd=False), sys.stderr)
     else:
@@ -65,7 +65,7 @@ def _text(raw: io.FileIO, like: TextIO) -> io.TextIOWrapper:
 
 
 def _replace_closed() -> None:
-    """Let nothing come of what is written to a standard stream that was closed (``2>&-``).
+    """Discard what is written to a standard stream that was closed (``2>&-``).
 
     Else the next file that is opened takes its number, and what a library warns of goes into that.
     """

@@ -101,17 +101,21 @@ def print_table(
     On a terminal the rows ``bold`` are bold; by default the first one, the headings.
     """
     table = fitted(rows, terminal.table_width(), right=right, optional=optional)
-    has_style = terminal.use_color(sys.stdout)
     for i, lines in enumerate(table.rows):
         for line in lines:
-            click.echo(click.style(line, bold=True) if has_style and i in bold else line)
+            _print(line, bold=i in bold)
     if table.dropped:
         sys.stdout.flush()
         names = ", ".join(table.dropped)
         terminal.say("note", f"{count(len(table.dropped), 'column')} left out: {names}; see --wide")
 
 
-def print_text(text: str) -> None:
+def print_text(text: str, *, bold: bool = False) -> None:
     """Print prose to standard output so that it fits, wrapped at words."""
     for line in wrapped(text, terminal.table_width()):
-        click.echo(line)
+        _print(line, bold=bold)
+
+
+def _print(line: str, *, bold: bool) -> None:
+    has_style = bold and terminal.use_color(sys.stdout)
+    click.echo(click.style(line, bold=True) if has_style else line)

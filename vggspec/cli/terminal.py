@@ -128,9 +128,12 @@ def say_written(path: str) -> None:
 
 
 def say(word: str, text: str) -> None:
-    """Write a note to standard error, such as ``note: ...``, unless the command is quiet."""
+    """Write a note to standard error, such as ``note: ...``, unless the command is quiet.
+
+    Without a word, the text stands alone.
+    """
     if not _options.is_quiet:
-        _write(f"{word + ':':8}", text)
+        _write(f"{word + ':':8}" if word else "", text)
 
 
 def detail(word: str, text: str) -> None:

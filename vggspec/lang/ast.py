@@ -124,7 +124,7 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands between two bars; ``rule`` for the dashes below a table's first row."""
+    """The text between two bars; ``rule`` for the dashes below a table's first row."""
 
     items: tuple[Item, ...]
     rule: bool
@@ -132,7 +132,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A line of a table."""
 
     cells: tuple[Cell, ...]
@@ -144,7 +144,7 @@ class Row:
         return bool(self.cells) and all(cell.rule for cell in self.cells)
 
 
-Statement = NetName | InputItem | Like | Claim | Layers | SectionHead | Setting | Row
+Statement = NetName | InputItem | Like | Claim | Layers | SectionHead | Setting | TableRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from vggspec.lang.ast import (
     NetName,
     Option,
     Quoted,
-    Row,
     SectionHead,
     Setting,
     Spec,
     Statement,
+    TableRow,
     Word,
 )
 
@@ -104,7 +104,7 @@ def _own_line(text: str) -> str:
 
 
 def _in_sections(document: Document) -> set[int]:
-    """Lines with only a comment that stand in a section: above a setting, or indented after one."""
+    """Lines with only a comment in a section: above a setting, or indented after one."""
     found: set[int] = set()
     above: list[int] = []  # comments since the last statement
     head: int | None = None  # the indentation of the section's head
@@ -131,10 +131,10 @@ def _in_sections(document: Document) -> set[int]:
 def _codes(document: Document, spell: Spell) -> list[str]:
     """The statement of each line as text, rows of a table padded to its columns."""
     codes: list[str] = []
-    table: dict[int, Row] = {}
+    table: dict[int, TableRow] = {}
     for i, line in enumerate(document.lines):
         statement = line.statement
-        if isinstance(statement, Row):
+        if isinstance(statement, TableRow):
             table[i] = statement
             codes.append("")
             continue
@@ -145,14 +145,14 @@ def _codes(document: Document, spell: Spell) -> list[str]:
     return codes
 
 
-def _fill(codes: list[str], table: dict[int, Row], spell: Spell) -> None:
+def _fill(codes: list[str], table: dict[int, TableRow], spell: Spell) -> None:
     """Put the rows of a table that has ended in their lines."""
     for i, text in zip(table, _table(list(table.values()), spell), strict=True):
         codes[i] = text
     table.clear()
 
 
-def _table(rows: Sequence[Row], spell: Spell) -> list[str]:
+def _table(rows: Sequence[TableRow], spell: Spell) -> list[str]:
     if not rows:
         return []
     # The first row names the nets, and a net may be called as a layer is.
@@ -180,7 +180,7 @@ def _width(texts: Iterable[str]) -> int:
     return max((length for length in lengths if length <= MAX_ALIGNED), default=0)
 
 
-def _row(row: Row, texts: Sequence[str], widths: Sequence[int]) -> str:
+def _row(row: TableRow, texts: Sequence[str], widths: Sequence[int]) -> str:
     if row.is_rule:
         return "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     if len(texts) != len(widths):
@@ -218,7 +218,7 @@ def _statement(statement: Statement, spell: Spell) -> str:
             return f"{kind}:"
         case Setting():
             return INDENT + _setting(statement)
-        case Row():
+        case TableRow():
             raise AssertionError("rows are printed a table at a time")
 
 

@@ -1,4 +1,9 @@
-"""Specs by the name a user gives: ``D.vgg``, or ``table1.vgg:D`` for one net of several."""
+"""Specs by the name that a user gives.
+
+``D.vgg`` is a file and ``table1.vgg:D`` one net of several in a file. A name without a suffix or a
+folder, ``D`` or ``table1:D``, is the file of that name in the working folder, ``D`` or ``D.vgg``,
+else the spec that comes with vggspec.
+"""
 
 import os
 import re
@@ -11,27 +16,64 @@ from vggspec.base.opening import NotRegularError, open_file
 from vggspec.base.source import Source
 from vggspec.base.wording import nearest, reason
 from vggspec.lang.ast import Document, Spec
+from vggspec.lang.packaged import SUFFIX, find_packaged, packaged
 from vggspec.lang.parser import parse
 
 MAX_BYTES = 1 << 18  # a thousand lines take about 20 KB
 
 _TARGET = re.compile(r"(?P<path>.*\.vgg|-):(?P<net>[^:/\\]+)")
+_NAMED = re.compile(r"(?P<path>[A-Za-z][\w.-]*):(?P<net>[^:/\\]+)")
+_NAME = re.compile(r"[A-Za-z][\w.-]*(?<!\.vgg)")
 
 
-def split_target(target: str) -> tuple[str, str | None]:
-    """The path and, after a colon, the net."""
+def split_target(target: str, folder: str = "") -> tuple[str, str | None]:
+    """The file and, after a colon, the net."""
     match = _TARGET.fullmatch(target)
+    if match is None and not os.path.exists(os.path.join(folder, target)):
+        match = _NAMED.fullmatch(target)
     return (match["path"], match["net"]) if match else (target, None)
 
 
-def read_source(path: str) -> Source:
-    """The text of a spec file, or of standard input for ``-``.
+def find_spec(name: str, folder: str = "") -> str:
+    """The path of the spec file that a name means, seen from a folder.
+
+    Raises:
+        VggspecError: two files of the folder have that name.
+    """
+    path = os.path.join(folder, name)
+    if not _NAME.fullmatch(name):
+        return path
+    with_suffix = path + SUFFIX
+    has_suffix = os.path.isfile(with_suffix)
+    if os.path.isfile(path):
+        if has_suffix:
+            raise VggspecError(report(names.WhichFile(name=name), path=path))
+        return path
+    return with_suffix if has_suffix else find_packaged(name) or path
+
+
+def read_source(name: str) -> Source:
+    """The text of a spec, by its name; of standard input for ``-``.
 
     Raises:
         VggspecError: it cannot be read.
     """
-    if path == "-":
+    if name == "-":
         return from_bytes("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1))
+    return read(find_spec(name))
+
+
+def read_packaged(name: str) -> Source:
+    """The text of a spec that comes with vggspec.
+
+    Raises:
+        VggspecError: no packaged spec has that name.
+    """
+    path = find_packaged(name)
+    if path is None:
+        like = nearest(name, tuple(packaged()))
+        what = files.MissingSpec(suggestion=like, is_packaged=True)
+        raise VggspecError(report(what, path=name))
     return read(path)
 
 
@@ -63,7 +105,8 @@ def read(path: str | os.PathLike[str]) -> Source:
         with open_file(name) as file:
             data = file.read(MAX_BYTES + 1) or b""
     except FileNotFoundError as error:
-        raise VggspecError(report(files.missing_spec(name), path=name)) from error
+        what = files.missing_spec(name, tuple(packaged()))
+        raise VggspecError(report(what, path=name)) from error
     except IsADirectoryError as error:
         specs = sorted(p.name for p in Path(name).glob("*.vgg"))
         raise VggspecError(report(files.IsDirectory(specs=tuple(specs)), path=name)) from error
@@ -88,7 +131,7 @@ def pick(document: Document, net: str | None) -> Spec:
     """The net of that name, or the only one.
 
     Raises:
-        VggspecError: there is none, or several and no name.
+        VggspecError: no net has that name, or there are several and no name is given.
     """
     source = document.source
     specs = {net_name(spec): spec for spec in document.specs}

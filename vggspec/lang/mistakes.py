@@ -1,7 +1,7 @@
-"""Lines that no rule of the grammar fits: what is wrong with them, and what was probably meant.
+"""Lines that no rule of the grammar fits: the mistake, and a suggestion.
 
-The grammar says where a line cannot be read on and what it would take there. What to type instead
-is guessed here from what people write; a guess is only ever a suggestion.
+The grammar knows where parsing failed and what it expected there. This module guesses the line
+that was meant from common ways to write it; a guess is only ever a suggestion.
 """
 
 import os
@@ -21,7 +21,7 @@ Rule = Literal["column", "row", "setting"]
 
 KEYWORDS = ("net", "input", "like", "train:", "test:")
 
-#: Terminals of the grammar in the reader's words, in the order in which they are offered.
+#: Terminals of the grammar in plain words, in the order of messages.
 EXPECTED = {
     "WORD": "a word",
     "SIZE": "a size such as `224x224`",
@@ -38,7 +38,7 @@ EXPECTED = {
     "$END": "the end of the line",
 }
 
-#: What surrounds the place of a mistake and is searched for what was meant.
+#: Characters around a mistake that are searched for the intended word.
 REACH = 80
 
 _NOT_IN_A_CELL = re.compile(r"(net|like|train|test)(?=[\s:\"]|$)", re.IGNORECASE)
@@ -46,7 +46,7 @@ _WORD = re.compile(r'[^\s|(),:#"*×]+')
 
 
 def unreadable(source: Source, line: Span, text: str, rule: Rule, error: UnexpectedInput) -> Report:
-    """The report for a line that cannot be parsed; ``text`` is what was parsed of it."""
+    """The report for a line that cannot be parsed; ``text`` is the part that was parsed."""
     at, found, accepts = _place(text, error)
 
     def here(what: Diagnostic, start: int, end: int) -> Report:
@@ -86,7 +86,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
 
 
 def _place(text: str, error: UnexpectedInput) -> tuple[int, str, set[str]]:
-    """Where the text cannot be read on, what stands there, and what could."""
+    """Where parsing failed, the text there, and what was expected."""
     if isinstance(error, UnexpectedCharacters):
         at = cast("int", error.pos_in_stream)
         for word in _WORD.finditer(text, max(0, at - REACH)):

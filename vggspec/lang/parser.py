@@ -26,11 +26,11 @@ from vggspec.lang.ast import (
     NetName,
     Option,
     Quoted,
-    Row,
     SectionHead,
     Setting,
     Spec,
     Statement,
+    TableRow,
     Word,
 )
 from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
@@ -40,7 +40,7 @@ MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
 MAX_CLAIMS = 16  # a net
 MAX_SETTINGS = 64  # a section
 
-#: Dashes that stand for a hyphen in text pasted from elsewhere.
+#: Dashes in place of a hyphen, in pasted text.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d\u00ad"
 _UNDASH = str.maketrans(dict.fromkeys(DASHES, "-"))
 
@@ -233,7 +233,7 @@ class _ToAst(Transformer[Token, Any]):
     def column(self, found: list[Any]) -> Statement:
         return cast("Statement", found[0])
 
-    def row(self, found: list[Any]) -> Row:
+    def row(self, found: list[Any]) -> TableRow:
         cells: list[Cell] = []
         bar: Token | None = None
         cell: Cell | None = None
@@ -247,7 +247,7 @@ class _ToAst(Transformer[Token, Any]):
                     Cell(cell.items, cell.rule, between) if cell else Cell((), False, between)
                 )
             bar, cell = one, None
-        return Row(tuple(cells), self._line)
+        return TableRow(tuple(cells), self._line)
 
     def cell(self, found: list[Any]) -> Cell:
         items: list[Item] = []
@@ -392,7 +392,7 @@ class _Draft:
 
 
 class _Assembly:
-    """Lines to nets: what stands below a name belongs to it, a table is a net a column."""
+    """Lines to nets: lines below a name belong to it, and each column of a table is a net."""
 
     def __init__(self, source: Source, reports: Reports) -> None:
         self._source = source
@@ -442,7 +442,7 @@ class _Assembly:
             return
         self._section = None
         if rule == "row" and not self._in_table:
-            self._in_table = True  # its first row, so nobody knows which nets the others are for
+            self._in_table = True  # its first row, so the nets of the other rows are unknown
             self._current = []
         elif re.match(r"\s*net\b", self._source.line_text(line), re.IGNORECASE):
             self._begin([_Draft(None, is_complete=False)])
@@ -458,7 +458,7 @@ class _Assembly:
                     draft.sections[self._section].append(statement)
             return
         self._section = None
-        if isinstance(statement, Row):
+        if isinstance(statement, TableRow):
             self._row(statement)
             return
         if self._is_full and not isinstance(statement, NetName):
@@ -482,7 +482,7 @@ class _Assembly:
                         self._add(draft, item)
 
     def _name_others(self, span: Span) -> None:
-        """A named net begins: what stands before it must be named too."""
+        """A named net begins: a net before it must have a name too."""
         if self._unnamed is not None:
             first = Label(span, "the first net begins here")
             self._report(syntax.BeforeFirstNet(), self._unnamed.span, first)
@@ -513,7 +513,7 @@ class _Assembly:
         self._drafts.extend(drafts)
         self._current = drafts
 
-    def _row(self, row: Row) -> None:
+    def _row(self, row: TableRow) -> None:
         if not self._in_table:
             self._name_others(row.span)
             self._in_table = True
@@ -536,7 +536,7 @@ class _Assembly:
             for item in cell.items:
                 self._add(draft, item)
 
-    def _header(self, row: Row) -> list[_Draft]:
+    def _header(self, row: TableRow) -> list[_Draft]:
         """A net for each name; where a cell holds no name, one that is not reported on."""
         drafts = []
         bad: list[Cell] = []

@@ -1,6 +1,6 @@
 """The ``train:`` and ``test:`` sections of a spec as recipe values.
 
-Each setting is one small reader below; what is left out takes the paper's value
+Each setting is one small reader below; settings that are left out take the paper's value
 (``vggspec.base.recipe``), with the training scale in proportion for inputs other than 224.
 """
 
@@ -33,18 +33,28 @@ _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
 
 
 class _StopReadingError(Exception):
-    """The setting cannot be read on; what is wrong has been reported."""
+    """The setting cannot be parsed further; the mistake has been reported."""
 
 
 class _Cursor:
     """Reads the words of one setting from left to right."""
 
-    def __init__(self, setting: Setting, key: "_Key", source: Source, reports: Reports) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        key: "_Key",
+        source: Source,
+        reports: Reports,
+        *,
+        is_guess: bool = False,
+    ) -> None:
         self.words = setting.words
         self.at = 1
         self.end = setting.span.end
         self.key = setting.words[0].text
         self._key = key
+        self._is_guess = is_guess
+        self.example = key.example
         self._rest = source.slice(Span(setting.words[0].span.end, setting.span.end)).strip()
         self._source = source
         self._reports = reports
@@ -104,18 +114,18 @@ class _Cursor:
         return word.text
 
     def word(self, expected: str) -> Word:
-        """The next word, whatever it is."""
+        """The next word, of any kind."""
         return self._next(expected)
 
     def fail(self, expected: str) -> NoReturn:
-        """Report that the next word is not what was expected, and stop."""
+        """Report an unexpected word, and stop."""
         word = self.peek()
-        guess = _guess(self._key.mend, self._rest, self._key)
+        guess = None if self._is_guess else _guess(f"{self.key} {self._rest}", self._key)
         what = recipes.MalformedSetting(
             setting=self.key,
             found=word.text if word else "",
             expected=expected,
-            example=guess or self._key.example,
+            example=guess or self.example,
             is_guess=guess is not None,
         )
         self.report(what, word.span if word else Span(self.end, self.end))
@@ -127,7 +137,6 @@ class _Cursor:
             setting=self.key,
             value=word.text if len(word.text) <= 16 else f"{word.text[:12]}…",
             expected=expected,
-            suggestion=_guess(self._key.mend_range, self._rest, self._key),
         )
         self.report(what, word.span)
         raise _StopReadingError
@@ -137,7 +146,7 @@ class _Cursor:
         self._reports.add(report(what, self._source, span))
 
     def finish(self) -> None:
-        """Report what stands after the end of the setting."""
+        """Report words after the end of the setting."""
         if self.peek() is not None:
             self.fail("")
 
@@ -155,11 +164,6 @@ class _Key:
 
     example: str
     read: Callable[[_Cursor], dict[str, object]]
-    mend: mending.Mend = mending.nothing
-    """What was probably meant by the text after the word, as a whole setting."""
-
-    mend_range: mending.Mend = mending.nothing
-    """The same for a number that is out of bounds."""
 
 
 def _plain(value: float) -> str:
@@ -224,6 +228,7 @@ def _stop(cursor: _Cursor) -> dict[str, object]:
 
 def _start(cursor: _Cursor) -> dict[str, object]:
     if cursor.accept("from"):
+        cursor.example = 'start from "A.vgg": first 4 conv, last 3 FC'
         path = cursor.quoted("a spec in quotation marks")
         if cursor.peek() is None:
             return {"start_from": (LayersFrom(path=path),)}
@@ -295,51 +300,43 @@ def _resize(cursor: _Cursor) -> dict[str, object]:
 
 
 TRAIN: dict[str, _Key] = {
-    "scale": _Key("scale 256..512", _train_scale, mending.a_range, mending.a_range),
-    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE), mending.whole("crop")),
-    "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
-    "colour-shift": _Key(
-        "colour-shift 0.1", _number("colour_shift", 0.0, 100.0), mending.number("colour-shift")
-    ),
-    "batch": _Key("batch 256", _integer("batch", 1, 10**6), mending.whole("batch")),
-    "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999), mending.number("momentum")),
-    "weight-decay": _Key(
-        "weight-decay 5e-4", _number("weight_decay", 0.0, 10.0), mending.number("weight-decay")
-    ),
-    "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99), mending.number("dropout")),
-    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3), mending.number("rate")),
-    "decay": _Key("decay 10 on plateau, 3 times", _decay, mending.decay, mending.divisor),
-    "stop": _Key("stop after 370K iterations", _stop, mending.stop),
-    "start": _Key("start normal 0.1", _start, mending.start),
-    "data": _Key(
-        'data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}, mending.data
-    ),
+    "scale": _Key("scale 256..512", _train_scale),
+    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE)),
+    "flip": _Key("flip", _on_off("flip")),
+    "colour-shift": _Key("colour-shift 0.1", _number("colour_shift", 0.0, 100.0)),
+    "batch": _Key("batch 256", _integer("batch", 1, 10**6)),
+    "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999)),
+    "weight-decay": _Key("weight-decay 5e-4", _number("weight_decay", 0.0, 10.0)),
+    "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99)),
+    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3)),
+    "decay": _Key("decay 10 on plateau, 3 times", _decay),
+    "stop": _Key("stop after 370K iterations", _stop),
+    "start": _Key("start normal 0.1", _start),
+    "data": _Key('data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}),
 }
 TEST: dict[str, _Key] = {
-    "scale": _Key("scale 256, 384, 512", _test_scales, mending.a_list),
-    "dense": _Key("dense", _on_off("dense"), mending.on_off("dense")),
-    "crops": _Key("crops 5x5", _crops, mending.grid, mending.grid),
-    "flip": _Key("flip", _on_off("flip"), mending.on_off("flip")),
-    "average": _Key("average scores", _average, mending.average),
-    "resize": _Key("resize torchvision", _resize, mending.resize),
+    "scale": _Key("scale 256, 384, 512", _test_scales),
+    "dense": _Key("dense", _on_off("dense")),
+    "crops": _Key("crops 5x5", _crops),
+    "flip": _Key("flip", _on_off("flip")),
+    "average": _Key("average scores", _average),
+    "resize": _Key("resize torchvision", _resize),
 }
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 
 
-def _guess(mend: mending.Mend, rest: str, key: _Key) -> str | None:
-    """What was probably meant, where it can be written so."""
-    text = mend(rest) if len(rest) <= _LONGEST_MENDED else None
-    if text is None:
+def _guess(text: str, key: _Key) -> str | None:
+    """The setting with values of other tools translated, if it can be read then."""
+    if len(text) > _LONGEST_MENDED:
         return None
+    text = " ".join(mending.VALUES.get(word.casefold(), word) for word in text.split())
     words: list[Word | Quoted] = []
     for match in re.finditer(r'"(?P<quoted>[^"]*)"|[,:]|[^\s,:"]+', text):
         span = Span(match.start(), match.end())
         quoted = match["quoted"]
         words.append(Word(match[0], span) if quoted is None else Quoted(quoted, span))
-    reports = Reports()
     setting = Setting(tuple(words), Span(0, len(text)))
-    unguessed = _Key(key.example, key.read)
-    cursor = _Cursor(setting, unguessed, Source("", text), reports)
+    cursor = _Cursor(setting, key, Source("", text), Reports(), is_guess=True)
     try:
         key.read(cursor)
         cursor.finish()
@@ -384,7 +381,7 @@ def likely(text: str) -> str | None:
     found = next((keys[key] for keys in SECTIONS.values() if key in keys), None)
     if found is None:
         return None
-    return _guess(found.mend, rest.strip(" ()[]"), found) or found.example
+    return _guess(f"{key} {rest.strip(' ()[]')}", found) or found.example
 
 
 def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) -> Experiment:
@@ -473,8 +470,8 @@ def _report_unknown(setting: Setting, section: str, source: Source, reports: Rep
     written = source.slice(span)
     suggestion = because = None
     if known is not None:
-        rest = f"{rest} {mending.UNITS.get(key, '')}".strip()
-        suggestion = _guess(keys[known].mend, rest, keys[known]) or keys[known].example
+        guess = mending.FORMS.get(key, f"{known} {{}}").format(rest)
+        suggestion = _guess(guess, keys[known]) or keys[known].example
     other = next((name for name in SECTIONS if name != section and key in SECTIONS[name]), None)
     if other is not None:
         because = f"it is a setting of `{other}:`: move it there"

@@ -16,7 +16,7 @@ from vggspec.base.catalogue.artefacts import OtherWeights
 from vggspec.base.catalogue.recipes import NotStartedFrom, TooFewLayers
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import LayersFrom
-from vggspec.compiler.initialise import initialise
+from vggspec.compiler.initialise import draw
 from vggspec.compiler.input_contract import complete, expected
 from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered, base_folder, load_network
@@ -104,7 +104,7 @@ def initial_weights(
             weights, name = taken[param.name]
             yield param.name, np.array(weights.read(name))
         else:
-            numbers = np.concatenate(list(initialise(param, recipe, seed)))
+            numbers = np.concatenate(list(draw(param, recipe, seed)))
             yield param.name, numbers.reshape(param.stored)
 
 

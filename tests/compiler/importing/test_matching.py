@@ -11,7 +11,7 @@ from tests.nets import net
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.render import as_text
 from vggspec.compiler.importing.checkpoint import Checkpoint, Kind
-from vggspec.compiler.importing.matching import Matched, Told, match
+from vggspec.compiler.importing.matching import Hints, Matched, match
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -47,19 +47,19 @@ def checkpoint(tensors: Mapping[str, NDArray[np.float32]], kind: Kind = "pytorch
     )  # fmt: skip
 
 
-def matched(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> Matched:
-    return match(net(spec).network, of, told or Told())
+def matched(of: Checkpoint, spec: str = SPEC, hints: Hints | None = None) -> Matched:
+    return match(net(spec).network, of, hints or Hints())
 
 
-def taken(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> list[int]:
+def taken(of: Checkpoint, spec: str = SPEC, hints: Hints | None = None) -> list[int]:
     """The numbers that the layers take, in the order of the net."""
-    found = matched(of, spec, told).arrays
+    found = matched(of, spec, hints).arrays
     return [int(array.flat[0]) for name, array in found.items() if name.endswith("weight")]
 
 
-def refusal(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> str:
+def refusal(of: Checkpoint, spec: str = SPEC, hints: Hints | None = None) -> str:
     with pytest.raises(VggspecError) as error:
-        matched(of, spec, told)
+        matched(of, spec, hints)
     return as_text(error.value.reports)
 
 
@@ -111,14 +111,14 @@ def test_names_that_contradict_the_file_are_refused() -> None:
     said = refusal(checkpoint(arrays([f"n.{name}" for name in names])))
     assert "VGG540" in said
     assert "`n.conv1_2` is before `n.conv1_3` by its name and after it in the file" in said
-    told = Told(pairs={"conv1_2": "conv1_3", "conv1_3": "n.conv1_2"})
-    assert taken(checkpoint(arrays([f"n.{name}" for name in names])), told=told) == [*range(6)]
+    hints = Hints(pairs={"conv1_2": "conv1_3", "conv1_3": "n.conv1_2"})
+    assert taken(checkpoint(arrays([f"n.{name}" for name in names])), hints=hints) == [*range(6)]
 
 
 def test_a_part_of_the_layers_is_mapped_by_hand() -> None:
     names = ORDERED["no words of an order"]
-    told = Told(pairs={"conv1_2": "conv_last", "fc3": "fc_mid.weight"})
-    assert taken(checkpoint(arrays(names), "safetensors"), told=told) == [0, 2, 1, 3, 4, 5]
+    hints = Hints(pairs={"conv1_2": "conv_last", "fc3": "fc_mid.weight"})
+    assert taken(checkpoint(arrays(names), "safetensors"), hints=hints) == [0, 2, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_part_of_the_layers_is_mapped_by_hand() -> None:
 )
 def test_what_cannot_be_mapped_is_refused(pairs: dict[str, str], words: str) -> None:
     names = ORDERED["no words of an order"]
-    assert words in refusal(checkpoint(arrays(names)), told=Told(pairs=pairs))
+    assert words in refusal(checkpoint(arrays(names)), hints=Hints(pairs=pairs))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_one_of_two_nets_is_chosen_by_hand() -> None:
     said = refusal(checkpoint(student | teacher))
     assert "VGG545" in said
     assert "--ignore t" in said
-    assert taken(checkpoint(student | teacher), told=Told(ignored=("t",))) == [*range(6)]
-    assert taken(checkpoint(student | teacher), told=Told(ignored=("s",))) == [*range(10, 16)]
-    assert "VGG547" in refusal(checkpoint(student), told=Told(ignored=("x",)))
+    assert taken(checkpoint(student | teacher), hints=Hints(ignored=("t",))) == [*range(6)]
+    assert taken(checkpoint(student | teacher), hints=Hints(ignored=("s",))) == [*range(10, 16)]
+    assert "VGG547" in refusal(checkpoint(student), hints=Hints(ignored=("x",)))
 
 
 @pytest.mark.parametrize("more", [{}, {"loss.weight": np.ones((2, 2), np.float32)}])
@@ -171,14 +171,14 @@ def test_a_copy_is_not_taken_for_the_net(copy: str, more: Arrays) -> None:
     assert f"--ignore {re.split('[./]', copy)[0]}" in said
     assert said.count("--ignore") == 1
     ignored = (re.split("[./]", copy)[0], *({"loss"} if more else ()))
-    assert taken(of, told=Told(ignored=ignored)) == list(range(6))
+    assert taken(of, hints=Hints(ignored=ignored)) == list(range(6))
 
 
 @pytest.mark.parametrize("name", ["features.3", "features.99", "classifier.9", "aux"])
 def test_a_layer_too_many_is_refused(name: str) -> None:
     tensors = arrays(ORDERED["torchvision"]) | arrays([name], [(4, 4, 3, 3)])
     assert "it has 7 weight layers, net n 6" in refusal(checkpoint(tensors))
-    assert taken(checkpoint(tensors), told=Told(ignored=(name,))) == [0, 1, 2, 3, 4, 5]
+    assert taken(checkpoint(tensors), hints=Hints(ignored=(name,))) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("shape", [(4,), (1,), (1, 4, 1, 1)])

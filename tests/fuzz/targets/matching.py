@@ -14,7 +14,7 @@ from tests.fuzz.harness import answer
 from tests.nets import net
 from vggspec.compiler.importing.checkpoint import Checkpoint, Kind
 from vggspec.compiler.importing.layouts import Layout
-from vggspec.compiler.importing.matching import Matched, Told, match
+from vggspec.compiler.importing.matching import Hints, Matched, match
 from vggspec.compiler.ir import Layer, Network, map_before
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -59,7 +59,7 @@ def one(random: Random, folder: Path) -> str:
     tensors |= _foreign(random)
     if kind == "safetensors" or random.random() < 0.1:
         tensors = dict(sorted(tensors.items()))
-    told = Told(layout=layout if random.random() < 0.3 else None)
+    told = Hints(layout=layout if random.random() < 0.3 else None)
     checkpoint = Checkpoint(
         path=str(folder / "w"),
         kind=kind,

@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 from tests.fuzz.harness import answer
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.source import Source
-from vggspec.cli.check import reports_in
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document
@@ -52,7 +52,7 @@ def one(random: Random, folder: Path) -> str:
 
 
 def _check(source: Source) -> None:
-    found, _ = reports_in(source)
+    found = check_source(source).reports
     if found:
         raise VggspecError(*found)
     document = parse(source)

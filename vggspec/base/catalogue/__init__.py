@@ -8,12 +8,18 @@ evaluation, 7xx boxes and features. A code is never reused and never renumbered.
 import importlib
 
 from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import nearest
 
 THEMES = (
     "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
     "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
+
+#: Codes that earlier versions reported, with the reason why they are gone.
+RETIRED = {
+    "VGG304": "Retired: no version reported this code.",
+}
 
 
 def by_code() -> dict[str, type[Diagnostic]]:
@@ -26,3 +32,20 @@ def by_code() -> dict[str, type[Diagnostic]]:
                 assert value.code not in found, value.code
                 found[value.code] = value
     return dict(sorted(found.items()))
+
+
+def explain(code: str) -> str:
+    """The page of an error code such as ``VGG231`` or ``231``: code, meaning, examples.
+
+    Raises:
+        LookupError: there is no such code; the message names the nearest one.
+    """
+    catalogue = by_code()
+    full = f"VGG{code}" if code.isdecimal() else code.upper()
+    if full in RETIRED:
+        return f"{full}\n\n{RETIRED[full]}"
+    if full not in catalogue:
+        like = nearest(full, tuple(catalogue))
+        message = f"there is no code {code}.{f' Did you mean {like}?' if like else ''}"
+        raise LookupError(message)
+    return f"{full}\n\n{catalogue[full].page()}"

@@ -50,18 +50,3 @@ class NoScoreMap(Diagnostic):
 
     def help(self) -> str | None:
         return "leave `--map` out, or compile densely a net that ends in class scores"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadOption(Diagnostic):
-    """Two options of the command line contradict each other, or one does not fit the net."""
-
-    code = "VGG304"
-    what: str
-    instead: str
-
-    def title(self) -> str:
-        return self.what
-
-    def help(self) -> str | None:
-        return self.instead

@@ -9,7 +9,7 @@ from vggspec.base.wording import count, either
 @dataclass(frozen=True, kw_only=True)
 class OtherFormat(Diagnostic):
     """``import`` reads safetensors, npz and PyTorch's files of tensors. Another format is known
-    by its first bytes; the help says how to turn it into one that is read, where it was written.
+    by its first bytes; the help shows how to convert it where it was written.
     """
 
     code = "VGG550"
@@ -50,14 +50,14 @@ class HoldsCode(Diagnostic):
     def title(self) -> str:
         shown = ", ".join(self.names[:4])
         more = f" and {len(self.names) - 4} more" if len(self.names) > 4 else ""
-        return f"this checkpoint holds more than tensors: {shown}{more}"
+        return f"this checkpoint contains more than tensors: {shown}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WhichTable(Diagnostic):
-    """The file holds several tables of tensors: a teacher and a student, or a generator and a
+    """The file contains several tables of tensors: a teacher and a student, or a generator and a
     discriminator. ``--key`` names the one to take. Where the only choice is between trained weights
-    and their moving average (EMA), the trained weights are taken and a note says so.
+    and their moving average (EMA), the trained weights are taken, with a note.
     """
 
     code = "VGG553"
@@ -71,7 +71,7 @@ class WhichTable(Diagnostic):
             return (
                 f"this checkpoint has {count(len(self.tables), 'table')}, none of them `{self.key}`"
             )
-        return f"this checkpoint holds {count(len(self.tables), 'table')} of tensors"
+        return f"this checkpoint contains {count(len(self.tables), 'table')} of tensors"
 
     def help(self) -> str | None:
         if not self.tables:
@@ -86,7 +86,7 @@ class NoTensors(Diagnostic):
     """The file was read, and there is no table of floating point tensors with names in it."""
 
     code = "VGG554"
-    TITLE = "this checkpoint has no table of floating point tensors: it holds {holds}"
+    TITLE = "this checkpoint has no table of floating point tensors: it contains {holds}"
     HELP = "{way}"
     holds: str
     way: str | None = None

@@ -8,26 +8,42 @@ from vggspec.base.wording import count
 
 @dataclass(frozen=True, kw_only=True)
 class MissingSpec(Diagnostic):
-    """There is no file of that name.
+    """There is no spec of that name.
 
-    A spec is named by its path, and one net of a file with several by ``path:NET``:
+    Name a spec by its path, and one net of a file with several by ``path:NET``. The specs that
+    come with vggspec have names without a path, which ``vggspec specs`` lists:
 
-        vggspec check specs/D.vgg
-        vggspec show specs/table1.vgg:D
+        vggspec check specs/mine.vgg
+        vggspec show D
+        vggspec show table1:D
     """
 
     code = "VGG010"
     TITLE = "no such spec file"
-    HELP = "did you mean `{suggestion}`?"
+    HELP = (
+        "did you mean `{shipped}`, which comes with vggspec?",
+        "did you mean `{suggestion}`?",
+        "name a file, or a spec that `vggspec specs` lists",
+    )
     suggestion: str | None = None
+    is_packaged: bool = False
+    """Whether the suggestion comes with vggspec, and so has no path."""
+
     beside: tuple[str, ...] = ()
     """Specs of the same folder."""
 
+    @property
+    def shipped(self) -> str | None:
+        """The suggestion, if it comes with vggspec."""
+        return self.suggestion if self.is_packaged else None
 
-def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
-    """With the file of the same folder whose name is most like ``name``.
 
-    ``other_than`` is a file that is not meant, since it is the one that names the other.
+def missing_spec(
+    name: str, packaged: tuple[str, ...], *, other_than: str | None = None
+) -> MissingSpec:
+    """With the most similar name: of a file in the same folder, or of the ``packaged`` specs.
+
+    ``other_than`` is a file that is not suggested, as it is the one that refers to ``name``.
     """
     import os
     from itertools import islice
@@ -43,16 +59,18 @@ def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
     except OSError:
         beside = []
     some = tuple(beside[:3])
-    if path.name + ".vgg" in beside:
-        return MissingSpec(suggestion=str(path.parent / (path.name + ".vgg")), beside=some)
     stems = {Path(one).stem: one for one in beside}
-    like = nearest(path.stem, tuple(stems))
+    stem = path.stem if path.suffix == ".vgg" else path.name
+    like = nearest(stem, tuple(stems))
+    shipped = nearest(stem, packaged)
+    if shipped is not None and (like is None or stem.casefold() == shipped.casefold() != like):
+        return MissingSpec(suggestion=shipped, is_packaged=True, beside=some)
     return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None, beside=some)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IsDirectory(Diagnostic):
-    """A folder was given where a spec file is wanted.
+    """A folder was given in place of a spec file.
 
     Name the files in it:
 
@@ -99,7 +117,7 @@ class SpecTooLarge(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotRegularFile(Diagnostic):
-    """A device, a pipe or a socket was given where a spec file is wanted.
+    """A device, a pipe or a socket was given in place of a spec file.
 
     To check a spec that another program writes, give ``-`` and pipe it in:
 
@@ -113,7 +131,7 @@ class NotRegularFile(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable(Diagnostic):
-    """The system refuses to open the file; it says why."""
+    """The system cannot open the file, for the reason shown."""
 
     code = "VGG015"
     TITLE = "the file cannot be read: {reason}"
@@ -138,7 +156,7 @@ class TooManyWords(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyMistakes(Diagnostic):
-    """The file has so many mistakes that the rest of it was not checked.
+    """The file has too many mistakes; the rest was not checked.
 
     Most of them probably have one cause: the file is something else, or a bracket or a section is
     missing near its beginning. Correct the first ones and check the file again.
@@ -152,9 +170,9 @@ class TooManyMistakes(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyOf(Diagnostic):
-    """A net has more claims, or a section more settings, than there is use for.
+    """A net has too many claims, or a section too many settings.
 
-    Each claim and each setting says one thing, and there are few of them.
+    Each claim and each setting is needed once, and there are few of them.
     """
 
     code = "VGG018"

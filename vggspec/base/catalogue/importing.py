@@ -17,10 +17,10 @@ def some(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class UnclearOrder(Diagnostic):
-    """Several layers have weights of one shape, and nothing says for certain which tensors are
-    whose.
+    """Several layers have weights of one shape, and it is not certain which tensor belongs to
+    which layer.
 
-    Layers of other shapes are told apart by those. Between equal ones the order decides: that of
+    Shapes tell other layers apart. Between layers of one shape the order decides: that of
     the file, where it has one, and that of the names, where they are numbered. Where these
     contradict each other, or there is neither, write down which is which:
 
@@ -41,7 +41,7 @@ class UnclearOrder(Diagnostic):
     def help(self) -> str | None:
         pairs = zip(self.layers[:2], self.theirs[:2], strict=False)
         given = " ".join(f"--map {ours}={theirs}" for ours, theirs in pairs)
-        return f"say which is which, for instance `{given}`"
+        return f"match them yourself, for instance `{given}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class UnclearLayout(Diagnostic):
     code = "VGG541"
     TITLE = "the weights may be laid out as {layouts:either}: their shapes fit each"
     HELP = (
-        "say which it is: `--layout oihw` for PyTorch and Caffe, `--layout ohwi` for MLX, "
+        "name the layout: `--layout oihw` for PyTorch and Caffe, `--layout ohwi` for MLX, "
         "`--layout hwio` for Keras and TensorFlow"
     )
     layouts: tuple[str, ...]
@@ -75,7 +75,7 @@ class UnknownNormalisation(Diagnostic):
     """
 
     code = "VGG542"
-    TITLE = "neither the spec nor the checkpoint says how the net's input is normalised"
+    TITLE = "neither the spec nor the checkpoint defines how the net's input is normalised"
     line: str
     sees_colours: bool
     """Whether the net is one of those that others have trained."""
@@ -84,7 +84,7 @@ class UnknownNormalisation(Diagnostic):
         if not self.sees_colours:
             return f"write the numbers into the spec, in the place of these: `{self.line}`"
         return (
-            "name whose weights they are with `--from torchvision`, `timm`, `mmpretrain`, `keras`,"
+            "name their source with `--from torchvision`, `timm`, `mmpretrain`, `keras`,"
             f" `caffe` or `tf-slim`, or write the numbers into the spec: `{self.line}`"
         )
 
@@ -122,21 +122,21 @@ class OtherNormalisation(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotFiniteTensor(Diagnostic):
-    """A tensor that a layer of the net takes holds infinities or NaN.
+    """A tensor that a layer of the net takes contains infinities or NaN.
 
-    Tensors that no layer takes are not looked at: some checkpoints of features alone hold a
+    Tensors that no layer takes are not checked: some checkpoints of features alone contain a
     classifier of NaN.
     """
 
     code = "VGG544"
-    TITLE = "`{layer}` takes `{tensor}`, which holds numbers that are not finite"
+    TITLE = "`{layer}` takes `{tensor}`, which contains numbers that are not finite"
     layer: str
     tensor: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeveralNets(Diagnostic):
-    """The file holds the weights of several nets that fit the spec, a student's and a teacher's for
+    """The file contains the weights of several nets that fit the spec, a student and a teacher for
     instance, or those of an optimiser, which have the shapes of the net's.
     """
 
@@ -147,7 +147,7 @@ class SeveralNets(Diagnostic):
     def title(self) -> str:
         named = tuple(prefix for prefix in self.prefixes if prefix)
         beside = "" if len(named) == len(self.prefixes) else ", and one whose names begin otherwise"
-        return f"the file holds several nets that fit: {some(named)}{beside}"
+        return f"the file contains several nets that fit: {some(named)}{beside}"
 
     def help(self) -> str | None:
         named = [prefix for prefix in self.prefixes if prefix]
@@ -158,7 +158,7 @@ class SeveralNets(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnusedWeights(Diagnostic):
-    """The checkpoint holds weights that no layer of the spec takes, so its net is another one.
+    """The checkpoint contains weights that no layer of the spec takes, so its net is another one.
 
     A learned factor of every channel is an example, as PReLU, group normalisation or an L2 norm
     have one. Weights that are no part of the net, such as those of a loss, are left out with

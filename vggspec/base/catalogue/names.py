@@ -59,7 +59,7 @@ class MalformedLayer(Diagnostic):
 class OutOfRange(Diagnostic):
     """A number is too small to mean anything, or larger than any machine could use.
 
-    The message says from where to where it may go.
+    The message shows the range.
 
         conv0-64        wrong: a receptive field of nothing
         conv3-64 x0     wrong: leave the line out instead
@@ -88,7 +88,7 @@ class UnknownOption(Diagnostic):
         boxes:     per-class or shared
         input:     mean, std, scale
 
-    The others take none. A stride is not an option: it stands after a slash.
+    The others take none. A stride is not an option: write it after a slash.
 
         conv3-64(stride 2)     wrong
         conv3-64/2             right
@@ -112,7 +112,7 @@ class UnknownOption(Diagnostic):
 class OptionTwice(Diagnostic):
     """An option is written twice for one layer.
 
-    It would be unclear which of them holds.
+    It would be unclear which one counts.
 
         conv3-64(pad 1, pad 2)     wrong
         conv3-64(pad 1)            right
@@ -127,9 +127,9 @@ class OptionTwice(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OptionValue(Diagnostic):
-    """An option or a claim wants another kind of value.
+    """An option or a claim has a value of the wrong kind.
 
-    The message says which.
+    The message shows which kind is expected.
 
         conv3-64(pad same)     wrong
         conv3-64(pad 1)        right
@@ -223,7 +223,7 @@ class TooManyLayers(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NormWithoutConv(Diagnostic):
-    """``BN`` stands where there is nothing to normalise.
+    """``BN`` has nothing to normalise.
 
     It normalises the conv or FC directly before it, ahead of the implied ReLU.
 
@@ -238,9 +238,9 @@ class NormWithoutConv(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class AfterTheEnd(Diagnostic):
-    """A layer stands after the end of the net.
+    """There is a layer after the end of the net.
 
-    ``soft-max`` gives the result of a net, ``boxes`` says what the result is: nothing comes
+    ``soft-max`` and ``boxes`` make the result of a net: nothing comes
     after them.
 
         FC-10 soft-max FC-10     wrong
@@ -344,7 +344,7 @@ class FalseWeightLayers(Diagnostic):
 class FalseParameters(Diagnostic):
     """The number of parameters that the spec claims is not the number it has.
 
-    The claim holds when the number, rounded to as many digits as were written, is the one
+    The claim is true if the number, rounded to as many digits as were written, is the one
     claimed: 138357544 parameters are ``138M parameters`` and ``138.4M parameters``.
 
         139M parameters     wrong for net D
@@ -418,7 +418,7 @@ class NoSuchNet(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class WhichNet(Diagnostic):
-    """The file holds several nets and this command wants one.
+    """The file contains several nets, and this command takes one.
 
     Name it after a colon:
 
@@ -441,7 +441,7 @@ class LikeCycle(Diagnostic):
 
     In a.vgg and in b.vgg:
 
-        like "b.vgg"      wrong: b.vgg says like "a.vgg"
+        like "b.vgg"      wrong: b.vgg has like "a.vgg"
     """
 
     code = "VGG124"
@@ -478,9 +478,9 @@ class UnknownLikeLayer(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LikeNotFirst(Diagnostic):
-    """``like`` stands after layers.
+    """``like`` comes after layers.
 
-    It says how a net begins, so it stands before the net's own layers.
+    A net begins with it, so it comes before the net's own layers.
 
         FC-10                        wrong
         like "D.vgg" up to fc7
@@ -490,7 +490,7 @@ class LikeNotFirst(Diagnostic):
     """
 
     code = "VGG126"
-    TITLE = "`like` stands after layers"
+    TITLE = "`like` comes after layers"
     LABEL = "the net begins as the other one does"
     HELP = "move it above the net's own layers"
 
@@ -499,7 +499,7 @@ class LikeNotFirst(Diagnostic):
 class LikeUnreadable(Diagnostic):
     """The spec that this net is like cannot be read.
 
-    Its path is taken from the folder of the file in which ``like`` stands; one net of several is
+    The path is relative to the folder of the file with the ``like``; one net of several is
     named after a colon.
 
         like "table1.vgg"       wrong: which of its six nets?
@@ -562,7 +562,7 @@ class TooManyLayersTogether(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LikeTooMuch(Diagnostic):
-    """The specs that the nets of a file are like hold more text than is read in one run.
+    """The specs that a file refers to with ``like`` contain more text than one run reads.
 
     All files that are reached by ``like`` are counted together, each once.
 
@@ -576,3 +576,20 @@ class LikeTooMuch(Diagnostic):
     found: int
     limit: int
     unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhichFile(Diagnostic):
+    """Two files of the folder have the name of a spec: one with the suffix, and one without.
+
+    Add the suffix, or a folder for the file without it:
+
+        vggspec show D          wrong, where there are D and D.vgg
+        vggspec show D.vgg      right
+        vggspec show ./D        right
+    """
+
+    code = "VGG132"
+    TITLE = "`{name}` means two files here: `{name}` and `{name}.vgg`"
+    HELP = "write `{name}.vgg` or `./{name}`"
+    name: str

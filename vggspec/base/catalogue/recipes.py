@@ -89,16 +89,12 @@ class SettingRange(Diagnostic):
     setting: str
     value: str
     expected: str
-    suggestion: str | None = None
 
     def title(self) -> str:
         return f"`{self.setting}` cannot be {self.value}"
 
     def label(self) -> str:
         return f"expected {self.expected}"
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Mistakes about the shapes that layers take and give (VGG2xx)."""
+"""Mistakes in the shapes of layers' inputs and outputs (VGG2xx)."""
 
 import math
 from dataclasses import dataclass
@@ -99,16 +99,16 @@ class PoolPadding(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoMapLeft(Diagnostic):
-    """A layer that wants a feature map stands after a fully connected one.
+    """A layer that needs a feature map comes after a fully connected one.
 
-    An FC gives a vector; conv, pooling, ``LRN`` and ``gap`` want rows and columns.
+    An FC returns a vector; conv, pooling, ``LRN`` and ``gap`` need rows and columns.
 
         FC-4096
         maxpool      wrong: there is nothing left to pool
     """
 
     code = "VGG205"
-    TITLE = "{layer} wants a feature map"
+    TITLE = "{layer} needs a feature map"
     HELP = "move it above the first FC"
     layer: str
     shape: tuple[int, ...]
@@ -152,8 +152,8 @@ class BoxChannels(Diagnostic):
     shared: bool
 
     def title(self) -> str:
-        want = "4" if self.shared else "a multiple of 4"
-        return f"boxes want {want} channels, the layer before has {self.channels}"
+        needed = "4" if self.shared else "a multiple of 4"
+        return f"boxes need {needed} channels, the layer before has {self.channels}"
 
     def help(self) -> str | None:
         if self.shared:

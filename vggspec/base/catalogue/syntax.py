@@ -20,7 +20,7 @@ class Unexpected(Diagnostic):
     """
 
     code = "VGG001"
-    TITLE = ("`{found}` cannot stand here", "the line ends too early")
+    TITLE = ("`{found}` is not expected here", "the line ends too early")
     LABEL = "expected {expected:either}"
     HELP = "write `{suggestion}`"
     found: str
@@ -50,7 +50,7 @@ class PastedDash(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class StrayCharacter(Diagnostic):
-    """A character that cannot be seen stands in the line.
+    """The line contains an invisible character.
 
     A zero-width space, a control character or a mark of the writing direction comes along with
     pasted text. Delete it, or type the line again.
@@ -61,7 +61,7 @@ class StrayCharacter(Diagnostic):
     character: str
 
     def title(self) -> str:
-        return f"the character U+{ord(self.character):04X} cannot stand in a spec"
+        return f"the character U+{ord(self.character):04X} is not allowed in a spec"
 
     def label(self) -> str:
         return unicodedata.name(self.character, "a control character").lower()
@@ -121,7 +121,7 @@ class NotANetName(Diagnostic):
     """The name of a net was expected.
 
     A name is made of letters, digits, ``.``, ``_`` and ``-``, and begins with a letter. The first
-    row of a table holds the names of its nets, one a cell; a blank line ends a table, so the row
+    row of a table contains the names of its nets, one a cell; a blank line ends a table, so the row
     after it is the first of another.
 
         | conv3-64 | conv3-64 |      wrong: whose layers are these?
@@ -136,14 +136,14 @@ class NotANetName(Diagnostic):
     """For a table, how many cells its first row has; 0 for a ``net`` line."""
 
     is_one_of_several: bool = False
-    """Whether other cells of the row do hold names."""
+    """Whether other cells of the row contain names."""
 
     follows_table: bool = False
 
     def title(self) -> str:
         if not self.columns:
             return f"`{self.name}` is not the name of a net"
-        return "the first row of a table holds the names of its nets"
+        return "the first row of a table contains the names of its nets"
 
     def label(self) -> str:
         if not self.columns:
@@ -168,7 +168,7 @@ class NotANetName(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NothingHere(Diagnostic):
-    """The file holds no net: it is empty, or all of it is comments.
+    """The file contains no net: it is empty, or has only comments.
 
     The smallest net for ten classes is
 
@@ -183,7 +183,7 @@ class NothingHere(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BeforeFirstNet(Diagnostic):
-    """Something stands before the first ``net`` line or table.
+    """There is text before the first ``net`` line or table.
 
     Where a file names its nets, everything belongs to the net named last.
 
@@ -195,7 +195,7 @@ class BeforeFirstNet(Diagnostic):
     """
 
     code = "VGG009"
-    TITLE = "this stands before the first net"
+    TITLE = "this comes before the first net"
     HELP = "give it a `net` line of its own, or move it below this one"
 
 
@@ -235,7 +235,7 @@ class SectionWithoutNet(Diagnostic):
     """
 
     code = "VGG021"
-    TITLE = "`{section}:` stands before any net"
+    TITLE = "`{section}:` comes before any net"
     HELP = "move it below the layers"
     section: str
 
@@ -288,9 +288,9 @@ class WordTooLong(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class AfterHead(Diagnostic):
-    """``train:`` or ``test:`` does not stand on a line of its own.
+    """``train:`` or ``test:`` is not on a line of its own.
 
-    The settings stand below it, indented, one a line.
+    The settings follow below it, indented, one a line.
 
         train: batch 256      wrong
 
@@ -299,7 +299,7 @@ class AfterHead(Diagnostic):
     """
 
     code = "VGG025"
-    TITLE = "`{found}` stands on the line of its section's name"
+    TITLE = "`{found}` is on the line of its section's name"
     LABEL = "expected the end of the line"
     found: str
     setting: str | None
@@ -313,7 +313,7 @@ class AfterHead(Diagnostic):
 class OpenRow(Diagnostic):
     """A row of a table does not end with a bar.
 
-    Each cell stands between two bars; a comment comes after the last one.
+    Each cell is between two bars; a comment comes after the last one.
 
         | A | B          wrong
         | A | B |        right
@@ -323,7 +323,7 @@ class OpenRow(Diagnostic):
     TITLE = "the row does not end with a bar"
     LABEL = "expected `|`"
     is_hidden: bool
-    """Whether the last bar stands in the comment."""
+    """Whether the last bar is in the comment."""
 
     def help(self) -> str | None:
         if self.is_hidden:

@@ -1,0 +1,110 @@
+"""A net in numbers: its layers with their shapes, parameters and cost."""
+
+from dataclasses import dataclass
+
+from vggspec.compiler.cost import LayerCost, NetworkCost, cost
+from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.lower import load_network, lower
+from vggspec.lang.loading import read
+from vggspec.lang.packaged import packaged, title
+from vggspec.lang.parser import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A net, and its cost at the size of its input."""
+
+    path: str
+    """The file of the spec."""
+
+    network: Network
+    cost: NetworkCost
+    batch: int | None
+    """The images of a training step; None for a net that is not in the form of training."""
+
+    def layers(self, *, implied: bool = False) -> list[tuple[Layer, LayerCost]]:
+        """The layers with their costs; ``implied`` includes ReLU, dropout and flatten."""
+        pairs = zip(self.network.layers, self.cost.layers, strict=True)
+        return [(layer, each) for layer, each in pairs if implied or not layer.op.is_implied]
+
+    def as_data(self, *, implied: bool = False) -> dict[str, object]:
+        """The numbers for JSON. Sizes are in pixels, shapes (C, H, W)."""
+        return totals(self.network, self.cost) | {
+            "layers": [
+                {
+                    "name": each.name,
+                    "op": each.op,
+                    "output": list(each.output),
+                    "parameters": each.parameters,
+                    "macs": each.macs,
+                    "receptive_field": _square(each.receptive_field),
+                    "stride": _square(each.stride),
+                }
+                for _, each in self.layers(implied=implied)
+            ]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedSpec:
+    """A spec that comes with vggspec."""
+
+    name: str
+    path: str
+    title: str
+    """Its first sentence."""
+
+    nets: tuple[Network, ...]
+    """Several for a table."""
+
+    def as_data(self) -> dict[str, object]:
+        """The spec for JSON."""
+        nets = [totals(network, cost(network)) for network in self.nets]
+        return {"name": self.name, "path": self.path, "title": self.title, "nets": nets}
+
+
+def packaged_specs() -> tuple[PackagedSpec, ...]:
+    """The specs that come with vggspec, with their nets."""
+    found = []
+    for name, path in packaged().items():
+        source = read(path)
+        nets = tuple(lower(spec).network for spec in parse(source).specs)
+        found.append(PackagedSpec(name, path, title(source.text), nets))
+    return tuple(found)
+
+
+def totals(network: Network, costs: NetworkCost) -> dict[str, object]:
+    """The numbers of a net as a whole, for JSON."""
+    return {
+        "name": network.name,
+        "input": list(network.input.type.shape),
+        "weight_layers": len(network.weight_layers),
+        "parameters": costs.parameters,
+        "macs": costs.macs,
+    }
+
+
+def summarise(spec: str, *, at: tuple[int, int] | None = None, dense: bool = False) -> Summary:
+    """The layers of a net with their shapes, parameters and cost.
+
+    ``at`` is another height and width of the input, in pixels; ``dense`` takes the fully
+    convolutional form, which fits any size.
+
+    Raises:
+        VggspecError: the spec cannot be read or has mistakes, or does not fit the size.
+    """
+    lowered = load_network(spec)
+    network = lowered.network
+    if dense:
+        from vggspec.compiler.passes.fc_to_conv import FcToConv
+
+        network = FcToConv()(network)
+    if at is not None:
+        network = network.at(*at)
+    is_trained = network is lowered.network
+    batch = lowered.experiment.train.batch if is_trained else None
+    return Summary(lowered.spec.source.name, network, cost(network), batch)
+
+
+def _square(sides: tuple[int, int]) -> int | list[int]:
+    return sides[0] if sides[0] == sides[1] else list(sides)

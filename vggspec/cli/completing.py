@@ -1,0 +1,27 @@
+"""Completion in the shell: names of commands and of specs."""
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class SpecName(click.types.StringParamType):
+    """An argument that names a spec; it completes to packaged specs and to files."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The packaged names that begin like ``incomplete``; the shell adds files."""
+        files = [CompletionItem(incomplete, type="file")]
+        return [*complete_packaged(ctx, param, incomplete), *files]
+
+
+SPEC = SpecName()
+
+
+def complete_packaged(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The names of the packaged specs that begin like ``incomplete``."""
+    from vggspec.lang.packaged import packaged
+
+    return [CompletionItem(name) for name in packaged() if name.startswith(incomplete)]
