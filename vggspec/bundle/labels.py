@@ -10,7 +10,7 @@ from vggspec.base.diagnostic import Diagnostic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """The classes that a net tells apart."""
+    """The classes of a net."""
 
     net: str
     number: int

@@ -16,7 +16,8 @@ from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.files import BOOT_ID
 from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundles.net import lowered_of, options_of
 from vggspec.compiler.bundles.variant import Changes, varied, write_variant
 from vggspec.compiler.bundles.writer import write_bundle
@@ -48,17 +49,17 @@ def weights(folder: Path) -> WeightsFile:
     return open_weights(path)
 
 
-def written(folder: Path, options: OnnxOptions) -> Bundle:
+def written(folder: Path, options: CompileOptions) -> Bundle:
     write_bundle(net(TEXT), weights(folder), folder / "b", options)
     return open_bundle(folder / "b")
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_it_answers_as_the_net_compiled_so(changes: Changes, tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     variant = write_variant(bundle, tmp_path / "v", changes)
     assert variant == open_bundle(tmp_path / "v", deep=True)
-    options = changes.applied(OnnxOptions())
+    options = changes.applied(CompileOptions())
     direct = write_bundle(net(TEXT), weights(tmp_path), tmp_path / "d", options)
     assert variant.manifest == replace(direct.manifest, files=variant.manifest.files)
     size = (32, 32) if options.form == "crop" else (41, 45)
@@ -79,7 +80,7 @@ def test_it_answers_as_the_net_compiled_so(changes: Changes, tmp_path: Path) -> 
 
 def test_nothing_else_changes(tmp_path: Path) -> None:
     """Not what was edited in the manifest, and not the contract."""
-    bundle = written(tmp_path, OnnxOptions(contract="raw", average="posteriors"))
+    bundle = written(tmp_path, CompileOptions(contract="raw", average="posteriors"))
     manifest = bundle.manifest
     edited = replace(
         manifest,
@@ -102,13 +103,13 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     "changes", [Changes(), Changes(pool="floor"), Changes(stride=4), Changes(average="scores")]
 )
 def test_where_nothing_changes_it_is_the_bundle(changes: Changes, tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     assert write_variant(bundle, tmp_path / "v", changes) is bundle
     assert not (tmp_path / "v").exists()
 
 
 def test_it_goes_as_it_came(tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     before = sorted(tmp_path.iterdir())
     with varied(bundle, Changes(stride=2)) as variant:
         assert variant.path.parent.parent == tmp_path
@@ -131,7 +132,7 @@ with varied(open_bundle(Path(sys.argv[1])), Changes(stride=2)):
 
 @pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
 def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     before = sorted(tmp_path.iterdir())
     subprocess.run([sys.executable, "-c", KILLED, str(bundle.path)], check=False)
     (left,) = set(tmp_path.iterdir()) - set(before)
@@ -145,7 +146,9 @@ def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
     made = random_weights(net(TEXT), tmp_path / "w.safetensors")
     arrays = {name: np.full_like(made.read(name), 1e38) for name in made.tensors}
     save(tmp_path / "w.safetensors", arrays, Metadata())
-    write_bundle(net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", OnnxOptions())
+    write_bundle(
+        net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", CompileOptions()
+    )
     bundle = open_bundle(tmp_path / "b")
     changes = Changes(average="posteriors", pool="ceil", stride=2)
     pixels = np.zeros((1, 40, 40, 3), np.uint8)
@@ -162,7 +165,7 @@ def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
 
 
 def test_half_precision_stays_and_an_engine_becomes_a_graph(tmp_path: Path) -> None:
-    options = OnnxOptions(precision="fp16", keep_fp32=("conv1_1", "prob"))
+    options = CompileOptions(precision="fp16", keep_fp32=("conv1_1", "prob"))
     bundle = written(tmp_path, options)
     variant = write_variant(bundle, tmp_path / "v", Changes(layer="fc3"))
     assert (variant.manifest.precision, variant.manifest.fp32_layers) == ("fp16", ("conv1_1",))
@@ -175,14 +178,14 @@ def test_half_precision_stays_and_an_engine_becomes_a_graph(tmp_path: Path) -> N
     graph = write_variant(engine, tmp_path / "graph", Changes(stride=2))
     assert (graph.manifest.engine, graph.manifest.precision) == (None, "fp32")
     assert graph.manifest.score_map is not None
-    expected = prepare(net(SMALL).network, OnnxOptions(stride=2)).at(40, 44)
+    expected = prepare(net(SMALL).network, CompileOptions(stride=2)).at(40, 44)
     maps = run_onnx(session(graph.model), x)["score_map"]
     assert maps.shape[2:] == (5, 7)
     assert expected.type_of(expected["average"].inputs[0]).size == (5, 7)
 
 
 def test_a_bundle_without_its_weights_names_the_command(tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions(single_file=True))
+    bundle = written(tmp_path, CompileOptions(single_file=True))
     changes = Changes(stride=2, pool="ceil", keep_map=True, average="posteriors")
     with pytest.raises(VggspecError) as error:
         write_variant(bundle, tmp_path / "v", changes)
@@ -201,13 +204,15 @@ def test_a_bundle_without_its_weights_names_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "against"),
     [
-        (OnnxOptions(stride=2, pool="ceil", keep_map=True, precision="fp16"), "torch"),
-        (OnnxOptions(layer="conv2_1", stride=1, precision="fp16"), "onnxrt"),
-        (OnnxOptions(layer="conv2_1", form="crop"), "torch"),
+        (CompileOptions(stride=2, pool="ceil", keep_map=True, precision="fp16"), "torch"),
+        (CompileOptions(layer="conv2_1", stride=1, precision="fp16"), "onnxrt"),
+        (CompileOptions(layer="conv2_1", form="crop"), "torch"),
     ],
     ids=["finer", "features", "crop"],
 )
-def test_it_is_verified_and_inspected(options: OnnxOptions, against: str, tmp_path: Path) -> None:
+def test_it_is_verified_and_inspected(
+    options: CompileOptions, against: str, tmp_path: Path
+) -> None:
     written(tmp_path, options)
     done = vggspec("verify", "b", "--against", against, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
