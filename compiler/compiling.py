@@ -2,15 +2,17 @@
 
 import functools
 import inspect
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vggspec.base.catalogue.backends import BadOption
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.fields import BadFieldError, parse_object, read
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import nearest
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.weights import Metadata
 
 OnePath: TypeAlias = str | os.PathLike[str]
+Function = TypeVar("Function", bound="Callable[..., Compiled]")
 
 GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
 ENGINE = {one.name: one for one in fields(EngineOptions)}
@@ -58,7 +61,7 @@ class Compiled(os.PathLike[str]):
         return str(self.path)
 
 
-def _with_options(function: Callable[..., Compiled]) -> Callable[..., Compiled]:
+def _with_options(function: Function) -> Function:
     """Give a function the signature that its ``choices`` have: every field of the options."""
     own = [
         one
@@ -152,7 +155,7 @@ def choose(
 
     Raises:
         TypeError: a name is not an option.
-        VggspecError: an engine's option is given and no engine is built, or a profile is malformed.
+        VggspecError: an engine's option is given and no engine is built, or a value is malformed.
     """
     for name in choices.keys() - GRAPH.keys() - ENGINE.keys():
         like = nearest(name, tuple(GRAPH | ENGINE))
@@ -166,7 +169,7 @@ def choose(
         for name in of_engine:
             what = f"{flag_name(name)} says how an engine is built: it requires --trt"
             raise VggspecError(report(BadOption(what=what, instead=None)))
-        return options
+        return _checked(options)
     if "profiles" in of_engine:
         of_engine["profiles"] = tuple(
             parse_profile(one, channels) if isinstance(one, str) else one
@@ -174,7 +177,23 @@ def choose(
         )
     if "capabilities" in of_engine:
         of_engine["capabilities"] = tuple(dict.fromkeys(of_engine["capabilities"]))
-    return replace(options, engine=replace(options.engine or EngineOptions(), **of_engine))
+    engine = replace(options.engine or EngineOptions(), **of_engine)
+    return _checked(replace(options, engine=engine))
+
+
+def _checked(options: CompileOptions) -> CompileOptions:
+    """The options, if a manifest with them could be read again.
+
+    Raises:
+        VggspecError: a value has another type or is out of its bounds.
+    """
+    try:
+        text = json.dumps(asdict(options))
+        read(CompileOptions, parse_object(text.encode(), has_paths=True))
+    except (BadFieldError, TypeError) as error:
+        what = f"an option of the compilation is malformed: {error}"
+        raise VggspecError(report(BadOption(what=what, instead=None))) from error
+    return options
 
 
 def contradiction(
@@ -231,6 +250,9 @@ def _listed(given: OnePath | Sequence[OnePath]) -> list[OnePath]:
 
 
 def _frozen(value: Any) -> Any:
+    """A value as the options have it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return tuple(value) if isinstance(value, list) else value
 
 

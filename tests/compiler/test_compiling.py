@@ -87,6 +87,12 @@ def test_options_and_keywords_go_together() -> None:
         choose(None, {"strde": 3})
     with refused("VGG304.*--tf32 says how an engine is built: it requires --trt"):
         choose(None, {"tf32": True})
+    for name, value in {"stride": 0, "form": "sparse", "keep_map": 1, "level": 9}.items():
+        with refused(f"VGG304.*`(engine.)?{name}` is"):
+            choose(None, {name: value}, trt=name == "level")
+    assert choose(None, {"timing_cache": Path("a/b")}, trt=True).engine == EngineOptions(
+        timing_cache="a/b"
+    )
     with refused("VGG601"):
         choose(None, {"profiles": ["1x3x32x32,1x3x32x32,1x3x32x32"]}, trt=True, channels=1)
 

@@ -1,4 +1,4 @@
-"""Flags of a command from the fields of an options class."""
+"""The flags of ``vggspec compile``, from the fields of its options."""
 
 import types
 from collections.abc import Callable, Iterator
@@ -8,7 +8,38 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import click
 
 from vggspec.base.bounds import LARGEST, Range
-from vggspec.bundle.options import flag_of
+from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
+
+WITH_TRT = {one.name for one in fields(EngineOptions)} | {"to_trt", "verbose"}
+
+
+class Sectioned(click.Command):
+    """A command whose help lists the options of an engine's build in their own section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both sections; the argument is explained in the text above."""
+        rows: dict[str, list[tuple[str, str]]] = {"Options": [], "TensorRT": []}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            if row is not None and isinstance(param, click.Option):
+                rows["TensorRT" if param.name in WITH_TRT else "Options"].append(row)
+        for title, records in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def all_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of all compile options, then those of an engine's build."""
+    log = "Show TensorRT's messages; twice: all of them."
+    options = [
+        *flags_of(CompileOptions),
+        click.option("--trt", "to_trt", is_flag=True, help="Build a TensorRT engine."),
+        *flags_of(EngineOptions),
+        click.option("-v", "--verbose", count=True, help=log),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def flags_of(kind: type) -> Iterator[Callable[..., Any]]:

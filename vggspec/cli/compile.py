@@ -1,14 +1,13 @@
 """``vggspec compile``: a net as an ONNX bundle, a TensorRT engine, or PyTorch source."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions, EngineOptions
-from vggspec.cli.choices import flags_of, given
+from vggspec.cli.choices import Sectioned, all_options, given
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
 from vggspec.cli.terminal import say_written
@@ -18,37 +17,6 @@ if TYPE_CHECKING:
 
 #: Options that PyTorch source has; it loads any weights file of the net.
 WITH_TORCH = {"form", "average", "keep_map", "pool", "stride", "layer", "flip", "protocol"}
-
-WITH_TRT = {one.name for one in fields(EngineOptions)} | {"to_trt", "verbose"}
-
-
-class Sectioned(click.Command):
-    """A command whose help lists the options of an engine's build in their own section."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write both sections; the argument is explained in the text above."""
-        rows: dict[str, list[tuple[str, str]]] = {"Options": [], "TensorRT": []}
-        for param in self.get_params(ctx):
-            row = param.get_help_record(ctx)
-            if row is not None and isinstance(param, click.Option):
-                rows["TensorRT" if param.name in WITH_TRT else "Options"].append(row)
-        for title, records in rows.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
-def all_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of all compile options, then those of an engine's build."""
-    log = "Show TensorRT's messages; twice: all of them."
-    options = [
-        *flags_of(CompileOptions),
-        click.option("--trt", "to_trt", is_flag=True, help="Build a TensorRT engine."),
-        *flags_of(EngineOptions),
-        click.option("-v", "--verbose", count=True, help=log),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.command(
@@ -188,14 +156,6 @@ def _tell(compiled: "Compiled") -> None:
     from vggspec.runtime.tensorrt.seam import FLAVOURS
 
     manifest, written = compiled.manifest, compiled.bundle
-    inputs = [(member.name, member.input) for member in manifest.members]
-    inputs = inputs or [(manifest.net, manifest.input)]
-    for (name, image), mean_from, metadata in zip(
-        inputs, written.mean_from, compiled.weights, strict=True
-    ):
-        tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
-    if "copy" in written.weights_by and not manifest.options.copy_weights:
-        click.echo("the weights were copied: they cannot be linked from there", err=True)
     for note in written.notes:
         click.echo(note, err=True)
     engine = manifest.engine
@@ -208,3 +168,11 @@ def _tell(compiled: "Compiled") -> None:
             f"{compiled.seconds:.1f} s",
             err=True,
         )
+    inputs = [(member.name, member.input) for member in manifest.members]
+    inputs = inputs or [(manifest.net, manifest.input)]
+    for (name, image), mean_from, metadata in zip(
+        inputs, written.mean_from, compiled.weights, strict=True
+    ):
+        tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
+    if "copy" in written.weights_by and not manifest.options.copy_weights:
+        click.echo("the weights were copied: they cannot be linked from there", err=True)
