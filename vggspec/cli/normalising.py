@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def tell_input(
     contract: "InputContract", mean_from: "MeanFrom", weights: "Metadata", net: str | None = None
 ) -> None:
-    """Say what was taken from the weights, or that neither they nor the spec say a mean; ``net`` is
-    named where there are several.
+    """Print what was taken from the weights, or that neither they nor the spec name a mean; ``net``
+    is named where there are several.
     """
     from vggspec.compiler.input_contract import formula
 

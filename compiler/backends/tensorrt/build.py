@@ -153,6 +153,8 @@ def _run(
             outcome.is_over.wait()
         raise
     thread.join()
+    if monitor.error is not None:
+        raise monitor.error
     if outcome.error is not None:
         raise outcome.error
     if not outcome.is_built:

@@ -12,7 +12,11 @@ Told = Callable[[str, float], None]
 
 
 def make_monitor(trt: Library, told: Told) -> Any:
-    """A progress monitor for the builder's configuration; its ``stop`` cancels the build."""
+    """A progress monitor for the builder's configuration; its ``stop`` cancels the build.
+
+    An exception must not cross TensorRT: one that ``told`` raises is kept in ``error``, and cancels
+    the build.
+    """
     shares = Shares()
     lock = threading.Lock()
 
@@ -20,24 +24,32 @@ def make_monitor(trt: Library, told: Told) -> Any:
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.is_stopped = False
+            self.error: Exception | None = None
 
         def stop(self) -> None:
             self.is_stopped = True
 
+        def _tell(self, phase: str) -> None:
+            try:
+                told(phase, shares.done)
+            except Exception as error:  # noqa: BLE001 (raised again in the thread that waits)
+                self.error = self.error or error
+                self.is_stopped = True
+
         def phase_start(self, phase: str, parent: str | None, num_steps: int) -> None:
             with lock:
                 shares.start(phase, parent, num_steps)
-                told(phase, shares.done)
+                self._tell(phase)
 
         def phase_finish(self, phase: str) -> None:
             with lock:
                 shares.finish(phase)
-                told(phase, shares.done)
+                self._tell(phase)
 
         def step_complete(self, phase: str, step: int) -> bool:
             with lock:
                 shares.step(phase, step)
-                told(phase, shares.done)
+                self._tell(phase)
             return not self.is_stopped
 
     return Monitor()

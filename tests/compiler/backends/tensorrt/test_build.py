@@ -536,6 +536,17 @@ def test_progress_grows_to_one_and_never_back(tmp_path: Path) -> None:
     assert 50 < ears.shares[-1] <= 100
 
 
+def test_a_watcher_that_raises_ends_the_build(tmp_path: Path) -> None:
+    class Broken(Watcher):
+        def progress(self, now: Progress) -> None:
+            raise RuntimeError("no more")
+
+    lowered, weights = small(tmp_path)
+    with pytest.raises(RuntimeError, match="no more"):
+        write(lowered, weights, tmp_path / "b", watch=Broken())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.safetensors"]
+
+
 def test_nested_phases_are_parts_of_a_step() -> None:
     shares = Shares()
     shares.start("build", None, 4)

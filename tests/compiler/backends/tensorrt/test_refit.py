@@ -667,7 +667,7 @@ def test_what_tensorrt_misses_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     made.trt.missing = ["", "deep inside"]
     what = refusal(made)
     assert what.title() == "the engine would keep 2 arrays that the new weights do not replace"
-    assert "`deep inside` is missing" in (what.help() or "")
+    assert "TensorRT reports `deep inside` as missing" in (what.help() or "")
 
 
 @pytest.mark.parametrize(
