@@ -15,12 +15,12 @@ Compatibility".
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine
 from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.options import CompileOptions, flags
 from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.runtime.machine import Gpu, Machine
 from vggspec.runtime.tensorrt.seam import FLAVOURS
@@ -32,9 +32,6 @@ AMPERE = (8, 0)
 
 #: Where arithmetic in bf16 begins.
 BF16_SINCE = (8, 0)
-
-#: The builder's optimisation level unless another is asked for.
-USUAL_LEVEL = 3
 
 #: ONNX opset to the first ONNX Runtime that knows it.
 #: Source: https://onnxruntime.ai/docs/reference/compatibility.html
@@ -306,7 +303,7 @@ def _number_type(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
         yield Finding("unknown", "precision", text)
 
 
-# How to build it anew.
+# How to rebuild it.
 
 
 def profiles_of(manifest: Manifest, max_batch: int | None = None) -> tuple[Profile, ...]:
@@ -328,21 +325,18 @@ def profiles_of(manifest: Manifest, max_batch: int | None = None) -> tuple[Profi
 def compile_command(
     manifest: Manifest, *, bundle: str, machine: Machine | None = None
 ) -> tuple[str, ...]:
-    """The command lines that build a bundle anew, from what its manifest says.
+    """The command lines that rebuild a bundle, from the options in its manifest.
 
     The first takes the spec out of the bundle, the second compiles it, with the bundle's weights
     where it has them. Where ``machine`` is given and the plan is bound to named compute
-    capabilities, that of its GPU is named instead. Several nets in one graph have as many specs,
-    and no such lines.
+    capabilities, that of its GPU is added. A graph of several nets has as many specs, and no such
+    lines.
     """
     if len(manifest.members) > 1:
         return ()
     spec = f"{manifest.net}.vgg"
     target = f"{spec}:{manifest.net}" if _has_several_nets(manifest.spec_text) else spec
-    words = ["vggspec", "compile", target]
-    if manifest.engine is not None:
-        words += _engine_options(manifest, manifest.engine, machine)
-    words += _graph_options(manifest)
+    words = ["vggspec", "compile", target, *flags(_options_to_name(manifest, machine))]
     if any(entry.path == WEIGHTS for entry in manifest.files):
         words += ["--weights", f"{bundle.rstrip('/')}/{WEIGHTS}"]
     words += ["-o", f"{bundle.rstrip('/')}-rebuilt"]
@@ -350,36 +344,19 @@ def compile_command(
     return f"vggspec inspect {shlex.quote(bundle)} --spec > {out}", shlex.join(words)
 
 
-def _engine_options(manifest: Manifest, engine: Engine, machine: Machine | None) -> list[str]:
-    words = ["--trt", "--trt-flavor", engine.flavour, *_profile_options(manifest, engine)]
-    if engine.tf32:
-        words.append("--tf32")
-    for capability in _capabilities_to_name(engine, machine):
-        words += ["--capability", capability]
-    if engine.level != USUAL_LEVEL:
-        words += ["--opt-level", str(engine.level)]
-    if engine.is_version_compatible:
-        words.append("--version-compatible")
-    if engine.hardware != "none":
-        words += ["--hardware-compatible", engine.hardware]
-    if engine.is_stripped:
-        words.append("--strip-weights")
-    elif engine.refit != "none":
-        words.append("--refittable")
-    return words
-
-
-def _profile_options(manifest: Manifest, engine: Engine) -> list[str]:
-    """Nothing where the profiles are those of the test protocol, else what gives them."""
-    largest = max(profile.max[0] for profile in engine.profiles)
-    for max_batch in (None, largest):
-        try:
-            derived = profiles_of(manifest, max_batch)
-        except VggspecError:
-            break
-        if derived == engine.profiles:
-            return [] if max_batch is None else ["--max-batch", str(max_batch)]
-    return [word for profile in engine.profiles for word in ("--profile", str(profile))]
+def _options_to_name(manifest: Manifest, machine: Machine | None) -> CompileOptions:
+    """The options of a bundle without those that the spec says."""
+    options, engine = manifest.options, manifest.options.engine
+    if engine is not None and manifest.engine is not None:
+        named = _capabilities_to_name(manifest.engine, machine)
+        engine = replace(engine, capabilities=named)
+    return replace(
+        options,
+        form=None if manifest.form == "dense" and not options.protocol else manifest.form,
+        average=None if manifest.average == manifest.test.average else manifest.average,
+        copy_weights=False,  # a matter of where the weights lie
+        engine=engine,
+    )
 
 
 def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str, ...]:
@@ -392,31 +369,6 @@ def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str,
     here = machine.gpus[0].capability
     # What cannot be named is served, if at all, by what is built for all.
     return (*engine.capabilities, here) if here in RTX_CAPABILITIES else ()
-
-
-def _graph_options(manifest: Manifest) -> list[str]:
-    words: list[str] = []
-    if manifest.members:
-        words += ["--protocol", "--dense", "--flip" if manifest.test.flip else "--no-flip"]
-    if manifest.precision != "fp32":
-        words += ["--precision", manifest.precision]
-        for layer in manifest.fp32_layers:
-            words += ["--keep-fp32", layer]
-    if manifest.form == "crop":
-        words.append("--crop")
-    if manifest.input.contract == "raw":
-        words += ["--input", manifest.input.contract]
-    if manifest.average != manifest.test.average:
-        words += ["--average", manifest.average]
-    if manifest.score_map is not None:
-        words.append("--map")
-    if manifest.pool is not None:
-        words += ["--pool", manifest.pool]
-    if manifest.finer_stride is not None:
-        words += ["--stride", str(manifest.finer_stride)]
-    if manifest.layer is not None:
-        words += ["--layer", manifest.layer]
-    return words
 
 
 def _has_several_nets(spec_text: str) -> bool:

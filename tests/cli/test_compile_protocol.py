@@ -115,8 +115,8 @@ def test_options_without_a_meaning_are_refused(options: list[str], here: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["small.vgg", "other.vgg"], "by --protocol alone"),
-        (["small.vgg", "--weights", "a", "--weights", "b"], "by --protocol alone"),
+        (["small.vgg", "other.vgg"], "only with --protocol"),
+        (["small.vgg", "--weights", "a", "--weights", "b"], "only with --protocol"),
         (["small.vgg", "--no-flip"], "with --protocol"),
         ([], "Missing argument"),
     ],

@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from tests.engines import stand_in
+from tests.engines import skip_unless_built, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import rewrite
 from tests.runtime.test_compatibility import BARE, LINUX
@@ -608,8 +608,7 @@ def test_an_engine_runs_on_its_own_device(device: str, engine: Path, verify: Any
 def test_a_real_engine_agrees(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Any
 ) -> None:
-    pytest.importorskip("pycuda")
-    pytest.importorskip("tensorrt_rtx")
+    skip_unless_built("tensorrt_rtx")
     (tmp_path / "small.vgg").write_text(SMALL + "\ntest:\n  scale 37, 50\n")
     random_weights(net(SMALL), tmp_path / "small.safetensors")
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import click
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.render import shown
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import SCALES
+from vggspec.bundle.manifest import FORMAT, SCALES
 from vggspec.cli.table import aligned, memory
 from vggspec.runtime.compatibility import capabilities, profiles_of
 from vggspec.runtime.tensorrt.seam import FLAVOURS
@@ -408,7 +408,16 @@ def _as_dict(
     manifest: "Manifest", layers_from: str, layers: Sequence[LayerFacts]
 ) -> dict[str, object]:
     """The manifest with its layers; profiles are those that the test protocol asks for."""
-    found: dict[str, object] = asdict(manifest)
+    found: dict[str, object] = asdict(manifest) | {
+        "format": FORMAT,
+        "form": manifest.form,
+        "average": manifest.average,
+        "pool": manifest.pool,
+        "finer_stride": manifest.options.stride,
+        "layer": manifest.layer,
+        "precision": manifest.precision,
+        "fp32_layers": manifest.fp32_layers,
+    }
     try:
         asked = profiles_of(manifest)
     except VggspecError:

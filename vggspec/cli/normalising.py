@@ -1,4 +1,4 @@
-"""What a command says of how a net's input is normalised, where its spec leaves that open."""
+"""What commands print about the normalisation of a net's input, where its spec leaves it open."""
 
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def tell_input(
     contract: "InputContract", mean_from: "MeanFrom", weights: "Metadata", net: str | None = None
 ) -> None:
-    """Say what was taken from the weights, or that neither they nor the spec say a mean; ``net`` is
-    named where there are several.
+    """Print what was taken from the weights, or that neither they nor the spec name a mean; ``net``
+    is named where there are several.
     """
     from vggspec.compiler.input_contract import formula
 

@@ -16,11 +16,6 @@ THEMES = (
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 
-#: Codes that earlier versions reported, with the reason why they are gone.
-RETIRED = {
-    "VGG304": "Retired: no version reported this code.",
-}
-
 
 def by_code() -> dict[str, type[Diagnostic]]:
     """All kinds of mistake, in the order of their codes."""
@@ -42,8 +37,6 @@ def explain(code: str) -> str:
     """
     catalogue = by_code()
     full = f"VGG{code}" if code.isdecimal() else code.upper()
-    if full in RETIRED:
-        return f"{full}\n\n{RETIRED[full]}"
     if full not in catalogue:
         like = nearest(full, tuple(catalogue))
         message = f"there is no code {code}.{f' Did you mean {like}?' if like else ''}"
