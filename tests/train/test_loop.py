@@ -30,7 +30,7 @@ from vggspec.train.device import pick_device
 from vggspec.train.images import Images
 from vggspec.train.loop import Options, fit, training_network
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
-from vggspec.train.progress import Epoch, Result, Step
+from vggspec.train.progress import Epoch, Step, TrainResult
 from vggspec.train.ranks import Ranks
 from vggspec.train.start import initial_weights
 from vggspec.train.state import Plateau
@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 def train(
     lowered: Lowered, data: DataSet, run: Path, seed: int = 0, workers: int | None = None
-) -> Result:
+) -> TrainResult:
     run.mkdir()
     return fit(lowered, data, run, Options(seed=seed, gpus=0, workers=workers))
 

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from vggspec.studies.demo import Page, Place
     from vggspec.train.dataset import DataSet
-    from vggspec.train.progress import Result
+    from vggspec.train.progress import TrainResult
 
 
 @click.command(
@@ -94,7 +94,7 @@ def _say_step(number: int, what: str, *arguments: object) -> None:
         click.echo(f"  $ vggspec {shlex.join(str(argument) for argument in arguments)}")
 
 
-def _say_accuracy(result: "Result", images: "DataSet") -> None:
+def _say_accuracy(result: "TrainResult", images: "DataSet") -> None:
     """All classes, and the ten digits alone: to see that there is none is the easier part."""
     from vggspec.studies.demo import BETWEEN
 

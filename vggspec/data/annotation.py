@@ -22,7 +22,7 @@ class BadAnnotationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class RawAnnotation:
     """What a file says of an image, as boxes but unchecked."""
 
     size: Size | None

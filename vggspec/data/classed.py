@@ -18,8 +18,9 @@ from vggspec.base.catalogue import annotations, data
 from vggspec.base.catalogue.features import ClassesDiffer
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import reason
-from vggspec.data.annotated import Annotated, Pacing, open_annotated, silently
+from vggspec.data.annotated import Annotated, Pacing, open_annotated
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.shards import list_shards
@@ -59,10 +60,10 @@ class Classed:
 
 
 def open_classed(
-    root: Path, split: str | None = None, pacing: Pacing = silently
+    root: Path, split: str | None = None, watch: Watcher | Pacing = SILENT
 ) -> tuple[Classed, ...]:
     """The images of ``split``, else of ``train`` and ``val`` as far as they are there, else of all
-    that is below ``root``. ``pacing`` shows how far the reading of annotations has come.
+    that is below ``root``. ``watch`` hears how many annotations have been read.
 
     Raises:
         VggspecError: there are none, a folder cannot be read, ``val`` has classes that ``train``
@@ -73,7 +74,7 @@ def open_classed(
     found: list[Classed] = []
     for name in names:
         classes = found[0].classes if found else None
-        one = _folders(root, name) or _annotated(root, name, classes, pacing)
+        one = _folders(root, name) or _annotated(root, name, classes, watch)
         if one is not None:
             found.append(_with_classes_of(found[0], one) if found else one)
     if found:
@@ -108,10 +109,10 @@ def _of_labelled(labelled: Labelled, split: str) -> Classed:
 
 
 def _annotated(
-    root: Path, split: str, classes: tuple[str, ...] | None, pacing: Pacing
+    root: Path, split: str, classes: tuple[str, ...] | None, watch: Watcher | Pacing
 ) -> Classed | None:
     try:
-        found = open_annotated(root, split, classes, pacing)
+        found = open_annotated(root, split, classes, watch)
     except VggspecError as error:
         if isinstance(error.reports[0].what, annotations.NoAnnotations):
             return None

@@ -5,8 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-#: More bad images, or images with bad annotations, than this share of all are an error.
-MAX_BAD_SHARE = 0.01
+from vggspec.data.left_out import MAX_SHARE
+
+MAX_BAD_SHARE = MAX_SHARE
 
 
 class Split(Protocol):

@@ -92,7 +92,7 @@ def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
     )
 
 
-class Window(NamedTuple):
+class Region(NamedTuple):
     """The part of a rescaled image that a crop shows, in pixels."""
 
     rows: int
@@ -110,7 +110,7 @@ class Window(NamedTuple):
 
     def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
         """The crop ``(height, width, C)`` of the image before it is rescaled."""
-        return _region(
+        return _resized(
             image,
             _Side(image.shape[0], self.rows, self.top, self.height),
             _Side(image.shape[1], self.columns, self.left, self.width),
@@ -118,7 +118,7 @@ class Window(NamedTuple):
         )
 
 
-def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
+def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
     """Where a crop lies in an image.
 
     Raises:
@@ -127,12 +127,12 @@ def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
     rows, columns = _rescaled_size(image, drawn.scale, height, width)
     top = int(drawn.top * (rows - height + 1))
     left = int(drawn.left * (columns - width + 1))
-    return Window(rows, columns, top, left, height, width)
+    return Region(rows, columns, top, left, height, width)
 
 
-def central_window(
+def central_region(
     image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
-) -> Window:
+) -> Region:
     """Where the central crop lies in an image rescaled to ``scale``.
 
     Raises:
@@ -140,7 +140,7 @@ def central_window(
     """
     rows, columns = _rescaled_size(image, scale, height, width, resize)
     (top,), (left,) = grid(rows, height, 1, resize), grid(columns, width, 1, resize)
-    return Window(rows, columns, top, left, height, width)
+    return Region(rows, columns, top, left, height, width)
 
 
 def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
@@ -149,8 +149,8 @@ def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    window = drawn_window(image, drawn, height, width)
-    return window.cut(image, is_mirrored=drawn.is_mirrored)
+    region = drawn_region(image, drawn, height, width)
+    return region.cut(image, is_mirrored=drawn.is_mirrored)
 
 
 def cut_centre(
@@ -161,7 +161,7 @@ def cut_centre(
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    return central_window(image, scale, height, width, resize).cut(image)
+    return central_region(image, scale, height, width, resize).cut(image)
 
 
 def rescale_whole(
@@ -173,7 +173,7 @@ def rescale_whole(
         BadImageError: the image is so long and thin that it would become huge.
     """
     rows, columns = _rescaled_size(image, scale, height, width, resize)
-    return Window(rows, columns, 0, 0, rows, columns).cut(image)
+    return Region(rows, columns, 0, 0, rows, columns).cut(image)
 
 
 class TrainCrops:
@@ -284,7 +284,7 @@ class _Side(NamedTuple):
         return low, high
 
 
-def _region(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
+def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
     """The crop of a rescaled image; the rest of it is not computed."""
     part = image[rows.part(), columns.part()]
     # Pillow is several times as fast as numpy at copying pixels of three bytes.

@@ -56,7 +56,7 @@ class Learning:
         else:
             return None
         self._has_spoken = True
-        return "\n".join((f"note: {text}; try", *(f"  {each}" for each in advice)))
+        return "\n".join((f"{text}; try", *(f"  {each}" for each in advice)))
 
     def has_learned_nothing(self, now: Epoch) -> bool:
         """Whether a net says one class whatever it sees, and its loss is that of knowing nothing,

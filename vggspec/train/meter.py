@@ -14,6 +14,9 @@ from vggspec.train.state import TrainState
 
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
 
+#: The pace before an interruption counts like that of so many seconds of this time.
+TRUSTED_SECONDS = 60.0
+
 
 class Meter:
     """Measures a run whose state it keeps."""
@@ -114,6 +117,16 @@ class Meter:
         return self._seconds_before + time.perf_counter() - self._began
 
     def _left(self) -> float:
-        done = max(self._state.step - self._first_step, 1)
-        per_step = (time.perf_counter() - self._began) / done
+        """Estimated seconds to the end, at the pace so far.
+
+        The first steps after an interruption say little: they wait for workers and for the device
+        to warm up, so the pace before it is trusted at first.
+        """
+        seconds = time.perf_counter() - self._began
+        steps = float(self._state.step - self._first_step)
+        if self._first_step and self._seconds_before:
+            trusted = min(TRUSTED_SECONDS, self._seconds_before)
+            seconds += trusted
+            steps += trusted * self._first_step / self._seconds_before
+        per_step = seconds / steps if steps else seconds
         return per_step * (self._last_step - self._state.step)

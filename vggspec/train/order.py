@@ -21,7 +21,7 @@ class Ticket(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Share:
     """One of several ranks, counted from 0."""
 
     rank: int = 0
@@ -39,13 +39,13 @@ class ShuffledBatches:
     round. The last batch may be smaller than the others, and a rank's part of it empty.
     """
 
-    def __init__(self, num_images: int, batch: int, seed: int, part: Part | None = None) -> None:
+    def __init__(self, num_images: int, batch: int, seed: int, share: Share | None = None) -> None:
         self.epoch = 0
         self.skipped = 0
         self._num_images = num_images
         self._batch = batch
         self._seed = seed
-        self._part = part or Part()
+        self._share = share or Share()
 
     def __len__(self) -> int:
         return -(-self._num_images // self._batch)
@@ -55,7 +55,7 @@ class ShuffledBatches:
         order = random.permutation(self._num_images).tolist()
         for start in range(self.skipped * self._batch, self._num_images, self._batch):
             batch = order[start : start + self._batch]
-            mine = self._part.of(len(batch))
+            mine = self._share.of(len(batch))
             yield [
                 Ticket(self.epoch, image, row)
                 for row, image in enumerate(batch[mine], start=mine.start)
@@ -65,10 +65,10 @@ class ShuffledBatches:
 class BatchesInOrder:
     """The images from the first to the last, batch by batch, each batch shared out in parts."""
 
-    def __init__(self, num_images: int, batch: int, part: Part | None = None) -> None:
+    def __init__(self, num_images: int, batch: int, share: Share | None = None) -> None:
         self._num_images = num_images
         self._batch = batch
-        self._part = part or Part()
+        self._share = share or Share()
 
     def __len__(self) -> int:
         return -(-self._num_images // self._batch)
@@ -76,7 +76,7 @@ class BatchesInOrder:
     def __iter__(self) -> Iterator[list[Ticket]]:
         for start in range(0, self._num_images, self._batch):
             batch = range(start, min(start + self._batch, self._num_images))
-            mine = self._part.of(len(batch))
+            mine = self._share.of(len(batch))
             yield [Ticket(0, image, row) for row, image in enumerate(batch[mine], start=mine.start)]
 
 

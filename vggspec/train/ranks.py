@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vggspec.base.catalogue.ranks import CannotMeet, LostRank
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import foreign
-from vggspec.train.order import Part
+from vggspec.train.order import Share
 
 T = TypeVar("T")
 
@@ -47,9 +47,9 @@ class Ranks:
     store: Store | None = None
 
     @property
-    def part(self) -> Part:
+    def share(self) -> Share:
         """This rank's part of whatever is shared out."""
-        return Part(self.rank, self.size)
+        return Share(self.rank, self.size)
 
     @property
     def is_first(self) -> bool:

@@ -24,7 +24,7 @@ from vggspec.train.statistics import Statistics
 if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.train.dataset import DataSet
-    from vggspec.train.progress import Epoch, Result, Step
+    from vggspec.train.progress import Epoch, Step, TrainResult
 
 #: Ranks, and images that a rank takes at a time.
 MAX_AT_ONCE = 1 << 24
@@ -85,7 +85,7 @@ def describe_run(
     }
 
 
-def describe_result(result: "Result") -> dict[str, Any]:
+def describe_result(result: "TrainResult") -> dict[str, Any]:
     """What came of it."""
     return {
         "result": {

@@ -16,6 +16,7 @@ from typing import Any
 from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
 from vggspec.base.catalogue.runs import RunInUse
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.locking import lock
 from vggspec.base.opening import read_file
 from vggspec.base.wording import reason
 
@@ -98,14 +99,12 @@ def held(run: Path) -> Iterator[None]:
     Raises:
         VggspecError: another has it.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # a folder cannot be opened there
         yield
         return
-    import fcntl
-
     folder = os.open(run, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(folder)
     except BlockingIOError as error:
         os.close(folder)
         raise VggspecError(report(RunInUse(), path=str(run))) from error

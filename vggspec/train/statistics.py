@@ -16,9 +16,9 @@ from vggspec.base.fields import BadFieldError, Fields
 from vggspec.compiler.ir import Color
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError, Pixels, decode
+from vggspec.data.left_out import LeftOut
 from vggspec.data.split import Split
 from vggspec.train.dataset import DataSet
-from vggspec.train.images import LeftOut
 
 FORMAT = 1  # of what is remembered
 SAMPLE = 4096  # images; the mean of a channel is then known to about one level of 255
