@@ -23,7 +23,7 @@ from vggspec.compiler.weights import open_weights
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit, training_network
-from vggspec.train.progress import Epoch, Step, TrainResult
+from vggspec.train.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.train.record import read_record, save_record
 from vggspec.train.step import Stepper
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return open_data(write_folder(tmp_path_factory.mktemp("data")), tiny().network)
 
 
-class StopAt:
+class StopAt(TrainWatcher):
     """Stops a run after so many steps."""
 
     def __init__(self, step: int) -> None:

@@ -10,8 +10,8 @@
 In the first, XML may lie in one folder where images lie in several, as for ILSVRC's ``val``, and
 the images of COCO's may be in ``images``, as CVAT writes them.
 
-Boxes are those of upright images, as everything else here. Who annotated the pixels of a file whose
-EXIF turns it by a quarter has written another size; such an image is left out when it is read.
+Boxes are those of upright images, as everything else here. If the pixels of a file were annotated
+without the quarter turn of its EXIF, the size differs; such an image is left out when it is read.
 """
 
 import os
@@ -59,7 +59,7 @@ from vggspec.data.voc import read_voc
 
 #: JPEG is decoded at these fractions of its size (``decode``), rounded up.
 FRACTIONS = (1, 2, 4, 8)
-MAX_LIST_BYTES = 64 << 20  # of a list of images; a line has a few dozen
+MAX_LIST_BYTES = 64 << 20  # of a list of images; a line has a few dozen bytes
 
 FOLDERS = ("annotations", "Annotations")
 ROBOFLOW = "_annotations.coco.json"
@@ -111,13 +111,13 @@ class Annotated:
     """``(N,)``: the files of the images, seen from ``root``."""
 
     left_out: Mapping[str, str]
-    """Images whose annotations cannot be true, each with the reason."""
+    """Images with invalid annotations, each with the reason."""
 
     num_clipped: int
-    """Images of which a box reached over the edge."""
+    """Images with a box that crossed the edge."""
 
     num_without: int
-    """Images without any annotation or any object, which are not here."""
+    """Images without any annotation or any object, which are not included."""
 
     fingerprint: str
     """SHA-256 of the names and sizes of the image files and of the objects on them."""
@@ -157,10 +157,10 @@ class Annotated:
         return self.labels[those], self.boxes[those]
 
     def check_size(self, index: int, pixels: Pixels) -> None:
-        """Make sure that these are the pixels that were annotated, or a fraction of them.
+        """Check that these are the pixels that were annotated, or a fraction of them.
 
         Raises:
-            BadImageError: they are others.
+            BadImageError: they are not.
         """
         rows, columns = self.size(index)
         if pixels.shape[:2] not in {(-(-rows // f), -(-columns // f)) for f in FRACTIONS}:
@@ -169,7 +169,7 @@ class Annotated:
 
 
 class Examples:
-    """What a net of boxes learns from: each image once for every class on it. A ``Split``."""
+    """The examples for a net of boxes: each image once for every class on it. A ``Split``."""
 
     def __init__(self, annotated: Annotated) -> None:
         self.annotated = annotated
@@ -215,13 +215,13 @@ class Examples:
 
 
 class _Found(NamedTuple):
-    """The annotations of a split before they are held against classes and files."""
+    """The annotations of a split before they are checked against classes and files."""
 
     classes: tuple[str, ...] | None
     """In the order of their numbers; None where they are those of the objects, sorted."""
 
     images: Iterable[tuple[str, RawAnnotation | str]]
-    """Image files seen from the root, each with what is on it, or why that is not known."""
+    """Image files relative to the root, each with its annotation, or why that is unknown."""
 
     total: int
     num_without: int = 0
@@ -466,7 +466,7 @@ def _collected(
 
 
 def _size(path: str) -> Size:
-    """That of an image of which no annotation tells it."""
+    """The size of an image whose annotation does not state it."""
     try:
         return upright_size(read_file(path, MAX_FILE_BYTES))
     except BadImageError as error:

@@ -1,7 +1,7 @@
-"""What is cheap to keep and slow to find again: files in the user's cache folder.
+"""Results that are cheap to keep and slow to compute: files in the user's cache folder.
 
-A file that is missing, damaged or cannot be written costs time and nothing else; all of them may
-be removed at any time.
+A file that is missing, damaged or cannot be written costs only time; all of them may be removed at
+any time.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from vggspec.base.files import cache_folder, write_text
 from vggspec.base.opening import read_file
 
 MAX_BYTES = 256 << 20
-"""Of what is remembered as JSON: the names of the images in a shard, a few megabytes."""
+"""The limit of a cached file; the names of the images in a shard take a few megabytes."""
 
 
 def recall(kind: str, key: Sequence[object]) -> Any:
-    """What was remembered under that key, as JSON has it; None where nothing was."""
+    """The value cached under that key, as JSON has it; None if there is none."""
     path = _path(kind, key)
     if path is None:
         return None
@@ -34,7 +34,7 @@ def recall(kind: str, key: Sequence[object]) -> Any:
 
 
 def remember(kind: str, key: Sequence[object], value: object) -> None:
-    """Keep something that JSON can hold, if the system lets us."""
+    """Cache a value that JSON can represent, if the system allows it."""
     path = _path(kind, key)
     if path is not None:
         with contextlib.suppress(VggspecError):

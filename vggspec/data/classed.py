@@ -3,7 +3,8 @@
     DIR/train/cat/1.jpg     DIR/cat/1.jpg     DIR/train/000000.tar      one class an image
     DIR/ImageSets/Main/train.txt  DIR/annotations/instances_train.json  those of its objects
 
-Folders and shards go before annotations: in ILSVRC the objects are all of the folder's class.
+Folders and shards take precedence over annotations: in ILSVRC all objects are of the folder's
+class.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from vggspec.data.shards import list_shards
 
 SPLITS = ("train", "val")
 WHOLE = "all"
-"""What the only split is called of a folder that is not parted."""
+"""The name of the only split of a folder without splits."""
 
 
 class Images(Protocol):
@@ -53,7 +54,7 @@ class Classed:
     """Their names, the same for all splits; None for shards without names."""
 
     left_out: Mapping[str, str]
-    """Images whose annotations cannot be true, each with the reason."""
+    """Images with invalid annotations, each with the reason."""
 
     notes: tuple[str, ...] = ()
     """What of the folders is not used, in words."""
@@ -62,12 +63,12 @@ class Classed:
 def open_classed(
     root: Path, split: str | None = None, watch: Watcher | Pacing = SILENT
 ) -> tuple[Classed, ...]:
-    """The images of ``split``, else of ``train`` and ``val`` as far as they are there, else of all
-    that is below ``root``. ``watch`` hears how many annotations have been read.
+    """The images of ``split``, else of ``train`` and ``val`` as far as they exist, else of all that
+    is below ``root``. ``watch`` hears how many annotations have been read.
 
     Raises:
-        VggspecError: there are none, a folder cannot be read, ``val`` has classes that ``train``
-            has not, or too many annotations cannot be true.
+        VggspecError: no images exist, a folder cannot be read, ``val`` has classes that ``train``
+            does not have, or too many annotations are invalid.
         MissingLibraryError: they are in shards, and webdataset is not installed.
     """
     names = SPLITS if split is None else (split,)

@@ -40,7 +40,7 @@ def read_coco(path: Path) -> CocoFile:
     """What a file says of its images.
 
     Raises:
-        VggspecError: it cannot be read, or holds something else.
+        VggspecError: it cannot be read, or contains something else.
     """
     try:
         # Outlines take most of such a file, so they go as soon as they are read.

@@ -1,4 +1,4 @@
-"""What a list of images with classes offers, wherever they lie."""
+"""The interface of a list of images with classes, wherever they are stored."""
 
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What a person would look for."""
+        """A name by which a person finds the image."""
 
     def read(self, index: int) -> bytes:
         """The bytes of the image file.

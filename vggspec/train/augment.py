@@ -1,7 +1,7 @@
 """From decoded images to crops: drawn at random for training, central for validation.
 
-What chance decides for a crop depends on the seed, the epoch and the image alone, so that the
-stream is the same for any number of workers, and can be taken up anywhere.
+The random numbers of a crop depend on the seed, the epoch and the image alone, so that the stream
+is the same for any number of workers, and can be resumed anywhere.
 
 Only the part of an image that a crop shows is rescaled.
 
@@ -29,17 +29,17 @@ from vggspec.train.order import Ticket, stream
 
 
 class Target(NamedTuple):
-    """What a net of boxes should say of a crop, in the terms of ``vggspec.data.boxes.encode``."""
+    """The output that a net of boxes should have for a crop, see ``vggspec.data.boxes.encode``."""
 
     boxes: NDArray[np.float32]
-    """``(K, 4)``: the boxes of its class, of which one is looked for."""
+    """``(K, 4)``: the boxes of its class; the net should find one of them."""
 
     frame: NDArray[np.float32]
     """``(4,)``: the edge of the image."""
 
 
 class Crop(NamedTuple):
-    """What one image gives to a batch."""
+    """One image's part of a batch."""
 
     pixels: Pixels
     """``(H, W, C)``"""
@@ -56,7 +56,7 @@ class Crop(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """An image that gives nothing, and why."""
+    """An image that cannot be read, and why."""
 
     name: str
     why: str
@@ -64,14 +64,14 @@ class Unread(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What chance decides for one crop."""
+    """The random choices for one crop."""
 
     scale: int
     """S in pixels."""
 
     top: float
     left: float
-    """Where the crop lies, from 0 to 1 of the room there is."""
+    """The position of the crop, from 0 to 1 of the possible range."""
 
     is_mirrored: bool
     colours: NDArray[np.float64]
@@ -79,7 +79,7 @@ class Draw:
 
 
 def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
-    """What chance decides for the crop of an image in an epoch."""
+    """The random choices for the crop of an image in an epoch."""
     random = stream(seed, "crops", ticket)
     scale, top, left, mirror = random.random(4)
     low, high = recipe.scale
@@ -167,7 +167,7 @@ def cut_centre(
 def rescale_whole(
     image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
 ) -> Pixels:
-    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` want it.
+    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` require it.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
@@ -259,7 +259,7 @@ class WholeImages:
 
 
 class _Side(NamedTuple):
-    """Rows or columns: of an image, of the image rescaled, and what the crop takes of these."""
+    """Rows or columns: of an image, of the rescaled image, and of the crop."""
 
     source: int
     rescaled: int

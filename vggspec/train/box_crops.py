@@ -135,11 +135,11 @@ def shown(
 
 
 def target(image: Pixels, boxes: Boxes, region: Region, *, is_mirrored: bool = False) -> Target:
-    """What a net should say that sees the region: boxes ``(4,)`` or ``(K, 4)`` of the image."""
+    """The output for the region; boxes ``(4,)`` or ``(K, 4)`` of the image."""
     frame = np.array([0, 0, image.shape[1], image.shape[0]], np.float64)
     seen = encode(_rescaled(np.vstack([frame, boxes]), image, region), region.box())
-    frame_said, *said = (mirror(seen) if is_mirrored else seen).astype(np.float32)
-    return Target(boxes=np.array(said), frame=frame_said)
+    frame_seen, *seen_boxes = (mirror(seen) if is_mirrored else seen).astype(np.float32)
+    return Target(boxes=np.array(seen_boxes), frame=frame_seen)
 
 
 def _rescaled(boxes: Boxes, image: Pixels, region: Region) -> Boxes:

@@ -1,4 +1,4 @@
-"""Where a net is trained and how: device, precision, threads, and how many images at a time."""
+"""Device, precision, layout, threads, and the number of images at a time."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ from vggspec.train.request import TrainPrecision
 #: done before threads have met, and on a busy machine that takes ten times as long.
 THREADED_MACS = 50_000_000
 
-#: What a step needs is more than what can be counted: gradients of activations and workspaces come
-#: and go.
+#: A step needs more memory than can be counted: gradients of activations and workspaces are
+#: temporary.
 SLACK = 1.6
 
-#: Of the memory that is free, this share may be planned with.
+#: The share of the free memory that may be used.
 USABLE = 0.8
 
 
@@ -64,7 +64,7 @@ def check_gpus(gpus: int | None, ranks: int) -> None:
 def pick_precision(
     wanted: TrainPrecision | None, place: torch.device, network: Network
 ) -> TrainPrecision:
-    """What is multiplied: bf16 where the device has units for it, else fp32.
+    """The numbers that are multiplied: bf16 where the device has units for it, else fp32.
 
     Weights and their updates are fp32 in any case.
 
@@ -96,9 +96,9 @@ def pick_layout(place: torch.device, precision: TrainPrecision) -> torch.memory_
 
 @contextlib.contextmanager
 def computing(place: torch.device, precision: TrainPrecision, network: Network) -> Iterator[None]:
-    """Threads, TF32 and algorithms as this training wants them, and afterwards as before.
+    """Set threads, TF32 and algorithms for this training, and restore them afterwards.
 
-    The same numbers come out of the same run on the same hardware.
+    The same run gives the same numbers on the same hardware.
     """
     threads = torch.get_num_threads()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -121,10 +121,10 @@ def computing(place: torch.device, precision: TrainPrecision, network: Network) 
 def images_at_a_time(
     network: Network, share: int, ranks: Ranks, step: Callable[[int], None] | None = None
 ) -> int:
-    """Into what parts a rank's ``share`` of a batch is cut, so that memory suffices.
+    """The number of images of a rank's ``share`` of a batch that fit into memory at a time.
 
-    Where ``step`` is given, that is tried out: it computes gradients for so many images, and
-    memory may run out. Otherwise what is free is held against what can be counted.
+    ``step`` computes gradients for a number of images, and is tried until memory suffices. Without
+    it, the free memory is compared with an estimate.
     """
     if step is not None:
         while share > 1:
@@ -172,7 +172,7 @@ def _free_bytes() -> int | None:
 
 
 def usual_workers(place: torch.device, ranks: Ranks, most: int = 16) -> int:
-    """How many processes decode for a rank: its cores, or half where the net needs them too."""
+    """The number of processes that decode for a rank: its cores, or half if the net needs them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     share = (cores or 1) // ranks.local_size
     return max(1, min(share if place.type == "cuda" else share // 2, most))

@@ -13,7 +13,7 @@ KEPT_BYTES = 256 << 20
 class Images:
     """The images of a split, decoded when they are asked for and perhaps kept from then on.
 
-    ``scale`` is the smallest and the largest size that they will be rescaled to, by which JPEG may
+    ``scale`` is the smallest and the largest size that they will be rescaled to, so that JPEG may
     be decoded at a fraction of its size; None for images as they are. Whether they are kept changes
     no pixel.
     """
@@ -51,7 +51,7 @@ def fit_in_memory(
     train_scale: tuple[int, int],
     val_scale: tuple[int, int] | None,
 ) -> bool:
-    """Whether the decoded images of a data set are few enough to be kept."""
+    """Whether the decoded images of a data set are small enough to be kept."""
     sizes = (
         _decoded_bytes(split, color, scale)
         for split, scale in ((data.train, train_scale), (data.val, val_scale))
@@ -66,7 +66,7 @@ def _decoded_bytes(split: Split, color: Color, scale: tuple[int, int] | None) ->
         try:
             height, width = decoded_size(split.read(index), scale[1] if scale else None)
         except BadImageError:
-            continue  # whoever decodes it will say so
+            continue  # decoding will report it
         total += height * width * (1 if color == "gray" else 3)
         number += 1
     return total * len(split) // max(number, 1)

@@ -80,7 +80,7 @@ from vggspec.train.validation import dense_form, validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the recipe leaves open. ``None`` chooses by machine and data."""
+    """Everything that the recipe leaves open. ``None`` depends on the machine and the data."""
 
     seed: int = 0
     settings: Sequence[str] = ()
@@ -133,24 +133,24 @@ def fit(
     """Train a net as its spec says, from images to ``best.safetensors`` in the folder ``run``.
 
     Once ``stop`` is set on a rank, the step at hand is finished, a checkpoint written, and the
-    result returned; ``is_resumed`` goes on from the newest one. Weights of other nets that the spec
+    result returned; ``is_resumed`` resumes from the newest one. Weights of other nets that the spec
     starts from are looked for under ``runs``.
 
     Raises:
         VggspecError: the net cannot be trained, weights to start from are missing, too many images
-            are bad, the loss is not finite, the run to go on with is another, a rank is gone, or
+            are bad, the loss is not finite, the run to resume is another, a rank is lost, or
             the system refuses to write.
-        MissingLibraryError: the device cannot be had.
+        MissingLibraryError: the device does not exist.
     """
     options, ranks = options or Options(), ranks or Ranks()
     with ExitStack() as stack:
         training = _Training(lowered, data, run, options, ranks, stack, runs, is_resumed=is_resumed)
         heard = watch if watch and ranks.is_first else TrainWatcher()
-        return training.go_on(stop or Event(), heard)
+        return training.train(stop or Event(), heard)
 
 
 class _Training:
-    """A run, set up, and then gone through."""
+    """A run: set up, then trained."""
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class _Training:
     def _describe(
         self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path, *, has_begun: bool
     ) -> dict[str, Any]:
-        """The record, which a run that is taken up again has to share.
+        """The record, which a resumed run must share.
 
         Raises:
             VggspecError: it does not.
@@ -339,10 +339,10 @@ class _Training:
         check_same(self.run, recorded, record)
         return resumed_record(recorded, record, self.state.step)
 
-    def go_on(self, stop: Event, watch: TrainWatcher) -> TrainResult:
+    def train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         """Train until the last step, or until ``stop`` is set."""
         try:
-            return self._go_on(stop, watch)
+            return self._train(stop, watch)
         except (RuntimeError, MemoryError) as error:
             how = lost_worker(error)
             if how is None:
@@ -352,7 +352,7 @@ class _Training:
             self.batches.close()
             self.val_batches.close()
 
-    def _go_on(self, stop: Event, watch: TrainWatcher) -> TrainResult:
+    def _train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         state = self.state
         was_stopped = False
         self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
@@ -476,7 +476,7 @@ class _Training:
         self.saved_at = time.perf_counter()
 
     def _draw(self) -> None:
-        """A picture of the run, however it ended; that there is none ends nothing."""
+        """Draw the run, however it ended; a failure to draw ends nothing."""
         if has_library("matplotlib"):
             with suppress(VggspecError):
                 draw(self.run / LOG, self.run / CURVES, self.network.name)
@@ -551,7 +551,7 @@ def _check_ranks(ranks: Ranks, batch: int, images: int) -> None:
 
 
 def _trial(model: SpecModule, precision: TrainPrecision) -> Callable[[int], None] | None:
-    """Tries gradients for so many images, where a device says by itself when memory is short."""
+    """Tries gradients for a number of images, on a device that raises when memory is short."""
     place = next(model.parameters()).device
     if place.type != "cuda":
         return None

@@ -1,7 +1,7 @@
-"""The order of the images: which are in which batch, and which part of it a rank takes.
+"""The order of the images: the batch of each, and the share of it that a rank takes.
 
 Every rank knows the whole order and takes its rows of each batch, so that the batches, and all
-that chance decides, are the same for any number of ranks and workers.
+random choices, are the same for any number of ranks and workers.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ class Ticket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One of several ranks, counted from 0."""
+    """The share of one of several ranks, which are counted from 0."""
 
     rank: int = 0
     ranks: int = 1
 
     def of(self, number: int) -> slice:
-        """Which of so many things in a row are this rank's; shares differ by one at most."""
+        """This rank's slice of ``number`` items; the sizes of slices differ by one at most."""
         return slice(self.rank * number // self.ranks, (self.rank + 1) * number // self.ranks)
 
 
@@ -83,7 +83,7 @@ class BatchesInOrder:
 def stream(seed: int, purpose: str, ticket: Ticket) -> np.random.Generator:
     """A random stream of its own for each purpose, epoch and image.
 
-    Philox counts in 256 bits, of which the lower half is the numbers drawn from one stream.
+    Philox counts in 256 bits; the lower half counts the numbers drawn from one stream.
     """
     key = np.array([seed, ("crops", "order", "boxes").index(purpose)], np.uint64)
     counter = np.array([0, 0, ticket.epoch, ticket.image], np.uint64)

@@ -11,7 +11,7 @@ from vggspec.train.runs import BEST
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """How things stand in the middle of an epoch."""
+    """The state of a run during an epoch."""
 
     step: int
     last_step: int
@@ -27,20 +27,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """How well the net does on the validation images."""
+    """The result on the validation images."""
 
     loss: float
     errors: dict[str, float]
-    """Shares of the images that the net gets wrong, by kind, the one that counts first: ``top-1``,
-    whose class is not the likeliest, and ``top-5``, not among the five likeliest; of boxes
-    ``localisation``, where none of the true ones is found."""
+    """Shares of the images that are wrong, by kind, the deciding one first: ``top-1``, if the class
+    is not the likeliest, and ``top-5``, if it is not among the five likeliest; for boxes
+    ``localisation``, if no true box is found."""
 
     class_errors: dict[str, float]
     """The first of the errors for each class that has validation images."""
 
     @property
     def error(self) -> float:
-        """The one that counts."""
+        """The deciding error."""
         return next(iter(self.errors.values()))
 
     def in_words(self) -> str:
@@ -52,7 +52,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """How things stand after an epoch."""
+    """The state of a run after an epoch."""
 
     step: int
     last_step: int
