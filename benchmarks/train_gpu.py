@@ -1,7 +1,7 @@
 """Training of net D at 224 on a GPU: images a second, share of the matrix peak, memory.
 
-Synthetic images, so that decoding has no part in it. Beside ours, PyTorch's plain way in the same
-run: fp32, default layout, plain SGD.
+Synthetic images, so that decoding has no part in it. The peers are plain PyTorch in the same run:
+fp32 with the default layout, and bf16 by autocast with channels last, both with plain SGD.
 
     python -m benchmarks.train_gpu
 """
@@ -9,6 +9,7 @@ run: fp32, default layout, plain SGD.
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.train.batches import Batch, Normalise
-from vggspec.train.device import Precision, computing, pick_layout
+from vggspec.train.device import TrainPrecision, computing, pick_layout
 from vggspec.train.loop import training_network
 from vggspec.train.ranks import Ranks
 from vggspec.train.step import Stepper
@@ -45,16 +46,19 @@ def peak_flops(dtype: torch.dtype, *, tf32: bool = False, side: int = 8192) -> f
     return 2 * side**3 / seconds_of(lambda: a @ b)
 
 
-def plain(batch: int) -> float:
-    """Seconds of a step of the plain way."""
+def plain(batch: int, *, is_bf16: bool = False) -> float:
+    """Seconds of a step of plain PyTorch."""
     torch.backends.cudnn.allow_tf32 = False
-    model = Vgg16().cuda().train()
+    layout = torch.channels_last if is_bf16 else torch.contiguous_format
+    model = Vgg16().cuda().to(memory_format=layout).train()
     sgd = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
-    images = torch.randn(batch, 3, 224, 224, device="cuda")
+    images = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=layout)
     labels = torch.randint(0, 1000, (batch,), device="cuda")
 
     def step() -> None:
-        loss = nn.functional.cross_entropy(model(images), labels)
+        with torch.autocast("cuda", torch.bfloat16, enabled=is_bf16):
+            scores = model(images)
+        loss = nn.functional.cross_entropy(scores.float(), labels)
         sgd.zero_grad()
         loss.backward()
         sgd.step()
@@ -62,12 +66,12 @@ def plain(batch: int) -> float:
     return seconds_of(step)
 
 
-def ours(batch: int, precision: Precision, *, is_compiled: bool) -> float:
+def ours(batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
     """Seconds of a step of ours, from bytes on the host."""
     place = torch.device("cuda")
     lowered = load_network("specs/D.vgg")
     network = training_network(lowered)
-    layout = pick_layout(place)
+    layout = pick_layout(place, precision)
     stepper = Stepper(
         emit(network).to(place).to(memory_format=layout).train(),
         Normalise(network.input, (124.0, 117.0, 104.0), layout).to(place),
@@ -89,7 +93,7 @@ def ours(batch: int, precision: Precision, *, is_compiled: bool) -> float:
 def main() -> int:
     """Print a table in Markdown."""
     if not torch.cuda.is_available():
-        print("this wants a CUDA device")
+        print("a CUDA device is required")
         return 3
     flops = 3 * cost(training_network(load_network("specs/D.vgg"))).flops
     peaks = {
@@ -99,25 +103,24 @@ def main() -> int:
     }
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     print(", ".join(f"{name} {peak / 1e12:.0f} TFLOPS" for name, peak in peaks.items()), "\n")
-    print("| batch | way | images/s | share of the matrix peak | memory GiB | to plain |")
+    print("| batch | way | images/s | share of the matrix peak | memory GiB | to plain fp32 |")
     print("|---|---|---|---|---|---|")
     for batch in (64, 128, 256):
+        ways: list[tuple[str, TrainPrecision, Callable[[], float]]] = [
+            ("plain fp32", "fp32", partial(plain, batch)),
+            ("plain bf16", "bf16", partial(plain, batch, is_bf16=True)),
+            ("vggspec fp32", "fp32", partial(ours, batch, "fp32", is_compiled=False)),
+            ("vggspec tf32", "tf32", partial(ours, batch, "tf32", is_compiled=False)),
+            ("vggspec bf16", "bf16", partial(ours, batch, "bf16", is_compiled=False)),
+            ("vggspec bf16, compiled", "bf16", partial(ours, batch, "bf16", is_compiled=True)),
+        ]
         baseline = 0.0
-        kinds: list[tuple[Precision, bool]] = [
-            ("fp32", False), ("tf32", False), ("bf16", False), ("bf16", True),
-        ]  # fmt: skip
-        for kind in [None, *kinds]:
+        for name, precision, step in ways:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            if kind is None:
-                name, peak = "plain fp32", peaks["fp32"]
-                seconds = baseline = plain(batch)
-            else:
-                precision, is_compiled = kind
-                name = f"vggspec {precision}{', compiled' if is_compiled else ''}"
-                peak = peaks[precision]
-                seconds = ours(batch, precision, is_compiled=is_compiled)
-            share = flops * batch / seconds / peak
+            seconds = step()
+            baseline = baseline or seconds
+            share = flops * batch / seconds / peaks[precision]
             memory = torch.cuda.max_memory_allocated() / 2**30
             cells = f"{batch / seconds:.0f} | {share:.0%} | {memory:.1f} | {baseline / seconds:.2f}"
             print(f"| {batch} | {name} | {cells} |", flush=True)

@@ -81,7 +81,8 @@ def step() -> Claim:
 
     lowered = load_network("specs/D.vgg")
     network = training_network(lowered)
-    precision, layout = pick_precision(None, CPU, network), pick_layout(CPU)
+    precision = pick_precision(None, CPU, network)
+    layout = pick_layout(CPU, precision)
     stepper = Stepper(
         emit(network).to(memory_format=layout).train(),
         Normalise(network.input, (124.0, 117.0, 104.0), layout),

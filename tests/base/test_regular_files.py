@@ -20,7 +20,7 @@ from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
 from vggspec.data.annotated import open_annotated
 from vggspec.data.annotation import BadAnnotationError
-from vggspec.data.cache import recall, recall_arrays, remember, remember_arrays
+from vggspec.data.cache import recall, remember
 from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError
 from vggspec.data.folder import FolderSplit
@@ -139,13 +139,10 @@ def test_what_is_no_file_was_not_remembered(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remember("test", [1], 2)
-    remember_arrays("test", [1], {"a": np.ones(2)})
     assert recall("test", [1]) == 2
-    assert recall_arrays("test", [1])
     for path in (tmp_path / "vggspec").iterdir():
         other(path)
     assert recall("test", [1]) is None
-    assert recall_arrays("test", [1]) == {}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.nets import net, random_weights
 from tests.runtime.bundles import LABELS, make, rewrite, weights
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.recipe import TestProtocol
-from vggspec.cli import pacing, run
+from vggspec.cli import progress, run
 from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.cost import cost
@@ -590,7 +590,7 @@ def test_on_a_terminal_a_line_moves(
     console = Console(file=screen, force_terminal=True, width=80)
     monkeypatch.setattr("rich.console.Console", lambda **_: console)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(pacing, "MOVES_S", 0.0)
+    monkeypatch.setattr(progress, "MOVES_S", 0.0)
     done = evaluate(made, "--data", data)
     assert done.code == 0
     assert "20/20 images" in screen.getvalue()

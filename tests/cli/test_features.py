@@ -1,6 +1,5 @@
 """``vggspec features``: what is written, of which images, and what is said where it cannot be."""
 
-import contextlib
 import os
 import re
 import signal
@@ -17,8 +16,10 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from tests.train.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
+from vggspec.base.watching import Progress
 from vggspec.bundle.manifest import WEIGHTS, open_bundle
 from vggspec.cli import run
+from vggspec.cli.progress import Shown
 from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
@@ -287,15 +288,15 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
         add(self, result)
         count += 1
 
-    def shown(done: int, *more: str) -> None:
-        if done == first:
+    def heard(self: Shown, now: Progress) -> None:
+        progress(self, now)
+        if now.done == first:
             raise KeyboardInterrupt
 
     add = Journal.add
     monkeypatch.setattr(Journal, "add", counted)
-    monkeypatch.setattr(
-        "vggspec.cli.progress.pacing", lambda *_, **__: contextlib.nullcontext(shown)
-    )
+    progress = Shown.progress
+    monkeypatch.setattr(Shown, "progress", heard)
     code, out, err = features(*args)
     assert (code, out, count) == (130, "", first)
     assert err.splitlines()[-1] == f"interrupted after {first} of 306 images; --resume goes on"

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from PIL import Image
 
 from vggspec.base.catalogue import annotations
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.watching import Progress, Watcher
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.decode import BadImageError, decode
 
@@ -236,16 +235,18 @@ def test_where_no_annotation_tells_the_size_the_image_does(write: Any, tmp_path:
 
 
 @pytest.mark.parametrize("write", [class_folders, voc, coco])
-def test_it_tells_how_far_it_is(write: Any, tmp_path: Path) -> None:
-    told: list[Any] = []
+def test_a_watcher_hears_how_far_it_is(write: Any, tmp_path: Path) -> None:
+    heard: list[Progress] = []
 
-    @contextmanager
-    def pacing(doing: str, total: int, nouns: str) -> Iterator[Any]:
-        told.append((doing, total, nouns))
-        yield told.append
+    class Heard(Watcher):
+        def progress(self, now: Progress) -> None:
+            heard.append(now)
 
-    open_annotated(write(tmp_path), "val", pacing=pacing)
-    assert told == [("annotations of val", 3, "images"), 1, 2, 3]
+    open_annotated(write(tmp_path), "val", watch=Heard())
+    assert heard == [
+        Progress(doing="annotations of val", done=done, total=3, unit="images")
+        for done in (1, 2, 3)
+    ]
 
 
 def test_upper_case_folders_as_in_ilsvrc(tmp_path: Path) -> None:

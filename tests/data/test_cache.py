@@ -1,12 +1,10 @@
 """The cache: what is remembered comes back, and nothing about it is ever an error."""
 
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from vggspec.data.cache import recall, recall_arrays, remember, remember_arrays
+from vggspec.data.cache import recall, remember
 
 
 @pytest.fixture
@@ -33,35 +31,6 @@ def test_a_damaged_file_is_nothing(folder: Path, content: bytes) -> None:
     assert recall("this", ["a"]) is None
     remember("this", ["a"], 2)
     assert recall("this", ["a"]) == 2
-
-
-def test_arrays_come_back(folder: Path) -> None:
-    arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array([np.nan, 1e-300])}
-    assert recall_arrays("this", ["a", 1]) == {}
-    remember_arrays("this", ["a", 1], arrays)
-    remember_arrays("this", ["a", 2], {})
-    found = recall_arrays("this", ["a", 1])
-    assert list(found) == ["a", "b"]
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
-    assert recall_arrays("this", ["a", 2]) == recall_arrays("that", ["a", 1]) == {}
-    first, other = sorted(folder.iterdir(), key=lambda path: path.stat().st_size)
-    first.write_bytes(other.read_bytes())  # of another key
-    assert recall_arrays("this", ["a", 2]) == {}
-
-
-def npy() -> bytes:
-    file = BytesIO()
-    np.save(file, np.arange(3))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("content", [b"", b"PK", b"PK\5\6" + bytes(18), b"\xff" * 99, npy()])
-def test_damaged_arrays_are_nothing(folder: Path, content: bytes) -> None:
-    remember_arrays("this", ["a"], {"a": np.zeros(3)})
-    next(folder.iterdir()).write_bytes(content)
-    assert recall_arrays("this", ["a"]) == {}
 
 
 def test_a_file_of_another_key_is_nothing(folder: Path) -> None:

@@ -141,7 +141,7 @@ def test_an_empty_class_says_what_its_folder_holds_instead(tmp_path: Path) -> No
     (tmp_path / "train" / "red" / "0.png").rename(tmp_path / "train" / "red" / "0")
     found = mistake(tmp_path)
     assert isinstance(found, data.EmptyClass)
-    assert str(found.help()).endswith("its folder holds 1 file without an image's ending (0)")
+    assert str(found.help()).endswith("its folder contains 1 file without an image's ending (0)")
 
 
 def test_a_folder_too_many_is_named(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_class_that_is_a_dead_link_is_named(tmp_path: Path) -> None:
     for folder in ("0.png", ""):
         path = tmp_path / "val" / "red" / folder
         path.unlink() if folder else path.rmdir()
-    assert mistake(tmp_path).help() == "`red` in `train` lead nowhere: fix these links"
+    assert mistake(tmp_path).help() == "`red` in `train` are broken links: fix them"
 
 
 def test_one_letter_written_in_two_ways_is_one_class(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_names_that_look_alike_are_shown_with_what_differs(
     (tmp_path / "train" / "red").rename(tmp_path / "train" / of_train)
     (tmp_path / "val" / "red").rename(tmp_path / "val" / of_val)
     found = mistake(tmp_path)
-    assert found.title() == f"val has classes that train has not: {shown}"
+    assert found.title() == f"val has classes that train does not have: {shown}"
     assert found.help() == "rename them: these names look alike and differ"
     with pytest.raises(VggspecError) as caught:
         open_classed(tmp_path)

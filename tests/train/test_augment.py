@@ -20,7 +20,7 @@ from vggspec.train.augment import (
     Draw,
     TrainCrops,
     Unread,
-    central_window,
+    central_region,
     cut,
     cut_centre,
     draw,
@@ -196,7 +196,7 @@ def test_validation_crops_are_not_shifted(tmp_path: Path) -> None:
 
 def test_validation_may_see_torchvisions_crop() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (427, 640, 3), dtype=np.uint8)
-    window = central_window(pixels, 256, 224, 224, "torchvision")
+    window = central_region(pixels, 256, 224, 224, "torchvision")
     assert (window.rows, window.columns, window.top, window.left) == (256, 383, 16, 80)
     whole = rescale(pixels, 256, "torchvision")[16:240, 80:304].astype(int)
     found = cut_centre(pixels, 256, 224, 224, "torchvision")

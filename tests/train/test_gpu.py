@@ -12,7 +12,7 @@ from tests.train.folders import tiny, write_folder
 from vggspec.compiler.weights import open_weights
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit
-from vggspec.train.progress import Epoch, Step
+from vggspec.train.progress import Epoch, Step, TrainWatcher
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return open_data(write_folder(tmp_path_factory.mktemp("data")), tiny().network)
 
 
-class StopAt:
+class StopAt(TrainWatcher):
     def __init__(self, epoch: int) -> None:
         self.stop = Event()
         self._epoch = epoch

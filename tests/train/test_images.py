@@ -1,48 +1,17 @@
-"""What is kept in memory, and how many images may be bad."""
+"""Which images are kept in memory."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.refusals import refused
 from tests.train.folders import picture, tiny, write_folder
 from vggspec.data.decode import Pixels
 from vggspec.train.dataset import open_data
-from vggspec.train.images import Images, LeftOut, fit_in_memory
+from vggspec.train.images import Images, fit_in_memory
 from vggspec.train.loop import Options, fit
 
 NETWORK = tiny().network
-
-
-def test_one_in_a_hundred_may_be_bad(tmp_path: Path) -> None:
-    left_out = LeftOut(200, tmp_path)
-    left_out.add("a.png", "it is empty")
-    left_out.add("b.png", "it is damaged")
-    left_out.add("a.png", "it is empty")  # in the next epoch
-    assert len(left_out) == 2
-    assert left_out.first() == (
-        f"{tmp_path}/a.png: it is empty",
-        f"{tmp_path}/b.png: it is damaged",
-    )
-    with refused("3 of 200 images cannot be read"):
-        left_out.add("c.png", "it is damaged")
-
-
-def test_an_image_is_one_by_whatever_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    before = LeftOut(100, Path("data"))
-    before.add("data/train/a.png", "it is empty")
-    for root in ("data", "./link", "data/../data", str(tmp_path / "data")):
-        left_out = LeftOut(100, Path(root))
-        for name in before.reasons:
-            left_out.add(name, "it is empty")
-        left_out.add(str(Path(root) / "train/a.png"), "it is empty")
-        left_out.add("data/train/a.png", "as an earlier version has written it down")
-        assert left_out.reasons == {"train/a.png": "it is empty"}
-        assert Path(left_out.first()[0].partition(": ")[0]) == Path(root) / "train/a.png"
 
 
 def test_images_are_read_once_where_they_are_kept(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def learning(lowered: Lowered | None = None, labels: NDArray[np.int32] = FOUR) -
     ("now", "said"),
     [
         (epoch(1.386, ONE_CLASS), "its loss of 1.386 has not left ln 4 = 1.386"),
-        (epoch(1.36, ONE_CLASS), "says one class for every image"),
+        (epoch(1.36, ONE_CLASS), "names one class for every image"),
         (epoch(1.386, ONE_CLASS, number=1), None),  # may be alike at first
-        (epoch(1.386, ONE_CLASS, number=1, last=1), "says one class"),  # and there is no more
+        (epoch(1.386, ONE_CLASS, number=1, last=1), "names one class"),  # and there is no more
         (epoch(1.25, ONE_CLASS), None),
         (epoch(1.386, ONE_CLASS | {"cat": 0.9}), None),
         (epoch(0.01, dict.fromkeys(ONE_CLASS, 0.0)), None),

@@ -30,7 +30,7 @@ from vggspec.train.device import pick_device
 from vggspec.train.images import Images
 from vggspec.train.loop import Options, fit, training_network
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
-from vggspec.train.progress import Epoch, Result, Step
+from vggspec.train.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.train.ranks import Ranks
 from vggspec.train.start import initial_weights
 from vggspec.train.state import Plateau
@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 def train(
     lowered: Lowered, data: DataSet, run: Path, seed: int = 0, workers: int | None = None
-) -> Result:
+) -> TrainResult:
     run.mkdir()
     return fit(lowered, data, run, Options(seed=seed, gpus=0, workers=workers))
 
@@ -190,7 +190,7 @@ def test_a_batch_of_one_image_does_not_stop_batch_normalisation(
     assert isinstance(caught.value.reports[0].what, catalogue.NotTrainable)
 
 
-class Watcher:
+class Heard(TrainWatcher):
     """Remembers what it sees, and does something after an epoch."""
 
     def __init__(self, stop: Event | None = None, after: int = 0) -> None:
@@ -209,7 +209,7 @@ class Watcher:
 
 def test_training_stops_when_it_is_asked_to(data: DataSet, tmp_path: Path) -> None:
     stop = Event()
-    watch = Watcher(stop, after=2)
+    watch = Heard(stop, after=2)
     result = fit(tiny(), data, tmp_path, Options(gpus=0), stop=stop, watch=watch)
     assert result.was_stopped
     assert result.step == 9  # the step at hand is finished
@@ -279,7 +279,7 @@ def test_a_device_that_is_not_there_is_named() -> None:
         pick_device(1, Ranks())
 
 
-class _Ending:
+class _Ending(TrainWatcher):
     """Ends a worker after the first epoch, or lets it stand still."""
 
     def __init__(self, number: signal.Signals) -> None:

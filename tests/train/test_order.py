@@ -2,7 +2,7 @@
 
 import pytest
 
-from vggspec.train.order import BatchesInOrder, Part, ShuffledBatches, Ticket
+from vggspec.train.order import BatchesInOrder, Share, ShuffledBatches, Ticket
 
 
 def test_an_epoch_has_each_image_once_and_its_own_order() -> None:
@@ -21,14 +21,14 @@ def test_an_epoch_has_each_image_once_and_its_own_order() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_parts_of_ranks_make_the_batches_of_one(ranks: int) -> None:
     whole = list(ShuffledBatches(10, 4, seed=3))
-    parts = [list(ShuffledBatches(10, 4, 3, Part(rank, ranks))) for rank in range(ranks)]
+    parts = [list(ShuffledBatches(10, 4, 3, Share(rank, ranks))) for rank in range(ranks)]
     joined = [[ticket for part in parts for ticket in part[i]] for i in range(3)]
     assert joined == whole
     assert [ticket.row for ticket in whole[0]] == [0, 1, 2, 3]
     for batches in zip(*parts, strict=True):
         sizes = [len(batch) for batch in batches]
         assert max(sizes) - min(sizes) <= 1
-    in_order = [list(BatchesInOrder(10, 4, Part(rank, ranks))) for rank in range(ranks)]
+    in_order = [list(BatchesInOrder(10, 4, Share(rank, ranks))) for rank in range(ranks)]
     images = [ticket.image for i in range(3) for part in in_order for ticket in part[i]]
     assert images == list(range(10))
 

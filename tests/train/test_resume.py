@@ -1,4 +1,4 @@
-"""Runs that are cut off and taken up again, against runs that were left alone."""
+"""Runs that are cut off and resumed, against runs that were left alone."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from vggspec.compiler.weights import open_weights
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.dataset import DataSet, open_data
 from vggspec.train.loop import Options, fit, training_network
-from vggspec.train.progress import Epoch, Result, Step
+from vggspec.train.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.train.record import read_record, save_record
 from vggspec.train.step import Stepper
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return open_data(write_folder(tmp_path_factory.mktemp("data")), tiny().network)
 
 
-class StopAt:
+class StopAt(TrainWatcher):
     """Stops a run after so many steps."""
 
     def __init__(self, step: int) -> None:
@@ -53,7 +53,7 @@ class StopAt:
 
 def go_on(
     run: Path, data: DataSet, lowered: Lowered, stop_at: int | None = None, options: Options = CPU
-) -> Result:
+) -> TrainResult:
     watch = StopAt(stop_at or 10**9)
     is_resumed = run.exists()
     run.mkdir(exist_ok=True)
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_three_times_gives_the_bits_of_the_whole(
     assert 9 <= reached < 120
     done = subprocess.run([*command, "parts"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "parts, taken up again" in done.stderr
+    assert "parts, resumed" in done.stderr
     assert_same(tmp_path / "whole", tmp_path / "parts")
     assert [path.name for path in folder.iterdir()] == ["000000120-epoch"]  # no half ones either
 

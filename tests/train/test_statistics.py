@@ -10,9 +10,9 @@ from PIL import Image
 from tests.refusals import refused
 from tests.train.folders import tiny, write_folder
 from vggspec.compiler.ir import Color
+from vggspec.data.left_out import LeftOut
 from vggspec.train import statistics
 from vggspec.train.dataset import DataSet, open_data
-from vggspec.train.images import LeftOut
 from vggspec.train.statistics import SAMPLE, Statistics, measure, measured, sample
 
 
@@ -60,7 +60,7 @@ def test_the_sample_is_the_same_each_time() -> None:
 
 
 def found_in(data: DataSet, color: Color = "RGB") -> Statistics:
-    return measured(data, color, LeftOut(1000, data.root))
+    return measured(data, color, LeftOut(1000, root=data.root))
 
 
 def test_the_training_images_are_measured(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_what_cannot_be_statistics_is_measured_anew(
 def test_bad_images_are_left_out_of_the_mean(tmp_path: Path) -> None:
     data = open_data(write_folder(tmp_path), tiny().network)
     (tmp_path / "train" / "red" / "3.png").write_bytes(b"")
-    left_out = LeftOut(1000, tmp_path)
+    left_out = LeftOut(1000, root=tmp_path)
     assert measured(data, "RGB", left_out).num_images == 29
     assert left_out.first() == (f"{tmp_path / 'train' / 'red' / '3.png'}: it is empty",)
     with refused("1 of 30 images cannot be read"):
-        measured(open_data(tmp_path, tiny().network), "BGR", LeftOut(30, tmp_path))
+        measured(open_data(tmp_path, tiny().network), "BGR", LeftOut(30, root=tmp_path))

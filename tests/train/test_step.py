@@ -15,7 +15,7 @@ from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.initialise import draw
 from vggspec.compiler.lower import Lowered
 from vggspec.train.batches import Batch, Normalise
-from vggspec.train.device import images_at_a_time, pick_precision
+from vggspec.train.device import images_at_a_time, pick_layout, pick_precision
 from vggspec.train.dropout import Dropouts, RowDropout
 from vggspec.train.loop import training_network
 from vggspec.train.ranks import Ranks
@@ -183,6 +183,18 @@ def test_precision_is_chosen_by_the_device() -> None:
     assert pick_precision(None, CPU, small) == "fp32"
     assert pick_precision(None, CPU, large.network) == ("bf16" if with_units else "fp32")
     assert pick_precision("bf16", CPU, small) == "bf16"
+
+
+def test_tensor_cores_take_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    layouts = [pick_layout(gpu, precision) for precision in ("fp32", "tf32", "bf16")]
+    assert layouts == [torch.contiguous_format, torch.channels_last, torch.channels_last]
+    for capability, layout in (
+        ("AVX512", torch.channels_last),
+        ("AVX2", torch.contiguous_format),
+    ):
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda found=capability: found)
+        assert {pick_layout(CPU, precision) for precision in ("fp32", "bf16")} == {layout}
 
 
 def test_memory_that_runs_out_is_tried_with_fewer_images() -> None:

@@ -18,6 +18,7 @@ from vggspec.base.catalogue.artefacts import CannotWrite, PathIsNoText
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.exchange import exchange
 from vggspec.base.interrupt import held
+from vggspec.base.locking import lock as take_lock
 from vggspec.base.wording import reason
 
 #: The request of `ioctl_ficlone(2)` that shares a file's blocks.
@@ -343,7 +344,7 @@ def _locked(
             with suppress(FileNotFoundError):
                 lock = os.open(path, os.O_RDONLY)
                 with suppress(OSError):  # a file system without locks
-                    _take(lock, waits=True)
+                    take_lock(lock, waits=True)
                 if path.exists():
                     return path, lock
                 os.close(lock)  # before it was locked, another process took it for abandoned
@@ -358,22 +359,10 @@ def _remove_abandoned(parent: Path, boot: str) -> None:
         with suppress(OSError):  # somebody has it, or another user, or it was just begun
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                _take(lock, waits=False)
+                take_lock(lock)
                 _remove(path)
             finally:
                 os.close(lock)
-
-
-def _take(lock: int, *, waits: bool) -> None:
-    """Make a lock ours.
-
-    Raises:
-        OSError: there are no locks here, or another process has it and we do not wait.
-    """
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
 
 
 def place(

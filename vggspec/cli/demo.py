@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from vggspec.studies.demo import Page, PlacedDigit
     from vggspec.train.dataset import DataSet
-    from vggspec.train.progress import Result
+    from vggspec.train.progress import TrainResult
 
 
 @click.command(
@@ -35,7 +35,7 @@ def command(out: str, seed: int) -> None:
     from PIL import Image
 
     import vggspec
-    from vggspec.cli.watching import watching
+    from vggspec.cli.train_progress import train_shown
     from vggspec.compiler.lower import load_network
     from vggspec.studies import demo
     from vggspec.train.dataset import open_data
@@ -57,7 +57,7 @@ def command(out: str, seed: int) -> None:
     lowered = load_network(spec)
     images = open_data(folder / "images", lowered.network)
     run = new_run(lowered.network.name, folder / "runs")
-    with watching() as watch:
+    with train_shown() as watch:
         result = fit(lowered, images, run, Options(seed=seed, gpus=0), watch=watch)
     _say_accuracy(result, images)
 
@@ -94,7 +94,7 @@ def _say_step(number: int, what: str, *arguments: object) -> None:
         click.echo(f"  $ vggspec {shlex.join(str(argument) for argument in arguments)}")
 
 
-def _say_accuracy(result: "Result", images: "DataSet") -> None:
+def _say_accuracy(result: "TrainResult", images: "DataSet") -> None:
     """The accuracy on all classes, and on the ten digits alone, which are harder."""
     from vggspec.studies.demo import BETWEEN
 

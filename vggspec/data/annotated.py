@@ -10,15 +10,14 @@
 In the first, XML may lie in one folder where images lie in several, as for ILSVRC's ``val``, and
 the images of COCO's may be in ``images``, as CVAT writes them.
 
-Boxes are those of upright images, as everything else here. Who annotated the pixels of a file whose
-EXIF turns it by a quarter has written another size; such an image is left out when it is read.
+Boxes are those of upright images, as everything else here. If the pixels of a file were annotated
+without the quarter turn of its EXIF, the size differs; such an image is left out when it is read.
 """
 
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -32,8 +31,15 @@ from vggspec.base.class_names import same, told_apart
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.opening import read_file
 from vggspec.base.render import shown
+from vggspec.base.watching import SILENT, Progress, Watcher
 from vggspec.base.wording import reason
-from vggspec.data.annotation import BadAnnotationError, Size, Written, annotation, checked_name
+from vggspec.data.annotation import (
+    BadAnnotationError,
+    RawAnnotation,
+    Size,
+    annotation,
+    checked_name,
+)
 from vggspec.data.boxes import Boxes
 from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError, Pixels, upright_size
@@ -46,27 +52,16 @@ from vggspec.data.folder import (
     is_image,
     subfolders,
 )
+from vggspec.data.left_out import LeftOut
 from vggspec.data.read import MAX_FILE_BYTES
-from vggspec.data.split import MAX_BAD_SHARE
-from vggspec.data.xml_files import read_files
+from vggspec.data.voc import read_voc
 
 #: JPEG is decoded at these fractions of its size (``decode``), rounded up.
 FRACTIONS = (1, 2, 4, 8)
-MAX_LIST_BYTES = 64 << 20  # of a list of images; a line has a few dozen
+MAX_LIST_BYTES = 64 << 20  # of a list of images; a line has a few dozen bytes
 
 FOLDERS = ("annotations", "Annotations")
 ROBOFLOW = "_annotations.coco.json"
-
-Pacing = Callable[[str, int, str], AbstractContextManager[Callable[[int], object]]]
-"""Begins to show how far work has come: what is done, the total, and what is counted. It gives what
-is called with how many are done."""
-
-
-def silently(
-    _doing: str, _total: int, _nouns: str
-) -> AbstractContextManager[Callable[[int], object]]:
-    """Show nothing."""
-    return nullcontext(lambda _done: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,13 +88,13 @@ class Annotated:
     """``(N,)``: the files of the images, seen from ``root``."""
 
     left_out: Mapping[str, str]
-    """Images whose annotations cannot be true, each with the reason."""
+    """Images with invalid annotations, each with the reason."""
 
     num_clipped: int
-    """Images of which a box reached over the edge."""
+    """Images with a box that crossed the edge."""
 
     num_without: int
-    """Images without any annotation or any object, which are not here."""
+    """Images without any annotation or any object, which are not included."""
 
     fingerprint: str
     """SHA-256 of the names and sizes of the image files and of the objects on them."""
@@ -139,10 +134,10 @@ class Annotated:
         return self.labels[those], self.boxes[those]
 
     def check_size(self, index: int, pixels: Pixels) -> None:
-        """Make sure that these are the pixels that were annotated, or a fraction of them.
+        """Check that these are the pixels that were annotated, or a fraction of them.
 
         Raises:
-            BadImageError: they are others.
+            BadImageError: they are not.
         """
         rows, columns = self.size(index)
         if pixels.shape[:2] not in {(-(-rows // f), -(-columns // f)) for f in FRACTIONS}:
@@ -151,7 +146,7 @@ class Annotated:
 
 
 class Examples:
-    """What a net of boxes learns from: each image once for every class on it. A ``Split``."""
+    """The examples for a net of boxes: each image once for every class on it. A ``Split``."""
 
     def __init__(self, annotated: Annotated) -> None:
         self.annotated = annotated
@@ -197,13 +192,13 @@ class Examples:
 
 
 class _Found(NamedTuple):
-    """The annotations of a split before they are held against classes and files."""
+    """The annotations of a split before they are checked against classes and files."""
 
     classes: tuple[str, ...] | None
     """In the order of their numbers; None where they are those of the objects, sorted."""
 
-    images: Iterable[tuple[str, Written | str]]
-    """Image files seen from the root, each with what is on it, or why that is not known."""
+    images: Iterable[tuple[str, RawAnnotation | str]]
+    """Image files relative to the root, each with its annotation, or why that is unknown."""
 
     total: int
     num_without: int = 0
@@ -214,23 +209,22 @@ def open_annotated(
     root: Path,
     split: str = "val",
     classes: tuple[str, ...] | None = None,
-    pacing: Pacing = silently,
+    watch: Watcher = SILENT,
 ) -> Annotated:
     """Read the annotations of a split, which belong to ``classes`` where these are given.
 
-    A folder may have more than one layout: COCO's file goes before VOC's list, and this before
-    folders of XML. In all of them classes are numbered by their sorted names.
+    A folder may have more than one layout: COCO's file takes precedence over VOC's list, and the
+    list over folders of XML. In all of them classes are numbered by their sorted names.
 
     Raises:
-        VggspecError: there are none, a file of many annotations is damaged, or too many annotations
-            cannot be true.
+        VggspecError: the folder has no annotations, a file of many annotations is damaged, or too
+            many annotations are invalid.
     """
     if not root.is_dir():
         raise _no_annotations(f"`{root}` is not a folder")
     try:
         found = _find(root, split)
-        with pacing(f"annotations of {split}", found.total, "images") as show:
-            return _collected(root, found, classes, show)
+        return _collected(root, found, classes, watch, f"annotations of {split}")
     except OSError as error:
         where = shown(str(error.filename or root))
         raise _no_annotations(f"`{where}` cannot be read: {reason(error)}") from error
@@ -245,7 +239,7 @@ def _find(root: Path, split: str) -> _Found:
         return _coco(root, files[0])
     listed = root / "ImageSets" / "Main" / f"{split}.txt"
     if listed.is_file():
-        return _voc(root, listed, split)
+        return _voc(root, listed)
     folder = _xml_folder(root, split)
     if folder is not None:
         return _by_folders(root, folder, split)
@@ -276,12 +270,12 @@ def _coco(root: Path, path: Path) -> _Found:
     places = (name, f"{name}/images", f"images/{name}", "images")
     first = list(islice(file.images, 10))
     folder = next((p for p in places if any((root / p / f).is_file() for f in first)), name)
-    images: dict[str, Written | str] = {**file.images, **file.bad}
+    images: dict[str, RawAnnotation | str] = {**file.images, **file.bad}
     named = ((f"{folder}/{name}", what) for name, what in images.items())
     return _Found(file.classes, named, len(images))
 
 
-def _voc(root: Path, listed: Path, split: str) -> _Found:
+def _voc(root: Path, listed: Path) -> _Found:
     try:
         text = read_file(listed, MAX_LIST_BYTES).decode()
         lines = [line.strip() for line in text.splitlines()]
@@ -304,7 +298,7 @@ def _voc(root: Path, listed: Path, split: str) -> _Found:
         below, stem = os.path.split(name)
         return os.path.join("JPEGImages", below, files[below].get(stem, f"{stem}.jpg"))
 
-    read = read_files(str(folder), [f"{name}.xml" for name in names], split)
+    read = (_read_xml(f"{folder}/{name}.xml") for name in names)
     good = zip(map(image, names), read, strict=True)
     return _Found(None, chain(good, bad), len(names) + len(bad))
 
@@ -332,8 +326,8 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
             places.append([] if below else anywhere.get(stem, []))
     annotated = Counter(place[0] for place in places if place)
 
-    def found() -> Iterator[tuple[str, Written | str]]:
-        read = read_files(str(folder), [os.path.join(*names) for names in xmls], split)
+    def found() -> Iterator[tuple[str, RawAnnotation | str]]:
+        read = (_read_xml(os.path.join(folder, *names)) for names in xmls)
         for (below, xml), place, what in zip(xmls, places, read, strict=True):
             name = place[0] if place else os.path.join(below, f"{_stem(xml)}.jpg")
             if len(place) > 1:
@@ -346,6 +340,14 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
     num_without = num_images - num_annotated
     return _Found(classes or None, found(), len(xmls), num_without, passed.notes(split))
+
+
+def _read_xml(path: str) -> RawAnnotation | str:
+    """The annotation in a file, or why it cannot be read."""
+    try:
+        return read_voc(path)
+    except BadAnnotationError as error:
+        return f"{os.path.basename(path)}: {error}"
 
 
 def _has_xml(folder: Path) -> bool:
@@ -367,19 +369,20 @@ def _stem(name: str) -> str:
 
 
 def _collected(
-    root: Path, found: _Found, classes: tuple[str, ...] | None, show: Callable[[int], object]
+    root: Path, found: _Found, classes: tuple[str, ...] | None, watch: Watcher, doing: str
 ) -> Annotated:
-    """What can be used, in arrays."""
+    """The valid annotations, in arrays."""
     digest = Digest()
     known = classes or found.classes
     numbers = {same(name): number for number, name in enumerate(known or ())}
     names, sizes, counts = [], [], [0]
     labels, boxes = array("i"), array("d")
-    left_out: dict[str, str] = {}
+    total = found.total
+    left_out = LeftOut(total, str(root), what=annotations.TooManyBadAnnotations)
     written: dict[str, str] = {}
     num_without, num_clipped = found.num_without, 0
     for done, (name, what) in enumerate(found.images, start=1):
-        show(done)
+        watch.progress(Progress(doing=doing, done=done, total=total, unit="images"))
         path = f"{root}/{name}"
         try:
             if isinstance(what, str):
@@ -395,10 +398,10 @@ def _collected(
                 raise BadAnnotationError(f"the data has no class {told}")
             stat = os.stat(path)
         except BadAnnotationError as error:
-            left_out[path] = str(error)
+            left_out.count(path, str(error))
             continue
         except OSError as error:
-            left_out[path] = reason(error)
+            left_out.count(path, reason(error))
             continue
         flat = array("d", chain(*one.boxes))
         digest.add(name, stat, repr((one.size, one.names)).encode() + flat.tobytes())
@@ -411,10 +414,7 @@ def _collected(
         }
         boxes.extend(flat)
         num_clipped += one.is_clipped
-    if len(left_out) > MAX_BAD_SHARE * found.total:
-        first = tuple(f"{name}: {why}" for name, why in list(left_out.items())[:5])
-        bad = annotations.TooManyBadAnnotations(bad=len(left_out), total=found.total, first=first)
-        raise VggspecError(report(bad, path=str(root)))
+    left_out.check()
     if not names:
         raise _no_annotations(f"`{root}` has no images with objects")
     known = known or tuple(sorted(written.values()))
@@ -428,7 +428,7 @@ def _collected(
         firsts=np.cumsum(counts),
         sizes=np.array(sizes, np.int32),
         names=np.array(names),
-        left_out=left_out,
+        left_out=left_out.reasons,
         num_clipped=num_clipped,
         num_without=num_without,
         fingerprint=digest.fingerprint(),
@@ -438,7 +438,7 @@ def _collected(
 
 
 def _size(path: str) -> Size:
-    """That of an image of which no annotation tells it."""
+    """The size of an image whose annotation does not state it."""
     try:
         return upright_size(read_file(path, MAX_FILE_BYTES))
     except BadImageError as error:

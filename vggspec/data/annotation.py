@@ -1,4 +1,4 @@
-"""What is known of an image and the objects on it, whatever wrote it down."""
+"""Annotations of an image and the objects on it, in any format."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-#: More than any camera has, and little enough to be reckoned with.
+#: More than any camera has, and small enough to compute with.
 MAX_SIDE = 1 << 20
 MAX_OBJECTS = 10_000
 
@@ -18,15 +18,15 @@ Box = tuple[float, float, float, float]
 
 
 class BadAnnotationError(Exception):
-    """An image's annotation cannot be true; the message says why."""
+    """An image's annotation is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a file says of an image, as boxes but unchecked."""
+class RawAnnotation:
+    """The annotation in a file, as boxes, unchecked."""
 
     size: Size | None
-    """Of the image that was annotated; None where the file does not say."""
+    """The size of the annotated image; None if the file does not state it."""
 
     objects: Sequence[tuple[str, Box]]
     """For each its class and its box."""
@@ -52,12 +52,11 @@ class Annotation:
 def annotation(size: Size, objects: Sequence[tuple[str, Box]]) -> Annotation:
     """The objects on an image of that size, each a class and a box.
 
-    What lies outside of the image is cut off: in sets drawn by hand many boxes reach over the edge
-    by a pixel.
+    Boxes are clipped at the edge of the image: in sets drawn by hand many cross it by a pixel.
 
     Raises:
-        BadAnnotationError: there can be no such image, a box is empty, or nothing of it lies within
-            the image.
+        BadAnnotationError: no image can have that size, a box is empty, or it lies outside of the
+            image.
     """
     rows, columns = size
     if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
@@ -66,7 +65,7 @@ def annotation(size: Size, objects: Sequence[tuple[str, Box]]) -> Annotation:
         raise BadAnnotationError(f"it has {len(objects)} objects, more than {MAX_OBJECTS}")
     boxes = []
     for number, (name, (left, top, right, bottom)) in enumerate(objects, start=1):
-        # Comparisons with what is not a number are false.
+        # Comparisons with NaN are false.
         if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
             raise BadAnnotationError(f"object {number}, `{name}`, has an empty box")
         box = max(left, 0.0), max(top, 0.0), min(right, float(columns)), min(bottom, float(rows))
@@ -85,7 +84,7 @@ def checked_name(name: str) -> str:
     """The name of a file below a folder.
 
     Raises:
-        BadAnnotationError: it would lead somewhere else, or no file can be called so.
+        BadAnnotationError: it would lead outside, or is not a valid name.
     """
     try:
         os.fsencode(name)

@@ -32,17 +32,17 @@ def encode(boxes: ArrayLike, window: ArrayLike) -> Boxes:
     return np.concatenate([(near + far) / 2 - 0.5, far - near], axis=-1)
 
 
-def decode(said: ArrayLike, window: ArrayLike) -> Boxes:
-    """The boxes ``(..., 4)`` that a net has said of ``window``; ``encode`` undone."""
-    numbers, (origin, size) = np.asarray(said, np.float64), _origin_and_size(window)
+def decode(output: ArrayLike, window: ArrayLike) -> Boxes:
+    """The boxes ``(..., 4)`` of a net's output for ``window``; the inverse of ``encode``."""
+    numbers, (origin, size) = np.asarray(output, np.float64), _origin_and_size(window)
     centre, extent = numbers[..., :2] + 0.5, numbers[..., 2:]
     sides = [centre - extent / 2, centre + extent / 2]
     return np.concatenate([side * size + origin for side in sides], axis=-1)
 
 
-def mirror(said: ArrayLike) -> Boxes:
+def mirror(output: ArrayLike) -> Boxes:
     """What a net says of the mirror image of its window."""
-    return np.asarray(said, np.float64) * (-1.0, 1.0, 1.0, 1.0)
+    return np.asarray(output, np.float64) * (-1.0, 1.0, 1.0, 1.0)
 
 
 def clip(boxes: ArrayLike, size: tuple[int, int]) -> Boxes:

@@ -3,7 +3,8 @@
     DIR/train/cat/1.jpg     DIR/cat/1.jpg     DIR/train/000000.tar      one class an image
     DIR/ImageSets/Main/train.txt  DIR/annotations/instances_train.json  those of its objects
 
-Folders and shards go before annotations: in ILSVRC the objects are all of the folder's class.
+Folders and shards take precedence over annotations: in ILSVRC all objects are of the folder's
+class.
 """
 
 from collections.abc import Mapping
@@ -18,15 +19,16 @@ from vggspec.base.catalogue import annotations, data
 from vggspec.base.catalogue.features import ClassesDiffer
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import reason
-from vggspec.data.annotated import Annotated, Pacing, open_annotated, silently
+from vggspec.data.annotated import Annotated, open_annotated
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.shards import list_shards
 
 SPLITS = ("train", "val")
 WHOLE = "all"
-"""What the only split is called of a folder that is not parted."""
+"""The name of the only split of a folder without splits."""
 
 
 class Images(Protocol):
@@ -52,28 +54,28 @@ class Classed:
     """Their names, the same for all splits; None for shards without names."""
 
     left_out: Mapping[str, str]
-    """Images whose annotations cannot be true, each with the reason."""
+    """Images with invalid annotations, each with the reason."""
 
     notes: tuple[str, ...] = ()
     """What of the folders is not used, in words."""
 
 
 def open_classed(
-    root: Path, split: str | None = None, pacing: Pacing = silently
+    root: Path, split: str | None = None, watch: Watcher = SILENT
 ) -> tuple[Classed, ...]:
-    """The images of ``split``, else of ``train`` and ``val`` as far as they are there, else of all
-    that is below ``root``. ``pacing`` shows how far the reading of annotations has come.
+    """The images of ``split``, else of ``train`` and ``val`` as far as they exist, else of all that
+    is below ``root``. ``watch`` hears how many annotations have been read.
 
     Raises:
-        VggspecError: there are none, a folder cannot be read, ``val`` has classes that ``train``
-            has not, or too many annotations cannot be true.
+        VggspecError: no images exist, a folder cannot be read, ``val`` has classes that ``train``
+            does not have, or too many annotations are invalid.
         MissingLibraryError: they are in shards, and webdataset is not installed.
     """
     names = SPLITS if split is None else (split,)
     found: list[Classed] = []
     for name in names:
         classes = found[0].classes if found else None
-        one = _folders(root, name) or _annotated(root, name, classes, pacing)
+        one = _folders(root, name) or _annotated(root, name, classes, watch)
         if one is not None:
             found.append(_with_classes_of(found[0], one) if found else one)
     if found:
@@ -108,10 +110,10 @@ def _of_labelled(labelled: Labelled, split: str) -> Classed:
 
 
 def _annotated(
-    root: Path, split: str, classes: tuple[str, ...] | None, pacing: Pacing
+    root: Path, split: str, classes: tuple[str, ...] | None, watch: Watcher
 ) -> Classed | None:
     try:
-        found = open_annotated(root, split, classes, pacing)
+        found = open_annotated(root, split, classes, watch)
     except VggspecError as error:
         if isinstance(error.reports[0].what, annotations.NoAnnotations):
             return None

@@ -16,7 +16,7 @@ from vggspec.base.catalogue.annotations import BadAnnotations
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.opening import read_file
 from vggspec.base.wording import reason
-from vggspec.data.annotation import BadAnnotationError, Box, Size, Written, checked_name
+from vggspec.data.annotation import BadAnnotationError, Box, RawAnnotation, Size, checked_name
 
 #: Four times those of the 118 287 training images of 2017.
 MAX_JSON_BYTES = 2 << 30
@@ -29,7 +29,7 @@ class CocoFile:
     classes: tuple[str, ...]
     """The names of the categories, sorted."""
 
-    images: dict[str, Written]
+    images: dict[str, RawAnnotation]
     """By the names of the image files, in their order."""
 
     bad: dict[str, str]
@@ -40,7 +40,7 @@ def read_coco(path: Path) -> CocoFile:
     """What a file says of its images.
 
     Raises:
-        VggspecError: it cannot be read, or holds something else.
+        VggspecError: it cannot be read, or contains something else.
     """
     try:
         # Outlines take most of such a file, so they go as soon as they are read.
@@ -69,14 +69,14 @@ def _file(table: Any) -> CocoFile:
             bad[f"annotation {one.get('id')}"] = f"there is no image {number}"
         elif not one.get("iscrowd"):
             objects[number].append(one)
-    found: dict[str, Written] = {}
+    found: dict[str, RawAnnotation] = {}
     for number, image in images.items():
         name = _text(image, "file_name")
         try:
             if checked_name(name) in found or name in bad:
                 raise BadAnnotationError("two images have this name")
             on_it = [_object(one, classes) for one in objects[number]]
-            found[name] = Written(_size(image), on_it)
+            found[name] = RawAnnotation(_size(image), on_it)
         except BadAnnotationError as error:
             found.pop(name, None)
             bad[name] = str(error)

@@ -12,13 +12,13 @@ class Digest:
         self._times = hashlib.sha256()
 
     def add(self, name: str, stat: os.stat_result, content: bytes = b"") -> None:
-        """Take in a file, and what is known of its content."""
+        """Add a file, and what is known of its content."""
         line = f"{name}\0{stat.st_size}\n".encode(errors="surrogateescape") + content
         self._names.update(line)
         self._times.update(b"%s%d\n" % (line, stat.st_mtime_ns))
 
     def add_digest(self, fingerprint: str, stamp: str) -> None:
-        """Take in other files, by what was said of them."""
+        """Add other files by their digests."""
         self._names.update(fingerprint.encode())
         self._times.update(stamp.encode())
 
@@ -27,5 +27,5 @@ class Digest:
         return self._names.hexdigest()
 
     def stamp(self) -> str:
-        """Another once a file has been written anew, even with the same size."""
+        """Changes once a file has been rewritten, even with the same size."""
         return self._times.hexdigest()

@@ -3,7 +3,7 @@
 DIR/train/cat/1.jpg   DIR/train/dog/1.jpg
 
 The images of a class may lie in folders of its own, however deep; links are followed. What is an
-image is told by the ending of its name, and what is none is counted.
+image is recognised by the ending of its name, and other files are counted.
 """
 
 import errno
@@ -31,7 +31,7 @@ SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 )
 
-#: So many names of what was passed over are told.
+#: The number of ignored names that a message shows.
 NAMES = 4
 
 #: So many entries are looked at to tell an empty class from one with images.
@@ -83,7 +83,7 @@ class FolderSplit:
 
 
 class PassedOver:
-    """What a folder of images holds besides, counted."""
+    """The other contents of a folder of images, counted."""
 
     def __init__(self) -> None:
         self._counts: dict[Kind, int] = {}
@@ -218,7 +218,7 @@ def images_below(
     """The images in a folder and in those below it, by their paths seen from it: first those of a
     folder, sorted, then those of its folders.
 
-    Links are followed, but not out to a folder that holds this one, nor to one of ``others``, and
+    Links are followed, but not to a folder that contains this one, nor to one of ``others``, and
     each folder is read once. Files that end in ``beside`` are for somebody else.
 
     Raises:
@@ -262,7 +262,7 @@ def in_words(names: tuple[str, ...] | list[str]) -> str:
 
 
 def without_images(split: str, classes: tuple[str, ...], labels: NDArray[np.int32]) -> list[str]:
-    """A note about classes of which a split has no images, or none."""
+    """A note about classes without images in a split, if any."""
     counts = np.bincount(labels, minlength=len(classes))
     empty = [name for name, number in zip(classes, counts.tolist(), strict=True) if not number]
     if not empty:

@@ -17,7 +17,7 @@ SMALL_BYTES = 8 << 20
 
 
 class Room:
-    """Bytes that threads share: who finds too few left waits for his turn.
+    """Bytes that threads share: a thread that finds too few left waits for its turn.
 
     Where nothing else is taken anything is given, so the largest image has its turn too. A thread
     that has room already is given more at once: else two that both want more would wait for each
@@ -29,7 +29,7 @@ class Room:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, with nothing taken; for a process that was forked."""
+        """Start again with nothing taken, in a forked process."""
         self._changed = threading.Condition()
         self._taken = 0
         self._by_thread: Counter[int] = Counter()

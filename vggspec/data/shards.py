@@ -5,7 +5,7 @@
     DIR/classes.txt         a name a line, if there are names
 
 Which files make a sample is webdataset's own rule. Its readers go from the first sample to the
-last; here the order of a seed must be the same for any number of processes, and be taken up in
+last; here the order of a seed must be the same for any number of processes, and be resumed in
 its middle, so each shard is indexed once and then read at random. Nothing is unpickled or
 extracted.
 """
@@ -40,7 +40,7 @@ FORMAT = 1  # of the cached index
 MAX_CLASS_BYTES = 32
 MAX_CLASSES_BYTES = 16 << 20  # of all names
 SHOWN = 4
-"""So many names and lines are told of many."""
+"""The number of names and lines that a message shows, of many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +276,7 @@ def _members(tar: tarfile.TarFile, shard: Path, shard_size: int) -> Iterator[tar
         if member.size < 0 or member.offset_data + member.size > shard_size:
             raise _bad_shard(shard, f"it ends within `{member.name}`")
         yield member
-    # tarfile takes what is no header for the end.
+    # tarfile treats an invalid header as the end.
     with open_file(shard) as file:
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):

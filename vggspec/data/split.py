@@ -1,12 +1,13 @@
-"""What a list of images with classes offers, wherever they lie."""
+"""The interface of a list of images with classes, wherever they are stored."""
 
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: More bad images, or images with bad annotations, than this share of all are an error.
-MAX_BAD_SHARE = 0.01
+from vggspec.data.left_out import MAX_SHARE
+
+MAX_BAD_SHARE = MAX_SHARE
 
 
 class Split(Protocol):
@@ -18,7 +19,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What a person would look for."""
+        """A name by which a person finds the image."""
 
     def read(self, index: int) -> bytes:
         """The bytes of the image file.

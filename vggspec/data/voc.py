@@ -14,13 +14,13 @@ from xml.etree import ElementTree as ET
 
 from vggspec.base.opening import read_file
 from vggspec.base.wording import reason
-from vggspec.data.annotation import BadAnnotationError, Box, Size, Written
+from vggspec.data.annotation import BadAnnotationError, Box, RawAnnotation, Size
 
 #: An object takes a few hundred bytes.
 MAX_XML_BYTES = 4 << 20
 
 
-def read_voc(path: str | os.PathLike[str]) -> Written:
+def read_voc(path: str | os.PathLike[str]) -> RawAnnotation:
     """The annotation in a file.
 
     Raises:
@@ -32,7 +32,7 @@ def read_voc(path: str | os.PathLike[str]) -> Written:
         raise BadAnnotationError(reason(error)) from error
 
 
-def parse_voc(data: bytes) -> Written:
+def parse_voc(data: bytes) -> RawAnnotation:
     """The annotation in the bytes of a file, which are UTF-8.
 
     Raises:
@@ -50,7 +50,7 @@ def parse_voc(data: bytes) -> Written:
         raise BadAnnotationError(f"it is not XML: {error}") from error
     if root.tag != "annotation":
         raise BadAnnotationError(f"it is `{root.tag}`, not `annotation`")
-    return Written(_size(root), [_object(one) for one in root.iterfind("object")])
+    return RawAnnotation(_size(root), [_object(one) for one in root.iterfind("object")])
 
 
 def _size(root: ET.Element) -> Size | None:

@@ -1,1 +1,1 @@
-"""Training as section 3.1 of the paper has it: ``vggspec.train.loop.fit`` is the door."""
+"""Training as in section 3.1 of the paper: call ``vggspec.train.training.train``."""

@@ -1,7 +1,7 @@
 """From decoded images to crops: drawn at random for training, central for validation.
 
-What chance decides for a crop depends on the seed, the epoch and the image alone, so that the
-stream is the same for any number of workers, and can be taken up anywhere.
+The random numbers of a crop depend on the seed, the epoch and the image alone, so that the stream
+is the same for any number of workers, and can be resumed anywhere.
 
 Only the part of an image that a crop shows is rescaled.
 
@@ -29,17 +29,17 @@ from vggspec.train.order import Ticket, stream
 
 
 class Target(NamedTuple):
-    """What a net of boxes should say of a crop, in the terms of ``vggspec.data.boxes.encode``."""
+    """The output that a net of boxes should have for a crop, see ``vggspec.data.boxes.encode``."""
 
     boxes: NDArray[np.float32]
-    """``(K, 4)``: the boxes of its class, of which one is looked for."""
+    """``(K, 4)``: the boxes of its class; the net should find one of them."""
 
     frame: NDArray[np.float32]
     """``(4,)``: the edge of the image."""
 
 
 class Crop(NamedTuple):
-    """What one image gives to a batch."""
+    """One image's part of a batch."""
 
     pixels: Pixels
     """``(H, W, C)``"""
@@ -56,7 +56,7 @@ class Crop(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """An image that gives nothing, and why."""
+    """An image that cannot be read, and why."""
 
     name: str
     why: str
@@ -64,14 +64,14 @@ class Unread(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What chance decides for one crop."""
+    """The random choices for one crop."""
 
     scale: int
     """S in pixels."""
 
     top: float
     left: float
-    """Where the crop lies, from 0 to 1 of the room there is."""
+    """The position of the crop, from 0 to 1 of the possible range."""
 
     is_mirrored: bool
     colours: NDArray[np.float64]
@@ -79,7 +79,7 @@ class Draw:
 
 
 def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
-    """What chance decides for the crop of an image in an epoch."""
+    """The random choices for the crop of an image in an epoch."""
     random = stream(seed, "crops", ticket)
     scale, top, left, mirror = random.random(4)
     low, high = recipe.scale
@@ -92,7 +92,7 @@ def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
     )
 
 
-class Window(NamedTuple):
+class Region(NamedTuple):
     """The part of a rescaled image that a crop shows, in pixels."""
 
     rows: int
@@ -110,7 +110,7 @@ class Window(NamedTuple):
 
     def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
         """The crop ``(height, width, C)`` of the image before it is rescaled."""
-        return _region(
+        return _resized(
             image,
             _Side(image.shape[0], self.rows, self.top, self.height),
             _Side(image.shape[1], self.columns, self.left, self.width),
@@ -118,7 +118,7 @@ class Window(NamedTuple):
         )
 
 
-def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
+def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
     """Where a crop lies in an image.
 
     Raises:
@@ -127,12 +127,12 @@ def drawn_window(image: Pixels, drawn: Draw, height: int, width: int) -> Window:
     rows, columns = _rescaled_size(image, drawn.scale, height, width)
     top = int(drawn.top * (rows - height + 1))
     left = int(drawn.left * (columns - width + 1))
-    return Window(rows, columns, top, left, height, width)
+    return Region(rows, columns, top, left, height, width)
 
 
-def central_window(
+def central_region(
     image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
-) -> Window:
+) -> Region:
     """Where the central crop lies in an image rescaled to ``scale``.
 
     Raises:
@@ -140,7 +140,7 @@ def central_window(
     """
     rows, columns = _rescaled_size(image, scale, height, width, resize)
     (top,), (left,) = grid(rows, height, 1, resize), grid(columns, width, 1, resize)
-    return Window(rows, columns, top, left, height, width)
+    return Region(rows, columns, top, left, height, width)
 
 
 def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
@@ -149,8 +149,8 @@ def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    window = drawn_window(image, drawn, height, width)
-    return window.cut(image, is_mirrored=drawn.is_mirrored)
+    region = drawn_region(image, drawn, height, width)
+    return region.cut(image, is_mirrored=drawn.is_mirrored)
 
 
 def cut_centre(
@@ -161,19 +161,19 @@ def cut_centre(
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    return central_window(image, scale, height, width, resize).cut(image)
+    return central_region(image, scale, height, width, resize).cut(image)
 
 
 def rescale_whole(
     image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
 ) -> Pixels:
-    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` want it.
+    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` require it.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
     rows, columns = _rescaled_size(image, scale, height, width, resize)
-    return Window(rows, columns, 0, 0, rows, columns).cut(image)
+    return Region(rows, columns, 0, 0, rows, columns).cut(image)
 
 
 class TrainCrops:
@@ -259,7 +259,7 @@ class WholeImages:
 
 
 class _Side(NamedTuple):
-    """Rows or columns: of an image, of the image rescaled, and what the crop takes of these."""
+    """Rows or columns: of an image, of the rescaled image, and of the crop."""
 
     source: int
     rescaled: int
@@ -284,7 +284,7 @@ class _Side(NamedTuple):
         return low, high
 
 
-def _region(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
+def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
     """The crop of a rescaled image; the rest of it is not computed."""
     part = image[rows.part(), columns.part()]
     # Pillow is several times as fast as numpy at copying pixels of three bytes.

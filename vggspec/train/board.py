@@ -23,8 +23,8 @@ FOLDER = "tensorboard"
 class Board:
     """Writes what TensorBoard shows, on disk as soon as it is known.
 
-    A run that is taken up again names the step that it goes on from: what was written about later
-    steps before is no longer shown.
+    A resumed run names the step from which it resumes: what was written about later steps before is
+    no longer shown.
 
     Raises:
         MissingLibraryError: TensorBoard is not installed.

@@ -19,12 +19,12 @@ from vggspec.data.decode import BadImageError, Pixels
 from vggspec.train.augment import (
     Crop,
     Draw,
+    Region,
     Target,
     Unread,
-    Window,
-    central_window,
+    central_region,
     draw,
-    drawn_window,
+    drawn_region,
 )
 from vggspec.train.images import Images
 from vggspec.train.order import Ticket, stream
@@ -65,15 +65,15 @@ class TrainBoxCrops:
             image = self._images.read(ticket.image)
             boxes = self._examples.boxes_on(ticket.image, image)
             box = boxes[random.integers(len(boxes))]
-            window = shown(image, box, drawn, self._size, random)
+            region = shown(image, box, drawn, self._size, random)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         return Crop(
-            window.cut(image, is_mirrored=drawn.is_mirrored),
+            region.cut(image, is_mirrored=drawn.is_mirrored),
             (self._axes @ drawn.colours).astype(np.float32),
             int(self._images.split.labels[ticket.image]),
             ticket.row,
-            target(image, box, window, is_mirrored=drawn.is_mirrored),
+            target(image, box, region, is_mirrored=drawn.is_mirrored),
         )
 
 
@@ -102,47 +102,47 @@ class CentreBoxCrops:
         try:
             image = self._images.read(ticket.image)
             boxes = self._examples.boxes_on(ticket.image, image)
-            window = central_window(image, self._scale, *self._size, self._resize)
+            region = central_region(image, self._scale, *self._size, self._resize)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         label = int(self._images.split.labels[ticket.image])
-        here = target(image, boxes, window)
-        return Crop(window.cut(image), self._no_shift, label, ticket.row, here)
+        here = target(image, boxes, region)
+        return Crop(region.cut(image), self._no_shift, label, ticket.row, here)
 
 
 def shown(
     image: Pixels, box: Boxes, drawn: Draw, size: tuple[int, int], random: np.random.Generator
-) -> Window:
-    """A window of ``size``, rows and columns, that shows the object in a box of the image.
+) -> Region:
+    """A region of ``size``, rows and columns, that shows the object in a box of the image.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
-    window = drawn_window(image, drawn, *size)
-    there = _rescaled(box, image, window)
+    region = drawn_region(image, drawn, *size)
+    there = _rescaled(box, image, region)
     sides = there[2:] - there[:2]
-    most = np.minimum(sides, (window.width, window.height)).prod()
+    most = np.minimum(sides, (region.width, region.height)).prod()
     for _ in range(MAX_DRAWS):
-        if area(overlap(there, window.box())) >= LEAST_SHOWN * most:
-            return window
+        if area(overlap(there, region.box())) >= LEAST_SHOWN * most:
+            return region
         top, left = random.random(2)
-        window = drawn_window(image, replace(drawn, top=top, left=left), *size)
+        region = drawn_region(image, replace(drawn, top=top, left=left), *size)
     x, y = (there[:2] + there[2:]) / 2
-    return window._replace(
-        top=int(np.clip(round(y - window.height / 2), 0, window.rows - window.height)),
-        left=int(np.clip(round(x - window.width / 2), 0, window.columns - window.width)),
+    return region._replace(
+        top=int(np.clip(round(y - region.height / 2), 0, region.rows - region.height)),
+        left=int(np.clip(round(x - region.width / 2), 0, region.columns - region.width)),
     )
 
 
-def target(image: Pixels, boxes: Boxes, window: Window, *, is_mirrored: bool = False) -> Target:
-    """What a net should say that sees the window: boxes ``(4,)`` or ``(K, 4)`` of the image."""
+def target(image: Pixels, boxes: Boxes, region: Region, *, is_mirrored: bool = False) -> Target:
+    """The output for the region; boxes ``(4,)`` or ``(K, 4)`` of the image."""
     frame = np.array([0, 0, image.shape[1], image.shape[0]], np.float64)
-    seen = encode(_rescaled(np.vstack([frame, boxes]), image, window), window.box())
-    frame_said, *said = (mirror(seen) if is_mirrored else seen).astype(np.float32)
-    return Target(boxes=np.array(said), frame=frame_said)
+    seen = encode(_rescaled(np.vstack([frame, boxes]), image, region), region.box())
+    frame_seen, *seen_boxes = (mirror(seen) if is_mirrored else seen).astype(np.float32)
+    return Target(boxes=np.array(seen_boxes), frame=frame_seen)
 
 
-def _rescaled(boxes: Boxes, image: Pixels, window: Window) -> Boxes:
+def _rescaled(boxes: Boxes, image: Pixels, region: Region) -> Boxes:
     """Boxes of an image as they are once it is rescaled."""
-    across, down = window.columns / image.shape[1], window.rows / image.shape[0]
+    across, down = region.columns / image.shape[1], region.rows / image.shape[0]
     return np.asarray(boxes * (across, down, across, down))

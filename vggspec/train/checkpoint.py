@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, written whole or not at all.
+"""Checkpoints: everything that a run needs to be resumed, written whole or not at all.
 
     checkpoints/000012000/weights.safetensors
     checkpoints/000012000/momentum.safetensors    the velocities; the rest of the state as text
@@ -113,7 +113,7 @@ def publish(run: Path, folder: Path, state: TrainState, keep_every: int | None) 
 
 
 def read_checkpoint(run: Path, network: Network) -> Checkpoint | None:
-    """The newest checkpoint of a run, checked against the net; None where there is none yet.
+    """The newest checkpoint of a run, checked against the net; None before the first one.
 
     Raises:
         VggspecError: it is damaged, or another net's.

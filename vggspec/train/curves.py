@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CURVES = "curves.png"
 
 MOST_POINTS = 1500  # in the curve of single looks; there is no room for more
-MOST_DOTS = 40  # one an epoch, while they can be told apart
+MOST_DOTS = 40  # one an epoch, while they can be distinguished
 MOST_RATES = 12  # written beside their line
 MOST_LETTERS = 50  # of a title
 
@@ -89,7 +89,7 @@ def draw(log: Path, out: Path, net: str) -> bool:
 def read_log(log: Path) -> list[Line]:
     """What a log says, step by step. A line that was cut short, as by a crash, is passed over.
 
-    A run that was taken up again repeats steps; then what was written last counts.
+    A resumed run repeats steps; the line that was written last counts.
     """
     lines: list[Line] = []
     with open(log, encoding="utf-8", errors="replace", opener=regular) as file:
@@ -208,7 +208,7 @@ def _draw_rate(axes: "Axes", lines: Sequence[Line], in_epoch: int) -> None:
     steps = np.array([0, *(line.step for line in lines)]) / in_epoch
     rates = np.array([line.rate for line in lines])
     changes = np.concatenate([[0], np.flatnonzero(np.diff(rates)) + 1])
-    begins, values = steps[changes], rates[changes]  # a line's rate holds since the line before
+    begins, values = steps[changes], rates[changes]  # in effect since the line before
     path = np.append(begins, steps[-1]), np.append(values, values[-1])
     axes.step(*path, where="post", color=BLUE, lw=1.8)
     axes.set_yscale("log")

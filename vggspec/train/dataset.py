@@ -18,10 +18,11 @@ from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
 from vggspec.base.render import shown
 from vggspec.base.reports import Reports
+from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import count, reason
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.data.annotated import Annotated, Examples, Pacing, open_annotated, silently
+from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.digest import Digest
 from vggspec.data.folder import (
     PassedOver,
@@ -53,11 +54,11 @@ class DataSet:
     """What of it is not used, in words."""
 
 
-def open_data(root: Path, network: Network, pacing: Pacing = silently) -> DataSet:
-    """List the images of a data set and hold its classes against the net.
+def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
+    """List the images of a data set and compare its classes with the net's.
 
-    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``pacing`` shows how
-    far the reading of their annotations has come.
+    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``watch`` hears how
+    many of their annotations have been read.
 
     Raises:
         VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
@@ -66,7 +67,7 @@ def open_data(root: Path, network: Network, pacing: Pacing = silently) -> DataSe
     """
     last = network[network.outputs[0].layer]
     if isinstance(last.op, Boxes):
-        return _open_annotated(root, last, pacing)
+        return _open_annotated(root, last, watch)
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise _no_data(f"`{folder}` is not a folder")
@@ -159,10 +160,10 @@ def _open_shards(root: Path, network: Network) -> DataSet:
     return _checked(root, classes, train, val, digest, notes)
 
 
-def _open_annotated(root: Path, boxes: Layer, pacing: Pacing) -> DataSet:
-    train = open_annotated(root, "train", pacing=pacing)
+def _open_annotated(root: Path, boxes: Layer, watch: Watcher) -> DataSet:
+    train = open_annotated(root, "train", watch=watch)
     _hold_boxes_against(boxes, len(train.classes), root)
-    val = open_annotated(root, "val", train.classes, pacing)
+    val = open_annotated(root, "val", train.classes, watch)
     digest = Digest()
     for split in (train, val):
         digest.add_digest(split.fingerprint, split.stamp)

@@ -1,11 +1,10 @@
-"""Where a net is trained and how: device, precision, threads, and how many images at a time."""
+"""Device, precision, layout, threads, and the number of images at a time."""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,18 +13,17 @@ from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.train.ranks import Ranks
-
-Precision = Literal["fp32", "tf32", "bf16"]
+from vggspec.train.request import TrainPrecision
 
 #: Multiply-accumulates an image from which a second thread is worth waiting for. Smaller layers are
 #: done before threads have met, and on a busy machine that takes ten times as long.
 THREADED_MACS = 50_000_000
 
-#: What a step needs is more than what can be counted: gradients of activations and workspaces come
-#: and go.
+#: A step needs more memory than can be counted: gradients of activations and workspaces are
+#: temporary.
 SLACK = 1.6
 
-#: Of the memory that is free, this share may be planned with.
+#: The share of the free memory that may be used.
 USABLE = 0.8
 
 
@@ -63,8 +61,10 @@ def check_gpus(gpus: int | None, ranks: int) -> None:
         raise VggspecError(report(what))
 
 
-def pick_precision(wanted: Precision | None, place: torch.device, network: Network) -> Precision:
-    """What is multiplied: bf16 where the device has units for it, else fp32.
+def pick_precision(
+    wanted: TrainPrecision | None, place: torch.device, network: Network
+) -> TrainPrecision:
+    """The numbers that are multiplied: bf16 where the device has units for it, else fp32.
 
     Weights and their updates are fp32 in any case.
 
@@ -83,19 +83,22 @@ def pick_precision(wanted: Precision | None, place: torch.device, network: Netwo
     return "bf16" if is_good_at_it and cost(network).macs >= THREADED_MACS else "fp32"
 
 
-def pick_layout(place: torch.device) -> torch.memory_format:
-    """How the device's convolutions want images: channels next to each other on a GPU.
+def pick_layout(place: torch.device, precision: TrainPrecision) -> torch.memory_format:
+    """The layout of images with which the device's convolutions are fastest.
 
-    On CPUs it is a draw for AVX-512, and rows are better where there is less.
+    Tensor cores take channels last. Without them, for fp32, a GPU is faster with contiguous images
+    and needs a fifth less memory. On CPUs there is no difference with AVX-512, and contiguous
+    images are faster without it.
     """
-    return torch.channels_last if place.type == "cuda" or _has_avx512() else torch.contiguous_format
+    is_last = precision != "fp32" if place.type == "cuda" else _has_avx512()
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 @contextlib.contextmanager
-def computing(place: torch.device, precision: Precision, network: Network) -> Iterator[None]:
-    """Threads, TF32 and algorithms as this training wants them, and afterwards as before.
+def computing(place: torch.device, precision: TrainPrecision, network: Network) -> Iterator[None]:
+    """Set threads, TF32 and algorithms for this training, and restore them afterwards.
 
-    The same numbers come out of the same run on the same hardware.
+    The same run gives the same numbers on the same hardware.
     """
     threads = torch.get_num_threads()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -118,10 +121,10 @@ def computing(place: torch.device, precision: Precision, network: Network) -> It
 def images_at_a_time(
     network: Network, share: int, ranks: Ranks, step: Callable[[int], None] | None = None
 ) -> int:
-    """Into what parts a rank's ``share`` of a batch is cut, so that memory suffices.
+    """The number of images of a rank's ``share`` of a batch that fit into memory at a time.
 
-    Where ``step`` is given, that is tried out: it computes gradients for so many images, and
-    memory may run out. Otherwise what is free is held against what can be counted.
+    ``step`` computes gradients for a number of images, and is tried until memory suffices. Without
+    it, the free memory is compared with an estimate.
     """
     if step is not None:
         while share > 1:
@@ -169,7 +172,7 @@ def _free_bytes() -> int | None:
 
 
 def usual_workers(place: torch.device, ranks: Ranks, most: int = 16) -> int:
-    """How many processes decode for a rank: its cores, or half where the net needs them too."""
+    """The number of processes that decode for a rank: its cores, or half if the net needs them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     share = (cores or 1) // ranks.local_size
     return max(1, min(share if place.type == "cuda" else share // 2, most))

@@ -1,7 +1,7 @@
 """Dropout whose draws depend on the seed, the step and the row of the batch alone.
 
 So ranks that share a batch, parts of it that are computed one after the other, and a run that is
-taken up again all drop what one device would in one go. PyTorch's own draws from a stream that
+resumed all drop what one device would in one go. PyTorch's own draws from a stream that
 depends on everything before.
 
 Source: Krizhevsky et al. 2012, section 4.2; Simonyan & Zisserman 2015, section 3.1.

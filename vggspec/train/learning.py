@@ -1,7 +1,7 @@
 """Whether a net that names classes learns at all, and what to try where it does not.
 
-A net that has learned nothing says one class for every image, and its loss is what knowing no more
-than how often each class comes would cost: ln K for K classes of as many images each.
+A net that has learned nothing names one class for every image, and its loss is the entropy of the
+classes: ln K for K classes with equally many images.
 """
 
 import math
@@ -21,18 +21,18 @@ LEARNED = 0.95
 #: A mean over an epoch that many times the loss of knowing nothing is no loss of a net that learns.
 BLOWN_UP = 10.0
 
-#: One class is said of almost all images.
+#: An error rate this close to 0 or 1 counts as 0 or 1.
 ALMOST = 0.02
 
 #: The first epochs of a run may all be alike.
 EPOCHS = 2
 
-#: The paper trained its deeper nets from one of so many weight layers (section 3.1).
+#: The paper trained its deeper nets from one with that many weight layers (section 3.1).
 SHALLOW = 11
 
 
 class Learning:
-    """Looks at each epoch of a run."""
+    """Judges each epoch of a run."""
 
     def __init__(self, network: Network, recipe: TrainRecipe, labels: NDArray[np.int32]) -> None:
         self._network, self._recipe = network, recipe
@@ -43,25 +43,23 @@ class Learning:
         self._has_spoken = False
 
     def remark(self, now: Epoch) -> str | None:
-        """What there is to say of an epoch, in lines; once in a run."""
+        """A remark about an epoch, in lines, or None; at most one in a run."""
         if self._has_spoken or not self._names_classes:
             return None
         if self._is_blown_up(now):
             text = f"a loss of {now.loss:,.0f} is that of steps that were far too large"
             advice = against_divergence(self._network, self._recipe)
         elif self.has_learned_nothing(now) and (now.epoch >= EPOCHS or now.step == now.last_step):
-            text = "it has learned nothing so far: it says one class for every image"
+            text = "it has learned nothing so far: it names one class for every image"
             text += f", and {self._loss_in_words(now)}"
             advice = against_standstill(self._network, self._recipe)
         else:
             return None
         self._has_spoken = True
-        return "\n".join((f"note: {text}; try", *(f"  {each}" for each in advice)))
+        return "\n".join((f"{text}; try", *(f"  {each}" for each in advice)))
 
     def has_learned_nothing(self, now: Epoch) -> bool:
-        """Whether a net says one class whatever it sees, and its loss is that of knowing nothing,
-        or more.
-        """
+        """Whether the net names one class for every image, at a loss no better than chance."""
         is_far = now.loss >= LEARNED * self._of_nothing
         return self._names_classes and self._classes > 1 and is_far and _says_one(now.validation)
 
@@ -79,7 +77,7 @@ class Learning:
 
 
 def _says_one(validation: Validation) -> bool:
-    """Whether all validation images are said to be of one class."""
+    """Whether the net names one class for all validation images."""
     errors = sorted(validation.class_errors.values())
     return len(errors) > 1 and errors[0] <= ALMOST and errors[1] >= 1 - ALMOST
 
@@ -99,7 +97,7 @@ def against_standstill(network: Network, recipe: TrainRecipe) -> tuple[str, ...]
     return (
         *_steadier(network, recipe),
         f"another rate: --set rate={rate / 10:g}, or --set rate={rate * 10:g}",
-        "and look whether the images of each class are in the folder of its name",
+        "and check that the images of each class are in the folder of its name",
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
+from vggspec.data.left_out import LeftOut
 from vggspec.train.augment import CentreCrops, TrainCrops, WholeImages
 from vggspec.train.batches import Batch, Loader, Normalise, lost_worker
 from vggspec.train.board import Board
@@ -39,7 +40,6 @@ from vggspec.train.checkpoint import Checkpoint, publish, read_checkpoint, write
 from vggspec.train.curves import CURVES, draw
 from vggspec.train.dataset import DataSet
 from vggspec.train.device import (
-    Precision,
     computing,
     images_at_a_time,
     pick_device,
@@ -47,12 +47,12 @@ from vggspec.train.device import (
     pick_precision,
     usual_workers,
 )
-from vggspec.train.images import Images, LeftOut, fit_in_memory
-from vggspec.train.learning import against_divergence
+from vggspec.train.images import Images, fit_in_memory
+from vggspec.train.learning import Learning, against_divergence
 from vggspec.train.meter import Meter
 from vggspec.train.objective import Localisation, objective_of
 from vggspec.train.order import BatchesInOrder, ShuffledBatches
-from vggspec.train.progress import NoWatch, Result, Validation, Watch
+from vggspec.train.progress import Epoch, Step, TrainResult, TrainWatcher, Validation
 from vggspec.train.ranks import Ranks
 from vggspec.train.record import (
     Log,
@@ -63,6 +63,7 @@ from vggspec.train.record import (
     resumed_record,
     save_record,
 )
+from vggspec.train.request import TrainPrecision, Validate
 from vggspec.train.runs import BEST, LOG, RECORD, RUNS
 from vggspec.train.start import (
     expected_input,
@@ -79,7 +80,7 @@ from vggspec.train.validation import dense_form, validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the recipe leaves open. ``None`` chooses by machine and data."""
+    """Everything that the recipe leaves open. ``None`` depends on the machine and the data."""
 
     seed: int = 0
     settings: Sequence[str] = ()
@@ -94,19 +95,27 @@ class Options:
     workers: int | None = None
     """Processes that decode images, for each rank."""
 
-    precision: Precision | None = None
+    precision: TrainPrecision | None = None
     micro_batch: int | None = None
     """Images that a rank computes at once; the gradients of a batch are added up."""
 
     is_compiled: bool = False
     """Let ``torch.compile`` fuse what it can."""
 
-    validate: Literal["crop", "dense"] = "crop"
-    """Look at the central crop of an image, or at all of it, densely."""
+    validate: Validate = "crop"
+    """Validate on the central crop of an image, or densely on all of it."""
 
     save_every_s: float = 600.0
     keep_every: int | None = None
-    """The weights of each so-manieth epoch stay."""
+    """Keep the weights of every N epochs."""
+
+
+class _Recorder(Protocol):
+    """Records how a run goes."""
+
+    def step(self, now: Step) -> None: ...
+
+    def epoch(self, now: Epoch) -> None: ...
 
 
 def fit(
@@ -118,29 +127,30 @@ def fit(
     ranks: Ranks | None = None,
     is_resumed: bool = False,
     stop: Event | None = None,
-    watch: Watch | None = None,
+    watch: TrainWatcher | None = None,
     runs: Path = RUNS,
-) -> Result:
+) -> TrainResult:
     """Train a net as its spec says, from images to ``best.safetensors`` in the folder ``run``.
 
     Once ``stop`` is set on a rank, the step at hand is finished, a checkpoint written, and the
-    result returned; ``is_resumed`` goes on from the newest one. Weights of other nets that the spec
+    result returned; ``is_resumed`` resumes from the newest one. Weights of other nets that the spec
     starts from are looked for under ``runs``.
 
     Raises:
         VggspecError: the net cannot be trained, weights to start from are missing, too many images
-            are bad, the loss is not finite, the run to go on with is another, a rank is gone, or
+            are bad, the loss is not finite, the run to resume is another, a rank is lost, or
             the system refuses to write.
-        MissingLibraryError: the device cannot be had.
+        MissingLibraryError: the device does not exist.
     """
     options, ranks = options or Options(), ranks or Ranks()
     with ExitStack() as stack:
         training = _Training(lowered, data, run, options, ranks, stack, runs, is_resumed=is_resumed)
-        return training.go_on(stop or Event(), watch if watch and ranks.is_first else NoWatch())
+        heard = watch if watch and ranks.is_first else TrainWatcher()
+        return training.train(stop or Event(), heard)
 
 
 class _Training:
-    """A run, set up, and then gone through."""
+    """A run: set up, then trained."""
 
     def __init__(
         self,
@@ -161,7 +171,8 @@ class _Training:
         self.objective = objective_of(self.network)
         self.q = _middle(lowered.experiment.test.scales)
         self.resize = lowered.experiment.test.resize
-        self.watches: list[Watch] = []
+        self.recorders: list[_Recorder] = []
+        self.learning = Learning(self.network, self.recipe, data.train.labels)
         _check_ranks(ranks, self.recipe.batch, len(data.train))
         self.place = pick_device(options.gpus, ranks)
         self.precision = pick_precision(options.precision, self.place, self.network)
@@ -201,7 +212,7 @@ class _Training:
         """Images, their statistics, and the batches of both splits."""
         data, options, ranks = self.data, self.options, self.ranks
         color, scale, q = self.input.color, self.recipe.scale, self.q
-        self.left_out = LeftOut(len(data.train) + len(data.val), data.root)
+        self.left_out = LeftOut(len(data.train) + len(data.val), root=data.root)
         for name, why in self.state.unread.items():
             self.left_out.add(name, why)
         # Of an image at a fraction of its size torchvision's longer side may be another.
@@ -225,11 +236,11 @@ class _Training:
             crops = TrainCrops(train, *drawn)
             is_dense = options.validate == "dense"
             seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
-        self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.part)
+        self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.share)
         if self.state.batches > len(self.order):
             why = f"it is {self.state.batches} batches into an epoch of {len(self.order)}"
             raise VggspecError(report(BadCheckpoint(reason=why), path=str(self.run)))
-        in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.part)
+        in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.share)
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
@@ -262,7 +273,7 @@ class _Training:
         state = model.state_dict()
         for name, array in parameters:
             state[name].copy_(torch.from_numpy(array))
-        layout = pick_layout(self.place)
+        layout = pick_layout(self.place, self.precision)
         model.to(self.place).to(memory_format=layout)  # type: ignore[call-overload]
         self.normalise = Normalise(self.input, self.mean, layout).to(self.place)
         before = recorded["computed"] if recorded else {}
@@ -294,7 +305,7 @@ class _Training:
     def _describe(
         self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path, *, has_begun: bool
     ) -> dict[str, Any]:
-        """The record, which a run that is taken up again has to share.
+        """The record, which a resumed run must share.
 
         Raises:
             VggspecError: it does not.
@@ -328,10 +339,10 @@ class _Training:
         check_same(self.run, recorded, record)
         return resumed_record(recorded, record, self.state.step)
 
-    def go_on(self, stop: Event, watch: Watch) -> Result:
+    def train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         """Train until the last step, or until ``stop`` is set."""
         try:
-            return self._go_on(stop, watch)
+            return self._train(stop, watch)
         except (RuntimeError, MemoryError) as error:
             how = lost_worker(error)
             if how is None:
@@ -341,20 +352,21 @@ class _Training:
             self.batches.close()
             self.val_batches.close()
 
-    def _go_on(self, stop: Event, watch: Watch) -> Result:
+    def _train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         state = self.state
         was_stopped = False
         self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
         self.saved_at = time.perf_counter()
+        self.watch = watch
         with ExitStack() as stack:
             self.log: Log | None = None
             if self.ranks.is_first:
                 stack.callback(self._draw)
                 self.log = stack.enter_context(Log(self.run, state.log_bytes))
-                self.watches = [self.log, watch]
+                self.recorders = [self.log, watch]
                 if has_library("tensorboard"):
                     board = stack.enter_context(Board(self.run, after_step=state.step))
-                    self.watches.append(board)
+                    self.recorders.append(board)
             while (state.step < self.last_step or state.batches) and not was_stopped:
                 was_stopped = not self._epoch(stop)
             if was_stopped:
@@ -390,8 +402,8 @@ class _Training:
             if is_look or is_stopped or is_save:
                 now = meter.look()
                 if is_look:
-                    for watch in self.watches:
-                        watch.step(now)
+                    for recorder in self.recorders:
+                        recorder.step(now)
             if is_stopped:
                 return False
             if state.step == self.last_step:
@@ -408,8 +420,11 @@ class _Training:
         if done.is_best:
             state.best = done
         state.epoch, state.batches, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
-        for watch in self.watches:
-            watch.epoch(done)
+        for recorder in self.recorders:
+            recorder.epoch(done)
+        remark = self.learning.remark(done)
+        if remark is not None:
+            self.watch.note(remark)
         self._save()
         if ranks.is_first:
             save_record(self.run, self.record | describe_result(self._result(was_stopped=True)))
@@ -440,7 +455,7 @@ class _Training:
         """Write a checkpoint; the losses up to here have been looked at."""
         state, model = self.state, self.stepper.model
         self._merge_left_out()
-        state.unread = self.left_out.reasons
+        state.unread = dict(self.left_out.reasons)
         if self.log is not None:
             state.log_bytes = self.log.bytes
         state.seconds = self.meter.seconds()
@@ -461,7 +476,7 @@ class _Training:
         self.saved_at = time.perf_counter()
 
     def _draw(self) -> None:
-        """A picture of the run, however it ended; that there is none ends nothing."""
+        """Draw the run, however it ended; a failure to draw ends nothing."""
         if has_library("matplotlib"):
             with suppress(VggspecError):
                 draw(self.run / LOG, self.run / CURVES, self.network.name)
@@ -472,7 +487,7 @@ class _Training:
 
     def _merge_left_out(self) -> None:
         """Let every rank know of the images that one could not read."""
-        for found in self.ranks.gather(self.left_out.reasons):
+        for found in self.ranks.gather(dict(self.left_out.reasons)):
             for path, why in found.items():
                 self.left_out.add(path, why)
 
@@ -484,15 +499,17 @@ class _Training:
         what = Diverged(step=step, rate=rate, saved=saved, advice=advice)
         return VggspecError(report(what))
 
-    def _result(self, *, was_stopped: bool) -> Result:
-        return Result(
+    def _result(self, *, was_stopped: bool) -> TrainResult:
+        best = self.state.best
+        return TrainResult(
             run=self.run,
-            best=self.state.best,
+            best=best,
             step=self.state.step,
             was_stopped=was_stopped,
             seconds=self.meter.seconds(),
             num_left_out=len(self.left_out),
             left_out=self.left_out.first(),
+            has_learned_nothing=best is not None and self.learning.has_learned_nothing(best),
         )
 
 
@@ -516,7 +533,7 @@ def training_network(lowered: Lowered) -> Network:
     return network
 
 
-def check_validation(network: Network, validate: Literal["crop", "dense"]) -> None:
+def check_validation(network: Network, validate: Validate) -> None:
     """Make sure that a net can be validated that way.
 
     Raises:
@@ -533,8 +550,8 @@ def _check_ranks(ranks: Ranks, batch: int, images: int) -> None:
         raise VggspecError(report(what))
 
 
-def _trial(model: SpecModule, precision: Precision) -> Callable[[int], None] | None:
-    """Tries gradients for so many images, where a device says by itself when memory is short."""
+def _trial(model: SpecModule, precision: TrainPrecision) -> Callable[[int], None] | None:
+    """Tries gradients for a number of images, on a device that raises when memory is short."""
     place = next(model.parameters()).device
     if place.type != "cuda":
         return None
@@ -543,7 +560,7 @@ def _trial(model: SpecModule, precision: Precision) -> Callable[[int], None] | N
         momentum = [torch.empty_like(parameter) for parameter in model.parameters()]
         image = model.network.input
         images = torch.zeros((number, image.channels, image.height, image.width), device=place)
-        images = images.contiguous(memory_format=pick_layout(place))
+        images = images.contiguous(memory_format=pick_layout(place, precision))
         model.eval()  # running statistics stay as they are
         try:
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -1,4 +1,4 @@
-"""Losses, times and speeds. It looks at the device now and then, not at every step."""
+"""Losses, times and speeds. Losses are fetched from the device about once a second."""
 
 import math
 import time
@@ -12,7 +12,10 @@ from vggspec.train.progress import Epoch, Step, Validation
 from vggspec.train.ranks import Ranks
 from vggspec.train.state import TrainState
 
-LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
+LOOK_SECONDS = 1.0  # between two looks at the loss; each waits for the device
+
+#: The pace before an interruption counts like that of this many seconds after it.
+TRUSTED_SECONDS = 60.0
 
 
 class Meter:
@@ -52,10 +55,10 @@ class Meter:
         return time.perf_counter() + self._step_seconds - self._looked >= LOOK_SECONDS
 
     def look(self) -> Step:
-        """How things stand since the last look; all ranks look at the same step.
+        """The state since the last look; all ranks look at the same step.
 
         Raises:
-            VggspecError: a loss is not finite, or a rank is gone.
+            VggspecError: a loss is not finite, or a rank is lost.
         """
         losses: list[float] = []
         if self._pending:
@@ -86,7 +89,7 @@ class Meter:
         )
 
     def epoch(self, validation: Validation, num_left_out: int) -> Epoch:
-        """How things stand after the epoch's validation, which followed the last look.
+        """The state after the epoch's validation, which followed the last look.
 
         Raises:
             VggspecError: the validation loss is not finite.
@@ -114,6 +117,16 @@ class Meter:
         return self._seconds_before + time.perf_counter() - self._began
 
     def _left(self) -> float:
-        done = max(self._state.step - self._first_step, 1)
-        per_step = (time.perf_counter() - self._began) / done
+        """Estimated seconds to the end, at the pace so far.
+
+        The first steps after an interruption say little: they wait for workers and for the device
+        to warm up, so the pace before it is trusted at first.
+        """
+        seconds = time.perf_counter() - self._began
+        steps = float(self._state.step - self._first_step)
+        if self._first_step and self._seconds_before:
+            trusted = min(TRUSTED_SECONDS, self._seconds_before)
+            seconds += trusted
+            steps += trusted * self._first_step / self._seconds_before
+        per_step = seconds / steps if steps else seconds
         return per_step * (self._last_step - self._state.step)

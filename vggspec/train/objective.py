@@ -1,4 +1,4 @@
-"""What a net is trained to do: name what it sees, or say where it is.
+"""What a net is trained for: classification or localisation.
 
 Axes: N crops, K boxes of one crop.
 """
@@ -18,11 +18,11 @@ from vggspec.train.batches import Batch
 
 
 class Objective(Protocol):
-    """A loss, and errors that people count."""
+    """A loss, and the errors that are reported."""
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """The kinds of error, the one that counts first."""
+        """The kinds of error, the deciding one first."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The losses of all crops, added up; ``outputs`` is fp32 ``(N, channels)``."""
@@ -50,8 +50,8 @@ class Classification:
 class Localisation:
     """Half the squared Euclidean distance of the four numbers of a box (appendix A.1).
 
-    Of a net with boxes for each class only those of the true class count, and learn. Where a crop
-    has several boxes, its loss is their mean, and the error is that none of them is found.
+    If a net has boxes for each class, only the box of the true class counts and learns. If a crop
+    has several boxes, its loss is their mean, and the net is wrong if it finds none of them.
     """
 
     errors: ClassVar = ("localisation",)
@@ -63,22 +63,22 @@ class Localisation:
             return outputs.sum()
         boxes = batch.targets.boxes.to(outputs.device, non_blocking=True)
         is_there = ~boxes[..., 0].isnan()
-        away = self._said(outputs, batch)[:, None] - boxes.nan_to_num()
+        away = self._predicted(outputs, batch)[:, None] - boxes.nan_to_num()
         losses = away.square().sum(dim=2) / 2 * is_there
         return (losses.sum(dim=1) / is_there.sum(dim=1)).sum()
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """A box ends where its image ends; what of it is beyond could not be right."""
+        """Boxes are clipped at the edge of the image: no object is beyond it."""
         assert batch.targets is not None
         whole = (0.0, 0.0, 1.0, 1.0)  # IoU is the same in the units of a window as in pixels
-        said, true, frames = (
+        predicted, true, frames = (
             decode(numbers.numpy(), whole)
-            for numbers in (self._said(outputs, batch), *batch.targets)
+            for numbers in (self._predicted(outputs, batch), *batch.targets)
         )
-        found = iou(overlap(said, frames)[:, np.newaxis], true)
+        found = iou(overlap(predicted, frames)[:, np.newaxis], true)
         return {"localisation": torch.from_numpy(~(found > RIGHT_IOU).any(axis=1))}
 
-    def _said(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def _predicted(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The box of the true class ``(N, 4)``."""
         if self.is_shared:
             return outputs
@@ -88,7 +88,7 @@ class Localisation:
 
 
 def objective_of(network: Network) -> Objective:
-    """What the end of a net says that it is for."""
+    """The objective of a net, by its last layer."""
     last = network[network.outputs[0].layer]
     return (
         Localisation(is_shared=last.op.shared) if isinstance(last.op, Boxes) else Classification()

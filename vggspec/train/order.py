@@ -1,7 +1,7 @@
-"""The order of the images: which are in which batch, and which part of it a rank takes.
+"""The order of the images: the batch of each, and the share of it that a rank takes.
 
 Every rank knows the whole order and takes its rows of each batch, so that the batches, and all
-that chance decides, are the same for any number of ranks and workers.
+random choices, are the same for any number of ranks and workers.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ class Ticket(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One of several ranks, counted from 0."""
+class Share:
+    """The share of one of several ranks, which are counted from 0."""
 
     rank: int = 0
     ranks: int = 1
 
     def of(self, number: int) -> slice:
-        """Which of so many things in a row are this rank's; shares differ by one at most."""
+        """This rank's slice of ``number`` items; the sizes of slices differ by one at most."""
         return slice(self.rank * number // self.ranks, (self.rank + 1) * number // self.ranks)
 
 
@@ -39,13 +39,13 @@ class ShuffledBatches:
     round. The last batch may be smaller than the others, and a rank's part of it empty.
     """
 
-    def __init__(self, num_images: int, batch: int, seed: int, part: Part | None = None) -> None:
+    def __init__(self, num_images: int, batch: int, seed: int, share: Share | None = None) -> None:
         self.epoch = 0
         self.skipped = 0
         self._num_images = num_images
         self._batch = batch
         self._seed = seed
-        self._part = part or Part()
+        self._share = share or Share()
 
     def __len__(self) -> int:
         return -(-self._num_images // self._batch)
@@ -55,7 +55,7 @@ class ShuffledBatches:
         order = random.permutation(self._num_images).tolist()
         for start in range(self.skipped * self._batch, self._num_images, self._batch):
             batch = order[start : start + self._batch]
-            mine = self._part.of(len(batch))
+            mine = self._share.of(len(batch))
             yield [
                 Ticket(self.epoch, image, row)
                 for row, image in enumerate(batch[mine], start=mine.start)
@@ -65,10 +65,10 @@ class ShuffledBatches:
 class BatchesInOrder:
     """The images from the first to the last, batch by batch, each batch shared out in parts."""
 
-    def __init__(self, num_images: int, batch: int, part: Part | None = None) -> None:
+    def __init__(self, num_images: int, batch: int, share: Share | None = None) -> None:
         self._num_images = num_images
         self._batch = batch
-        self._part = part or Part()
+        self._share = share or Share()
 
     def __len__(self) -> int:
         return -(-self._num_images // self._batch)
@@ -76,14 +76,14 @@ class BatchesInOrder:
     def __iter__(self) -> Iterator[list[Ticket]]:
         for start in range(0, self._num_images, self._batch):
             batch = range(start, min(start + self._batch, self._num_images))
-            mine = self._part.of(len(batch))
+            mine = self._share.of(len(batch))
             yield [Ticket(0, image, row) for row, image in enumerate(batch[mine], start=mine.start)]
 
 
 def stream(seed: int, purpose: str, ticket: Ticket) -> np.random.Generator:
     """A random stream of its own for each purpose, epoch and image.
 
-    Philox counts in 256 bits, of which the lower half is the numbers drawn from one stream.
+    Philox counts in 256 bits; the lower half counts the numbers drawn from one stream.
     """
     key = np.array([seed, ("crops", "order", "boxes").index(purpose)], np.uint64)
     counter = np.array([0, 0, ticket.epoch, ticket.image], np.uint64)

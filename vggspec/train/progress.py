@@ -1,15 +1,17 @@
-"""What is known of a run while it goes on, and at its end."""
+"""What a run reports while it lasts, and its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vggspec.base.fields import Fields
+from vggspec.base.watching import Progress, Watcher
+from vggspec.train.plan import TrainPlan
+from vggspec.train.runs import BEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """How things stand in the middle of an epoch."""
+    """The state of a run during an epoch."""
 
     step: int
     last_step: int
@@ -25,20 +27,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """How well the net does on the validation images."""
+    """The result on the validation images."""
 
     loss: float
     errors: dict[str, float]
-    """Shares of the images that the net gets wrong, by kind, the one that counts first: ``top-1``,
-    whose class is not the likeliest, and ``top-5``, not among the five likeliest; of boxes
-    ``localisation``, where none of the true ones is found."""
+    """Shares of the images that are wrong, by kind, the deciding one first: ``top-1``, if the class
+    is not the likeliest, and ``top-5``, if it is not among the five likeliest; for boxes
+    ``localisation``, if no true box is found."""
 
     class_errors: dict[str, float]
     """The first of the errors for each class that has validation images."""
 
     @property
     def error(self) -> float:
-        """The one that counts."""
+        """The deciding error."""
         return next(iter(self.errors.values()))
 
     def in_words(self) -> str:
@@ -50,7 +52,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """How things stand after an epoch."""
+    """The state of a run after an epoch."""
 
     step: int
     last_step: int
@@ -96,36 +98,101 @@ def epoch_of(fields: Fields) -> Epoch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What came of a run."""
+class TrainResult:
+    """The outcome of a run."""
 
     run: Path
+    """The folder of the run."""
+
     best: Epoch | None
-    """None where no epoch came to its end."""
+    """The epoch with the least validation error; None before the end of the first epoch."""
 
     step: int
+    """The number of steps done."""
+
     was_stopped: bool
+    """Whether the run was stopped before its last step, and can be resumed."""
+
     seconds: float
+    """The training time, without interruptions."""
+
     num_left_out: int
+    """Images that could not be read."""
+
     left_out: tuple[str, ...]
-    """The first of the images that could not be read, each with the reason."""
+    """The first of them, each with the reason."""
+
+    has_learned_nothing: bool = False
+    """Whether the net names one class for every image, at a loss no better than chance."""
+
+    stopped_by: int | None = None
+    """The number of the signal that stopped the run, if a signal did."""
+
+    spec: str = ""
+    """The spec of the net, as ``vggspec compile`` takes it."""
+
+    is_reported_here: bool = True
+    """Whether this process should report the result: False in all but one of several ranks."""
+
+    @property
+    def weights(self) -> Path:
+        """The best weights."""
+        return self.run / BEST
 
 
-class Watch(Protocol):
-    """Who wants to know how training goes."""
+class TrainWatcher(Watcher):
+    """A watcher of a training run; subclasses override what they need."""
+
+    def begin(self, plan: TrainPlan) -> None:
+        """The data has been read, and the run is about to begin."""
 
     def step(self, now: Step) -> None:
         """About once a second."""
 
     def epoch(self, now: Epoch) -> None:
-        """After each epoch."""
+        """After the validation of each epoch."""
 
 
-class NoWatch:
-    """Nobody."""
+class _General(TrainWatcher):
+    """Reports a training run to a watcher that knows nothing about training."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self._watch = watch
+        self._before: int | None = None
+        self._error: tuple[str, ...] = ()
+
+    def progress(self, now: Progress) -> None:
+        self._watch.progress(now)
+
+    def note(self, text: str) -> None:
+        self._watch.note(text)
+
+    def begin(self, plan: TrainPlan) -> None:
+        for note in plan.notes:
+            self.note(note)
 
     def step(self, now: Step) -> None:
-        pass
+        self._report(now)
 
     def epoch(self, now: Epoch) -> None:
-        pass
+        self._error = (f"error {now.validation.error:.2%}",)
+        self._report(now)
+
+    def _report(self, now: Step | Epoch) -> None:
+        # The speed is measured from the first report on: a resumed run does not begin at step 0.
+        self._before = now.step if self._before is None else self._before
+        self.progress(
+            Progress(
+                doing="training",
+                done=now.step,
+                total=now.last_step,
+                unit="steps",
+                before=self._before,
+                details=(f"epoch {now.epoch}", f"loss {now.loss:.3f}", *self._error),
+            )
+        )
+
+
+def as_train_watcher(watch: Watcher) -> TrainWatcher:
+    """The watcher itself if it knows about training, else one that reports to it in general."""
+    return watch if isinstance(watch, TrainWatcher) else _General(watch)

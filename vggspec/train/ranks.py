@@ -22,12 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from vggspec.base.catalogue.ranks import CannotMeet, LostRank
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import foreign
-from vggspec.train.order import Part
+from vggspec.train.order import Share
 
 T = TypeVar("T")
 
-#: A rank that has not been heard of for so long is gone. Reading thousands of images for the
-#: statistics, while the others wait, takes less.
+#: A rank that is silent for this long is lost. Reading thousands of images for the statistics,
+#: while the others wait, takes less.
 PATIENCE = timedelta(minutes=30)
 
 STORE = "vggspec"
@@ -36,7 +36,7 @@ SPEAKS = "error"
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those that train together; perhaps it is the only one."""
+    """This process among those that train together; it may be the only one."""
 
     rank: int = 0
     size: int = 1
@@ -47,20 +47,20 @@ class Ranks:
     store: Store | None = None
 
     @property
-    def part(self) -> Part:
+    def share(self) -> Share:
         """This rank's part of whatever is shared out."""
-        return Part(self.rank, self.size)
+        return Share(self.rank, self.size)
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank is the one that writes and speaks."""
+        """Whether this rank is the one that writes and reports."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value added up over the ranks, the same on all of them to the last bit.
 
         Raises:
-            VggspecError: a rank is gone.
+            VggspecError: a rank is lost.
         """
         if self.size == 1:
             return list(values)
@@ -73,7 +73,7 @@ class Ranks:
         """What each rank has, in their order.
 
         Raises:
-            VggspecError: a rank is gone.
+            VggspecError: a rank is lost.
         """
         if self.size == 1:
             return [mine]
@@ -86,7 +86,7 @@ class Ranks:
         """What the first rank has.
 
         Raises:
-            VggspecError: a rank is gone.
+            VggspecError: a rank is lost.
         """
         found = [mine]
         if self.size > 1:
@@ -111,13 +111,13 @@ class Ranks:
         )
 
     def speaks(self) -> bool:
-        """Whether this rank is the one to say why all end: the first that has something to say."""
+        """Whether this rank is the one to report why all end: the first that asks."""
         if self.store is None:
             return True
         try:
             first: bytes = self.store.compare_set(SPEAKS, "", str(self.rank))
         except RuntimeError:
-            return True  # whoever held the store is gone
+            return True  # the process with the store is gone
         return first.decode() == str(self.rank)
 
 
@@ -131,7 +131,7 @@ def joined() -> Iterator[Ranks]:
     """The ranks that a launcher has started, connected; without a launcher this process alone.
 
     Raises:
-        VggspecError: they do not find each other.
+        VggspecError: they cannot connect.
     """
     if not is_launched():
         yield Ranks()
@@ -174,7 +174,7 @@ class _SumOverRanks(torch.autograd.Function):
 class _BatchNorm(nn.Module):
     """Batch normalisation over the images of all ranks, on any device.
 
-    Source: Ioffe & Szegedy 2015, algorithm 1. PyTorch's own, ``SyncBatchNorm``, wants a GPU.
+    Source: Ioffe & Szegedy 2015, algorithm 1. PyTorch's own, ``SyncBatchNorm``, requires a GPU.
     """
 
     def __init__(self, alone: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
@@ -226,7 +226,7 @@ def lost_ranks() -> Iterator[None]:
     """Turn a lost connection into a report.
 
     Raises:
-        VggspecError: a rank is gone.
+        VggspecError: a rank is lost.
     """
     try:
         yield

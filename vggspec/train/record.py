@@ -1,4 +1,4 @@
-"""What a run says of itself: ``run.json``, from which it can be repeated, and ``log.jsonl``."""
+"""The record of a run: ``run.json``, from which it can be repeated, and ``log.jsonl``."""
 
 import json
 import os
@@ -24,14 +24,14 @@ from vggspec.train.statistics import Statistics
 if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.train.dataset import DataSet
-    from vggspec.train.progress import Epoch, Result, Step
+    from vggspec.train.progress import Epoch, Step, TrainResult
 
 #: Ranks, and images that a rank takes at a time.
 MAX_AT_ONCE = 1 << 24
 
 _LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset")
 
-#: Parts of a record that a run which is taken up again has to share, in words.
+#: Parts of a record that a resumed run must share, in words.
 _SAME = {
     "input": "input",
     "layers": "layers",
@@ -41,7 +41,7 @@ _SAME = {
     "options": "options",
 }
 
-#: Settings that earlier versions did not have, as they were before.
+#: Settings that earlier versions did not have, with the values that they used.
 _ADDED = {"test": {"resize": "rounded"}}
 
 
@@ -56,7 +56,7 @@ def describe_run(
     computed: Mapping[str, Any],
     started_from: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """Everything that a run depends on: what its numbers do, and how they are ``computed``."""
+    """Everything that a run depends on; ``computed`` is what affects the speed alone."""
     installed = [name for name in _LIBRARIES if has_library({"pillow": "PIL"}.get(name, name))]
     versions = {name: metadata.version(name) for name in installed}
     network, name = lowered.network, lowered.spec.source.name
@@ -85,8 +85,8 @@ def describe_run(
     }
 
 
-def describe_result(result: "Result") -> dict[str, Any]:
-    """What came of it."""
+def describe_result(result: "TrainResult") -> dict[str, Any]:
+    """The result of a run, for its record."""
     return {
         "result": {
             "best": None if result.best is None else asdict(result.best),
@@ -102,7 +102,7 @@ def describe_result(result: "Result") -> dict[str, Any]:
 def resumed_record(
     recorded: Mapping[str, Any], ours: Mapping[str, Any], step: int
 ) -> dict[str, Any]:
-    """The record of a run that is taken up again: as it was begun, and each time since."""
+    """The record of a resumed run: as it was begun, and each time that it was resumed."""
     since = {"step": step, "computed": ours["computed"], "versions": ours["versions"]}
     before = recorded.get("resumed")
     kept = {key: recorded[key] for key in ("computed", "versions") if key in recorded}
@@ -122,7 +122,7 @@ def read_record(run: Path) -> dict[str, Any]:
     """What ``run.json`` says.
 
     Raises:
-        VggspecError: there is none, or it is damaged.
+        VggspecError: it does not exist, or is damaged.
     """
     path = run / RECORD
     try:
@@ -139,7 +139,7 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def _check_record(record: Fields) -> None:
-    """Make sure that what a run is resumed or repeated from is there, and of its type.
+    """Check that every field from which a run is resumed or repeated exists and has its type.
 
     Raises:
         BadFieldError: it is not.
@@ -167,7 +167,7 @@ def _check_record(record: Fields) -> None:
 
 
 def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Make sure that a run is taken up with what it was begun with.
+    """Check that a run is resumed with the values that it was begun with.
 
     Raises:
         VggspecError: something differs; it says what.
@@ -187,7 +187,7 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
         differences.append(f"the images in {ours['data']['folder']} are not those of {folder}")
     started = [[each["data_sha256"] for each in one["started_from"]] for one in (recorded, ours)]
     if started[0] != started[1]:
-        differences.append("the weights that it starts from are not those that it was begun with")
+        differences.append("the weights that it starts from are not those of its beginning")
     if differences:
         shown = differences[:8]
         if len(differences) > len(shown):
@@ -220,9 +220,9 @@ def _differences(word: str, theirs: Any, ours: Any) -> list[str]:
 
 
 class Log:
-    """``log.jsonl``: a line for each look at a run, on disk as soon as it is written.
+    """``log.jsonl``: a line for each report of a run, on disk as soon as it is written.
 
-    A run that is taken up again cuts off what came after its checkpoint.
+    A resumed run truncates what came after its checkpoint.
 
     Raises:
         VggspecError: the system refuses.

@@ -16,6 +16,7 @@ from typing import Any
 from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
 from vggspec.base.catalogue.runs import RunInUse
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.locking import lock
 from vggspec.base.opening import read_file
 from vggspec.base.wording import reason
 
@@ -29,7 +30,7 @@ RECORD = "run.json"
 #: A record of a thousand classes and layers takes a hundredth of this.
 MAX_RECORD_BYTES = 16 << 20
 
-#: What comes of a record that is missing, damaged or somebody else's.
+#: What reading raises where a record is missing, damaged or another program's.
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
     StopIteration,
@@ -68,8 +69,8 @@ def new_run(net: str, root: Path = RUNS, *, day: date | None = None) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """Make the folder that the user names; an empty one that is there will do, or one with no more
-    in it than a run has that was killed before its first ``run.json`` was there.
+    """Make the folder that the user names; it may exist if it is empty, or contains only what a run
+    leaves that was killed before it wrote ``run.json``.
 
     Raises:
         VggspecError: something else is in it, or the system refuses.
@@ -86,26 +87,24 @@ def named_run(path: Path) -> Path:
 
 
 def _is_begun(path: Path) -> bool:
-    """Whether this in a folder is what a run leaves that has not come to its record."""
+    """Whether a run that was killed before it wrote its record leaves this file."""
     is_record = path.name.startswith(f".{RECORD}.") and path.suffix == ".tmp"
     return is_record or (path.name == LOG and path.is_file() and not path.stat().st_size)
 
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Keep other processes out of a run, as long as the block and this process last.
+    """Keep other processes out of a run during the block.
 
     Raises:
-        VggspecError: another has it.
+        VggspecError: another process trains it.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # a folder cannot be opened there
         yield
         return
-    import fcntl
-
     folder = os.open(run, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(folder)
     except BlockingIOError as error:
         os.close(folder)
         raise VggspecError(report(RunInUse(), path=str(run))) from error
@@ -150,17 +149,17 @@ def epoch_file(epoch: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundWeights:
-    """Weights that nobody named, and what is known of them."""
+    """Weights that were found without being named, and their error."""
 
     path: Path
     about: str = ""
-    """Their error, of when they are and how far the run came, in words."""
+    """Their error, epoch and date, in words."""
 
     notes: tuple[str, ...] = ()
-    """Why they are perhaps not the ones that are meant, in words."""
+    """Reasons why other weights may be meant, in words."""
 
     def in_words(self) -> str:
-        """Which they are, in a line."""
+        """The path and the error, in a line."""
         return f"{self.path}{', ' if self.about else ''}{self.about}"
 
 
@@ -168,11 +167,11 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
     """The best weights of the newest run of a net, else ``<net>.safetensors`` beside its spec, or
     in the working folder, where ``vggspec import`` and ``init`` write it.
 
-    Where the newest run was ended early, or an older one of the same net did better by far, a note
-    says so; ``option`` is what the user would write before the path of other weights.
+    A note says if the newest run was ended early, or if an older one of the same net has a much
+    lower error; ``option`` is the option that takes other weights.
 
     Raises:
-        VggspecError: there are none; it says how to get some.
+        VggspecError: no weights exist; it says how to get some.
     """
     runs = _with_best(net, root)
     if runs:
@@ -187,7 +186,7 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
 
 
 def _found(runs: Sequence[Path], newest: Path | None, option: str) -> FoundWeights:
-    """The best weights of the first run, and what there is to say of it and of the others."""
+    """The best weights of the first run, with notes about it and the others."""
     run, *older = runs
     ours = _Outcome.of(run)
     notes = []
@@ -204,7 +203,7 @@ def _found(runs: Sequence[Path], newest: Path | None, option: str) -> FoundWeigh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What a run's record says that came of it, as far as it can be read."""
+    """The result in a run's record, as far as it can be read."""
 
     run: Path
     kind: str = ""

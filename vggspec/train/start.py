@@ -1,4 +1,4 @@
-"""The weights that training begins with: random ones, and those of other nets.
+"""The initial weights of training: random ones, and those of other nets.
 
 Source: Simonyan & Zisserman 2015, section 3.1: the first four conv layers and the three FC layers
 of net A go into the deeper nets, the rest is random. The conv layers are those of the same name,
@@ -52,7 +52,7 @@ def origins(
 
     Raises:
         VggspecError: a net to start from cannot be read, or has no weights; or weights that are
-            given are of none of them.
+            given belong to another net.
     """
     specs = [
         (each, str(base_folder(lowered.spec) / each.path))

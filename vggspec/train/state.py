@@ -1,4 +1,4 @@
-"""Where a run is, besides its weights: everything that a checkpoint keeps as text."""
+"""The state of a run besides its weights: everything that a checkpoint stores as text."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -34,12 +34,12 @@ class Plateau:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """How far a run has come."""
+    """The state of a run."""
 
     plateau: Plateau
     step: int = 0
     epoch: int = 1
-    """The one that is going on, or the next where ``batches`` is 0."""
+    """The current one, or the next where ``batches`` is 0."""
 
     batches: int = 0
     """Of this epoch, done."""
@@ -54,7 +54,7 @@ class TrainState:
 
     seconds: float = 0.0
     log_bytes: int = 0
-    """Length of the log; what came later is not part of the run that is taken up here."""
+    """Length of the log; later lines are not part of a run that is resumed here."""
 
     @classmethod
     def at_start(cls, recipe: TrainRecipe) -> Self:

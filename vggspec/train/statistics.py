@@ -16,11 +16,11 @@ from vggspec.base.fields import BadFieldError, Fields
 from vggspec.compiler.ir import Color
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError, Pixels, decode
+from vggspec.data.left_out import LeftOut
 from vggspec.data.split import Split
 from vggspec.train.dataset import DataSet
-from vggspec.train.images import LeftOut
 
-FORMAT = 1  # of what is remembered
+FORMAT = 1  # of the cached statistics
 SAMPLE = 4096  # images; the mean of a channel is then known to about one level of 255
 
 
@@ -34,8 +34,7 @@ class Statistics:
 
     @classmethod
     def from_fields(cls, fields: Fields, channels: int | None = None) -> Self:
-        """From what ``dataclasses.asdict`` gave, once it has been through JSON; of so many channels
-        where that is known.
+        """The inverse of ``dataclasses.asdict``, after JSON; with ``channels`` channels if given.
 
         Raises:
             BadFieldError: it is something else.
@@ -62,7 +61,7 @@ class Statistics:
 
 
 def measured(data: DataSet, color: Color, left_out: LeftOut) -> Statistics:
-    """The statistics of the training images as they are on disk, or what is remembered of them.
+    """The statistics of the training images on disk, or the cached ones.
 
     Raises:
         VggspecError: too many images are bad.
@@ -84,7 +83,7 @@ def sample(num_images: int) -> list[int]:
 
 
 def measure(images: Iterable[Pixels]) -> Statistics:
-    """The statistics of images ``(H, W, C)``, of which there is at least one."""
+    """The statistics of images ``(H, W, C)``, at least one."""
     number = 0
     mean: NDArray[np.float64] = np.zeros(1)
     square: NDArray[np.float64] = np.zeros((1, 1))
@@ -112,7 +111,7 @@ def _readable(split: Split, color: Color, left_out: LeftOut) -> Iterator[Pixels]
 
 
 def _recalled(value: Any, channels: int) -> Statistics | None:
-    """What was remembered, if it can be statistics."""
+    """The cached value, if it can be statistics."""
     try:
         return Statistics.from_fields(Fields({"value": value}).object("value"), channels)
     except BadFieldError:

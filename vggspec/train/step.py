@@ -14,10 +14,10 @@ from torch.optim.sgd import sgd
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.backends.torch.module import SpecModule
 from vggspec.train.batches import Batch, Normalise
-from vggspec.train.device import Precision
 from vggspec.train.dropout import Dropouts
 from vggspec.train.objective import objective_of
 from vggspec.train.ranks import Ranks, lost_ranks, normalise_over_ranks
+from vggspec.train.request import TrainPrecision
 
 
 class Stepper:
@@ -35,7 +35,7 @@ class Stepper:
         ranks: Ranks,
         *,
         seed: int,
-        precision: Precision,
+        precision: TrainPrecision,
         at_a_time: int,
         is_compiled: bool = False,
     ) -> None:

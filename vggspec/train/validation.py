@@ -1,6 +1,6 @@
 """How well a net does on the validation images: its loss, and what it gets wrong.
 
-Source: Simonyan & Zisserman 2015, sections 3.2 and 4. Every rank looks at its part; counts are
+Source: Simonyan & Zisserman 2015, sections 3.2 and 4. Every rank evaluates its share; counts are
 whole numbers, so the errors are the same for any number of ranks.
 """
 

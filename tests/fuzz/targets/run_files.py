@@ -14,13 +14,13 @@ from tests.fuzz.harness import answer
 from tests.fuzz.seeds import TINY
 from tests.nets import net
 from vggspec.base.recipe import TrainRecipe
-from vggspec.cli.train import _merged, _read
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import Metadata, describe, save
 from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.train.curves import read_log
 from vggspec.train.progress import Epoch, Validation
 from vggspec.train.record import read_record
+from vggspec.train.request import merged, read_target
 from vggspec.train.runs import CHECKPOINTS, LOG, RECORD
 from vggspec.train.state import TrainState
 
@@ -40,10 +40,10 @@ def _record(random: Random, folder: Path) -> str:
     (folder / RECORD).write_bytes(_changed(random, RUN))
 
     def repeat() -> None:
-        spec, record = _read(str(folder))
+        spec, record = read_target(str(folder))
         assert record is not None
         lower(spec)
-        _merged(record, ("rate=0.1",))
+        merged(record, ("rate=0.1",))
         Path(record["data"]["folder"]).exists()
         read_record(folder)
 

@@ -8,17 +8,16 @@ from vggspec.base.wording import count
 
 @dataclass(frozen=True, kw_only=True)
 class NoAnnotations(Diagnostic):
-    """A net of boxes wants to know where objects are. That is read from Pascal VOC's XML, beside
-    class folders or in folders as VOC has them, and from COCO's JSON:
+    """A net of boxes learns from annotated objects. They are read from Pascal VOC's XML, next to
+    class folders or in VOC's own folders, and from COCO's JSON:
 
         data/train/cat/1.jpg           data/annotations/train/cat/1.xml
         data/JPEGImages/1.jpg          data/Annotations/1.xml     data/ImageSets/Main/train.txt
         data/train2017/1.jpg           data/annotations/instances_train2017.json
 
-    and the same for ``val``. As tools export them is right too: images in ``images`` or
-    ``images/train`` beside COCO's file (CVAT), XML or ``_annotations.coco.json`` among the images
-    (Roboflow, whose ``valid`` is to be called ``val``), XML in one folder where the images lie in
-    several.
+    and the same for ``val``. The exports of tools are read too: images in ``images`` or
+    ``images/train`` next to COCO's file (CVAT), XML or ``_annotations.coco.json`` among the images
+    (Roboflow, whose ``valid`` must be called ``val``), XML in one folder for images in several.
     """
 
     code = "VGG681"
@@ -33,10 +32,11 @@ class NoAnnotations(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BadAnnotations(Diagnostic):
-    """A file that describes many images cannot be used: it is damaged, cut off, or something else.
+    """A file that describes many images cannot be used: it is damaged, truncated, or something
+    else.
 
     COCO's has ``images``, ``annotations`` and ``categories``; VOC's list of a split names an image
-    a line.
+    in each line.
     """
 
     code = "VGG682"
@@ -46,13 +46,13 @@ class BadAnnotations(Diagnostic):
         return f"these annotations cannot be read: {self.why}"
 
     def help(self) -> str | None:
-        return "fetch or write the file again"
+        return "download or write the file again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadAnnotations(Diagnostic):
-    """An image whose annotation cannot be true is left out: where a box is empty, or outside of the
-    image, or of a class that the data does not have. With this many something else is wrong.
+    """An image with an invalid annotation is left out: if a box is empty, or outside of the image,
+    or of a class that the data does not have. With this many something else is wrong.
     """
 
     code = "VGG683"
@@ -64,7 +64,7 @@ class TooManyBadAnnotations(Diagnostic):
         return f"the annotations of {self.bad} of {count(self.total, 'image')} cannot be used"
 
     def help(self) -> str | None:
-        return "mend or remove them, beginning with\n" + "\n".join(self.first)
+        return "repair or remove them, beginning with\n" + "\n".join(self.first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,8 @@ class BoxesMismatch(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxesOnCrops(Diagnostic):
-    """While it is trained, a net of boxes is validated on the central crop of each image, of which
-    the class is given: the first protocol of appendix A. The other one, densely, wants a
-    classifier beside it.
+    """During training a net of boxes is validated on the central crop of each image, whose class
+    is given: the first protocol of appendix A. The other, dense protocol also needs a classifier.
     """
 
     code = "VGG685"

@@ -8,23 +8,23 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 SHOWN = 6
-"""So many names are told of many."""
+"""The number of names that a message shows, of many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoData(Diagnostic):
-    """Training wants a folder with ``train`` and ``val`` in it, and in each of them a folder of
+    """Training needs a folder that contains ``train`` and ``val``, and in each of them a folder of
     images for each class:
 
         data/train/cat/1.jpg   data/train/dog/1.jpg
         data/val/cat/9.jpg     data/val/dog/9.jpg
 
-    or WebDataset shards, and beside them, if the classes have names, `classes.txt`:
+    or WebDataset shards, and next to them, if the classes have names, `classes.txt`:
 
         data/train/000000.tar  data/val/000000.tar
 
-    It is named by ``--data``, else by ``data "DIR"`` in the spec, else by ``$VGGSPEC_DATA``, else
-    it is ``data``.
+    The folder is the one that ``--data`` names, else ``data "DIR"`` in the spec, else
+    ``$VGGSPEC_DATA``, else ``data``.
     """
 
     code = "VGG421"
@@ -39,10 +39,10 @@ class NoData(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMismatch(Diagnostic):
-    """The net's last layer has one output for each class, so the data has as many classes.
+    """The net's last layer has one output for each class, so the data must have as many classes.
 
-    Each folder in ``train`` is a class, with all folders below it, also one that somebody left
-    there and that holds no images. Hidden folders and those of systems, as ``__MACOSX``, are none.
+    Each folder in ``train`` is a class, with all folders below it, even a leftover folder without
+    images. Hidden folders and those of systems, such as ``__MACOSX``, are not classes.
     """
 
     code = "VGG422"
@@ -50,16 +50,16 @@ class ClassMismatch(Diagnostic):
     outputs: int
     layer: str
     names: tuple[str, ...] = ()
-    """Of the classes; none where they have no names."""
+    """The names of the classes, if they have names."""
 
     empty: tuple[str, ...] = ()
     """Folders without any image."""
 
     only_in_train: tuple[str, ...] = ()
-    """Folders that ``val`` lacks, where it has all others."""
+    """Folders that ``val`` lacks, if it has all others."""
 
     dangling: tuple[str, ...] = ()
-    """Links in ``train`` that lead nowhere, so that they are no classes."""
+    """Broken links in ``train``, which are not classes."""
 
     groups: tuple[str, ...] = ()
     """Classes whose images are all in folders of their folder."""
@@ -73,7 +73,7 @@ class ClassMismatch(Diagnostic):
     def help(self) -> str | None:
         surplus = self.classes - self.outputs
         if self.dangling and len(self.dangling) == -surplus:
-            return f"{_listed(self.dangling)} in `train` lead nowhere: fix these links"
+            return f"{_listed(self.dangling)} in `train` are broken links: fix them"
         for names in (self.empty, self.only_in_train):
             if names and len(names) == surplus:
                 what = "has no images" if names is self.empty else "is not in `val`"
@@ -89,30 +89,30 @@ class ClassMismatch(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class EmptyClass(Diagnostic):
-    """A class folder holds no image, or no annotation names the class, so nothing can be learned of
+    """A class folder contains no image, or no annotation names the class, so the net cannot learn
     it.
     """
 
     code = "VGG423"
     name: str
     beside: str = ""
-    """What its folder holds instead, in words."""
+    """What its folder contains instead, in words."""
 
     def title(self) -> str:
         return f"class `{self.name}` has no images"
 
     def help(self) -> str | None:
         advice = "add images, or remove the class and lower the last FC by one"
-        return f"{advice}\nits folder holds {self.beside}" if self.beside else advice
+        return f"{advice}\nits folder contains {self.beside}" if self.beside else advice
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnlikeClasses(Diagnostic):
     """The validation images have a class that the training images do not have.
 
-    One letter may be written in several ways, as ``é`` in one character or as ``e`` and an accent:
-    these are the same. A blank before or after a name, or a letter of another alphabet, is not seen
-    and makes it another one; such names are shown with escapes.
+    A letter may be written in several ways, such as ``é`` in one character or as ``e`` and an
+    accent: these are equal. A blank before or after a name, or a letter of another alphabet, cannot
+    be seen and makes a different name; such names are shown with escapes.
     """
 
     code = "VGG424"
@@ -121,14 +121,14 @@ class UnlikeClasses(Diagnostic):
     """The classes of ``train``."""
 
     empty: tuple[str, ...] = ()
-    """Those of ``missing`` whose folders hold no images."""
+    """Those of ``missing`` whose folders contain no images."""
 
     def title(self) -> str:
-        return f"val has classes that train has not: {', '.join(self._told())}"
+        return f"val has classes that train does not have: {', '.join(self._told())}"
 
     def help(self) -> str | None:
         if self.empty == self.missing:
-            return "remove these folders from `val`, which hold no images"
+            return "remove these folders from `val`, which contain no images"
         if any(text[0] != "`" for text in self._told()):
             return "rename them: these names look alike and differ"
         return "use the same class folders in `train` and `val`"
@@ -141,8 +141,8 @@ class UnlikeClasses(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class Diverged(Diagnostic):
-    """The loss is no longer a number: the steps were too large for this net and these inputs.
-    Narrow nets on inputs of 0 to 255 do this at a rate of 1e-2.
+    """The loss is no longer a finite number: the steps were too large for this net and these
+    inputs. Narrow nets on inputs of 0 to 255 diverge at a rate of 1e-2.
     """
 
     code = "VGG425"
@@ -150,7 +150,7 @@ class Diverged(Diagnostic):
     rate: float
     saved: str | None
     advice: tuple[str, ...]
-    """What of the recipe may be changed."""
+    """Changes of the recipe that may help."""
 
     def title(self) -> str:
         return f"the loss is not finite at step {self.step}, at rate {self.rate:g}"
@@ -165,7 +165,7 @@ class Diverged(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadImages(Diagnostic):
     """A few unreadable images of a large set are left out; with this many something else is
-    wrong, so nothing is trained on the rest.
+    wrong, so the work ends.
     """
 
     code = "VGG426"
@@ -177,7 +177,7 @@ class TooManyBadImages(Diagnostic):
         return f"{self.bad} of {self.total} images cannot be read"
 
     def help(self) -> str | None:
-        return "mend or remove them, beginning with\n" + "\n".join(self.first)
+        return "repair or remove them, beginning with\n" + "\n".join(self.first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ class NotTrainable(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTwice(Diagnostic):
-    """Two folders of a split have the same name but for blanks around it, or for how a letter is
+    """The names of two folders of a split differ only in blanks around them, or in how a letter is
     written: ``é`` may be one character, or an ``e`` and an accent, as macOS writes it. The net
     would have two outputs for one class.
     """
@@ -214,8 +214,8 @@ class ClassTwice(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersAndShards(Diagnostic):
-    """The images of a split are in class folders or in shards, `*.tar`. Here are both, and one of
-    them would be left out: perhaps the archives from which the folders were unpacked.
+    """The images of a split are in class folders or in shards, `*.tar`. This folder contains both,
+    and one of them would be ignored: perhaps the archives from which the folders were unpacked.
     """
 
     code = "VGG434"
@@ -224,7 +224,7 @@ class FoldersAndShards(Diagnostic):
 
     def title(self) -> str:
         folders, shards = _listed(self.folders, 2), _listed(self.shards, 2)
-        return f"there are folders and shards in it: {folders}; {shards}"
+        return f"it contains folders and shards: {folders}; {shards}"
 
     def help(self) -> str | None:
         return "move one of the two elsewhere"
@@ -232,9 +232,8 @@ class FoldersAndShards(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BadClassNames(Diagnostic):
-    """``classes.txt`` beside the shards has a name for each class, a line each: that of class 0
-    first. All names are different, or two classes could not be told apart in anything that is said
-    of them.
+    """``classes.txt`` next to the shards has a name for each class, a line each, from class 0 on.
+    All names must be different, or two classes could not be distinguished in any report.
 
         crane       wrong: as in lists of ImageNet, where   crane
         ...         one is a bird and one a machine         ...
@@ -259,8 +258,8 @@ def _listed(names: tuple[str, ...], most: int = SHOWN) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BadShard(Diagnostic):
-    """A shard of a WebDataset is a tar file that is not compressed, so that single images can be
-    read from it. This one is something else, or a part of it is missing.
+    """A shard of a WebDataset is an uncompressed tar file, so that single images can be read from
+    it. This file is something else, or incomplete.
     """
 
     code = "VGG431"
@@ -270,17 +269,17 @@ class BadShard(Diagnostic):
         return f"this shard cannot be read: {self.why}"
 
     def help(self) -> str | None:
-        return "write it again, with `webdataset.ShardWriter` for instance"
+        return "write it again, for instance with `webdataset.ShardWriter`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadSample(Diagnostic):
-    """Each sample of a shard has an image and a class, and a name that no other sample has.
+    """Each sample of a shard has an image, a class, and a unique name.
 
         0007.jpg  0007.cls
 
-    The files of a sample lie side by side and share their name up to the first dot. The image is a
-    `jpg`, `jpeg`, `png` or `webp`, the class a number from 0; other files are passed over.
+    The files of a sample are adjacent and share their name up to the first dot. The image is a
+    `jpg`, `jpeg`, `png` or `webp`, the class a number from 0; other files are ignored.
 
         img.v2.jpg  img.v2.cls     wrong: two files of the sample `img`, `v2.jpg` and `v2.cls`
         img_v2.jpg  img_v2.cls     right
@@ -290,7 +289,7 @@ class BadSample(Diagnostic):
     name: str
     why: str
     dotted: str = ""
-    """A file of the sample whose name has another dot, before the ending that it should have."""
+    """A file of the sample whose name has another dot before its ending."""
 
     def title(self) -> str:
         return f"sample `{self.name}` cannot be used: {self.why}"
@@ -311,14 +310,14 @@ class BadSample(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class NotAnImage(Diagnostic):
     """The file cannot be read as an image: it is something else, or it is damaged. JPEG, PNG,
-    WebP, BMP, GIF and TIFF are read.
+    WebP, BMP, GIF and TIFF are supported.
     """
 
     code = "VGG451"
     reason: str
 
     def title(self) -> str:
-        return f"this is not an image that can be read: {self.reason}"
+        return f"this is not a readable image: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,13 +325,13 @@ class ImageTooLarge(Diagnostic):
     """Decoding the image would take more than half a gigabyte of memory. Files made for that
     purpose are called decompression bombs.
 
-    How many pixels an image may have depends on its format: 76 million as PNG or JPEG, 53 as a
-    progressive JPEG, 31 as WebP.
+    The number of pixels that an image may have depends on its format: 76 million as PNG or JPEG, 53
+    as a progressive JPEG, 31 as WebP.
     """
 
     code = "VGG452"
     size: tuple[int, int] | None = None
-    """Columns and rows; None where a part of the image is larger than the image."""
+    """Columns and rows; None if a part of the image is larger than the image."""
 
     limit: int | None = None
 
@@ -348,7 +347,7 @@ class ImageTooLarge(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class RescaledTooLarge(Diagnostic):
-    """An image is rescaled so that its smallest side is Q; a long and thin one then becomes very
+    """An image is rescaled so that its smallest side is Q; a long and thin image becomes very
     long, and the net takes memory in proportion.
     """
 
@@ -370,12 +369,12 @@ class RescaledTooLarge(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SmallerThanWindow(Diagnostic):
-    """The net sees windows of a fixed size; a smaller image has none. D wants 224 × 224.
+    """The net takes windows of a fixed size; a smaller image has none. D takes 224 × 224.
 
         vggspec predict D photo.jpg --scales 128      wrong
         vggspec predict D photo.jpg --scales 256      right
 
-    The size stands in the bundle's manifest, under ``input``.
+    The size is in the bundle's manifest, under ``input``.
     """
 
     code = "VGG454"
@@ -394,18 +393,18 @@ class SmallerThanWindow(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphRescales(Diagnostic):
-    """A graph that holds the test protocol rescales pictures by itself, and rounds the longer side
-    to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
-    ``--resize torchvision`` ask for; other bundles do either.
+    """A graph that contains the test protocol rescales pictures by itself, and rounds the longer
+    side to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
+    ``--resize torchvision`` select; other bundles do either.
 
         vggspec compile D.vgg --protocol -o D         rescales by itself
-        vggspec compile D.vgg -o D                    is rescaled for, as `test:` or `--resize` says
+        vggspec compile D.vgg -o D                    rescaled outside, by `test:` or `--resize`
     """
 
     code = "VGG455"
 
     def title(self) -> str:
-        return "a graph that rescales pictures does not do it as torchvision does"
+        return "a graph that rescales pictures does not round as torchvision does"
 
     def help(self) -> str | None:
         return "compile it without `--protocol`, or leave out `resize torchvision`"
@@ -413,9 +412,9 @@ class GraphRescales(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LostWorker(Diagnostic):
-    """With ``--workers`` other processes decode images. One of them ended without a word, or no
-    longer answers: somebody ended it, or the system did, most often because memory ran out or
-    shared memory (``/dev/shm``, which containers have little of). The last checkpoint is whole.
+    """With ``--workers`` other processes decode images. One of them ended without an error, or no
+    longer answers: a user or the system killed it, most often because memory ran out, or shared
+    memory (``/dev/shm``, of which containers have little). The last checkpoint is intact.
     """
 
     code = "VGG436"
@@ -427,6 +426,6 @@ class LostWorker(Diagnostic):
 
     def help(self) -> str | None:
         return (
-            "give fewer `--workers`, or 0, if memory ran out; to go on from the last checkpoint:\n"
+            "use fewer `--workers`, or 0, if memory ran out; to resume from the last checkpoint:\n"
             f"vggspec train {shlex.quote(self.run)} --resume"
         )

@@ -1,4 +1,4 @@
-"""Mistakes and mishaps of several processes that train together (VGG48x)."""
+"""Mistakes and failures of several processes that train together (VGG48x)."""
 
 from dataclasses import dataclass
 
@@ -7,27 +7,27 @@ from vggspec.base.diagnostic import Diagnostic
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyRanks(Diagnostic):
-    """Each batch is shared out among the ranks, so with more ranks than images in a batch some
-    would never have anything to do; and there is no rank without a device.
+    """Each batch is divided among the ranks, so with more ranks than images in a batch some
+    ranks would never have any work; and every rank needs a device.
     """
 
     code = "VGG481"
     ranks: int
     available: int
     of: str
-    """What there are fewer of."""
+    """The things of which there are too few."""
 
     def title(self) -> str:
-        return f"{self.ranks} ranks are asked for, there are {self.available} {self.of}"
+        return f"{self.ranks} ranks are requested, and there are {self.available} {self.of}"
 
     def help(self) -> str | None:
-        return f"ask for at most {self.available}" if self.available else "train on CPUs: --gpus 0"
+        return f"request at most {self.available}" if self.available else "train on CPUs: --gpus 0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CannotMeet(Diagnostic):
     """The ranks meet at an address and a port, `MASTER_ADDR` and `MASTER_PORT`, which a launcher
-    sets. The port is taken by another program, the address is wrong, or a rank never came.
+    sets. Another program uses the port, the address is wrong, or a rank did not start.
 
         torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
             -m vggspec train specs/D.vgg
@@ -48,15 +48,15 @@ class CannotMeet(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LostRank(Diagnostic):
-    """A rank can no longer be reached: it was killed, by the system for lack of memory perhaps, its
-    machine is gone, or it ended with an error of its own, which then stands above.
+    """A rank can no longer be reached: it was killed, perhaps by the system for lack of memory,
+    its machine is gone, or it ended with an error of its own, which is then shown above.
     """
 
     code = "VGG483"
     reason: str
 
     def title(self) -> str:
-        return f"a rank is gone: {self.reason}"
+        return f"a rank was lost: {self.reason}"
 
     def help(self) -> str | None:
-        return "the same command with `--resume` goes on from the last checkpoint"
+        return "the same command with `--resume` resumes from the last checkpoint"

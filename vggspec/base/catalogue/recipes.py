@@ -10,13 +10,13 @@ from vggspec.base.wording import count, either
 class UnknownSetting(Diagnostic):
     """The section has no such setting.
 
-    What is left out takes the paper's value. The settings are
+    A setting that is not written has the paper's value. The settings are
 
         train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
                 decay, stop after, start, start from, data
         test:   scale, dense, crops, flip, average
 
-    Names of other tools are not read, but understood:
+    Names of other tools are recognised, but not accepted:
 
         lr 0.01       wrong
         rate 0.01     right
@@ -44,7 +44,7 @@ class UnknownSetting(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class MalformedSetting(Diagnostic):
-    """The setting is known, but what follows it is not what it wants.
+    """The setting is known, but its value has another form.
 
     The message shows how it is written.
 
@@ -58,7 +58,7 @@ class MalformedSetting(Diagnostic):
     expected: str
     example: str
     is_guess: bool = False
-    """Whether ``example`` is what was probably meant, not only any."""
+    """Whether ``example`` is probably what was meant."""
 
     def title(self) -> str:
         if not self.found:
@@ -76,10 +76,9 @@ class MalformedSetting(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SettingRange(Diagnostic):
-    """The value of a setting cannot be meant.
+    """The value of a setting is out of range.
 
-    A dropout of 1 drops everything, a momentum of 1 never forgets. The message says from where
-    to where the value may go.
+    A dropout of 1 drops everything, a momentum of 1 never forgets. The message shows the range.
 
         decay 0.1     wrong: the rate is divided by it
         decay 10      right
@@ -124,7 +123,7 @@ class SettingTwice(Diagnostic):
 class CropNotInput(Diagnostic):
     """The crop taken from a training image is not of the size of the net's input.
 
-    The crop is the input, so there is no need to write it.
+    The crop is the input, so it need not be written.
 
         input 224x224 RGB
         FC-10
@@ -163,7 +162,7 @@ class ScaleTooSmall(Diagnostic):
     section: str
 
     def title(self) -> str:
-        return f"an image of {self.scale} pixels holds no window of {self.input}"
+        return f"an image of {self.scale} pixels contains no window of {self.input}"
 
     def label(self) -> str:
         return f"the smallest side of the input is {self.input}"
@@ -175,9 +174,9 @@ class ScaleTooSmall(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooFewLayers(Diagnostic):
-    """Fewer layers of this kind than are to start from another net.
+    """A net has fewer layers of this kind than are to start from another net.
 
-    ``start from`` takes layers by their places, so both nets have at least that many.
+    ``start from`` takes layers by their positions, so both nets must have that many.
 
         train:
           start from "A.vgg": first 4 conv, last 3 FC
@@ -194,9 +193,7 @@ class TooFewLayers(Diagnostic):
         return f"{wanted} would start from others, net `{self.net}` has {self.found}"
 
     def help(self) -> str | None:
-        return (
-            f"ask for {self.found} at most" if self.found else f"leave out the {self.kind} layers"
-        )
+        return f"take {self.found} at most" if self.found else f"leave out the {self.kind} layers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +213,7 @@ class NotStartedFrom(Diagnostic):
 
     def title(self) -> str:
         if not self.nets:
-            return "there is no `start from` that would take these weights"
+            return "no `start from` takes these weights"
         return (
             f"the net starts from {either(self.nets)}, once each; these weights are of `{self.net}`"
         )

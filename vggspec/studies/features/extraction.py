@@ -40,7 +40,6 @@ from vggspec.studies.features.file import (
 from vggspec.studies.image_files import ImageFiles
 from vggspec.studies.tasks.journal import Journal, journal
 from vggspec.studies.tasks.work import Effort, work_through
-from vggspec.studies.watched import paced
 
 IMAGES = "images"
 """The name of the split of images that are named one by one."""
@@ -209,7 +208,7 @@ def _named(images: Sequence[str | os.PathLike[str]], watch: Watcher) -> list[_Sp
 
 
 def _splits(folder: Path, split: str | None, watch: Watcher) -> list[_Split]:
-    found = open_classed(folder, split, paced(watch))
+    found = open_classed(folder, split, watch)
     for each in found:
         for note in each.notes:
             watch.note(note)

@@ -28,7 +28,6 @@ from vggspec.studies.localisation.localiser import MATCH, Ensemble, Localiser, L
 from vggspec.studies.localisation.locating import Locating
 from vggspec.studies.localisation.result import Localisation, LocalisedImage, way_of
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
-from vggspec.studies.watched import paced
 
 TOP_DRAWN, TOP_JUDGED = 1, 5
 
@@ -190,7 +189,7 @@ def localise(
         )
         if data is None:
             return _localise_images(nets, images, label, effort, on_image, watch)
-        found = open_annotated(Path(data), split, None, paced(watch))
+        found = open_annotated(Path(data), split, None, watch)
         return _localise_data(nets, found, split, limit, least_iou, effort, finish, watch)
 
 

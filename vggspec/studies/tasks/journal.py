@@ -11,7 +11,6 @@ changed on the disk. An interruption may leave the last line torn.
 
 import json
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from vggspec.base.catalogue.evaluating import JournalInUse
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object
 from vggspec.base.files import cache_folder, refusals
+from vggspec.base.locking import lock
 from vggspec.base.opening import regular
 from vggspec.studies.tasks.task import R, Task
 
@@ -171,12 +171,8 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
 
 def _hold(file: IO[bytes], path: Path) -> None:
     """Keep other processes out while the file is open."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
     except BlockingIOError as error:
         raise VggspecError(report(JournalInUse(), path=str(path))) from error
     except OSError:

@@ -1,5 +1,6 @@
-"""What one sees of a run: on terminals of any width, and where there is none."""
+"""What a run shows: on terminals of any width, and where there is no terminal."""
 
+import contextlib
 import fcntl
 import io
 import os
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from tests.conftest import ROOT
 from tests.train.looks import a_step, an_epoch
-from vggspec.cli.watching import Lines, duration, epoch_line, moving, step_line, watching
+from vggspec.cli.train_progress import TrainShown, epoch_line, step_line, train_shown
 from vggspec.train.progress import Epoch, Step
 
 Captured = pytest.CaptureFixture[str]
@@ -45,7 +46,7 @@ def shown(width: int, told: Sequence[Step | Epoch]) -> list[str]:
     console = Console(
         file=file, force_terminal=True, width=width, height=24, _environ={"TERM": "xterm"}
     )
-    with moving(console) as watch:
+    with contextlib.closing(TrainShown(console)) as watch:
         for now in told:
             (watch.step if isinstance(now, Step) else watch.epoch)(now)
     return seen(file.getvalue())
@@ -117,7 +118,7 @@ def test_without_a_terminal_there_is_a_line_an_epoch(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, colors: str
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", colors)  # as CI services do
-    with watching() as watch:
+    with train_shown() as watch:
         for number in (1, 2):
             for step in range(1, 11):
                 watch.step(a_step(step, epoch=number))
@@ -129,7 +130,7 @@ def test_without_a_terminal_there_is_a_line_an_epoch(
 
 def test_a_log_file_is_silent_for_ten_minutes_at_most(capsys: Captured) -> None:
     time = 0.0
-    lines = Lines(clock=lambda: time)
+    lines = TrainShown(clock=lambda: time)
     for step in range(1, 3600):  # an hour, a look a second, an epoch after 1000
         time = float(step)
         lines.step(a_step(step, last_step=9999))
@@ -148,8 +149,8 @@ def test_a_log_file_is_silent_for_ten_minutes_at_most(capsys: Captured) -> None:
 PROGRAM = """
 import sys
 from tests.train.looks import a_step, an_epoch
-from vggspec.cli.watching import watching
-with watching() as watch:
+from vggspec.cli.train_progress import train_shown
+with train_shown() as watch:
     watch.step(a_step(1))
     print("to a file", flush=True)
     print("a warning", file=sys.stderr)
@@ -194,8 +195,3 @@ def test_on_a_terminal_a_line_moves_and_is_gone_at_the_end(columns: int) -> None
 def test_a_dumb_terminal_gets_lines() -> None:
     text, _ = on_terminal("dumb", 80)
     assert text == f"a warning\r\n{epoch_line(an_epoch(1))}\r\n"
-
-
-def test_durations_are_short() -> None:
-    assert [duration(s) for s in (8.4, 119, 7500, 3e5)] == ["8 s", "2 min", "2 h 05", "3 d 11 h"]
-    assert [duration(s) for s in (99.6, 3599, 47.999 * 3600)] == ["2 min", "1 h 00", "2 d 0 h"]
