@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from vggspec.base.quantities import memory as memory
+from vggspec.base.quantities import scaled as scaled
+
 
 def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
     """Lines with the cells of each column under each other; ``right`` are flushed right."""
@@ -14,22 +17,3 @@ def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[st
         ).rstrip()
         for row in rows
     ]
-
-
-def scaled(number: int, unit: str = "") -> str:
-    """Three digits and a decimal prefix: ``15.5 G``."""
-    return _prefixed(number, 1000, ("", "k", "M", "G", "T", "P", "E"), unit)
-
-
-def memory(number_bytes: int) -> str:
-    """Three digits and a binary prefix: ``527 MiB``."""
-    return _prefixed(number_bytes, 1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), "B")
-
-
-def _prefixed(number: int, base: int, prefixes: Sequence[str], unit: str) -> str:
-    power = 0
-    while number >= 999.5 * base**power and power + 1 < len(prefixes):
-        power += 1
-    value = number / base**power
-    digits = 0 if power == 0 or value >= 99.95 else 1 if value >= 9.995 else 2
-    return f"{value:.{digits}f} {prefixes[power]}{unit}".rstrip()
