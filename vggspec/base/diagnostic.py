@@ -1,15 +1,17 @@
-"""What can be wrong with what a user gave us, as data.
+"""Mistakes in the user's input, as data.
 
-A ``Diagnostic`` is a kind of mistake with the facts of one case; a ``Report`` puts it at a place;
-a ``VggspecError`` carries one or several reports out of the compiler. Nothing here prints:
-``vggspec.base.render`` does. Errors of this family are the user's to mend; everything else that is
-raised is ours.
+A ``Diagnostic`` is a kind of mistake with the facts of one case; a ``Report`` adds its place;
+a ``VggspecError`` carries one or several reports to the caller. Nothing here prints:
+``vggspec.base.render`` does. The user can correct errors of this family; every other exception is
+a bug in vggspec.
 """
 
 import inspect
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from string import Formatter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vggspec.base.wording import count, either
 
 if TYPE_CHECKING:
     from vggspec.base.source import Source, Span
@@ -17,27 +19,68 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 
 
+#: A sentence with ``{fields}``, or several: the first one whose fields are all given counts.
+Template = str | tuple[str, ...] | None
+
+
 @dataclass(frozen=True, kw_only=True)
-class Diagnostic(ABC):
-    """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``."""
+class Diagnostic:
+    """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``.
+
+    A subclass is a frozen dataclass of the facts, with a code and templates. In a template
+    ``{name}`` stands for a field or a property. Besides Python's format specifications there are
+    ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and ``{number:count layer}``
+    (``2 layers``). A template that names an empty field or None is left out, so a tuple of
+    templates is an if-else. Where the words depend on more than that, override the method.
+
+        @dataclass(frozen=True, kw_only=True)
+        class UnknownLayer(Diagnostic):
+            '''A layer has a name that no kind of layer has.'''
+
+            code = "VGG101"
+            TITLE = "unknown layer `{word}`"
+            HELP = ("write `{suggestion}`", "the layers are {known:join}")
+            word: str
+            known: tuple[str, ...]
+            suggestion: str | None = None
+    """
 
     code: ClassVar[str]
     severity: ClassVar[Severity] = "error"
 
-    @abstractmethod
+    TITLE: ClassVar[Template]
+    """The fact, in lower case, without a full stop."""
+
+    LABEL: ClassVar[Template] = None
+    """Words for the marked place."""
+
+    HELP: ClassVar[Template] = None
+    """How to correct it, as an imperative, with the user's own numbers."""
+
+    NOTE: ClassVar[Template] = None
+    """The reason of the rule."""
+
     def title(self) -> str:
-        """The fact, in lower case, without a full stop."""
+        """The fact: ``TITLE``, filled in; the last alternative has no condition."""
+        return self._filled(self.TITLE) or _Filled(self).format(templates(self.TITLE)[-1])
 
     def label(self) -> str:
-        """What is at the place, or nothing."""
-        return ""
+        """The words for the marked place, or an empty string."""
+        return self._filled(self.LABEL) or ""
 
     def help(self) -> str | None:
-        """What to do about it, as an imperative, in the writer's own numbers."""
-        return None
+        """How to correct it, or None."""
+        return self._filled(self.HELP)
 
     def note(self) -> str | None:
-        """Why the rule exists."""
+        """The reason of the rule, or None."""
+        return self._filled(self.NOTE)
+
+    def _filled(self, template: Template) -> str | None:
+        for text in templates(template):
+            given = [getattr(self, name) for name in names_in(text)]
+            if not any(value in (None, "", ()) for value in given):
+                return _Filled(self).format(text)
         return None
 
     @classmethod
@@ -51,6 +94,35 @@ class Diagnostic(ABC):
         paragraph = " ".join(cls.page().partition("\n\n")[0].split())
         sentence, _, more = paragraph.partition(". ")
         return f"{sentence}." if more else paragraph
+
+
+class _Filled(Formatter):
+    """Fills templates with the fields and properties of a diagnostic."""
+
+    def __init__(self, what: Diagnostic) -> None:
+        self._what = what
+
+    def get_value(self, key: int | str, args: object, kwargs: object) -> object:
+        return getattr(self._what, str(key))
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec == "either":
+            return either(value)
+        if format_spec == "join":
+            return ", ".join(map(str, value))
+        if format_spec.startswith("count "):
+            return count(value, format_spec.removeprefix("count "))
+        return format(value, format_spec)
+
+
+def templates(template: Template) -> tuple[str, ...]:
+    """The alternatives in a template."""
+    return (template,) if isinstance(template, str) else template or ()
+
+
+def names_in(text: str) -> list[str]:
+    """The fields and properties that a text names."""
+    return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,28 @@
 """Reports as text for people, as JSON for editors, as annotations for GitHub."""
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Label, Report, Severity
 from vggspec.base.source import Source, Span
-from vggspec.base.wording import count
+from vggspec.base.wording import columns, count, wrapped
 
 TAB = 4
-MAX_LINE = 200  # longer ones are not written by hand
-MAX_SHOWN = 100  # reports; nobody reads on
+MAX_LINE = 200  # columns of a source line; nobody writes longer ones by hand
+MAX_SHOWN = 100  # reports
 BOLD, BLUE, RED, YELLOW, RESET = "\033[1m", "\033[1;34m", "\033[1;31m", "\033[1;33m", "\033[0m"
 TONE: dict[Severity, str] = {"error": RED, "warning": YELLOW}
 
 
-def as_text(reports: Iterable[Report], *, color: bool = False) -> str:
-    """Each report as an excerpt of the file with the offending text underlined.
+def as_text(reports: Iterable[Report], *, color: bool = False, width: int | None = None) -> str:
+    """Each report as an excerpt of the file with the marked text underlined.
 
-    Of very many the first ones are shown, and how many more there are.
+    Shows the first ``MAX_SHOWN`` and counts the rest. With a ``width`` in columns, words are
+    wrapped and source lines are cut to it.
     """
     all_ = list(reports)
-    texts = [_one(report, color=color) for report in all_[:MAX_SHOWN]]
+    texts = [_one(report, color=color, width=width) for report in all_[:MAX_SHOWN]]
     if len(all_) > MAX_SHOWN:
         texts.append(f"… and {count(len(all_) - MAX_SHOWN, 'more mistake')}")
     return "\n\n".join(texts)
@@ -96,12 +97,15 @@ def _property(text: str) -> str:
     return _message(shown(text)).replace(":", "%3A").replace(",", "%2C")
 
 
-def _one(report: Report, *, color: bool) -> str:
+def _one(report: Report, *, color: bool, width: int | None) -> str:
     what = report.what
     tone, bold, blue, reset = (
         (TONE[what.severity], BOLD, BLUE, RESET) if color else ("", "", "", "")
     )
-    lines = [f"{tone}{what.severity}[{what.code}]{reset}{bold}: {shown(what.title())}{reset}"]
+    head = f"{what.severity}[{what.code}]"
+    first, *more = _wrapped(what.title(), width, len(head) + 2)
+    lines = [f"{tone}{head}{reset}{bold}: {first}{reset}"]
+    lines += [f"{' ' * (len(head) + 2)}{bold}{line}{reset}" for line in more]
     source, span = report.source, report.span
     margin = " "
     if source is not None and span is not None:
@@ -111,70 +115,94 @@ def _one(report: Report, *, color: bool) -> str:
         start = source.locate(span.start)
         lines.append(f"{margin}{blue}-->{reset} {shown(source.name)}:{start.line}:{start.column}")
         lines.append(f"{margin} {blue}|{reset}")
-        lines.extend(_excerpt(source, places, margin, tone, blue, reset))
+        lines.extend(_Excerpt(source, margin, width, tone, blue, reset).lines(places))
     elif report.path is not None or source is not None:
         name = report.path if source is None else source.name
         lines.append(f"{margin}{blue}-->{reset} {shown(name or '')}")
     for word, text in (("help", what.help()), ("note", what.note())):
         if text:
-            indent = f"\n{margin}   {' ' * (len(word) + 2)}"
-            words = indent.join(shown(line) for line in text.split("\n"))
+            indent = len(margin) + len(word) + 5
+            words = f"\n{' ' * indent}".join(_wrapped(text, width, indent))
             lines.append(f"{margin} {blue}={reset} {bold}{word}{reset}: {words}")
     return "\n".join(lines)
 
 
-def _excerpt(
-    source: Source, places: Sequence[Label], margin: str, tone: str, blue: str, reset: str
-) -> Iterable[str]:
-    """The lines that hold the places, each with its underline; the first one is the main one."""
-    order = sorted(range(len(places)), key=lambda i: places[i].span)
-    previous: int | None = None
-    for i in order:
-        place, main = places[i], i == 0
-        start = source.locate(place.span.start)
-        is_long = source.line_span(start.line).end - source.line_span(start.line).start > MAX_LINE
-        if previous is not None and start.line > previous + 1:
-            yield f"{margin} {blue}.{reset}"
-        text, before, width = _underlined(source, start.line, place.span)
-        if start.line != previous or is_long:  # of a long line each place shows its own part
-            number = str(start.line).rjust(len(margin))
-            yield f"{blue}{number} |{reset} {text}".rstrip()
-        previous = start.line
-        mark = ("^" if main else "-") * max(width, 1)
-        paint = tone if main else blue
-        words = f" {shown(place.text)}" if place.text else ""
-        yield f"{margin} {blue}|{reset} {' ' * before}{paint}{mark}{words}{reset}".rstrip()
+def _wrapped(text: str, width: int | None, indent: int) -> list[str]:
+    """The lines of ``text`` as shown, for a terminal of ``width`` after ``indent`` columns."""
+    room = None if width is None else width - indent
+    return [part for line in text.split("\n") for part in wrapped(shown(line), room)]
 
 
-def _underlined(source: Source, line: int, span: Span) -> tuple[str, int, int]:
-    """The line as shown, the columns before the span and those it covers on this line.
+@dataclass(frozen=True, slots=True)
+class _Excerpt:
+    """The part of a source that a report shows."""
 
-    A line that no terminal holds is cut to the surroundings of the span.
-    """
-    whole = source.line_span(line)
-    first, last, cut = whole.start, whole.end, ("", "")
-    if whole.end - whole.start > MAX_LINE:
-        first = max(whole.start, span.start - MAX_LINE // 4)
-        last = min(whole.end, first + MAX_LINE)
-        cut = ("…" if first > whole.start else "", "…" if last < whole.end else "")
-    end = min(span.end, last)
-    before = cut[0] + shown(source.text[first : span.start].expandtabs(TAB))
-    upto = cut[0] + shown(source.text[first:end].expandtabs(TAB))
-    text = cut[0] + shown(source.text[first:last].expandtabs(TAB)) + cut[1]
-    return text, _width(before), _width(upto) - _width(before)
+    source: Source
+    margin: str
+    """As wide as the line numbers."""
 
+    width: int | None
+    tone: str
+    blue: str
+    reset: str
 
-def _width(text: str) -> int:
-    width = 0
-    for char in text:
-        if unicodedata.combining(char):
-            continue
-        width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-    return width
+    def lines(self, places: Sequence[Label]) -> Iterable[str]:
+        """The lines with the places, each place underlined; the first place is the main one."""
+        source, blue, reset = self.source, self.blue, self.reset
+        order = sorted(range(len(places)), key=lambda i: places[i].span)
+        previous: int | None = None
+        for i in order:
+            place, main = places[i], i == 0
+            line = source.locate(place.span.start).line
+            is_long = len(source.line_text(line)) > self._room
+            if previous is not None and line > previous + 1:
+                yield f"{self.margin} {blue}.{reset}"
+            text, before, marked = self._underlined(line, place.span)
+            if line != previous or is_long:  # each place shows its own part of a long line
+                number = str(line).rjust(len(self.margin))
+                yield f"{blue}{number} |{reset} {text}".rstrip()
+            previous = line
+            mark = ("^" if main else "-") * max(marked, 1)
+            paint = self.tone if main else blue
+            lead = f"{self.margin} {blue}|{reset} "
+            label = shown(place.text)
+            if self.width is None or before + len(mark) + 1 + columns(label) <= self._room:
+                yield f"{lead}{' ' * before}{paint}{mark} {label}".rstrip() + reset
+                continue
+            yield f"{lead}{' ' * before}{paint}{mark}{reset}"
+            indent = min(before, self._room // 2)  # below the mark, where there is room
+            for words in wrapped(label, self._room - indent):
+                yield f"{lead}{' ' * indent}{paint}{words}{reset}"
+
+    @property
+    def _room(self) -> int:
+        """The columns for a source line."""
+        if self.width is None:
+            return MAX_LINE
+        return min(MAX_LINE, max(self.width - len(self.margin) - 3, 20))
+
+    def _underlined(self, line: int, span: Span) -> tuple[str, int, int]:
+        """The line as shown, the columns before the span and those of the span on this line.
+
+        A line that is too long is cut to the surroundings of the span.
+        """
+        source, whole = self.source, self.source.line_span(line)
+        first, last, cut = whole.start, whole.end, ("", "")
+        room = self._room
+        if whole.end - whole.start > room:
+            room -= 2 * (self.width is not None)  # for the dots
+            first = max(whole.start, min(span.start - room // 4, whole.end - room))
+            last = min(whole.end, first + room)
+            cut = ("…" if first > whole.start else "", "…" if last < whole.end else "")
+        end = min(span.end, last)
+        before = cut[0] + shown(source.text[first : span.start].expandtabs(TAB))
+        upto = cut[0] + shown(source.text[first:end].expandtabs(TAB))
+        text = cut[0] + shown(source.text[first:last].expandtabs(TAB)) + cut[1]
+        return text, columns(before), columns(upto) - columns(before)
 
 
 def shown(text: str) -> str:
-    """``text`` with what a terminal would obey replaced by what it would show."""
+    """``text`` with control characters as escapes, which no terminal obeys."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

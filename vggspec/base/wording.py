@@ -1,6 +1,8 @@
 """Words of messages: plurals, lists, near misses, and what other programs said."""
 
 import re
+import textwrap
+import unicodedata
 from functools import lru_cache
 
 #: What terminals obey: commands and titles that begin with ESC, or with its one-character forms.
@@ -93,3 +95,28 @@ def foreign(text: str, limit: int = 500) -> str:
     text = text.rstrip(" .")
     is_word = text[:1].isupper() and text[1:2].islower()
     return text[:1].lower() + text[1:] if is_word else text
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """``text`` in lines of at most ``width`` columns, if given. Longer words stay whole."""
+    found: list[str] = []
+    for line in text.split("\n"):
+        if width is None or columns(line) <= width:
+            found.append(line)
+            continue
+        found += textwrap.wrap(
+            line,
+            max(width, 8),
+            subsequent_indent=line[: len(line) - len(line.lstrip())],
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return found

@@ -5,9 +5,11 @@ is wrong, 2 wrong usage, 3 the environment lacks something.
 """
 
 import importlib
+import io
 import os
 import signal
 import sys
+import time
 from typing import NoReturn
 
 import click
@@ -16,6 +18,8 @@ from vggspec.base import interrupt
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.optional import silence_pillow
 from vggspec.base.version import __version__
+from vggspec.base.wording import wrapped
+from vggspec.cli import terminal
 
 #: Command to its one line of help; its module is ``vggspec.cli.<command>``, or as in ``MODULES``.
 COMMANDS = {
@@ -58,6 +62,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"vggspec.cli.{MODULES.get(name, name)}")
         command = module.command
         assert isinstance(command, click.Command)
+        terminal.add_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -161,7 +166,7 @@ def work() -> int:
         if error is not output.failure:
             raise
         reason = error.strerror or str(error)
-        click.echo(f"error: standard output cannot be written: {reason.lower()}", err=True)
+        terminal.complain(f"standard output cannot be written: {reason.lower()}")
         return 1
     return code
 
@@ -169,17 +174,19 @@ def work() -> int:
 def run(args: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     from vggspec.base.render import as_text
-    from vggspec.cli.terminal import use_color
 
+    terminal.reset()
+    begun = time.monotonic()
     try:
         given = sys.argv[1:] if args is None else args
         code = cli.main(given, standalone_mode=False, obj=tuple(given))
     except VggspecError as error:
-        color = use_color(sys.stderr)
-        click.echo(as_text(error.reports, color=color), err=True, color=color)
+        color = terminal.use_color(sys.stderr)
+        text = as_text(error.reports, color=color, width=terminal.width(sys.stderr))
+        click.echo(text, err=True, color=color)
         return 1
     except MissingLibraryError as error:
-        click.echo(f"error: {error}", err=True)
+        terminal.complain(str(error))
         return 3
     except click.exceptions.Abort as stop:
         if isinstance(stop.__cause__, EOFError):  # click takes it for Ctrl-D; nothing here asks
@@ -189,10 +196,14 @@ def run(args: list[str] | None = None) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        message = io.StringIO()
+        error.show(message)
+        for line in wrapped(message.getvalue().rstrip(), terminal.width(sys.stderr)):
+            click.echo(line, err=True)
         return error.exit_code
     except BrokenPipeError:
         # The reader, `head` for instance, has seen enough; say nothing on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    terminal.detail("time", f"{time.monotonic() - begun:.1f} s")
     return code if isinstance(code, int) else 0

@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watching import SILENT, Progress, Watcher
 from vggspec.cli.pacing import Show, pacing
-from vggspec.cli.terminal import say
+from vggspec.cli.terminal import is_quiet, say
 
 
 class _Shown(Watcher):
@@ -33,7 +33,10 @@ class _Shown(Watcher):
 
 @contextlib.contextmanager
 def shown() -> Iterator[Watcher]:
-    """A watcher that shows on standard error what it hears."""
+    """A watcher that shows on standard error what it hears; nothing in a quiet command."""
+    if is_quiet():
+        yield SILENT
+        return
     watcher = _Shown()
     with contextlib.closing(watcher):
         yield watcher

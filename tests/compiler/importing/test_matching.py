@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tests.nets import net
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.render import as_text
 from vggspec.compiler.importing.checkpoint import Checkpoint, Kind
 from vggspec.compiler.importing.matching import Matched, Told, match
 
@@ -59,7 +60,7 @@ def taken(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> list[in
 def refusal(of: Checkpoint, spec: str = SPEC, told: Told | None = None) -> str:
     with pytest.raises(VggspecError) as error:
         matched(of, spec, told)
-    return told(error.value)
+    return as_text(error.value.reports)
 
 
 ORDERED = {

@@ -13,14 +13,10 @@ class OtherFormat(Diagnostic):
     """
 
     code = "VGG550"
+    TITLE = "this is {is_a}; import reads safetensors, npz and PyTorch's files of tensors"
+    HELP = "{way}"
     is_a: str
     way: str
-
-    def title(self) -> str:
-        return f"this is {self.is_a}; import reads safetensors, npz and PyTorch's files of tensors"
-
-    def help(self) -> str | None:
-        return self.way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +26,9 @@ class DamagedCheckpoint(Diagnostic):
     """
 
     code = "VGG551"
+    TITLE = "this checkpoint is damaged: {reason}"
+    HELP = "copy or download it again, and compare its size with the source's"
     reason: str
-
-    def title(self) -> str:
-        return f"this checkpoint is damaged: {self.reason}"
-
-    def help(self) -> str | None:
-        return "copy or download it again, and compare its size with the source's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +40,8 @@ class HoldsCode(Diagnostic):
     """
 
     code = "VGG552"
+    HELP = "{way}"
+    NOTE = "to load them is to run code that the file names; do so where you trust the file"
     names: tuple[str, ...]
     """Each as it is shown."""
 
@@ -57,12 +51,6 @@ class HoldsCode(Diagnostic):
         shown = ", ".join(self.names[:4])
         more = f" and {len(self.names) - 4} more" if len(self.names) > 4 else ""
         return f"this checkpoint holds more than tensors: {shown}{more}"
-
-    def help(self) -> str | None:
-        return self.way
-
-    def note(self) -> str | None:
-        return "to load them is to run code that the file names; do so where you trust the file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +86,10 @@ class NoTensors(Diagnostic):
     """The file was read, and there is no table of floating point tensors with names in it."""
 
     code = "VGG554"
+    TITLE = "this checkpoint has no table of floating point tensors: it holds {holds}"
+    HELP = "{way}"
     holds: str
     way: str | None = None
-
-    def title(self) -> str:
-        return f"this checkpoint has no table of floating point tensors: it holds {self.holds}"
-
-    def help(self) -> str | None:
-        return self.way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,15 +99,11 @@ class UnusableTensor(Diagnostic):
     """
 
     code = "VGG555"
+    TITLE = "`{tensor}` is {is_a}"
+    HELP = "{way}"
     tensor: str
     is_a: str
     way: str
-
-    def title(self) -> str:
-        return f"`{self.tensor}` is {self.is_a}"
-
-    def help(self) -> str | None:
-        return self.way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +113,7 @@ class OutOfProportion(Diagnostic):
     """
 
     code = "VGG556"
+    HELP = "save the tensors as they are needed, each by `.contiguous()`, without compression"
     bytes: int
     file_bytes: int
 
@@ -141,6 +122,3 @@ class OutOfProportion(Diagnostic):
             f"the tensors of this checkpoint would take {self.bytes / 1e6:,.0f} MB,"
             f" and the file has {self.file_bytes / 1e6:,.3f}"
         )
-
-    def help(self) -> str | None:
-        return "save the tensors as they are needed, each by `.contiguous()`, without compression"

@@ -17,15 +17,11 @@ class MissingSpec(Diagnostic):
     """
 
     code = "VGG010"
+    TITLE = "no such spec file"
+    HELP = "did you mean `{suggestion}`?"
     suggestion: str | None = None
     beside: tuple[str, ...] = ()
     """Specs of the same folder."""
-
-    def title(self) -> str:
-        return "no such spec file"
-
-    def help(self) -> str | None:
-        return f"did you mean `{self.suggestion}`?" if self.suggestion else None
 
 
 def missing_spec(name: str, other_than: str | None = None) -> MissingSpec:
@@ -65,10 +61,8 @@ class IsDirectory(Diagnostic):
     """
 
     code = "VGG011"
+    TITLE = "this is a directory, not a spec file"
     specs: tuple[str, ...] = ()
-
-    def title(self) -> str:
-        return "this is a directory, not a spec file"
 
     def help(self) -> str | None:
         if not self.specs:
@@ -85,13 +79,9 @@ class NotText(Diagnostic):
     """
 
     code = "VGG012"
+    TITLE = "this is not a text file: byte {offset} is not UTF-8 text"
+    HELP = "a spec is plain text, saved as UTF-8"
     offset: int
-
-    def title(self) -> str:
-        return f"this is not a text file: byte {self.offset} is not UTF-8 text"
-
-    def help(self) -> str | None:
-        return "a spec is plain text, saved as UTF-8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +92,9 @@ class SpecTooLarge(Diagnostic):
     """
 
     code = "VGG013"
+    TITLE = "the file has more than {limit} bytes, too many for a spec"
+    HELP = "check that this is the file you meant"
     limit: int
-
-    def title(self) -> str:
-        return f"the file has more than {self.limit} bytes, too many for a spec"
-
-    def help(self) -> str | None:
-        return "check that this is the file you meant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +107,8 @@ class NotRegularFile(Diagnostic):
     """
 
     code = "VGG014"
-
-    def title(self) -> str:
-        return "this is not a regular file"
-
-    def help(self) -> str | None:
-        return "name a .vgg file, or `-` for standard input"
+    TITLE = "this is not a regular file"
+    HELP = "name a .vgg file, or `-` for standard input"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +116,8 @@ class Unreadable(Diagnostic):
     """The system refuses to open the file; it says why."""
 
     code = "VGG015"
+    TITLE = "the file cannot be read: {reason}"
     reason: str
-
-    def title(self) -> str:
-        return f"the file cannot be read: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +129,11 @@ class TooManyWords(Diagnostic):
     """
 
     code = "VGG016"
+    TITLE = "the file has {found} words and marks, more than {limit}"
+    LABEL = "up to here"
+    HELP = "split the file, or check that this is the file you meant"
     found: int
     limit: int
-
-    def title(self) -> str:
-        return f"the file has {self.found} words and marks, more than {self.limit}"
-
-    def label(self) -> str:
-        return "up to here"
-
-    def help(self) -> str | None:
-        return "split the file, or check that this is the file you meant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +145,9 @@ class TooManyMistakes(Diagnostic):
     """
 
     code = "VGG017"
+    TITLE = "more than {limit} mistakes: what follows was not checked"
+    HELP = "correct the first ones and check the file again"
     limit: int
-
-    def title(self) -> str:
-        return f"more than {self.limit} mistakes: what follows was not checked"
-
-    def help(self) -> str | None:
-        return "correct the first ones and check the file again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,18 +158,14 @@ class TooManyOf(Diagnostic):
     """
 
     code = "VGG018"
+    LABEL = "up to here"
+    HELP = "keep {limit} at most"
     what: str
     found: int
     limit: int
 
     def title(self) -> str:
         return f"{count(self.found, self.what)} in one place, more than {self.limit}"
-
-    def label(self) -> str:
-        return "up to here"
-
-    def help(self) -> str | None:
-        return f"keep {self.limit} at most"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,11 +176,7 @@ class FormattedTooLarge(Diagnostic):
     """
 
     code = "VGG019"
+    TITLE = "formatted, the file would have {found} bytes, more than {limit}"
+    HELP = "split the file"
     found: int
     limit: int
-
-    def title(self) -> str:
-        return f"formatted, the file would have {self.found} bytes, more than {self.limit}"
-
-    def help(self) -> str | None:
-        return "split the file"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import either
 
 #: Layers that a message names before it only counts.
 SHOWN = 3
@@ -57,16 +56,12 @@ class UnclearLayout(Diagnostic):
     """
 
     code = "VGG541"
+    TITLE = "the weights may be laid out as {layouts:either}: their shapes fit each"
+    HELP = (
+        "say which it is: `--layout oihw` for PyTorch and Caffe, `--layout ohwi` for MLX, "
+        "`--layout hwio` for Keras and TensorFlow"
+    )
     layouts: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"the weights may be laid out as {either(self.layouts)}: their shapes fit each"
-
-    def help(self) -> str | None:
-        return (
-            "say which it is: `--layout oihw` for PyTorch and Caffe, `--layout ohwi` for MLX,"
-            " `--layout hwio` for Keras and TensorFlow"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +75,10 @@ class UnknownNormalisation(Diagnostic):
     """
 
     code = "VGG542"
+    TITLE = "neither the spec nor the checkpoint says how the net's input is normalised"
     line: str
     sees_colours: bool
     """Whether the net is one of those that others have trained."""
-
-    def title(self) -> str:
-        return "neither the spec nor the checkpoint says how the net's input is normalised"
 
     def help(self) -> str | None:
         if not self.sees_colours:
@@ -136,11 +129,9 @@ class NotFiniteTensor(Diagnostic):
     """
 
     code = "VGG544"
+    TITLE = "`{layer}` takes `{tensor}`, which holds numbers that are not finite"
     layer: str
     tensor: str
-
-    def title(self) -> str:
-        return f"`{self.layer}` takes `{self.tensor}`, which holds numbers that are not finite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +188,8 @@ class BadName(Diagnostic):
     """
 
     code = "VGG547"
+    TITLE = "`{option}`: {reason}"
+    HELP = "write `{suggestion}`"
     option: str
     reason: str
     suggestion: str | None = None
-
-    def title(self) -> str:
-        return f"`{self.option}`: {self.reason}"
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`" if self.suggestion else None

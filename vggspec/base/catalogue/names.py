@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count, either
+from vggspec.base.wording import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +21,18 @@ class UnknownLayer(Diagnostic):
     """
 
     code = "VGG101"
+    TITLE = "unknown layer `{word}`"
+    HELP = (
+        "{because}",
+        "did you mean `{suggestion}`?",
+        (
+            "the layers are conv3-64, maxpool, avgpool, LRN, BN, dropout(0.5), FC-4096, gap, "
+            "soft-max and boxes(per-class)"
+        ),
+    )
     word: str
     suggestion: str | None = None
     because: str | None = None
-
-    def title(self) -> str:
-        return f"unknown layer `{self.word}`"
-
-    def help(self) -> str | None:
-        if self.because:
-            return self.because
-        if self.suggestion:
-            return f"did you mean `{self.suggestion}`?"
-        return (
-            "the layers are conv3-64, maxpool, avgpool, LRN, BN, dropout(0.5), FC-4096, gap,"
-            " soft-max and boxes(per-class)"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +47,12 @@ class MalformedLayer(Diagnostic):
     """
 
     code = "VGG102"
+    TITLE = "`{word}` is not how a layer is written"
+    LABEL = "expected {form}"
+    HELP = "write `{suggestion}`"
     word: str
     form: str
     suggestion: str
-
-    def title(self) -> str:
-        return f"`{self.word}` is not how a layer is written"
-
-    def label(self) -> str:
-        return f"expected {self.form}"
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +66,12 @@ class OutOfRange(Diagnostic):
     """
 
     code = "VGG103"
+    TITLE = "{what} {value} is out of range"
+    LABEL = "expected {low} to {high}"
     what: str
     value: str
     low: str
     high: str
-
-    def title(self) -> str:
-        return f"{self.what} {self.value} is out of range"
-
-    def label(self) -> str:
-        return f"expected {self.low} to {self.high}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +95,9 @@ class UnknownOption(Diagnostic):
     """
 
     code = "VGG104"
+    TITLE = "{owner} has no option `{word}`"
+    LABEL = ("expected {known:either}", "it takes none")
+    HELP = ("write `{instead}`", "did you mean `{suggestion}`?")
     owner: str
     word: str
     known: tuple[str, ...]
@@ -117,17 +106,6 @@ class UnknownOption(Diagnostic):
 
     instead: str | None = None
     """What is meant, whole, to type in place of the layer."""
-
-    def title(self) -> str:
-        return f"{self.owner} has no option `{self.word}`"
-
-    def label(self) -> str:
-        return f"expected {either(self.known)}" if self.known else "it takes none"
-
-    def help(self) -> str | None:
-        if self.instead:
-            return f"write `{self.instead}`"
-        return f"did you mean `{self.suggestion}`?" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,16 +119,10 @@ class OptionTwice(Diagnostic):
     """
 
     code = "VGG105"
+    TITLE = "the option `{word}` is written twice"
+    LABEL = "the second one"
+    HELP = "keep one of them"
     word: str
-
-    def title(self) -> str:
-        return f"the option `{self.word}` is written twice"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "keep one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,18 +136,12 @@ class OptionValue(Diagnostic):
     """
 
     code = "VGG106"
+    TITLE = "`{word}` is not written this way"
+    LABEL = "expected {expected}"
+    HELP = "write `{suggestion}`"
     word: str
     expected: str
     suggestion: str | None = None
-
-    def title(self) -> str:
-        return f"`{self.word}` is not written this way"
-
-    def label(self) -> str:
-        return f"expected {self.expected}"
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +156,9 @@ class NameTaken(Diagnostic):
     """
 
     code = "VGG108"
+    TITLE = "the name `{name}` is taken"
+    HELP = "choose another name after `as`"
     name: str
-
-    def title(self) -> str:
-        return f"the name `{self.name}` is taken"
-
-    def help(self) -> str | None:
-        return "choose another name after `as`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,18 +174,12 @@ class UnusableName(Diagnostic):
     """
 
     code = "VGG109"
+    TITLE = "`{name}` cannot be a layer's name"
+    LABEL = "{because}"
+    HELP = "write `as {suggestion}`"
     name: str
     because: str
     suggestion: str
-
-    def title(self) -> str:
-        return f"`{self.name}` cannot be a layer's name"
-
-    def label(self) -> str:
-        return self.because
-
-    def help(self) -> str | None:
-        return f"write `as {self.suggestion}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,20 +193,11 @@ class RepeatedName(Diagnostic):
     """
 
     code = "VGG110"
+    TITLE = "a repeated layer cannot have one name"
+    LABEL = "this names several layers at once"
+    HELP = "write `{word} as {name}_1 {word} as {name}_2`, or leave the name out"
     word: str
     name: str
-
-    def title(self) -> str:
-        return "a repeated layer cannot have one name"
-
-    def label(self) -> str:
-        return "this names several layers at once"
-
-    def help(self) -> str | None:
-        return (
-            f"write `{self.word} as {self.name}_1 {self.word} as {self.name}_2`,"
-            " or leave the name out"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,18 +211,14 @@ class TooManyLayers(Diagnostic):
     """
 
     code = "VGG111"
+    LABEL = "up to here"
+    HELP = "write fewer layers, or a smaller repeat"
     found: int
     limit: int
 
     def title(self) -> str:
         number = str(self.found) if self.found < 10**12 else "millions of millions of"
         return f"the net has {number} layers, more than {self.limit}"
-
-    def label(self) -> str:
-        return "up to here"
-
-    def help(self) -> str | None:
-        return "write fewer layers, or a smaller repeat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,12 +232,8 @@ class NormWithoutConv(Diagnostic):
     """
 
     code = "VGG112"
-
-    def title(self) -> str:
-        return "BN has no conv or FC before it"
-
-    def help(self) -> str | None:
-        return "write it directly after a conv or an FC, once"
+    TITLE = "BN has no conv or FC before it"
+    HELP = "write it directly after a conv or an FC, once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,16 +248,10 @@ class AfterTheEnd(Diagnostic):
     """
 
     code = "VGG113"
+    TITLE = "a layer after `{last}`"
+    LABEL = "`{last}` has ended the net"
+    HELP = "end the net with `{last}`, written once"
     last: str
-
-    def title(self) -> str:
-        return f"a layer after `{self.last}`"
-
-    def label(self) -> str:
-        return f"`{self.last}` has ended the net"
-
-    def help(self) -> str | None:
-        return f"end the net with `{self.last}`, written once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,17 +265,11 @@ class UnknownColour(Diagnostic):
     """
 
     code = "VGG114"
+    TITLE = "unknown kind of image `{word}`"
+    LABEL = "expected RGB, BGR or gray"
+    HELP = "write `{suggestion}`"
     word: str
     suggestion: str | None = None
-
-    def title(self) -> str:
-        return f"unknown kind of image `{self.word}`"
-
-    def label(self) -> str:
-        return "expected RGB, BGR or gray"
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,15 +311,9 @@ class ScaleAndStd(Diagnostic):
     """
 
     code = "VGG116"
-
-    def title(self) -> str:
-        return "`scale` and `std` are both written"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "keep `std`, in units of 0 to 255, or `scale`"
+    TITLE = "`scale` and `std` are both written"
+    LABEL = "the second one"
+    HELP = "keep `std`, in units of 0 to 255, or `scale`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,16 +328,12 @@ class FalseWeightLayers(Diagnostic):
     """
 
     code = "VGG117"
+    TITLE = "net `{net}` has {actual:count weight layer}, not {claimed}"
+    LABEL = "{breakdown}"
     net: str
     claimed: int
     actual: int
     breakdown: str
-
-    def title(self) -> str:
-        return f"net `{self.net}` has {count(self.actual, 'weight layer')}, not {self.claimed}"
-
-    def label(self) -> str:
-        return self.breakdown
 
     def help(self) -> str | None:
         actual = count(self.actual, "weight layer")
@@ -435,16 +352,12 @@ class FalseParameters(Diagnostic):
     """
 
     code = "VGG118"
+    TITLE = "net `{net}` has {actual} parameters, not {claimed}"
+    HELP = "write `{rounded} parameters`, or look for a wrong number of channels"
     net: str
     claimed: str
     actual: int
     rounded: str
-
-    def title(self) -> str:
-        return f"net `{self.net}` has {self.actual} parameters, not {self.claimed}"
-
-    def help(self) -> str | None:
-        return f"write `{self.rounded} parameters`, or look for a wrong number of channels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,13 +372,9 @@ class NoLayers(Diagnostic):
     """
 
     code = "VGG119"
+    TITLE = "net `{net}` has no layers"
+    HELP = "write layers below its name, such as `conv3-64`"
     net: str
-
-    def title(self) -> str:
-        return f"net `{self.net}` has no layers"
-
-    def help(self) -> str | None:
-        return "write layers below its name, such as `conv3-64`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -479,16 +388,10 @@ class NetTwice(Diagnostic):
     """
 
     code = "VGG121"
+    TITLE = "there are two nets called `{name}`"
+    LABEL = "the second one"
+    HELP = "rename one of them"
     name: str
-
-    def title(self) -> str:
-        return f"there are two nets called `{self.name}`"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "rename one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,12 +405,10 @@ class NoSuchNet(Diagnostic):
     """
 
     code = "VGG122"
+    TITLE = "there is no net `{name}` in this file"
     name: str
     nets: tuple[str, ...]
     suggestion: str | None = None
-
-    def title(self) -> str:
-        return f"there is no net `{self.name}` in this file"
 
     def help(self) -> str | None:
         if self.suggestion:
@@ -526,14 +427,12 @@ class WhichNet(Diagnostic):
     """
 
     code = "VGG123"
+    HELP = "name one, as in `{example}`"
     nets: tuple[str, ...]
     example: str
 
     def title(self) -> str:
         return f"this file has {len(self.nets)} nets: {', '.join(self.nets[:12])}"
-
-    def help(self) -> str | None:
-        return f"name one, as in `{self.example}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -546,16 +445,12 @@ class LikeCycle(Diagnostic):
     """
 
     code = "VGG124"
+    TITLE = "these nets are like each other in a circle"
+    HELP = "write the layers of one of them"
     chain: tuple[str, ...]
-
-    def title(self) -> str:
-        return "these nets are like each other in a circle"
 
     def label(self) -> str:
         return " -> ".join(self.chain)
-
-    def help(self) -> str | None:
-        return "write the layers of one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -570,18 +465,15 @@ class NoSuchLayer(Diagnostic):
     """
 
     code = "VGG125"
+    TITLE = "net `{net}` has no layer `{name}`"
+    HELP = (
+        "did you mean `{suggestion}`?",
+        "run `vggspec show {path}` to see the names of its layers",
+    )
     name: str
     net: str
     path: str
     suggestion: str | None = None
-
-    def title(self) -> str:
-        return f"net `{self.net}` has no layer `{self.name}`"
-
-    def help(self) -> str | None:
-        if self.suggestion:
-            return f"did you mean `{self.suggestion}`?"
-        return f"run `vggspec show {self.path}` to see the names of its layers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -598,15 +490,9 @@ class LikeNotFirst(Diagnostic):
     """
 
     code = "VGG126"
-
-    def title(self) -> str:
-        return "`like` stands after layers"
-
-    def label(self) -> str:
-        return "the net begins as the other one does"
-
-    def help(self) -> str | None:
-        return "move it above the net's own layers"
+    TITLE = "`like` stands after layers"
+    LABEL = "the net begins as the other one does"
+    HELP = "move it above the net's own layers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -621,15 +507,11 @@ class LikeUnreadable(Diagnostic):
     """
 
     code = "VGG127"
+    TITLE = "`{path}`: {reason}"
+    HELP = "{advice}"
     path: str
     reason: str
     advice: str | None = None
-
-    def title(self) -> str:
-        return f"`{self.path}`: {self.reason}"
-
-    def help(self) -> str | None:
-        return self.advice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -640,14 +522,10 @@ class LikeBroken(Diagnostic):
     """
 
     code = "VGG128"
+    TITLE = "`{path}` has {errors:count mistake} of its own"
+    HELP = "run `vggspec check {path}`"
     path: str
     errors: int
-
-    def title(self) -> str:
-        return f"`{self.path}` has {count(self.errors, 'mistake')} of its own"
-
-    def help(self) -> str | None:
-        return f"run `vggspec check {self.path}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -658,13 +536,9 @@ class LikeTooDeep(Diagnostic):
     """
 
     code = "VGG129"
+    TITLE = "`like` leads through more than {limit} nets"
+    HELP = "refer to the net that has the layers"
     limit: int
-
-    def title(self) -> str:
-        return f"`like` leads through more than {self.limit} nets"
-
-    def help(self) -> str | None:
-        return "refer to the net that has the layers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -679,17 +553,11 @@ class TooManyLayersTogether(Diagnostic):
     """
 
     code = "VGG130"
+    TITLE = "up to this net there are {found} layers, more than {limit}"
+    LABEL = "the nets of the file and those they are like, together"
+    HELP = "write smaller repeats, or split the file"
     found: int
     limit: int
-
-    def title(self) -> str:
-        return f"up to this net there are {self.found} layers, more than {self.limit}"
-
-    def label(self) -> str:
-        return "the nets of the file and those they are like, together"
-
-    def help(self) -> str | None:
-        return "write smaller repeats, or split the file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -702,16 +570,9 @@ class LikeTooMuch(Diagnostic):
     """
 
     code = "VGG131"
+    TITLE = "with `{path}`, the specs reached by `like` have {found} {unit}, more than {limit}"
+    HELP = "refer to fewer or smaller files"
     path: str
     found: int
     limit: int
     unit: str
-
-    def title(self) -> str:
-        return (
-            f"with `{self.path}`, the specs reached by `like` have {self.found} {self.unit},"
-            f" more than {self.limit}"
-        )
-
-    def help(self) -> str | None:
-        return "refer to fewer or smaller files"

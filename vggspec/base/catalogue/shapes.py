@@ -24,6 +24,7 @@ class WindowTooLarge(Diagnostic):
     """
 
     code = "VGG201"
+    HELP = "write a smaller receptive field, more `pad`, or a larger input"
     window: tuple[int, int]
     shape: tuple[int, ...]
 
@@ -32,9 +33,6 @@ class WindowTooLarge(Diagnostic):
 
     def label(self) -> str:
         return f"input here is {chw(self.shape)}"
-
-    def help(self) -> str | None:
-        return "write a smaller receptive field, more `pad`, or a larger input"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +47,12 @@ class EvenKernel(Diagnostic):
     """
 
     code = "VGG202"
+    HELP = "use an odd receptive field, or write `(pad 0)`"
     kernel: tuple[int, int]
 
     def title(self) -> str:
         height, width = self.kernel
         return f"no padding keeps the resolution of a {height} × {width} receptive field"
-
-    def help(self) -> str | None:
-        return "use an odd receptive field, or write `(pad 0)`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +66,11 @@ class Groups(Diagnostic):
     """
 
     code = "VGG203"
+    TITLE = "{groups} groups do not divide {channels_in} channels in and {channels_out} out"
+    LABEL = "{channels_in:count channel} come in"
     groups: int
     channels_in: int
     channels_out: int
-
-    def title(self) -> str:
-        return (
-            f"{self.groups} groups do not divide {self.channels_in} channels in"
-            f" and {self.channels_out} out"
-        )
-
-    def label(self) -> str:
-        return f"{count(self.channels_in, 'channel')} come in"
 
     def help(self) -> str | None:
         both = math.gcd(self.channels_in, self.channels_out)
@@ -100,11 +89,9 @@ class PoolPadding(Diagnostic):
     """
 
     code = "VGG204"
+    TITLE = "padding {pad} is more than half of the window of {window}"
     window: int
     pad: int
-
-    def title(self) -> str:
-        return f"padding {self.pad} is more than half of the window of {self.window}"
 
     def help(self) -> str | None:
         return f"write `pad {self.window // 2}` or less"
@@ -121,17 +108,13 @@ class NoMapLeft(Diagnostic):
     """
 
     code = "VGG205"
+    TITLE = "{layer} wants a feature map"
+    HELP = "move it above the first FC"
     layer: str
     shape: tuple[int, ...]
 
-    def title(self) -> str:
-        return f"{self.layer} wants a feature map"
-
     def label(self) -> str:
         return f"input here is a vector of {count(self.shape[0], 'number')}"
-
-    def help(self) -> str | None:
-        return "move it above the first FC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,17 +128,11 @@ class TooManyWeights(Diagnostic):
     """
 
     code = "VGG206"
+    TITLE = "the net needs {parameters:.3g} weights, more than {limit:.0e}"
+    LABEL = "up to here"
+    HELP = "check the channels, or pool more before the first FC"
     parameters: int
     limit: int
-
-    def title(self) -> str:
-        return f"the net needs {self.parameters:.3g} weights, more than {self.limit:.0e}"
-
-    def label(self) -> str:
-        return "up to here"
-
-    def help(self) -> str | None:
-        return "check the channels, or pool more before the first FC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,18 +173,14 @@ class FixedInput(Diagnostic):
     """
 
     code = "VGG209"
+    TITLE = "{layer} takes a map of one size"
+    HELP = "apply the net densely: add `--dense`"
     layer: str
     made_for: tuple[int, ...]
     given: tuple[int, ...]
 
-    def title(self) -> str:
-        return f"{self.layer} takes a map of one size"
-
     def label(self) -> str:
         return f"made for {chw(self.made_for)}, here {chw(self.given)}"
-
-    def help(self) -> str | None:
-        return "apply the net densely: add `--dense`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,10 +195,8 @@ class EvenNeighbours(Diagnostic):
     """
 
     code = "VGG211"
+    TITLE = "LRN over {n} channels has no middle"
     n: int
-
-    def title(self) -> str:
-        return f"LRN over {self.n} channels has no middle"
 
     def help(self) -> str | None:
         return f"write `n {self.n + 1}` or `n {self.n - 1}`"
@@ -244,14 +215,12 @@ class PoolEmpties(Diagnostic):
     """
 
     code = "VGG231"
+    TITLE = "{layer} makes the feature map empty"
     layer: str
     shape: tuple[int, ...]
     input: tuple[int, int]
     needed: tuple[int, int] | None
     pools: int
-
-    def title(self) -> str:
-        return f"{self.layer} makes the feature map empty"
 
     def label(self) -> str:
         return f"input here is {chw(self.shape)}"

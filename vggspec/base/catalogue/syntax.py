@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count, either
+from vggspec.base.wording import either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,20 +20,12 @@ class Unexpected(Diagnostic):
     """
 
     code = "VGG001"
+    TITLE = ("`{found}` cannot stand here", "the line ends too early")
+    LABEL = "expected {expected:either}"
+    HELP = "write `{suggestion}`"
     found: str
     expected: tuple[str, ...] = ()
     suggestion: str | None = None
-
-    def title(self) -> str:
-        if not self.found:
-            return "the line ends too early"
-        return f"`{self.found}` cannot stand here"
-
-    def label(self) -> str:
-        return f"expected {either(self.expected)}" if self.expected else ""
-
-    def help(self) -> str | None:
-        return f"write `{self.suggestion}`" if self.suggestion else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +39,13 @@ class PastedDash(Diagnostic):
     """
 
     code = "VGG002"
+    LABEL = "this dash comes from a PDF or a word processor"
+    HELP = "write `{mended}`"
     dash: str
     mended: str
 
     def title(self) -> str:
         return f"U+{ord(self.dash):04X} is not the hyphen"
-
-    def label(self) -> str:
-        return "this dash comes from a PDF or a word processor"
-
-    def help(self) -> str | None:
-        return f"write `{self.mended}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +57,7 @@ class StrayCharacter(Diagnostic):
     """
 
     code = "VGG003"
+    HELP = "delete it: it cannot be seen, and came with pasted text"
     character: str
 
     def title(self) -> str:
@@ -76,9 +65,6 @@ class StrayCharacter(Diagnostic):
 
     def label(self) -> str:
         return unicodedata.name(self.character, "a control character").lower()
-
-    def help(self) -> str | None:
-        return "delete it: it cannot be seen, and came with pasted text"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +78,8 @@ class UnclosedQuote(Diagnostic):
     """
 
     code = "VGG004"
-
-    def title(self) -> str:
-        return "the quotation mark is not closed on this line"
-
-    def help(self) -> str | None:
-        return 'end the file name with `"`'
+    TITLE = "the quotation mark is not closed on this line"
+    HELP = 'end the file name with `"`'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +93,8 @@ class UnclosedBold(Diagnostic):
     """
 
     code = "VGG005"
-
-    def title(self) -> str:
-        return "the bold mark has no partner in its cell"
-
-    def help(self) -> str | None:
-        return "put `**` on both sides, or on none"
+    TITLE = "the bold mark has no partner in its cell"
+    HELP = "put `**` on both sides, or on none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +110,10 @@ class RaggedRow(Diagnostic):
     """
 
     code = "VGG006"
+    TITLE = "this row has {cells:count cell}, the table has {nets:count net}"
+    HELP = "write {nets:count cell}, empty ones included, or one that spans all"
     cells: int
     nets: int
-
-    def title(self) -> str:
-        return f"this row has {count(self.cells, 'cell')}, the table has {count(self.nets, 'net')}"
-
-    def help(self) -> str | None:
-        return f"write {count(self.nets, 'cell')}, empty ones included, or one that spans all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +177,8 @@ class NothingHere(Diagnostic):
     """
 
     code = "VGG008"
-
-    def title(self) -> str:
-        return "there is no net in this file"
-
-    def help(self) -> str | None:
-        return "write layers, one a line, such as `conv3-64`, `maxpool`, `FC-1000`, `soft-max`"
+    TITLE = "there is no net in this file"
+    HELP = "write layers, one a line, such as `conv3-64`, `maxpool`, `FC-1000`, `soft-max`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,12 +195,8 @@ class BeforeFirstNet(Diagnostic):
     """
 
     code = "VGG009"
-
-    def title(self) -> str:
-        return "this stands before the first net"
-
-    def help(self) -> str | None:
-        return "give it a `net` line of its own, or move it below this one"
+    TITLE = "this stands before the first net"
+    HELP = "give it a `net` line of its own, or move it below this one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +211,9 @@ class UnindentedSetting(Diagnostic):
     """
 
     code = "VGG020"
+    TITLE = "`{setting}` is a setting, not a layer"
     setting: str
     sections: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"`{self.setting}` is a setting, not a layer"
 
     def help(self) -> str | None:
         return f"indent it below {either([f'`{one}:`' for one in self.sections])}"
@@ -271,13 +235,9 @@ class SectionWithoutNet(Diagnostic):
     """
 
     code = "VGG021"
+    TITLE = "`{section}:` stands before any net"
+    HELP = "move it below the layers"
     section: str
-
-    def title(self) -> str:
-        return f"`{self.section}:` stands before any net"
-
-    def help(self) -> str | None:
-        return "move it below the layers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,16 +251,10 @@ class Twice(Diagnostic):
     """
 
     code = "VGG022"
+    TITLE = "`{what}` is written twice for the same net"
+    LABEL = "the second one"
+    HELP = "keep one of them"
     what: str
-
-    def title(self) -> str:
-        return f"`{self.what}` is written twice for the same net"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "keep one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,14 +265,10 @@ class TooManyNets(Diagnostic):
     """
 
     code = "VGG023"
+    TITLE = "the file has {found} nets, more than {limit}"
+    HELP = "split the file"
     found: int
     limit: int
-
-    def title(self) -> str:
-        return f"the file has {self.found} nets, more than {self.limit}"
-
-    def help(self) -> str | None:
-        return "split the file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,17 +279,11 @@ class WordTooLong(Diagnostic):
     """
 
     code = "VGG024"
+    TITLE = "this word has {length} characters"
+    LABEL = "expected at most {limit}"
+    HELP = "check that this is the file you meant"
     length: int
     limit: int
-
-    def title(self) -> str:
-        return f"this word has {self.length} characters"
-
-    def label(self) -> str:
-        return f"expected at most {self.limit}"
-
-    def help(self) -> str | None:
-        return "check that this is the file you meant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,14 +299,10 @@ class AfterHead(Diagnostic):
     """
 
     code = "VGG025"
+    TITLE = "`{found}` stands on the line of its section's name"
+    LABEL = "expected the end of the line"
     found: str
     setting: str | None
-
-    def title(self) -> str:
-        return f"`{self.found}` stands on the line of its section's name"
-
-    def label(self) -> str:
-        return "expected the end of the line"
 
     def help(self) -> str | None:
         what = f"`{self.setting}`" if self.setting else "it"
@@ -380,14 +320,10 @@ class OpenRow(Diagnostic):
     """
 
     code = "VGG026"
+    TITLE = "the row does not end with a bar"
+    LABEL = "expected `|`"
     is_hidden: bool
     """Whether the last bar stands in the comment."""
-
-    def title(self) -> str:
-        return "the row does not end with a bar"
-
-    def label(self) -> str:
-        return "expected `|`"
 
     def help(self) -> str | None:
         if self.is_hidden:
