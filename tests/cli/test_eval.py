@@ -390,7 +390,7 @@ def test_without_a_cache_folder_it_says_so_and_goes_on(
     for more in ([], ["--resume"]):
         done = evaluate(made, "--data", data, *more)
         assert (done.code, done.out.splitlines()[-1]) == (0, "20 images of 4 classes")
-        assert "note: what is found is not kept for --resume:" in " ".join(done.err.split())
+        assert "note: results are not kept for --resume:" in " ".join(done.err.split())
 
 
 def test_what_cannot_be_read_cannot_be_gone_on_with(
@@ -422,7 +422,7 @@ def test_a_disk_that_gets_full_does_not_stop_it(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (done.code, done.out.splitlines()[-1]) == (0, "20 images of 4 classes")
     err = " ".join(done.err.split())
-    assert err.count("note: what is found from here on is not kept for --resume:") == 1
+    assert err.count("note: further results are not kept for --resume:") == 1
     assert journals(tmp_path) == []
 
 
@@ -482,7 +482,7 @@ def test_an_interrupted_run_is_not_dropped_in_silence(
     assert evaluate(made, "--data", data).code == 130
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    note = "note:   an interrupted run is begun anew; --resume would go on with it"
+    note = "note:   an interrupted run is discarded; --resume would have resumed it"
     assert note in evaluate(made, "--data", data).err.splitlines()
     assert note not in evaluate(made, "--data", data).err.splitlines()
 

@@ -294,7 +294,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     add = Journal.add
     monkeypatch.setattr(Journal, "add", counted)
     monkeypatch.setattr(
-        "vggspec.cli.computing.pacing", lambda *_, **__: contextlib.nullcontext(shown)
+        "vggspec.cli.progress.pacing", lambda *_, **__: contextlib.nullcontext(shown)
     )
     code, out, err = features(*args)
     assert (code, out, count) == (130, "", first)

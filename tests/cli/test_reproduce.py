@@ -230,14 +230,12 @@ def test_the_specs_of_the_tables_come_with_vggspec(specs: Path) -> None:
 def test_a_table_without_its_nets_is_an_error_of_its_own(tmp_path: Path) -> None:
     import contextlib
 
-    from vggspec.cli.evaluating import Effort
+    from vggspec.cli.evaluating import Running
     from vggspec.data.labelled import open_labelled
+    from vggspec.studies.tasks.work import Effort
 
     images = open_labelled(write_pictures(tmp_path / "data"))
-    effort = Effort(
-        split="val", limit=None, resume=False, device="cpu", procs=1, on_gpus=False,
-        threads=None, batch_pixels=None,
-    )  # fmt: skip
+    effort = Running(effort=Effort(device="cpu"), split="val", limit=None)
     row = Row((Trained("X", "1"),), (20,), 1.0, 1.0)
     with contextlib.ExitStack() as stack, pytest.raises(VggspecError) as caught:
         reproduce.measure("table3", [row], tmp_path, tmp_path, images, effort, stack)

@@ -25,12 +25,18 @@ class Progress:
     details: tuple[str, ...] = ()
     """What else is known so far, such as ``error 12.31%``."""
 
+    can_resume: bool = False
+    """Whether a later run can resume from here if this one is interrupted."""
+
 
 class Watcher:
-    """Hears about progress and notes, and ignores them; subclasses override what they need."""
+    """Hears about progress, facts and notes, and ignores them; subclasses override what they need."""
 
     def progress(self, now: Progress) -> None:
         """Work has come this far."""
+
+    def about(self, topic: str, text: str) -> None:
+        """A fact about the work, mostly before it begins: ``("cost", "15.5 GMAC an image")``."""
 
     def note(self, text: str) -> None:
         """Something the caller should know about the result, such as files that are not used."""

@@ -160,9 +160,9 @@ def command(
             names=names_of(opened),  # of variants they would be those of hidden folders
             limit=effort.limit,
             enlarge=enlarge,
-            device=effort.device,
-            threads=effort.threads,
-            batch_pixels=effort.batch_pixels,
+            device=effort.effort.device,
+            threads=effort.effort.threads,
+            batch_pixels=effort.effort.batch_pixels,
         )
         if is_table:
             question = replace(question, settings=table(question.nets))

@@ -11,8 +11,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import (
     Command,
-    Computing,
-    computing_facts,
+    computing_of,
     computing_options,
     go_through,
     journal_of,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from vggspec.data.labelled import Labelled
     from vggspec.studies.evaluation.answers import Result, Tally
     from vggspec.studies.evaluation.question import Asked, Part, Question, Setting
+    from vggspec.studies.tasks.work import Effort
 
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"
@@ -38,20 +38,21 @@ def running_options(command: Command) -> Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort(Computing):
+class Running:
     """What ``running_options`` says."""
 
+    effort: "Effort"
     split: str
     limit: int | None
 
 
-def effort_of(given: dict[str, Any]) -> Effort:
+def effort_of(given: dict[str, Any]) -> Running:
     """The values of ``running_options``.
 
     Raises:
         MissingLibraryError: there are not as many GPUs.
     """
-    return Effort(split=given["split"], limit=given["limit"], **computing_facts(given))
+    return Running(effort=computing_of(given), split=given["split"], limit=given["limit"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Evaluation:
 
 
 @contextlib.contextmanager
-def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
+def evaluated(question: "Question", effort: Running) -> Iterator[Evaluation]:
     """The answers to a question, which are kept until the block has told them.
 
     Raises:
@@ -81,12 +82,12 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
         results.append(result)
         tally.add(result)
 
-    def more() -> tuple[str, ...]:
+    def details() -> tuple[str, ...]:
         error = f"error {tally.settings[-1].top1_error:.2%}" if tally.images else ""
         return error, f"{len(tally.left_out)} left out" if tally.left_out else ""
 
-    with journal_of(task, effort) as kept:
-        go_through(task, kept, effort, take, doing="testing", more=more)
+    with journal_of(task, effort.effort) as kept:
+        go_through(task, kept, effort.effort, take, doing="testing", details=details)
         results.sort(key=lambda result: result.index)
         yield Evaluation(question=question, tally=tally, results=tuple(results))
         if kept is not None:
@@ -96,7 +97,7 @@ def evaluated(question: "Question", effort: Effort) -> Iterator[Evaluation]:
 # The question.
 
 
-def say_question(question: "Question", source: str, effort: Effort) -> None:
+def say_question(question: "Question", source: str, effort: Running) -> None:
     """What is asked, and what it costs, before it runs."""
     from vggspec.base.diagnostic import VggspecError
     from vggspec.cli.costs import Cost, expected, mean_macs, samples
@@ -118,7 +119,7 @@ def say_question(question: "Question", source: str, effort: Effort) -> None:
     total = scaled(round(sum(macs) * len(question.indices)), "MAC")
     say("cost", f"{scaled(round(sum(macs)), 'MAC')} an image, {total} in all")
     median = sample[len(sample) // 2]
-    gpus = effort.procs if effort.on_gpus else 1
+    gpus = effort.effort.procs if effort.effort.on_gpus else 1
     time = expected(question, cost, macs, median.index, gpus)
     if time is not None:
         say("time", time)

@@ -10,7 +10,7 @@ import click
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
-from vggspec.cli.computing import Computing, computing_of, computing_options, go_through
+from vggspec.cli.computing import computing_of, computing_options, go_through
 from vggspec.cli.predict import read_scales, resize_option
 from vggspec.cli.table import memory
 from vggspec.cli.terminal import say, say_written
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vggspec.studies.features.descriptors import Combination, Described, OverScales
     from vggspec.studies.features.file import FeaturesWriter
     from vggspec.studies.tasks.journal import Journal
+    from vggspec.studies.tasks.work import Effort
 
 IMAGES = "images"
 """What the split is called of images that were named one by one."""
@@ -329,7 +330,7 @@ def _write(
     task: "Describing",
     numbers: int,
     settings: Mapping[str, Any],
-    computing: Computing,
+    computing: "Effort",
     folder: str | None,
 ) -> None:
     """Write the file; what there is of it is kept beside it until it is whole."""

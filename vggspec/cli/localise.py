@@ -11,7 +11,6 @@ import click
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import (
-    Computing,
     computing_of,
     computing_options,
     go_through,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from vggspec.data.annotated import Annotated
     from vggspec.studies.localisation.errors import LocalisationTally, Verdict
     from vggspec.studies.localisation.localise import Ensemble, Localiser, Located, Method, Place
+    from vggspec.studies.tasks.work import Effort
 
 TOP_DRAWN, TOP_JUDGED = 1, 5
 CLASSES_SHOWN = 24  # of a data set, those with the largest error
@@ -187,7 +187,7 @@ def _loaded(
     nets: "Sequence[Bundle]",
     classifiers: "Sequence[Bundle]",
     method: "Method",
-    computing: Computing,
+    computing: "Effort",
     stack: contextlib.ExitStack,
 ) -> "Localiser":
     from vggspec.runtime.net import BundleNet
@@ -235,7 +235,7 @@ def _check_usage(given: _Given, running: dict[str, Any]) -> None:
         check_targets(given.out, given.images, kind="picture", option="-o")
 
 
-def _method(given: _Given, computing: Computing, bundle: "Bundle") -> "Method":
+def _method(given: _Given, computing: "Effort", bundle: "Bundle") -> "Method":
     from vggspec.studies.localisation.localise import MATCH, Method
 
     test = bundle.manifest.test
@@ -399,7 +399,7 @@ def _evaluate(
     nets: "Sequence[Bundle]",
     classifiers: "Sequence[Bundle]",
     method: "Method",
-    computing: Computing,
+    computing: "Effort",
 ) -> None:
     from vggspec.cli.pacing import pacing
     from vggspec.data.annotated import open_annotated

@@ -14,7 +14,8 @@ from typing import Protocol
 
 import click
 
-from vggspec.cli.watching import duration, joined, one_line, with_bar
+from vggspec.base.quantities import duration, speed
+from vggspec.cli.watching import joined, one_line, with_bar
 
 FIRST_LINE_S, EVERY_S = 10.0, 60.0  # where lines cannot move
 LOOKS_S, MOVES_S = 0.5, 0.1
@@ -87,12 +88,6 @@ class Pace:
             "left": left,
         }
         return joined(parts, ("speed", "doing", "more"), width)
-
-
-def speed(rate: float, nouns: str) -> str:
-    """About three digits, of fast work and slow: ``135 images/s``, ``0.825 images/s``."""
-    digits = 0 if rate >= 100 else 1 if rate >= 1 else 3
-    return f"{rate:.{digits}f} {nouns}/s"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import click
 from vggspec.base.files import scratch_folder
 from vggspec.base.wording import count
 from vggspec.cli.evaluating import (
-    Effort,
+    Running,
     effort_of,
     evaluated,
     percent,
@@ -97,7 +97,7 @@ def measure(
     folder: Path,
     weights: Path,
     images: "Labelled",
-    effort: Effort,
+    effort: Running,
     stack: contextlib.ExitStack,
 ) -> list[Measured]:
     """The rows, those with weights measured; what was found is kept until ``stack`` is closed.
@@ -211,7 +211,7 @@ def _compiled(spec: Path, weights: Path, out: Path) -> "Bundle":
 
 
 def _question(
-    rows: Sequence[Row], bundles: "Sequence[Bundle]", images: "Labelled", effort: Effort
+    rows: Sequence[Row], bundles: "Sequence[Bundle]", images: "Labelled", effort: Running
 ) -> "Question":
     """All rows of the same nets, in one pass over the images."""
     from vggspec.studies.evaluation.question import Part, Setting, ask
@@ -224,9 +224,9 @@ def _question(
         images,
         names=names,
         limit=effort.limit,
-        device=effort.device,
-        threads=effort.threads,
-        batch_pixels=effort.batch_pixels,
+        device=effort.effort.device,
+        threads=effort.effort.threads,
+        batch_pixels=effort.effort.batch_pixels,
     )
     if assumed is not None:
         say("note", assumed)

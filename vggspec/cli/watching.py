@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.base.quantities import duration as duration
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -168,17 +170,3 @@ def joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> 
             break
         left.pop(name, None)
     return "  ".join(left.values())
-
-
-def duration(seconds: float) -> str:
-    """``8 s``, ``3 min``, ``2 h 05``, ``12 d 3 h``."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02}"
-    return f"{hours // 24} d {hours % 24} h"

@@ -1,0 +1,216 @@
+"""Going through the images of a task: shared among processes, resumable, watched.
+
+Evaluation, localisation and features go through their images by ``work_through``.
+
+Processes are spawned: a script that asks for several must guard its code by ``if __name__ ==
+"__main__":``, as for ``multiprocessing``. A notebook needs no guard.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggspec.base.catalogue.artefacts import CannotWrite
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.wording import count
+from vggspec.runtime.machine import this_machine
+from vggspec.runtime.session import Device
+from vggspec.studies.tasks.journal import Journal, evaluation_path, journal
+from vggspec.studies.tasks.processes import results_by
+from vggspec.studies.tasks.task import R, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Where and how images are computed."""
+
+    device: Device = "auto"
+    procs: int = 1
+    """Processes that share the images."""
+
+    on_gpus: bool = False
+    """Whether each process has a GPU of its own."""
+
+    threads: int | None = None
+    """CPU threads of each process; None shares all cores among the processes."""
+
+    batch_pixels: int | None = None
+    """The largest batch; None uses ``pipeline.BATCH_PIXELS``. One image always fits."""
+
+    resume: bool = False
+    """Whether to resume an interrupted run of the same task."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        device: Device = "auto",
+        procs: int | None = None,
+        gpus: int | None = None,
+        threads: int | None = None,
+        batch_pixels: int | None = None,
+        resume: bool = False,
+    ) -> "Effort":
+        """An effort from the options that every command shares: ``gpus`` processes, each with a
+        GPU, or ``procs`` processes.
+
+        Raises:
+            ValueError: the options contradict each other, or a number is not positive.
+            MissingLibraryError: the machine has fewer GPUs.
+        """
+        numbers = {"procs": procs, "gpus": gpus, "threads": threads, "batch_pixels": batch_pixels}
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, not {number}")
+        if procs and gpus:
+            raise ValueError("`procs` and `gpus` exclude each other: each GPU has one process")
+        if gpus:
+            if device == "cpu":
+                raise ValueError("`gpus` does not go with the device `cpu`")
+            _check_gpus(gpus)
+            device = "cuda" if device == "auto" else device
+        return cls(
+            device=device,
+            procs=procs or gpus or 1,
+            on_gpus=bool(gpus),
+            threads=threads,
+            batch_pixels=batch_pixels,
+            resume=resume,
+        )
+
+
+def _check_gpus(number: int) -> None:
+    here = len(this_machine().gpus)
+    if number > here:
+        raise MissingLibraryError(f"{count(number, 'GPU')} asked for, and this machine has {here}")
+
+
+def work_through(
+    task: Task[R],
+    take: Callable[[R], None],
+    *,
+    effort: Effort,
+    kept: Journal[R] | None,
+    doing: str,
+    details: Callable[[], tuple[str, ...]] = tuple,
+    take_again: Callable[[R], bool] | None = None,
+    in_order: bool = False,
+    watch: Watcher = SILENT,
+) -> None:
+    """Compute a task and pass each result to ``take``, after adding it to the journal ``kept``.
+
+    When resuming, results of the journal come first. They go to ``take_again``, by default
+    ``take``; if it returns False, that result and all that follow are computed again. The journal
+    is never cleared at the end: the caller does that once the results are used.
+
+    Args:
+        task: What to compute.
+        take: Takes a result.
+        effort: How to compute it.
+        kept: The task's journal; None keeps nothing.
+        doing: What progress calls the work, such as ``testing``.
+        details: Returns what else is known so far, for progress.
+        take_again: Takes a result of the journal; returns whether it can be used.
+        in_order: Whether results come in the order of the task's images.
+        watch: Hears of the progress and of problems with the journal.
+
+    Raises:
+        VggspecError: a net fails, or ``take`` raises it.
+        MissingLibraryError: the device was requested by name and is not available.
+    """
+    total = len(task.indices)
+    done: set[int] = set()
+
+    def accept(result: R) -> bool:
+        if take_again is None:
+            take(result)
+        elif not take_again(result):
+            return False
+        done.add(result.index)
+        return True
+
+    if kept is not None and effort.resume:
+        wrong = kept.take_up(accept)
+        if wrong is not None:
+            watch.note(f"of the journal, {wrong}; that and what follows is computed again")
+    elif kept is not None:
+        if not kept.is_empty:
+            watch.note("an interrupted run is discarded; --resume would have resumed it")
+        kept.clear()
+    if effort.resume:
+        watch.note(f"{len(done) or 'none'} of {count(total, 'image')} were done before")
+    before, can_resume = len(done), kept is not None
+
+    def show() -> None:
+        watch.progress(
+            Progress(
+                doing=doing,
+                done=len(done),
+                total=total,
+                unit="images",
+                before=before,
+                details=details(),
+                can_resume=can_resume,
+            )
+        )
+
+    left = [index for index in task.indices.tolist() if index not in done]
+    show()
+    results = results_by(task, left, effort.procs, on_gpus=effort.on_gpus, in_order=in_order)
+    with contextlib.closing(results):
+        try:
+            for result in results:
+                if kept is not None:
+                    try:
+                        kept.add(result)
+                    except VggspecError as error:
+                        _note_not_kept("further results are", error, watch)
+                        kept = None
+                done.add(result.index)
+                take(result)
+                show()
+        except (KeyboardInterrupt, SystemExit):
+            show()  # the watcher knows how far it came
+            raise
+
+
+@contextlib.contextmanager
+def cached_journal(
+    task: Task[R], effort: Effort, watch: Watcher = SILENT
+) -> Iterator[Journal[R] | None]:
+    """The task's journal in the user's cache folder; None, and a note, if that cannot be used.
+
+    Raises:
+        VggspecError: another process writes it, or the run is resumed and it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        path, kept = evaluation_path(task.digest()), None
+        if path is None:
+            watch.note("results are not kept for --resume: there is no home folder")
+        else:
+            try:
+                kept = stack.enter_context(journal(task, path))
+            except VggspecError as error:
+                is_refused = isinstance(error.reports[0].what, CannotWrite)
+                if not is_refused or (effort.resume and not _is_absent(path)):
+                    raise
+                _note_not_kept("results are", error, watch)
+        yield kept
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether it is certain that nothing is there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _note_not_kept(what: str, error: VggspecError, watch: Watcher) -> None:
+    refusal = error.reports[0]
+    watch.note(f"{what} not kept for --resume: {refusal.path}: {refusal.what.title()}")
