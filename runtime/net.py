@@ -149,6 +149,8 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
         if len(shape) < 2 or shape[1] != output.channels:
             got = f"`{output.name}` is {given[output.name]}"
             raise refusal(f"{got}, the manifest says {output.channels} channels")
+        if output.kind == "boxes" and output.channels % 4:
+            raise refusal(f"boxes are four numbers each, the manifest says {output.channels}")
 
 
 def view_of(manifest: Manifest) -> View:

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import mmap
+import os
 import re
 import tempfile
 from collections import Counter
@@ -62,10 +63,10 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
 
-#: What ONNX Runtime says of weights that are links to somewhere else.
+#: How ONNX Runtime's refusal of weights begins that are links to another folder.
 LINK_REFUSED = "External data path"
-#: How it is given them; versions without it take links.
-GIVING = "add_external_initializers_from_files_in_memory"
+#: The session option with the folder of the weights of a graph that is passed as bytes.
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 #: What changes the order of weights for the CPU's vector units, and how large a tensor it may make.
 REORDERING, HUGE_BYTES = "NchwcTransformer", 1 << 31
 MAX_SAID = 1 << 16
@@ -89,7 +90,7 @@ class OrtSession:
 
     ``auto`` takes a CUDA device where there is one and the provider loads, else the CPU; ``cuda``
     and ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
-    ``graph`` may be another model than the file's, with the weights ``held`` in memory.
+    ``graph`` may replace the file's graph; its weights are those beside the file.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -103,10 +104,8 @@ class OrtSession:
         threads: int | None = None,
         built: ForTensorrt | None = None,
         graph: bytes | None = None,
-        held: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self._path = str(model)
-        self._held = held  # the session reads them where they are
         self._built = built
         session = None
         if device == "tensorrt":
@@ -115,7 +114,7 @@ class OrtSession:
         elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
             session = _load_on_cuda(self._path, threads, must=device == "cuda")
         if session is None:
-            session = _load(self._path, [CPU], threads, graph=graph, held=held)
+            session = _load(self._path, [CPU], threads, graph=graph)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
@@ -355,13 +354,9 @@ def _load(
     *,
     on_gpu: bool = False,
     graph: bytes | None = None,
-    held: Mapping[str, NDArray[Any]] | None = None,
     profile: str | None = None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    if held:
-        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
-        options.add_external_initializers(list(held), values)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -372,7 +367,7 @@ def _load(
 
     beside = Path(path).parent.glob("*.safetensors")
     weights = sorted(each for each in beside if each.is_file())
-    # ONNX Runtime would make others of that size, and refuses its own.
+    # ONNX Runtime would reorder such a tensor and then refuse its own.
     left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
 
     def session(model: str | bytes) -> ort.InferenceSession:
@@ -382,14 +377,16 @@ def _load(
 
     ort.set_default_logger_severity(FATAL)
     try:
-        with named_in_text(path) as name:
+        if graph is None:
             try:
-                return session(name if graph is None else graph)
+                with named_in_text(path) as name:
+                    return session(name)
             except ORT_ERRORS as error:
-                if LINK_REFUSED not in str(error) or not hasattr(options, GIVING):
+                if LINK_REFUSED not in str(error):
                     raise
-            with _given(weights, options):
-                return session(name)
+            graph = Path(path).read_bytes()
+        with _weights_for(weights, options):
+            return session(graph)
     except ORT_ERRORS as error:
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
@@ -409,19 +406,28 @@ def _is_any_huge(weights: Sequence[Path]) -> bool:
 
 
 @contextlib.contextmanager
-def _given(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
-    """Hand over the weights beside a model as memory, mapped while the model is loaded.
+def _weights_for(weights: Sequence[Path], options: ort.SessionOptions) -> Iterator[None]:
+    """While the block loads a graph from bytes, tell ONNX Runtime where its weights are.
 
-    ONNX Runtime reads none that lie elsewhere than the model. What a bundle's manifest names has
-    been compared with it, wherever its links lead.
+    ONNX Runtime reads weights from one folder only and refuses links out of it. So it is given the
+    folder that the links lead to, or, where a file has another name there, the weights as mapped
+    memory, which it copies. The manifest's digests hold wherever the links lead.
     """
+    real = [Path(os.path.realpath(path)) for path in weights]
+    folders = {path.parent for path in real}
     with contextlib.ExitStack() as stack:
-        maps = []
-        for path in weights:
-            file = stack.enter_context(open_file(path))
-            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        names = [path.name for path in weights]
-        getattr(options, GIVING)(names, maps, list(map(len, maps)))
+        if len(folders) == 1 and all(
+            here.name == there.name for here, there in zip(weights, real, strict=True)
+        ):
+            name = stack.enter_context(named_in_text(folders.pop()))
+            options.add_session_config_entry(WEIGHTS_FOLDER, name)
+        elif weights:
+            files = [stack.enter_context(open_file(path)) for path in weights]
+            maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
+            names = [path.name for path in weights]
+            options.add_external_initializers_from_files_in_memory(
+                names, maps, [len(each) for each in maps]
+            )
         yield
 
 

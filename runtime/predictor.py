@@ -1,10 +1,10 @@
-"""A bundle as something to call: an image goes in, a ``Prediction`` comes out."""
+"""A bundle as a function of images: an image goes in, a ``Prediction`` comes out."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, Self, SupportsIndex, get_args
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,51 +15,85 @@ from vggspec.base.catalogue.fusion import FixedMirrorImages
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.bundle.manifest import Bundle, load_bundle
+from vggspec.data.boxes import Boxes
 from vggspec.data.read import ImageLike, reading
+from vggspec.runtime.central_boxes import central_boxes
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify
 from vggspec.runtime.session import Device
 
+Kind = Literal["posteriors", "scores", "boxes"]
+Images: TypeAlias = "Sequence[ImageLike]"
+OneOrMany: TypeAlias = "ImageLike | Sequence[ImageLike]"
+Scales = SupportsIndex | Iterable[SupportsIndex]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a net says of an image, and how it was asked."""
+    """The answer of a net for one image, and the test protocol that gave it."""
 
     posteriors: NDArray[np.float64]
-    """``(K,)``, sum 1; where ``kind`` is scores, class scores instead."""
+    """``(K,)``, sum 1; class scores if ``kind`` is scores; ``(0,)`` if it is boxes."""
 
-    kind: Literal["posteriors", "scores"]
-    """``scores`` for a net without soft-max: larger is likelier, and no more is known."""
+    kind: Kind
+    """``scores`` for a net without soft-max: a larger score is likelier, and has no other meaning.
+    ``boxes`` for a net that localises.
+    """
 
     labels: tuple[str, ...]
+    """``K`` of them; empty for a net with one box for all classes."""
+
     scales: tuple[int, ...]
     """Each Q the image was rescaled to, in pixels."""
 
     flip: bool
     maps: tuple[PosteriorMap, ...]
-    """One for each scale, where the bundle has a score map."""
+    """One for each scale, if the bundle has a score map."""
 
     size: tuple[int, int]
-    """Rows and columns of the image, upright."""
+    """Rows and columns of the upright image."""
+
+    boxes: Boxes | None = None
+    """``(K, 4)``, or ``(1, 4)`` for a net with one box for all classes: left, top, right, bottom in
+    pixels of the upright image; NaN for a class without a box. None unless ``kind`` is boxes.
+    """
+
+    file: str | None = None
+    """The path of the image, if it was given by its path."""
 
     def ranking(self, k: int) -> list[int]:
-        """Indices of the ``k`` likeliest classes, best first; of equals the first one is first."""
+        """Indices of the ``k`` likeliest classes, best first; equal classes keep their order."""
         return [int(i) for i in np.argsort(-self.posteriors, kind="stable")[:k]]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Labels and posteriors of the ``k`` likeliest classes, best first."""
         return [(self.labels[i], float(self.posteriors[i])) for i in self.ranking(k)]
 
+    def as_data(self, top: int = 5) -> dict[str, Any]:
+        """The prediction as JSON values, with the ``top`` likeliest classes or with all boxes."""
+        about = {"file": self.file, "scales": list(self.scales), "flip": self.flip}
+        if self.boxes is not None:
+            boxes = [None if np.isnan(box).any() else box.tolist() for box in self.boxes]
+            labels = self.labels or (None,)
+            pairs = enumerate(zip(labels, boxes, strict=True))
+            return about | {"boxes": [{"label": a, "index": i, "box": b} for i, (a, b) in pairs]}
+        value = "posterior" if self.kind == "posteriors" else "score"
+        classes = [
+            {"label": self.labels[i], "index": i, value: float(self.posteriors[i])}
+            for i in self.ranking(top)
+        ]
+        return about | {"top": classes}
+
 
 class Predictor:
-    """Classifies images with a bundle, by the test protocol of its spec unless told otherwise.
+    """Applies a bundle to images by the test protocol of its spec, unless a call says otherwise.
 
-    It may be called from several threads at once; the net is loaded once.
+    The net is loaded once; several threads may call the predictor.
 
     Raises:
-        VggspecError: it is no bundle, is damaged, or its net does not classify.
-        MissingLibraryError: the device was asked for by name and cannot be had.
+        VggspecError: it is not a bundle, is damaged, or gives neither classes nor boxes.
+        MissingLibraryError: ``device`` is not available.
     """
 
     def __init__(
@@ -77,18 +111,19 @@ class Predictor:
         self._net = load_bundle(bundle, load)
         self.manifest = self._net.manifest
         result = self.manifest.result
-        if result.kind not in ("posteriors", "scores"):
+        if result.kind not in get_args(Kind):
             self._net.close()
             what = NoClasses(output=result.kind.replace("_", " "))
             raise VggspecError(report(what, path=self._net.path))
-        self._kind: Literal["posteriors", "scores"] = result.kind
-        self.labels: tuple[str, ...] = self.manifest.labels or tuple(
-            f"class {i}" for i in range(result.channels)
-        )
+        self.kind: Kind = result.kind  # type: ignore[assignment]
+        number = result.channels // 4 if self.kind == "boxes" else result.channels
+        numbered = tuple(f"class {i}" for i in range(number))
+        has_one_box = self.kind == "boxes" and number == 1
+        self.labels: tuple[str, ...] = () if has_one_box else self.manifest.labels or numbered
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """Where the net runs."""
+        """The device that runs the net."""
         return self._net.device
 
     @property
@@ -98,59 +133,55 @@ class Predictor:
         is_dense = self.manifest.input.is_dynamic and (test.dense or test.crops is None)
         return is_dense and self.manifest.score_map is not None
 
-    def __call__(
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a str is one image
         self,
         image: ImageLike,
-        scales: SupportsIndex | Iterable[SupportsIndex] | None = None,
+        scales: Scales | None = None,
         flip: bool | None = None,  # noqa: FBT001 (reads as the spec does)
         resize: Resize | None = None,
-    ) -> Prediction:
-        """Classify an image: a path, an open file, its bytes, a Pillow image or an array.
+    ) -> Prediction: ...
 
-        ``scales`` are the Q in pixels, or the one Q, and ``flip`` averages with the mirror image;
-        ``resize`` is "rounded", or "torchvision" for its sizes and its central crop. None takes
-        what the spec says.
+    @overload
+    def __call__(
+        self,
+        image: Images,
+        scales: Scales | None = None,
+        flip: bool | None = None,  # noqa: FBT001
+        resize: Resize | None = None,
+    ) -> list[Prediction]: ...
+
+    def __call__(
+        self,
+        image: OneOrMany,
+        scales: Scales | None = None,
+        flip: bool | None = None,  # noqa: FBT001
+        resize: Resize | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Apply the net to an image, or to each of a list of images.
+
+        An image is a path, the bytes of a file, an open file, a Pillow image, a uint8 array
+        ``(H, W)`` or ``(H, W, C)``, or a torch tensor ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)`` of
+        uint8 or of floating point numbers from 0 to 1. ``scales`` is one Q in pixels or several;
+        ``flip`` averages with the mirror image; ``resize`` is "rounded", or "torchvision" for its
+        sizes and its central crop. None is as in the spec.
+
+        A net that localises sees the central window of the image at each scale, and its boxes are
+        averaged, as ``vggspec localise`` does without a classifier.
 
         Raises:
-            VggspecError: the image cannot be read, or is too small or too large.
-            TypeError: this is nothing that an image can be read from, or scales are no numbers.
-            ValueError: an array is not uint8, or of another shape; or scales are no sizes.
+            VggspecError: an image cannot be read, or is too small or too large.
+            TypeError: ``image`` is of another type, or ``scales`` are not whole numbers.
+            ValueError: an array or a tensor has another shape, number type or range, or its layout
+                is ambiguous; or ``scales`` are not sizes.
         """
-        manifest = self.manifest
-        if not isinstance(flip, bool | np.bool_ | None):
-            raise TypeError(f"flip is True or False, not {flip!r}")
-        if resize is not None and resize not in get_args(Resize):
-            raise ValueError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
-        protocol = replace(
-            manifest.test,
-            scales=manifest.test.scales if scales is None else as_scales(scales),
-            flip=manifest.test.flip if flip is None else bool(flip),
-            resize=manifest.test.resize if resize is None else resize,
-        )
-        if self.manifest.members and protocol.resize != "rounded":
-            raise VggspecError(report(GraphRescales(), path=self._net.path))
-        if self.manifest.members and protocol.flip != manifest.test.flip:
-            what = FixedMirrorImages(flip=manifest.test.flip)
-            raise VggspecError(report(what, path=self._net.path))
-        with reading(image, self._net.color) as pixels:
-            try:
-                posteriors, maps = self._classify(pixels, protocol)
-            except VggspecError as error:
-                # What goes wrong from here on goes wrong with this image.
-                name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-                raise VggspecError(*(replace(one, path=name) for one in error.reports)) from error
-            return Prediction(
-                posteriors=posteriors,
-                kind=self._kind,
-                labels=self.labels,
-                scales=protocol.scales,
-                flip=protocol.flip,
-                maps=maps,
-                size=(pixels.shape[0], pixels.shape[1]),
-            )
+        protocol = self._protocol(scales, flip, resize)
+        if isinstance(image, list | tuple):
+            return [self._predict(each, protocol) for each in image]
+        return self._predict(image, protocol)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Let go of the net and its memory."""
+        """Free the net and its memory."""
         self._net.close()
 
     def __enter__(self) -> Self:
@@ -164,19 +195,66 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _classify(
-        self, pixels: NDArray[np.uint8], protocol: TestProtocol
-    ) -> tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]:
+    def _protocol(
+        self,
+        scales: Scales | None,
+        flip: bool | None,  # noqa: FBT001
+        resize: Resize | None,
+    ) -> TestProtocol:
+        test = self.manifest.test
+        if not isinstance(flip, bool | np.bool_ | None):
+            raise TypeError(f"flip is True or False, not {flip!r}")
+        if resize is not None and resize not in get_args(Resize):
+            raise ValueError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
+        protocol = replace(
+            test,
+            scales=test.scales if scales is None else as_scales(scales),
+            flip=test.flip if flip is None else bool(flip),
+            resize=test.resize if resize is None else resize,
+        )
+        if self.manifest.members and protocol.resize != "rounded":
+            raise VggspecError(report(GraphRescales(), path=self._net.path))
+        if self.manifest.members and protocol.flip != test.flip:
+            what = FixedMirrorImages(flip=test.flip)
+            raise VggspecError(report(what, path=self._net.path))
+        return protocol
+
+    def _predict(self, image: ImageLike, protocol: TestProtocol) -> Prediction:
+        file = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+        with reading(image, self._net.color) as pixels:
+            empty = Prediction(
+                posteriors=np.zeros(0),
+                kind=self.kind,
+                labels=self.labels,
+                scales=protocol.scales,
+                flip=protocol.flip,
+                maps=(),
+                size=(pixels.shape[0], pixels.shape[1]),
+                file=file,
+            )
+            try:
+                return self._filled(empty, pixels, protocol)
+            except VggspecError as error:
+                # From here on, what fails is about this image.
+                raise VggspecError(*(replace(one, path=file) for one in error.reports)) from error
+
+    def _filled(
+        self, empty: Prediction, pixels: NDArray[np.uint8], protocol: TestProtocol
+    ) -> Prediction:
         net = self._net
         if isinstance(net, PictureNet):
-            return net(pixels, protocol.scales), ()
+            return replace(empty, posteriors=net(pixels, protocol.scales))
+        if self.kind == "boxes":
+            return replace(empty, boxes=central_boxes(net, pixels, protocol))
 
         def apply(images: NDArray[np.uint8]) -> Answer:
             outputs = net(images)
             maps = outputs.get("score_map")
-            return Answer(outputs[self._kind], None if maps is None else softmax(maps))
+            posteriors = outputs[self.manifest.result.kind]
+            return Answer(posteriors, None if maps is None else softmax(maps))
 
-        return classify(apply, pixels, net.view, protocol)
+        posteriors, maps = classify(apply, pixels, net.view, protocol)
+        return replace(empty, posteriors=posteriors, maps=maps)
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,12 +38,12 @@ def test_the_digits_are_split_evenly() -> None:
 def test_a_page_holds_its_digits_where_it_says() -> None:
     page = demo.write_page(FEW["val"][:20], 10, np.random.default_rng(0), (44, 47))
     half = demo.GLYPH_PX // 2
-    for digit, place in zip(FEW["val"], page.places, strict=False):
+    for digit, place in zip(FEW["val"], page.digits, strict=False):
         part = page.pixels[place.y - half : place.y + half, place.x - half : place.x + half]
         assert digit.label == place.label
         assert (part <= np.ceil(255 - 255 * digit.ink)).all()  # neighbours only add ink
     assert [len(row) for row in page.rows] == [10, 10]
-    for y, x in ((place.y, place.x) for place in page.places):
+    for y, x in ((place.y, place.x) for place in page.digits):
         assert min(y, x, page.pixels.shape[0] - y, page.pixels.shape[1] - x) >= 16
 
 
@@ -95,8 +95,16 @@ def test_a_map_is_read_row_by_row() -> None:
 
 
 def test_agreement_wants_the_digit_and_its_place() -> None:
-    written = [demo.Place("3", 40, 40), demo.Place("5", 40, 70), demo.Place("8", 40, 100)]
-    read = [demo.Place("3", 42, 38), demo.Place("6", 40, 70), demo.Place("8", 40, 130)]
+    written = [
+        demo.PlacedDigit("3", 40, 40),
+        demo.PlacedDigit("5", 40, 70),
+        demo.PlacedDigit("8", 40, 100),
+    ]
+    read = [
+        demo.PlacedDigit("3", 42, 38),
+        demo.PlacedDigit("6", 40, 70),
+        demo.PlacedDigit("8", 40, 130),
+    ]
     assert demo.num_agreeing(written, read) == 1
     assert demo.num_agreeing(written, written) == 3
 
@@ -107,7 +115,7 @@ def test_the_figure_shows_what_was_read() -> None:
     seen = score_map({(4, 5): 2})
     with_tag, without = (
         np.asarray(demo.draw(page.pixels, seen, demo.LABELS, read))
-        for read in ([demo.Place("2", 36, 40)], [])
+        for read in ([demo.PlacedDigit("2", 36, 40)], [])
     )
     assert with_tag.shape == without.shape
     assert with_tag.shape[1] > 2 * size[1]

@@ -6,6 +6,7 @@ kilobytes and no time. What it takes is the same: mean, scale, and the contract 
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,6 @@ from pathlib import Path
 
 from vggspec.base.catalogue.variants import NoWeightsToVary, ProtocolNotVaried
 from vggspec.base.diagnostic import Report, VggspecError, report
-from vggspec.base.files import scratch_folder
 from vggspec.base.recipe import Average, Rounding
 from vggspec.bundle.manifest import WEIGHTS, Bundle, OutputContract
 from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
@@ -50,12 +50,16 @@ class Changes:
         )
 
 
-def write_variant(bundle: Bundle, out: str | os.PathLike[str], changes: Changes) -> Bundle:
+def write_variant(
+    bundle: Bundle, out: str | os.PathLike[str], changes: Changes, *, refer: bool = False
+) -> Bundle:
     """Write the bundle with the changes to ``out``; where they change nothing, ``bundle`` itself is
     returned and nothing is written.
 
     The variant is a graph for ONNX Runtime: in the precision of the bundle, and in fp32 where that
     holds an engine.
+
+    With ``refer`` its weights are a symbolic link to those of the bundle.
 
     Raises:
         VggspecError: the changes do not fit the net, or the bundle lacks its weights or a part of
@@ -74,7 +78,7 @@ def write_variant(bundle: Bundle, out: str | os.PathLike[str], changes: Changes)
     kept = tuple(name for name in options.keep_fp32 if name in network)
     options = replace(options, keep_fp32=kept)
     weights = _weights(bundle, options)
-    written = write_bundle(lowered, weights, out, options, like=bundle.manifest)
+    written = write_bundle(lowered, weights, out, options, like=bundle.manifest, refer=refer)
     return Bundle(Path(out), written.manifest)
 
 
@@ -82,17 +86,17 @@ def write_variant(bundle: Bundle, out: str | os.PathLike[str], changes: Changes)
 def varied(bundle: Bundle, changes: Changes) -> Iterator[Bundle]:
     """The bundle with the changes, for as long as the block lasts.
 
-    It lies in a hidden folder beside the bundle, so that the weights can be linked; where that
-    folder cannot be written, in the system's own for temporary files. What a process that was
-    killed has left there goes with the next use. Errors within the block name ``bundle``.
+    It is a temporary folder of some kilobytes that refers to the weights of the bundle. Errors
+    within the block name ``bundle``.
 
     Raises:
         VggspecError: as ``write_variant``.
     """
-    path = bundle.path.resolve()
-    with scratch_folder(path.parent, f".{path.name}-") as folder:
+    name = bundle.path.resolve().name
+    with tempfile.TemporaryDirectory(prefix="vggspec-") as scratch:
+        folder = Path(scratch)
         try:
-            yield write_variant(bundle, folder / path.name, changes)
+            yield write_variant(bundle, folder / name, changes, refer=True)
         except VggspecError as error:
             reports = [_as_of(bundle, folder, each) for each in error.reports]
             raise VggspecError(*reports) from error

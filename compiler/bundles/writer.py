@@ -63,11 +63,13 @@ def write_bundle(
     options: OnnxOptions,
     *,
     like: Manifest | None = None,
+    refer: bool = False,
 ) -> Written:
     """Write a bundle with an ONNX graph; a bundle that stands at ``out`` is replaced.
 
     ``like`` is the manifest of a bundle of the same net and weights, whose input, labels and test
-    protocol are kept.
+    protocol are kept. With ``refer`` the weights are a symbolic link, for a bundle that is removed
+    before they are.
 
     Raises:
         VggspecError: the weights are another net's, the options do not fit the net, something
@@ -107,7 +109,7 @@ def write_bundle(
         files = [file_entry(folder, MODEL)]
         by: WeightsBy = "embedding"
         if not options.single_file:
-            by, entry = place_weights(folder, weights, copy=options.copy_weights)
+            by, entry = place_weights(folder, weights, copy=options.copy_weights, refer=refer)
             files.append(entry)
             if options.precision != "fp32":
                 files.append(write_reference(folder, network, weights, options, mean))
@@ -128,7 +130,7 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
 
 
 def place_weights(
-    folder: Path, weights: WeightsFile, *, copy: bool, path: str = WEIGHTS
+    folder: Path, weights: WeightsFile, *, copy: bool, refer: bool = False, path: str = WEIGHTS
 ) -> tuple[WeightsBy, FileEntry]:
     """Put the weights into a bundle that is being written: how, and the manifest's entry.
 
@@ -136,7 +138,7 @@ def place_weights(
         VggspecError: they were copied, and are not those that their header tells of.
     """
     (folder / path).parent.mkdir(exist_ok=True)
-    by = place(weights.path, folder / path, copy=copy)
+    by = place(weights.path, folder / path, copy=copy, refer=refer)
     if by == "copy":
         weights = checked(weights, (), is_read=True)
     entry = FileEntry(

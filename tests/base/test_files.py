@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from vggspec.base.files import (
     completing_file,
     replacing_file,
     replacing_folder,
-    scratch_folder,
     write_text,
 )
 
@@ -25,8 +23,8 @@ from vggspec.base.files import (
 HOLDER = """
 import sys
 from pathlib import Path
-from vggspec.base.files import scratch_folder
-with scratch_folder(Path(sys.argv[1]), ".D-") as folder:
+from vggspec.base.files import replacing_folder
+with replacing_folder(Path(sys.argv[1])) as folder:
     (folder / "sub").mkdir()
     (folder / "sub" / "file").touch()
     print(folder, flush=True)
@@ -111,9 +109,9 @@ def test_a_swap_cut_short_puts_the_old_folder_back(
 
 
 def holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that has a scratch folder."""
+    """A process that writes the folder ``D``."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(parent)],
+        [sys.executable, "-c", HOLDER, str(parent / "D")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -122,29 +120,10 @@ def holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().rstrip("\n"))
 
 
-def test_where_nothing_can_be_written_the_systems_folder_serves(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with scratch_folder(tmp_path / "file", ".D-") as folder:
-        assert folder.is_dir()
-        assert folder.is_relative_to(tempfile.gettempdir())
-    assert not folder.exists()
-
-
-def test_a_scratch_folder_goes_with_its_block(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path, ".D-") as folder, scratch_folder(tmp_path, ".D-") as other:
-        assert folder.parent == other.parent == tmp_path
-        assert folder != other
-        (folder / "file").touch()
-    assert os.listdir(tmp_path) == []
-    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path, ".D-"):
-        raise ZeroDivisionError
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
 def test_what_a_killed_process_left_goes_with_the_next_use(tmp_path: Path) -> None:
     """Its folder alone: not one in use, of another name, or of another machine."""
-    stays = [".D-fp16-abc", ".D-0123456789abcdef0123456789abcdef-abc", "D"]
+    stays = [".D-fp16-abc", ".D.0123456789abcdef0123456789abcdef-abc.tmp", "D"]
     for name in stays:
         (tmp_path / name).mkdir()
         (tmp_path / name / "lock").touch()
@@ -152,7 +131,7 @@ def test_what_a_killed_process_left_goes_with_the_next_use(tmp_path: Path) -> No
     killed.kill()
     killed.communicate()
     assert (left / "sub" / "file").exists()
-    with scratch_folder(tmp_path, ".D-") as folder:
+    with replacing_folder(tmp_path / "D") as folder:
         assert {each.name for each in tmp_path.iterdir()} == {*stays, used.name, folder.name}
         assert (used / "sub" / "file").exists()
     alive.communicate("")

@@ -1,5 +1,6 @@
 """``vggspec predict``: results on stdout, mistakes on stderr, the right exit code."""
 
+import csv
 import json
 import os
 import subprocess
@@ -15,8 +16,9 @@ from PIL import Image
 
 from tests.runtime.bundles import LABELS, Made, make, rewrite, weights
 from tests.runtime.tensorrt.fake import FakeCuda, FakeTrt, make_plan
+from tests.studies.localisation import localisers
 from vggspec.cli import run
-from vggspec.runtime.predictor import Predictor
+from vggspec.runtime.predictor import Prediction, Predictor
 from vggspec.runtime.tensorrt import seam as flavours
 from vggspec.runtime.tensorrt import session as trt_session
 
@@ -91,7 +93,8 @@ def test_bad_images_do_not_cost_the_good_ones(
     text.write_text("no image")
     strip = tmp_path / "strip.png"
     Image.new("RGB", (30_000, 1)).save(strip)
-    images = [text, photos[0], tmp_path / "none.jpg", strip, photos[1], tmp_path]
+    bundle = tmp_path / "small" / "manifest.json"
+    images = [text, photos[0], tmp_path / "none.jpg", strip, photos[1], bundle]
     done = vggspec(made.path, *images, "--scales", 512)
     assert done.code == 1
     assert [line for line in done.out.splitlines() if line[0] != " "] == [
@@ -99,10 +102,97 @@ def test_bad_images_do_not_cost_the_good_ones(
         str(photos[1]),
     ]
     codes = [line.split("]")[0][-6:] for line in done.err.splitlines() if line.startswith("error")]
-    assert codes == ["VGG451", "VGG510", "VGG453", "VGG510"]
+    assert codes == ["VGG451", "VGG510", "VGG453", "VGG451"]
     for path in (text, tmp_path / "none.jpg", strip):
         assert f"--> {path}" in done.err
     assert len(json.loads(vggspec(made.path, *images, "--json").out)) == 2
+
+
+def test_folders_stand_for_their_images(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    photos[0].rename(folder / "deep" / "c.png")
+    photos[1].rename(folder / "b.png")
+    (folder / "readme.txt").touch()
+    done = vggspec(made.path, folder, photos[2], "--json")
+    assert done.code == 0
+    files = [folder / "b.png", folder / "deep" / "c.png", photos[2]]
+    assert [each["file"] for each in json.loads(done.out)] == list(map(str, files))
+    assert "readme.txt" in done.err
+    (tmp_path / "empty").mkdir()
+    done = vggspec(made.path, tmp_path / "empty")
+    assert (done.code, done.out) == (2, "")
+    assert "no images" in done.err
+
+
+def test_csv_and_json_lines_are_files(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any
+) -> None:
+    table, lines = tmp_path / "out" / "p.csv", tmp_path / "out" / "p.jsonl"
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    done = vggspec(made.path, *photos, bad, "--top", 2, "--csv", table, "--jsonl", lines, "--json")
+    assert done.code == 1
+    results = json.loads(done.out)
+    assert [json.loads(line) for line in lines.read_text("utf-8").splitlines()] == results
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {
+            "file": result["file"],
+            "rank": str(rank),
+            "label": each["label"],
+            "index": str(each["index"]),
+            "posterior": str(each["posterior"]),
+        }
+        for result in results
+        for rank, each in enumerate(result["top"], 1)
+    ]
+    assert sorted(path.name for path in table.parent.iterdir()) == ["p.csv", "p.jsonl"]
+    done = vggspec(made.path, *photos, "--csv", table, "--jsonl", lines)
+    assert (done.code, done.out) == (0, f"{table}\n{lines}\n")
+
+
+def test_csv_and_json_lines_go_to_stdout_too(made: Made, photos: list[Path], vggspec: Any) -> None:
+    results = json.loads(vggspec(made.path, *photos, "--json").out)
+    done = vggspec(made.path, *photos, "--jsonl", "-")
+    assert (done.code, done.err) == (0, "")
+    assert [json.loads(line) for line in done.out.splitlines()] == results
+    done = vggspec(made.path, photos[0], "--csv", "-", "--top", 1)
+    first = results[0]["top"][0]
+    assert done.out.splitlines() == [
+        "file,rank,label,index,posterior",
+        f"{photos[0]},1,{_quoted(first['label'])},{first['index']},{first['posterior']}",
+    ]
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if "," in text else text
+
+
+def test_a_file_that_is_not_finished_is_not_there(
+    made: Made, photos: list[Path], tmp_path: Path, vggspec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text("before")
+
+    def failing(*_args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Prediction, "as_data", failing)
+    with pytest.raises(ZeroDivisionError):
+        vggspec(made.path, *photos, "--csv", table)
+    assert table.read_text() == "before"
+
+
+def test_a_net_of_boxes_is_for_localise(tmp_path: Path, photos: list[Path], vggspec: Any) -> None:
+    made = localisers.make(tmp_path / "net", "shared")
+    done = vggspec(made.bundle.path, photos[0])
+    assert (done.code, done.out) == (1, "")
+    assert "VGG526" in done.err
+    assert "vggspec localise" in done.err
 
 
 def test_a_net_without_softmax_is_told_by_scores(
@@ -139,6 +229,8 @@ def test_control_characters_of_labels_do_not_reach_the_terminal(
         (["--heatmap", "h.png", "--class", "cat", "--classes", "2"], "not both"),
         (["--heatmap", "h.png", "--classes", "8"], "--classes"),
         (["--heatmap", "h.jpg"], "ends in .png"),
+        (["--json", "--csv", "-"], "all print to stdout"),
+        (["--jsonl", "-", "--csv", "-"], "all print to stdout"),
         (["--heatmap", "h.png", "--class", "dgo"], "no class `dgo`. Did you mean `dog`?"),
         (["--heatmap", "h.png", "--class", "5"], "no class `5`"),
     ],

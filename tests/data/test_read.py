@@ -494,21 +494,43 @@ def test_what_is_no_image_is_told_what_is_taken() -> None:
         read_image(io.StringIO("x"))  # type: ignore[arg-type]
 
 
-def test_tensors_are_told_how_to_become_images() -> None:
+def test_tensors_are_images() -> None:
+    torch = pytest.importorskip("torch")
+    image = photo()
+    x = torch.from_numpy(image)
+    first = x.permute(2, 0, 1)
+    same = [x, first, x / 255, first / 255, (first / 255).double(), (first / 255).requires_grad_()]
+    for tensor in same:
+        np.testing.assert_array_equal(read_image(tensor), image)
+        assert read_image(tensor, "gray").shape == (24, 36, 1)
+    gray = image[:, :, 0]
+    for tensor in (x[:, :, 0], x[:, :, :1], first[:1], first[0] / 255):
+        np.testing.assert_array_equal(read_image(tensor, "gray")[:, :, 0], gray)
+    clear = torch.cat([first, first[:1] * 0])
+    assert (read_image(clear) == 255).all()  # transparent pixels lie on white
+    halves = read_image((first / 255).bfloat16())
+    assert np.abs(halves.astype(int) - image).max() <= 1
+
+
+def test_other_tensors_are_told_how_to_become_images() -> None:
     torch = pytest.importorskip("torch")
     x = torch.from_numpy(photo())
     wrongs = {
-        "make it an array by `.cpu().numpy()`": x,
-        "put its channels last by `.permute(1, 2, 0)`, make it an array": x.permute(2, 0, 1),
-        r"make it bytes by `(255 * x).round().byte()` if white is 1": x / 255,
-        "give one image at a time": x[None],
+        "from 0 to 1; this one is from -1 to": x / 255 * 3 - 1,
+        "make it bytes by `x.round().byte()` if white is 255": x.float(),
+        "this one contains NaN": x * float("nan"),
+        "may have its channels first or last: make it an array (H, W, C)": x[:3, :, :],
+        "this one is uint8 (1, 24, 36, 3): give one image at a time": x[None],
+        "this one is int64 (24, 36, 3): make it bytes by `x.byte()` if white is 255": x.long(),
+        "make it bytes by `(255 * x).round().byte()` if white is 1": x > 100,
+        "this one is uint8 (24, 2, 36)": x[:, :2, :1].expand(24, 2, 36),
+        "this one is uint8 (0, 36, 3)": x[:0],
     }
     for words, wrong in wrongs.items():
-        with pytest.raises(TypeError, match=re.escape(words)) as error:
+        with pytest.raises(ValueError, match=re.escape(words)):
             read_image(wrong)
-        assert "torch.Tensor" in told(error.value)
-    way = (255 * (x.permute(2, 0, 1) / 255)).round().byte().permute(1, 2, 0).cpu().numpy()
-    np.testing.assert_array_equal(read_image(way), photo())
+    way = x[:3].permute(2, 0, 1)  # (3, 3, 36)
+    np.testing.assert_array_equal(read_image(way.permute(1, 2, 0).numpy()), photo()[:3])
 
 
 def test_arrays_are_told_how_to_become_images() -> None:

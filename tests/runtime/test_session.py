@@ -350,7 +350,7 @@ def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:
     code = (
         "import sys; from vggspec.bundle.manifest import open_bundle;"
-        "from vggspec.runtime.session import open_session;"
+        "from vggspec.runtime.opening import open_session;"
         "open_session(open_bundle(sys.argv[1]), sys.argv[2]).close()"
     )
     for device in ("auto", "cpu"):

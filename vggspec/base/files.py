@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and folders for a while."""
+"""Files and folders that are written whole or not at all."""
 
 import errno
 import hashlib
@@ -126,8 +126,8 @@ def plain_target(path: str | os.PathLike[str]) -> Iterator[Path]:
     if isinstance(target, Path) and stat.S_ISREG(mode):
         yield target
         return
-    with scratch_folder(Path(tempfile.gettempdir()), "vggspec-") as folder:
-        whole = folder / "whole"
+    with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
+        whole = Path(folder) / "whole"
         yield whole
         with refusals(path), open(whole, "rb") as source, _opened(target) as sink:
             shutil.copyfileobj(source, sink)
@@ -279,32 +279,16 @@ def _restore(target: Path) -> None:
 
 
 @contextmanager
-def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder in ``parent`` of a name that nobody has, for as long as the block lasts; where
-    nothing can be written there, one in the system's own for temporary files.
-
-    What killed processes left behind there is removed. Whether a process still has it is known by a
-    lock, which is sure to be seen by processes under one kernel alone. Names tell which kernel that
-    was; what was left on a shared disk by another machine, or before this one was started, stays.
-
-    Raises:
-        OSError: nothing can be written there either.
-    """
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(_scratch(parent, prefix, "", _private))
-        except OSError:
-            system = Path(tempfile.gettempdir())
-            folder = stack.enter_context(_scratch(system, "vggspec-", "", _private))
-        yield folder
-
-
-@contextmanager
 @held
 def _scratch(
     parent: Path, prefix: str, suffix: str, make: Callable[[Path], object]
 ) -> Iterator[Path]:
-    """A new file or folder, gone after the block unless it was renamed."""
+    """A new file or folder, gone after the block unless it was renamed.
+
+    What killed processes left behind there is removed. Whether a process still has it is known by a
+    lock, which is sure to be seen by processes under one kernel alone. Names tell which kernel that
+    was; what was left on a shared disk by another machine, or before this one was started, stays.
+    """
     boot = _boot()
     if boot is not None:
         prefix = f"{prefix}{boot}-"
@@ -328,10 +312,6 @@ def _hidden(target: Path) -> str:
 
 def _touch(path: Path) -> None:
     path.touch(exist_ok=False)
-
-
-def _private(path: Path) -> None:
-    path.mkdir(mode=0o700)
 
 
 def _remove(path: Path) -> None:
@@ -396,15 +376,22 @@ def _take(lock: int, *, waits: bool) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
 
 
-def place(source: Path, target: Path, *, copy: bool) -> Literal["link", "clone", "copy"]:
+def place(
+    source: Path, target: Path, *, copy: bool, refer: bool = False
+) -> Literal["link", "clone", "copy"]:
     """Put a file that is never overwritten under a second name, by the cheapest way there is. Of a
-    link the file counts that it leads to.
+    link the file counts that it leads to. With ``refer`` the second name is a symbolic link, where
+    the system allows one.
 
     A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the same
     file; where neither is possible, across disks for instance, or where ``copy`` asks for a file
     of its own, the bytes are copied.
     """
     source = Path(os.path.realpath(source, strict=True))
+    if refer:
+        with suppress(OSError):
+            os.symlink(source, target)
+            return "link"
     if _clone(source, target):
         return "clone"
     if not copy:

@@ -30,7 +30,7 @@ class Progress:
 
 
 class Watcher:
-    """Hears about progress, facts and notes, and ignores them; subclasses override what they need."""
+    """Hears progress, facts and notes and ignores them; subclasses override what they need."""
 
     def progress(self, now: Progress) -> None:
         """Work has come this far."""

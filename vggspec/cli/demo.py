@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vggspec.studies.demo import Page, Place
+    from vggspec.studies.demo import Page, PlacedDigit
     from vggspec.train.dataset import DataSet
     from vggspec.train.progress import Result
 
@@ -114,10 +114,10 @@ def _say_accuracy(result: "Result", images: "DataSet") -> None:
     )
 
 
-def _say_reading(page: "Page", read: "list[Place]") -> None:
+def _say_reading(page: "Page", read: "list[PlacedDigit]") -> None:
     from vggspec.studies.demo import num_agreeing, rows_of
 
-    places = list(page.places)
+    places = list(page.digits)
     for word, found in (("written", places), ("read", read)):
         lines = [" ".join(place.label for place in row) for row in rows_of(found)]
         click.echo(f"  {word:8} {'   '.join(lines)}")

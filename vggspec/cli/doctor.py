@@ -1,6 +1,7 @@
 """``vggspec doctor``: what this machine can do, what it lacks, and whether a bundle runs on it."""
 
 import json
+import math
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.base.render import shown
+from vggspec.cli.table import fitted, print_table, print_text
+from vggspec.cli.terminal import table_width, use_color
 
 if TYPE_CHECKING:
     from vggspec.studies.diagnosis import BundleDiagnosis, MachineDiagnosis
@@ -50,30 +53,27 @@ def command(bundle: str | None, *, as_json: bool) -> int:
 
 def print_machine(found: "MachineDiagnosis") -> None:
     """Print the components in a table, and the notes."""
-    from vggspec.cli.columns import with_text, wrapped
-
+    print_text(found.title)
+    click.echo()
     rows = []
     for each in found.components:
-        text = each.purpose if each.version is not None else f"{each.purpose}\n{each.remedy}"
-        rows.append((each.name, each.version or "missing", text))
-    texts = [wrapped(found.title), [""], *with_text(rows)]
+        rows.append((each.name, each.version or "missing", each.purpose))
+        if each.version is None:
+            rows.append(("", "", each.remedy))
+    print_table(rows, bold=())
     for note in found.notes:
-        texts += [[""], wrapped(f"Note: {note}.")]
-    for lines in texts:
-        click.echo("\n".join(lines))
+        click.echo()
+        print_text(f"Note: {note}.")
 
 
 def _print_bundle(found: "BundleDiagnosis") -> None:
-    from vggspec.cli.columns import with_text, wrapped
-    from vggspec.cli.terminal import use_color
-
     color = use_color(sys.stdout)
-    click.echo("\n".join(wrapped(f"{shown(found.bundle)}: {_kind(found)}")) + "\n")
+    print_text(f"{shown(found.bundle)}: {_kind(found)}")
+    click.echo()
     rows = [(each.level, shown(each.subject), shown(each.text)) for each in found.findings]
-    for (level, _, _), lines in zip(rows, with_text(rows), strict=True):
-        text = "\n".join(lines)
+    for (level, _, _), (first, *rest) in zip(rows, fitted(rows, table_width()).rows, strict=True):
         styled = click.style(level, fg=LEVELS[level]) if color else level
-        click.echo(styled + text[len(level) :], color=color)
+        click.echo("\n".join((styled + first[len(level) :], *rest)), color=color)
     click.echo("\nIt should run here." if found.passed else "\nIt does not run here.")
     if found.manifest.engine is not None and any(f.level != "ok" for f in found.findings):
         click.echo("To rebuild it:\n")
@@ -95,9 +95,8 @@ def _kind(found: "BundleDiagnosis") -> str:
 
 def _shell_lines(command: str) -> list[str]:
     """A command line in lines that fit the terminal and that a shell joins again."""
-    from vggspec.cli.columns import width
-
-    room = width() - len("  ") - len(" \\")
+    width = table_width()
+    room = math.inf if width is None else width - len("  ") - len(" \\")
     lines = [""]
     for word in _WORD.findall(command):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:

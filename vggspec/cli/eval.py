@@ -23,7 +23,7 @@ from vggspec.cli.evaluating import (
     say_question,
     way_name,
 )
-from vggspec.cli.predict import resize_option, scales_option
+from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.table import aligned, scaled
 from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import say

@@ -11,7 +11,7 @@ import click
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import computing_of, computing_options, go_through
-from vggspec.cli.predict import read_scales, resize_option
+from vggspec.cli.options import read_scales, resize_option
 from vggspec.cli.table import memory
 from vggspec.cli.terminal import say, say_written
 
@@ -208,14 +208,11 @@ class _Part:
 
 
 def _named(pictures: Sequence[str]) -> list[_Part]:
-    from vggspec.cli.pictures import pictures_below
+    from vggspec.cli.progress import shown as watching
+    from vggspec.data.pictures import named_images
 
-    paths: list[str] = []
-    for each in pictures:
-        if Path(each).is_dir():
-            paths += map(str, pictures_below(each))
-        else:
-            paths.append(each)
+    with watching() as watch:
+        paths = named_images(pictures, watch)
     if not paths:
         raise click.BadParameter("there are no images in it.", param_hint="--images")
     return [_Part(split=IMAGES, images=Named(tuple(paths)))]

@@ -1,22 +1,24 @@
 """``vggspec inspect``: print what a bundle takes and returns, and what it contains."""
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
+from vggspec.cli.table import print_table
+from vggspec.cli.terminal import table_width, wide_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vggspec.studies.inspection.inspection import Inspection
     from vggspec.studies.inspection.layers import LayerFacts
 
 LONGEST_NAME = 24  # engines fuse layers and join their names
-HEADINGS = ("layer", "op", "precision", "output", "reads")
-DROPPABLE = ("reads", "op")
+HEADINGS = ("", "layer", "op", "precision", "output", "reads")  # indented by an empty column
+OPTIONAL = (HEADINGS.index("reads"), HEADINGS.index("op"))
 
 
 @click.command(
@@ -30,8 +32,8 @@ Examples:
 @click.argument("bundle")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--spec", "only_spec", is_flag=True, help="Print the spec it was compiled from.")
-@click.option("--wide", is_flag=True, help="Print all columns and whole names.")
-def command(bundle: str, *, as_json: bool, only_spec: bool, wide: bool) -> None:
+@wide_option
+def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
     """Print what a bundle takes and returns, its profiles, files, engine and layers.
 
     The facts come from the manifest and the files beside it; an engine is never loaded.
@@ -49,46 +51,40 @@ def command(bundle: str, *, as_json: bool, only_spec: bool, wide: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     else:
-        print_inspection(found, wide=wide)
+        print_inspection(found)
 
 
-def print_inspection(found: "Inspection", *, wide: bool = False) -> None:
-    """Print all of it in tables; ``wide`` keeps columns and names that the terminal cuts off."""
-    from vggspec.cli.columns import with_text
-
+def print_inspection(found: "Inspection") -> None:
+    """Print all of it in tables."""
     for number, section in enumerate(found.sections()):
-        _heading(section.title, is_first=number == 0)
-        indent = 2 if number else 0
-        for lines in with_text(section.rows, right=section.right, indent=indent):
-            click.echo("\n".join(lines))
+        _print_title(section.title, is_first=number == 0)
+        rows = section.rows if number == 0 else [("", *row) for row in section.rows]
+        shift = 0 if number == 0 else 1
+        print_table(rows, right=[column + shift for column in section.right], bold=())
     if found.layers:
-        _heading(f"layers, from the {shown(found.layers_from)}")
-        for line in _layer_lines(found.layers, wide=wide):
-            click.echo(line)
+        _print_title(f"layers, from the {shown(found.layers_from)}")
+        _print_layers(found.layers)
 
 
-def _heading(title: str, *, is_first: bool = False) -> None:
-    from vggspec.cli.columns import wrapped
-    from vggspec.cli.terminal import use_color
-
+def _print_title(title: str, *, is_first: bool = False) -> None:
     if not is_first:
         click.echo()
-    for line in wrapped(title):
-        click.echo(click.style(line, bold=True) if use_color(sys.stdout) else line)
+    print_table([(title,)])
     if is_first:
         click.echo()
 
 
-def _layer_lines(layers: "Sequence[LayerFacts]", *, wide: bool) -> Iterator[str]:
-    from vggspec.cli.columns import fitting
+def _print_layers(layers: "Sequence[LayerFacts]") -> None:
+    is_wide = table_width() is None
 
     def cut(name: str) -> str:
         name = shown(name)
-        is_whole = wide or len(name) <= LONGEST_NAME
+        is_whole = is_wide or len(name) <= LONGEST_NAME
         return name if is_whole else f"{name[: LONGEST_NAME - 1]}…"
 
     rows = [
         (
+            "",
             cut(layer.name),
             cut(layer.op),
             shown(layer.precision),
@@ -98,9 +94,6 @@ def _layer_lines(layers: "Sequence[LayerFacts]", *, wide: bool) -> Iterator[str]
         for layer in layers
         if not layer.computes_shapes
     ]
-    lines, note = fitting(HEADINGS, rows, DROPPABLE, indent=2, wide=wide)
-    yield from lines
+    print_table([HEADINGS, *rows], optional=OPTIONAL, bold=())
     if len(rows) < len(layers):
-        yield f"  and {count(len(layers) - len(rows), 'layer')} of shapes"
-    if note:
-        yield f"\n{note}"
+        click.echo(f"  and {count(len(layers) - len(rows), 'layer')} of shapes")

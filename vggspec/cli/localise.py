@@ -19,14 +19,8 @@ from vggspec.cli.computing import (
 )
 from vggspec.cli.eval import grid_side
 from vggspec.cli.evaluating import percent, say_notes
-from vggspec.cli.predict import (
-    check_targets,
-    class_index,
-    complain,
-    resize_option,
-    scales_option,
-    target_of,
-)
+from vggspec.cli.options import resize_option, scales_option
+from vggspec.cli.pictures import check_targets, class_index, show_error, target_of
 from vggspec.cli.table import aligned
 from vggspec.cli.terminal import say
 
@@ -300,7 +294,7 @@ def _locate(given: _Given, localiser: "Localiser") -> int:
         name = given.images[one.index]
         if one.unread is not None:
             num_bad += 1
-            complain(VggspecError(report(NotLookedAt(why=one.unread), path=name)))
+            show_error(VggspecError(report(NotLookedAt(why=one.unread), path=name)))
             continue
         places = one.asked or one.likeliest
         if given.out is not None:

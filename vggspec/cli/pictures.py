@@ -1,27 +1,64 @@
-"""Folders of pictures without classes, as commands are given them."""
+"""What ``predict`` and ``localise`` share: the class that is named, the pictures that are drawn,
+errors about single images.
+"""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from vggspec.base.diagnostic import VggspecError, report
-from vggspec.cli.terminal import say
+import click
+
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.wording import count
+from vggspec.cli.targets import check_spared
 
 
-def pictures_below(folder: str) -> list[Path]:
-    """The images in a folder and in those below it, sorted; what else there is is said.
+def check_targets(pattern: str, images: Sequence[str], *, kind: str, option: str) -> None:
+    """Check that each image gets a picture of its own, and that no picture replaces an image.
 
     Raises:
-        VggspecError: a folder cannot be read.
+        click.UsageError: ``pattern``, the value of ``option``, is not the name of a PNG file, is
+            the same name for two images, or names one of the images.
     """
-    from vggspec.base.catalogue.evaluating import NoImages
-    from vggspec.base.wording import reason
-    from vggspec.data.folder import PassedOver, images_below
+    if not pattern.lower().endswith(".png"):
+        raise click.UsageError(f"A {kind} is a PNG file; give a name that ends in .png.")
+    if len(images) > 1 and "{name}" not in pattern:
+        raise click.UsageError(
+            f"{count(len(images), 'image')} need {len(images)} {kind}s; write `{{name}}` in the"
+            " file's name."
+        )
+    targets = [target_of(pattern, name) for name in images]
+    seen: set[str] = set()
+    for target in targets:
+        if target in seen:
+            raise click.UsageError(f"Two images would write the same {kind}, {target}.")
+        seen.add(target)
+    check_spared(targets, images, option=option)
 
-    passed = PassedOver()
+
+def target_of(pattern: str, name: str) -> str:
+    """The file for the picture of an image: ``pattern`` with the image's name for ``{name}``."""
+    return pattern.replace("{name}", Path(name).stem)
+
+
+def class_index(labels: tuple[str, ...], name: str) -> int:
+    """The class that ``--class`` names.
+
+    Raises:
+        click.BadParameter: there is no such class.
+    """
+    from vggspec.bundle.labels import find_class
+
     try:
-        found = sorted(Path(folder, name) for name, _ in images_below(Path(folder), passed))
-    except OSError as error:
-        what = NoImages(tried=f"`{error.filename or folder}` cannot be read: {reason(error)}")
-        raise VggspecError(report(what, path=folder)) from error
-    for note in passed.notes(folder):
-        say("note", note)
-    return found
+        return find_class(labels, name)
+    except LookupError as error:
+        raise click.BadParameter(str(error.args[0]), param_hint="--class") from error
+
+
+def show_error(error: VggspecError) -> None:
+    """Print an error about one image to standard error; the command continues."""
+    from vggspec.base.render import as_text
+    from vggspec.cli.terminal import use_color
+
+    color = use_color(sys.stderr)
+    click.echo(as_text(error.reports, color=color), err=True, color=color)

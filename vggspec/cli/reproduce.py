@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from vggspec.base.files import scratch_folder
 from vggspec.base.wording import count
 from vggspec.cli.evaluating import (
     Running,
@@ -124,8 +124,7 @@ def measure(
     if missing:
         names = ", ".join(net.name for net in missing)
         say("note", f"no weights for {names}; looked for {', '.join(looked)}")
-    # Beside the weights, which can be linked there.
-    scratch = stack.enter_context(scratch_folder(weights, ".vggspec-"))
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggspec-")))
     bundles: dict[Trained, Bundle] = {}
     for net, path in files.items():
         if path is not None and any(net in nets for nets in groups):
@@ -206,7 +205,7 @@ def _compiled(spec: Path, weights: Path, out: Path) -> "Bundle":
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.weights import open_weights
 
-    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions())
+    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions(), refer=True)
     return open_bundle(out)
 
 

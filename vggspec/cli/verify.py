@@ -10,6 +10,8 @@ import click
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
+from vggspec.cli.table import fitted, print_text
+from vggspec.cli.terminal import say, table_width, use_color, wide_option
 
 if TYPE_CHECKING:
     from vggspec.runtime.session import Device
@@ -21,7 +23,7 @@ REFERENCES: "dict[Against, str]" = {
     "torch": "its spec and weights in PyTorch on the CPU",
 }
 HEADINGS = ("profile", "images", "error", "largest", "mean", "cosine", "top-1", "top-5", "")
-DROPPABLE = ("mean", "largest", "cosine")
+OPTIONAL = tuple(map(HEADINGS.index, ("mean", "largest", "cosine")))
 
 
 @click.command(
@@ -66,7 +68,7 @@ Examples:
     help="The seed of the synthetic images.  [default: 0]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--wide", is_flag=True, help="Print all columns.")
+@wide_option
 def command(
     bundle: str,
     *,
@@ -76,7 +78,6 @@ def command(
     tolerance: float | None,
     seed: int,
     as_json: bool,
-    wide: bool,
 ) -> int:
     """Compare a bundle's outputs with those of the same net in fp32.
 
@@ -110,23 +111,24 @@ def command(
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     else:
-        print_verification(found, wide=wide)
+        print_verification(found)
     return 0 if found.passed else 1
 
 
-def print_verification(found: "Verification", *, wide: bool = False) -> None:
-    """Print the table, the reservations and the verdict; ``wide`` keeps all columns."""
-    from vggspec.cli.columns import wrapped
+def print_verification(found: "Verification") -> None:
+    """Print the table, the reservations and the verdict."""
     from vggspec.studies.verify.ranges import in_words
 
-    click.echo("\n".join(wrapped(_title(found))) + "\n")
-    _print_table(found, wide=wide)
+    print_text(_title(found))
+    click.echo()
+    _print_table(found)
     click.echo()
     if not found.arithmetic.is_run:
-        click.echo("\n".join(wrapped(found.arithmetic.in_words())) + "\n")
+        print_text(found.arithmetic.in_words())
+        click.echo()
     ranges = () if found.ranges is None else in_words(found.ranges, found.manifest)
     for line in (*ranges, *_summary(found)):
-        click.echo("\n".join(wrapped(line)))
+        print_text(line)
 
 
 def _title(found: "Verification") -> str:
@@ -137,22 +139,21 @@ def _title(found: "Verification") -> str:
     return f"{shown(found.bundle)}: {model} against {REFERENCES[found.against]}"
 
 
-def _print_table(found: "Verification", *, wide: bool) -> None:
-    from vggspec.cli.columns import fitting
-    from vggspec.cli.terminal import use_color
-
+def _print_table(found: "Verification") -> None:
     color = use_color(sys.stdout)
-    rows = [_cells(each, found.tolerance) for each in found.comparisons]
-    (head, *lines), note = fitting(HEADINGS, rows, DROPPABLE, wide=wide)
+    rows = [HEADINGS, *(_cells(each, found.tolerance) for each in found.comparisons)]
+    table = fitted(rows, table_width(), optional=OPTIONAL)
+    (head,), *lines = table.rows
     click.echo(click.style(head, bold=True) if color else head)
-    for each, row, line in zip(found.comparisons, rows, lines, strict=True):
-        verdict = row[-1]
-        if color:
-            passes = each.passes(found.tolerance)
-            verdict = click.style(verdict, fg="green" if passes else "red")
-        click.echo(line.removesuffix(row[-1]) + verdict)
-    if note:
-        click.echo(f"\n{note}")
+    for each, (line, *rest) in zip(found.comparisons, lines, strict=True):
+        verdict = _verdict(each, found.tolerance)
+        if color and line.endswith(verdict):
+            tone = "green" if each.passes(found.tolerance) else "red"
+            line = line.removesuffix(verdict) + click.style(verdict, fg=tone)
+        click.echo("\n".join((line, *rest)))
+    if table.dropped:
+        left_out = count(len(table.dropped), "column")
+        say("note", f"{left_out} left out: {', '.join(table.dropped)}; see --wide")
 
 
 def _cells(each: "Comparison", tolerance: float) -> tuple[str, ...]:

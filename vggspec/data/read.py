@@ -1,4 +1,4 @@
-"""From an image file to upright pixels of eight bits, whatever the file holds.
+"""From an image of any kind to upright pixels of eight bits.
 
 Axes: H rows, W columns, C channels. Pixels are uint8 ``(H, W, C)``, RGB or gray.
 """
@@ -25,16 +25,19 @@ from vggspec.base.wording import reason
 from vggspec.data.room import MAX_BYTES, SMALL_BYTES, room
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
 Pixels: TypeAlias = NDArray[np.uint8]
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]"
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | torch.Tensor"
+)
 Color = Literal["RGB", "BGR", "gray"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
-#: How the names of image files end: of those formats, and of some that are not read, so that such
-#: images count as unreadable ones and are not passed over.
+#: The endings of image files: of those formats, and of some that are not read, so that such images
+#: count as unreadable and are not skipped.
 ENDINGS = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif",
     ".tiff", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl",
@@ -43,13 +46,13 @@ ENDINGS = frozenset((
 MAX_FILE_BYTES = 2 << 30  # such an image of four times 16 bits, not compressed, has 1.4 GB
 
 STRIP_PIXELS = 1 << 18
-"""So many are converted at once: what that takes is no matter, whatever the image's size."""
+"""Pixels converted at once, which bounds the memory that a conversion takes."""
 
 MAX_PARTS = 1 << 18
-"""Strips or tiles of a TIFF; for each Pillow makes an object of 240 bytes, and a decoder."""
+"""Strips or tiles of a TIFF; Pillow makes an object of 240 bytes and a decoder for each."""
 
-# Pillow's decoders let all of these out when they meet damaged files; a warning is raised where
-# somebody asked Python for that.
+# Pillow's decoders raise all of these on damaged files, and warnings where Python's filters make
+# them errors.
 DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -70,16 +73,18 @@ DECODER_ERRORS = (
 
 
 def read_image(image: ImageLike, color: Color = "RGB") -> Pixels:
-    """An image as uint8 ``(H, W, 3)``, red first whatever the net wants, or ``(H, W, 1)`` gray.
+    """An image as uint8 ``(H, W, 3)``, red first, or ``(H, W, 1)`` gray.
 
-    Files are turned upright as their EXIF orientation says; of an animation the first frame is
-    taken; transparent pixels lie on white; 16-bit numbers are scaled to 8 bits. An array is uint8
-    ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA.
+    Files are turned upright by their EXIF orientation; of an animation the first frame is read;
+    transparent pixels lie on white; 16-bit numbers are scaled to 8 bits. An array is uint8
+    ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA. A torch tensor may also have
+    its channels first, and floating point numbers from 0 to 1.
 
     Raises:
-        VggspecError: there is no such file, it is no image, or it is too large.
-        TypeError: it is nothing that an image can be read from.
-        ValueError: an array is not uint8, or of another shape.
+        VggspecError: there is no such file, it is not an image, or it is too large.
+        TypeError: ``image`` is of another type; the message says which types are read.
+        ValueError: an array or a tensor has another shape, number type or range, or its layout is
+            ambiguous; the message says how to convert it.
     """
     with reading(image, color) as pixels:
         return pixels
@@ -87,9 +92,12 @@ def read_image(image: ImageLike, color: Color = "RGB") -> Pixels:
 
 @contextlib.contextmanager
 def reading(image: ImageLike, color: Color = "RGB") -> Iterator[Pixels]:
-    """As ``read_image``; while the block lasts the pixels count among what all threads decode."""
+    """As ``read_image``; during the block the pixels count as memory that all threads share."""
     if isinstance(image, np.ndarray):
         yield _of_array(image, color)
+        return
+    if _is_tensor(image):
+        yield _of_array(_pixels_of(image), color)
         return
     name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
     source = image if name is not None else _source(image)
@@ -98,7 +106,7 @@ def reading(image: ImageLike, color: Color = "RGB") -> Iterator[Pixels]:
 
 
 def _read(image: Any, name: str | None, color: Color, held: contextlib.ExitStack) -> Pixels:
-    # A function of its own: with its end Pillow's image is gone, and the pixels alone are left.
+    # A function of its own: Pillow's image is freed when it returns.
     with opened(image, name) as found:
         held.enter_context(room.of(decoding_bytes(found)))
         return upright_pixels(found, color)
@@ -106,10 +114,10 @@ def _read(image: Any, name: str | None, color: Color, held: contextlib.ExitStack
 
 @contextlib.contextmanager
 def opened(image: Any, name: str | None = None) -> Iterator["Image.Image"]:
-    """An image with its header read and its size checked; in the block it may be decoded.
+    """An image whose header is read and whose size is checked; the block may decode it.
 
     Raises:
-        VggspecError: there is no such file, it is no image, is damaged, or is too large.
+        VggspecError: there is no such file, or it is not an image, damaged, or too large.
     """
     from PIL import Image
 
@@ -144,12 +152,14 @@ def _check_size(image: "Image.Image", name: str | None) -> None:
         raise _complaint(whole if pixels * _MOST_BYTES > MAX_BYTES else ImageTooLarge(), name)
 
 
-#: A file may hold each colour by itself.
+#: A file may store each colour in parts of its own.
 _PLANES = 8
 
 
 def _content(name: str) -> bytes:
-    """The bytes; from a file itself Pillow would read as many as a damaged chunk claims."""
+    """The bytes of a file. Reading from the file, Pillow would allocate what a damaged chunk
+    claims.
+    """
     with _file(name) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -165,10 +175,10 @@ def _file(name: str) -> IO[bytes]:
 
 
 def _header(file: IO[bytes]) -> "Image.Image":
-    """What Pillow makes of a file's header.
+    """Pillow's image of a file, with the header read.
 
-    ``Image.open`` holds every size against ``Image.MAX_IMAGE_PIXELS``, which belongs to the whole
-    process and does not say what a conversion takes. So the plugins are called as it calls them.
+    ``Image.open`` compares every size with ``Image.MAX_IMAGE_PIXELS``, which belongs to the whole
+    process and does not bound the memory of a conversion. So the plugins are called directly.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -179,8 +189,8 @@ def _header(file: IO[bytes]) -> "Image.Image":
     for form in FORMATS:
         factory, accepts = Image.OPEN[form]
         is_known = accepts is None or accepts(start)
-        if isinstance(is_known, str):  # why a plugin cannot read its own format here
-            raise ValueError(is_known)  # noqa: TRY004 (it is the file that is wrong)
+        if isinstance(is_known, str):  # the reason why this Pillow cannot read the format
+            raise ValueError(is_known)  # noqa: TRY004 (the file is wrong, not the call)
         if is_known:
             try:
                 if form == "TIFF":
@@ -194,7 +204,7 @@ def _header(file: IO[bytes]) -> "Image.Image":
 
 
 def _check_parts(file: IO[bytes]) -> None:
-    """Whether a TIFF comes in a sane number of parts: Pillow makes objects of all, at once."""
+    """Refuse a TIFF of too many parts: Pillow makes objects of all of them at once."""
     file.seek(0)
     start = file.read(8)
     order = ">" if start[:2] == b"MM" else "<"
@@ -211,15 +221,15 @@ def _check_parts(file: IO[bytes]) -> None:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Import Pillow's plugins for ``FORMATS``, each of which enters itself in ``Image.OPEN``."""
+    """Import Pillow's plugins for ``FORMATS``; each registers itself in ``Image.OPEN``."""
     for name in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff"):
         importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
 def decoding_bytes(image: "Image.Image") -> int:
-    """What it takes at most to decode an image, make pixels of it and rescale these; of its header.
+    """The most bytes that decoding, converting and rescaling an image take, from its header.
 
-    The sum of what lies in memory at a time, which was measured for every format and mode.
+    The peak was measured for every format and mode.
     """
     pixels = image.width * image.height
     stored = _STORED_BYTES.get(image.mode, 4) * pixels
@@ -229,22 +239,22 @@ def decoding_bytes(image: "Image.Image") -> int:
 #: The result and a copy that Pillow rescales, 3 + 4; or Pillow's image and the result, 4 + 3.
 _BYTES = 7
 
-#: Of the worst, JPEG within TIFF with 16 bits.
+#: The same for the worst case, a 16-bit JPEG within a TIFF.
 _MOST_BYTES = 24
 
-#: What Pillow keeps for a pixel, where it is not 4.
+#: Bytes of a pixel in Pillow's memory, where it is not 4.
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 
 
 def _decoder_bytes(image: "Image.Image") -> int:
-    """What a decoder keeps of an image beside the image itself."""
+    """The bytes of a decoder's own buffers."""
     pixels = image.width * image.height
     if image.format == "WEBP":
-        return 13 * pixels  # two canvases and their bytes, and a little
+        return 13 * pixels  # two canvases, their bytes, and some more
     if image.format in ("JPEG", "MPO"):
         coefficients = 2 * getattr(image, "layers", 4) * pixels
         if coefficients + _BYTES * pixels <= SMALL_BYTES:
-            return 0  # too few to look for them
+            return 0  # too few to matter
         return 0 if _is_of_one_scan(getattr(image, "fp", None)) else coefficients
     if image.format == "TIFF":
         return _tiff_bytes(image)
@@ -252,9 +262,9 @@ def _decoder_bytes(image: "Image.Image") -> int:
 
 
 def _is_of_one_scan(file: IO[bytes] | None) -> bool:
-    """Whether a JPEG comes row by row; else all coefficients are kept, two bytes each."""
+    """Whether a JPEG is decoded row by row; if not, all coefficients are kept, two bytes each."""
     if file is None:
-        return True  # it is decoded already
+        return True  # already decoded
     place = file.tell()
     try:
         file.seek(2)
@@ -275,7 +285,7 @@ def _is_of_one_scan(file: IO[bytes] | None) -> bool:
 
 
 def _tiff_bytes(image: "Image.Image") -> int:
-    """The part of a TIFF that is decoded at once, which may be larger than the image."""
+    """The bytes of the part of a TIFF that is decoded at once; it may exceed the image."""
     tags = getattr(image, "tag_v2", {})
     rows, length, width = (tags.get(tag) for tag in (278, 323, 322))
     bits = tags.get(258, (1,))
@@ -289,13 +299,13 @@ def _tiff_bytes(image: "Image.Image") -> int:
 
 
 def _source(image: Any) -> "bytes | bytearray | memoryview | Image.Image":
-    """What is no path and no array, if an image can be read from it at all."""
+    """The bytes or Pillow's image of anything but a path, an array or a tensor."""
     from PIL import Image
 
     if isinstance(image, bytes | bytearray | memoryview | Image.Image):
         return image
     if not callable(getattr(image, "read", None)):
-        raise TypeError(f"{_kind(image)} is not taken as an image: {_way(image)}; {_TAKEN}")
+        raise TypeError(f"{_kind(image)} is not an image: {_way(image)}; {_TAKEN}")
     try:
         data = image.read()
     except (OSError, ValueError) as error:
@@ -307,9 +317,49 @@ def _source(image: Any) -> "bytes | bytearray | memoryview | Image.Image":
 
 _SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
 _TAKEN = (
-    "an image is a path, the bytes of a file, a file opened as 'rb', a Pillow image, or a uint8"
-    f" array {_SHAPES}"
+    "an image is a path, the bytes of a file, a file opened as 'rb', a Pillow image, a uint8 array"
+    f" {_SHAPES}, or a torch tensor of such a shape or (C, H, W)"
 )
+_CHANNELS = (1, 3, 4)
+
+
+def _is_tensor(value: object) -> bool:
+    """Whether this is a torch tensor; torch is not imported for it."""
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def _pixels_of(tensor: Any) -> NDArray[Any]:
+    """A torch tensor as a uint8 array with its channels last."""
+    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+    is_first = len(shape) == 3 and shape[0] in _CHANNELS
+    is_last = len(shape) == 3 and shape[2] in _CHANNELS
+    if is_first and is_last:
+        raise ValueError(
+            f"a tensor of shape {shape} may have its channels first or last: make it an array"
+            " (H, W, C), by `x.permute(1, 2, 0).numpy()` if they are first, by `x.numpy()` if they"
+            " are last"
+        )
+    is_float = tensor.is_floating_point()
+    is_image = (len(shape) == 2 or is_first or is_last) and 0 not in shape
+    if not is_image or (dtype != "uint8" and not is_float):
+        steps = _steps("uint8" if is_float else dtype, shape, ".permute(1, 2, 0)", ".byte()")
+        told = (
+            f"an image tensor is uint8, or floating point from 0 to 1, {_SHAPES} or (C, H, W);"
+            f" this one is {dtype} {shape}"
+        )
+        raise ValueError(f"{told}: {', '.join(steps)}" if steps else told)
+    array: NDArray[Any] = (tensor.detach().float() if is_float else tensor).cpu().numpy()
+    if is_float:
+        low, high = array.min(), array.max()
+        if not (low >= 0 and high <= 1):
+            found = "contains NaN" if np.isnan(low) else f"is from {low:g} to {high:g}"
+            raise ValueError(
+                f"an image tensor of floating point numbers is from 0 to 1; this one {found}: make"
+                " it bytes by `x.round().byte()` if white is 255, and undo its normalisation first"
+                " if it has any"
+            )
+        array = (255 * array).round().astype(np.uint8)
+    return np.ascontiguousarray(array.transpose(1, 2, 0)) if is_first else array
 
 
 def _kind(value: Any) -> str:
@@ -318,11 +368,7 @@ def _kind(value: Any) -> str:
 
 
 def _way(value: Any) -> str:
-    """How to make an image of what somebody gave instead."""
-    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numpy"):
-        dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
-        steps = _steps(dtype, shape, ".permute(1, 2, 0)", ".byte()")
-        return ", ".join([*steps, "make it an array by `.cpu().numpy()`"])
+    """How to convert a value of another type to an image."""
     if isinstance(value, list | tuple):
         return "give one image at a time, pixels as `numpy.array(pixels, numpy.uint8)`"
     if hasattr(value, "__array__"):
@@ -331,11 +377,11 @@ def _way(value: Any) -> str:
 
 
 def _steps(dtype: str, shape: tuple[int, ...], to_last: str, to_bytes: str) -> list[str]:
-    """What makes an image of an array of another type or shape."""
+    """The steps that convert an array of another type or shape to an image."""
     steps = []
     if len(shape) > 3:
         steps.append("give one image at a time")
-    elif len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
+    elif len(shape) == 3 and shape[0] in _CHANNELS and shape[2] not in _CHANNELS:
         steps.append(f"put its channels last by `{to_last}`")
     if dtype == "bool" or "float" in dtype:
         steps.append(
@@ -350,8 +396,8 @@ def _steps(dtype: str, shape: tuple[int, ...], to_last: str, to_bytes: str) -> l
 
 
 def _of_array(array: NDArray[Any], color: Color) -> Pixels:
-    """An array that is an image, in the colours of a net."""
-    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    """The pixels of an array, RGB or gray."""
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS)
     if array.dtype != np.uint8 or not is_image or 0 in array.shape:
         steps = _steps(str(array.dtype), array.shape, ".transpose(1, 2, 0)", '.astype("uint8")')
         told = [f"an image array is uint8 {_SHAPES}; this one is {array.dtype} {array.shape}"]
@@ -362,7 +408,7 @@ def _of_array(array: NDArray[Any], color: Color) -> Pixels:
 
 
 def as_pillow(array: Pixels) -> "Image.Image":
-    """Pixels ``(H, W)`` or ``(H, W, C)`` as an image of Pillow's, copied."""
+    """Pixels ``(H, W)`` or ``(H, W, C)`` as a Pillow image, a copy."""
     from PIL import Image
 
     is_gray = array.ndim == 3 and array.shape[2] == 1
@@ -370,12 +416,12 @@ def as_pillow(array: Pixels) -> "Image.Image":
 
 
 def upright_pixels(image: "Image.Image", color: Color) -> Pixels:
-    """The pixels of an opened image, turned as its EXIF orientation says; RGB for ``BGR``.
+    """The pixels of an opened image, turned by its EXIF orientation; RGB also for ``BGR``.
 
-    They are converted a strip at a time, so that all but the image and the result is small.
+    They are converted a strip at a time, to bound the memory for anything but image and result.
     """
     if image.mode == "F":
-        raise ValueError("its pixels are floating point numbers, of which none is known as white")
+        raise ValueError("its pixels are floating point numbers, and no number is known as white")
     channels = 1 if color == "gray" else 3
     image.load()
     turn = orientation(image)
@@ -395,18 +441,18 @@ def upright_pixels(image: "Image.Image", color: Color) -> Pixels:
 
 
 def orientation(image: "Image.Image") -> int:
-    """How EXIF says that it is turned: from 1, upright, to 8."""
+    """The EXIF orientation, from 1, upright, to 8."""
     from PIL import ExifTags
 
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DECODER_ERRORS:
-        return 1  # the pixels are whole; only the note on how to turn them is damaged
+        return 1  # only the metadata is damaged, not the pixels
     return int(found) if found in range(1, 9) else 1
 
 
 def _as_stored(upright: Pixels, turn: int) -> Pixels:
-    """A view of an image as the camera stored it."""
+    """A view of the upright pixels in the order in which the camera stored them."""
     turned = {
         1: upright,
         2: upright[:, ::-1],
@@ -421,7 +467,7 @@ def _as_stored(upright: Pixels, turn: int) -> Pixels:
 
 
 def _flat(image: "Image.Image", channels: int) -> Pixels:
-    """Eight bits a channel, nothing transparent, from any of Pillow's modes: ``(H, W, C)``."""
+    """A Pillow image of any mode as opaque pixels of eight bits ``(H, W, C)``."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -431,13 +477,13 @@ def _flat(image: "Image.Image", channels: int) -> Pixels:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
-        # Pillow goes from a palette, CMYK or YCbCr to gray by way of RGB.
+        # Pillow converts a palette, CMYK or YCbCr to gray through RGB.
         image = image.convert("RGB").convert(mode)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
 def _eight_bits(pixels: NDArray[Any]) -> Pixels:
-    """16-bit pixels, 65535 white, as 8-bit ones, 255 white, to the nearest."""
+    """16-bit pixels, where 65535 is white, rounded to 8 bits, where 255 is white."""
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise ValueError("its pixels have more than 16 bits")
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

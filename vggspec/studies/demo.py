@@ -24,8 +24,8 @@ from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import replacing_folder
 from vggspec.base.optional import require
-from vggspec.runtime.heatmap import evidence
 from vggspec.runtime.protocol import PosteriorMap
+from vggspec.studies.heatmap import evidence
 
 BETWEEN = "between"
 LABELS = (*(str(digit) for digit in range(10)), BETWEEN)  # sorted, as folders are
@@ -67,7 +67,7 @@ class Digit:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlacedDigit:
     """A digit on a page; the centre is in pixels."""
 
     label: str
@@ -82,10 +82,10 @@ class Page:
     pixels: Gray
     """``(H, W)``"""
 
-    rows: tuple[tuple[Place, ...], ...]
+    rows: tuple[tuple[PlacedDigit, ...], ...]
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def digits(self) -> tuple[PlacedDigit, ...]:
         """All digits in reading order."""
         return tuple(place for row in self.rows for place in row)
 
@@ -128,21 +128,21 @@ def write_page(
     row_px: tuple[int, int] = (30, 40),
 ) -> Page:
     """Digits in rows, unevenly spaced, none quite on its line; ``row_px`` is from row to row."""
-    rows: list[tuple[Place, ...]] = []
+    rows: list[tuple[PlacedDigit, ...]] = []
     y = WINDOW_PX
     for start in range(0, len(digits), in_row):
         x = WINDOW_PX + int(random.integers(0, 12))
         row = []
         for digit in digits[start : start + in_row]:
-            row.append(Place(digit.label, y + int(random.integers(-3, 4)), x))
+            row.append(PlacedDigit(digit.label, y + int(random.integers(-3, 4)), x))
             x += int(random.integers(21, 35))
         rows.append(tuple(row))
         y += int(random.integers(*row_px))
     page = Page(np.zeros(0, np.uint8), tuple(rows))
-    height = max(place.y for place in page.places) + WINDOW_PX
-    width = max(place.x for place in page.places) + WINDOW_PX
+    height = max(place.y for place in page.digits) + WINDOW_PX
+    width = max(place.x for place in page.digits) + WINDOW_PX
     ink = np.zeros((height, width), np.float32)
-    for digit, place in zip(digits, page.places, strict=True):
+    for digit, place in zip(digits, page.digits, strict=True):
         part = _window(ink, place.y, place.x, GLYPH_PX)
         np.maximum(part, digit.ink, out=part)
     return Page((255 - 255 * ink).round().astype(np.uint8), page.rows)
@@ -171,7 +171,7 @@ def write_test_page(digits: Sequence[Digit], seed: int) -> Page:
     return write_page(some, 10, random, row_px=(44, 47))
 
 
-def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.2) -> list[Place]:
+def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.2) -> list[PlacedDigit]:
     """The digits that a dense net sees, in reading order.
 
     A digit is a peak of its posterior, averaged over neighbouring positions; what is left of the
@@ -185,19 +185,19 @@ def read_page(seen: PosteriorMap, labels: Sequence[str], least: float = 0.2) -> 
         for axis, number in ((0, height), (1, width))
     )
     best = smooth.max(axis=0)
-    found: list[Place] = []
+    found: list[PlacedDigit] = []
     while best.max() >= least:
         i, j = np.unravel_index(best.argmax(), best.shape)
         label = labels[digits[int(smooth[:, i, j].argmax())]]
-        found.append(Place(label, round(float(ys[i])), round(float(xs[j]))))
+        found.append(PlacedDigit(label, round(float(ys[i])), round(float(xs[j]))))
         is_near = np.hypot((ys[:, None] - ys[i]) / DIGIT_PX[0], (xs - xs[j]) / DIGIT_PX[1]) < 1
         best = np.where(is_near, 0.0, best)
     return [place for row in rows_of(found) for place in row]
 
 
-def rows_of(places: Sequence[Place]) -> list[list[Place]]:
+def rows_of(places: Sequence[PlacedDigit]) -> list[list[PlacedDigit]]:
     """Places row by row, each from left to right; a row begins more than half a digit lower."""
-    rows: list[list[Place]] = []
+    rows: list[list[PlacedDigit]] = []
     for place in sorted(places, key=lambda place: place.y):
         if not rows or place.y - rows[-1][-1].y > GLYPH_PX / 2:
             rows.append([])
@@ -205,7 +205,7 @@ def rows_of(places: Sequence[Place]) -> list[list[Place]]:
     return [sorted(row, key=lambda place: place.x) for row in rows]
 
 
-def num_agreeing(written: Sequence[Place], read: Sequence[Place]) -> int:
+def num_agreeing(written: Sequence[PlacedDigit], read: Sequence[PlacedDigit]) -> int:
     """How many digits were read where they were written, and as what they are."""
     left = list(read)
     agreeing = 0
@@ -219,7 +219,11 @@ def num_agreeing(written: Sequence[Place], read: Sequence[Place]) -> int:
 
 
 def draw(
-    page: Gray, seen: PosteriorMap, labels: Sequence[str], read: Sequence[Place], zoom: int = 3
+    page: Gray,
+    seen: PosteriorMap,
+    labels: Sequence[str],
+    read: Sequence[PlacedDigit],
+    zoom: int = 3,
 ) -> Image.Image:
     """The page under its class score map, a colour for each digit, with what was read above it."""
     size = page.shape[1] * zoom, page.shape[0] * zoom
@@ -289,21 +293,21 @@ def _write_split(
         (folder / label).mkdir(parents=True)
     step = 4 * ROW
     pages = [write_page(digits[i : i + step], ROW, random) for i in range(0, len(digits), step)]
-    windows = [(page, place) for page in pages for place in page.places]
+    windows = [(page, place) for page in pages for place in page.digits]
     windows += [_between(pages, random) for _ in range(num_between)]
     for number, (page, place) in enumerate(windows):
         window = _window(page.pixels, place.y, place.x, WINDOW_PX)
         Image.fromarray(window).save(folder / place.label / f"{number:04}.png")
 
 
-def _between(pages: Sequence[Page], random: np.random.Generator) -> tuple[Page, Place]:
+def _between(pages: Sequence[Page], random: np.random.Generator) -> tuple[Page, PlacedDigit]:
     """A place without a digit in its middle."""
     half = WINDOW_PX // 2
     while True:
         page = pages[int(random.integers(len(pages)))]
         y, x = (int(random.integers(half, side - half)) for side in page.pixels.shape)
-        if all(max(abs(p.y - y), abs(p.x - x)) >= CLEAR_PX for p in page.places):
-            return page, Place(BETWEEN, y, x)
+        if all(max(abs(p.y - y), abs(p.x - x)) >= CLEAR_PX for p in page.digits):
+            return page, PlacedDigit(BETWEEN, y, x)
 
 
 def _averaged(maps: Floats) -> Floats:

@@ -1,7 +1,5 @@
 """A bundle in another form answers as the same net compiled in that form."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from tests.nets import SMALL, images, net, random_weights, run_onnx, session
 from tests.refusals import refused
 from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.files import BOOT_ID
 from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
 from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
 from vggspec.compiler.bundles.net import lowered_of, options_of
@@ -111,34 +108,29 @@ def test_it_goes_as_it_came(tmp_path: Path) -> None:
     bundle = written(tmp_path, OnnxOptions())
     before = sorted(tmp_path.iterdir())
     with varied(bundle, Changes(stride=2)) as variant:
-        assert variant.path.parent.parent == tmp_path
         assert open_bundle(variant.path).manifest.stride == (2, 2)
+        assert (variant.path / WEIGHTS).resolve() == (bundle.path / WEIGHTS).resolve()
+    assert not variant.path.exists()
     assert sorted(tmp_path.iterdir()) == before
     with refused("VGG660"), varied(bundle, Changes(stride=3)):
         pass
     assert sorted(tmp_path.iterdir()) == before
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from vggspec.bundle.manifest import open_bundle
-from vggspec.compiler.bundles.variant import Changes, varied
-with varied(open_bundle(Path(sys.argv[1])), Changes(stride=2)):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(not BOOT_ID.exists(), reason="a kernel that does not tell when it was started")
-def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [None, "other"])
+def test_its_weights_are_read_where_they_are(name: str | None, tmp_path: Path) -> None:
+    """By the folder that its link leads to; in memory where they have another name there."""
     bundle = written(tmp_path, OnnxOptions())
-    before = sorted(tmp_path.iterdir())
-    subprocess.run([sys.executable, "-c", KILLED, str(bundle.path)], check=False)
-    (left,) = set(tmp_path.iterdir()) - set(before)
-    assert (left / "b" / WEIGHTS).samefile(bundle.path / WEIGHTS)
-    with varied(bundle, Changes(stride=2)):
-        assert not left.exists()
-    assert sorted(tmp_path.iterdir()) == before
+    if name is not None:
+        (bundle.path / WEIGHTS).rename(tmp_path / name)
+        (bundle.path / WEIGHTS).symlink_to(tmp_path / name)
+    pixels = images(1, 32, 32, 3).astype(np.uint8)
+    with varied(bundle, Changes(keep_map=True)) as variant:
+        assert (variant.path / WEIGHTS).is_symlink()
+        with BundleNet(variant, device="cpu") as found, BundleNet(bundle, device="cpu") as plain:
+            seen, expected = found(pixels), plain(pixels)
+    assert "score_map" in seen
+    np.testing.assert_array_equal(seen["posteriors"], expected["posteriors"])
 
 
 def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:

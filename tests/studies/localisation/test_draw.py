@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
-from vggspec.runtime import heatmap
-from vggspec.runtime.heatmap import HUES, LEAST_WIDTH_PX
+from vggspec.studies import heatmap
+from vggspec.studies.heatmap import HUES, LEAST_WIDTH_PX
 from vggspec.studies.localisation import draw as draw_boxes
 from vggspec.studies.localisation.draw import Drawn, draw
 

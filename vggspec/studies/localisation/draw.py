@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vggspec.data.boxes import Boxes
-from vggspec.runtime.heatmap import HUES, INK, LEAST_WIDTH_PX, RGB, displayed, shortened
+from vggspec.studies.heatmap import HUES, INK, LEAST_WIDTH_PX, RGB, displayed, shortened
 
 PAPER: RGB = (255, 255, 255)
 LIGHT = 0.4  # the luma from 0 to 1 above which a field has dark letters

@@ -8,9 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
@@ -43,21 +41,17 @@ class LargestNumbers:
     def __init__(self, bundle: Bundle) -> None:
         self._manifest = bundle.manifest
         self._network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
-        self._file = None
         self._weights: dict[str, float] = {}
         if (bundle.path / WEIGHTS).is_file():
-            self._file = for_net(open_weights(bundle.path / WEIGHTS), self._network)
-            self._weights = largest_weights(self._network, self._file)
+            weights = for_net(open_weights(bundle.path / WEIGHTS), self._network)
+            self._weights = largest_weights(self._network, weights)
         self._layers: dict[str, float] = {}
 
-    def graph(self, path: Path) -> tuple[bytes, dict[str, NDArray[Any]]]:
-        """The reference graph at ``path`` with the extremes of each layer as further outputs, and
-        its weights by name.
-        """
+    def graph(self, path: Path) -> bytes:
+        """The reference graph at ``path`` with the extremes of each layer as further outputs."""
         from vggspec.compiler.backends.onnx.tapped import tapped
 
-        assert self._file is not None
-        return tapped(path, [layer.name for layer in self._network.layers], self._file)
+        return tapped(path, [layer.name for layer in self._network.layers])
 
     def observing_outputs(self, net: Forward) -> Forward:
         """A net of that graph, without the further outputs, which are noted here."""

@@ -68,8 +68,8 @@ def open_reference(
         with OrtSession(bundle.reference, "cpu") as session:
             yield _applied(session, bundle.manifest)
         return
-    graph, weights = largest.graph(bundle.reference)
-    with OrtSession(bundle.reference, "cpu", graph=graph, held=weights) as session:
+    graph = largest.graph(bundle.reference)
+    with OrtSession(bundle.reference, "cpu", graph=graph) as session:
         yield largest.observing_outputs(_applied(session, bundle.manifest))
 
 

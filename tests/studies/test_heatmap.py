@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggspec.runtime import heatmap
-from vggspec.runtime.heatmap import HUES, MAX_CLASSES, draw, evidence, ramp
 from vggspec.runtime.predictor import Prediction
 from vggspec.runtime.protocol import PosteriorMap
+from vggspec.studies import heatmap
+from vggspec.studies.heatmap import HUES, MAX_CLASSES, draw, evidence, ramp
 
 WINDOW, STRIDE = 16, 8
 LABELS = ("ant", "bee", "cat", *(f"class {i}" for i in range(3, 10)))

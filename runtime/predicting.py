@@ -1,0 +1,78 @@
+"""Many images through a bundle, one prediction after another."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.recipe import Resize
+from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.data.pictures import named_images
+from vggspec.runtime.predictor import Images, OneOrMany, Prediction, Predictor, Scales
+from vggspec.runtime.session import Device
+
+if TYPE_CHECKING:
+    from vggspec.data.read import ImageLike
+
+
+def predict(
+    bundle: str | os.PathLike[str],
+    images: OneOrMany,
+    *,
+    scales: Scales | None = None,
+    flip: bool | None = None,
+    resize: Resize | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    watch: Watcher = SILENT,
+    on_error: Callable[[VggspecError], None] | None = None,
+) -> Iterator[Prediction]:
+    """Apply a bundle to images, one at a time; nothing is loaded before the first is asked for.
+
+    ``images`` is an image or a list of images, as ``Predictor`` takes them; the path of a folder
+    stands for all images in it and in its subfolders. The other arguments are those of
+    ``Predictor`` and of its calls. An image that cannot be read raises, or is passed to
+    ``on_error`` and left out. ``Prediction.file`` says which image a prediction is of.
+
+    Raises:
+        VggspecError: the bundle cannot be opened, a folder cannot be read, or an image fails and
+            there is no ``on_error``.
+        MissingLibraryError: ``device`` is not available.
+        TypeError, ValueError: as ``Predictor``.
+    """
+    given = list(images) if isinstance(images, list | tuple) else [images]
+    listed: list[ImageLike] = []
+    for image in given:
+        is_path = isinstance(image, str | os.PathLike)
+        listed += named_images([image], watch) if is_path else [image]  # type: ignore[list-item]
+    with Predictor(bundle, device=device, threads=threads) as predictor:
+        yield from predict_each(
+            predictor,
+            listed,
+            scales=scales,
+            flip=flip,
+            resize=resize,
+            watch=watch,
+            on_error=on_error,
+        )
+
+
+def predict_each(
+    predictor: Predictor,
+    images: Images,
+    *,
+    scales: Scales | None = None,
+    flip: bool | None = None,
+    resize: Resize | None = None,
+    watch: Watcher = SILENT,
+    on_error: Callable[[VggspecError], None] | None = None,
+) -> Iterator[Prediction]:
+    """As ``predict``, by a predictor that is open; paths are those of images."""
+    for done, image in enumerate(images, 1):
+        try:
+            yield predictor(image, scales, flip, resize)
+        except VggspecError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        watch.progress(Progress(doing="predicting", done=done, total=len(images), unit="images"))
