@@ -9,9 +9,12 @@ import pytest
 from tests.cli.run import vggspec
 from tests.engines import stand_in
 from tests.runtime.test_compatibility import BARE, H200, LINUX, with_gpus
+from tests.test_import_cost import CLI, HEAVY
+from tests.test_import_cost import run as run_without
 from vggspec.cli import run
 from vggspec.cli.doctor import print_machine
 from vggspec.runtime import machine
+from vggspec.runtime.tensorrt.seam import FLAVOURS
 from vggspec.studies.diagnosis import Component, MachineDiagnosis
 
 Capture = pytest.CaptureFixture[str]
@@ -26,6 +29,10 @@ def test_this_machine() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("vggspec ")
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_it_runs_where_libraries_are_missing() -> None:
+    assert "onnxruntime" in run_without(CLI, HEAVY - set(FLAVOURS), "doctor", "--json")
 
 
 def test_missing_libraries_and_notes(capsys: Capture, monkeypatch: Patch) -> None:

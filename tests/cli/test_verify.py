@@ -19,7 +19,7 @@ from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.ranges import OutOfRange, Ranges
 from vggspec.runtime import machine
-from vggspec.studies.verify.arithmetic import Arithmetic
+from vggspec.studies.verify.arithmetic import ArithmeticCheck
 from vggspec.studies.verify.comparison import Figures
 from vggspec.studies.verify.verification import Comparison, Verification
 
@@ -49,7 +49,7 @@ def verification(manifest: Manifest) -> Verification:
             Comparison(profile=profile, point=point, shape=shape, figures=FIGURES)
             for profile, point, shape in shapes
         ),
-        arithmetic=Arithmetic(stated="fp16", layers=16, run=16),
+        arithmetic=ArithmeticCheck(stated="fp16", layers=16, run=16),
         ranges=Ranges(beyond=(), small=(), keep_fp32=()),
     )
 
@@ -117,7 +117,7 @@ def test_the_worst_is_placed(verification: Verification, text_of: Callable[..., 
 def test_arithmetic_that_was_not_run_is_not_certified(
     verification: Verification, text_of: Callable[..., str]
 ) -> None:
-    part = replace(verification, arithmetic=Arithmetic(stated="fp16", layers=16, run=4))
+    part = replace(verification, arithmetic=ArithmeticCheck(stated="fp16", layers=16, run=4))
     out = words(text_of(part))
     assert "Not certified: fp16 arithmetic was not run." in out
     assert "ONNX Runtime computes 12 of the 16 fp16 layers in fp32 here." in out

@@ -43,7 +43,7 @@ from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bu
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import machine, opening
-from vggspec.runtime.compatibility import profiles_of
+from vggspec.runtime.compatibility import profiles_of, runs_rtx
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device
@@ -614,10 +614,12 @@ def test_a_real_engine_agrees(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pycuda")
-    pytest.importorskip("tensorrt_rtx")
+    gpu, *_ = machine.this_machine().gpus
+    flavour = "tensorrt_rtx" if runs_rtx(gpu) else "tensorrt"
+    pytest.importorskip(flavour)
     (tmp_path / "small.vgg").write_text(SMALL + "\ntest:\n  scale 37, 50\n")
     random_weights(net(SMALL), tmp_path / "small.safetensors")
     monkeypatch.chdir(tmp_path)
-    options = ("--trt", "--trt-flavor", "tensorrt_rtx", "--precision", precision, "--map")
+    options = ("--trt", "--trt-flavor", flavour, "--precision", precision, "--map")
     assert run(["compile", "small.vgg", "--weights", "small.safetensors", *options]) == 0
     assert verify("small").passed

@@ -13,7 +13,7 @@ from vggspec.runtime.session import Device, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arithmetic:
+class ArithmeticCheck:
     """The number type that a bundle states for its convolutions and FC layers, and how many of
     them were computed in it.
     """
@@ -41,11 +41,11 @@ class Arithmetic:
         )
 
 
-def measure(bundle: Bundle, session: Session, device: Device) -> Arithmetic:
+def measure(bundle: Bundle, session: Session, device: Device) -> ArithmeticCheck:
     """The arithmetic of a bundle, from ONNX Runtime's profile of one run of its graph."""
     manifest = bundle.manifest
     if manifest.precision == "fp32" or manifest.engine is not None or device == "tensorrt":
-        return Arithmetic(stated=manifest.precision, layers=0, run=None)
+        return ArithmeticCheck(stated=manifest.precision, layers=0, run=None)
     from vggspec.runtime.ort_session import computed_in
 
     network = prepare(lowered_of(bundle).network, options_of(manifest))
@@ -58,4 +58,4 @@ def measure(bundle: Bundle, session: Session, device: Device) -> Arithmetic:
     image = np.zeros((1, *manifest.input.size, len(manifest.input.mean)), np.uint8)
     feeds = {manifest.input.name: normalise(image, manifest.input)}
     run = computed_in(bundle.model, session.device, feeds)["float16"]
-    return Arithmetic(stated=manifest.precision, layers=len(layers), run=run)
+    return ArithmeticCheck(stated=manifest.precision, layers=len(layers), run=run)

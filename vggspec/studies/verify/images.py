@@ -30,7 +30,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ImageBatch:
     """A batch of images, and the profile that runs it."""
 
     profile: int | None
@@ -48,7 +48,7 @@ class Sample:
 
 def synthetic(
     bundle: Bundle, profiles: Sequence[Profile], seed: int, watch: Watcher
-) -> Iterator[Sample]:
+) -> Iterator[ImageBatch]:
     """Synthetic images at the sizes of every profile.
 
     Raises:
@@ -66,7 +66,7 @@ def synthetic(
     for done, case in enumerate(found):
         watch.progress(Progress(doing="comparing", done=done, total=len(found), unit="shapes"))
         images = natural_images(case.shape, len(manifest.input.mean), seed)
-        yield Sample(profile=case.profile, point=case.point, shape=case.shape, images=images)
+        yield ImageBatch(profile=case.profile, point=case.point, shape=case.shape, images=images)
     watch.progress(Progress(doing="comparing", done=len(found), total=len(found), unit="shapes"))
 
 
@@ -77,7 +77,7 @@ def pictures(
     watch: Watcher,
     *,
     is_bounded: bool,
-) -> Iterator[Sample]:
+) -> Iterator[ImageBatch]:
     """The pictures of a folder at every scale of the test protocol, one by one.
 
     If ``is_bounded``, those that no profile takes are left out.
@@ -97,7 +97,7 @@ def pictures(
                 num_outside += 1
                 continue
             num_given += 1
-            yield Sample(profile=profile, point=path.name, shape=None, images=images)
+            yield ImageBatch(profile=profile, point=path.name, shape=None, images=images)
     if num_outside:
         watch.note(f"{count(num_outside, 'rescaled picture')} left out: no profile takes that size")
     if not num_given:

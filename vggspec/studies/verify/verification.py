@@ -17,9 +17,9 @@ from vggspec.data.read import Pixels
 from vggspec.runtime import machine, opening
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.session import Device, Session
-from vggspec.studies.verify.arithmetic import Arithmetic, measure
+from vggspec.studies.verify.arithmetic import ArithmeticCheck, measure
 from vggspec.studies.verify.comparison import Figures, compare_outputs
-from vggspec.studies.verify.images import Sample, pictures, synthetic
+from vggspec.studies.verify.images import ImageBatch, pictures, synthetic
 from vggspec.studies.verify.ranges import Forward, LargestNumbers
 from vggspec.studies.verify.reference import Against, on_images, one_by_one, open_reference
 from vggspec.studies.verify.tolerance import default_tolerance
@@ -76,7 +76,7 @@ class Verification:
     comparisons: tuple[Comparison, ...]
     """One a shape, or one a profile for pictures, in the order of the profiles."""
 
-    arithmetic: Arithmetic
+    arithmetic: ArithmeticCheck
     ranges: Ranges | None
     """The layers whose numbers do not fit their type; None for an fp32 bundle."""
 
@@ -172,12 +172,12 @@ def verify(
         engine = manifest.engine
         profiles = engine.profiles if engine is not None else profiles_of(manifest)
         if images is None:
-            samples = synthetic(opened, profiles, seed, watch)
+            batches = synthetic(opened, profiles, seed, watch)
         else:
             # An engine takes the sizes of its profiles only.
             is_bounded = chosen == "tensorrt"
-            samples = pictures(images, manifest, profiles, watch, is_bounded=is_bounded)
-        comparisons = _compare(opened, net, reference, samples, limit)
+            batches = pictures(images, manifest, profiles, watch, is_bounded=is_bounded)
+        comparisons = _compare(opened, net, reference, batches, limit)
     return Verification(
         bundle=os.fspath(bundle),
         manifest=manifest,
@@ -225,9 +225,13 @@ def _tolerance(manifest: Manifest, session: Session) -> float:
 
 
 def _compare(
-    bundle: Bundle, net: Forward, reference: Forward, samples: Iterable[Sample], tolerance: float
+    bundle: Bundle,
+    net: Forward,
+    reference: Forward,
+    batches: Iterable[ImageBatch],
+    tolerance: float,
 ) -> tuple[Comparison, ...]:
-    """The comparisons of all samples; pictures of one profile are merged."""
+    """The comparisons of all batches; pictures of one profile are merged."""
 
     def figures(images: Pixels) -> Figures:
         found = net(images)
@@ -239,14 +243,14 @@ def _compare(
             raise VggspecError(report(what, path=str(bundle.path))) from error
 
     found: dict[tuple[int | None, Shape | None], Comparison] = {}
-    for sample in samples:
+    for batch in batches:
         comparison = Comparison(
-            profile=sample.profile,
-            point=sample.point,
-            shape=sample.shape,
-            figures=figures(sample.images),
+            profile=batch.profile,
+            point=batch.point,
+            shape=batch.shape,
+            figures=figures(batch.images),
         )
-        key = sample.profile, sample.shape
+        key = batch.profile, batch.shape
         found[key] = found[key].merged(comparison) if key in found else comparison
     return tuple(sorted(found.values(), key=lambda each: (each.profile is None, each.profile)))
 
