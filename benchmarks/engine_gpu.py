@@ -426,10 +426,11 @@ def build(
     profiles = derive_profiles(
         protocol, least=WINDOW, window=WINDOW, is_dynamic=True, max_batch=max(8, batch)
     )
-    vggspec.compile_engine(
+    vggspec.compile(
         SPEC,
         weights=weights_of_d(),
         out=folder,
+        trt=True,
         flavour=flavour,
         precision=precision,
         profiles=[str(profile) for profile in profiles],

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from vggspec.base.catalogue.engines import NoSuchLayer
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import nearest
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 from vggspec.compiler.ir import IMAGE, Network
 
 #: The largest finite number of a type; what lies beyond becomes infinite.

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import LARGEST, number_types, weight_types
 from vggspec.compiler.weights import WeightsFile

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import ChangedFile
 from vggspec.base.catalogue.engines import WeightTooLarge
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 from vggspec.compiler.weights import WeightsFile
 
 DTYPES: dict[Precision, Any] = {

@@ -15,12 +15,12 @@ Compatibility".
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.options import CompileOptions, flags
 from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.runtime.machine import Gpu, Machine
 from vggspec.runtime.tensorrt.seam import FLAVOURS
@@ -32,9 +32,6 @@ AMPERE = (8, 0)
 
 #: The first compute capability with arithmetic in bf16.
 BF16_SINCE = (8, 0)
-
-#: The builder's default optimisation level.
-USUAL_LEVEL = 3
 
 #: ONNX opset to the first ONNX Runtime that supports it.
 #: Source: https://onnxruntime.ai/docs/reference/compatibility.html
@@ -208,7 +205,7 @@ def capabilities(engine: Engine) -> str:
 
 
 def _gpu_of_rtx(engine: Engine, gpu: Gpu) -> Finding:
-    if not runs_rtx(gpu):
+    if not rtx_supports(gpu):
         why = f"TensorRT-RTX does not run on compute capability {gpu.capability}"
         return Finding("problem", "GPU", f"{gpu}: {why}; build it with `--trt-flavor tensorrt`")
     named = sorted(_numbers(each) for each in engine.capabilities)
@@ -221,7 +218,7 @@ def _gpu_of_rtx(engine: Engine, gpu: Gpu) -> Finding:
     return Finding("problem", "GPU", f"{gpu}: {built}; {gpu.capability} is not among them")
 
 
-def runs_rtx(gpu: Gpu) -> bool:
+def rtx_supports(gpu: Gpu) -> bool:
     """Whether TensorRT-RTX runs on a GPU: of a compute capability that it names, or of one later
     than the last of these. It refuses all others, such as 9.0 and 10.0, when it loads a plan.
     """
@@ -349,10 +346,7 @@ def compile_command(
         return ()
     spec = f"{manifest.net}.vgg"
     target = f"{spec}:{manifest.net}" if _has_several_nets(manifest.spec_text) else spec
-    words = ["vggspec", "compile", target]
-    if manifest.engine is not None:
-        words += _engine_options(manifest, manifest.engine, machine)
-    words += _graph_options(manifest)
+    words = ["vggspec", "compile", target, *flags(_options_to_name(manifest, machine))]
     if any(entry.path == WEIGHTS for entry in manifest.files):
         words += ["--weights", f"{bundle.rstrip('/')}/{WEIGHTS}"]
     words += ["-o", f"{bundle.rstrip('/')}-rebuilt"]
@@ -360,44 +354,26 @@ def compile_command(
     return f"vggspec inspect {shlex.quote(bundle)} --spec > {out}", shlex.join(words)
 
 
-def _engine_options(manifest: Manifest, engine: Engine, machine: Machine | None) -> list[str]:
-    words = ["--trt", "--trt-flavor", _flavour(engine, machine)]
-    words += _profile_options(manifest, engine)
-    if engine.tf32:
-        words.append("--tf32")
-    for capability in _capabilities_to_name(engine, machine):
-        words += ["--capability", capability]
-    if engine.level != USUAL_LEVEL:
-        words += ["--opt-level", str(engine.level)]
-    if engine.is_version_compatible:
-        words.append("--version-compatible")
-    if engine.hardware != "none":
-        words += ["--hardware-compatible", engine.hardware]
-    if engine.is_stripped:
-        words.append("--strip-weights")
-    elif engine.refit != "none":
-        words.append("--refittable")
-    return words
+def _options_to_name(manifest: Manifest, machine: Machine | None) -> CompileOptions:
+    """The options of a bundle without those that follow from the spec."""
+    options, engine = manifest.options, manifest.options.engine
+    if engine is not None and manifest.engine is not None:
+        named = _capabilities_to_name(manifest.engine, machine)
+        engine = replace(engine, flavour=_flavour(manifest.engine, machine), capabilities=named)
+    return replace(
+        options,
+        form=None if manifest.form == "dense" and not options.protocol else manifest.form,
+        average=None if manifest.average == manifest.test.average else manifest.average,
+        copy_weights=False,  # depends on where the weights are
+        engine=engine,
+    )
 
 
 def _flavour(engine: Engine, machine: Machine | None) -> Flavour:
     """The engine's own, or the classic TensorRT for a GPU that TensorRT-RTX does not run on."""
-    if machine is None or not machine.gpus or runs_rtx(machine.gpus[0]):
+    if machine is None or not machine.gpus or rtx_supports(machine.gpus[0]):
         return engine.flavour
     return "tensorrt"
-
-
-def _profile_options(manifest: Manifest, engine: Engine) -> list[str]:
-    """The options for the profiles; none if they are those of the test protocol."""
-    largest = max(profile.max[0] for profile in engine.profiles)
-    for max_batch in (None, largest):
-        try:
-            derived = profiles_of(manifest, max_batch)
-        except VggspecError:
-            break
-        if derived == engine.profiles:
-            return [] if max_batch is None else ["--max-batch", str(max_batch)]
-    return [word for profile in engine.profiles for word in ("--profile", str(profile))]
 
 
 def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str, ...]:
@@ -410,31 +386,6 @@ def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str,
     here = machine.gpus[0].capability
     # A later capability that cannot be named is served by a plan for all of them.
     return (*engine.capabilities, here) if here in RTX_CAPABILITIES else ()
-
-
-def _graph_options(manifest: Manifest) -> list[str]:
-    words: list[str] = []
-    if manifest.members:
-        words += ["--protocol", "--dense", "--flip" if manifest.test.flip else "--no-flip"]
-    if manifest.precision != "fp32":
-        words += ["--precision", manifest.precision]
-        for layer in manifest.fp32_layers:
-            words += ["--keep-fp32", layer]
-    if manifest.form == "crop":
-        words.append("--crop")
-    if manifest.input.contract == "raw":
-        words += ["--input", manifest.input.contract]
-    if manifest.average != manifest.test.average:
-        words += ["--average", manifest.average]
-    if manifest.score_map is not None:
-        words.append("--map")
-    if manifest.pool is not None:
-        words += ["--pool", manifest.pool]
-    if manifest.finer_stride is not None:
-        words += ["--stride", str(manifest.finer_stride)]
-    if manifest.layer is not None:
-        words += ["--layer", manifest.layer]
-    return words
 
 
 def _has_several_nets(spec_text: str) -> bool:

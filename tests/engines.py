@@ -4,8 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle.engine import RTX_DEFAULT, Engine
+from vggspec.base.optional import has_library
+from vggspec.bundle.engine import RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import (
     LAYERS,
     MANIFEST,
@@ -16,10 +19,13 @@ from vggspec.bundle.manifest import (
     Manifest,
     file_entry,
 )
+from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.compiler.backends.tensorrt.flavours import rtx_supports, unsupported
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.compatibility import profiles_of
+from vggspec.runtime.machine import this_machine
+from vggspec.runtime.tensorrt import seam
 
 STAND_IN = b"stands in for a TensorRT plan in tests that never load it\n"
 SPEC = f"{SMALL}\ntest:\n  scale 40, 56\n"
@@ -52,6 +58,48 @@ CLASSIC = replace(
 )
 
 
+def engine_options(engine: Engine) -> EngineOptions:
+    """The options that build an engine with these facts."""
+    is_named = engine.flavour == "tensorrt_rtx" and not engine.is_open_ended
+    return EngineOptions(
+        flavour=engine.flavour,
+        profiles=engine.profiles,
+        tf32=engine.tf32,
+        capabilities=engine.capabilities if is_named else (),
+        level=None if engine.level == 3 else engine.level,
+        version_compatible=engine.is_version_compatible,
+        hardware=engine.hardware,
+        refittable=engine.refit == "all",
+        strip_weights=engine.is_stripped,
+    )
+
+
+def with_options(manifest: Manifest, **changes: Any) -> Manifest:
+    """The manifest with other options."""
+    return replace(manifest, options=replace(manifest.options, **changes))
+
+
+def with_engine(manifest: Manifest, **changes: Any) -> Manifest:
+    """The manifest of an engine with other facts, and with the options that lead to them."""
+    assert manifest.engine is not None
+    engine = replace(manifest.engine, **changes)
+    options = engine_options(engine)
+    if "profiles" not in changes:
+        options = replace(options, profiles=())
+    return with_options(replace(manifest, engine=engine), engine=options)
+
+
+def skip_unless_built(flavour: Flavour) -> None:
+    """Skip a test on a GPU where this flavour of TensorRT cannot build or run an engine."""
+    gpus = this_machine().gpus
+    if flavour not in seam.installed():
+        pytest.skip(f"{flavour} is not installed")
+    if not has_library("pycuda"):
+        pytest.skip("pycuda is not installed")
+    if flavour == "tensorrt_rtx" and gpus and not rtx_supports(gpus[0]):
+        pytest.skip(unsupported(gpus[0]))
+
+
 def stand_in(folder: Path, engine: Engine = RTX, *, layers: str | None = None) -> Manifest:
     """A bundle as an engine's is, with the test protocol's profiles and a plan that is none.
 
@@ -60,7 +108,7 @@ def stand_in(folder: Path, engine: Engine = RTX, *, layers: str | None = None) -
     lowered = net(SPEC)
     weights = random_weights(lowered, folder.parent / f"{folder.name}.safetensors")
     manifest = write_bundle(
-        lowered, weights, folder, OnnxOptions(keep_map=True, copy_weights=True)
+        lowered, weights, folder, CompileOptions(keep_map=True, copy_weights=True)
     ).manifest
     (folder / MODEL).rename(folder / REFERENCE)
     (folder / PLAN).write_bytes(STAND_IN)
@@ -72,12 +120,17 @@ def stand_in(folder: Path, engine: Engine = RTX, *, layers: str | None = None) -
     if layers is not None:
         (folder / LAYERS).write_text(layers, "utf-8")
         files.append(file_entry(folder, LAYERS, is_needed=False))
+    options = replace(
+        manifest.options,
+        precision="fp16",
+        keep_fp32=("prob",),
+        engine=replace(engine_options(engine), profiles=()),
+    )
     manifest = replace(
         manifest,
         model=PLAN,
         files=tuple(files),
-        precision="fp16",
-        fp32_layers=("prob",),
+        options=options,
         engine=replace(engine, profiles=profiles_of(manifest)),
     )
     return rewritten(folder, manifest)

@@ -30,7 +30,7 @@ def test_a_bundle_of_another_stride_and_layer(tmp_path: Path) -> None:
     spec, weights = str(tmp_path / "small.vgg"), tmp_path / "w.safetensors"
     out = vggspec.compile(spec, weights=weights, out=tmp_path / "b", stride=2, pool="ceil")
     manifest = open_bundle(out).manifest
-    assert (manifest.finer_stride, manifest.pool, manifest.stride) == (2, "ceil", (2, 2))
+    assert (manifest.options.stride, manifest.pool, manifest.stride) == (2, "ceil", (2, 2))
     vggspec.compile(spec, weights=weights, out=out, layer="conv2_1")
     assert open_bundle(out).manifest.result.channels == 16
 
@@ -46,7 +46,8 @@ def test_several_nets_in_one_graph(tmp_path: Path) -> None:
         bundle = vggspec.compile(nets[-1][0], weights=weights, out=tmp_path / f"b{seed}")
         with vggspec.load(bundle, device="cpu") as predictor:
             alone.append(predictor(image, scales=(40, 50), flip=True).posteriors)
-    fused = vggspec.compile_protocol(nets, out=tmp_path / "fused", flip=True)
+    specs, files = zip(*nets, strict=True)
+    fused = vggspec.compile(specs, weights=files, out=tmp_path / "fused", protocol=True, flip=True)
     with vggspec.load(fused, device="cpu") as predictor:
         posteriors = predictor(image, scales=(40, 50)).posteriors
     np.testing.assert_allclose(posteriors, np.mean(alone, axis=0), atol=1e-4)

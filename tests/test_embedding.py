@@ -208,7 +208,7 @@ def test_it_refuses_a_plan_that_was_changed(program: Any, made: Made) -> None:
     ("changes", "words"),
     [
         ({"engine": None}, "not a plan"),
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"engine": {"is_stripped": True}}, "no weights"),
         ({"outputs": [{"is_map": True}]}, "boxes"),
     ],

@@ -27,18 +27,18 @@ _COLOR = {"RGB": 0, "BGR": 1, "gray": 2}
 
 
 def why_not(manifest: Manifest) -> str | None:
-    """Why DeepStream cannot be given a bundle, where it cannot."""
+    """Why DeepStream cannot use a bundle; None where it can."""
     engine, std = manifest.engine, manifest.input.std
     if engine is not None and engine.flavour == "tensorrt_rtx":
         return "nvinfer loads plans of the classic TensorRT, and this one is TensorRT-RTX's"
     if engine is not None and engine.is_stripped:
-        return "the plan has no weights, and nvinfer puts none in"
+        return "the plan has no weights, and nvinfer adds none"
     if manifest.input.contract != "float":
-        return "nvinfer gives a net planes of floats, and this one takes pixels as they are"
+        return "nvinfer gives a net planes of floats, and this one takes pixels as decoded"
     if std is not None and len(set(std)) > 1:
         return "nvinfer multiplies all channels by one number, and their deviations differ"
     if manifest.result.kind != "posteriors" or len(manifest.outputs) > 1:
-        return "nvinfer takes every output of a classifier for posteriors, and one here is none"
+        return "nvinfer reads every output of a classifier as posteriors, and one here has others"
     return None
 
 

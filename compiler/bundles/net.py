@@ -1,10 +1,13 @@
-"""The net that a bundle was compiled from, and the options it was compiled with."""
+"""The net that a bundle was compiled from."""
+
+from dataclasses import replace
 
 from vggspec.base.catalogue.artefacts import BadManifest
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST, Bundle, Manifest, Member
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.lang.loading import pick
@@ -15,19 +18,27 @@ def lowered_of(bundle: Bundle) -> Lowered:
     """The net of the spec in the manifest.
 
     Raises:
-        VggspecError: the manifest was changed, and its spec is none of a bundle's.
+        VggspecError: the manifest was changed, and its spec is not one that bundles contain.
     """
     return _lowered(bundle, bundle.manifest.net, bundle.manifest.spec_text)
 
 
-def member_of(bundle: Bundle, member: Member) -> Network:
-    """A net of a graph that holds the test protocol, as it is in there.
+def network_of(bundle: Bundle) -> Network:
+    """The network of the bundle's model, as it was compiled.
 
     Raises:
-        VggspecError: as ``lowered_of``.
+        VggspecError: as ``lowered_of``, or the options in the manifest do not fit the net.
     """
-    manifest = bundle.manifest
-    options = OnnxOptions(average=member.average, pool=manifest.pool, stride=manifest.finer_stride)
+    return prepare(lowered_of(bundle).network, bundle.manifest.options)
+
+
+def member_of(bundle: Bundle, member: Member) -> Network:
+    """The network of one of the nets in a graph that contains the test protocol.
+
+    Raises:
+        VggspecError: as ``network_of``.
+    """
+    options = replace(bundle.manifest.options, average=member.average)
     return prepare(_lowered(bundle, member.net, member.spec_text).network, options)
 
 
@@ -40,16 +51,6 @@ def _lowered(bundle: Bundle, net: str, spec_text: str) -> Lowered:
     return lower(spec)
 
 
-def options_of(manifest: Manifest) -> OnnxOptions:
+def options_of(manifest: Manifest) -> CompileOptions:
     """The options of the graph."""
-    return OnnxOptions(
-        form=manifest.form,
-        average=manifest.average,
-        contract=manifest.input.contract,
-        keep_map=manifest.score_map is not None,
-        pool=manifest.pool,
-        stride=manifest.finer_stride,
-        layer=manifest.layer,
-        precision=manifest.precision,
-        keep_fp32=manifest.fp32_layers,
-    )
+    return manifest.options

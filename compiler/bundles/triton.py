@@ -4,7 +4,7 @@ The text is made from the manifest alone. It names no model: Triton takes the fo
 name in the file would have to follow whenever the folder is renamed.
 
 What it must say so that Triton does not fail at the first request or use a part of an engine alone
-was read from Triton's TensorRT backend; docs/embedding.md tells it to who edits the file.
+was read from Triton's TensorRT backend; docs/embedding.md explains it for editing the file.
 """
 
 import json
@@ -16,7 +16,7 @@ from vggspec.bundle.profile import Profile, derive_profiles
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 
-_NAMELESS = "# The model's name is that of its folder, so none stands here.\n"
+_NAMELESS = "# The model's name is that of its folder, so it is not given here.\n"
 
 _BATCHER = """\
 # Requests are run together where their images have one size: Triton pads none.
@@ -33,14 +33,14 @@ parameters {
 
 
 def why_not(manifest: Manifest) -> str | None:
-    """Why Triton cannot serve a bundle, where it cannot."""
+    """Why Triton cannot serve a bundle; None where it can."""
     engine = manifest.engine
     if engine is None:
         return None
     if engine.flavour == "tensorrt_rtx":
         return "Triton loads plans of the classic TensorRT, and this one is TensorRT-RTX's"
     if engine.is_stripped:
-        return "the plan has no weights, and Triton puts none in"
+        return "the plan has no weights, and Triton adds none"
     return None
 
 

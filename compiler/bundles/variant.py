@@ -1,32 +1,32 @@
-"""A bundle in another form: averaged or rounded in another way, with a finer stride, or up to a
+"""A bundle in another form: with another average or rounding, with a finer stride, or up to a
 layer.
 
-It is compiled anew from the spec in the manifest and points at the same weights, so it takes
-kilobytes and no time. What it takes is the same: mean, scale, and the contract of its input.
+It is compiled again from the spec in the manifest and points at the same weights, so it takes
+kilobytes and no time. Its input is the same: mean, scale and contract.
 """
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from vggspec.base.catalogue.variants import NoWeightsToVary, ProtocolNotVaried
 from vggspec.base.diagnostic import Report, VggspecError, report
-from vggspec.base.recipe import Average, Rounding
-from vggspec.bundle.manifest import WEIGHTS, Bundle, OutputContract
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
-from vggspec.compiler.bundles.net import lowered_of, options_of
+from vggspec.base.recipe import Average, Form, Rounding
+from vggspec.bundle.manifest import WEIGHTS, Bundle
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
+from vggspec.compiler.bundles.net import lowered_of
 from vggspec.compiler.bundles.writer import write_bundle
-from vggspec.compiler.passes import Form
 from vggspec.compiler.weights import WeightsFile, open_weights
 from vggspec.runtime.compatibility import compile_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What is to be other than in a bundle; None leaves it."""
+    """Options that differ from those of a bundle; None keeps the bundle's."""
 
     form: Form | None = None
     average: Average | None = None
@@ -35,29 +35,22 @@ class Changes:
     stride: int | None = None
     layer: str | None = None
 
-    def applied(self, options: OnnxOptions) -> OnnxOptions:
-        """The options with the changes; a layer's numbers have no score map beside them."""
-        if self.layer is not None:
-            options = replace(options, keep_map=False)
-        return replace(
-            options,
-            form=options.form if self.form is None else self.form,
-            average=options.average if self.average is None else self.average,
-            keep_map=options.keep_map if self.keep_map is None else self.keep_map,
-            pool=options.pool if self.pool is None else self.pool,
-            stride=options.stride if self.stride is None else self.stride,
-            layer=options.layer if self.layer is None else self.layer,
-        )
+    def applied(self, options: CompileOptions) -> CompileOptions:
+        """The options with the changes; a layer's activations have no score map beside them."""
+        changed = {one.name: getattr(self, one.name) for one in fields(self)}
+        if self.layer is not None and self.keep_map is None:
+            changed["keep_map"] = False
+        return replace(options, **{name: v for name, v in changed.items() if v is not None})
 
 
 def write_variant(
     bundle: Bundle, out: str | os.PathLike[str], changes: Changes, *, refer: bool = False
 ) -> Bundle:
-    """Write the bundle with the changes to ``out``; where they change nothing, ``bundle`` itself is
-    returned and nothing is written.
+    """Write the bundle with the changes to ``out``. Where they change nothing, return ``bundle``
+    itself and write nothing.
 
-    The variant is a graph for ONNX Runtime: in the precision of the bundle, and in fp32 where that
-    holds an engine.
+    The variant is a graph for ONNX Runtime: in the precision of the bundle, or in fp32 where the
+    bundle contains an engine.
 
     With ``refer`` its weights are a symbolic link to those of the bundle.
 
@@ -68,7 +61,8 @@ def write_variant(
     if bundle.manifest.input.contract == "picture":
         raise VggspecError(report(ProtocolNotVaried(), path=str(bundle.path)))
     lowered = lowered_of(bundle)
-    before = options_of(bundle.manifest)
+    # A variant is a graph beside its weights, whatever the bundle is.
+    before = replace(bundle.manifest.options, engine=None, single_file=False)
     options = changes.applied(before)
     network = prepare(lowered.network, options)
     if network == prepare(lowered.network, before):
@@ -84,7 +78,7 @@ def write_variant(
 
 @contextmanager
 def varied(bundle: Bundle, changes: Changes) -> Iterator[Bundle]:
-    """The bundle with the changes, for as long as the block lasts.
+    """The bundle with the changes, until the block ends.
 
     It is a temporary folder of some kilobytes that refers to the weights of the bundle. Errors
     within the block name ``bundle``.
@@ -103,13 +97,13 @@ def varied(bundle: Bundle, changes: Changes) -> Iterator[Bundle]:
 
 
 def _as_of(bundle: Bundle, folder: Path, one: Report) -> Report:
-    """The report as one about the bundle that the user knows, where it is about the variant."""
+    """The report, naming the bundle that the user knows where it names the variant."""
     is_variant = one.path is not None and Path(one.path).is_relative_to(folder)
     return replace(one, path=str(bundle.path)) if is_variant else one
 
 
-def _weights(bundle: Bundle, options: OnnxOptions) -> WeightsFile:
-    """The weights beside the model, with the digest that the manifest has of them."""
+def _weights(bundle: Bundle, options: CompileOptions) -> WeightsFile:
+    """The weights beside the model, with their digest from the manifest."""
     entry = next((entry for entry in bundle.manifest.files if entry.path == WEIGHTS), None)
     path = bundle.path / WEIGHTS
     if entry is None or not path.is_file():
@@ -119,23 +113,8 @@ def _weights(bundle: Bundle, options: OnnxOptions) -> WeightsFile:
     return replace(weights, metadata=replace(weights.metadata, data_sha256=entry.sha256))
 
 
-def _commands(bundle: Bundle, options: OnnxOptions) -> tuple[str, ...]:
-    """What to type to have the variant compiled where the weights are."""
-    manifest = bundle.manifest
-    result = manifest.outputs[0]
-    maps = [replace(result, kind="score_map", is_map=True)] if options.keep_map else []
-    outputs: tuple[OutputContract, ...] = (result, *maps)
-    changed = replace(
-        manifest,
-        engine=None,
-        form=options.form,
-        precision=options.precision,
-        fp32_layers=options.keep_fp32,
-        average=options.average,
-        outputs=outputs,
-        pool=options.pool,
-        finer_stride=options.stride,
-        layer=options.layer,
-        files=(),
-    )
+def _commands(bundle: Bundle, options: CompileOptions) -> tuple[str, ...]:
+    """The commands that compile the variant where the weights are."""
+    options = replace(options, engine=None, single_file=False)
+    changed = replace(bundle.manifest, engine=None, options=options, files=())
     return compile_command(changed, bundle=str(bundle.path))

@@ -4,9 +4,9 @@ A pass is a frozen dataclass, called with a network; it is pure, and returns the
 nothing changes. Doing it twice is doing it once.
 """
 
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
-from vggspec.base.recipe import Average, Rounding
+from vggspec.base.recipe import Average, Form, Rounding
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes.average_before_linear import AverageBeforeLinear
 from vggspec.compiler.passes.average_over_space import AverageOverSpace
@@ -16,8 +16,6 @@ from vggspec.compiler.passes.fc_to_conv import FcToConv
 from vggspec.compiler.passes.finer_stride import FinerStride
 from vggspec.compiler.passes.keep_up_to import KeepUpTo, before_last
 from vggspec.compiler.passes.round_pools import RoundPools
-
-Form = Literal["dense", "crop"]
 
 
 class Pass(Protocol):

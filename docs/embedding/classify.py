@@ -53,8 +53,10 @@ def read_manifest(bundle: Path) -> dict:
         manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     except ValueError as error:
         raise FailureError(f"{bundle}/manifest.json is damaged: {error}") from error
-    if manifest["format"] != 1:
-        raise FailureError(f"{bundle} has format {manifest['format']}, and this program knows 1")
+    if manifest["format"] not in (1, 2):
+        raise FailureError(
+            f"{bundle} has format {manifest['format']}, and this program knows 1 and 2"
+        )
     if manifest["engine"] is None:
         raise FailureError(f"{bundle} holds an ONNX graph, not a plan")
     if manifest["engine"]["is_stripped"]:

@@ -1,7 +1,7 @@
 """CUDA graphs, and the little else that pycuda has no words for, asked of the driver itself.
 
 A graph is a recording of what a stream was given to do. Replaying it costs one call instead of one
-for each kernel, and holds for the addresses and shapes that it was recorded with.
+for each kernel, and is valid for the addresses and shapes that it was recorded with.
 """
 
 import ctypes

@@ -1,36 +1,26 @@
-"""A plan as TensorRT has it in memory, and what a shape needs to run. All calls of TensorRT at run
-time are here.
+"""A loaded plan, and what a shape needs to run. All calls of TensorRT while a net runs are here.
 
 Both flavours are driven by the names that their bindings share; ``tests/test_tensorrt_api.py``
-holds every one of them against the listings of several versions.
+compares every one of them with the listings of several versions.
 """
 
-import functools
-import logging
-import re
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vggspec.base.catalogue.artefacts import EngineFailed
-from vggspec.base.catalogue.running import PlanRefused, ShapeOutsideProfiles, StrippedPlan
+from vggspec.base.catalogue.running import ShapeOutsideProfiles, StrippedPlan
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.engine import Engine, Flavour
+from vggspec.base.tensors import Shape
 from vggspec.bundle.manifest import Bundle
-from vggspec.bundle.profile import Profile, choose_profile, spans
+from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans
 from vggspec.runtime.session import Port
-from vggspec.runtime.tensorrt import seam as flavours
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt.api import ICudaEngine, IExecutionContext, IRuntimeConfig, Library
+from vggspec.runtime.tensorrt.loading import RefusedError, load_plan
+from vggspec.runtime.tensorrt.messages import Heard, logger
 
 ALIGNMENT = 256  # of every address that TensorRT is given
-REMEMBERED = 8  # of TensorRT's latest complaints
-MAX_REASON = 300
-
-#: How a warning begins that is none: the builder of the same process has a logger too, and each is
-#: told what concerns its own objects.
-OTHER_LOGGER = "The logger passed into "
 
 DTYPES: dict[str, type[np.generic]] = {
     "FLOAT": np.float32,
@@ -40,38 +30,6 @@ DTYPES: dict[str, type[np.generic]] = {
     "INT32": np.int32,
     "INT64": np.int64,
 }
-
-Shape = tuple[int, ...]
-
-log = logging.getLogger(__name__)
-
-
-class RefusedError(Exception):
-    """TensorRT says no, by a return value; the message is what it logged."""
-
-
-@dataclass(slots=True)
-class Heard:
-    """TensorRT's latest complaints."""
-
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-
-    def __call__(self, severity: int, text: str) -> None:
-        """Take a message; what is an error will be raised, so only warnings are told."""
-        if severity <= 1:
-            self.lines.append(_shortened(text))
-        is_warning = severity == 2 and not text.startswith(OTHER_LOGGER)
-        log.log(logging.WARNING if is_warning else logging.DEBUG, "%s", text)
-
-    def forget(self) -> None:
-        """Of what comes next, earlier complaints are not the cause."""
-        self.lines.clear()
-
-    def told(self, otherwise: str) -> str:
-        """The first complaint since it was last asked, which is the cause of the others."""
-        text = self.lines[0] if self.lines else otherwise
-        self.lines.clear()
-        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +57,20 @@ class Plan:
     this is used.
 
     Raises:
-        VggspecError: TensorRT refuses the plan, or it is another than the manifest says.
+        VggspecError: TensorRT refuses the plan, or it differs from the manifest.
     """
 
-    def __init__(self, bundle: Bundle, data: bytes, trt: Any) -> None:
+    def __init__(self, bundle: Bundle, data: bytes, trt: Library) -> None:
         facts = bundle.manifest.engine
         assert facts is not None
         self._path = str(bundle.model)
         self._trt = trt
-        self._flavour: Flavour = facts.flavour
-        self._heard, self._logger = _logger(trt)
-        self._engine_runtime, self._plan_engine = self._load(data, facts)
-        names = [self._plan_engine.get_tensor_name(i) for i in range(self._num_ports())]
-        modes = {name: self._plan_engine.get_tensor_mode(name) for name in names}
+        self._flavour = facts.flavour
+        self._heard, _ = logger(trt)
+        self._loaded = load_plan(trt, data, facts, self._path)
+        engine: ICudaEngine = self._loaded.engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        modes = {name: engine.get_tensor_mode(name) for name in names}
         ports = {name: self._port(name) for name in names}
         self.outputs = tuple(ports[n] for n in names if modes[n] == trt.TensorIOMode.OUTPUT)
         inputs = [ports[name] for name in names if modes[name] == trt.TensorIOMode.INPUT]
@@ -128,19 +87,19 @@ class Plan:
         """Images, rows and columns of an input."""
         return tuple(shape[axis] for axis in self._axes)
 
-    def prepare(self, shape: Shape, stream: int) -> "Prepared":
+    def prepare(self, shape: Shape, stream: int) -> "ShapedContext":
         """An execution context for an input of ``shape``, and its layout.
 
         ``stream`` is the handle of the one that it will run in.
 
         Raises:
-            VggspecError: TensorRT does not take the shape, though a profile holds it.
+            VggspecError: TensorRT does not take the shape, although a profile includes it.
             RefusedError: TensorRT refuses anything else.
         """
         index = choose_profile(self.profiles, self.size(shape))
-        assert index is not None, "no profile holds the shape"
+        assert index is not None, "no profile includes the shape"
         self._heard.forget()
-        context = self._new_context()
+        context: IExecutionContext = self._new_context()
         if context is None:
             raise self._refused("it makes no execution context")
         if not context.set_optimization_profile_async(index, stream):
@@ -156,60 +115,43 @@ class Plan:
             raise self._refused("the shape of an output depends on more than that of the input")
         num_scratch_bytes = int(context.update_device_memory_size_for_shapes())
         layout = self._layout(shape, outputs, num_scratch_bytes)
-        return Prepared(context, layout, self._heard)
+        return ShapedContext(context, layout, self._heard)
 
     def close(self) -> None:
-        """Let go of the engine, after everything that was prepared from it."""
-        self._plan_engine = None
-        self._engine_runtime = None
-
-    def _load(self, data: bytes, facts: Engine) -> tuple[Any, Any]:
-        trt = self._trt
-        title = FLAVOURS[self._flavour].title
-        self._heard.forget()
-        try:
-            engine_runtime = trt.Runtime(self._logger)
-            if facts.is_version_compatible:
-                # Such a plan carries a small runtime of its own version.
-                engine_runtime.engine_host_code_allowed = True
-            plan_engine = engine_runtime.deserialize_cuda_engine(data)
-        except (RuntimeError, TypeError) as error:  # what pybind makes of a null pointer
-            raise self._plan_refused(facts, self._heard.told(_shortened(str(error)))) from error
-        if plan_engine is None:
-            raise self._plan_refused(facts, self._heard.told(f"{title} does not say why"))
-        return engine_runtime, plan_engine
-
-    def _num_ports(self) -> int:
-        return int(self._plan_engine.num_io_tensors)
+        """Release the engine, after everything that was prepared from it."""
+        self._loaded.close()
 
     def _port(self, name: str) -> Port:
-        kind = self._plan_engine.get_tensor_dtype(name).name
+        engine: ICudaEngine = self._loaded.engine
+        kind = engine.get_tensor_dtype(name).name
         if kind not in DTYPES:
             raise self._other(f"`{name}` has the type {kind}")
-        axes = tuple(self._plan_engine.get_tensor_shape(name))
+        axes = tuple(engine.get_tensor_shape(name))
         return Port(name, np.dtype(DTYPES[kind]), tuple(a if a >= 0 else None for a in axes))
 
     def _profiles(self) -> tuple[Profile, ...]:
+        engine: ICudaEngine = self._loaded.engine
         found = []
-        for index in range(self._plan_engine.num_optimization_profiles):
-            shapes = self._plan_engine.get_tensor_profile_shape(self.input.name, index)
+        for index in range(engine.num_optimization_profiles):
+            shapes = engine.get_tensor_profile_shape(self.input.name, index)
             low, usual, high = (self.size(tuple(shape)) for shape in shapes)
             found.append(Profile(_three(low), _three(usual), _three(high)))
         return tuple(found)
 
-    def _new_context(self) -> Any:
+    def _new_context(self) -> IExecutionContext:
         """A context whose memory we give it; by default each would take the largest profile's."""
-        trt = self._trt
+        trt: Library = self._trt
+        engine: ICudaEngine = self._loaded.engine
         by_user = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._flavour != "tensorrt_rtx":
-            return self._plan_engine.create_execution_context(by_user)
+            return engine.create_execution_context(by_user)
         # A context sees one shape, so its kernels are compiled for it at once: those that serve
         # until a thread has compiled better ones would be recorded for good.
-        runtime_config = self._plan_engine.create_runtime_config()
+        runtime_config: IRuntimeConfig = engine.create_runtime_config()
         runtime_config.set_execution_context_allocation_strategy(by_user)
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self._plan_engine.create_execution_context(runtime_config)
+        return engine.create_execution_context(runtime_config)
 
     def _layout(self, shape: Shape, outputs: dict[str, Shape], num_scratch_bytes: int) -> Layout:
         num_input_bytes = _num_bytes(shape, self.input.dtype)
@@ -228,12 +170,6 @@ class Plan:
             num_bytes=at + num_scratch_bytes,
         )
 
-    def _plan_refused(self, facts: Engine, why: str) -> VggspecError:
-        title = FLAVOURS[facts.flavour].title
-        here = flavours.version(facts.flavour) or getattr(self._trt, "__version__", "another")
-        what = PlanRefused(reason=why, built_by=f"{title} {facts.version}", here=f"{title} {here}")
-        return VggspecError(report(what, path=self._path))
-
     def _other(self, why: str) -> VggspecError:
         return VggspecError(report(EngineFailed(reason=why), path=self._path))
 
@@ -241,21 +177,21 @@ class Plan:
         return RefusedError(self._heard.told(otherwise))
 
 
-class Prepared:
+class ShapedContext:
     """An execution context whose shapes are fixed."""
 
-    def __init__(self, context: Any, layout: Layout, heard: Heard) -> None:
-        self._context = context
+    def __init__(self, context: IExecutionContext, layout: Layout, heard: Heard) -> None:
+        self._context: IExecutionContext = context
         self._heard = heard
         self.layout = layout
 
     def bind(self, address: int) -> None:
-        """Give it the memory that its layout describes.
+        """Set the memory that its layout describes.
 
         Raises:
             RefusedError: TensorRT does not take an address.
         """
-        context = self._context
+        context: IExecutionContext = self._context
         num_scratch_bytes = self.layout.num_bytes - self.layout.scratch_at
         scratch = address + self.layout.scratch_at
         if hasattr(context, "set_device_memory"):
@@ -267,23 +203,23 @@ class Prepared:
                 raise RefusedError(self._heard.told(f"it takes no address for `{name}`"))
 
     def enqueue(self, stream: int) -> None:
-        """Give the run to a stream, by its handle.
+        """Enqueue the run in a stream, by its handle.
 
         Raises:
-            RefusedError: TensorRT does not.
+            RefusedError: TensorRT refuses.
         """
         if not self._context.execute_async_v3(stream):
             raise RefusedError(self._heard.told("it does not say why"))
 
     def is_capturable(self, stream: int) -> bool:
         """Whether a run can be recorded as a CUDA graph, as far as TensorRT knows."""
-        context = self._context
+        context: IExecutionContext = self._context
         if hasattr(context, "is_stream_capturable"):
             return bool(context.is_stream_capturable(stream))
         return True
 
     def close(self) -> None:
-        """Let go of the context."""
+        """Release the context."""
         self._context = None
 
 
@@ -300,14 +236,7 @@ def read_plan(bundle: Bundle) -> bytes:
     return bundle.read_model()
 
 
-@functools.cache
-def _logger(trt: Any) -> tuple[Heard, Any]:
-    # One for the process: TensorRT keeps the first that it is given, also past the runtime's end.
-    heard = Heard()
-    return heard, flavours.make_logger(trt, heard)
-
-
-def _three(size: Shape) -> tuple[int, int, int]:
+def _three(size: Shape) -> BatchShape:
     images, rows, columns = size
     return images, rows, columns
 
@@ -318,14 +247,3 @@ def _num_bytes(shape: Shape, dtype: np.dtype[Any]) -> int:
 
 def _aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-def _shortened(text: str) -> str:
-    """What TensorRT said, without the places in its source and the names of its functions."""
-    text = " ".join(text.split())
-    text = re.sub(r"^(?:\[\S+\] |I\w+::\w+: |Error Code \d+: )+", "", text)
-    text = re.sub(r"\s*\bIn \S+ at \S+:\d+:?\s*", "", text).replace("()", "")
-    text = re.sub(r"\((\([^()]*\))\)", r"\1", text)
-    if len(text) > MAX_REASON:
-        text = text[:MAX_REASON].rsplit(" ", 1)[0] + " …"
-    return text.strip().rstrip(".") or "it does not say why"

@@ -1,9 +1,9 @@
 """The two flavours of TensorRT behind one seam: which is installed, and how its library is loaded.
 
 ``tensorrt`` (classic, 10 and 11) builds an engine on the GPU that will run it; ``tensorrt_rtx``
-builds anywhere, also without a GPU, for named compute capabilities. Their Python bindings carry
-the same names, so what is written against one runs on the other; where one has a name that the
-other lacks, ``BRANCHES`` of the API test says so.
+builds anywhere, also without a GPU, for named compute capabilities. Their Python bindings have the
+same names, so code for one runs on the other. Where one lacks a name of the other, ``BRANCHES`` in
+the API test says so.
 
 Nothing here imports TensorRT until ``load`` is called.
 """
@@ -22,11 +22,11 @@ from vggspec.bundle.engine import Flavour
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlavourFacts:
-    """What sets a flavour apart."""
+    """What distinguishes a flavour."""
 
     title: str
     extra: str
-    """The extra of vggspec that brings it."""
+    """The extra of vggspec that installs it."""
 
     distributions: tuple[str, ...]
     """Its names on PyPI, with the CUDA version that each was built with, where the name says."""
@@ -78,7 +78,7 @@ def load(flavour: Flavour, purpose: str) -> Any:
 
 
 def make_logger(trt: Any, hear: Callable[[int, str], None]) -> Any:
-    """A TensorRT logger that hands every message on as (severity, text).
+    """A TensorRT logger that passes every message to ``hear`` as (severity, text).
 
     Severity is 0 for an internal error, 1 error, 2 warning, 3 information, 4 verbose. TensorRT
     logs from several threads, and no exception may go through it, not even a signal's.

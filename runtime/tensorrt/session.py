@@ -2,7 +2,7 @@
 
 Everything that computes is given to one stream, so runs never overlap and share one piece of
 device memory. Its addresses are part of every recorded graph: a shape that needs more of it than
-any before makes the others record anew.
+any before makes the others record again.
 """
 
 import logging
@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.tensors import Shape
 from vggspec.bundle.manifest import Bundle
 from vggspec.bundle.profile import choose_profile, spans
 from vggspec.runtime.session import Arrays, check_feeds
 from vggspec.runtime.tensorrt import seam as flavours
 from vggspec.runtime.tensorrt.cuda import PURPOSE, Bytes, Cuda, Event, Graph, Memory, PyCuda, Stream
-from vggspec.runtime.tensorrt.plan import Layout, Plan, Prepared, RefusedError, Shape, read_plan
+from vggspec.runtime.tensorrt.loading import RefusedError
+from vggspec.runtime.tensorrt.plan import Layout, Plan, ShapedContext, read_plan
 
 MAX_BUCKETS = 8
 """Shapes that are kept ready; the one that was longest out of use makes room."""
@@ -73,7 +75,7 @@ class Arena(Generic[T]):
 class Bucket:
     """A shape that is ready to run."""
 
-    prepared: Prepared
+    prepared: ShapedContext
     generation: int = -1
     """Of the shared memory whose addresses it has."""
 
@@ -103,7 +105,7 @@ class TrtSession:
 
     ``run`` may be called from several threads; the device serves one at a time. With ``use_graphs``
     the second run of a shape is recorded as a CUDA graph, which the later ones replay;
-    ``without_graph`` tells where that failed, which costs time and nothing else.
+    ``without_graph`` lists shapes where that failed, which only costs time.
 
     ``trt`` and ``cuda`` are the library and the device, None for the real ones.
 
@@ -122,7 +124,7 @@ class TrtSession:
         cuda: Cuda | None = None,
     ) -> None:
         facts = bundle.manifest.engine
-        assert facts is not None, "the bundle holds no engine"
+        assert facts is not None, "the bundle contains no engine"
         data = read_plan(bundle)
         library = flavours.load(facts.flavour, PURPOSE) if trt is None else trt
         self._use_graphs, self._max_buckets = use_graphs, max_buckets
@@ -250,7 +252,7 @@ class TrtSession:
         self.close()
 
     def _parts(self, feeds: Feeds) -> list[Feeds]:
-        """The feeds, cut into equal batches where no profile takes so many images at once."""
+        """The feeds, cut into equal batches where no profile takes that many images."""
         check_feeds(self.inputs, feeds)
         name = self.inputs[0].name
         array = feeds[name]

@@ -18,8 +18,8 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused, told
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.bundles.engine import checking
 from vggspec.compiler.bundles.writer import write_bundle
@@ -187,7 +187,7 @@ def test_what_mends_changed_weights_of_a_bundle_is_told(tmp_path: Path) -> None:
     """Weights that contradict their own header cannot be compiled again; others can."""
     lowered = net(SMALL)
     bundle = tmp_path / "bundle"
-    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), bundle, OnnxOptions())
+    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), bundle, CompileOptions())
     flip(bundle / WEIGHTS, -1)
     with refused("SHA-256 is another") as error:
         open_bundle(bundle)
@@ -312,7 +312,7 @@ def test_large_weights_that_are_not_finite_are_found(
     lowered = net(SMALL)
     weights = open_weights(spoilt(tmp_path, "conv1_1.weight", np.nan, is_ours=is_ours))
     with refused(r"1 of 216 numbers in `conv1_1\.weight` is NaN"):
-        write_bundle(lowered, weights, tmp_path / "bundle", OnnxOptions())
+        write_bundle(lowered, weights, tmp_path / "bundle", CompileOptions())
 
 
 def test_a_module_takes_no_weights_that_are_not_finite(tmp_path: Path) -> None:

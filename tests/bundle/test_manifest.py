@@ -51,8 +51,8 @@ def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
     [
         ("net", None),
         ("net", 7),
-        ("form", "sparse"),
-        ("average", "median"),
+        ("options.form", "sparse"),
+        ("options.average", "median"),
         ("input", []),
         ("input.contract", "double"),
         ("input.mean", [1.0, 2.0]),
@@ -80,11 +80,15 @@ def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
         ("outputs.0.channels", -1),
         ("window", "16x16"),
         ("stride", [4, 0]),
-        ("pool", "up"),
-        ("finer_stride", 0),
-        ("finer_stride", "2"),
-        ("layer", 7),
-        ("layer", "fc3"),
+        ("options.pool", "up"),
+        ("options.stride", 0),
+        ("options.keep_fp32", [1]),
+        ("options.precision", "int8"),
+        ("options", None),
+        ("options.engine", {}),
+        ("options.stride", "2"),
+        ("options.layer", 7),
+        ("options.layer", "fc3"),
         ("outputs.0.kind", "features"),
         ("labels", ["a"]),
         ("labels", [1, 2, 3, 4, 5]),
@@ -117,7 +121,7 @@ def test_a_wrong_value_is_named(made: Made, key: str, value: Any) -> None:
 
 
 def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:
-    rewrite(made.path, {"format": 2, "net": None})
+    rewrite(made.path, {"format": 3, "net": None})
     with pytest.raises(VggspecError) as error:
         open_bundle(made.path)
     assert code(error) == "VGG523"

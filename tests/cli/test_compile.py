@@ -72,7 +72,7 @@ def test_a_bundle_is_replaced_and_nothing_else_is(here: Path) -> None:
     assert vggspec("compile", "small.vgg", "-o", "b", cwd=here).returncode == 0
     (here / "b/stale").write_text("x")
     assert vggspec("compile", "small.vgg", "-o", "b", "--crop", cwd=here).returncode == 0
-    assert json.loads((here / "b/manifest.json").read_text())["form"] == "crop"
+    assert json.loads((here / "b/manifest.json").read_text())["options"]["form"] == "crop"
     assert "stale" not in listing(here / "b")
     (here / "mine").mkdir()
     (here / "mine/thesis.tex").write_text("x")
@@ -121,12 +121,12 @@ def test_a_path_below_a_file_cannot_be_written(here: Path) -> None:
 
 INTERRUPTED = """
 import os, sys
-from vggspec.compiler.backends import bundle_writer
+from vggspec.compiler.bundles import staging
 def slow(*args, **kwargs):
     print("placing", flush=True)
     import time
     time.sleep(60)
-bundle_writer.place = slow
+staging.place = slow
 from vggspec.cli import main
 sys.argv[1:] = ["compile", "small.vgg", "-o", "b"]
 main()
@@ -166,7 +166,7 @@ def test_options_reach_the_graph(here: Path) -> None:
     assert found["posteriors"].sum() == pytest.approx(1)
     averaged = vggspec("compile", "small.vgg", "-o", "c", "--average", "posteriors", cwd=here)
     assert averaged.returncode == 0
-    assert json.loads((here / "c/manifest.json").read_text())["average"] == "posteriors"
+    assert json.loads((here / "c/manifest.json").read_text())["options"]["average"] == "posteriors"
 
 
 @pytest.mark.parametrize("form", ["--crop", "--dense"])
@@ -205,7 +205,8 @@ def test_a_finer_stride_rounding_and_a_layer(here: Path) -> None:
     assert done.returncode == 0, done.stderr
     manifest = json.loads((here / "b/manifest.json").read_text())
     assert (manifest["window"], manifest["stride"]) == ([32, 32], [1, 1])
-    assert (manifest["pool"], manifest["finer_stride"], manifest["layer"]) == ("ceil", 1, None)
+    options = manifest["options"]
+    assert (options["pool"], options["stride"], options["layer"]) == ("ceil", 1, None)
     expected = run_onnx(session(here / "b/1/model.onnx"), x)
     assert expected["score_map"].shape == (1, 10, 13, 17)
     # The source says the same, padding of minus infinity and all.
@@ -244,7 +245,7 @@ def sourced(path: Path, weights: Path, x: NDArray[np.float32]) -> dict[str, NDAr
         (("--layer", "relu9"), 1, "VGG663"),
         (("--layer", "fc3", "--map"), 1, "VGG303"),
         (("--torch", "--dense", "--layer", "fc3", "--map"), 1, "VGG303"),
-        (("--layer", "fc3", "--average", "scores"), 2, "--average is of class scores"),
+        (("--layer", "fc3", "--average", "scores"), 2, "--average applies to class scores"),
         (("--stride", "0"), 2, "--stride"),
         (("--pool", "up"), 2, "--pool"),
     ],

@@ -103,8 +103,8 @@ def test_what_cannot_be_built_is_said_and_nothing_is_written(
     ("options", "words"),
     [
         (("--trt-flavor", "tensorrt"), "builds an engine on the GPU that will run it"),
-        ((*TRT[1:], "--refittable"), "`--refittable` makes TensorRT-RTX ask for a GPU"),
-        ((*TRT[1:], "--strip-weights"), "`--strip-weights` makes TensorRT-RTX ask for a GPU"),
+        ((*TRT[1:], "--refittable"), "with `--refittable` TensorRT-RTX requires a GPU"),
+        ((*TRT[1:], "--strip-weights"), "with `--strip-weights` TensorRT-RTX requires a GPU"),
     ],
 )
 def test_what_wants_a_gpu_is_said_before_the_build(
@@ -121,7 +121,7 @@ def test_engine_options_want_an_engine(here: Path) -> None:
     for option in (["--max-batch", "2"], ["--tf32"], ["--capability", "8.9"], ["--opt-level", "0"]):
         done = vggspec("compile", "small.vgg", *option, "-o", "b", cwd=here)
         assert done.returncode == 2, option
-        assert f"{option[0]} says how an engine is built: it wants --trt" in done.stderr
+        assert f"{option[0]} says how an engine is built: it requires --trt" in done.stderr
 
 
 def test_without_tensorrt_one_line_says_what_to_install(here: Path) -> None:
@@ -256,10 +256,11 @@ def test_a_failed_build_leaves_the_old_bundle(here: Path) -> None:
 
 
 def test_from_python(here: Path) -> None:
-    out = front_door.compile_engine(
+    out = front_door.compile(
         str(here / "small.vgg"),
         weights=here / "small.safetensors",
         out=here / "b",
+        trt=True,
         flavour="tensorrt_rtx",
         precision="bf16",
         profiles=["1x32x32,1x32x32,2x64x64"],

@@ -10,8 +10,8 @@ from tests.engines import RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.studies.inspection.test_inspection import ENGINE_LAYERS
 from vggspec.bundle.manifest import LAYERS
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 
 Capture = pytest.CaptureFixture[str]
@@ -34,7 +34,7 @@ def engine(tmp_path: Path) -> Path:
 def graph(tmp_path: Path) -> Path:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "weights.safetensors")
-    write_bundle(lowered, weights, tmp_path / "small", OnnxOptions(keep_map=True))
+    write_bundle(lowered, weights, tmp_path / "small", CompileOptions(keep_map=True))
     return tmp_path / "small"
 
 

@@ -15,8 +15,8 @@ from tests.compiler.backends.tensorrt.test_refit import CLASSIC_10, expected, ma
 from tests.engines import RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
 from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS, open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Machine
@@ -65,7 +65,7 @@ def test_an_engine_that_is_not_refittable(tmp_path: Path, capsys: Capture) -> No
 def test_a_graph(tmp_path: Path, capsys: Capture) -> None:
     lowered = net(SMALL)
     old = random_weights(lowered, tmp_path / "old.safetensors")
-    write_bundle(lowered, old, tmp_path / "b", OnnxOptions())
+    write_bundle(lowered, old, tmp_path / "b", CompileOptions())
     code, err = refit(capsys, tmp_path / "b", "new.safetensors")
     assert code == 1
     assert "VGG620" in err

@@ -13,9 +13,9 @@ from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import make
 from tests.runtime.test_compatibility import BARE
 from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.verify import HEADINGS, print_verification
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.ranges import OutOfRange, Ranges
 from vggspec.runtime import machine
@@ -155,7 +155,7 @@ def test_pictures_have_no_shape(verification: Verification, text_of: Callable[..
 def test_a_whole_run(tmp_path: Path, capsys: Capture) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "weights.safetensors")
-    write_bundle(lowered, weights, tmp_path / "bundle", OnnxOptions())
+    write_bundle(lowered, weights, tmp_path / "bundle", CompileOptions())
     bundle = str(tmp_path / "bundle")
     assert run(["verify", bundle, "--device", "cpu", "--seed", "3"]) == 0
     assert "images agree" in capsys.readouterr().out

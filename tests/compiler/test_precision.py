@@ -10,7 +10,7 @@ import torch
 
 from tests.nets import SMALL, images, net, random_weights
 from tests.refusals import refused, told
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 from vggspec.compiler.backends.onnx.graph import FLOAT, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -136,7 +136,7 @@ def test_a_weight_beyond_half_precision_is_an_error(tmp_path: Path) -> None:
     values[6, 191] = -70000
     weights = saved(tmp_path / "w.safetensors", values)
     (name,) = (name for name in weights.tensors if name.endswith("weight"))
-    with refused("holds 70000, which fp16 cannot") as error:
+    with refused("contains 70000, which fp16 cannot represent") as error:
         rounded(weights, {name: "fp16"})
     assert "--keep-fp32 fc1" in told(error.value)
     assert np.isfinite(rounded(weights, {name: "bf16"})[name].astype(np.float32)).all()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.nets import net
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 from vggspec.compiler.precision import LARGEST
 from vggspec.compiler.ranges import LEAST_NORMAL, compare
 

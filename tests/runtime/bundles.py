@@ -27,6 +27,7 @@ from vggspec.bundle.manifest import (
     OutputContract,
     file_entry,
 )
+from vggspec.bundle.options import CompileOptions
 
 WINDOW, STRIDE, CLASSES = 16, 4, 5
 LABELS = ("ant", "bee, honey bee", "cat", "dog", "eel")
@@ -98,8 +99,13 @@ def make(
         net="small",
         spec_text="net small",
         spec_sha256=hashlib.sha256(b"net small").hexdigest(),
-        form="dense" if is_dynamic else "crop",
-        average="scores",
+        options=CompileOptions(
+            form="dense" if is_dynamic else "crop",
+            average="scores",
+            contract="raw" if contract == "raw" else "float",
+            keep_map=with_map,
+            precision=changes.pop("precision", "fp32"),
+        ),
         input=InputContract(
             contract=contract,
             color=color,
@@ -114,7 +120,6 @@ def make(
         stride=(STRIDE, STRIDE),
         labels=labels,
         test=test or recipe.TestProtocol(scales=(24,)),
-        precision="fp32",
         tools={"onnx": onnx.__version__},
         files=(file_entry(folder, MODEL),),
     )

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.engines import CLASSIC, RTX, stand_in
+from tests.engines import CLASSIC, RTX, stand_in, with_engine, with_options
 from tests.nets import SMALL, net, random_weights
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.compatibility import (
     Finding,
@@ -20,8 +20,7 @@ from vggspec.runtime.compatibility import (
     compare_bundle,
     compile_command,
     fits,
-    profiles_of,
-    runs_rtx,
+    rtx_supports,
 )
 from vggspec.runtime.machine import Driver, Gpu, Library, Machine
 
@@ -298,7 +297,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     folder = tmp_path_factory.mktemp("graph")
     lowered = net(SMALL)
     return write_bundle(
-        lowered, random_weights(lowered, folder / "w"), folder / "small", OnnxOptions()
+        lowered, random_weights(lowered, folder / "w"), folder / "small", CompileOptions()
     ).manifest
 
 
@@ -344,15 +343,18 @@ def test_a_requirement_of_a_graph(
     level: str,
     words: str,
 ) -> None:
-    found = of(compare_bundle(replace(graph, **changes), machine), subject)
+    change = with_options if "precision" in changes else replace
+    changed = change(graph, **changes)
+    found = of(compare_bundle(changed, machine), subject)
     assert found.level == level, found
     assert words in found.text
 
 
 def test_bf16_requires_ampere(graph: Manifest) -> None:
-    bundle = replace(graph, precision="bf16", engine=rtx(capabilities=("7.5",)))
+    half = with_options(graph, precision="bf16")
+    bundle = replace(half, engine=rtx(capabilities=("7.5",)))
     assert of(compare_bundle(bundle, with_gpus(T4)), "precision").level == "problem"
-    assert fits(compare_bundle(replace(graph, precision="bf16", engine=RTX), LINUX))
+    assert fits(compare_bundle(replace(half, engine=RTX), LINUX))
 
 
 # Rebuilding.
@@ -375,7 +377,7 @@ def options(manifest: Manifest, machine: Machine | None = None) -> list[str]:
 def test_the_command_that_rebuilds_an_engine(engine_bundle: Manifest) -> None:
     assert options(engine_bundle) == [
         *("small.vgg", "--trt", "--trt-flavor", "tensorrt_rtx"),
-        *("--precision", "fp16", "--keep-fp32", "prob", "--map"),
+        *("--map", "--precision", "fp16", "--keep-fp32", "prob"),
     ]
 
 
@@ -402,25 +404,21 @@ def test_the_command_that_rebuilds_an_engine(engine_bundle: Manifest) -> None:
 def test_what_is_not_usual_is_said(
     engine_bundle: Manifest, changes: dict[str, Any], said: list[str]
 ) -> None:
-    assert engine_bundle.engine is not None
-    changed = replace(engine_bundle, engine=replace(engine_bundle.engine, **changes))
-    found = options(changed)
+    found = options(with_engine(engine_bundle, **changes))
     at = found.index(said[0])
     assert found[at : at + len(said)] == said
 
 
 def test_profiles_of_the_protocol_are_not_written_out(engine_bundle: Manifest) -> None:
-    assert engine_bundle.engine is not None
-    smaller = replace(engine_bundle.engine, profiles=profiles_of(engine_bundle, 3))
-    found = options(replace(engine_bundle, engine=smaller))
+    built = engine_bundle.options.engine
+    assert built is not None
+    found = options(with_options(engine_bundle, engine=replace(built, max_batch=3)))
     assert found[found.index("--max-batch") + 1] == "3"
     assert "--profile" not in found
 
 
 def test_the_gpu_that_is_here_is_built_for_too(engine_bundle: Manifest) -> None:
-    assert engine_bundle.engine is not None
-    bound = replace(engine_bundle.engine, capabilities=("8.9",), is_open_ended=False)
-    bundle = replace(engine_bundle, engine=bound)
+    bundle = with_engine(engine_bundle, capabilities=("8.9",), is_open_ended=False)
     assert options(bundle, with_gpus(RTX5090)).count("--capability") == 2
     assert options(bundle, with_gpus(L4)).count("--capability") == 1
     assert options(bundle, with_gpus(SPARK)).count("--capability") == 2
@@ -430,9 +428,8 @@ def test_the_gpu_that_is_here_is_built_for_too(engine_bundle: Manifest) -> None:
 def test_a_gpu_without_tensorrt_rtx_is_built_for_by_the_classic_one(
     engine_bundle: Manifest, gpu: Gpu
 ) -> None:
-    assert engine_bundle.engine is not None
-    bound = replace(engine_bundle.engine, capabilities=("8.9",), is_open_ended=False)
-    found = options(replace(engine_bundle, engine=bound), with_gpus(gpu))
+    bundle = with_engine(engine_bundle, capabilities=("8.9",), is_open_ended=False)
+    found = options(bundle, with_gpus(gpu))
     assert found[found.index("--trt-flavor") + 1] == "tensorrt"
     assert "--capability" not in found
 
@@ -446,7 +443,7 @@ def test_a_gpu_without_tensorrt_rtx_is_built_for_by_the_classic_one(
     ],
 )
 def test_where_tensorrt_rtx_runs(capability: str, *, runs: bool) -> None:
-    assert runs_rtx(Gpu(name="a GPU", capability=capability, memory_bytes=GB)) == runs
+    assert rtx_supports(Gpu(name="a GPU", capability=capability, memory_bytes=GB)) == runs
 
 
 def test_a_net_of_several_is_named(engine_bundle: Manifest) -> None:
@@ -459,8 +456,8 @@ def test_compile_knows_every_option(engine: Engine, tmp_path: Path) -> None:
     from vggspec.cli.compile import command
 
     manifest = stand_in(tmp_path / "small", replace(engine, refit="all", tf32=True))
-    bound = replace(
-        engine,
+    bound = with_engine(
+        manifest,
         refit="all",
         tf32=True,
         hardware="ampere_plus",
@@ -468,7 +465,7 @@ def test_compile_knows_every_option(engine: Engine, tmp_path: Path) -> None:
         is_open_ended=False,
         profiles=(Profile((1, 40, 40), (1, 48, 56), (2, 64, 64)),),
     )
-    for each in (manifest, replace(manifest, engine=bound, average="posteriors")):
+    for each in (manifest, with_options(bound, average="posteriors")):
         _, line = compile_command(each, bundle="small")
         context = command.make_context("compile", shlex.split(line)[2:])
         assert context.params["specs"] == ("small.vgg",)
@@ -476,7 +473,7 @@ def test_compile_knows_every_option(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_the_command_that_rebuilds_a_graph(graph: Manifest) -> None:
-    changed = replace(graph, form="crop", average="posteriors")
+    changed = with_options(graph, form="crop", average="posteriors")
     assert options(changed) == ["small.vgg", "--crop", "--average", "posteriors"]
 
 

@@ -11,7 +11,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.test_compatibility import B200, BARE, H200, LINUX, T4, with_gpus
 from vggspec.bundle.manifest import PLAN, WEIGHTS
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Driver, Machine
@@ -161,7 +161,7 @@ def test_a_changed_file_is_found_first(name: str, bundle: Path, monkeypatch: Pat
 def test_a_graph(tmp_path: Path) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w")
-    write_bundle(lowered, weights, tmp_path / "small", OnnxOptions())
+    write_bundle(lowered, weights, tmp_path / "small", CompileOptions())
     found = doctor(tmp_path / "small")
     assert found.passed
     assert [finding.subject for finding in found.findings] == ["files", "version", "device"]

@@ -11,14 +11,27 @@ no value of any of them can be is refused at once:
 - more than 32 objects and lists within each other: ours have five.
 """
 
+import dataclasses
+import functools
 import json
 import math
 from pathlib import PurePosixPath
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from vggspec.base.bounds import LARGEST, AtMost, Format, Range
 
 MAX_DEPTH = 32
-LARGEST = 1 << 63
-"""Whole numbers are smaller."""
 
 MAX_NUMBER = 1e30
 """Numbers that are computed with are smaller: their products are then finite in double precision.
@@ -34,6 +47,7 @@ MAX_SIDE = 1 << 24
 _SHOWN = 60
 _Place = tuple[str | int, ...]
 _HEX = frozenset("0123456789abcdef")
+Read = TypeVar("Read")
 
 
 class BadFieldError(Exception):
@@ -291,3 +305,84 @@ class Fields:
     def is_null(self, key: str) -> bool:
         """Whether the value is not there, or ``null``."""
         return self._data.get(key) is None
+
+
+def read(kind: type[Read], data: Fields, **given: Any) -> Read:
+    """A dataclass from a JSON object: every field by its type and its bounds.
+
+    A field with a default may be missing, and one that may be None may be missing or null. Fields
+    in ``given`` are not read.
+
+    Raises:
+        BadFieldError: a field is missing, of another type, or out of its bounds.
+    """
+    values = dict(given)
+    for name, hint, has_default in _hints(cast("Any", kind)):
+        if name not in given and not (has_default and name not in data.names()):
+            values[name] = _value(hint, data, name)
+    return kind(**values)
+
+
+@functools.cache
+def _hints(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
+    """The fields of a dataclass: name, type with its bounds, and whether there is a default."""
+    hints = get_type_hints(kind, include_extras=True)
+    missing = dataclasses.MISSING
+    return tuple(
+        (each.name, hints[each.name], (each.default, each.default_factory) != (missing, missing))
+        for each in dataclasses.fields(kind)
+    )
+
+
+def _value(hint: Any, data: Fields, key: str) -> Any:
+    """The value of ``key``, which has the type ``hint``."""
+    marks: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        marks = tuple(rest)
+    if get_origin(hint) in (Union, UnionType):
+        (inner,) = (each for each in get_args(hint) if each is not NoneType)
+        return None if data.is_null(key) else _value(inner, data, key)
+    bounds: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for mark in marks:
+        if isinstance(mark, Range):
+            bounds = {"low": mark.low, "high": mark.high}
+        elif isinstance(mark, AtMost):
+            most = {"most": mark.number}
+    inside = get_args(hint)
+    if get_origin(hint) is tuple and inside[-1] is Ellipsis:
+        return _tuple(inside[0], data, key, bounds, most)
+    if get_origin(hint) is tuple:
+        high = {"high": bounds["high"]} if bounds else {}
+        return data.pair(key, **high) if len(inside) == 2 else data.shape(key, **high)
+    if get_origin(hint) is Literal:
+        return data.choice(key, *inside)
+    if get_origin(hint) is dict:
+        return data.text_table(key)
+    if dataclasses.is_dataclass(hint):
+        return read(cast("type[Any]", hint), data.object(key))
+    for mark in marks:
+        if isinstance(mark, Format):
+            return data.sha256(key) if mark.name == "sha256" else data.path(key)
+    if hint is bool:
+        return data.boolean(key)
+    if hint is int:
+        return data.integer(key, **bounds)
+    if hint is float:
+        return data.number(key)
+    assert hint is str, hint
+    return data.text(key, **most)
+
+
+def _tuple(
+    hint: Any, data: Fields, key: str, bounds: dict[str, int], most: dict[str, int]
+) -> tuple[Any, ...]:
+    """A list of values of one type."""
+    if hint is str:
+        return data.texts(key, **most)
+    if hint is int:
+        return data.integers(key, **bounds, **most)
+    if hint is float:
+        return data.numbers(key, **most)
+    return tuple(read(hint, each) for each in data.objects(key, **most))

@@ -7,8 +7,11 @@ the paper's; ``vggspec.lang.sections`` reads the sections of a spec into these.
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, SupportsIndex
+from typing import Annotated, ClassVar, Literal, SupportsIndex
 
+from vggspec.base.bounds import AtMost, Range
+
+Form = Literal["dense", "crop"]
 Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
 Resize = Literal["rounded", "torchvision"]
@@ -143,13 +146,13 @@ class TestProtocol:
 
     __test__: ClassVar[bool] = False  # it is no test of pytest's, whatever its name
 
-    scales: tuple[int, ...] = (256,)
+    scales: Annotated[tuple[int, ...], Range(1, MAX_SCALE), AtMost(MAX_SCALES)] = (256,)
     """Q in pixels, the smallest sides of the rescaled image; posteriors are averaged over them."""
 
     dense: bool = True
     """Apply the net to the whole image, FC layers as convolutions."""
 
-    crops: int | None = None
+    crops: Annotated[int, Range(1, 64)] | None = None
     """Take crops on a regular grid of this many by this many instead, or as well."""
 
     flip: bool = True

@@ -41,5 +41,10 @@ class Watcher:
     def note(self, text: str) -> None:
         """Something the caller should know about the result, such as files that are not used."""
 
+    def log(self, severity: int, text: str) -> None:
+        """A library that does the work, such as TensorRT, logged a message: 0 internal error,
+        1 error, 2 warning, 3 information, 4 verbose. Called from the library's threads.
+        """
+
 
 SILENT = Watcher()

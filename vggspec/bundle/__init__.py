@@ -1,1 +1,1 @@
-"""The bundle: its manifest, the profiles of an engine and what is known of it."""
+"""The bundle: its manifest, the options it was compiled with, and facts about its engine."""

@@ -1,13 +1,17 @@
-"""What is known of a TensorRT engine: the manifest's ``engine`` section.
+"""Facts about a TensorRT engine: the manifest's ``engine`` section.
 
-A plan is a program for one kind of machine, and says nothing of itself that can be read without
-loading it. So everything stands here, beside it.
+A plan is a program for one kind of machine, and nothing in it can be read without loading it. So
+the facts are here, beside it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from vggspec.base.bounds import AtMost, Range
 from vggspec.bundle.profile import Profile
+
+MAX_ENTRIES = 256
+"""Of a list of profiles or of compute capabilities."""
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 Hardware = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -16,13 +20,13 @@ Refit = Literal["none", "all", "identical"]
 #: Compute capabilities that a TensorRT-RTX engine can be built for by name.
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
-#: Those that one is built for unless asked otherwise, "and later" ones, by NVIDIA's words.
+#: The default ones; NVIDIA adds "and later".
 RTX_DEFAULT = ("8.0", "8.6", "8.9", "12.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A plan: what built it, for what, and how."""
+    """A plan: the library that built it, its target, and its properties."""
 
     flavour: Flavour
     version: str
@@ -37,13 +41,13 @@ class Engine:
     gpu: str | None
     """The GPU it was built on; None where it was built without one."""
 
-    capabilities: tuple[str, ...]
+    capabilities: Annotated[tuple[str, ...], AtMost(MAX_ENTRIES)]
     """Compute capabilities it was built for, such as ``8.9``."""
 
     is_open_ended: bool
     """Whether later compute capabilities than the last one are served too."""
 
-    profiles: tuple[Profile, ...]
+    profiles: Annotated[tuple[Profile, ...], AtMost(MAX_ENTRIES)]
     tf32: bool
     """Whether fp32 layers may round their inputs to TF32."""
 
@@ -55,7 +59,7 @@ class Engine:
     is_stripped: bool
     """Whether the plan lacks its weights, which a refit puts in."""
 
-    level: int
+    level: Annotated[int, Range(0, 5)]
     """The builder's optimisation level, 0 to 5."""
 
     name: str

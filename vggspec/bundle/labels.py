@@ -11,7 +11,7 @@ from vggspec.base.wording import nearest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """The classes that a net tells apart."""
+    """The classes of a net."""
 
     net: str
     number: int

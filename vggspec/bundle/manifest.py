@@ -1,37 +1,42 @@
-"""The bundle: a folder with a compiled net, and the manifest that says all about it.
+"""The bundle: a folder with a compiled net, and the manifest that describes it.
 
-The manifest is the whole contract between the compiler and the runtime. It is read as a stranger's
-file: every value is checked, and no path in it leads out of the bundle. A file of a bundle may be a
-link to wherever the user keeps it: its content is what is compared.
+The manifest is the whole contract between the compiler and the runtime. It is read as untrusted
+input: every value is checked, and no path in it leads out of the bundle. A file of a bundle may be
+a link to where the user keeps it: its content is compared.
 
     D/manifest.json          this module
     D/1/model.onnx           the graph, or
     D/1/model.plan           a TensorRT engine, nothing before or after it
-    D/1/model.safetensors    the weights, where the graph does not hold them
-    D/1/reference.onnx       the same net in fp32: what an engine is verified against
+    D/1/model.safetensors    the weights, unless the graph embeds them
+    D/1/reference.onnx       the same net in fp32, to verify an engine against
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
+from vggspec.base.bounds import AtMost, InnerPath, Range, Sha256
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.fields import BadFieldError, Fields, parse_object
+from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, read
 from vggspec.base.files import left_behind
 from vggspec.base.opening import open_file, read_file
-from vggspec.base.recipe import MAX_SCALE, MAX_SCALES, Average, Resize, Rounding, TestProtocol
+from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
 from vggspec.base.wording import reason
+from vggspec.bundle import format1, options
 from vggspec.bundle.engine import Engine
-from vggspec.bundle.profile import Profile
+from vggspec.bundle.options import CompileOptions
+from vggspec.bundle.profile import Profile, Size
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no ``options``; it is still read."""
+
 MANIFEST = "manifest.json"
 MODEL = "1/model.onnx"
 PLAN = "1/model.plan"
@@ -42,7 +47,7 @@ SCALES = "scales"
 """The input beside a picture, int64 ``(K,)``: each Q in pixels."""
 
 OWN_SHA256 = "manifest_sha256"
-"""Where a manifest has the digest of the rest of itself; those of earlier versions have none."""
+"""The key of the digest of the rest of a manifest; the earliest versions have none."""
 
 MAX_MANIFEST_BYTES = 16 << 20
 """A thousand labels take 50 KB; as values in memory JSON takes up to twenty times its size."""
@@ -60,7 +65,8 @@ HASHED_ON_OPEN_BYTES = 4 << 20
 
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
-Precision = Literal["fp32", "fp16", "bf16"]
+
+Precision = options.Precision  # the earlier place
 
 #: Bytes of a number.
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -70,12 +76,12 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputContract:
-    """What the graph's input tensor holds.
+    """The content of the graph's input tensor.
 
     ``float``: float32 ``(N, C, H, W)``, ``(x - mean) * scale / std`` for x from 0 to 255, channels
     in the order of ``color``. ``raw``: uint8 ``(N, H, W, C)``, RGB or gray; the graph does the
     rest. ``picture``: uint8 ``(H, W, C)`` of any size, RGB or gray, with ``scales`` beside it; the
-    graph holds the test protocol too, and what its nets subtract stands in ``Manifest.members``.
+    graph contains the test protocol too, and the means of its nets are in ``Manifest.members``.
     """
 
     contract: Contract
@@ -85,7 +91,7 @@ class InputContract:
 
     std: tuple[float, ...] | None
     scale: float
-    size: tuple[int, int]
+    size: Annotated[Size, Range(1, MAX_SCALE)]
     """Rows and columns of the net's window: the input of a crop, the least input of a dense net."""
 
     is_dynamic: bool
@@ -100,11 +106,11 @@ class OutputContract:
 
     name: str
     kind: OutputKind
-    channels: int
+    channels: Annotated[int, Range(1, MAX_CHANNELS)]
     is_map: bool = False
 
     def is_of(self, classes: int) -> bool:
-        """Whether it can be about so many classes: four channels each for boxes, or four shared."""
+        """Whether it fits this number of classes: boxes have four channels each, or four shared."""
         if self.kind == "boxes":
             return self.channels in (4, 4 * classes)
         return self.channels == classes
@@ -112,7 +118,7 @@ class OutputContract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One of the nets in a graph that holds the test protocol; their posteriors are averaged."""
+    """One of the nets in a graph that contains the test protocol; posteriors are averaged."""
 
     name: str
     """Unlike that of any other; its nodes and weights are named ``<name>/…``."""
@@ -120,13 +126,13 @@ class Member:
     net: str
     """Its name in the spec."""
 
-    spec_text: str
-    spec_sha256: str
+    spec_text: Annotated[str, AtMost(MAX_SPEC)]
+    spec_sha256: Sha256
     average: Average
     input: InputContract
     """How rescaled pixels become what its first layer takes; the graph does it."""
 
-    weights: str
+    weights: InnerPath
     """The weights file, from the bundle's folder."""
 
 
@@ -134,10 +140,10 @@ class Member:
 class FileEntry:
     """A file of the bundle and its digest."""
 
-    path: str
-    bytes: int
-    sha256: str
-    from_byte: int = 0
+    path: InnerPath
+    bytes: Annotated[int, Range(0)]
+    sha256: Sha256
+    from_byte: Annotated[int, Range(0)] = 0
     """Where the digested part begins: 0, or the first byte of a weights file's tensor data."""
 
     is_needed: bool = True
@@ -150,49 +156,63 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything that is known of a bundle."""
+    """Everything that is known about a bundle."""
 
     net: str
-    spec_text: str
-    spec_sha256: str
-    form: Literal["dense", "crop"]
-    average: Average
+    spec_text: Annotated[str, AtMost(MAX_SPEC)]
+    spec_sha256: Sha256
+    options: CompileOptions
+    """What the user chose, as far as it had an effect."""
+
     input: InputContract
-    outputs: tuple[OutputContract, ...]
-    window: tuple[int, int]
-    """Rows and columns of the image that one position of the score map sees, padding left out: the
+    outputs: Annotated[tuple[OutputContract, ...], AtMost(MAX_FILES)]
+    window: Annotated[Size, Range(1, MAX_SCALE)]
+    """Rows and columns of the image that one position of the score map sees, without padding: the
     net's input."""
 
-    stride: tuple[int, int]
+    stride: Annotated[Size, Range(1, MAX_SIDE)]
     """Pixels of the image from one position of the score map to the next."""
-
-    pool: Rounding | None = None
-    """How poolings round, where it was chosen otherwise than the spec says."""
-
-    finer_stride: int | None = None
-    """The stride in pixels that was asked for, where it is not the net's own."""
-
-    layer: str | None = None
-    """The layer whose numbers are the output, where it is not the net's own output."""
 
     labels: tuple[str, ...] | None
     test: TestProtocol
-    precision: Precision
-    """Number type of the arithmetic, but for ``fp32_layers``."""
-
-    fp32_layers: tuple[str, ...] = ()
-    """Layers that compute in fp32 although ``precision`` is lower."""
-
     tools: dict[str, str]
-    files: tuple[FileEntry, ...]
-    model: str = MODEL
+    files: Annotated[tuple[FileEntry, ...], AtMost(MAX_FILES)]
+    model: InnerPath = MODEL
     engine: Engine | None = None
-    """What is known of the plan, where ``model`` is one."""
+    """Facts about the plan, where ``model`` is one."""
 
-    members: tuple[Member, ...] = ()
-    """The nets of a graph that takes pictures; elsewhere none. ``spec_text`` is the first one's."""
+    members: Annotated[tuple[Member, ...], AtMost(MAX_FILES)] = ()
+    """The nets of a graph that takes pictures, else empty. ``spec_text`` is that of the first."""
 
-    format: int = FORMAT
+    @property
+    def form(self) -> Form:
+        """Whether FC layers are applied as convolutions."""
+        return self.options.form or "dense"
+
+    @property
+    def average(self) -> Average:
+        """What is averaged over space."""
+        return self.options.average or self.test.average
+
+    @property
+    def pool(self) -> Rounding | None:
+        """How poolings round, where it differs from the spec."""
+        return self.options.pool
+
+    @property
+    def layer(self) -> str | None:
+        """The layer whose activations are the output, where it is not the net's own output."""
+        return self.options.layer
+
+    @property
+    def precision(self) -> Precision:
+        """Number type of the arithmetic, except for ``fp32_layers``."""
+        return self.options.precision
+
+    @property
+    def fp32_layers(self) -> tuple[str, ...]:
+        """Layers that compute in fp32 although ``precision`` is lower."""
+        return self.options.keep_fp32
 
     @property
     def result(self) -> OutputContract:
@@ -205,8 +225,8 @@ class Manifest:
         return next((output for output in self.outputs if output.kind == "score_map"), None)
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``, which ends with the digest of what stands before."""
-        table = asdict(self)
+        """The text of ``manifest.json``, which ends with the digest of the rest."""
+        table = asdict(self) | {"format": FORMAT}
         table[OWN_SHA256] = _own_sha256(Fields(table))
         return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
@@ -239,7 +259,7 @@ class Bundle:
         return data
 
     def is_current(self) -> bool:
-        """Whether what is read by name now, weights for instance, is part of what was opened."""
+        """Whether files that are read by name now, such as weights, belong to this manifest."""
         try:
             return read_manifest(_manifest_data(self.path), str(self.path)) == self.manifest
         except VggspecError:
@@ -260,7 +280,7 @@ def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
     files, which reads the weights.
 
     Raises:
-        VggspecError: it is no bundle, or not as it was written.
+        VggspecError: it is not a bundle, or was changed.
     """
     folder = Path(path)
     while True:
@@ -278,10 +298,10 @@ def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
 
 
 def load_bundle(path: str | os.PathLike[str], load: Callable[[Bundle], Loaded]) -> Loaded:
-    """What ``load`` makes of a bundle; where the bundle is replaced meanwhile, of the new one.
+    """What ``load`` makes of a bundle; if the bundle is replaced meanwhile, of the new one.
 
     Raises:
-        VggspecError: it is no bundle, not as it was written, or as ``load``.
+        VggspecError: it is not a bundle, was changed, or as ``load``.
     """
     while True:
         opened = open_bundle(path)
@@ -363,7 +383,7 @@ def _digest(file: BufferedReader, from_byte: int) -> str:
 
 
 def stated_sha256(path: str | os.PathLike[str]) -> str | None:
-    """The digest that a weights file states of its numbers, where it has a header that says one."""
+    """The digest of its numbers that a weights file states in its header, if it does."""
     try:
         return read_layout(path).metadata.get(DATA_SHA256)
     except (OSError, BadTensorsError):
@@ -406,72 +426,84 @@ def _own_sha256(manifest: Fields) -> str:
 
 
 def _manifest(data: Fields) -> Manifest:
-    data.integer("format", 1, FORMAT)
-    files = tuple(map(_file, data.objects("files", MAX_FILES)))
-    manifest = Manifest(
-        net=data.text("net"),
-        spec_text=_spec(data),
-        spec_sha256=data.sha256("spec_sha256"),
-        form=data.choice("form", "dense", "crop"),
-        average=data.choice("average", "scores", "posteriors"),
-        input=_input(data.object("input")),
-        outputs=tuple(map(_output, data.objects("outputs", MAX_FILES))),
-        window=data.pair("window", MAX_SCALE),
-        stride=data.pair("stride"),
-        pool=None if data.is_null("pool") else data.choice("pool", "floor", "ceil"),
-        finer_stride=None
-        if data.is_null("finer_stride")
-        else data.integer("finer_stride", 1, MAX_SCALE),
-        layer=None if data.is_null("layer") else data.text("layer"),
-        labels=None if data.is_null("labels") else data.texts("labels"),
-        test=_protocol(data.object("test")),
-        precision=data.choice("precision", "fp32", "fp16", "bf16"),
-        fp32_layers=() if data.is_null("fp32_layers") else data.texts("fp32_layers"),
-        tools=data.text_table("tools"),
-        files=files,
-        model=data.path("model"),
-        engine=None if data.is_null("engine") else _engine(data.object("engine")),
-        members=()
-        if data.is_null("members")
-        else tuple(map(_member, data.objects("members", MAX_FILES))),
-    )
-    if not manifest.outputs:
-        raise BadFieldError("`outputs` is empty")
-    _check_different("files", "path", [entry.path for entry in files])
+    """A manifest of any known format, whose parts fit each other."""
+    if data.integer("format", 1, FORMAT) == 1:
+        manifest = read(Manifest, data, options=format1.read_options(data))
+        manifest = replace(manifest, options=_format1_options(manifest))
+    else:
+        manifest = read(Manifest, data)
+    paths = {entry.path for entry in manifest.files}
+    for i, entry in enumerate(manifest.files):
+        if entry.from_byte > entry.bytes:
+            raise BadFieldError(f"`files[{i}].from_byte` is out of range")
+    for name in ("outputs", "test.scales", *(["engine.profiles"] if manifest.engine else [])):
+        if not _found(manifest, name):
+            raise BadFieldError(f"`{name}` is empty")
+    _check_spec("", manifest)
+    _check_input("input", manifest.input)
+    _check_different("files", "path", [entry.path for entry in manifest.files])
     _check_different("outputs", "name", [output.name for output in manifest.outputs])
     _check_different("outputs", "kind", [output.kind for output in manifest.outputs])
     _check_different("members", "name", [member.name for member in manifest.members])
     if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
         raise BadFieldError("`layer` does not go with the `kind` of the outputs")
-    if manifest.model not in {entry.path for entry in files}:
+    if manifest.model not in paths:
         raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):
         raise BadFieldError("there are not as many labels as classes")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
         raise BadFieldError("`engine` is there without a plan, or a plan without `engine`")
+    if (manifest.engine is None) != (manifest.options.engine is None):
+        raise BadFieldError("`options.engine` is there without `engine`, or the reverse")
+    for place, profiles in _profiles(manifest):
+        for i, profile in enumerate(profiles):
+            if not (profile.holds(profile.opt) and profile.holds(profile.min)):
+                raise BadFieldError(f"`{place}[{i}].min` is larger than `opt`, or this than `max`")
     if manifest.members or manifest.input.contract == "picture":
         _check_members(manifest)
     return manifest
 
 
-def _file(data: Fields) -> FileEntry:
-    size = data.integer("bytes")
-    return FileEntry(
-        path=data.path("path"),
-        bytes=size,
-        sha256=data.sha256("sha256"),
-        from_byte=data.integer("from_byte", 0, size),
-        is_needed=data.flag("is_needed", default=True),
-        is_stated=data.flag("is_stated", default=False),
+def _format1_options(manifest: Manifest) -> CompileOptions:
+    """The options of a manifest that only names some of them."""
+    image, engine = manifest.input, None
+    if manifest.engine is not None and manifest.engine.profiles:
+        engine = format1.engine_options(
+            manifest.engine,
+            manifest.test,
+            least=image.size,
+            window=manifest.window if image.is_dynamic else image.size,
+            is_dynamic=image.is_dynamic,
+        )
+    is_protocol = bool(manifest.members)
+    return replace(
+        manifest.options,
+        contract="raw" if image.contract == "raw" else "float",
+        keep_map=manifest.score_map is not None,
+        protocol=is_protocol,
+        flip=manifest.test.flip if is_protocol else None,
+        engine=engine,
     )
 
 
-def _spec(data: Fields) -> str:
-    """The text of a spec, which is the one that was compiled."""
-    text = data.text("spec_text", MAX_SPEC)
-    if hashlib.sha256(text.encode()).hexdigest() != data.sha256("spec_sha256"):
-        raise data.bad("spec_text", "is another spec than `spec_sha256` was taken of")
-    return text
+def _found(manifest: Manifest, name: str) -> Any:
+    found: Any = manifest
+    for step in name.split("."):
+        found = getattr(found, step)
+    return found
+
+
+def _profiles(manifest: Manifest) -> Iterator[tuple[str, tuple[Profile, ...]]]:
+    if manifest.engine is not None:
+        yield "engine.profiles", manifest.engine.profiles
+    if manifest.options.engine is not None:
+        yield "options.engine.profiles", manifest.options.engine.profiles
+
+
+def _check_spec(at: str, of: Manifest | Member) -> None:
+    """The text of a spec is the one that was compiled."""
+    if hashlib.sha256(of.spec_text.encode()).hexdigest() != of.spec_sha256:
+        raise BadFieldError(f"`{at}spec_text` is another spec than `spec_sha256` was taken of")
 
 
 def _check_different(name: str, what: str, values: Sequence[str]) -> None:
@@ -479,20 +511,17 @@ def _check_different(name: str, what: str, values: Sequence[str]) -> None:
         raise BadFieldError(f"two of `{name}` have the same `{what}`")
 
 
-def _member(data: Fields) -> Member:
-    return Member(
-        name=data.text("name"),
-        net=data.text("net"),
-        spec_text=_spec(data),
-        spec_sha256=data.sha256("spec_sha256"),
-        average=data.choice("average", "scores", "posteriors"),
-        input=_input(data.object("input")),
-        weights=data.path("weights"),
-    )
+def _check_input(at: str, contract: InputContract) -> None:
+    channels = 1 if contract.color == "gray" else 3
+    std = contract.mean if contract.std is None else contract.std
+    if len(contract.mean) != channels or len(std) != channels:
+        raise BadFieldError(f"`{at}.mean` and `{at}.std` do not have {channels} numbers")
+    if contract.std is not None and min(contract.std) <= 0:
+        raise BadFieldError(f"`{at}.std` is not positive")
 
 
 def _check_members(manifest: Manifest) -> None:
-    """What is so of every graph that holds the test protocol."""
+    """What holds for every graph that contains the test protocol."""
     contract, paths = manifest.input, {entry.path for entry in manifest.files}
     if contract.contract != "picture" or not manifest.members:
         raise BadFieldError("`members` are there without pictures as input, or the reverse")
@@ -504,82 +533,9 @@ def _check_members(manifest: Manifest) -> None:
     if contract.color == "BGR":
         raise BadFieldError("`input.color` of a picture is not RGB or gray")
     for i, member in enumerate(manifest.members):
+        _check_spec(f"members[{i}].", member)
+        _check_input(f"members[{i}].input", member.input)
         if member.input.contract != "float" or len(member.input.mean) != len(contract.mean):
             raise BadFieldError(f"`members[{i}].input` does not fit the picture")
         if member.weights not in paths:
             raise BadFieldError(f"`members[{i}].weights` is not among the files")
-
-
-def _engine(data: Fields) -> Engine:
-    engine = Engine(
-        flavour=data.choice("flavour", "tensorrt", "tensorrt_rtx"),
-        version=data.text("version"),
-        cuda=None if data.is_null("cuda") else data.text("cuda"),
-        platform=data.text("platform"),
-        gpu=None if data.is_null("gpu") else data.text("gpu"),
-        capabilities=data.texts("capabilities", MAX_FILES),
-        is_open_ended=data.boolean("is_open_ended"),
-        profiles=tuple(map(_profile, data.objects("profiles", MAX_FILES))),
-        tf32=data.boolean("tf32"),
-        hardware=data.choice("hardware", "none", "ampere_plus", "same_compute_capability"),
-        is_version_compatible=data.boolean("is_version_compatible"),
-        refit=data.choice("refit", "none", "all", "identical"),
-        is_stripped=data.boolean("is_stripped"),
-        level=data.integer("level", 0, 5),
-        name=data.text("name"),
-    )
-    if not engine.profiles:
-        raise BadFieldError("`engine.profiles` is empty")
-    return engine
-
-
-def _profile(data: Fields) -> Profile:
-    profile = Profile(data.shape("min"), data.shape("opt"), data.shape("max"))
-    if not (profile.holds(profile.opt) and profile.holds(profile.min)):
-        raise data.bad("min", "is larger than `opt`, or this than `max`")
-    return profile
-
-
-def _input(data: Fields) -> InputContract:
-    contract = InputContract(
-        contract=data.choice("contract", "float", "raw", "picture"),
-        color=data.choice("color", "RGB", "BGR", "gray"),
-        mean=data.numbers("mean"),
-        std=None if data.is_null("std") else data.numbers("std"),
-        scale=data.number("scale"),
-        size=data.pair("size", MAX_SCALE),
-        is_dynamic=data.boolean("is_dynamic"),
-        name=data.text("name"),
-    )
-    channels = 1 if contract.color == "gray" else 3
-    std = contract.mean if contract.std is None else contract.std
-    if len(contract.mean) != channels or len(std) != channels:
-        raise BadFieldError(f"`input.mean` and `input.std` do not have {channels} numbers")
-    if contract.std is not None and min(contract.std) <= 0:
-        raise BadFieldError("`input.std` is not positive")
-    return contract
-
-
-def _output(data: Fields) -> OutputContract:
-    return OutputContract(
-        name=data.text("name"),
-        kind=data.choice("kind", "posteriors", "scores", "boxes", "score_map", "features"),
-        channels=data.integer("channels", 1, MAX_CHANNELS),
-        is_map=data.boolean("is_map"),
-    )
-
-
-def _protocol(data: Fields) -> TestProtocol:
-    scales = data.integers("scales", 1, MAX_SCALE, MAX_SCALES)
-    if not scales:
-        raise data.bad("scales", "is empty")
-    protocol = TestProtocol(
-        scales=scales,
-        dense=data.boolean("dense"),
-        flip=data.boolean("flip"),
-        average=data.choice("average", "scores", "posteriors"),
-        resize="rounded" if data.is_null("resize") else data.choice("resize", *get_args(Resize)),
-    )
-    if data.is_null("crops"):
-        return protocol
-    return replace(protocol, crops=data.integer("crops", 1, 64))

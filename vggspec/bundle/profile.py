@@ -15,7 +15,10 @@ from vggspec.base.catalogue.engines import BadProfile, ScaleBelowWindow
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
 
-Shape = tuple[int, int, int]
+BatchShape = tuple[int, int, int]
+"""Images, rows and columns."""
+
+Shape = BatchShape  # the earlier name
 Size = tuple[int, int]
 
 MAX_BATCH = 8
@@ -38,9 +41,9 @@ _LARGEST = 1 << 16
 class Profile:
     """A range of input shapes; each number of ``min`` is at most that of ``opt``, and so on."""
 
-    min: Shape
-    opt: Shape
-    max: Shape
+    min: BatchShape
+    opt: BatchShape
+    max: BatchShape
 
     def holds(self, shape: Sequence[int]) -> bool:
         """Whether the engine takes ``shape`` by this profile."""
@@ -53,7 +56,7 @@ class Profile:
         return ",".join("x".join(map(str, shape)) for shape in (self.min, self.opt, self.max))
 
 
-def spans(profiles: Iterable[Profile]) -> tuple[tuple[Shape, Shape], ...]:
+def spans(profiles: Iterable[Profile]) -> tuple[tuple[BatchShape, BatchShape], ...]:
     """The smallest and the largest shape of each profile."""
     return tuple((profile.min, profile.max) for profile in profiles)
 
@@ -68,7 +71,7 @@ def parse_profile(text: str, channels: int) -> Profile:
     def bad(why: str) -> VggspecError:
         return VggspecError(report(BadProfile(text=text, why=why)))
 
-    shapes: list[Shape] = []
+    shapes: list[BatchShape] = []
     for word in text.split(","):
         match = _SHAPE.fullmatch(word.strip())
         if match is None:
@@ -125,7 +128,7 @@ def derive_profiles(
 
 
 def choose_profile(profiles: Iterable[Profile], shape: Sequence[int]) -> int | None:
-    """The index of the profile for ``shape``: of those that hold it, the one whose ``opt`` is
+    """The index of the profile for ``shape``: of those that include it, the one whose ``opt`` is
     nearest, the first of equals.
     """
     best, index = None, None

@@ -1,4 +1,4 @@
-"""What a command says of how a net's input is normalised, where its spec leaves that open."""
+"""What commands print about the normalisation of a net's input, where its spec leaves it open."""
 
 from typing import TYPE_CHECKING
 

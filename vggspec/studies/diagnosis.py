@@ -18,7 +18,7 @@ from vggspec.runtime.compatibility import (
     compare_bundle,
     compile_command,
     fits,
-    runs_rtx,
+    rtx_supports,
 )
 from vggspec.runtime.tensorrt.seam import FLAVOURS
 
@@ -188,7 +188,7 @@ def _devices(driver: machine.Driver | None) -> Iterator[Component]:
 
 def _limits(driver: machine.Driver | None) -> Iterator[str]:
     for index, gpu in enumerate(driver.gpus if driver is not None else ()):
-        if not runs_rtx(gpu):
+        if not rtx_supports(gpu):
             yield (
                 f"TensorRT-RTX does not run on GPU {index}, of compute capability"
                 f" {gpu.capability}: build engines for it with `--trt-flavor tensorrt`"

@@ -25,7 +25,8 @@ from onnx import (
     helper,
 )
 
-from vggspec.bundle.manifest import BYTES, Precision
+from vggspec.bundle.manifest import BYTES
+from vggspec.bundle.options import Precision
 
 OPSET = 18
 IR_VERSION = 8  # of ONNX 1.13, February 2023: older runtimes are refused by opset 18 anyway

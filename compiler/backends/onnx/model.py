@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,50 +9,26 @@ import onnx
 
 from vggspec.base.catalogue import backends
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.recipe import Average, Rounding
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import BYTES, WEIGHTS, Contract, Precision
+from vggspec.bundle.manifest import BYTES, WEIGHTS, Contract
+from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes import Form, inference, run
+from vggspec.compiler.passes import inference, run
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
 
-#: A protobuf message holds 2 GiB; some is left for the graph itself.
+OnnxOptions = CompileOptions  # the earlier name
+
+#: A protobuf message is limited to 2 GiB; some is reserved for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxOptions:
-    """What the user chooses about the graph."""
-
-    form: Form = "dense"
-    average: Average = "scores"
-    contract: Contract = "float"
-    keep_map: bool = False
-    pool: Rounding | None = None
-    """How poolings round; None is as the spec says."""
-
-    stride: int | None = None
-    """Pixels from one position of the score map to the next; None is the net's own."""
-
-    layer: str | None = None
-    """The layer whose numbers, averaged over space, are the output; None is the net's own one."""
-
-    precision: Precision = "fp32"
-    keep_fp32: tuple[str, ...] = ()
-    """Layers that compute in fp32 whatever ``precision`` is."""
-
-    single_file: bool = False
-    copy_weights: bool = False
-    """Whether the bundle gets weights of its own even where a link would do."""
-
-
-def prepare(network: Network, options: OnnxOptions) -> Network:
+def prepare(network: Network, options: CompileOptions) -> Network:
     """The network as it is exported.
 
     Raises:
@@ -63,14 +38,14 @@ def prepare(network: Network, options: OnnxOptions) -> Network:
     has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
-    if options.keep_map and (options.form == "crop" or has_boxes or options.layer is not None):
+    if options.keep_map and (not options.is_dense or has_boxes or options.layer is not None):
         because = "the net gives boxes" if has_boxes else "a crop has one position"
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
     pipeline = inference(
-        options.form,
-        options.average,
+        "dense" if options.is_dense else "crop",
+        options.average or "scores",
         keep_map=options.keep_map,
         pool=options.pool,
         stride=options.stride,
@@ -160,7 +135,7 @@ def add_layers(
 ) -> dict[str, str]:
     """Add a network that reads the tensor ``image``; its tensors by the layers that give them.
 
-    ``give`` names the tensor that holds a parameter, in the number type in which it is used.
+    ``give`` names the tensor of a parameter, in the number type in which it is used.
     """
     tensors = {IMAGE: image}
     graph.note(image, "fp32", is_map=True)

@@ -1,7 +1,7 @@
 """The paper's whole test protocol as one ONNX graph: a picture and the scales in, posteriors out.
 
 The graph does what ``vggspec.runtime`` does around a net: it rescales the picture to each Q, adds
-its mirror image, applies the nets densely and averages their posteriors. The nets stand once, in
+its mirror image, applies the nets densely and averages their posteriors. Each net is there once, in
 the body of a loop over the scales; their weights are initialisers of the graph around it, which
 point into files beside the graph.
 
@@ -147,7 +147,7 @@ def _body(
     *,
     flip: bool,
 ) -> onnx.GraphProto:
-    """One scale: what is summed up, more the posteriors of every net; weights go to ``graph``."""
+    """One scale: the sum plus the posteriors of every net; weights go to ``graph``."""
     body = OnnxGraph("scale", {})
     scale = body.node("Gather", (SCALES, "index"), "scale")
     x = rescaling.add(body, sizes.at(body, scale, "rescaled_size"))

@@ -30,7 +30,7 @@ class SpecModule(nn.Module):
         self._steps = [(layer.name, layer.inputs[0]) for layer in network.layers]
         read = [source for _, source in self._steps]
         read += [output.layer for output in network.outputs]
-        # A tensor is let go after its last reader, as memory would otherwise grow with depth.
+        # A tensor is released after its last reader, as memory would otherwise grow with depth.
         self._last_reader = {name: i for i, name in enumerate(read)}
         for layer in network.layers:
             module = layer.op.to_torch(nn, network.type_of(layer.inputs[0]))
@@ -78,7 +78,7 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
 
     Raises:
         VggspecError: they are another net's, or not finite, or, where they had to be read to know,
-            not those that their header tells of.
+            different from the digest in their header.
     """
     from safetensors.torch import load_file
 

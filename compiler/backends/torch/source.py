@@ -17,7 +17,7 @@ class _Call(str):
 
 
 class _Recorder:
-    """Stands for ``torch.nn`` and gives back the text of the call."""
+    """Stands for ``torch.nn`` and returns the text of the call."""
 
     def __getattr__(self, module: str) -> Callable[..., _Call]:
         def call(*args: Any, **kwargs: Any) -> _Call:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
-from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.bundles.writer import least_size
 from vggspec.compiler.input_contract import known_mean, settled
 
@@ -36,21 +37,21 @@ def test_generated_nets_agree(
     if not any(layer.op.keyword == "soft-max" for layer in lowered.network.layers):
         average = "scores"
     for options in (
-        OnnxOptions(form="crop", average=average),
-        OnnxOptions(form="dense", average=average, keep_map=keep_map),
+        CompileOptions(form="crop", average=average),
+        CompileOptions(form="dense", average=average, keep_map=keep_map),
     ):
         prepared = prepare(lowered.network, options)
         model = emit(
             prepared,
             weights,
             mean=known_mean(image),
-            is_dynamic=options.form == "dense",
+            is_dynamic=options.is_dense,
             weights_as="embedded",
         )
         onnx.checker.check_model(model, full_check=True)
         of = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         sizes = [(image.height, image.width)]
-        if options.form == "dense":
+        if options.is_dense:
             sizes += [(image.height + more[0], image.width + more[1]), least_size(prepared)]
         for height, width in sizes:
             x = images(2, image.channels, height, width)

@@ -1,11 +1,13 @@
 """Manifests for the tests of files that are written from them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from tests.engines import engine_options, with_options
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.manifest import MODEL, PLAN, InputContract, Manifest, OutputContract
+from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile, derive_profiles
 
 MEAN = (123.68, 116.779, 103.939)
@@ -18,8 +20,7 @@ def onnx(**changes: Any) -> Manifest:
         net="D",
         spec_text="net D",
         spec_sha256="0" * 64,
-        form="dense",
-        average="scores",
+        options=CompileOptions(form="dense", average="scores"),
         input=InputContract(
             contract="float",
             color="RGB",
@@ -34,12 +35,13 @@ def onnx(**changes: Any) -> Manifest:
         stride=(32, 32),
         labels=None,
         test=SCALES,
-        precision="fp32",
         tools={},
         files=(),
         model=MODEL,
     )
-    return replace(manifest, **changes)
+    names = {one.name for one in fields(CompileOptions)} - {"engine"}
+    options = {name: changes.pop(name) for name in names & changes.keys()}
+    return replace(with_options(manifest, **options), **changes)
 
 
 def engine(*profiles: Profile, **changes: Any) -> Manifest:
@@ -62,7 +64,9 @@ def engine(*profiles: Profile, **changes: Any) -> Manifest:
         level=3,
         name="D",
     )
-    return onnx(model=PLAN, engine=replace(plan, **changes))
+    plan = replace(plan, **changes)
+    options = CompileOptions(form="dense", average="scores", engine=engine_options(plan))
+    return onnx(model=PLAN, engine=plan, options=options)
 
 
 def with_input(manifest: Manifest, **changes: Any) -> Manifest:

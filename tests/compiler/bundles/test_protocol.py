@@ -11,9 +11,10 @@ from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import Manifest, open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles import deepstream, triton
 from vggspec.compiler.bundles.net import member_of
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
 
@@ -41,8 +42,8 @@ def made(
     return lowered, weights
 
 
-def write(folder: Path, nets: list[Net], options: ProtocolOptions | None = None) -> Manifest:
-    write_protocol_bundle(nets, folder / "b", options or ProtocolOptions())
+def write(folder: Path, nets: list[Net], options: CompileOptions | None = None) -> Manifest:
+    write_protocol_bundle(nets, folder / "b", options or CompileOptions())
     return open_bundle(folder / "b", deep=True).manifest
 
 
@@ -97,8 +98,8 @@ def test_several_nets(tmp_path: Path) -> None:
 
 def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
     nets = [made(tmp_path, seed=seed) for seed in range(2)]
-    written = write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
-    assert all(each.manifest == open_bundle(tmp_path / "b").manifest for each in written)
+    written = write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
+    assert written.manifest == open_bundle(tmp_path / "b").manifest
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
         ("input.contract", "film"),
         ("input.is_dynamic", False),
         ("input.color", "BGR"),
-        ("form", "crop"),
+        ("options.form", "crop"),
         ("outputs.0.kind", "scores"),
         ("outputs.0.is_map", True),
         ("members.0.weights", "1/other.safetensors"),
@@ -168,13 +169,13 @@ def test_mirror_images_are_averaged_in_for_all_or_none(tmp_path: Path) -> None:
     nets = [made(tmp_path), made(tmp_path, name="E", test="test:\n  flip off")]
     assert "VGG674 net E" in refusal(tmp_path, nets)
     for flip in (True, False):
-        assert write(tmp_path, nets, ProtocolOptions(flip=flip)).test.flip is flip
+        assert write(tmp_path, nets, CompileOptions(flip=flip)).test.flip is flip
 
 
 def test_crops_are_refused_unless_density_is_asked_for(tmp_path: Path) -> None:
     one = made(tmp_path, test="test:\n  crops 5x5")
     assert "VGG675 net t" in refusal(tmp_path, [one])
-    test = write(tmp_path, [one], ProtocolOptions(is_dense=True)).test
+    test = write(tmp_path, [one], CompileOptions(form="dense")).test
     assert (test.dense, test.crops) == (True, None)
 
 
@@ -193,15 +194,15 @@ def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
     with refused("VGG512"):
-        write_protocol_bundle([one], tmp_path / "mine", ProtocolOptions())
+        write_protocol_bundle([one], tmp_path / "mine", CompileOptions())
 
 
 def test_the_papers_mean_is_each_nets_own(tmp_path: Path) -> None:
     """Neither spec nor weights say one: that of ILSVRC, in the order of the channels."""
     nets = [made(tmp_path, colour="RGB"), made(tmp_path, name="E", colour="BGR")]
-    written = write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
-    assert [each.mean_from for each in written] == ["ILSVRC", "ILSVRC"]
-    first, second = (member.input.mean for member in written[0].manifest.members)
+    written = write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
+    assert written.mean_from == ("ILSVRC", "ILSVRC")
+    first, second = (member.input.mean for member in written.manifest.members)
     assert first == second[::-1] == (123.68, 116.779, 103.939)
 
 

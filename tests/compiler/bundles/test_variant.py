@@ -13,7 +13,8 @@ from tests.refusals import refused
 from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundles.net import lowered_of, options_of
 from vggspec.compiler.bundles.variant import Changes, varied, write_variant
 from vggspec.compiler.bundles.writer import write_bundle
@@ -45,17 +46,17 @@ def weights(folder: Path) -> WeightsFile:
     return open_weights(path)
 
 
-def written(folder: Path, options: OnnxOptions) -> Bundle:
+def written(folder: Path, options: CompileOptions) -> Bundle:
     write_bundle(net(TEXT), weights(folder), folder / "b", options)
     return open_bundle(folder / "b")
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_it_answers_as_the_net_compiled_so(changes: Changes, tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     variant = write_variant(bundle, tmp_path / "v", changes)
     assert variant == open_bundle(tmp_path / "v", deep=True)
-    options = changes.applied(OnnxOptions())
+    options = changes.applied(CompileOptions())
     direct = write_bundle(net(TEXT), weights(tmp_path), tmp_path / "d", options)
     assert variant.manifest == replace(direct.manifest, files=variant.manifest.files)
     size = (32, 32) if options.form == "crop" else (41, 45)
@@ -76,7 +77,7 @@ def test_it_answers_as_the_net_compiled_so(changes: Changes, tmp_path: Path) -> 
 
 def test_nothing_else_changes(tmp_path: Path) -> None:
     """Not what was edited in the manifest, and not the contract."""
-    bundle = written(tmp_path, OnnxOptions(contract="raw", average="posteriors"))
+    bundle = written(tmp_path, CompileOptions(contract="raw", average="posteriors"))
     manifest = bundle.manifest
     edited = replace(
         manifest,
@@ -99,13 +100,13 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     "changes", [Changes(), Changes(pool="floor"), Changes(stride=4), Changes(average="scores")]
 )
 def test_where_nothing_changes_it_is_the_bundle(changes: Changes, tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     assert write_variant(bundle, tmp_path / "v", changes) is bundle
     assert not (tmp_path / "v").exists()
 
 
 def test_it_goes_as_it_came(tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     before = sorted(tmp_path.iterdir())
     with varied(bundle, Changes(stride=2)) as variant:
         assert open_bundle(variant.path).manifest.stride == (2, 2)
@@ -120,7 +121,7 @@ def test_it_goes_as_it_came(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [None, "other"])
 def test_its_weights_are_read_where_they_are(name: str | None, tmp_path: Path) -> None:
     """By the folder that its link leads to; in memory where they have another name there."""
-    bundle = written(tmp_path, OnnxOptions())
+    bundle = written(tmp_path, CompileOptions())
     if name is not None:
         (bundle.path / WEIGHTS).rename(tmp_path / name)
         (bundle.path / WEIGHTS).symlink_to(tmp_path / name)
@@ -137,7 +138,9 @@ def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
     made = random_weights(net(TEXT), tmp_path / "w.safetensors")
     arrays = {name: np.full_like(made.read(name), 1e38) for name in made.tensors}
     save(tmp_path / "w.safetensors", arrays, Metadata())
-    write_bundle(net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", OnnxOptions())
+    write_bundle(
+        net(TEXT), open_weights(tmp_path / "w.safetensors"), tmp_path / "b", CompileOptions()
+    )
     bundle = open_bundle(tmp_path / "b")
     changes = Changes(average="posteriors", pool="ceil", stride=2)
     pixels = np.zeros((1, 40, 40, 3), np.uint8)
@@ -154,7 +157,7 @@ def test_errors_name_the_bundle_that_was_given(tmp_path: Path) -> None:
 
 
 def test_half_precision_stays_and_an_engine_becomes_a_graph(tmp_path: Path) -> None:
-    options = OnnxOptions(precision="fp16", keep_fp32=("conv1_1", "prob"))
+    options = CompileOptions(precision="fp16", keep_fp32=("conv1_1", "prob"))
     bundle = written(tmp_path, options)
     variant = write_variant(bundle, tmp_path / "v", Changes(layer="fc3"))
     assert (variant.manifest.precision, variant.manifest.fp32_layers) == ("fp16", ("conv1_1",))
@@ -167,14 +170,14 @@ def test_half_precision_stays_and_an_engine_becomes_a_graph(tmp_path: Path) -> N
     graph = write_variant(engine, tmp_path / "graph", Changes(stride=2))
     assert (graph.manifest.engine, graph.manifest.precision) == (None, "fp32")
     assert graph.manifest.score_map is not None
-    expected = prepare(net(SMALL).network, OnnxOptions(stride=2)).at(40, 44)
+    expected = prepare(net(SMALL).network, CompileOptions(stride=2)).at(40, 44)
     maps = run_onnx(session(graph.model), x)["score_map"]
     assert maps.shape[2:] == (5, 7)
     assert expected.type_of(expected["average"].inputs[0]).size == (5, 7)
 
 
 def test_a_bundle_without_its_weights_names_the_command(tmp_path: Path) -> None:
-    bundle = written(tmp_path, OnnxOptions(single_file=True))
+    bundle = written(tmp_path, CompileOptions(single_file=True))
     changes = Changes(stride=2, pool="ceil", keep_map=True, average="posteriors")
     with pytest.raises(VggspecError) as error:
         write_variant(bundle, tmp_path / "v", changes)
@@ -193,13 +196,15 @@ def test_a_bundle_without_its_weights_names_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "against"),
     [
-        (OnnxOptions(stride=2, pool="ceil", keep_map=True, precision="fp16"), "torch"),
-        (OnnxOptions(layer="conv2_1", stride=1, precision="fp16"), "onnxrt"),
-        (OnnxOptions(layer="conv2_1", form="crop"), "torch"),
+        (CompileOptions(stride=2, pool="ceil", keep_map=True, precision="fp16"), "torch"),
+        (CompileOptions(layer="conv2_1", stride=1, precision="fp16"), "onnxrt"),
+        (CompileOptions(layer="conv2_1", form="crop"), "torch"),
     ],
     ids=["finer", "features", "crop"],
 )
-def test_it_is_verified_and_inspected(options: OnnxOptions, against: str, tmp_path: Path) -> None:
+def test_it_is_verified_and_inspected(
+    options: CompileOptions, against: str, tmp_path: Path
+) -> None:
     written(tmp_path, options)
     done = vggspec("verify", "b", "--against", against, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -310,7 +310,7 @@ def test_the_manifest_tells_the_window_of_the_net(pool: Rounding | None, tmp_pat
         assert manifest.window == (224, 224)
         assert manifest.stride == ((stride or 32,) * 2)
         assert manifest.input.size == (least, least)
-        assert manifest.finer_stride == (None if stride == 32 else stride)
+        assert manifest.options.stride == (None if stride == 32 else stride)
         assert manifest.pool == ("ceil" if pool == "ceil" else None)
         of = session(tmp_path / "b/1/model.onnx")
         assert np.isfinite(run_onnx(of, images(1, 1, least, least))["posteriors"]).all()

@@ -114,7 +114,7 @@ def test_a_stride_goes_with_a_layer(tmp_path: Path) -> None:
     written = write_bundle(
         lowered, weights, tmp_path / "b", OnnxOptions(layer="conv2_1", stride=1)
     ).manifest
-    assert (written.stride, written.finer_stride, written.window) == ((1, 1), 1, (16, 16))
+    assert (written.stride, written.options.stride, written.window) == ((1, 1), 1, (16, 16))
     assert np.isfinite(run_onnx(session(tmp_path / "b/1/model.onnx"), x)["features"]).all()
 
 

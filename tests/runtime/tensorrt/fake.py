@@ -28,6 +28,7 @@ import numpy as np
 import onnxruntime as ort
 
 from tests.conftest import ROOT
+from tests.engines import engine_options
 from tests.runtime.bundles import Made, make
 from vggspec.bundle.engine import Engine, Flavour
 from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, file_entry
@@ -91,7 +92,8 @@ def make_plan(folder: Path, *, version: str = "11.4", **changes: Any) -> Made:
         }
     )
     files = (file_entry(folder, PLAN), file_entry(folder, REFERENCE, is_needed=False))
-    manifest = replace(made.manifest, model=PLAN, files=files, engine=engine)
+    options = replace(made.manifest.options, engine=engine_options(engine))
+    manifest = replace(made.manifest, model=PLAN, files=files, engine=engine, options=options)
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
     return replace(made, manifest=manifest)
 

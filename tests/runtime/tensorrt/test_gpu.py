@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.engines import skip_unless_built
 from tests.nets import net, random_weights
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.optional import has_library
 from vggspec.bundle.manifest import Bundle, open_bundle
-from vggspec.bundle.profile import Shape
+from vggspec.bundle.profile import BatchShape
 from vggspec.cli import run
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.predictor import Predictor
@@ -32,12 +32,12 @@ class Built:
     bundle: Bundle
     truth: OrtSession
 
-    def feed(self, shape: Shape, seed: int = 0) -> dict[str, Any]:
+    def feed(self, shape: BatchShape, seed: int = 0) -> dict[str, Any]:
         images, rows, columns = shape
         rng = np.random.default_rng(seed)
         return {"image": rng.standard_normal((images, 1, rows, columns)).astype(np.float32)}
 
-    def shapes(self) -> list[Shape]:
+    def shapes(self) -> list[BatchShape]:
         """The corners and the middle of every profile, landscape and portrait."""
         facts = self.bundle.manifest.engine
         assert facts is not None
@@ -53,10 +53,7 @@ class Built:
 @pytest.fixture(scope="module", params=list(flavours.FLAVOURS))
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     flavour = request.param
-    if flavour not in flavours.installed():
-        pytest.skip(f"{flavour} is not installed")
-    if not has_library("pycuda"):
-        pytest.skip("pycuda is not installed")
+    skip_unless_built(flavour)
     folder = tmp_path_factory.mktemp(flavour)
     weights = folder / "digits.safetensors"
     random_weights(net(SPEC.read_text("utf-8")), weights)

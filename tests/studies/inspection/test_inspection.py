@@ -11,7 +11,7 @@ from tests.engines import CLASSIC, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, file_entry, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
@@ -52,7 +52,7 @@ ENGINE_LAYERS = json.dumps(
 def write(folder: Path, text: str = SMALL, **options: Any) -> Path:
     lowered = net(text)
     weights = random_weights(lowered, folder / "weights.safetensors")
-    write_bundle(lowered, weights, folder / "small", OnnxOptions(**options))
+    write_bundle(lowered, weights, folder / "small", CompileOptions(**options))
     return folder / "small"
 
 

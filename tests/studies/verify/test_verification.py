@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from tests.engines import stand_in
+from tests.engines import skip_unless_built, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
@@ -35,15 +35,16 @@ from vggspec.bundle.manifest import (
     open_bundle,
     read_manifest,
 )
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.bundles.net import lowered_of
 from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import machine, opening
-from vggspec.runtime.compatibility import profiles_of, runs_rtx
+from vggspec.runtime.compatibility import profiles_of, rtx_supports
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device
@@ -69,7 +70,7 @@ BOXES = SMALL.replace("FC-10\nsoft-max", "FC-4(linear)\nboxes(shared)")
 def write(folder: Path, text: str = SMALL, name: str = "test.vgg", **options: Any) -> Path:
     lowered = net(text, name)
     weights = random_weights(lowered, folder / "weights.safetensors")
-    write_bundle(lowered, weights, folder / "bundle", OnnxOptions(copy_weights=True, **options))
+    write_bundle(lowered, weights, folder / "bundle", CompileOptions(copy_weights=True, **options))
     return folder / "bundle"
 
 
@@ -249,7 +250,7 @@ def test_a_layer_too_large_for_fp16_is_named(tmp_path: Path) -> None:
     metadata = describe(lowered.network)
     save(tmp_path / "large.safetensors", arrays, metadata)
     large = open_weights(tmp_path / "large.safetensors")
-    write_bundle(lowered, large, tmp_path / "bundle", OnnxOptions(precision="fp16"))
+    write_bundle(lowered, large, tmp_path / "bundle", CompileOptions(precision="fp16"))
     found = verify(tmp_path / "bundle", device="cpu")
     assert not found.passed
     assert not found.failed[0].figures.is_finite
@@ -287,7 +288,7 @@ def overflowing(folder: Path, factor: float = 2e4, **options: Any) -> Path:
         lowered,
         open_weights(folder / "large.safetensors"),
         folder / "bundle",
-        OnnxOptions(**options),
+        CompileOptions(**options),
     )
     return folder / "bundle"
 
@@ -316,7 +317,7 @@ def test_the_largest_number_is_that_of_the_layer_itself(tmp_path: Path) -> None:
     ranges = verify(bundle, device="cpu").ranges
     assert ranges is not None
     lowered = lowered_of(opened)
-    options = OnnxOptions(layer="conv1_2")
+    options = CompileOptions(layer="conv1_2")
     module = torch_module.loaded(
         prepare(lowered.network, options), open_weights(bundle / WEIGHTS)
     ).eval()
@@ -613,10 +614,9 @@ def test_an_engine_runs_on_its_own_device(device: Device, engine: Path) -> None:
 def test_a_real_engine_agrees(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pycuda")
     gpu, *_ = machine.this_machine().gpus
-    flavour = "tensorrt_rtx" if runs_rtx(gpu) else "tensorrt"
-    pytest.importorskip(flavour)
+    flavour = "tensorrt_rtx" if rtx_supports(gpu) else "tensorrt"
+    skip_unless_built(flavour)
     (tmp_path / "small.vgg").write_text(SMALL + "\ntest:\n  scale 37, 50\n")
     random_weights(net(SMALL), tmp_path / "small.safetensors")
     monkeypatch.chdir(tmp_path)

@@ -10,20 +10,20 @@ from vggspec.base.wording import count
 MOST_NAMES = 6
 
 REMEDY_OF_CHANGED_WEIGHTS = (
-    "copy the file again from where it came, or train anew; where the change was meant, write it\n"
-    "anew by `vggspec import SPEC FILE -o NEW.safetensors`, which states the new digest"
+    "copy the file again from its source, or train again; if the change is intended, rewrite it\n"
+    "with `vggspec import SPEC FILE -o NEW.safetensors`, which states the new digest"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoWeights(Diagnostic):
-    """Compiling wants trained weights. They are named by ``--weights``; else they are the best of
+    """Compiling requires trained weights. ``--weights`` names them. Without it they are the best of
     the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec, or
-    in the folder where you are.
+    in the current folder.
 
         vggspec train specs/D.vgg --data DIR            train them
-        vggspec import specs/D.vgg vgg16.pth            take those of another tool
-        vggspec init specs/D.vgg                        random ones, to try things out
+        vggspec import specs/D.vgg vgg16.pth            import them from another tool
+        vggspec init specs/D.vgg                        random weights, to try things out
     """
 
     code = "VGG501"
@@ -47,7 +47,7 @@ class NoWeights(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class BadWeightsFile(Diagnostic):
     """The file is not a whole safetensors file: it is something else, it was cut off while it was
-    copied, or its header contradicts its size. Nothing of it is used.
+    copied, or its header contradicts its size. No part of it is used.
     """
 
     code = "VGG502"
@@ -58,15 +58,15 @@ class BadWeightsFile(Diagnostic):
 
     def help(self) -> str | None:
         return (
-            "copy it again, or make it anew; `vggspec import SPEC FILE` makes one of another tool's"
+            "copy it again, or rewrite it; `vggspec import SPEC FILE` converts another tool's"
             " checkpoint"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherWeights(Diagnostic):
-    """The tensors of the file are not those of the net: the file belongs to another net, or to
-    another version of this one.
+    """The tensors in the file are not those of the net: the file is for another net, or for another
+    version of this one.
     """
 
     code = "VGG503"
@@ -105,7 +105,7 @@ class WrongNumberType(Diagnostic):
         return f"`{self.tensor}` holds numbers of type {self.dtype}, not F32"
 
     def help(self) -> str | None:
-        return "`vggspec import SPEC FILE -o NEW.safetensors` makes it float32"
+        return "`vggspec import SPEC FILE -o NEW.safetensors` converts it to float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +123,10 @@ class UnknownCheckpoint(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotFiniteWeights(Diagnostic):
-    """Weights are finite numbers. NaN and infinities come of a training run that diverged, of a
-    conversion to half precision, or of a damaged file. A class whose bias is -inf would never be
-    found, and no score of it could be compared, so such weights are refused wherever they are read.
-    What the net does not use does not count.
+    """Weights are finite numbers. NaN and infinities come from a training run that diverged, from a
+    conversion to half precision, or from a damaged file. A class whose bias is -inf is never
+    predicted, and its scores cannot be compared, so such weights are refused wherever they are
+    read. Tensors that the net does not use are not checked.
     """
 
     code = "VGG506"
@@ -140,16 +140,16 @@ class NotFiniteWeights(Diagnostic):
         lines = list(self.tensors[1:MOST_NAMES])
         if len(self.tensors) > MOST_NAMES:
             lines.append(f"and {count(len(self.tensors) - MOST_NAMES, 'more array')}")
-        return "\n".join([*lines, "take the weights of a run that did not diverge"])
+        return "\n".join([*lines, "use the weights of a run that did not diverge"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedWeights(Diagnostic):
-    """A weights file states the SHA-256 of its numbers, and another of its header. One of them is
-    not that of what the file holds: another program edited the file and kept what it states, or
-    the disk or a copy damaged it. vggspec cannot tell the one from the other.
+    """A weights file states the SHA-256 of its numbers, and another of its header. One of them does
+    not match the content: another program edited the file and kept the digests, or the disk or a
+    copy damaged it. vggspec cannot distinguish the two.
 
-    Where the change was meant, write the file anew, which states the digests of what it holds:
+    If the change is intended, rewrite the file, which then states the digests of its content:
 
         vggspec import specs/D.vgg edited.safetensors -o D.safetensors
     """
@@ -167,7 +167,7 @@ class ChangedWeights(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoSuchFile(Diagnostic):
-    """A file named on the command line is not there, or cannot be opened."""
+    """A file named on the command line does not exist or cannot be opened."""
 
     code = "VGG510"
     kind: str
@@ -179,8 +179,8 @@ class NoSuchFile(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class CannotWrite(Diagnostic):
-    """The result could not be written; the system says why. Whatever stood at its place before is
-    still there, and nothing half-written is left.
+    """The result could not be written, for the reason that the system gives. What was at its place
+    before is unchanged, and no partial file is left.
     """
 
     code = "VGG511"
@@ -192,8 +192,8 @@ class CannotWrite(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
-    """Something else stands where a bundle, a run, the demo or a file is to be written, and vggspec
-    does not delete what it did not make.
+    """Something else is where a bundle, a run, the demo or a file should be written, and vggspec
+    does not delete what it did not create.
     """
 
     code = "VGG512"
@@ -203,13 +203,13 @@ class InTheWay(Diagnostic):
         return f"{self.what} stands here already"
 
     def help(self) -> str | None:
-        return "give another place after `-o`, or move it away"
+        return "name another place with `-o`, or move it away"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotABundle(Diagnostic):
-    """A bundle is the folder that ``vggspec compile`` writes; its ``manifest.json`` says what is in
-    it.
+    """A bundle is the folder that ``vggspec compile`` writes; its ``manifest.json`` describes the
+    content.
     """
 
     code = "VGG521"
@@ -219,7 +219,7 @@ class NotABundle(Diagnostic):
     """The bundle that this is a part of."""
 
     left_behind: str | None = None
-    """The bundle that stood here when the command that was to replace it was killed."""
+    """The bundle that was here when the command that replaced it was killed."""
 
     def title(self) -> str:
         if not self.is_there:
@@ -233,7 +233,7 @@ class NotABundle(Diagnostic):
             return f"it was to be replaced; the one before is `{self.left_behind}`: rename it"
         if self.bundle is not None:
             return f"it is a part of the bundle `{self.bundle}`"
-        return "make one by `vggspec compile SPEC --weights FILE -o BUNDLE`"
+        return "make one with `vggspec compile SPEC --weights FILE -o BUNDLE`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,16 +267,16 @@ class NewerBundle(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedFile(Diagnostic):
-    """A file of the bundle is not the one that was written: it is missing, it was cut off, or it
-    was changed. Weights that a bundle links to are changed in the bundle too when another program
-    edits the file in its place; see ``vggspec explain VGG507`` for what to do with them.
+    """A file of the bundle is not the one that was written: it is missing, truncated or changed.
+    Weights that a bundle links to also change in the bundle when another program edits the file in
+    place; ``vggspec explain VGG507`` says what to do.
     """
 
     code = "VGG524"
     file: str
     reason: str
     contradicts_itself: bool = False
-    """Whether it is a weights file whose numbers are not those that its own header tells of."""
+    """Whether it is a weights file whose numbers do not match its own header."""
 
     def title(self) -> str:
         return f"`{self.file}` {self.reason}"
@@ -285,15 +285,15 @@ class ChangedFile(Diagnostic):
         if not self.contradicts_itself:
             return "compile the bundle again"
         return (
-            "its own header states other numbers, so compiling with it would fail too:\n"
+            "its own header states another digest, so compiling with it would fail too:\n"
             f"{REMEDY_OF_CHANGED_WEIGHTS};\nthen compile the bundle again"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathIsNoText(Diagnostic):
-    """A name in the path has bytes that are no UTF-8 text. The library that opens the file takes no
-    other names, and this system has no other one for the file.
+    """A name in the path has bytes that are not UTF-8 text. The library that opens the file takes
+    no other names, and this system has no other name for the file.
     """
 
     code = "VGG537"
@@ -307,8 +307,8 @@ class PathIsNoText(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacedBundle(Diagnostic):
-    """Another command replaced the bundle after this one had read its manifest. Nothing is computed
-    with parts of both.
+    """Another command replaced the bundle after this one had read its manifest. No result is
+    computed from parts of both.
     """
 
     code = "VGG536"
@@ -322,7 +322,7 @@ class ReplacedBundle(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoMapInBundle(Diagnostic):
-    """A heat map is drawn from the class score map, which the bundle gives only when it was
+    """A heat map is drawn from the class score map, which a bundle only outputs when it was
     compiled with ``--map``.
     """
 
@@ -346,12 +346,12 @@ class NoClasses(Diagnostic):
         return f"the net gives {self.output}, not classes"
 
     def help(self) -> str | None:
-        return "ask it by `vggspec localise`" if self.output == "boxes" else None
+        return "use `vggspec localise`" if self.output == "boxes" else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFailed(Diagnostic):
-    """The engine that runs the bundle refused it, and said why."""
+    """The engine that runs the bundle refused it, for the given reason."""
 
     code = "VGG527"
     reason: str
@@ -362,8 +362,8 @@ class EngineFailed(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotFinite(Diagnostic):
-    """The net gave infinities or NaN, of which no class is the largest. Weights that diverged in
-    training do this, and so does half precision where a sum passes 65504.
+    """The net's output contains NaN or infinities, so that no class is the largest. The cause is
+    weights that diverged in training, or half precision where a sum exceeds 65504.
     """
 
     code = "VGG528"
@@ -373,13 +373,13 @@ class NotFinite(Diagnostic):
         return f"the net's {self.output} are not finite numbers"
 
     def help(self) -> str | None:
-        return "compile it from weights of a run that did not diverge, in fp32"
+        return "compile it in fp32, from the weights of a run that did not diverge"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Diagnostic):
-    """The engine gave up on this image, and said why. Most often memory ran out: a dense net takes
-    it in proportion to the rescaled image.
+    """The engine failed on this image, for the given reason. Most often memory ran out: a dense net
+    needs it in proportion to the rescaled image.
     """
 
     code = "VGG529"
@@ -389,14 +389,14 @@ class RunFailed(Diagnostic):
         return f"the engine failed on this input: {self.reason}"
 
     def help(self) -> str | None:
-        return "if memory ran out, give a smaller `--scales`"
+        return "if memory ran out, use smaller `--scales`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TooLargeToVerify(Diagnostic):
-    """``verify`` makes images up at the sizes that the test protocol, or the engine's profiles, ask
-    for. Those of this bundle have more pixels than ``predict`` ever gives to a net at once, and
-    would take many gigabytes.
+    """``verify`` generates images of the sizes in the test protocol or in the engine's profiles.
+    Those of this bundle have more pixels than ``predict`` ever gives to a net at once, and would
+    take many gigabytes.
     """
 
     code = "VGG530"
@@ -407,15 +407,15 @@ class TooLargeToVerify(Diagnostic):
         return f"images of {rows} × {columns} pixels, {images} at once, are too large to be made up"
 
     def help(self) -> str | None:
-        return "give a folder of pictures after `--images`, or compile for smaller sizes"
+        return "name a folder of images with `--images`, or compile for smaller sizes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherOrder(Diagnostic):
-    """The weights were made for the same layers in another order: two equal ones were exchanged in
-    the spec, for instance. The net would compute something else than the one that was trained.
+    """The weights are for the same layers in another order: for instance, two equal layers were
+    exchanged in the spec. The net would differ from the one that was trained.
 
-    A weights file holds a digest of its net's layers in their order, which is compared.
+    A weights file contains a digest of its net's layers in order, which is compared.
     """
 
     code = "VGG531"
@@ -428,6 +428,6 @@ class OtherOrder(Diagnostic):
 
     def help(self) -> str | None:
         return (
-            "give the spec that they were trained with; where the change is meant, read them in\n"
-            "anew by `vggspec import`"
+            "use the spec that they were trained with; if the change is intended, import them\n"
+            "again with `vggspec import`"
         )

@@ -7,7 +7,7 @@ from vggspec.base.diagnostic import Diagnostic
 
 @dataclass(frozen=True, kw_only=True)
 class TooLargeForOneFile(Diagnostic):
-    """An ONNX file is a protobuf message, which holds 2 GiB at most. Without ``--single-file`` the
+    """An ONNX file is a protobuf message, which is limited to 2 GiB. Without ``--single-file`` the
     weights stay in their own file, which has no such limit.
     """
 
@@ -18,7 +18,7 @@ class TooLargeForOneFile(Diagnostic):
         return f"{self.bytes / 2**30:.1f} GiB of weights do not fit in one ONNX file"
 
     def help(self) -> str | None:
-        return "leave `--single-file` out"
+        return "remove `--single-file`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,18 @@ class NoScoreMap(Diagnostic):
         return f"there is no class score map: {self.because}"
 
     def help(self) -> str | None:
-        return "leave `--map` out, or compile densely a net that ends in class scores"
+        return "remove `--map`, or compile a net that ends in class scores, with `--dense`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadOption(Diagnostic):
-    """Two options of the command line contradict each other, or one does not fit the net."""
+    """Two options of a compilation contradict each other. The command line reports the same as
+    wrong usage, with exit code 2.
+    """
 
     code = "VGG304"
     what: str
-    instead: str
+    instead: str | None
 
     def title(self) -> str:
         return self.what

@@ -9,7 +9,7 @@ from vggspec.base.diagnostic import Diagnostic
 class BadProfile(Diagnostic):
     """An optimisation profile is three shapes, the smallest, the usual and the largest input, each
     written as images x rows x columns: ``--profile 1x256x256,2x256x341,8x256x512``. The channels
-    may stand between: ``1x3x256x256``.
+    can be written too: ``1x3x256x256``.
     """
 
     code = "VGG601"
@@ -17,7 +17,7 @@ class BadProfile(Diagnostic):
     why: str
 
     def title(self) -> str:
-        return f"`--profile {self.text}` is no optimisation profile: {self.why}"
+        return f"`--profile {self.text}` is not an optimisation profile: {self.why}"
 
     def help(self) -> str | None:
         return "write min,opt,max, such as 1x256x256,2x256x341,8x256x512"
@@ -37,13 +37,13 @@ class ScaleBelowWindow(Diagnostic):
         return f"scale {self.scale} is smaller than the net's window of {self.window} pixels"
 
     def help(self) -> str | None:
-        return "give larger scales in `test:`, or write the profiles by `--profile`"
+        return "use larger scales in `test:`, or write the profiles with `--profile`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoSuchLayer(Diagnostic):
-    """``--keep-fp32`` names layers as ``vggspec show`` lists them. What the compiler drops, dropout
-    for one, cannot be named, since it computes nothing.
+    """``--keep-fp32`` names layers as ``vggspec show`` lists them. Layers that the compiler drops,
+    such as dropout, cannot be named.
     """
 
     code = "VGG603"
@@ -59,8 +59,8 @@ class NoSuchLayer(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightTooLarge(Diagnostic):
-    """Half precision ends at 65504: a larger weight would become infinite, and so would every
-    answer of the net.
+    """The largest number in half precision is 65504: a larger weight would become infinite, and so
+    would every output of the net.
     """
 
     code = "VGG604"
@@ -69,18 +69,18 @@ class WeightTooLarge(Diagnostic):
     precision: str
 
     def title(self) -> str:
-        return f"`{self.weight}` holds {self.value:g}, which {self.precision} cannot"
+        return f"`{self.weight}` contains {self.value:g}, which {self.precision} cannot represent"
 
     def help(self) -> str | None:
         layer = self.weight.rpartition(".")[0]
-        return f"keep that layer in fp32 by `--keep-fp32 {layer}`, or take `--precision bf16`"
+        return f"keep that layer in fp32 with `--keep-fp32 {layer}`, or use `--precision bf16`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotForFlavour(Diagnostic):
     """The two flavours of TensorRT build differently. The classic one builds on a GPU for that
-    GPU; TensorRT-RTX builds anywhere for the compute capabilities that are named, and its engines
-    are finished by the machine that runs them.
+    GPU. TensorRT-RTX builds on any machine for named compute capabilities, and the machine that
+    runs the engine completes it.
     """
 
     code = "VGG605"
@@ -98,7 +98,7 @@ class NotForFlavour(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoGpuToBuild(Diagnostic):
-    """Classic TensorRT times kernels on the GPU that will run the engine, so it cannot build
+    """The classic TensorRT times kernels on the GPU that will run the engine, so it cannot build
     without one. TensorRT-RTX can.
     """
 
@@ -110,17 +110,17 @@ class NoGpuToBuild(Diagnostic):
             return (
                 "TensorRT builds an engine on the GPU that will run it, and this machine has none"
             )
-        return f"`{self.option}` makes TensorRT-RTX ask for a GPU, and this machine has none"
+        return f"with `{self.option}` TensorRT-RTX requires a GPU, and this machine has none"
 
     def help(self) -> str | None:
         if self.option is None:
             return "build there, or here with `--trt-flavor tensorrt_rtx`"
-        return "leave it out, or build on a machine with a GPU"
+        return "remove it, or build on a machine with a GPU"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParserRefused(Diagnostic):
-    """TensorRT's ONNX parser did not take a node of the graph."""
+    """TensorRT's ONNX parser does not support a node of the graph."""
 
     code = "VGG607"
     layer: str
@@ -137,25 +137,29 @@ class ParserRefused(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFailed(Diagnostic):
-    """TensorRT read the net and then could not build an engine of it; what it said stands in the
-    message, and with ``-v`` all that it said before.
+    """TensorRT parsed the net and could not build an engine from it. The message quotes TensorRT;
+    ``-v`` shows everything that it logged before. TensorRT-RTX does not support every GPU: on a
+    GPU of compute capability 9.0, such as an H100 or H200, build with the classic TensorRT.
     """
 
     code = "VGG608"
     reason: str
+    instead: str | None = None
+    """What to do, where it is known."""
 
     def title(self) -> str:
         return f"TensorRT could not build the engine: {self.reason}"
 
     def help(self) -> str | None:
-        return "see more by `-v`; if memory ran out, give smaller profiles or `--workspace`"
+        usual = "see more with `-v`; if memory ran out, use smaller profiles or `--workspace`"
+        return self.instead or usual
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotAsAsked(Diagnostic):
-    """The engine, or the network that TensorRT was about to build, is not the one that was asked
-    for: another number type, another profile or another format. An engine that is silently
-    something else is worse than none, so none is written.
+    """The engine, or the network that TensorRT was about to build, differs from the request: in a
+    number type, a profile or a format. An engine that silently differs is worse than none, so none
+    is written.
     """
 
     code = "VGG609"
@@ -167,12 +171,12 @@ class NotAsAsked(Diagnostic):
         return f"{self.what} should be {self.asked}, and TensorRT made it {self.found}"
 
     def help(self) -> str | None:
-        return "no engine was written; this is a fault of vggspec or of TensorRT, please report it"
+        return "no engine was written; this is a bug in vggspec or TensorRT, please report it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOutOfReach(Diagnostic):
-    """The net cannot be applied to images of a size that a profile promises."""
+    """The net cannot be applied to images of a size that a profile includes."""
 
     code = "VGG610"
     profile: str
@@ -182,13 +186,13 @@ class ProfileOutOfReach(Diagnostic):
         return f"the profile {self.profile} does not fit the net: {self.reason}"
 
     def help(self) -> str | None:
-        return "give profiles from the net's window on, or of exactly its size for `--crop`"
+        return "use profiles from the net's window on, or of exactly its size for `--crop`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxWithoutBf16(Diagnostic):
-    """ONNX Runtime has no convolution in bfloat16, so a bundle for it is fp32 or fp16. TensorRT has
-    one.
+    """ONNX Runtime has no convolution in bfloat16, so a bundle for it is fp32 or fp16. TensorRT
+    supports bfloat16.
     """
 
     code = "VGG611"
@@ -197,4 +201,4 @@ class OnnxWithoutBf16(Diagnostic):
         return "ONNX Runtime cannot convolve in bf16"
 
     def help(self) -> str | None:
-        return "take `--precision fp16`, or build an engine by `--trt`"
+        return "use `--precision fp16`, or build an engine with `--trt`"

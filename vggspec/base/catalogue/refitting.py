@@ -1,4 +1,4 @@
-"""Mistakes found when an engine is given other weights (VGG62x)."""
+"""Mistakes found when an engine gets new weights (VGG62x)."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ MOST_NAMES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class NoEngineToRefit(Diagnostic):
-    """A refit puts other weights into a TensorRT engine. The graph of another bundle only points at
-    its weights, so compiling it with others takes no longer.
+    """A refit replaces the weights in a TensorRT engine. An ONNX graph only points at its weights,
+    so compiling it again with others takes no longer.
     """
 
     code = "VGG620"
     weights: str
 
     def title(self) -> str:
-        return "the bundle holds a graph for ONNX Runtime, and no engine to refit"
+        return "the bundle contains a graph for ONNX Runtime, and no engine to refit"
 
     def help(self) -> str | None:
         return (
@@ -28,8 +28,8 @@ class NoEngineToRefit(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NotRefittable(Diagnostic):
-    """TensorRT fits an engine's kernels to its weights, so that these can be replaced only where it
-    was told so when it built the engine. That may cost speed, and so is not the usual.
+    """TensorRT fits an engine's kernels to its weights. The weights can only be replaced in an
+    engine that was built with ``--refittable``, which may cost speed and is not the default.
     """
 
     code = "VGG621"
@@ -39,14 +39,16 @@ class NotRefittable(Diagnostic):
         return "the engine was built for the weights that are in it, and takes no others"
 
     def help(self) -> str | None:
-        return "\n".join(["build it so that it does:", *(f"  {line}" for line in self.commands)])
+        return "\n".join(
+            ["build it with `--refittable`:", *(f"  {line}" for line in self.commands)]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherThanStripped(Diagnostic):
     """An engine built with ``--strip-weights`` alone is as fast as any other, because its kernels
-    were chosen for these weights: so no others may be put in. With ``--refittable`` besides, any
-    will do.
+    were chosen for these weights: it takes no others. With ``--refittable`` too, it takes any
+    weights of the net.
     """
 
     code = "VGG622"
@@ -58,13 +60,13 @@ class OtherThanStripped(Diagnostic):
 
     def help(self) -> str | None:
         ours = f"those whose data has the SHA-256 {self.wanted[:12]}…, not {self.found[:12]}…"
-        return f"give {ours},\nor build the engine with `--strip-weights --refittable`"
+        return f"use {ours},\nor build the engine with `--strip-weights --refittable`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IncompleteRefit(Diagnostic):
-    """After a refit every number of the engine must be of the new weights. TensorRT does not mind
-    if some are not, and the net would be of two minds: so nothing is written then.
+    """After a refit every number in the engine must be from the new weights. TensorRT accepts a
+    refit that leaves some old numbers, so vggspec checks, and writes nothing in that case.
     """
 
     code = "VGG623"
@@ -72,10 +74,10 @@ class IncompleteRefit(Diagnostic):
     """Arrays that the engine has and the net does not."""
 
     kept: tuple[str, ...] = ()
-    """Arrays that the net has and the engine does not let replace."""
+    """Arrays that the net has and that cannot be replaced in the engine."""
 
     missing: tuple[str, ...] = ()
-    """Arrays that TensorRT says it was not given."""
+    """Arrays that TensorRT reports as missing."""
 
     def title(self) -> str:
         number = len(self.strange) + len(self.kept) + len(self.missing)
@@ -84,7 +86,7 @@ class IncompleteRefit(Diagnostic):
     def help(self) -> str | None:
         lines = [f"`{name}` is in the engine and not in the net" for name in self.strange]
         lines += [f"`{name}` cannot be replaced in the engine" for name in self.kept]
-        lines += [f"`{name}` is missing, says TensorRT" for name in self.missing]
+        lines += [f"TensorRT reports `{name}` as missing" for name in self.missing]
         more = [f"and {len(lines) - MOST_NAMES} more"] if len(lines) > MOST_NAMES else []
         advice = "no bundle was written; build an engine with the new weights instead"
         return "\n".join([*lines[:MOST_NAMES], *more, advice])
@@ -92,9 +94,7 @@ class IncompleteRefit(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class RefitFailed(Diagnostic):
-    """TensorRT loaded the engine and did not take the weights; what it said stands in the
-    message.
-    """
+    """TensorRT loaded the engine and refused the weights; the message quotes TensorRT."""
 
     code = "VGG624"
     reason: str

@@ -1,4 +1,4 @@
-"""Mistakes found while another form of a net or of a bundle is made (VGG66x)."""
+"""Mistakes found when another form of a net or of a bundle is compiled (VGG66x)."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ POSSIBLE_SHOWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class StrideOutOfReach(Diagnostic):
-    """``--stride`` asks for class scores at more positions of the image than the net gives: every
-    16 pixels instead of every 32, say.
+    """``--stride`` requests class scores at more positions of the image than the net gives: for
+    instance every 16 pixels instead of every 32.
 
-    The strides of the last layers are taken out, and what follows them is dilated. So a finer
-    stride divides the net's own, and of a layer's stride a part can be taken out only where all
-    later ones are taken out as a whole. An average pooling cannot be dilated.
+    The strides of the last layers are removed, and the layers after them are dilated. So a finer
+    stride divides the net's own, and part of a layer's stride can only be removed where all later
+    strides are removed completely. An average pooling cannot be dilated.
     """
 
     code = "VGG660"
@@ -32,7 +32,7 @@ class StrideOutOfReach(Diagnostic):
     def help(self) -> str | None:
         strides = [str(stride) for stride in self.possible if stride != self.own]
         if not strides:
-            return f"leave `--stride` out: the net's own, {self.own}, is the only one"
+            return f"remove `--stride`: the net's own, {self.own}, is the only one"
         some = strides[:POSSIBLE_SHOWN]
         return f"give {either(some)}; the net's own is {self.own}"
 
@@ -54,14 +54,15 @@ class StrideOfACrop(Diagnostic):
         return "a crop has one position, so there is no stride to choose"
 
     def help(self) -> str | None:
-        return "compile densely: give `--dense`, or leave `--stride` out"
+        return "compile with `--dense`, or remove `--stride`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherRounding(Diagnostic):
-    """``--pool ceil`` lets every pooling round up, as Caffe does, and ``--pool floor`` down. A net
-    whose poolings divide its input evenly, as all of the paper's do, is the same with both at its
-    own input. In any other the first FC gets a map of another size than its weights are for.
+    """``--pool ceil`` makes every pooling round up, as Caffe does, and ``--pool floor`` down. A net
+    whose poolings divide its input evenly, as in all nets of the paper, is the same with both at
+    its own input size. In other nets the first FC gets a map of another size than its weights are
+    for.
     """
 
     code = "VGG662"
@@ -78,14 +79,13 @@ class OtherRounding(Diagnostic):
         )
 
     def help(self) -> str | None:
-        return "leave `--pool` out: the net's poolings round as its spec says"
+        return "remove `--pool`: the net's poolings round as its spec says"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoSuchOutput(Diagnostic):
-    """``--layer`` names the layer whose numbers are the output, as ``vggspec show`` lists them.
-    ``conv4_3`` stands for what later layers see of it: with batch normalisation and ReLU, where
-    they follow directly.
+    """``--layer`` names the layer whose activations are the output, as ``vggspec show`` lists it.
+    ``conv4_3`` means its output after batch normalisation and ReLU, where they follow directly.
     """
 
     code = "VGG663"
@@ -101,8 +101,8 @@ class NoSuchOutput(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NothingBeforeLast(Diagnostic):
-    """Features are what the last conv or FC layer works on (appendix B of the paper drops the last
-    FC). In a net of one such layer that is the image itself.
+    """Features are the input of the last conv or FC layer (appendix B of the paper drops the last
+    FC). In a net with one such layer that is the image itself.
     """
 
     code = "VGG664"
@@ -112,14 +112,14 @@ class NothingBeforeLast(Diagnostic):
         return f"there is no layer before `{self.layer}`, the last with weights"
 
     def help(self) -> str | None:
-        return "name a layer by `--layer`"
+        return "name a layer with `--layer`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoWeightsToVary(Diagnostic):
-    """A bundle can be had in another form, averaged or rounded in another way or with a finer
-    stride, where its fp32 weights lie beside its model. A single file holds them inside, and the
-    weights beside an engine may have been deleted.
+    """A bundle can be compiled in another form, with another average, rounding or stride, if its
+    fp32 weights are beside its model. A single file embeds them, and the weights beside an engine
+    may have been deleted.
     """
 
     code = "VGG665"
@@ -127,7 +127,7 @@ class NoWeightsToVary(Diagnostic):
     commands: tuple[str, ...]
 
     def title(self) -> str:
-        return f"the bundle cannot be had in another form: `{self.missing}` is not in it"
+        return f"the bundle cannot be compiled in another form: it has no `{self.missing}`"
 
     def help(self) -> str | None:
         return "compile that form, with `--weights`:\n  " + "\n  ".join(self.commands)
@@ -135,14 +135,14 @@ class NoWeightsToVary(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolNotVaried(Diagnostic):
-    """A graph that holds the whole test protocol (``--protocol``) is one form of its nets: scales,
-    mirror images and averages are inside. Other forms are made of a bundle of one net.
+    """A graph that contains the whole test protocol (``--protocol``) is one form of its nets:
+    scales, mirror images and averages are part of it. Other forms require a bundle of one net.
     """
 
     code = "VGG666"
 
     def title(self) -> str:
-        return "a bundle that holds the test protocol cannot be had in another form"
+        return "a bundle that contains the test protocol cannot be compiled in another form"
 
     def help(self) -> str | None:
         return "compile its nets without `--protocol`"

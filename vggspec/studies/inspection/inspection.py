@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import Bundle, Manifest, load_bundle
+from vggspec.bundle.manifest import FORMAT, Bundle, Manifest, load_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.runtime.compatibility import profiles_of
 from vggspec.studies.inspection.layers import LayerFacts, read_layers
@@ -37,7 +37,17 @@ class Inspection:
         """The inspection as ``vggspec inspect --json`` prints it: the manifest's fields, then
         these.
         """
-        data: dict[str, object] = asdict(self.manifest)
+        manifest = self.manifest
+        data: dict[str, object] = asdict(manifest) | {
+            "format": FORMAT,
+            "form": manifest.form,
+            "average": manifest.average,
+            "pool": manifest.pool,
+            "finer_stride": manifest.options.stride,
+            "layer": manifest.layer,
+            "precision": manifest.precision,
+            "fp32_layers": manifest.fp32_layers,
+        }
         data["test_profiles"] = [asdict(profile) for profile in self.test_profiles]
         data["layers_from"] = self.layers_from
         data["layers"] = [asdict(layer) for layer in self.layers]

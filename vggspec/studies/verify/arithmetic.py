@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vggspec.bundle.manifest import Bundle, Precision
-from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of, options_of
+from vggspec.compiler.bundles.net import network_of
 from vggspec.compiler.precision import number_types
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device, Session
@@ -48,7 +47,7 @@ def measure(bundle: Bundle, session: Session, device: Device) -> ArithmeticCheck
         return ArithmeticCheck(stated=manifest.precision, layers=0, run=None)
     from vggspec.runtime.ort_session import computed_in
 
-    network = prepare(lowered_of(bundle).network, options_of(manifest))
+    network = network_of(bundle)
     types = number_types(network, manifest.precision, manifest.fp32_layers)
     layers = [
         layer.name

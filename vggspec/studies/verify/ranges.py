@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest
-from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of, options_of
+from vggspec.compiler.bundles.net import network_of
 from vggspec.compiler.ir import IMAGE
 from vggspec.compiler.ranges import Ranges, compare, largest_weights
 from vggspec.compiler.weights import for_net, open_weights
@@ -40,7 +39,7 @@ class LargestNumbers:
 
     def __init__(self, bundle: Bundle) -> None:
         self._manifest = bundle.manifest
-        self._network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
+        self._network = network_of(bundle)
         self._weights: dict[str, float] = {}
         if (bundle.path / WEIGHTS).is_file():
             weights = for_net(open_weights(bundle.path / WEIGHTS), self._network)

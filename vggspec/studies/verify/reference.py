@@ -17,8 +17,7 @@ from vggspec.base.catalogue.verifying import NothingToVerifyAgainst, NoWeightsTo
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.optional import require
 from vggspec.bundle.manifest import SCALES, WEIGHTS, Bundle, Manifest
-from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of, member_of, options_of
+from vggspec.compiler.bundles.net import member_of, network_of
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.read import Pixels
@@ -160,7 +159,7 @@ def _module(bundle: Bundle) -> "SpecModule":
     """The bundle's spec as a PyTorch module with the bundle's weights, in fp32."""
     from vggspec.compiler.backends.torch import module as torch_module
 
-    network = prepare(lowered_of(bundle).network, options_of(bundle.manifest))
+    network = network_of(bundle)
     path = bundle.path / WEIGHTS
     if path.is_file():
         return torch_module.loaded(network, open_weights(path)).eval()

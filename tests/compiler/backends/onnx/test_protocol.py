@@ -26,12 +26,12 @@ from torch import nn
 
 from tests.nets import SMALL, net, random_weights, run_onnx, session
 from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import FLOAT, INT64, UINT8, OnnxGraph, tensor_info
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.backends.onnx.protocol import GUARD, Sizes
 from vggspec.compiler.backends.onnx.rescaling import Rescaling
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile
@@ -147,7 +147,7 @@ def test_it_is_the_protocol_written_out(
     colour: str, average: str, flip: bool, tmp_path: Path
 ) -> None:
     one = made(tmp_path, NETS["plain"], COLOURS[colour])
-    options = ProtocolOptions(average=average, flip=flip)
+    options = CompileOptions(average=average, flip=flip)
     write_protocol_bundle([one], tmp_path / "b", options)
     channels = one[0].network.input.channels
     # Landscape, portrait, odd sides, smaller than any scale, and long.
@@ -160,7 +160,7 @@ def test_it_is_the_protocol_written_out(
 @pytest.mark.parametrize("body", NETS)
 def test_any_net(body: str, tmp_path: Path) -> None:
     one = made(tmp_path, NETS[body])
-    write_protocol_bundle([one], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([one], tmp_path / "b", CompileOptions())
     image = picture(52, 41, 3)
     expected = by_hand([one], image, (24, 33), flip=True, average="scores")
     np.testing.assert_allclose(run(tmp_path / "b", image, (24, 33)), expected, atol=ROUNDING)
@@ -168,7 +168,7 @@ def test_any_net(body: str, tmp_path: Path) -> None:
 
 def test_where_nothing_is_rescaled_only_rounding_is_left(tmp_path: Path) -> None:
     one = made(tmp_path, NETS["BN and LRN"])
-    write_protocol_bundle([one], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([one], tmp_path / "b", CompileOptions())
     for size in [(24, 24), (25, 24), (24, 25), (31, 47), (64, 33)]:
         image = picture(*size, 3)
         expected = by_hand([one], image, [min(size)], flip=True, average="scores")
@@ -181,7 +181,7 @@ def test_fused_nets_each_have_their_own_input(tmp_path: Path) -> None:
         made(tmp_path, NETS["BN and LRN"], COLOURS["BGR"], 1),
         made(tmp_path, NETS["gap"], COLOURS["scale"], 2),
     ]
-    write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
     image = picture(44, 57, 3)
     expected = by_hand(nets, image, (24, 37), flip=True, average="scores")
     np.testing.assert_allclose(run(tmp_path / "b", image, (24, 37)), expected, atol=ROUNDING)
@@ -195,7 +195,7 @@ def test_each_net_averages_as_its_spec_says(tmp_path: Path) -> None:
         made(tmp_path, NETS["map"], seed=0, test="test:\n  average posteriors"),
         made(tmp_path, NETS["map"], seed=1),
     ]
-    write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
     image = picture(24, 31, 3)
     ways = ("posteriors", "scores")
     expected = [
@@ -215,17 +215,17 @@ def test_what_is_chosen_of_a_net_goes_into_the_protocol(
 ) -> None:
     lowered, weights = made(tmp_path, NETS["plain"])
     image = picture(25, 31, 3)
-    plain = write_bundle(lowered, weights, tmp_path / "net", OnnxOptions(**chosen))
+    plain = write_bundle(lowered, weights, tmp_path / "net", CompileOptions(**chosen))
     feed = normalise(image[np.newaxis], plain.manifest.input)
     expected = run_onnx(session(tmp_path / "net/1/model.onnx"), feed)["posteriors"][0]
-    options = ProtocolOptions(flip=False, **chosen)
+    options = CompileOptions(flip=False, **chosen)
     write_protocol_bundle([(lowered, weights)], tmp_path / "b", options)
     found = run(tmp_path / "b", image, [25])
     np.testing.assert_allclose(found, expected, atol=ROUNDING)
-    write_protocol_bundle([(lowered, weights)], tmp_path / "b", ProtocolOptions(flip=False))
+    write_protocol_bundle([(lowered, weights)], tmp_path / "b", CompileOptions(flip=False))
     assert np.abs(found - run(tmp_path / "b", image, [25])).max() > ROUNDING
     manifest = open_bundle(tmp_path / "net").manifest
-    assert (manifest.pool, manifest.finer_stride) == (chosen.get("pool"), chosen.get("stride"))
+    assert (manifest.pool, manifest.options.stride) == (chosen.get("pool"), chosen.get("stride"))
 
 
 # Rescaling.
@@ -352,7 +352,7 @@ def test_runtimes_agree_on_every_pixel(name: str) -> None:
 
 def test_openvino_gives_the_posteriors_of_the_protocol(tmp_path: Path) -> None:
     one = made(tmp_path, NETS["BN and LRN"])
-    write_protocol_bundle([one], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([one], tmp_path / "b", CompileOptions())
     compiled = openvino().compile_model(str(tmp_path / "b/1/model.onnx"), "CPU")
     for size in ((45, 61), (80, 33)):
         image, scales = picture(*size, 3), (24, 31, 40)
@@ -364,7 +364,7 @@ def test_openvino_gives_the_posteriors_of_the_protocol(tmp_path: Path) -> None:
 def test_photographs_at_three_scales(tmp_path: Path) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
-    write_protocol_bundle([(lowered, weights)], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([(lowered, weights)], tmp_path / "b", CompileOptions())
     for image in photographs():
         expected = by_hand([(lowered, weights)], image, (64, 96, 128), flip=True, average="scores")
         found = run(tmp_path / "b", image, (64, 96, 128))
@@ -377,14 +377,14 @@ def test_photographs_at_three_scales(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scales", [[23], [40, 23], [0], [-24], []])
 def test_what_is_smaller_than_the_window_fails(scales: list[int], tmp_path: Path) -> None:
-    write_protocol_bundle([made(tmp_path, NETS["plain"])], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([made(tmp_path, NETS["plain"])], tmp_path / "b", CompileOptions())
     with pytest.raises(Exception, match=GUARD):
         run(tmp_path / "b", picture(30, 40, 3), scales)
 
 
 @pytest.mark.parametrize("size", [(0, 0, 3), (0, 5, 3), (5, 0, 3)])
 def test_an_empty_picture_fails(size: tuple[int, ...], tmp_path: Path) -> None:
-    write_protocol_bundle([made(tmp_path, NETS["plain"])], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([made(tmp_path, NETS["plain"])], tmp_path / "b", CompileOptions())
     with pytest.raises(Exception, match=GUARD):
         run(tmp_path / "b", picture(*size), [24])
 
@@ -392,14 +392,14 @@ def test_an_empty_picture_fails(size: tuple[int, ...], tmp_path: Path) -> None:
 def test_the_least_size_is_that_of_the_net(tmp_path: Path) -> None:
     """Where poolings round up a net sees a little less than its window; of two nets both must."""
     ceil = made(tmp_path, NETS["ceil"])
-    write_protocol_bundle([ceil], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([ceil], tmp_path / "b", CompileOptions())
     least = open_bundle(tmp_path / "b").manifest.input.size
     assert least[0] == least[1] < 24
     assert run(tmp_path / "b", picture(*least, 3), [least[0]]).sum() == pytest.approx(1)
     with pytest.raises(Exception, match=GUARD):
         run(tmp_path / "b", picture(*least, 3), [least[0] - 1])
     both = [ceil, made(tmp_path, NETS["plain"], seed=1)]
-    write_protocol_bundle(both, tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle(both, tmp_path / "b", CompileOptions())
     assert open_bundle(tmp_path / "b").manifest.input.size == (24, 24)
     with pytest.raises(Exception, match=GUARD):
         run(tmp_path / "b", picture(*least, 3), [least[0]])
@@ -411,7 +411,7 @@ def test_the_least_size_is_that_of_the_net(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_checker_accepts_it_in_full(number: int, tmp_path: Path) -> None:
     nets = [made(tmp_path, NETS["BN and LRN"], seed=seed) for seed in range(number)]
-    write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions(copy_weights=True))
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions(copy_weights=True))
     path = tmp_path / "b/1/model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path, load_external_data=False)
@@ -424,7 +424,7 @@ def test_the_checker_accepts_it_in_full(number: int, tmp_path: Path) -> None:
 
 def test_weights_stand_once_and_outside_the_loop(tmp_path: Path) -> None:
     nets = [made(tmp_path, NETS["BN and LRN"], seed=seed) for seed in range(2)]
-    write_protocol_bundle(nets, tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
     path = tmp_path / "b/1/model.onnx"
     assert path.stat().st_size < 24 << 10
     graph = onnx.load(path, load_external_data=False).graph

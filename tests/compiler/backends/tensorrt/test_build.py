@@ -13,14 +13,27 @@ from tests.cli.run import vggspec
 from tests.conftest import ROOT
 from tests.nets import SMALL, any_weights, narrowed, net, random_weights
 from tests.refusals import refused
+from vggspec.base.watching import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_CAPABILITIES
-from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest, Precision, open_bundle
+from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest, open_bundle
+from vggspec.bundle.options import CompileOptions, EngineOptions, Precision
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
+from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.tensorrt import build as backend
-from vggspec.compiler.backends.tensorrt.build import EngineOptions, Shares, clean
+from vggspec.compiler.backends.tensorrt import config as configuring
+from vggspec.compiler.backends.tensorrt.check import (
+    INSPECTED as TYPES,
+)
+from vggspec.compiler.backends.tensorrt.check import (
+    Checked,
+    check_engine,
+    inspected_layers,
+    inspected_types,
+)
+from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
+from vggspec.compiler.backends.tensorrt.progress import Shares
 from vggspec.compiler.bundles.engine import write_engine_bundle
-from vggspec.compiler.bundles.writer import Written
+from vggspec.compiler.bundles.staging import WrittenBundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
@@ -41,17 +54,18 @@ WITH_GPU = replace(
 )
 
 
-class Ears:
+class Ears(Watcher):
     """Remembers what a build says."""
 
     def __init__(self) -> None:
-        self.shares: list[float] = []
+        self.shares: list[int] = []
         self.said: list[tuple[int, str]] = []
 
-    def share_done(self, phase: str, share: float) -> None:
-        self.shares.append(share)
+    def progress(self, now: Progress) -> None:
+        assert (now.doing, now.total, now.unit) == ("building", 100, "%")
+        self.shares.append(now.done)
 
-    def heard(self, severity: int, text: str) -> None:
+    def log(self, severity: int, text: str) -> None:
         self.said.append((severity, text))
 
 
@@ -63,12 +77,12 @@ def write(
     lowered: Lowered,
     weights: WeightsFile,
     out: Path,
-    options: OnnxOptions | None = None,
+    options: CompileOptions | None = None,
     engine: EngineOptions | None = None,
-) -> Written:
-    return write_engine_bundle(
-        lowered, weights, out, options or OnnxOptions(), engine or rtx(), Ears()
-    )
+    watch: Watcher = SILENT,
+) -> WrittenBundle:
+    options = replace(options or CompileOptions(), engine=engine or rtx())
+    return write_engine_bundle(lowered, weights, out, options, watch)
 
 
 def small(folder: Path) -> tuple[Lowered, WeightsFile]:
@@ -88,10 +102,10 @@ def test_every_spec_in_every_precision(name: str, tmp_path: Path) -> None:
     weights = any_weights(lowered, tmp_path / "w.safetensors")
     height, width = lowered.network.input.type.size
     profile = Profile((1, height, width), (2, height, width + 32), (4, height, 2 * width))
-    network = prepare(lowered.network, OnnxOptions())
+    network = prepare(lowered.network, CompileOptions())
     for precision in PRECISIONS:
         out = tmp_path / precision
-        options = OnnxOptions(precision=precision)
+        options = CompileOptions(precision=precision)
         manifest = write(lowered, weights, out, options, rtx(profile)).manifest
         bundle = open_bundle(out)
         assert bundle.manifest == manifest
@@ -125,7 +139,7 @@ def test_finer_strides_and_layers(
 ) -> None:
     """The parser, which refuses dilated pooling, takes it as slices and their largest."""
     lowered, weights = small(tmp_path)
-    options = OnnxOptions(precision=precision, **form)
+    options = CompileOptions(precision=precision, **form)
     manifest = write(lowered, weights, tmp_path / "b", options).manifest
     assert (manifest.stride, manifest.window) == ((1, 1), (32, 32))
     network = prepare(lowered.network, options)
@@ -144,13 +158,13 @@ def test_every_compute_capability(capability: str, tmp_path: Path) -> None:
     for precision in PRECISIONS:
         if precision == "bf16" and "7.5" in capabilities:
             with build_refused("VGG605", "no bf16 arithmetic"):
-                backend.check_options(rtx(capabilities=capabilities), WITHOUT_GPU, {"bf16"})
+                check_options(rtx(capabilities=capabilities), WITHOUT_GPU, {"bf16"})
             continue
         written = write(
             lowered,
             weights,
             tmp_path / "b",
-            OnnxOptions(precision=precision),
+            CompileOptions(precision=precision),
             rtx(capabilities=capabilities),
         )
         engine = written.manifest.engine
@@ -171,15 +185,15 @@ def test_a_capability_that_cannot_be_named_is_refused(capability: str, tmp_path:
 @pytest.mark.parametrize(
     "options",
     [
-        OnnxOptions(contract="raw"),
-        OnnxOptions(keep_map=True, precision="fp16"),
-        OnnxOptions(average="posteriors", precision="bf16"),
-        OnnxOptions(precision="fp16", keep_fp32=("conv1_1", "fc3")),
-        OnnxOptions(contract="raw", keep_map=True, precision="bf16"),
+        CompileOptions(contract="raw"),
+        CompileOptions(keep_map=True, precision="fp16"),
+        CompileOptions(average="posteriors", precision="bf16"),
+        CompileOptions(precision="fp16", keep_fp32=("conv1_1", "fc3")),
+        CompileOptions(contract="raw", keep_map=True, precision="bf16"),
     ],
     ids=str,
 )
-def test_every_form_of_the_graph_builds(options: OnnxOptions, tmp_path: Path) -> None:
+def test_every_form_of_the_graph_builds(options: CompileOptions, tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)
     manifest = write(lowered, weights, tmp_path / "b", options).manifest
     assert manifest.fp32_layers == options.keep_fp32
@@ -191,7 +205,7 @@ def test_every_form_of_the_graph_builds(options: OnnxOptions, tmp_path: Path) ->
 
 def test_crops_have_one_size(tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)
-    options = OnnxOptions(form="crop", precision="fp16")
+    options = CompileOptions(form="crop", precision="fp16")
     fixed = Profile((1, 32, 32), (10, 32, 32), (10, 32, 32))
     assert write(lowered, weights, tmp_path / "b", options, rtx(fixed)).manifest.form == "crop"
     with build_refused("VGG610", "takes 32 x 32 pixels only"):
@@ -271,7 +285,7 @@ def parts(
 ) -> tuple[bytes, dict[str, Any], Any, dict[str, Precision]]:
     """What ``build`` takes: the model, its weights, the network and its number types."""
     lowered, weights = small(folder)
-    network = prepare(lowered.network, OnnxOptions())
+    network = prepare(lowered.network, CompileOptions())
     types = number_types(network, precision)
     model = emit(
         network, weights, mean=(0.0,) * 3, is_dynamic=True, types=types, weights_as="declared"
@@ -283,7 +297,10 @@ def build(folder: Path, model: bytes, arrays: Any, network: Any, types: Any) -> 
     def unused() -> Path:
         raise AssertionError("this TensorRT takes weights from memory")
 
-    backend.build(model, arrays, network, types, rtx(), "t", folder / "plan", Ears(), unused)
+    options, plan = rtx(), folder / "plan"
+    backend.build(
+        model, arrays, network, types, options, options.profiles, "t", plan, unused, Ears()
+    )
 
 
 def test_another_precision_than_the_one_asked_for_is_an_error(tmp_path: Path) -> None:
@@ -371,7 +388,7 @@ def test_a_build_that_is_stopped_leaves_nothing(
     monkeypatch.setattr(backend.threading.Event, "wait", wait)
     ears = Ears()
     with pytest.raises(KeyboardInterrupt):
-        write_engine_bundle(lowered, weights, tmp_path / "b", OnnxOptions(), rtx(), ears)
+        write(lowered, weights, tmp_path / "b", watch=ears)
     assert any("canceled by user" in text for _, text in ears.said), "it was built to the end"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.safetensors"]
     assert not any(thread.name == "trt-builder" for thread in backend.threading.enumerate())
@@ -380,26 +397,28 @@ def test_a_build_that_is_stopped_leaves_nothing(
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
-        ({"refit": "all"}, "VGG606", "--refittable"),
-        ({"is_stripped": True}, "VGG606", "--strip-weights"),
+        ({"refittable": True}, "VGG606", "--refittable"),
+        ({"strip_weights": True}, "VGG606", "--strip-weights"),
         ({"hardware": "ampere_plus"}, "VGG605", "--hardware-compatible"),
-        ({"is_version_compatible": True}, "VGG605", "--version-compatible"),
+        ({"version_compatible": True}, "VGG605", "--version-compatible"),
     ],
 )
 def test_rtx_says_before_the_build_what_it_cannot(
     more: dict[str, Any], code: str, words: str
 ) -> None:
     with build_refused(code, words):
-        backend.check_options(rtx(**more), WITHOUT_GPU, ())
+        check_options(rtx(**more), WITHOUT_GPU, ())
     if code == "VGG606":
-        assert backend.check_options(rtx(**more), WITH_GPU, ()) == ()
+        assert check_options(rtx(**more), WITH_GPU, ()) == ()
 
 
 def test_rtx_says_what_has_no_effect(tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)
     foreign = tmp_path / "cache"
     foreign.write_bytes(b"a timing cache of another machine")
-    written = write(lowered, weights, tmp_path / "b", engine=rtx(timing_cache=foreign, level=5))
+    written = write(
+        lowered, weights, tmp_path / "b", engine=rtx(timing_cache=str(foreign), level=5)
+    )
     assert len(written.notes) == 2
     assert foreign.read_bytes() == b"a timing cache of another machine"
 
@@ -407,10 +426,10 @@ def test_rtx_says_what_has_no_effect(tmp_path: Path) -> None:
 def test_the_classic_flavour_wants_a_gpu() -> None:
     classic = replace(rtx(), flavour="tensorrt")
     with build_refused("VGG606", "tensorrt_rtx"):
-        backend.check_options(classic, WITHOUT_GPU, ())
-    assert backend.check_options(classic, WITH_GPU, ()) == ()
+        check_options(classic, WITHOUT_GPU, ())
+    assert check_options(classic, WITH_GPU, ()) == ()
     with build_refused("VGG605", "--capability"):
-        backend.check_options(replace(classic, capabilities=("8.9",)), WITH_GPU, ())
+        check_options(replace(classic, capabilities=("8.9",)), WITH_GPU, ())
 
 
 def test_what_the_manifest_says_is_what_is_installed(tmp_path: Path) -> None:
@@ -455,7 +474,7 @@ class StandInConfig:
         (b"H200 times", "record", b"", "is of another GPU"),
         (b"H200 times", "replay", b"", "is of another GPU"),
         (None, "record", b"", None),
-        (None, "replay", b"", "is not there"),
+        (None, "replay", b"", "does not exist"),
     ],
 )
 def test_a_foreign_timing_cache_is_never_fatal(
@@ -464,16 +483,14 @@ def test_a_foreign_timing_cache_is_never_fatal(
     path = tmp_path / "cache"
     if blob is not None:
         path.write_bytes(blob)
-    work = object.__new__(backend._Work)
-    work.options = replace(rtx(), flavour="tensorrt", timing_cache=path, timing_cache_mode=mode)
-    work.notes = ()
-    work._kept = []
+    options = replace(rtx(), flavour="tensorrt", timing_cache=str(path), timing_cache_mode=mode)
     config = StandInConfig(b"L4")
-    work._load_timing_cache(config)
+    made = configuring.Config(config)
+    configuring.load_timing_cache(made, options)
     assert config.used == used
-    assert len(work.notes) == (note is not None)
+    assert len(made.notes) == (note is not None)
     if note is not None:
-        assert note in work.notes[0]
+        assert note in made.notes[0]
 
 
 # Small parts.
@@ -481,11 +498,11 @@ def test_a_foreign_timing_cache_is_never_fatal(
 
 def test_shapes_become_those_of_the_tensor() -> None:
     shape, channels_first, channels_last = (2, 256, 341), (-1, 3, -1, -1), (-1, -1, -1, 3)
-    assert backend.as_tensor(shape, channels_first, is_raw=False) == (2, 3, 256, 341)
-    assert backend.as_tensor(shape, channels_last, is_raw=True) == (2, 256, 341, 3)
+    assert configuring.as_tensor(shape, channels_first, is_raw=False) == (2, 3, 256, 341)
+    assert configuring.as_tensor(shape, channels_last, is_raw=True) == (2, 256, 341, 3)
     # A window of three rows, or columns, is not taken for the channels.
-    assert backend.as_tensor((2, 3, 8), (-1, 3, 8, 3), is_raw=True) == (2, 3, 8, 3)
-    assert backend.as_tensor((2, 8, 3), (-1, 3, 8, 3), is_raw=False) == (2, 3, 8, 3)
+    assert configuring.as_tensor((2, 3, 8), (-1, 3, 8, 3), is_raw=True) == (2, 3, 8, 3)
+    assert configuring.as_tensor((2, 8, 3), (-1, 3, 8, 3), is_raw=False) == (2, 3, 8, 3)
 
 
 @pytest.mark.parametrize("contract", ["float", "raw"])
@@ -494,15 +511,16 @@ def test_profiles_reach_tensorrt_as_they_are_written(
 ) -> None:
     """Rows before columns: what is handed to the builder's own profile object."""
     taken: list[Any] = []
-    original = backend._Work._add_profile
+    original = configuring.add_profile
 
-    def add(work: Any, config: Any, tensor_: Any, profile: Profile) -> None:
-        original(work, config, tensor_, profile)
-        taken.append([tuple(shape) for shape in work._kept[-1].get_shape(tensor_.name)])
+    def add(trt: Any, builder: Any, config: Any, tensor: Any, profile: Profile) -> Any:
+        shapes = original(trt, builder, config, tensor, profile)
+        taken.append([tuple(shape) for shape in shapes.get_shape(tensor.name)])
+        return shapes
 
-    monkeypatch.setattr(backend._Work, "_add_profile", add)
+    monkeypatch.setattr(configuring, "add_profile", add)
     lowered, weights = small(tmp_path)
-    write(lowered, weights, tmp_path / "b", OnnxOptions(contract=contract), rtx(LANDSCAPE))
+    write(lowered, weights, tmp_path / "b", CompileOptions(contract=contract), rtx(LANDSCAPE))
     if contract == "raw":
         assert taken == [[(1, 32, 32, 3), (2, 32, 43, 3), (4, 32, 64, 3)]]
     else:
@@ -512,10 +530,10 @@ def test_profiles_reach_tensorrt_as_they_are_written(
 def test_progress_grows_to_one_and_never_back(tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)
     ears = Ears()
-    write_engine_bundle(lowered, weights, tmp_path / "b", OnnxOptions(), rtx(), ears)
+    write(lowered, weights, tmp_path / "b", watch=ears)
     assert ears.shares == sorted(ears.shares)
     assert len(ears.shares) > 20
-    assert 0.5 < ears.shares[-1] <= 1.0
+    assert 50 < ears.shares[-1] <= 100
 
 
 def test_nested_phases_are_parts_of_a_step() -> None:
@@ -534,29 +552,6 @@ def test_nested_phases_are_parts_of_a_step() -> None:
     shares.step("unknown", 5)
     shares.finish("build")
     assert shares.done == 0.5
-
-
-CANCELED = """IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled (Build canceled by user
-In next at /_src/optimizer/common/scopedProgressReporter.cpp:92)"""
-NO_DRIVER = """[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError
-at /_src/common/dispatch/checkMacros.cpp:250 (cudaError 35: CUDA driver version is insufficient
-for CUDA runtime version))"""
-NO_TARGET = """Error Code 9: myelin ([pass.cpp:1500: run_passes] Cannot compile for target(s) sm75.
-In compileGraph at /_src/optimizer/myelin/codeGenerator.cpp:2012)"""
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (CANCELED, "build canceled by user"),
-        (NO_DRIVER, "CUDA driver version is insufficient for CUDA runtime version"),
-        (NO_TARGET, "cannot compile for target(s) sm75"),
-        ("Assertion failed:\n  a line", "assertion failed: a line"),
-        ("", ""),
-    ],
-)
-def test_messages_lose_their_places(text: str, words: str) -> None:
-    assert clean(text) == words
 
 
 INSPECTED = {
@@ -589,17 +584,17 @@ INSPECTED = {
 
 def test_what_an_inspector_says_is_read() -> None:
     text = json.dumps(INSPECTED["10"])
-    (layer,) = backend.inspected_layers(text)
+    (layer,) = inspected_layers(text)
     assert (layer.name, layer.op, layer.output) == (
         "conv1_1 + relu1_1",
         "CaskConvolution",
         (2, 64, 256, 341),
     )
-    assert any(word in backend.number_types_said(text) for word in backend.INSPECTED["fp16"])
-    assert not any(word in backend.number_types_said(text) for word in backend.INSPECTED["bf16"])
+    assert any(word in inspected_types(text) for word in TYPES["fp16"])
+    assert not any(word in inspected_types(text) for word in TYPES["bf16"])
     for other in (json.dumps(INSPECTED["names only"]), "{}", "[]", "not JSON", ""):
-        assert backend.inspected_layers(other) == ()
-        assert backend.number_types_said(other) == ""
+        assert inspected_layers(other) == ()
+        assert inspected_types(other) == ""
 
 
 # The engine that was built, on a stand-in for it: loading one needs a GPU.
@@ -635,31 +630,29 @@ class StandInEngine:
         return SimpleNamespace(get_engine_information=lambda _: self.text)
 
 
-def checked(
-    engine: StandInEngine | None, precisions: set[Precision], folder: Path, **more: Any
-) -> tuple[backend._Work, Any]:
+def checked(engine: StandInEngine | None, precisions: set[Precision], **more: Any) -> Checked:
     """``check_engine`` with a stand-in of TensorRT that loads ``engine``."""
-    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _: engine)
-    trt = SimpleNamespace(
-        Runtime=lambda _: runtime,
-        DataType=SimpleNamespace(UINT8=5),
-        TensorFormat=SimpleNamespace(LINEAR="LINEAR"),
-        LayerInformationFormat=SimpleNamespace(JSON=1),
-    )
-    work = object.__new__(backend._Work)
-    work.trt, work.options, work.logger, work.notes, work.errors = trt, rtx(LANDSCAPE), None, (), []
-    work.options = replace(work.options, **more)
-    (folder / "plan").write_bytes(b"plan")
-    network = prepare(net(SMALL).network, OnnxOptions())
-    return work, work.check_engine(folder / "plan", network, precisions)
+
+    class Logger:
+        pass
+
+    class StandInTrt:
+        Runtime = staticmethod(lambda _: SimpleNamespace(deserialize_cuda_engine=lambda _: engine))
+        ILogger = Logger
+        DataType = SimpleNamespace(UINT8=5)
+        TensorFormat = SimpleNamespace(LINEAR="LINEAR")
+        LayerInformationFormat = SimpleNamespace(JSON=1)
+
+    network = prepare(net(SMALL).network, CompileOptions())
+    options = replace(rtx(LANDSCAPE), **more)
+    return check_engine(StandInTrt(), b"plan", network, options, options.profiles, precisions)
 
 
-def test_an_engine_as_asked_for_tells_its_layers(tmp_path: Path) -> None:
-    work, layers = checked(StandInEngine(), {"fp16", "fp32"}, tmp_path)
-    assert [layer.name for layer in layers] == ["conv1_1 + relu1_1"]
-    assert work.notes == ()
-    work, layers = checked(StandInEngine(text="{}"), {"fp16"}, tmp_path)
-    assert (work.notes, layers) == ((), ())
+def test_an_engine_as_asked_for_tells_its_layers() -> None:
+    found = checked(StandInEngine(), {"fp16", "fp32"})
+    assert [layer.name for layer in found.layers] == ["conv1_1 + relu1_1"]
+    assert found.notes == ()
+    assert checked(StandInEngine(text="{}"), {"fp16"}) == Checked((), ())
 
 
 @pytest.mark.parametrize(
@@ -671,23 +664,56 @@ def test_an_engine_as_asked_for_tells_its_layers(tmp_path: Path) -> None:
         (StandInEngine(refittable=True), "whether weights can be replaced"),
     ],
 )
-def test_an_engine_that_is_another_is_an_error(
-    engine: StandInEngine, words: str, tmp_path: Path
-) -> None:
+def test_an_engine_that_is_another_is_an_error(engine: StandInEngine, words: str) -> None:
     with build_refused("VGG609", words):
-        checked(engine, {"fp16", "fp32"}, tmp_path)
+        checked(engine, {"fp16", "fp32"})
 
 
-def test_half_precision_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
+def test_half_precision_that_nobody_asked_for_is_an_error() -> None:
     with build_refused("VGG609", "layers in fp16 should be none"):
-        checked(StandInEngine(), {"fp32"}, tmp_path)
+        checked(StandInEngine(), {"fp32"})
 
 
-def test_an_inspector_that_names_no_kernel_in_it_is_a_note(tmp_path: Path) -> None:
-    work, _ = checked(StandInEngine(), {"fp16", "bf16"}, tmp_path)
-    assert work.notes == ("the engine's inspector names no kernel in bf16",)
+def test_an_inspector_that_names_no_kernel_in_it_is_a_note() -> None:
+    found = checked(StandInEngine(), {"fp16", "bf16"})
+    assert found.notes == ("the engine's inspector names no kernel in bf16",)
 
 
-def test_an_engine_that_does_not_load_is_an_error(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_load_is_an_error() -> None:
     with build_refused("VGG608", "does not load where it was built"):
-        checked(None, {"fp16"}, tmp_path)
+        checked(None, {"fp16"})
+
+
+def test_a_gpu_that_rtx_does_not_support_is_refused_in_plain_words() -> None:
+    h200 = Gpu(name="NVIDIA H200", capability="9.0", memory_bytes=140 << 30)
+    here = replace(WITHOUT_GPU, driver=Driver(cuda="13.0", gpus=(h200,)))
+    with build_refused(
+        "VGG608",
+        r"TensorRT-RTX does not support this GPU, NVIDIA H200 \(9.0\): it supports compute "
+        "capability 7.5, 8.0, 8.6, 8.9, 12.0 and later",
+    ) as error:
+        check_options(rtx(), here, {"fp32"})
+    told = error.value.reports[0].what.help() or ""
+    assert "--trt-flavor tensorrt`" in told
+    assert "`--capability 8.9`" in told
+    # For another machine it is built, and not loaded here.
+    for_another = rtx(capabilities=("8.9",))
+    assert check_options(for_another, here, {"fp32"}) == ()
+    assert not serves(for_another, h200)
+    for capability in ("8.9", "12.0", "12.1", "13.0"):
+        assert serves(rtx(), replace(h200, capability=capability))
+    assert not serves(rtx(), replace(h200, capability="7.5"))
+    assert serves(rtx(capabilities=("7.5",)), replace(h200, capability="7.5"))
+
+
+def test_an_engine_for_another_gpu_is_not_loaded_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h200 = Gpu(name="NVIDIA H200", capability="9.0", memory_bytes=140 << 30)
+    here = replace(WITHOUT_GPU, driver=Driver(cuda="13.0", gpus=(h200,)))
+    monkeypatch.setattr(backend, "this_machine", lambda: here)
+    lowered, weights = small(tmp_path)
+    written = write(lowered, weights, tmp_path / "b", engine=rtx(LANDSCAPE, capabilities=("8.9",)))
+    (note,) = written.notes
+    assert "was not loaded and checked here: it is for compute capability 8.9" in note
+    assert "NVIDIA H200 (9.0)" in note

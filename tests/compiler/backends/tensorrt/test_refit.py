@@ -20,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.engines import CLASSIC, RTX, rewritten
+from tests.engines import CLASSIC, RTX, engine_options, rewritten, skip_unless_built
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import told
 from tests.runtime.tensorrt.fake import Strict, flavour_of, listing
@@ -36,8 +36,9 @@ from vggspec.bundle.manifest import (
     file_entry,
     open_bundle,
 )
-from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
-from vggspec.compiler.backends.tensorrt.refit import check, refit
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import emit, prepare
+from vggspec.compiler.bundles.refit import check, refit
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
@@ -292,7 +293,7 @@ class Made:
 
     bundle: Bundle
     lowered: Lowered
-    options: OnnxOptions
+    options: CompileOptions
     old: WeightsFile
     new: WeightsFile
     trt: FakeTrt
@@ -338,7 +339,7 @@ def expected(of: Made) -> dict[str, bytes]:
         of.new,
         contract=of.options.contract,
         mean=of.new.metadata.mean or (120, 115, 100),
-        is_dynamic=of.options.form == "dense",
+        is_dynamic=of.options.is_dense,
         types=types,
         weights_as="declared",
     )
@@ -377,7 +378,7 @@ def make(
             array[:] = np.random.default_rng(len(name)).uniform(0.01, 1.0, array.shape)
     save(folder / "new.safetensors", arrays, Metadata(net="small", mean=mean, labels=labels))
     new = open_weights(folder / "new.safetensors")
-    chosen = OnnxOptions(**options)
+    chosen = CompileOptions(**options)
     path = folder / "bundle"
     plain = replace(chosen, precision="fp32", keep_fp32=())
     manifest = write_bundle(lowered, old, path, plain).manifest
@@ -392,9 +393,13 @@ def make(
     (path / LAYERS).write_text("{}", "utf-8")
     network = prepare(lowered.network, chosen)
     kept = tuple(x.name for x in network.layers if x.name in chosen.keep_fp32)
-    manifest = replace(
-        manifest, model=PLAN, engine=engine, precision=chosen.precision, fp32_layers=kept
+    options = replace(
+        manifest.options,
+        precision=chosen.precision,
+        keep_fp32=kept,
+        engine=replace(engine_options(engine), profiles=()),
     )
+    manifest = replace(manifest, model=PLAN, engine=engine, options=options)
     trt = FakeTrt(version)
     made = Made(Bundle(path, manifest), lowered, chosen, old, new, trt, version)
     sizes = {"fp32": ("FLOAT", 4), "fp16": ("HALF", 2), "bf16": ("BF16", 2)}
@@ -670,7 +675,7 @@ def test_what_tensorrt_misses_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (["BF16", 8], "as BF16, not fp16"),
         (["INT8", 8], "not fp16"),
-        (["HALF", 9], "it wants 9 numbers of `conv1_1.bias`, not 8"),
+        (["HALF", 9], "it requires 9 numbers of `conv1_1.bias`, not 8"),
     ],
 )
 def test_arrays_of_another_kind(
@@ -759,8 +764,7 @@ def test_a_refitted_engine_is_the_net_of_the_new_weights(
     from vggspec.runtime.tensorrt.session import TrtSession
     from vggspec.studies.verify.tolerance import default_tolerance
 
-    if flavour not in seam.installed() or not has_library("pycuda"):
-        pytest.skip(f"{flavour} or pycuda is not installed")
+    skip_unless_built(flavour)
     lowered = net((specs / "digits.vgg").read_text("utf-8"))
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     random_weights(lowered, old, seed=0)

@@ -1,0 +1,145 @@
+"""The manifest of a compiled net: what a bundle takes, gives and was made with."""
+
+import hashlib
+from dataclasses import replace
+from typing import cast
+
+import onnx
+
+from vggspec.base.diagnostic import VggspecError
+from vggspec.base.version import __version__
+from vggspec.bundle.manifest import InputContract, Manifest, OutputContract, OutputKind
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.graph import OPSET
+from vggspec.compiler.backends.onnx.model import prepare
+from vggspec.compiler.cost import cost
+from vggspec.compiler.input_contract import known_mean
+from vggspec.compiler.ir import ImageInput, Network, smallest
+from vggspec.compiler.lower import Lowered
+from vggspec.compiler.passes.average_over_space import AVERAGE
+from vggspec.compiler.weights import WeightsFile
+
+
+def describe(
+    lowered: Lowered, network: Network, weights: WeightsFile, options: CompileOptions
+) -> Manifest:
+    """The manifest of a net, prepared as ``network``, without files, engine and members."""
+    image = network.input
+    outputs = tuple(
+        OutputContract(
+            name=output.name,
+            kind=cast("OutputKind", output.name),
+            channels=network.type_of(output.layer).channels,
+            is_map=network.type_of(output.layer).is_map,
+        )
+        for output in network.outputs
+    )
+    window, stride = window_and_stride(lowered.network, options)
+    return Manifest(
+        net=network.name,
+        spec_text=lowered.text,
+        spec_sha256=hashlib.sha256(lowered.text.encode()).hexdigest(),
+        options=_effective(lowered, network, options),
+        input=InputContract(
+            contract=options.contract,
+            color=image.color,
+            mean=known_mean(image),
+            std=image.std,
+            scale=image.scale,
+            size=least_size(network) if options.is_dense else image.type.size,
+            is_dynamic=options.is_dense,
+        ),
+        outputs=outputs,
+        window=window,
+        stride=stride,
+        labels=labels_of(weights, outputs[0]),
+        test=lowered.experiment.test,
+        tools={"vggspec": __version__, "onnx": onnx.__version__, "opset": str(OPSET)},
+        files=(),
+    )
+
+
+def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> CompileOptions:
+    """The options without those that change nothing, so that equal bundles have equal manifests.
+
+    The timing cache is left out too: it is a path of the machine that built the engine.
+    """
+
+    def changes_nothing(others: CompileOptions) -> bool:
+        return prepare(lowered.network, others) == network
+
+    kept = tuple(layer.name for layer in network.layers if layer.name in options.keep_fp32)
+    engine = options.engine
+    if engine is not None:
+        engine = replace(engine, timing_cache=None, timing_cache_mode="record")
+    return replace(
+        options,
+        pool=None if changes_nothing(replace(options, pool=None)) else options.pool,
+        stride=None if changes_nothing(replace(options, stride=None)) else options.stride,
+        keep_fp32=() if options.precision == "fp32" else kept,
+        engine=engine,
+    )
+
+
+def input_of(contract: InputContract, lowered: Lowered) -> ImageInput:
+    """The input of a net as a bundle takes it."""
+    image = lowered.network.input
+    return replace(image, mean=contract.mean, std=contract.std, scale=contract.scale)
+
+
+def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] | None:
+    """The labels that came with the weights, where they name the numbers of the output."""
+    labels = weights.metadata.labels
+    if result.kind == "features" or not labels or not result.is_of(len(labels)):
+        return None
+    return labels
+
+
+def least_size(network: Network) -> tuple[int, int]:
+    """The smallest image, rows and columns, that a fully convolutional network takes."""
+
+    def fits(height: int, width: int) -> bool:
+        try:
+            network.at(height, width)
+        except VggspecError:
+            return False
+        return True
+
+    height, width = network.input.height, network.input.width
+    least_height = smallest(lambda n: fits(n, width), height)
+    least_width = smallest(lambda n: fits(height, n), width)
+    assert least_height is not None
+    assert least_width is not None
+    return least_height, least_width
+
+
+def window_and_stride(
+    network: Network, options: CompileOptions
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What one position of the score map sees of the image, and how far it is to the next one.
+
+    ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
+    where pooling rounds up, a finer map has positions past it.
+    """
+    map_size, own_stride = _score_map(prepare(network, CompileOptions(form=options.form)))
+    # What is left of the input when the other positions' steps are taken off.
+    height, width = (
+        side - step * (number - 1)
+        for side, step, number in zip(network.input.type.size, own_stride, map_size, strict=True)
+    )
+    _, stride = _score_map(prepare(network, options))
+    return (height, width), stride
+
+
+def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the class score map, or of that of boxes, and pixels from one position to
+    the next.
+    """
+    maps = [layer for layer in cost(network).layers if len(layer.output) == 3]
+    before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
+    # Boxes are not averaged: the last layer's map is theirs.
+    last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
+    if not network.type_of(last).is_map or not before_average:
+        return (1, 1), maps[-1].stride if maps else (1, 1)
+    stride = {layer.name: layer.stride for layer in maps}[last]
+    return network.type_of(last).size, stride

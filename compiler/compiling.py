@@ -1,0 +1,242 @@
+"""``vggspec.compile``: a net as a bundle, whatever its model: a graph, an engine, a protocol."""
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vggspec.base.catalogue.backends import BadOption
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.wording import nearest
+from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
+from vggspec.bundle.profile import parse_profile
+
+if TYPE_CHECKING:
+    from vggspec.bundle.manifest import Manifest
+    from vggspec.compiler.bundles.engine import ProfileCost
+    from vggspec.compiler.bundles.staging import WrittenBundle
+    from vggspec.compiler.weights import Metadata
+
+OnePath: TypeAlias = str | os.PathLike[str]
+
+GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
+ENGINE = {one.name: one for one in fields(EngineOptions)}
+
+#: Options that do not go with ``--protocol``, and why.
+WITHOUT_PROTOCOL = {
+    "contract": "its graph takes pictures as they are decoded",
+    "keep_map": "its graph only outputs posteriors",
+    "layer": "its graph only outputs posteriors",
+    "precision": "its graph computes in fp32",
+    "keep_fp32": "its graph computes in fp32",
+    "single_file": "its weights are beside the graph",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled(os.PathLike[str]):
+    """A bundle that was compiled; it stands for its path wherever one is taken."""
+
+    path: Path
+    bundle: "WrittenBundle"
+    weights: "tuple[Metadata, ...]"
+    """What the weights files say about themselves."""
+
+    seconds: float
+
+    @property
+    def manifest(self) -> "Manifest":
+        """Everything that is known about the bundle."""
+        return self.bundle.manifest
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def _with_options(function: Callable[..., Compiled]) -> Callable[..., Compiled]:
+    """Give a function the signature that its ``choices`` have: every field of the options."""
+    own = [
+        one
+        for one in inspect.signature(function).parameters.values()
+        if one.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    more = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+        )
+        for name, one in (GRAPH | ENGINE).items()
+    ]
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*own, *more], return_annotation=Compiled
+    )
+    return function
+
+
+@_with_options
+def compile(  # noqa: A001 (the command's name)
+    spec: OnePath | Sequence[OnePath],
+    *,
+    weights: OnePath | Sequence[OnePath],
+    out: OnePath,
+    options: CompileOptions | None = None,
+    trt: bool = False,
+    planned: "Callable[[Sequence[ProfileCost]], None]" = lambda _: None,
+    watch: Watcher = SILENT,
+    **choices: Any,
+) -> Compiled:
+    """Write a bundle, as ``vggspec compile`` does; a bundle at ``out`` is replaced.
+
+    ``options`` says what the bundle computes and how. Each of its fields can be given as a keyword
+    instead, and so can the fields of ``EngineOptions``:
+    ``compile("D.vgg", weights="D.safetensors", out="D", stride=16, keep_map=True)``. With ``trt``
+    the bundle contains a TensorRT engine; ``profiles`` may then be written as ``--profile`` takes
+    them, ``"1x256x256,2x256x341,8x256x512"``. With ``protocol`` the graph contains the whole test
+    protocol, and several specs, each with its weights, are fused by averaging posteriors.
+
+    ``planned`` is called with the cost of each profile before an engine is built. ``watch`` hears
+    the build's progress and TensorRT's messages, from TensorRT's threads.
+
+    Raises:
+        TypeError: a keyword is not an option.
+        VggspecError: the spec has mistakes, options contradict each other, the weights are another
+            net's, the bundle cannot be written, or TensorRT refuses the net.
+        MissingLibraryError: TensorRT is not installed.
+    """
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.weights import open_weights
+
+    began = time.monotonic()
+    specs, paths = _listed(spec), _listed(weights)
+    lowered = [load_network(os.fspath(each)) for each in specs]
+    channels = lowered[0].network.input.channels
+    chosen = choose(options, choices, trt=trt, channels=channels)
+    wrong = contradiction(chosen, nets=len(specs), weights=len(paths))
+    if wrong is not None:
+        raise VggspecError(report(BadOption(what=wrong, instead=None)))
+    if chosen.engine is not None:
+        chosen = replace(chosen, engine=_for_this_machine(chosen))
+    files = [open_weights(path) for path in paths]
+    if chosen.protocol:
+        from vggspec.compiler.bundles.protocol import write_protocol_bundle
+
+        written = write_protocol_bundle(list(zip(lowered, files, strict=True)), out, chosen)
+    elif chosen.engine is not None:
+        from vggspec.compiler.bundles.engine import write_engine_bundle
+
+        written = write_engine_bundle(lowered[0], files[0], out, chosen, watch, planned)
+    else:
+        from vggspec.compiler.bundles.writer import write_bundle
+
+        written = write_bundle(lowered[0], files[0], out, chosen)
+    return Compiled(
+        path=Path(out),
+        bundle=written,
+        weights=tuple(file.metadata for file in files),
+        seconds=time.monotonic() - began,
+    )
+
+
+def choose(
+    options: CompileOptions | None,
+    choices: Mapping[str, Any],
+    *,
+    trt: bool = False,
+    channels: int = 3,
+) -> CompileOptions:
+    """The options with the fields in ``choices``, an engine's among them where one is built.
+
+    Raises:
+        TypeError: a name is not an option.
+        VggspecError: an engine's option is given and no engine is built, or a profile is malformed.
+    """
+    for name in choices.keys() - GRAPH.keys() - ENGINE.keys():
+        like = nearest(name, tuple(GRAPH | ENGINE))
+        more = f"; did you mean `{like}`?" if like else ""
+        raise TypeError(f"compile() has no option `{name}`{more}")
+    options = options or CompileOptions()
+    of_graph = {name: _frozen(v) for name, v in choices.items() if name in GRAPH}
+    of_engine = {name: _frozen(v) for name, v in choices.items() if name in ENGINE}
+    options = replace(options, **of_graph)
+    if not trt and options.engine is None:
+        for name in of_engine:
+            what = f"{flag_name(name)} says how an engine is built: it requires --trt"
+            raise VggspecError(report(BadOption(what=what, instead=None)))
+        return options
+    if "profiles" in of_engine:
+        of_engine["profiles"] = tuple(
+            parse_profile(one, channels) if isinstance(one, str) else one
+            for one in dict.fromkeys(of_engine["profiles"])
+        )
+    if "capabilities" in of_engine:
+        of_engine["capabilities"] = tuple(dict.fromkeys(of_engine["capabilities"]))
+    return replace(options, engine=replace(options.engine or EngineOptions(), **of_engine))
+
+
+def contradiction(
+    options: CompileOptions, *, nets: int = 1, weights: int | None = None
+) -> str | None:
+    """The first two options that do not go together, in words that name the flags."""
+    if options.protocol:
+        if options.engine is not None:
+            return (
+                "--trt does not go with --protocol: TensorRT does not support the rescaling in its "
+                "graph"
+            )
+        if not options.is_dense:
+            return "--crop does not go with --protocol: its graph applies nets densely"
+        for name, why in WITHOUT_PROTOCOL.items():
+            if getattr(options, name) != GRAPH[name].default:
+                return f"{flag_name(name)} does not go with --protocol: {why}"
+        if weights is not None and weights != nets:
+            return (
+                f"give --weights once for each spec, in their order: {nets} specs, {weights} "
+                "weights files"
+            )
+        return None
+    if nets > 1 or (weights or 1) > 1:
+        return "several nets are compiled into one graph only with --protocol"
+    if options.flip is not None:
+        return "--flip says what a graph with --protocol does"
+    if options.layer is not None and options.average is not None:
+        return "--average applies to class scores: it does not go with --layer"
+    if options.engine is not None and options.single_file:
+        return "--single-file is for ONNX: a plan contains its weights anyway"
+    return None
+
+
+def _for_this_machine(options: CompileOptions) -> EngineOptions:
+    """The engine's options with the flavour that builds it here.
+
+    Raises:
+        VggspecError: it cannot be built here.
+        MissingLibraryError: no TensorRT is installed.
+    """
+    from vggspec.compiler.backends.tensorrt.flavours import check_options, choose_flavour
+    from vggspec.runtime.machine import this_machine
+
+    assert options.engine is not None
+    machine = this_machine()
+    engine = replace(options.engine, flavour=choose_flavour(options.engine.flavour, machine))
+    check_options(engine, machine, {options.precision})
+    return engine
+
+
+def _listed(given: OnePath | Sequence[OnePath]) -> list[OnePath]:
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@functools.cache
+def flag_name(name: str) -> str:
+    """The flag of an option, of two the first."""
+    flag = flag_of((GRAPH | ENGINE)[name])
+    assert flag is not None
+    return flag.name.partition("/")[0]

@@ -1,0 +1,50 @@
+"""``vggspec.export``: a net as source code of another framework."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from vggspec.base.catalogue import backends
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import Average, Form, Rounding
+
+
+def export(
+    spec: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    to: Literal["torch-source"] = "torch-source",
+    form: Form = "crop",
+    average: Average | None = None,
+    keep_map: bool = False,
+    pool: Rounding | None = None,
+    stride: int | None = None,
+    layer: str | None = None,
+) -> Path:
+    """Write PyTorch source that needs nothing but torch, as ``vggspec compile --torch`` does.
+
+    The options are those of ``CompileOptions``. Dropout stays in the module, so that it can be
+    trained further; the source loads any weights file of the net.
+
+    Raises:
+        VggspecError: the spec has mistakes, the options do not fit the net, or the system refuses.
+    """
+    from vggspec.base.files import write_text
+    from vggspec.compiler.backends.torch import source as torch_source
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
+
+    lowered = load_network(os.fspath(spec))
+    if to != "torch-source":
+        raise ValueError(f"export() writes torch-source, not {to}")
+    chosen = average or lowered.experiment.test.average
+    pipeline = inference(form, chosen, keep_map=keep_map, pool=pool, stride=stride, layer=layer)
+    if keep_map and (form == "crop" or layer is not None):
+        because = f"the output is that of `{layer}`" if layer else "a crop has one position"
+        raise VggspecError(report(backends.NoScoreMap(because=because), path=os.fspath(spec)))
+    # Dropout stays, and the average stays where it is because of it.
+    left_out = AverageBeforeLinear, DropTrainingOps
+    network = run(tuple(p for p in pipeline if not isinstance(p, left_out)), lowered.network)
+    text = torch_source.emit(network, network.input.mean, os.path.basename(os.fspath(spec)))
+    write_text(os.fspath(out), text)
+    return Path(out)

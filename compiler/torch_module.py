@@ -1,0 +1,55 @@
+"""``vggspec.torch_module``: a net as a PyTorch module."""
+
+import os
+from typing import TYPE_CHECKING
+
+from vggspec.base.recipe import Average
+
+if TYPE_CHECKING:
+    from vggspec.compiler.backends.torch.module import SpecModule
+
+
+def torch_module(
+    spec: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    dense: bool = False,
+    average: Average = "scores",
+    keep_map: bool = False,
+) -> "SpecModule":
+    """A spec as a PyTorch module, whose submodules and ``state_dict`` have the layers' names.
+
+    It takes float32 ``(N, C, H, W)`` and returns the net's output, ``(N, classes)``. The numbers
+    are ``(x - mean) * scale / std``, x from 0 to 255, with those of the module's ``network.input``:
+    as the spec says, or as the weights expect where it says nothing.
+    ``dense`` gives the fully convolutional form on the same weights, for images of any larger
+    size, averaged over space; with ``keep_map`` it returns a dict with ``score_map``
+    ``(N, classes, h, w)`` too.
+
+    With ``weights``, which are mapped into memory and not copied, the module is in ``eval()`` mode:
+    dropout is off. Without them it has PyTorch's initial weights and is in ``train()`` mode.
+
+    Raises:
+        VggspecError: the spec has mistakes, or the weights are another net's or expect another
+            input.
+        MissingLibraryError: PyTorch is not installed.
+    """
+    from vggspec.base.optional import require
+
+    require("torch", "a PyTorch module")
+    from vggspec.compiler.backends.torch import module as backend
+    from vggspec.compiler.input_contract import settled
+    from vggspec.compiler.lower import load_network
+    from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
+    from vggspec.compiler.weights import open_weights
+
+    over_space = AverageOverSpace(average=average, keep_map=keep_map)
+    # Dropout stays in both forms: `train()` and `eval()` switch it.
+    pipeline = (FcToConv(), over_space) if dense else (over_space,)
+    lowered = load_network(os.fspath(spec))
+    if weights is None:
+        return backend.emit(run(pipeline, lowered.network))
+    file = open_weights(weights)
+    known, mean_from = settled(lowered, file)
+    network = run(pipeline, (lowered if mean_from == "ILSVRC" else known).network)
+    return backend.loaded(network, file).eval()

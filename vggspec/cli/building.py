@@ -1,0 +1,56 @@
+"""What the terminal shows of a build: the cost of its profiles, and what TensorRT logs."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vggspec.base.watching import Progress, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vggspec.compiler.bundles.engine import ProfileCost
+
+SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
+
+#: The least important severity that is shown: without ``-v``, with it, and with ``-vv``.
+SHOWN_UP_TO = (1, 3, 4)
+
+
+class WithLog(Watcher):
+    """A watcher that prints TensorRT's messages too, as many as were asked for."""
+
+    def __init__(self, inner: Watcher, verbose: int) -> None:
+        self._inner = inner
+        self._verbose = verbose
+
+    def progress(self, now: Progress) -> None:
+        """Pass it on."""
+        self._inner.progress(now)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._inner.note(text)
+
+    def log(self, severity: int, text: str) -> None:
+        """Print the message on standard error."""
+        if severity > SHOWN_UP_TO[min(self._verbose, 2)]:
+            return
+        if severity <= 1 and self._verbose == 0:
+            return  # errors are raised, and reported once
+        click.echo(f"TensorRT {SEVERITIES[min(severity, 4)]}: {text}", err=True)
+
+
+def show_cost(costs: "Sequence[ProfileCost]") -> None:
+    """Print on standard error what each profile costs."""
+    from vggspec.cli.table import aligned, memory, scaled
+
+    rows: list[tuple[str, ...]] = [
+        ("profile", "min", "opt", "max", "MACs at opt", "activations at max")
+    ]
+    for index, each in enumerate(costs):
+        profile = each.profile
+        shapes = ("x".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max))
+        rows.append((str(index), *shapes, scaled(each.macs), memory(each.activation_bytes)))
+    for line in aligned(rows, right=(4, 5)):
+        click.echo(line, err=True)
