@@ -1,12 +1,12 @@
-"""Whether a bundle runs on a machine, and why not; judged by the manifest, nothing is loaded.
+"""Whether a bundle runs on a machine, and why not: from the manifest, before anything is loaded.
 
-A plan that does not fit fails deep inside TensorRT, with words that do not say what to do. What
-decides is known beforehand:
+A plan that does not fit fails inside TensorRT with a message that does not name the remedy. The
+conditions are known beforehand:
 
-- TensorRT-RTX: the exact release, and the compute capabilities that the plan was built for. The
-  same plan serves Linux and Windows.
-- TensorRT: the platform, the version (or, where the plan was built version-compatible, a later
-  one), and the GPU (or, where it was built hardware-compatible, a family of them).
+- TensorRT-RTX: the exact release, and a compute capability that the plan was built for. The
+  same plan runs on Linux and Windows.
+- TensorRT: the platform, the version (a later one if the plan is version-compatible), and the GPU
+  (a family of GPUs if the plan is hardware-compatible).
 
 Source: the TensorRT 11 and TensorRT-RTX 1 developer guides, "Version Compatibility" and "Hardware
 Compatibility".
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine
+from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, flags
 from vggspec.bundle.profile import Profile, derive_profiles
@@ -27,20 +27,20 @@ from vggspec.runtime.tensorrt.seam import FLAVOURS
 
 Level = Literal["ok", "unknown", "problem"]
 
-#: Where Ampere begins, which hardware compatibility starts from.
+#: The compute capability of Ampere, where hardware compatibility starts.
 AMPERE = (8, 0)
 
-#: Where arithmetic in bf16 begins.
+#: The first compute capability with arithmetic in bf16.
 BF16_SINCE = (8, 0)
 
-#: ONNX opset to the first ONNX Runtime that knows it.
+#: ONNX opset to the first ONNX Runtime that supports it.
 #: Source: https://onnxruntime.ai/docs/reference/compatibility.html
 ORT_SINCE = {17: (1, 12), 18: (1, 14), 19: (1, 15), 20: (1, 17), 21: (1, 18)}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one requirement is met."""
+    """Whether a machine meets one requirement of a bundle."""
 
     level: Level
     subject: str
@@ -50,14 +50,14 @@ class Finding:
 
 
 def fits(findings: tuple[Finding, ...]) -> bool:
-    """Whether nothing speaks against running; what is unknown does not."""
+    """Whether no finding is a problem; an unknown one is none."""
     return all(finding.level != "problem" for finding in findings)
 
 
 def compare(engine: Engine, machine: Machine) -> tuple[Finding, ...]:
-    """How an engine's requirements are met by a machine, one finding each.
+    """Whether a machine meets the requirements of an engine, one finding each.
 
-    What the bundle's files and its number types want is told by ``compare_bundle``.
+    ``compare_bundle`` adds the requirements of the bundle's number types.
     """
     return (
         _platform(engine, machine),
@@ -70,7 +70,7 @@ def compare(engine: Engine, machine: Machine) -> tuple[Finding, ...]:
 
 
 def compare_bundle(manifest: Manifest, machine: Machine) -> tuple[Finding, ...]:
-    """How a bundle's requirements are met: an engine's, or those of a graph for ONNX Runtime."""
+    """Whether a machine meets the requirements of a bundle: an engine, or a graph."""
     if manifest.engine is not None:
         return (*compare(manifest.engine, machine), *_bf16(manifest, machine))
     return tuple(_graph(manifest, machine))
@@ -82,17 +82,17 @@ def compare_bundle(manifest: Manifest, machine: Machine) -> tuple[Finding, ...]:
 def _platform(engine: Engine, machine: Machine) -> Finding:
     here, there = machine.platform, engine.platform
     if here == there:
-        return Finding("ok", "platform", f"{here}, as it was built on")
+        return Finding("ok", "platform", f"{here}, the platform it was built on")
     _, _, ours = here.partition("-")
     _, _, theirs = there.partition("-")
     if engine.flavour == "tensorrt":
-        why = "plans of TensorRT do not cross platforms"
+        why = "a plan of TensorRT runs on the platform it was built on"
         return Finding("problem", "platform", f"built on {there}; this is {here}, and {why}")
     systems = {here.partition("-")[0], there.partition("-")[0]}
     if ours == theirs and systems == {"linux", "windows"}:
-        why = "plans of TensorRT-RTX serve Linux and Windows"
+        why = "a plan of TensorRT-RTX runs on Linux and Windows"
         return Finding("ok", "platform", f"built on {there}; this is {here}: {why}")
-    why = "plans of TensorRT-RTX are known to serve Linux and Windows on one architecture"
+    why = "a plan of TensorRT-RTX is known to run on Linux and Windows of one architecture"
     return Finding("unknown", "platform", f"built on {there}; this is {here}, and {why}")
 
 
@@ -102,38 +102,44 @@ def _version(engine: Engine, machine: Machine) -> Finding:
     library = machine.trt(engine.flavour)
     built = f"built by {title} {engine.version}"
     if library is None:
-        text = f"{built}, and none is installed: {install}"
-        other = machine.trt("tensorrt" if engine.flavour == "tensorrt_rtx" else "tensorrt_rtx")
+        text = f"{built}, which is not installed: {install}"
+        other = machine.trt(_other(engine.flavour))
         if other is not None:
-            text += f" (what is here, {other.version} of the other flavour, does not read it)"
+            text += f" ({FLAVOURS[_other(engine.flavour)].title} {other.version} cannot load it)"
         return Finding("problem", "version", text)
     if library.version == engine.version:
-        return Finding("ok", "version", f"{title} {library.version}, as built it")
-    here = f"{built}; here is {library.version}"
+        return Finding("ok", "version", f"{title} {library.version}, the one that built it")
+    here = f"{built}; {library.version} is installed"
     if engine.flavour == "tensorrt_rtx":
-        why = "and a plan of TensorRT-RTX runs on the very release that built it alone"
+        why = "and a plan of TensorRT-RTX runs only on the release that built it"
         return Finding("problem", "version", f"{here}, {why}: {install}")
     if not engine.is_version_compatible:
-        why = "and it was not built version-compatible"
+        why = "and the plan is not version-compatible"
         return Finding("problem", "version", f"{here}, {why}: {install}")
     return _later(here, _numbers(engine.version), _numbers(library.version))
 
 
+def _other(flavour: Flavour) -> Flavour:
+    return "tensorrt" if flavour == "tensorrt_rtx" else "tensorrt_rtx"
+
+
 def _later(here: str, built: tuple[int, ...], found: tuple[int, ...]) -> Finding:
-    """A version-compatible plan runs on later versions of its major one, and from 10 on 11."""
+    """A version-compatible plan runs on later versions of the same major version, and one of 10
+    on 11.
+    """
     if not built or not found:
-        return Finding("unknown", "version", f"{here}; which is later cannot be told")
+        return Finding("unknown", "version", f"{here}; which one is later is unknown")
     if found[:2] < built[:2]:
-        why = "and a version-compatible plan runs on later versions, not on earlier ones"
+        why = "and a version-compatible plan does not run on earlier versions"
         return Finding("problem", "version", f"{here}, {why}")
     if found[0] == built[0] or (built[0], found[0]) == (10, 11):
-        return Finding("ok", "version", f"{here}: later, and it was built version-compatible")
-    why = f"and from major version {built[0]} to {found[0]} plans are not known to run"
+        return Finding("ok", "version", f"{here}: later, and the plan is version-compatible")
+    why = f"and plans of major version {built[0]} are not known to run on {found[0]}"
     return Finding("problem", "version", f"{here}, {why}")
 
 
 def _pinned(engine: Engine) -> str:
-    """What to ask pip for."""
+    """The requirement for pip."""
     name = engine.flavour.replace("_", "-")
     suffix = f"-cu{engine.cuda}" if engine.cuda else ""
     return f"{name}{suffix}=={engine.version}"
@@ -141,41 +147,43 @@ def _pinned(engine: Engine) -> str:
 
 def _driver(engine: Engine, machine: Machine) -> Iterator[Finding]:
     if machine.driver is None:
-        yield Finding("problem", "driver", "there is no NVIDIA driver here")
+        yield Finding("problem", "driver", "this machine has no NVIDIA driver")
         return
     cuda = machine.driver.cuda
     if machine.driver.trouble is not None:
-        yield Finding("problem", "driver", f"it shows no GPU: {machine.driver.trouble}")
+        yield Finding("problem", "driver", f"it reports no GPU: {machine.driver.trouble}")
     library = machine.trt(engine.flavour)
     if library is None or library.cuda is None:
         yield Finding(
-            "unknown", "driver", f"serves CUDA {cuda}; which one the library wants is not known"
+            "unknown", "driver", f"supports CUDA up to {cuda}; the library's CUDA is unknown"
         )
         return
-    wants = f"the library was built with CUDA {library.cuda}"
+    required = f"the library was built with CUDA {library.cuda}"
     if _numbers(cuda)[:1] < _numbers(library.cuda)[:1]:
         yield Finding(
-            "problem", "driver", f"serves CUDA up to {cuda}, and {wants}: install a newer driver"
+            "problem",
+            "driver",
+            f"supports CUDA up to {cuda}; {required}: install a newer driver",
         )
     else:
-        yield Finding("ok", "driver", f"serves CUDA up to {cuda}; {wants}")
+        yield Finding("ok", "driver", f"supports CUDA up to {cuda}; {required}")
     if engine.cuda is not None and engine.cuda != library.cuda:
         yield Finding(
-            "unknown", "CUDA", f"built with CUDA {engine.cuda}; {wants}, which is untested"
+            "unknown", "CUDA", f"built with CUDA {engine.cuda}; {required}, which is untested"
         )
 
 
 def _gpu(engine: Engine, machine: Machine) -> Iterator[Finding]:
     if not machine.gpus:
-        yield Finding("problem", "GPU", f"it runs on {_served(engine)}; this machine shows no GPU")
+        yield Finding("problem", "GPU", f"it runs on {_served(engine)}; this machine has no GPU")
         return
     judge = _gpu_of_rtx if engine.flavour == "tensorrt_rtx" else _gpu_of_classic
     found = [judge(engine, gpu) for gpu in machine.gpus]
     first = found[0]
     better = next((i for i, each in enumerate(found) if each.level == "ok"), None)
     if first.level != "ok" and better is not None:
-        # CUDA's first GPU is the one that a session takes.
-        advice = f"; GPU {better} does fit: set CUDA_VISIBLE_DEVICES={better}"
+        # A session takes CUDA's first GPU.
+        advice = f"; it runs on GPU {better}: set CUDA_VISIBLE_DEVICES={better}"
         first = Finding(first.level, first.subject, first.text + advice)
     yield first
 
@@ -197,22 +205,25 @@ def capabilities(engine: Engine) -> str:
 
 
 def _gpu_of_rtx(engine: Engine, gpu: Gpu) -> Finding:
+    if not rtx_supports(gpu):
+        why = f"TensorRT-RTX does not run on compute capability {gpu.capability}"
+        return Finding("problem", "GPU", f"{gpu}: {why}; build it with `--trt-flavor tensorrt`")
     named = sorted(_numbers(each) for each in engine.capabilities)
     here = _numbers(gpu.capability)
     built = f"it was built for compute capability {capabilities(engine)}"
     if here in named:
         return Finding("ok", "GPU", f"{gpu}: {built}")
-    if named and engine.is_open_ended:
-        if here > named[-1]:
-            return Finding("ok", "GPU", f"{gpu}: {built}, and this is a later one")
-        below = [each for each in named if each < here]
-        if below:
-            why = (
-                f"{gpu.capability} is not among those named; it may run as later than"
-                f" {_dotted(below[-1])}, which is untested"
-            )
-            return Finding("unknown", "GPU", f"{gpu}: {built}; {why}")
+    if named and engine.is_open_ended and here > named[-1]:
+        return Finding("ok", "GPU", f"{gpu}: {built}, and this is a later one")
     return Finding("problem", "GPU", f"{gpu}: {built}; {gpu.capability} is not among them")
+
+
+def rtx_supports(gpu: Gpu) -> bool:
+    """Whether TensorRT-RTX runs on a GPU: of a compute capability that it names, or of one later
+    than the last of these. It refuses all others, such as 9.0 and 10.0, when it loads a plan.
+    """
+    last = max(map(_numbers, RTX_CAPABILITIES))
+    return gpu.capability in RTX_CAPABILITIES or _numbers(gpu.capability) > last
 
 
 def _gpu_of_classic(engine: Engine, gpu: Gpu) -> Finding:
@@ -222,17 +233,15 @@ def _gpu_of_classic(engine: Engine, gpu: Gpu) -> Finding:
     if engine.hardware == "ampere_plus":
         if here >= AMPERE:
             return Finding("ok", "GPU", f"{gpu}: {on} for Ampere and later")
-        return Finding(
-            "problem", "GPU", f"{gpu}: {on} for Ampere and later, this is an earlier one"
-        )
+        return Finding("problem", "GPU", f"{gpu}: {on} for Ampere and later; this one is earlier")
     if not is_same:
-        why = "and a plan of TensorRT does not cross compute capabilities"
+        why = "and a plan of TensorRT runs on one compute capability"
         return Finding("problem", "GPU", f"{on}; this is {gpu}, {why}")
     if engine.hardware == "same_compute_capability":
-        return Finding("ok", "GPU", f"{gpu}: {on} for all of this compute capability")
+        return Finding("ok", "GPU", f"{gpu}: {on} for every GPU of this compute capability")
     if gpu.name == engine.gpu:
-        return Finding("ok", "GPU", f"{gpu}, as it was built on")
-    why = "of the same compute capability: TensorRT warns that it may be slow, or fail"
+        return Finding("ok", "GPU", f"{gpu}, the model it was built on")
+    why = "of the same compute capability: TensorRT warns that the plan may be slow or fail"
     return Finding("unknown", "GPU", f"{on}; this is {gpu}, another model {why}")
 
 
@@ -244,7 +253,7 @@ def _pycuda(machine: Machine) -> Finding:
 
 def _weights(engine: Engine) -> Iterator[Finding]:
     if engine.is_stripped:
-        text = "the plan was stripped of them: put them in by `vggspec refit`"
+        text = "the plan was stripped of them: add them with `vggspec refit`"
         yield Finding("problem", "weights", text)
 
 
@@ -253,10 +262,11 @@ def _bf16(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
         return
     gpu = machine.gpus[0]
     if _numbers(gpu.capability) < BF16_SINCE:
-        yield Finding("problem", "precision", f"bf16 wants compute capability 8.0; this is {gpu}")
+        text = f"bf16 requires compute capability 8.0; this is {gpu}"
+        yield Finding("problem", "precision", text)
 
 
-# What a graph asks of ONNX Runtime.
+# The requirements of a graph for ONNX Runtime.
 
 
 def _graph(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
@@ -269,12 +279,12 @@ def _graph(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
     title = f"ONNX Runtime {library.version}"
     if since is None:
         what = f"opset {opset}" if opset else "an opset that the manifest does not name"
-        yield Finding("unknown", "version", f"{title}; the graph is of {what}")
+        yield Finding("unknown", "version", f"{title}; the graph uses {what}")
     elif _numbers(library.version)[:2] < since:
-        why = f"opset {opset} wants {_dotted(since)} or later"
+        why = f"opset {opset} requires {_dotted(since)} or later"
         yield Finding("problem", "version", f"{title}; the graph's {why}")
     else:
-        yield Finding("ok", "version", f"{title} knows opset {opset}")
+        yield Finding("ok", "version", f"{title} supports opset {opset}")
     yield _provider(machine)
     yield from _number_type(manifest, machine)
 
@@ -283,12 +293,12 @@ def _provider(machine: Machine) -> Finding:
     if not machine.gpus:
         trouble = machine.driver.trouble if machine.driver else None
         why = f" ({trouble})" if trouble else ""
-        return Finding("ok", "device", f"it runs on the CPU; this machine shows no GPU{why}")
+        return Finding("ok", "device", f"it runs on the CPU; this machine has no GPU{why}")
     gpu = machine.gpus[0]
     if machine.has_cuda_provider:
         return Finding("ok", "device", f"it runs on the CPU and on {gpu}")
-    more = f"for {gpu}: pip install onnxruntime-gpu"
-    return Finding("ok", "device", f"it runs on the CPU; this onnxruntime is not built {more}")
+    why = f"this onnxruntime cannot use {gpu}: pip install onnxruntime-gpu"
+    return Finding("ok", "device", f"it runs on the CPU; {why}")
 
 
 def _number_type(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
@@ -299,15 +309,15 @@ def _number_type(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
         text = "ONNX Runtime computes fp16 in fp32 on a CPU: no faster than an fp32 bundle"
         yield Finding("ok", "precision", text)
     else:
-        text = "ONNX Runtime has few layers in bf16 on a CPU and may refuse the graph"
+        text = "ONNX Runtime supports few layers in bf16 on a CPU and may refuse the graph"
         yield Finding("unknown", "precision", text)
 
 
-# How to rebuild it.
+# Rebuilding.
 
 
 def profiles_of(manifest: Manifest, max_batch: int | None = None) -> tuple[Profile, ...]:
-    """The profiles that a bundle's test protocol asks for.
+    """The optimisation profiles of a bundle's test protocol.
 
     Raises:
         VggspecError: a scale is smaller than the net's window.
@@ -325,12 +335,12 @@ def profiles_of(manifest: Manifest, max_batch: int | None = None) -> tuple[Profi
 def compile_command(
     manifest: Manifest, *, bundle: str, machine: Machine | None = None
 ) -> tuple[str, ...]:
-    """The command lines that rebuild a bundle, from the options in its manifest.
+    """The command lines that rebuild a bundle, from its manifest; none for several nets in one
+    graph.
 
-    The first takes the spec out of the bundle, the second compiles it, with the bundle's weights
-    where it has them. Where ``machine`` is given and the plan is bound to named compute
-    capabilities, that of its GPU is added. A graph of several nets has as many specs, and no such
-    lines.
+    The first extracts the spec from the bundle, the second compiles it, with the bundle's weights
+    if it has them. For a ``machine`` whose GPU the plan does not serve, the second line names its
+    compute capability too, or the classic TensorRT if TensorRT-RTX does not run on it.
     """
     if len(manifest.members) > 1:
         return ()
@@ -345,41 +355,48 @@ def compile_command(
 
 
 def _options_to_name(manifest: Manifest, machine: Machine | None) -> CompileOptions:
-    """The options of a bundle without those that the spec says."""
+    """The options of a bundle without those that follow from the spec."""
     options, engine = manifest.options, manifest.options.engine
     if engine is not None and manifest.engine is not None:
         named = _capabilities_to_name(manifest.engine, machine)
-        engine = replace(engine, capabilities=named)
+        engine = replace(engine, flavour=_flavour(manifest.engine, machine), capabilities=named)
     return replace(
         options,
         form=None if manifest.form == "dense" and not options.protocol else manifest.form,
         average=None if manifest.average == manifest.test.average else manifest.average,
-        copy_weights=False,  # a matter of where the weights lie
+        copy_weights=False,  # depends on where the weights are
         engine=engine,
     )
 
 
+def _flavour(engine: Engine, machine: Machine | None) -> Flavour:
+    """The engine's own, or the classic TensorRT for a GPU that TensorRT-RTX does not run on."""
+    if machine is None or not machine.gpus or rtx_supports(machine.gpus[0]):
+        return engine.flavour
+    return "tensorrt"
+
+
 def _capabilities_to_name(engine: Engine, machine: Machine | None) -> tuple[str, ...]:
-    if engine.flavour != "tensorrt_rtx":
-        return ()  # it is built for the GPU of the machine that builds
+    if _flavour(engine, machine) != "tensorrt_rtx":
+        return ()  # built for the GPU of the machine that builds it
     if engine.is_open_ended and engine.capabilities == RTX_DEFAULT:
         return ()
     if machine is None or not machine.gpus or machine.gpus[0].capability in engine.capabilities:
         return engine.capabilities
     here = machine.gpus[0].capability
-    # What cannot be named is served, if at all, by what is built for all.
+    # A later capability that cannot be named is served by a plan for all of them.
     return (*engine.capabilities, here) if here in RTX_CAPABILITIES else ()
 
 
 def _has_several_nets(spec_text: str) -> bool:
-    """Whether a spec's text holds more than one net: a table of columns, or ``net`` repeated."""
+    """Whether a spec's text has more than one net: a table of columns, or ``net`` repeated."""
     lines = [line.strip() for line in spec_text.splitlines()]
     named = [line for line in lines if re.match(r"net\s", line)]
     return len(named) > 1 or any(line.startswith("|") for line in lines)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """``10.3.0`` as numbers; none where it does not begin with one."""
+    """``10.3.0`` as numbers; empty if it does not begin with one."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match[0].split("."))) if match else ()
 

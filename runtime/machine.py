@@ -1,8 +1,7 @@
-"""What this machine is: its platform, its GPUs and driver, and the libraries that run bundles.
+"""This machine: its platform, its GPUs and driver, and the libraries that run bundles.
 
-The driver is asked through ctypes, so nothing needs to be installed to ask it, and no context is
-made on a GPU. CUDA's own environment variables hold: what ``CUDA_VISIBLE_DEVICES`` hides is not
-here.
+The driver is called through ctypes, which requires no library and creates no context on a GPU.
+CUDA's environment variables apply: GPUs that ``CUDA_VISIBLE_DEVICES`` hides are not listed.
 """
 
 import ctypes
@@ -18,7 +17,7 @@ from vggspec.runtime.tensorrt.seam import FLAVOURS, installed, version
 #: The driver's library, on Linux and on Windows.
 DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
-#: What onnxruntime is called on PyPI; the first one runs nets on NVIDIA's GPUs too.
+#: The names of onnxruntime on PyPI; the first one also runs on NVIDIA GPUs.
 ORT_ON_CUDA, ORT = "onnxruntime-gpu", "onnxruntime"
 
 # Of cuda.h: CUdevice_attribute.
@@ -31,7 +30,7 @@ _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU as the driver tells of it."""
+    """A GPU as the driver reports it."""
 
     name: str
     capability: str
@@ -45,19 +44,19 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """The NVIDIA driver and the GPUs that it shows, in CUDA's order: the first is used."""
+    """The NVIDIA driver and its GPUs in CUDA's order: the first one is used."""
 
     cuda: str
-    """The newest CUDA that it serves, such as ``12.4``."""
+    """The newest CUDA that it supports, such as ``12.4``."""
 
     gpus: tuple[Gpu, ...] = ()
     trouble: str | None = None
-    """Why it shows none, in its own words, where it failed."""
+    """Its error, if it failed to list GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """An installed library: its version, and the CUDA it was built with, where that is known."""
+    """An installed library: its version, and the CUDA it was built with if known."""
 
     version: str
     cuda: str | None = None
@@ -66,18 +65,18 @@ class Library:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a bundle meets."""
+    """The parts of a machine that decide whether a bundle runs."""
 
     platform: str
     driver: Driver | None = None
-    """None where there is no NVIDIA driver."""
+    """None without an NVIDIA driver."""
 
     tensorrt: Library | None = None
     tensorrt_rtx: Library | None = None
     has_pycuda: bool = False
     onnxruntime: Library | None = None
     has_cuda_provider: bool = False
-    """Whether the onnxruntime here was built to use CUDA."""
+    """Whether onnxruntime was built with CUDA."""
 
     def trt(self, flavour: Flavour) -> Library | None:
         """The TensorRT of that flavour."""
@@ -85,12 +84,12 @@ class Machine:
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs; none without a driver."""
+        """The GPUs; empty without a driver."""
         return self.driver.gpus if self.driver else ()
 
 
 def this_machine() -> Machine:
-    """The machine that this runs on. Nothing heavy is imported."""
+    """The machine that this process runs on. No library is imported."""
     here = set(installed())
     on_cuda, ort = _version(ORT_ON_CUDA), _version(ORT)
     runtime = on_cuda or ort
@@ -106,14 +105,14 @@ def this_machine() -> Machine:
 
 
 def platform_name() -> str:
-    """Such as ``linux-x86_64``: what plans of the classic TensorRT are bound to."""
+    """The platform, such as ``linux-x86_64``: a plan of the classic TensorRT runs on one."""
     system, architecture = platform.system().lower(), platform.machine().lower()
     return f"{system}-{_ARCHITECTURES.get(architecture, architecture)}"
 
 
 def cuda_of(flavour: Flavour) -> str | None:
-    """Major version of the CUDA that the installed TensorRT was built with, where PyPI's name of
-    it says so.
+    """Major version of the CUDA that the installed TensorRT was built with, if its name on PyPI
+    has it.
     """
     for distribution in FLAVOURS[flavour].distributions:
         match = re.search(r"_cu(\d+)$", distribution)
@@ -135,7 +134,7 @@ def _version(distribution: str) -> str | None:
 
 
 class _DriverError(Exception):
-    """A call of the driver went wrong."""
+    """A call of the driver failed."""
 
     def __init__(self, code: int, what: str) -> None:
         super().__init__(what)
@@ -143,17 +142,17 @@ class _DriverError(Exception):
 
 
 def ask_driver() -> Driver | None:
-    """The NVIDIA driver, or None where there is none."""
+    """The NVIDIA driver, or None without one."""
     for name in DRIVERS:
         try:
             return read_driver(ctypes.CDLL(name))
-        except (OSError, AttributeError):  # none, or not one of this century
+        except (OSError, AttributeError):  # no such library, or one without these calls
             continue
     return None
 
 
 def read_driver(cuda: ctypes.CDLL) -> Driver:
-    """What the driver tells."""
+    """The driver's version and GPUs; ``cuda`` is its library."""
     number = ctypes.c_int(0)
     version_found = "unknown"
     try:
@@ -194,4 +193,4 @@ def _check(cuda: ctypes.CDLL, code: int, call: str) -> None:
     text = ctypes.c_char_p()
     known = cuda.cuGetErrorName(code, ctypes.byref(text)) == 0 and text.value
     name = text.value.decode(errors="replace") if known and text.value else f"error {code}"
-    raise _DriverError(code, f"{call} says {name}")
+    raise _DriverError(code, f"{call} returned {name}")

@@ -11,8 +11,8 @@ from tests.engines import CLASSIC, RTX, stand_in, with_engine, with_options
 from tests.nets import SMALL, net, random_weights
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.compatibility import (
     Finding,
@@ -20,6 +20,7 @@ from vggspec.runtime.compatibility import (
     compare_bundle,
     compile_command,
     fits,
+    rtx_supports,
 )
 from vggspec.runtime.machine import Driver, Gpu, Library, Machine
 
@@ -69,15 +70,21 @@ ARM = replace(LINUX, platform="linux-aarch64")
     ("engine", "machine", "subject", "level", "words"),
     [
         # Platforms.
-        (rtx(), LINUX, "platform", "ok", "as it was built on"),
-        (rtx(), WINDOWS, "platform", "ok", "serve Linux and Windows"),
-        (rtx(), ARM, "platform", "unknown", "on one architecture"),
+        (rtx(), LINUX, "platform", "ok", "the platform it was built on"),
+        (rtx(), WINDOWS, "platform", "ok", "runs on Linux and Windows"),
+        (rtx(), ARM, "platform", "unknown", "of one architecture"),
         (classic(), LINUX, "platform", "ok", "linux-x86_64"),
-        (classic(), WINDOWS, "platform", "problem", "do not cross platforms"),
-        (classic(), ARM, "platform", "problem", "do not cross platforms"),
+        (classic(), WINDOWS, "platform", "problem", "runs on the platform it was built on"),
+        (classic(), ARM, "platform", "problem", "runs on the platform it was built on"),
         # Versions.
-        (rtx(), LINUX, "version", "ok", "TensorRT-RTX 1.7.1.116, as built it"),
-        (rtx(version="1.7.1.115"), LINUX, "version", "problem", "here is 1.7.1.116, and a plan"),
+        (rtx(), LINUX, "version", "ok", "TensorRT-RTX 1.7.1.116, the one that built it"),
+        (
+            rtx(version="1.7.1.115"),
+            LINUX,
+            "version",
+            "problem",
+            "1.7.1.116 is installed, and a plan",
+        ),
         (
             rtx(version="1.6.0.9"),
             LINUX,
@@ -85,61 +92,73 @@ ARM = replace(LINUX, platform="linux-aarch64")
             "problem",
             'pip install "tensorrt-rtx-cu13==1.6.0.9"',
         ),
-        (rtx(is_version_compatible=True, version="1.6.0.9"), LINUX, "version", "problem", "alone"),
-        (rtx(), BARE, "version", "problem", "none is installed: pip install"),
+        (
+            rtx(is_version_compatible=True, version="1.6.0.9"),
+            LINUX,
+            "version",
+            "problem",
+            "only on the release",
+        ),
+        (rtx(), BARE, "version", "problem", "not installed: pip install"),
         (
             rtx(),
             replace(LINUX, tensorrt_rtx=None),
             "version",
             "problem",
-            "11.4.0.106 of the other flavour, does not read it",
+            "(TensorRT 11.4.0.106 cannot load it)",
         ),
-        (classic(), LINUX, "version", "ok", "as built it"),
-        (classic(version="11.3.0.1"), LINUX, "version", "problem", "not built version-compatible"),
+        (classic(), LINUX, "version", "ok", "the one that built it"),
+        (
+            classic(version="11.3.0.1"),
+            LINUX,
+            "version",
+            "problem",
+            "the plan is not version-compatible",
+        ),
         (
             classic(version="11.3.0.1", is_version_compatible=True),
             LINUX,
             "version",
             "ok",
-            "later, and it was built version-compatible",
+            "later, and the plan is version-compatible",
         ),
         (
             classic(version="10.3.0.26", is_version_compatible=True),
             LINUX,
             "version",
             "ok",
-            "here is 11.4.0.106: later",
+            "11.4.0.106 is installed: later",
         ),
         (
             classic(version="11.5.0.1", is_version_compatible=True),
             LINUX,
             "version",
             "problem",
-            "not on earlier ones",
+            "does not run on earlier versions",
         ),
         (
             classic(version="8.6.1", is_version_compatible=True),
             LINUX,
             "version",
             "problem",
-            "from major version 8 to 11",
+            "plans of major version 8 are not known to run on 11",
         ),
         (
             classic(version="nightly", is_version_compatible=True),
             LINUX,
             "version",
             "unknown",
-            "cannot be told",
+            "which one is later is unknown",
         ),
         # The driver.
-        (rtx(), LINUX, "driver", "ok", "serves CUDA up to 13.0"),
-        (rtx(), BARE, "driver", "problem", "no NVIDIA driver"),
+        (rtx(), LINUX, "driver", "ok", "supports CUDA up to 13.0"),
+        (rtx(), BARE, "driver", "problem", "has no NVIDIA driver"),
         (
             rtx(),
             replace(LINUX, driver=Driver(cuda="12.4", gpus=(L4,))),
             "driver",
             "problem",
-            "up to 12.4, and the library was built with CUDA 13: install a newer driver",
+            "up to 12.4; the library was built with CUDA 13: install a newer driver",
         ),
         (
             rtx(),
@@ -153,14 +172,14 @@ ARM = replace(LINUX, platform="linux-aarch64")
             replace(LINUX, driver=Driver(cuda="13.0", trouble="cuInit says error 803")),
             "driver",
             "problem",
-            "it shows no GPU: cuInit says error 803",
+            "it reports no GPU: cuInit says error 803",
         ),
         (
             rtx(),
             replace(LINUX, tensorrt_rtx=Library(version="1.7.1.116")),
             "driver",
             "unknown",
-            "is not known",
+            "the library's CUDA is unknown",
         ),
         (rtx(cuda="12"), LINUX, "CUDA", "unknown", "untested"),
         # GPUs of a portable plan.
@@ -172,12 +191,19 @@ ARM = replace(LINUX, platform="linux-aarch64")
             rtx(),
             with_gpus(H200),
             "GPU",
-            "unknown",
-            "9.0 is not among those named; it may run as later than 8.9, which is untested",
+            "problem",
+            "TensorRT-RTX does not run on compute capability 9.0; build it with `--trt-flavor",
         ),
-        (rtx(), with_gpus(B200), "GPU", "unknown", "10.0 is not among those named"),
+        (rtx(), with_gpus(B200), "GPU", "problem", "does not run on compute capability 10.0"),
+        (
+            rtx(capabilities=("8.0", "12.0")),
+            with_gpus(L4),
+            "GPU",
+            "problem",
+            "8.9 is not among them",
+        ),
         (rtx(), with_gpus(T4), "GPU", "problem", "7.5 is not among them"),
-        (rtx(), with_gpus(), "GPU", "problem", "this machine shows no GPU"),
+        (rtx(), with_gpus(), "GPU", "problem", "this machine has no GPU"),
         (
             rtx(capabilities=("8.9",), is_open_ended=False),
             with_gpus(L4),
@@ -197,32 +223,38 @@ ARM = replace(LINUX, platform="linux-aarch64")
             with_gpus(H200),
             "GPU",
             "problem",
-            "9.0 is not among them",
+            "does not run on compute capability 9.0",
         ),
-        (rtx(), with_gpus(T4, L4), "GPU", "problem", "GPU 1 does fit: set CUDA_VISIBLE_DEVICES=1"),
+        (
+            rtx(),
+            with_gpus(T4, L4),
+            "GPU",
+            "problem",
+            "it runs on GPU 1: set CUDA_VISIBLE_DEVICES=1",
+        ),
         (rtx(), with_gpus(L4, T4), "GPU", "ok", "NVIDIA L4"),
         # GPUs of a classic plan.
-        (classic(), with_gpus(L4), "GPU", "ok", "as it was built on"),
+        (classic(), with_gpus(L4), "GPU", "ok", "the model it was built on"),
         (classic(), with_gpus(RTX4090), "GPU", "unknown", "another model of the same compute"),
-        (classic(), with_gpus(H200), "GPU", "problem", "does not cross compute capabilities"),
+        (classic(), with_gpus(H200), "GPU", "problem", "runs on one compute capability"),
         (classic(hardware="ampere_plus"), with_gpus(H200), "GPU", "ok", "for Ampere and later"),
         (classic(hardware="ampere_plus"), with_gpus(A100), "GPU", "ok", "for Ampere and later"),
-        (classic(hardware="ampere_plus"), with_gpus(T4), "GPU", "problem", "an earlier one"),
+        (classic(hardware="ampere_plus"), with_gpus(T4), "GPU", "problem", "this one is earlier"),
         (
             classic(hardware="same_compute_capability"),
             with_gpus(RTX4090),
             "GPU",
             "ok",
-            "for all of this compute capability",
+            "for every GPU of this compute capability",
         ),
         (
             classic(hardware="same_compute_capability"),
             with_gpus(A100),
             "GPU",
             "problem",
-            "does not cross",
+            "runs on one compute capability",
         ),
-        (classic(), BARE, "GPU", "problem", "it runs on NVIDIA L4; this machine shows no GPU"),
+        (classic(), BARE, "GPU", "problem", "it runs on NVIDIA L4; this machine has no GPU"),
         # The rest.
         (rtx(), LINUX, "pycuda", "ok", "installed"),
         (
@@ -243,7 +275,7 @@ def test_a_requirement(
     assert words in found.text
 
 
-@pytest.mark.parametrize(("engine", "gpu"), [(RTX, L4), (CLASSIC, L4), (RTX, H200)])
+@pytest.mark.parametrize(("engine", "gpu"), [(RTX, L4), (CLASSIC, L4), (RTX, SPARK)])
 def test_what_fits_fits_in_all(engine: Engine, gpu: Gpu) -> None:
     found = compare(engine, with_gpus(gpu))
     assert fits(found)
@@ -265,20 +297,20 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     folder = tmp_path_factory.mktemp("graph")
     lowered = net(SMALL)
     return write_bundle(
-        lowered, random_weights(lowered, folder / "w"), folder / "small", OnnxOptions()
+        lowered, random_weights(lowered, folder / "w"), folder / "small", CompileOptions()
     ).manifest
 
 
 @pytest.mark.parametrize(
     ("changes", "machine", "subject", "level", "words"),
     [
-        ({}, LINUX, "version", "ok", "ONNX Runtime 1.31.1 knows opset 18"),
+        ({}, LINUX, "version", "ok", "ONNX Runtime 1.31.1 supports opset 18"),
         (
             {},
             replace(LINUX, onnxruntime=Library(version="1.13.1")),
             "version",
             "problem",
-            "opset 18 wants 1.14 or later",
+            "opset 18 requires 1.14 or later",
         ),
         ({"tools": {}}, LINUX, "version", "unknown", "does not name"),
         ({"tools": {"opset": "99"}}, LINUX, "version", "unknown", "opset 99"),
@@ -291,7 +323,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
             "ok",
             "pip install onnxruntime-gpu",
         ),
-        ({}, with_gpus(), "device", "ok", "shows no GPU"),
+        ({}, with_gpus(), "device", "ok", "has no GPU"),
         (
             {},
             replace(LINUX, driver=Driver(cuda="13.0", trouble="cuInit says error 803")),
@@ -318,14 +350,14 @@ def test_a_requirement_of_a_graph(
     assert words in found.text
 
 
-def test_bf16_wants_ampere(graph: Manifest) -> None:
+def test_bf16_requires_ampere(graph: Manifest) -> None:
     half = with_options(graph, precision="bf16")
     bundle = replace(half, engine=rtx(capabilities=("7.5",)))
     assert of(compare_bundle(bundle, with_gpus(T4)), "precision").level == "problem"
     assert fits(compare_bundle(replace(half, engine=RTX), LINUX))
 
 
-# Building it anew.
+# Rebuilding.
 
 
 @pytest.fixture
@@ -389,8 +421,29 @@ def test_the_gpu_that_is_here_is_built_for_too(engine_bundle: Manifest) -> None:
     bundle = with_engine(engine_bundle, capabilities=("8.9",), is_open_ended=False)
     assert options(bundle, with_gpus(RTX5090)).count("--capability") == 2
     assert options(bundle, with_gpus(L4)).count("--capability") == 1
-    # 9.0 cannot be named, so what is built is the portable plan.
-    assert options(bundle, with_gpus(H200)).count("--capability") == 0
+    assert options(bundle, with_gpus(SPARK)).count("--capability") == 2
+
+
+@pytest.mark.parametrize("gpu", [H200, B200])
+def test_a_gpu_without_tensorrt_rtx_is_built_for_by_the_classic_one(
+    engine_bundle: Manifest, gpu: Gpu
+) -> None:
+    bundle = with_engine(engine_bundle, capabilities=("8.9",), is_open_ended=False)
+    found = options(bundle, with_gpus(gpu))
+    assert found[found.index("--trt-flavor") + 1] == "tensorrt"
+    assert "--capability" not in found
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [
+        *(("7.0", False), ("7.5", True), ("8.0", True), ("8.6", True), ("8.7", False)),
+        *(("8.9", True), ("9.0", False), ("10.0", False), ("10.3", False), ("11.0", False)),
+        *(("12.0", True), ("12.1", True), ("13.0", True)),
+    ],
+)
+def test_where_tensorrt_rtx_runs(capability: str, *, runs: bool) -> None:
+    assert rtx_supports(Gpu(name="a GPU", capability=capability, memory_bytes=GB)) == runs
 
 
 def test_a_net_of_several_is_named(engine_bundle: Manifest) -> None:

@@ -92,12 +92,12 @@ def test_the_driver_tells_its_gpus() -> None:
 def test_every_return_code_counts(call: str) -> None:
     found = read_driver(PlayedDriver(H200, failing=call))
     assert (found.cuda, found.gpus) == ("12.4", ())
-    assert found.trouble == f"{call.removesuffix('_v2')} says CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
+    assert found.trouble == f"{call.removesuffix('_v2')} returned CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
 
 
 def test_a_driver_that_tells_nothing() -> None:
     found = read_driver(PlayedDriver(failing="cuDriverGetVersion", code=999))
-    assert found == Driver(cuda="unknown", trouble="cuDriverGetVersion says error 999")
+    assert found == Driver(cuda="unknown", trouble="cuDriverGetVersion returned error 999")
 
 
 def test_a_driver_without_a_gpu_is_no_trouble() -> None:

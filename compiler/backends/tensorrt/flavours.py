@@ -7,6 +7,7 @@ from vggspec.base.diagnostic import Diagnostic, MissingLibraryError, VggspecErro
 from vggspec.base.wording import either
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Flavour
 from vggspec.bundle.options import EngineOptions, Precision
+from vggspec.runtime.compatibility import rtx_supports as rtx_supports
 from vggspec.runtime.machine import Gpu, Machine
 from vggspec.runtime.tensorrt import seam
 
@@ -30,13 +31,6 @@ def choose_flavour(wanted: Flavour | None, machine: Machine) -> Flavour:
             'or "vggspec[trt]" on the GPU that will run it'
         )
     return found[0] if len(found) == 1 or machine.gpus else "tensorrt_rtx"
-
-
-def rtx_supports(gpu: Gpu) -> bool:
-    """Whether TensorRT-RTX runs on a GPU: it has no kernels for those of data centres, 9.0 and
-    10.x.
-    """
-    return gpu.capability in RTX_CAPABILITIES or _major(gpu.capability) >= RTX_SINCE
 
 
 def _major(capability: str) -> int:

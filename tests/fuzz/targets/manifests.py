@@ -18,12 +18,13 @@ import numpy as np
 from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256, Bundle, open_bundle
-from vggspec.cli.inspect import _as_dict, _print, layers_of
+from vggspec.cli.inspect import print_inspection
 from vggspec.compiler.bundles.net import lowered_of
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor
-from vggspec.studies.verify.agreement import cases, within
+from vggspec.studies.inspection.inspection import inspected
+from vggspec.studies.verify.cases import cases, within
 
 PICTURE = np.zeros((24, 20, 3), np.uint8)
 
@@ -57,10 +58,10 @@ def _sign(manifest: Any) -> None:
 
 
 def _inspect(bundle: Bundle) -> None:
-    found, layers = layers_of(bundle)
-    json.dumps(_as_dict(bundle.manifest, found, layers))
+    found = inspected(bundle)
+    json.dumps(found.as_data())
     with contextlib.redirect_stdout(io.StringIO()):
-        _print(bundle.manifest, found, layers)
+        print_inspection(found)
 
 
 def _predict(bundle: Bundle) -> None:

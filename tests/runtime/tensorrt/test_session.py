@@ -520,12 +520,14 @@ def test_a_refused_plan_tells_both_versions(rig: Rig, monkeypatch: pytest.Monkey
     with pytest.raises(VggspecError) as error:
         rig.open()
     told = error.value.reports[0].what.help() or ""
-    assert "TensorRT 11.4.0.106 built it, here is TensorRT 10.3.0" in told
+    assert "TensorRT 11.4.0.106 built it, not TensorRT 10.3.0" in told
     monkeypatch.setattr(flavours, "version", lambda flavour: "11.4.0.106")
     rig.cuda.is_closed = False
     with pytest.raises(VggspecError) as error:
         rig.open()
-    assert error.value.reports[0].what.help() == "build it again for the GPU of this machine"
+    assert error.value.reports[0].what.help() == (
+        "rebuild it for the GPU of this machine; `vggspec doctor` says how"
+    )
 
 
 def test_a_device_that_fails_at_once_is_reported(rig: Rig) -> None:

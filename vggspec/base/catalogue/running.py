@@ -9,25 +9,25 @@ MOST_PROFILES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class EngineNotAskedFor(Diagnostic):
-    """A TensorRT engine is native code, and loading one runs it: so one is loaded only by a user
-    who asks for it, never because a bundle happens to hold it.
+    """A TensorRT engine is native code, and loading it runs that code. An engine is loaded only for
+    the device ``tensorrt``, never because a bundle contains one.
     """
 
     code = "VGG630"
     has_reference: bool
 
     def title(self) -> str:
-        return "the bundle holds a TensorRT engine, which is native code and loaded only by name"
+        return "the bundle contains a TensorRT engine: native code, loaded only on request"
 
     def help(self) -> str | None:
-        load = 'load it by `--device tensorrt`, or `device="tensorrt"` in Python'
-        return f"{load};\nits fp32 reference runs by `--device cpu`" if self.has_reference else load
+        load = 'load it with `--device tensorrt`, or `device="tensorrt"` in Python'
+        return f"{load};\n`--device cpu` runs its fp32 reference" if self.has_reference else load
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoReference(Diagnostic):
-    """Beside its engine a bundle has the same net in fp32 for ONNX Runtime, which runs where the
-    engine does not. It may be deleted to save space; then the engine is all there is.
+    """A bundle with an engine also contains the same net in fp32 for ONNX Runtime, which runs where
+    the engine does not. It may be deleted to save space; then only the engine is left.
     """
 
     code = "VGG631"
@@ -37,13 +37,13 @@ class NoReference(Diagnostic):
         return f"the bundle has no fp32 reference to run on the device `{self.device}`"
 
     def help(self) -> str | None:
-        return "load its engine by `--device tensorrt`, or compile the bundle again"
+        return "load its engine with `--device tensorrt`, or compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrippedPlan(Diagnostic):
-    """The engine was built without its weights, to be small and to be sent apart from them. It runs
-    once they are put in.
+    """The engine was built without its weights, to be small and to be sent separately from them. It
+    runs after they have been added.
     """
 
     code = "VGG632"
@@ -52,13 +52,13 @@ class StrippedPlan(Diagnostic):
         return "the engine was built without its weights"
 
     def help(self) -> str | None:
-        return "put them in by `vggspec refit`"
+        return "add them with `vggspec refit`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRefused(Diagnostic):
-    """TensorRT does not load the plan. A plan runs with the version of TensorRT, the system and the
-    kind of GPU that it was built for, unless it was built to be compatible with more.
+    """TensorRT refuses to load the plan. A plan runs with the version of TensorRT, the system and
+    the kind of GPU that it was built for, unless it was built to be compatible with more.
     """
 
     code = "VGG633"
@@ -71,14 +71,14 @@ class PlanRefused(Diagnostic):
 
     def help(self) -> str | None:
         if self.built_by == self.here:
-            return "build it again for the GPU of this machine"
-        return f"{self.built_by} built it, here is {self.here}: build it again, or install the same"
+            return "rebuild it for the GPU of this machine; `vggspec doctor` says how"
+        return f"{self.built_by} built it, not {self.here}: rebuild it, or install that version"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeOutsideProfiles(Diagnostic):
     """An engine takes inputs between the smallest and the largest shape of one of its optimisation
-    profiles, which are fixed when it is built.
+    profiles, which are fixed when the engine is built.
     """
 
     code = "VGG634"
@@ -98,7 +98,7 @@ class ShapeOutsideProfiles(Diagnostic):
         ]
         if len(self.ranges) > MOST_PROFILES:
             lines.append(f"  and {len(self.ranges) - MOST_PROFILES} more ranges")
-        return "\n".join((*lines, "give other `--scales`, or build for this one by `--profile`"))
+        return "\n".join((*lines, "give other `--scales`, or build for it with `--profile`"))
 
 
 def _shown(shape: tuple[int, ...]) -> str:

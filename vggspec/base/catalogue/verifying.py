@@ -7,15 +7,15 @@ from vggspec.base.diagnostic import Diagnostic
 
 @dataclass(frozen=True, kw_only=True)
 class NothingToVerifyAgainst(Diagnostic):
-    """``--against onnxrt`` runs the fp32 graph that a bundle of lower precision, or with an engine,
-    holds beside its model, on the weights beside it. An fp32 graph has none, since it would be the
-    same file; both may have been deleted.
+    """``--against onnxrt`` runs the fp32 graph that a bundle with an engine, or with a graph in
+    fp16 or bf16, contains beside its model. An fp32 graph has no other one beside it. The graph
+    and its weights may have been deleted.
     """
 
     code = "VGG650"
 
     def title(self) -> str:
-        return "the bundle has no fp32 graph to be verified against"
+        return "the bundle has no fp32 graph to compare with"
 
     def help(self) -> str | None:
         return "give `--against torch`, or compile the bundle again"
@@ -23,15 +23,15 @@ class NothingToVerifyAgainst(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoWeightsToVerify(Diagnostic):
-    """``--against torch`` wants the bundle's weights: ``1/model.safetensors``, or those that the
-    graph holds. The file may be deleted from a bundle with an engine.
+    """``--against torch`` requires the bundle's weights: ``1/model.safetensors``, or those inside
+    the graph. A bundle with an engine runs without that file, so it may have been deleted.
     """
 
     code = "VGG652"
     missing: str
 
     def title(self) -> str:
-        return f"the bundle does not hold the weights to be verified: {self.missing} is missing"
+        return f"the bundle does not contain the weights to compare with: {self.missing} is missing"
 
     def help(self) -> str | None:
         return "compile the bundle again"
@@ -39,8 +39,8 @@ class NoWeightsToVerify(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherOutputs(Diagnostic):
-    """The bundle's model and its reference do not give the same outputs, so one of them is not the
-    net's.
+    """The outputs of the bundle's model and of its reference differ in name or shape, so one of the
+    two is another net's.
     """
 
     code = "VGG653"
@@ -55,8 +55,8 @@ class OtherOutputs(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoImagesToVerify(Diagnostic):
-    """``--images`` names a folder of pictures, which are rescaled as the test protocol says. None
-    was found in it, or none of them fits a profile of the engine.
+    """``--images`` names a folder of pictures, which are rescaled as the test protocol says. The
+    folder contains none, or none that fits a profile of the engine.
     """
 
     code = "VGG654"
@@ -66,4 +66,4 @@ class NoImagesToVerify(Diagnostic):
         return self.reason
 
     def help(self) -> str | None:
-        return "give a folder with pictures of ordinary proportions, or leave `--images` out"
+        return "give a folder with pictures of usual proportions, or omit `--images`"

@@ -1,4 +1,4 @@
-"""Figures, verdicts and images of ``verify``, without any net."""
+"""The differences between outputs, without any net."""
 
 import math
 from dataclasses import replace
@@ -9,19 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.runtime.bundles import make
-from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import Manifest, OutputContract
-from vggspec.bundle.profile import Profile, derive_profiles
-from vggspec.studies.verify.agreement import (
-    TOP,
-    Figures,
-    batches_of_one,
-    cases,
-    compare_outputs,
-    concatenated,
-    default_tolerance,
-    natural_images,
-)
+from vggspec.studies.verify.comparison import TOP, Figures, compare_outputs
 
 Floats = NDArray[np.float32]
 
@@ -131,7 +120,7 @@ def test_the_five_likeliest(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda outputs: outputs.pop("score_map"), "the bundle gives no `score_map`"),
+        (lambda outputs: outputs.pop("score_map"), "the bundle has no output `score_map`"),
         (
             lambda outputs: outputs.update(posteriors=outputs["posteriors"][:1]),
             r"`posteriors` is \(1, 5\) in the bundle, \(2, 5\) in the reference",
@@ -159,79 +148,3 @@ def test_figures_add_up() -> None:
     bad = replace(one, error=math.inf, is_finite=False, where="lost")
     assert not both.merged(bad).is_finite
     assert both.merged(bad).where == "lost"
-
-
-# Tolerances.
-
-
-def test_a_lower_precision_is_allowed_more() -> None:
-    fp32, fp16, bf16 = (default_tolerance(each) for each in ("fp32", "fp16", "bf16"))
-    assert fp32 < fp16 < bf16
-    assert default_tolerance("fp32", tf32=True) == fp16
-    assert default_tolerance("fp16", tf32=True) == fp16
-
-
-# Shapes.
-
-
-def test_every_profile_is_run_at_three_points() -> None:
-    protocol = TestProtocol(scales=(256, 384))
-    profiles = derive_profiles(protocol, least=(224, 224), window=(224, 224), is_dynamic=True)
-    found = cases(profiles)
-    assert {case.shape for case in found} == {
-        shape for profile in profiles for shape in (profile.min, profile.opt, profile.max)
-    }
-    assert len({case.shape for case in found}) == len(found)
-    for index, profile in enumerate(profiles):
-        mine = {case.shape for case in found if case.profile == index}
-        assert profile.opt in mine
-        assert profile.max in mine
-    rows, columns = zip(*((case.shape[1], case.shape[2]) for case in found), strict=True)
-    assert any(r > c for r, c in zip(rows, columns, strict=True))
-    assert any(r < c for r, c in zip(rows, columns, strict=True))
-
-
-def test_a_profile_for_both_orientations_is_turned() -> None:
-    found = cases([Profile((1, 32, 32), (2, 40, 60), (4, 64, 64))])
-    assert [(case.point, case.shape) for case in found] == [
-        ("min", (1, 32, 32)),
-        ("opt", (2, 40, 60)),
-        ("max", (4, 64, 64)),
-        ("turned", (2, 60, 40)),
-    ]
-
-
-# Images.
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 33, 57), (3, 24, 2)])
-def test_images_are_like_photographs(shape: tuple[int, int, int], channels: int) -> None:
-    images = natural_images(shape, channels, 0)
-    assert images.shape == (*shape, channels)
-    assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, natural_images(shape, channels, 0))
-    assert not np.array_equal(images, natural_images(shape, channels, 1))
-    if shape[0] > 1:
-        assert not np.array_equal(images[0], images[1])
-
-
-def test_neighbouring_pixels_are_alike() -> None:
-    image = natural_images(
-        (
-            1,
-            128,
-            160,
-        ),
-        3,
-        0,
-    )[0].astype(np.float64)
-    assert 25 < image.std() < 80
-    steps = np.abs(np.diff(image, axis=1)).mean()
-    assert steps < image.std() / 4
-
-
-def test_batches_come_apart_and_together() -> None:
-    images = natural_images((3, 8, 8), 1, 0)
-    answers = [{"x": each.mean(axis=(1, 2))} for each in batches_of_one(images)]
-    np.testing.assert_array_equal(concatenated(answers)["x"], images.mean(axis=(1, 2)))
