@@ -121,7 +121,7 @@ def test_a_path_below_a_file_cannot_be_written(here: Path) -> None:
 
 INTERRUPTED = """
 import os, sys
-from vggspec.compiler.backends import bundle_writer
+from vggspec.compiler.bundles import writer as bundle_writer
 def slow(*args, **kwargs):
     print("placing", flush=True)
     import time

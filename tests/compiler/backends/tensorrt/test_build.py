@@ -217,7 +217,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
     command.append("--profile")
     built: list[Manifest] = []
     for name in ("a", "b", "c"):
-        done = vggspec(*command, str(LANDSCAPE), "-o", name, cwd=tmp_path)
+        done = vggspec(*command, str(LANDSCAPE), "-o", name, cwd=tmp_path, fresh=True)
         assert done.returncode == 0, done.stderr
         manifest = open_bundle(tmp_path / name).manifest
         if manifest in built:
