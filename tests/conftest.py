@@ -1,10 +1,13 @@
 """What all tests share: goldens, the specs, and the report of what is not tested here."""
 
+import ctypes
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_returned() -> Iterator[None]:
+    """Return to the system what a module has freed: a process runs many of them."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train as where matplotlib is not installed: to draw curves takes longer than a tiny net.
+
+    Not in tests marked ``curves``, nor in processes that a test starts.
+    """
+    loop = sys.modules.get("vggspec.train.loop")
+    if loop is not None and "curves" not in request.keywords:
+        has_library = loop.has_library
+        monkeypatch.setattr(
+            loop, "has_library", lambda name: name != "matplotlib" and has_library(name)
+        )
 
 
 @pytest.fixture
