@@ -43,8 +43,10 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) build *.egg-info demo runs bench-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+# Python compiles what it imports; to compile all that is installed takes most of a minute.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vggspec needs Python 3.11 or later; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		-c constraints.txt --editable '.[dev]'
 	touch $(READY)

@@ -9,9 +9,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.runtime.bundles import Made
 
 # How long an example takes is the machine's business: no test asserts a time.
 settings.register_profile("vggspec", settings.default, deadline=None)
@@ -103,6 +107,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text("utf-8")
 
     return check
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> "Made":
+    """A small bundle."""
+    from tests.runtime.bundles import make
+
+    return make(tmp_path / "small")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.photos import photo
 from tests.studies.localisation.localisers import ENDS, LABELS, STRIDE, TRUNK, WINDOW, Made, make
 from tests.studies.localisation.test_merge import slow_merge
 from vggspec.base.catalogue import localising
@@ -39,12 +40,6 @@ Pixels = NDArray[np.uint8]
 SIZES = [(43, 70), (61, 37), (16, 16), (17, 16), (16, 17), (24, 25), (101, 33)]
 CENTRAL = TestProtocol(scales=(24,), dense=False, crops=1)
 DENSE = TestProtocol(scales=(19, 24))
-
-
-def photo(size: tuple[int, int], seed: int = 0) -> Pixels:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    return np.asarray(coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def as_file(pixels: Pixels) -> bytes:
