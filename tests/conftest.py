@@ -1,14 +1,21 @@
 """What all tests share: goldens, the specs, and the report of what is not tested here."""
 
+import ctypes
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.runtime.bundles import Made
 
 # How long an example takes is the machine's business: no test asserts a time.
 settings.register_profile("vggspec", settings.default, deadline=None)
@@ -69,6 +76,29 @@ def _wide_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_returned() -> Iterator[None]:
+    """Return to the system what a module has freed: a process runs many of them."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train as where matplotlib is not installed: to draw curves takes longer than a tiny net.
+
+    Not in tests marked ``curves``, nor in processes that a test starts.
+    """
+    loop = sys.modules.get("vggspec.train.loop")
+    if loop is not None and "curves" not in request.keywords:
+        has_library = loop.has_library
+        monkeypatch.setattr(
+            loop, "has_library", lambda name: name != "matplotlib" and has_library(name)
+        )
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare a text with ``tests/golden/<name>``, or rewrite it under ``--update-golden``."""
@@ -83,6 +113,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text("utf-8")
 
     return check
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> "Made":
+    """A small bundle."""
+    from tests.runtime.bundles import make
+
+    return make(tmp_path / "small")
 
 
 @pytest.fixture

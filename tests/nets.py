@@ -41,20 +41,20 @@ def net(text: str, name: str = "test.vgg") -> Lowered:
     return lower(pick(parse(Source(name, text)), None))
 
 
-def narrowed(name: str) -> Lowered:
-    """A spec of ours with an eighth of its channels: all its layers, sizes and options, 1/64 of the
-    arithmetic. Its claims, which are of the wide net, are left out.
+def narrowed(name: str, by: int = 8) -> Lowered:
+    """A spec of ours with an eighth of its channels, or another part: all its layers, sizes and
+    options, 1/64 of the arithmetic. Its claims, which are of the wide net, are left out.
     """
     lines = (ROOT / "specs" / f"{name}.vgg").read_text("utf-8").splitlines()
     wide = re.compile(r"\b(conv[0-9x]+|FC)-(\d+)")
     text = "\n".join(line for line in lines if not re.match(r"[\d.,]+M? (weight|parameters)", line))
     last = max(match.start() for match in wide.finditer(text))  # the classes
 
-    def eighth(match: re.Match[str]) -> str:
+    def narrow(match: re.Match[str]) -> str:
         number = int(match[2])
-        return f"{match[1]}-{number if match.start() == last else max(2, number // 8)}"
+        return f"{match[1]}-{number if match.start() == last else max(2, number // by)}"
 
-    return net(wide.sub(eighth, text), f"{name}.vgg")
+    return net(wide.sub(narrow, text), f"{name}.vgg")
 
 
 def random_weights(lowered: Lowered, path: Path, seed: int = 0) -> WeightsFile:

@@ -137,3 +137,25 @@ def test_the_demo_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert figure.width > 600
     commands = re.findall(r"\$ vggspec (\w+)", out)
     assert commands == ["train", "compile", "predict"]
+
+
+def test_the_demo_reads_a_little_after_four_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of its steps, with a quarter of the training."""
+    text = demo.spec_path().read_text("utf-8")
+    assert "stop after 16 epochs" in text
+    short = tmp_path / "digits.vgg"
+    short.write_text(text.replace("stop after 16 epochs", "stop after 4 epochs"))
+    monkeypatch.setattr(demo, "spec_path", lambda: short)
+    assert run(["demo", "-o", str(tmp_path / "demo"), "--seed", "0"]) == 0
+    out = capsys.readouterr().out
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", out)]
+    assert len(shares) == 2
+    assert min(shares) >= 80
+    agreeing = re.search(r"(\d+) of 20 digits agree", out)
+    assert agreeing is not None
+    assert int(agreeing[1]) >= 10
+    with Image.open(tmp_path / "demo" / "digits-heatmap.png") as figure:
+        assert figure.width > 600
+    assert re.findall(r"\$ vggspec (\w+)", out) == ["train", "compile", "predict"]

@@ -24,11 +24,6 @@ from vggspec.bundle.manifest import (
 )
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    return make(tmp_path / "small")
-
-
 def code(error: pytest.ExceptionInfo[VggspecError]) -> str:
     (report,) = error.value.reports
     return report.what.code

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.test_predict import Done
+from tests.photos import write_photos
 from tests.studies.localisation.localisers import LABELS, Made, make
 from tests.train.folders import HUES, write_annotated
 from vggspec.base.recipe import TestProtocol
@@ -60,12 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    rng = np.random.default_rng(6)
-    paths = [tmp_path / f"photo{k}.png" for k in range(3)]
-    for path in paths:
-        pixels = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((60, 40)).save(path)
-    return paths
+    return write_photos(tmp_path)
 
 
 @pytest.fixture

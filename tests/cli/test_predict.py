@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.photos import write_photos
 from tests.runtime.bundles import LABELS, Made, make, rewrite, weights
 from tests.runtime.tensorrt.fake import FakeCuda, FakeTrt, make_plan
 from tests.studies.localisation import localisers
@@ -41,18 +42,8 @@ def vggspec(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
-    return make(tmp_path / "small")
-
-
-@pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    rng = np.random.default_rng(6)
-    paths = [tmp_path / f"photo{k}.png" for k in range(3)]
-    for path in paths:
-        pixels = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((60, 40)).save(path)
-    return paths
+    return write_photos(tmp_path)
 
 
 def test_classes_are_told_best_first(made: Made, photos: list[Path], vggspec: Any) -> None:

@@ -308,8 +308,15 @@ def started(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("ranks", "number"),
+    [
+        (1, signal.SIGINT),
+        (2, signal.SIGTERM),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: int) -> None:
     with started("-o", "out", "--procs", f"{ranks}", *ENDLESS) as process:
         process.send_signal(number)
@@ -350,7 +357,8 @@ def test_a_rank_that_is_done_ignores_signals_to_its_end() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow)])
+def test_ranks_train_what_one_device_trains(here: Path, ranks: int) -> None:
     """Five steps with dropout, BN, a bad image, and batches that no number of ranks divides.
 
     The last batch is of two images, so the third rank has none.
@@ -366,19 +374,18 @@ def test_ranks_train_what_one_device_trains(here: Path, capsys: Captured) -> Non
     assert run(["train", *args, "-o", "1"]) == 0
     one = open_weights("1/last.safetensors")
     validation = json.loads(Path("1/run.json").read_text())["result"]["best"]["validation"]
-    for ranks in (2, 3):
-        done = vggspec("train", *args, "-o", f"{ranks}", "--procs", f"{ranks}", cwd=here)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == f"{ranks}/best.safetensors\n"
-        assert "Warning" not in done.stderr
-        other = open_weights(f"{ranks}/last.safetensors")
-        for name in one.tensors:
-            mine, theirs = one.read(name), other.read(name)
-            np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=2e-6, err_msg=name)
-        found = json.loads(Path(f"{ranks}/run.json").read_text())["result"]["best"]["validation"]
-        assert found["class_errors"] == validation["class_errors"]
-        assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
-        assert json.loads(Path(f"{ranks}/run.json").read_text())["result"]["num_left_out"] == 1
+    done = vggspec("train", *args, "-o", f"{ranks}", "--procs", f"{ranks}", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{ranks}/best.safetensors\n"
+    assert "Warning" not in done.stderr
+    other = open_weights(f"{ranks}/last.safetensors")
+    for name in one.tensors:
+        mine, theirs = one.read(name), other.read(name)
+        np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=2e-6, err_msg=name)
+    found = json.loads(Path(f"{ranks}/run.json").read_text())["result"]["best"]["validation"]
+    assert found["class_errors"] == validation["class_errors"]
+    assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
+    assert json.loads(Path(f"{ranks}/run.json").read_text())["result"]["num_left_out"] == 1
 
 
 def test_a_rank_that_is_killed_ends_the_run(here: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
+from tests.photos import small_photo as photo
 from tests.refusals import refused, told
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.optional import silence_pillow
@@ -26,13 +27,6 @@ from vggspec.data.read import decoding_bytes, opened, read_image
 from vggspec.runtime.preprocess import rescale
 
 Pixels = NDArray[np.uint8]
-
-
-def photo(height: int = 24, width: int = 36, seed: int = 0) -> Pixels:
-    """Smooth colours, so that lossy formats change them little."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-    return np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encoded(image: Pixels | Image.Image, form: str, **options: Any) -> bytes:

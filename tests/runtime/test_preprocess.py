@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from tests.photos import small_photo as photo
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Resize, TestProtocol
 from vggspec.bundle.manifest import InputContract
@@ -16,13 +17,6 @@ from vggspec.runtime.preprocess import normalise, rescale, rescaled_size
 from vggspec.runtime.protocol import View, grid, inputs
 
 Pixels = NDArray[np.uint8]
-
-
-def photo(height: int = 24, width: int = 36, seed: int = 0) -> Pixels:
-    """Smooth colours, so that lossy formats change them little."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-    return np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def code(error: pytest.ExceptionInfo[VggspecError]) -> str:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.photos import photo
 from tests.runtime.bundles import CLASSES, STRIDE, WINDOW, Made, make, torch_scores
 from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
@@ -17,12 +18,6 @@ from vggspec.runtime.protocol import Answer, View, classify, grid
 
 Pixels = NDArray[np.uint8]
 LANDSCAPE, PORTRAIT = (43, 70), (61, 37)
-
-
-def photo(size: tuple[int, int], seed: int = 0) -> Pixels:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    return np.array(coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def posteriors_by_torch(made: Made, image: Pixels) -> NDArray[np.float64]:

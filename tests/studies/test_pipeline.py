@@ -1,6 +1,5 @@
 """Many images at once give what each gives alone, whatever the batches, threads and shapes."""
 
-import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
+from tests.photos import png as photo
 from tests.runtime.bundles import WINDOW, make, weights
 from vggspec.base import recipe
 from vggspec.bundle.manifest import open_bundle
@@ -28,14 +27,6 @@ SIZES = [(43, 70), (61, 37), (43, 70), (24, 24), (70, 43), (43, 70), (24, 25)]
 BOTH = recipe.TestProtocol(scales=(17, 24, 30), crops=3)
 
 Pixels = NDArray[np.uint8]
-
-
-def photo(size: tuple[int, int], seed: int) -> bytes:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    file = io.BytesIO()
-    coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC).save(file, "PNG")
-    return file.getvalue()
 
 
 PHOTOS = [photo(size, seed) for seed, size in enumerate(SIZES)]

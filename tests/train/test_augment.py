@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from tests.photos import real_photo as photo
 from tests.train.folders import picture, tiny, write_folder
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
@@ -44,11 +45,6 @@ def test_a_crop_is_what_pillow_makes() -> None:
         Image.Transpose.FLIP_LEFT_RIGHT
     )
     np.testing.assert_array_equal(cut(np.asarray(image), drawn, 16, 16), expected)
-
-
-def photo(name: str, size: tuple[int, int]) -> Image.Image:
-    datasets = pytest.importorskip("sklearn.datasets")
-    return Image.fromarray(datasets.load_sample_image(name)).resize(size)
 
 
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])

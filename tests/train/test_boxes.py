@@ -323,9 +323,10 @@ def test_examples_are_images_and_the_classes_on_them(data: DataSet) -> None:
     assert len(data.train.boxes(0)) == 2
 
 
+@pytest.mark.curves
 @pytest.mark.parametrize("head", [TO_BOXES, TO_SHARED_BOXES])
 def test_a_net_of_boxes_learns(head: tuple[str, str], root: Path, tmp_path: Path) -> None:
-    lowered = tiny(head, ("dropout 0.2", "dropout 0"), ("after 3 epochs", "after 40 epochs"))
+    lowered = tiny(head, ("dropout 0.2", "dropout 0"), ("after 3 epochs", "after 20 epochs"))
     data = open_data(root, lowered.network)
     (tmp_path / "run").mkdir()
     result = fit(lowered, data, tmp_path / "run", Options(gpus=0))

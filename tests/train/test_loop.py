@@ -64,6 +64,7 @@ def test_the_rate_falls_when_accuracy_stops_improving() -> None:
     assert [plateau.after(accuracy) for accuracy in accuracies] == pytest.approx(rates)
 
 
+@pytest.mark.curves
 def test_a_run_leaves_weights_a_log_and_a_record(data: DataSet, tmp_path: Path) -> None:
     lowered = tiny()
     result = train(lowered, data, tmp_path / "run")
@@ -218,6 +219,7 @@ def test_training_stops_when_it_is_asked_to(data: DataSet, tmp_path: Path) -> No
     assert json.loads((tmp_path / "run.json").read_text())["result"]["was_stopped"]
 
 
+@pytest.mark.curves
 def test_a_loss_that_is_not_finite_ends_the_run(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

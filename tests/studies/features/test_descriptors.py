@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from tests.nets import SMALL, net, random_weights
+from tests.photos import png as photo
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import Bundle, open_bundle
 from vggspec.compiler.backends.onnx.model import OnnxOptions
@@ -32,14 +33,6 @@ MEAN, STD = (120.0, 115.0, 100.0), (58.0, 57.0, 56.0)
 LAYERS = {"relu3": 24, "conv2_1": 16, "conv1_1": 8}
 SCALES = (32, 41)
 SIZES = [(43, 70), (61, 37), (43, 70), (33, 32)]
-
-
-def photo(size: tuple[int, int], seed: int) -> bytes:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    file = io.BytesIO()
-    coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC).save(file, "PNG")
-    return file.getvalue()
 
 
 PHOTOS = [photo(size, seed) for seed, size in enumerate(SIZES)]

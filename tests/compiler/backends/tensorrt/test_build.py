@@ -94,16 +94,28 @@ def build_refused(code: str, words: str) -> Any:
     return refused(f"(?s){code}.*{words}")
 
 
-@pytest.mark.parametrize("name", [*SPECS, "D at its full width"])
-def test_every_spec_in_every_precision(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "by", "precisions"),
+    [
+        *(pytest.param(name, 8, PRECISIONS, id=name) for name in SPECS),
+        pytest.param("D", 4, PRECISIONS, id="D at a quarter of its width"),
+        pytest.param("D", 1, ("fp16",), id="D at its full width"),
+        *(
+            pytest.param(name, 1, PRECISIONS, id=f"wide {name}", marks=pytest.mark.slow)
+            for name in SPECS
+        ),
+    ],
+)
+def test_every_spec_in_every_precision(
+    name: str, by: int, precisions: tuple[Precision, ...], tmp_path: Path
+) -> None:
     """The size of the plan tells in which precision TensorRT stored the weights, of a wide net."""
-    is_wide = name not in SPECS
-    lowered = load_network(str(ROOT / "specs/D.vgg")) if is_wide else narrowed(name)
+    lowered = load_network(str(ROOT / f"specs/{name}.vgg")) if by == 1 else narrowed(name, by)
     weights = any_weights(lowered, tmp_path / "w.safetensors")
     height, width = lowered.network.input.type.size
     profile = Profile((1, height, width), (2, height, width + 32), (4, height, 2 * width))
     network = prepare(lowered.network, CompileOptions())
-    for precision in PRECISIONS:
+    for precision in precisions:
         out = tmp_path / precision
         options = CompileOptions(precision=precision)
         manifest = write(lowered, weights, out, options, rtx(profile)).manifest
@@ -231,7 +243,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
     command.append("--profile")
     built: list[Manifest] = []
     for name in ("a", "b", "c"):
-        done = vggspec(*command, str(LANDSCAPE), "-o", name, cwd=tmp_path)
+        done = vggspec(*command, str(LANDSCAPE), "-o", name, cwd=tmp_path, fresh=True)
         assert done.returncode == 0, done.stderr
         manifest = open_bundle(tmp_path / name).manifest
         if manifest in built:
