@@ -3,9 +3,9 @@
     python classify.py BUNDLE IMAGE...
 
 It needs numpy, pycuda, and the TensorRT that built the plan: the manifest says whether that is
-`tensorrt` or `tensorrt_rtx`. An IMAGE is a binary PPM, or PGM for a net of gray images, of the
-size that the net is to see: whoever rescales decides how good the answer is. Where the bundle's
-test protocol has mirror images, the posteriors are the mean over the image and its own.
+`tensorrt` or `tensorrt_rtx`. An IMAGE is a binary PPM, or PGM for a net of gray images, already
+rescaled: the accuracy depends on the filter that you use. If the test protocol of the bundle has
+mirror images, the posteriors are the mean over the image and its mirror image.
 """
 
 import hashlib
