@@ -67,13 +67,13 @@ _OPS = {op.keyword: op for op in OPS}
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A net ready to compile, and how it is to be trained and tested."""
+    """A net ready to compile, and its recipes of training and testing."""
 
     network: Network
     experiment: Experiment
     spec: Spec
     text: str
-    """The spec as its file has it; where it is like another net, with that net's layers written
+    """The text of the spec; if it is like another net, with the layers of that net written
     out, so that it needs no other file."""
 
 
@@ -90,7 +90,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """A net's layers as others take them over, and what is wrong with them."""
+    """The layers of a net as other nets inherit them, and their mistakes."""
 
     spec: Spec
     layers: tuple[_Written, ...]
@@ -102,7 +102,7 @@ class _Base:
 
 @dataclass(slots=True)
 class Shared:
-    """What the nets that are lowered in one run have in common, each part worked out once.
+    """State shared by the nets that are lowered in one run; each part is computed once.
 
     It counts what was done, too, so that a file cannot ask for more than a second or two of it.
     """
@@ -117,7 +117,7 @@ class Shared:
     _words: int = 0
 
     def document(self, path: str) -> Document:
-        """What another spec file says.
+        """The document of another spec file.
 
         Raises:
             VggspecError: it cannot be read, has mistakes, or is one file too many.
@@ -154,12 +154,12 @@ class Shared:
         return found if found is not None and found.spec is spec else None
 
     def keep(self, key: tuple[str, str], base: _Base) -> None:
-        """Remember the layers of a net, unless what is wrong with them depends on who asks."""
+        """Remember the layers of a net, unless their mistakes depend on the net that is like it."""
         if not any(isinstance(one.what, _CHAINED) for one in base.mistakes):
             self._bases[key] = base
 
     def once(self, owner: object, read: Callable[[], T]) -> T:
-        """What ``read`` gives for a piece of the text; a row of a table belongs to many nets."""
+        """The result of ``read`` for a piece of the text; a row of a table belongs to many nets."""
         if id(owner) not in self._pieces:
             self._pieces[id(owner)] = owner, read()
         return cast("T", self._pieces[id(owner)][1])
@@ -187,7 +187,7 @@ def lower_leniently(spec: Spec, shared: Shared | None = None) -> tuple[Lowered |
 
 
 def mistakes(specs: Iterable[Spec], reports: Reports) -> None:
-    """Add what is wrong with the nets of a file to ``reports``."""
+    """Add the mistakes of the nets of a file to ``reports``."""
     shared = Shared()
     for spec in specs:
         if reports.is_full or shared.layers > MAX_LAYERS_TOGETHER:
@@ -270,7 +270,7 @@ class _Lowering:
         return _Base(spec, tuple(written), image, item, is_input_known, self.reports.sorted())
 
     def _once(self, owner: object, read: Callable[[Reporter], T]) -> T:
-        """What ``read`` gives for a piece of the text, and what is wrong with it."""
+        """The result of ``read`` for a piece of the text; its mistakes are reported."""
 
         def read_whole() -> tuple[T, tuple[Report, ...]]:
             wrong = Reports()
@@ -296,7 +296,7 @@ class _Lowering:
         return one_net(spec, self._name, base.input, items)
 
     def _like(self) -> _Base | None:
-        """What the net takes over from another one, or None and a report."""
+        """The layers that the net inherits from another one, or None and a report."""
         like = self._spec.like
         assert like is not None
         folder = os.path.dirname(self._spec.source.name)
@@ -368,7 +368,7 @@ class _Lowering:
         return None if is_too_many else ops
 
     def _joined(self, items: Sequence[LayerItem]) -> Iterator[LayerItem]:
-        """The items, those that were meant as one layer in several words as one."""
+        """The items; several words that mean one layer are joined."""
         i = 0
         while i < len(items):
             following = items[i : i + 3]
@@ -478,7 +478,7 @@ class _Lowering:
         return named
 
     def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:
-        """What is written and, between it, what is implied."""
+        """The written layers, with the implied ones between them."""
         taken = {layer.name for layer in written}
         nodes: list[Node] = []
         current = IMAGE

@@ -17,7 +17,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import LARGEST, number_types, weight_types
 from vggspec.compiler.weights import WeightsFile
 
-#: The least number that a type holds with all its digits; what is smaller loses them.
+#: The smallest number that a type stores with all of its digits.
 LEAST_NORMAL: dict[Precision, float] = {"fp32": 2.0**-126, "fp16": 2.0**-14, "bf16": 2.0**-126}
 
 READ_AT_A_TIME = 1 << 20  # numbers
@@ -40,7 +40,7 @@ class OutOfRange:
     """Whether all of them are too small rather than one too large."""
 
     def in_words(self) -> str:
-        """Which numbers, how large, and what their type holds."""
+        """The numbers, their magnitude, and the range of their type."""
         where = {"output": "", "input": "the input of ", "weights": "the weights of "}[self.what]
         does = "reach" if self.what == "weights" else "reaches"
         if self.is_small:
@@ -56,7 +56,7 @@ class OutOfRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """What came of the comparison."""
+    """The result of the comparison."""
 
     beyond: tuple[OutOfRange, ...]
     """Layers with numbers that become infinite, in their order."""
@@ -110,7 +110,7 @@ def _out_of_range(
         sizes: list[tuple[Literal["output", "input", "weights"], float, Precision]] = [
             ("weights", weights[param.name], used_as[param.name])
             for param in layer.params
-            # A bias may be as small as it likes: it is added to larger numbers.
+            # A bias may be arbitrarily small: it is added to larger numbers.
             if param.name.endswith(".weight") or weights.get(param.name, 0) > 1
             if param.name in weights
         ]

@@ -73,7 +73,7 @@ def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, N
 
 
 def _read_at(path: Path, offset: int, into: NDArray[Any]) -> None:
-    """Fill an array with what lies at ``offset`` of a file."""
+    """Fill an array from ``offset`` of a file."""
     left = memoryview(into.data).cast("B")
     with open(path, "rb", buffering=0) as file:
         file.seek(offset)

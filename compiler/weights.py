@@ -60,7 +60,7 @@ LEAST_FACTOR = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What goes with the weights."""
+    """The metadata of a weights file."""
 
     net: str | None = None
     layers_sha256: str | None = None
@@ -71,7 +71,7 @@ class Metadata:
 
     std: tuple[float, ...] | None = None
     scale: float | None = None
-    """What else the weights expect of their input, as ``ImageInput`` has it. Where ``scale`` is
+    """The rest of the input that the weights expect, as in ``ImageInput``. Where ``scale`` is
     None, the spec alone says it; else a ``std`` of None is 1.
     """
 
@@ -124,7 +124,7 @@ class WeightsFile:
 
 
 def layers_sha256(network: Network) -> str:
-    """Hash of what the net asks of a weights file: names and stored shapes."""
+    """A hash of the names and stored shapes that the net needs in a weights file."""
     wanted = [[param.name, list(param.stored)] for param in network.params()]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
@@ -426,7 +426,7 @@ def _texts(
 
 
 def metadata_of(text: Mapping[str, str]) -> Metadata:
-    """What the header of a weights file says beside its tensors.
+    """The metadata in the header of a weights file.
 
     Raises:
         BadFieldError: a value of ours is malformed.

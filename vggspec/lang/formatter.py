@@ -98,7 +98,7 @@ def _printed(document: Document, spell: Spell) -> Iterator[_Printed]:
 
 
 def _own_line(text: str) -> str:
-    """A comment that fills a line, a space after its sign; what it indents stays indented."""
+    """A comment that fills a line, with a space after its sign; its own indentation stays."""
     rest = text[1:]
     return f"# {rest}" if rest and not rest[0].isspace() and rest[0] not in "#!" else text
 

@@ -68,13 +68,13 @@ def parse(source: Source) -> Document:
 
 
 def parse_leniently(source: Source) -> tuple[Document, Reports]:
-    """What could be read of a spec file, and the mistakes in the rest."""
+    """The readable part of a spec file, and the mistakes in the rest."""
     document, found = _parsed(source)
     return document, Reports(found)
 
 
 def count_words(source: Source) -> int:
-    """Words, numbers and marks outside comments: what reading takes time in proportion to."""
+    """Words, numbers and marks outside comments, to which the time of reading is proportional."""
     return sum(1 for _ in _words(source))
 
 
@@ -437,7 +437,7 @@ class _Assembly:
             del items[limit:]
 
     def _skip(self, line: int, rule: Rule) -> None:
-        """Go on after a line that could not be read, without reporting what follows from that."""
+        """Continue after an unreadable line, without reporting its consequences."""
         if rule == "setting":
             return
         self._section = None
