@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.nets import SMALL, net, random_weights
-from tests.train.folders import HUES, write_annotated, write_folder
+from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watching import Progress
 from vggspec.bundle.manifest import WEIGHTS, open_bundle

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.cli.test_predict import Done
 from tests.photos import write_photos
 from tests.studies.localisation.localisers import LABELS, Made, make
-from tests.train.folders import HUES, write_annotated
+from tests.training.folders import HUES, write_annotated
 from vggspec.base.recipe import TestProtocol
 from vggspec.cli import run
 from vggspec.data.boxes import iou

@@ -87,7 +87,7 @@ def command(
     from vggspec.cli.building import WithLog, show_cost
     from vggspec.cli.progress import shown
     from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
-    from vggspec.train.runs import find_weights
+    from vggspec.training.runs import find_weights
 
     if to_trt:
         from vggspec.compiler.backends.tensorrt.flavours import choose_flavour

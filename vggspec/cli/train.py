@@ -8,7 +8,7 @@ import click
 from vggspec.base.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.train.progress import TrainResult
+    from vggspec.training.progress import TrainResult
 
 
 @click.command(
@@ -120,8 +120,8 @@ def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> i
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
     from vggspec.cli.train_progress import train_shown
-    from vggspec.train.request import NotTrainableFolderError
-    from vggspec.train.training import train
+    from vggspec.training.request import NotTrainableFolderError
+    from vggspec.training.train import train
 
     try:
         with train_shown() as watch:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.refusals import refused
 from tests.studies.localisation.localisers import Made, make
-from tests.train.folders import HUES, write_annotated
+from tests.training.folders import HUES, write_annotated
 from vggspec.base.watching import Progress, Watcher
 from vggspec.studies.localisation.localise import BadClassError, localise
 from vggspec.studies.localisation.result import Localisation, LocalisedImage
