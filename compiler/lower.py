@@ -195,13 +195,24 @@ def mistakes(specs: Iterable[Spec], reports: Reports) -> None:
         reports.extend(lower_leniently(spec, shared)[1].sorted())
 
 
-def load_network(target: str) -> Lowered:
-    """The network of ``D.vgg`` or ``table1.vgg:D``.
+def load_network(target: str | os.PathLike[str]) -> Lowered:
+    """Read a spec and lower it: ``D.vgg``, ``table1.vgg:D``, or the name of a packaged spec.
 
     Raises:
         VggspecError: it cannot be read or has mistakes.
     """
-    return lower(load(target))
+    return lower(load(os.fspath(target)))
+
+
+def network(spec: str | os.PathLike[str]) -> Network:
+    """The network of a spec: an immutable graph of layers with their shapes and parameters.
+
+    ``spec`` is ``D.vgg``, ``table1.vgg:D``, or the name of a spec that comes with vggspec.
+
+    Raises:
+        VggspecError: the spec cannot be read or has mistakes.
+    """
+    return load_network(spec).network
 
 
 class _Lowering:
