@@ -416,7 +416,7 @@ def _texts(
     if metadata.color is not None:
         text["vggspec.color"] = metadata.color
     if metadata.source is not None:
-        text["vggspec.base.source"] = metadata.source
+        text["vggspec.source"] = metadata.source
     if metadata.labels is not None:
         text["vggspec.labels"] = json.dumps(metadata.labels, ensure_ascii=False)
     text[FINITE] = "yes" if is_finite else "not"  # as long as each other
@@ -454,7 +454,7 @@ def metadata_of(text: Mapping[str, str]) -> Metadata:
         std=std,
         scale=known("vggspec.scale", lambda key: fields.number(key, LEAST_FACTOR, MAX_PIXEL)),
         color=known("vggspec.color", lambda key: fields.choice(key, *get_args(Color))),
-        source=known("vggspec.base.source", fields.text),
+        source=known("vggspec.source", fields.text),
         labels=known("vggspec.labels", fields.texts),
         data_sha256=known(DATA_SHA256, fields.sha256),
         is_finite=text.get(FINITE) == "yes",

@@ -65,3 +65,11 @@ def test_python_snippets_are_python() -> None:
 def test_the_readme_names_every_guide() -> None:
     for guide in (ROOT / "docs").glob("*.md"):
         assert f"docs/{guide.name}" in README, guide.name
+
+
+def test_tests_that_the_guides_name_exist() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        for path, _, word in re.findall(r"pytest (tests/[\w/.]+)( -k (\w+))?", text):
+            assert (ROOT / path).is_file(), f"{document}: {path}"
+            assert word in (ROOT / path).read_text("utf-8"), f"{document}: -k {word}"

@@ -2,11 +2,11 @@
 //
 //     classify PLAN IMAGE.ppm [--mean R,G,B] [--gain R,G,B] [--bgr] [--flip] [--labels FILE]
 //
-// PLAN is 1/model.plan of a bundle; its SHA-256 stands in the bundle's manifest.json, as do the
+// PLAN is 1/model.plan of a bundle; its SHA-256 is in the bundle's manifest.json, as are the
 // numbers that the options take: `mean`, in the order of `color`; `gain`, which is scale / std;
-// `--bgr` where `color` is BGR; `--flip` where the test protocol averages with mirror images. A
-// plan that takes pixels as they are needs none of the first three. The image is a binary PPM, or
-// PGM for a net of gray images, of the size that the net is to see.
+// `--bgr` if `color` is BGR; `--flip` if the test protocol averages with mirror images. A plan
+// that takes pixels needs none of the first three. The image is a binary PPM, or PGM for a net of
+// gray images, already rescaled.
 //
 // Both flavours of TensorRT have this interface: link nvinfer, or tensorrt_rtx.
 
@@ -112,7 +112,7 @@ Image readImage(std::string const& path) {
             path + " is not a binary PPM or PGM of 8 bits a channel");
     Image image{rows, columns, isColour ? 3 : 1, {}};
     image.pixels.resize(static_cast<std::size_t>(rows * columns * image.channels));
-    file.get();  // one blank parts the header from the pixels
+    file.get();  // one blank separates the header from the pixels
     file.read(reinterpret_cast<char*>(image.pixels.data()),
               static_cast<std::streamsize>(image.pixels.size()));
     require(file.good(), path + " ends before its last pixel");
@@ -143,7 +143,7 @@ void addPlanes(Image const& image, Options const& options, std::vector<float>& b
     }
 }
 
-// The profile whose best shape is nearest, of those that hold the shape.
+// The profile whose best shape is nearest, of those that contain the shape.
 std::optional<int32_t> chooseProfile(nvinfer1::ICudaEngine const& engine, char const* name,
                                      nvinfer1::Dims const& shape) {
     using nvinfer1::OptProfileSelector;
@@ -208,7 +208,7 @@ std::vector<float> classify(nvinfer1::ICudaEngine& engine, std::vector<Image> co
     require(profile.has_value(), "no profile of the plan takes images of this size and number");
 
     Stream const stream;
-    // Memory for the profile in use; by default it would be for the largest of all.
+    // Memory for the current profile; the default is that of the largest one.
     std::unique_ptr<nvinfer1::IExecutionContext> const context{engine.createExecutionContext(
         nvinfer1::ExecutionContextAllocationStrategy::kON_PROFILE_CHANGE)};
     require(context != nullptr, "TensorRT makes no execution context");

@@ -3,9 +3,9 @@
     python classify.py BUNDLE IMAGE...
 
 It needs numpy, pycuda, and the TensorRT that built the plan: the manifest says whether that is
-`tensorrt` or `tensorrt_rtx`. An IMAGE is a binary PPM, or PGM for a net of gray images, of the
-size that the net is to see: whoever rescales decides how good the answer is. Where the bundle's
-test protocol has mirror images, the posteriors are the mean over the image and its own.
+`tensorrt` or `tensorrt_rtx`. An IMAGE is a binary PPM, or PGM for a net of gray images, already
+rescaled: the accuracy depends on the filter that you use. If the test protocol of the bundle has
+mirror images, the posteriors are the mean over the image and its mirror image.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class FailureError(Exception):
 
 
 def main(args: list[str]) -> int:
-    """The exit code: 0 where every image was classified, 1 elsewhere."""
+    """The exit code: 0 if every image was classified, else 1."""
     if len(args) < 2:
         print(f"usage: {Path(sys.argv[0]).name} BUNDLE IMAGE...", file=sys.stderr)
         return 2
@@ -48,7 +48,7 @@ def main(args: list[str]) -> int:
 
 
 def read_manifest(bundle: Path) -> dict:
-    """The manifest of a bundle that holds a plan of a net that classifies."""
+    """The manifest of a bundle with the plan of a net that classifies."""
     try:
         manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     except ValueError as error:
@@ -67,7 +67,7 @@ def read_manifest(bundle: Path) -> dict:
 
 
 def read_plan(bundle: Path, manifest: dict) -> bytes:
-    """The plan, byte for byte the one that the manifest was written for."""
+    """The plan, whose digest must be that of the manifest."""
     plan = (bundle / manifest["model"]).read_bytes()
     (entry,) = [entry for entry in manifest["files"] if entry["path"] == manifest["model"]]
     if hashlib.sha256(plan).hexdigest() != entry["sha256"]:
@@ -89,7 +89,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def prepare(image: np.ndarray, manifest: dict) -> np.ndarray:
-    """The net's input tensor: an image, and its mirror image where the test protocol has one."""
+    """The net's input: an image, and its mirror image if the test protocol has one."""
     contract = manifest["input"]
     if image.shape[2] != len(contract["mean"]):
         raise FailureError(f"the net takes {contract['color']} images, and this one is not")
@@ -104,7 +104,7 @@ def prepare(image: np.ndarray, manifest: dict) -> np.ndarray:
 
 
 def normalise(images: np.ndarray, contract: dict) -> np.ndarray:
-    """What the manifest's `input` asks for, from images `(N, H, W, C)`, RGB or gray."""
+    """The input that the manifest describes, from images `(N, H, W, C)`, RGB or gray."""
     if contract["contract"] == "raw":
         return np.ascontiguousarray(images)
     if contract["color"] == "BGR":
@@ -118,7 +118,7 @@ def normalise(images: np.ndarray, contract: dict) -> np.ndarray:
 
 
 def choose_profile(profiles: list[dict], shape: tuple[int, ...]) -> int | None:
-    """The profile for (images, rows, columns): of those that hold it the nearest by `opt`."""
+    """The profile for (images, rows, columns): of those that contain it the nearest by `opt`."""
     distances = {
         index: sum(abs(opt - n) / opt for opt, n in zip(profile["opt"], shape, strict=True))
         for index, profile in enumerate(profiles)
@@ -162,14 +162,14 @@ def apply(trt, cuda, plan: bytes, manifest: dict, feeds: list[np.ndarray]) -> li
     logger = trt.Logger(trt.Logger.WARNING)
     engine_runtime = trt.Runtime(logger)
     if built["is_version_compatible"]:
-        engine_runtime.engine_host_code_allowed = True  # the plan brings a runtime of its own
+        engine_runtime.engine_host_code_allowed = True  # the plan contains its own runtime
     plan_engine = engine_runtime.deserialize_cuda_engine(plan)
     if plan_engine is None:
         raise FailureError(
             f"this TensorRT refuses the plan: {built['version']} built it on {built['platform']}"
             f" for compute capability {', '.join(built['capabilities'])}"
         )
-    # Memory for the profile in use; by default it would be for the largest of all.
+    # Memory for the current profile; the default is that of the largest one.
     strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
     context = plan_engine.create_execution_context(strategy)
     if context is None:

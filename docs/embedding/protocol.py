@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 bundle, scales = Path(sys.argv[1]), np.array(sys.argv[2].split(","), np.int64)
 session = ort.InferenceSession(bundle / "1/model.onnx", providers=["CPUExecutionProvider"])
 is_gray = session.get_inputs()[0].shape[2] == 1
-labels = bundle / "labels.txt"  # a class a line; it is there where the classes have labels
+labels = bundle / "labels.txt"  # a class per line; exists if the classes have labels
 names = labels.read_text("utf-8").splitlines() if labels.exists() else None
 for path in sys.argv[3:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("L" if is_gray else "RGB")

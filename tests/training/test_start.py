@@ -14,7 +14,7 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.weights import open_weights
-from vggspec.training.start import initial_weights
+from vggspec.training.start import initial_weights, origins
 
 SHALLOW = "net shallow input 16x16 RGB\nconv3-4 BN conv3-6\nmaxpool\nFC-8 FC-5 FC-3 soft-max\n"
 DEEP = """\
@@ -49,6 +49,23 @@ def test_random_weights_are_those_of_init(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, weights.read(name))
     other = start(lowered, tmp_path, seed=8)
     assert not np.array_equal(found["conv1_1.weight"], other["conv1_1.weight"])
+
+
+@pytest.mark.parametrize("name", ["digits", "digits:digits"])
+def test_layers_start_from_a_net_that_comes_with_vggspec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From any folder, like ``like "digits"``; a spec beside the net's own has precedence."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    text = f'input 16x16 RGB\nconv3-4\nFC-8 FC-5\ntrain:\n  start from "{name}": first 1 conv\n'
+    lowered = spec(tmp_path / "nets", "mine", text)
+    write_initial("digits.safetensors", load_network("digits").network, lowered.experiment.train, 0)
+    (origin,) = origins(lowered)
+    assert origin.net.parameters == load_network("digits").network.parameters
+    own = spec(tmp_path / "nets", "digits", "input 16x16 RGB\nconv3-4\nFC-8\n")
+    (origin,) = origins(lowered)
+    assert origin.net.parameters == own.network.parameters
 
 
 def test_layers_start_from_another_net(tmp_path: Path) -> None:

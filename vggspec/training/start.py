@@ -32,6 +32,7 @@ from vggspec.compiler.weights import (
     checked,
     open_weights,
 )
+from vggspec.lang.loading import find_spec, split_target
 from vggspec.training.runs import RUNS, FoundWeights, find_weights
 
 
@@ -55,7 +56,7 @@ def origins(
             given belong to another net.
     """
     specs = [
-        (each, str(base_folder(lowered.spec) / each.path))
+        (each, _target(each.path, str(base_folder(lowered.spec))))
         for each in lowered.experiment.train.start_from
     ]
     nets = [load_network(spec).network for _, spec in specs]
@@ -76,6 +77,13 @@ def origins(
         )
         for (layers, spec), net in zip(specs, nets, strict=True)
     )
+
+
+def _target(target: str, folder: str) -> str:
+    """The spec that ``start from`` names, seen from a folder, with the net after a colon."""
+    path, net = split_target(target, folder)
+    found = str(Path(find_spec(path, folder)))
+    return found if net is None else f"{found}:{net}"
 
 
 def initial_weights(
