@@ -21,13 +21,9 @@ class NoAnnotations(Diagnostic):
     """
 
     code = "VGG681"
+    TITLE = "there are no annotations: {tried}"
+    HELP = "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
     tried: str
-
-    def title(self) -> str:
-        return f"there are no annotations: {self.tried}"
-
-    def help(self) -> str | None:
-        return "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +36,9 @@ class BadAnnotations(Diagnostic):
     """
 
     code = "VGG682"
+    TITLE = "these annotations cannot be read: {why}"
+    HELP = "download or write the file again"
     why: str
-
-    def title(self) -> str:
-        return f"these annotations cannot be read: {self.why}"
-
-    def help(self) -> str | None:
-        return "download or write the file again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +48,10 @@ class TooManyBadAnnotations(Diagnostic):
     """
 
     code = "VGG683"
+    TITLE = "the annotations of {bad} of {total:count image} cannot be used"
     bad: int
     total: int
     first: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"the annotations of {self.bad} of {count(self.total, 'image')} cannot be used"
 
     def help(self) -> str | None:
         return "repair or remove them, beginning with\n" + "\n".join(self.first)
@@ -100,9 +90,5 @@ class BoxesOnCrops(Diagnostic):
     """
 
     code = "VGG685"
-
-    def title(self) -> str:
-        return "a net of boxes is validated on central crops"
-
-    def help(self) -> str | None:
-        return "leave out `--validate dense`"
+    TITLE = "a net of boxes is validated on central crops"
+    HELP = "leave out `--validate dense`"

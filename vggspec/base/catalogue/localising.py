@@ -19,10 +19,8 @@ class NoBoxes(Diagnostic):
     """
 
     code = "VGG700"
+    TITLE = "the net gives {gives}, not boxes"
     gives: str
-
-    def title(self) -> str:
-        return f"the net gives {self.gives}, not boxes"
 
     def help(self) -> str | None:
         if self.gives in ("posteriors", "scores"):
@@ -37,10 +35,8 @@ class NoPosteriorsForBoxes(Diagnostic):
     """
 
     code = "VGG701"
+    TITLE = "the net gives {gives}, not the posteriors that rate boxes"
     gives: str
-
-    def title(self) -> str:
-        return f"the net gives {self.gives}, not the posteriors that rate boxes"
 
     def help(self) -> str | None:
         if self.gives == "scores":
@@ -56,15 +52,11 @@ class OtherClassesThanBoxes(Diagnostic):
     """
 
     code = "VGG702"
+    TITLE = "its classes differ from those of net `{other}`: {how}"
+    HELP = "use nets that were trained on the same classes, or one with `boxes(shared)`"
     other: str
     how: str
     """How the classes differ."""
-
-    def title(self) -> str:
-        return f"its classes differ from those of net `{self.other}`: {self.how}"
-
-    def help(self) -> str | None:
-        return "use nets that were trained on the same classes, or one with `boxes(shared)`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +100,8 @@ class ClassRequired(Diagnostic):
     """
 
     code = "VGG704"
+    TITLE = "the net has a box for each class, and no class was named"
     labels: tuple[str, ...]
-
-    def title(self) -> str:
-        return "the net has a box for each class, and no class was named"
 
     def help(self) -> str | None:
         more = len(self.labels) - CLASSES_SHOWN
@@ -127,12 +117,8 @@ class NoMapToRate(Diagnostic):
     """
 
     code = "VGG705"
-
-    def title(self) -> str:
-        return "the classifier has no class score map to rate boxes with"
-
-    def help(self) -> str | None:
-        return "recompile it with `--map`"
+    TITLE = "the classifier has no class score map to rate boxes with"
+    HELP = "recompile it with `--map`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +128,8 @@ class ImageLeftOut(Diagnostic):
     """
 
     code = "VGG706"
+    TITLE = "the image was left out: {why}"
     why: str
-
-    def title(self) -> str:
-        return f"the image was left out: {self.why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +140,5 @@ class OneBoxForAll(Diagnostic):
     """
 
     code = "VGG707"
-
-    def title(self) -> str:
-        return "the net averages over space, so it has no box for each window"
-
-    def help(self) -> str | None:
-        return "apply it to crops: give `--crops 5x5`"
+    TITLE = "the net averages over space, so it has no box for each window"
+    HELP = "apply it to crops: give `--crops 5x5`"

@@ -23,6 +23,7 @@ class UnknownSetting(Diagnostic):
     """
 
     code = "VGG401"
+    TITLE = "`{section}:` has no setting `{word}`"
     word: str
     section: str
     known: tuple[str, ...]
@@ -30,9 +31,6 @@ class UnknownSetting(Diagnostic):
     """What to write, whole."""
 
     because: str | None = None
-
-    def title(self) -> str:
-        return f"`{self.section}:` has no setting `{self.word}`"
 
     def help(self) -> str | None:
         if self.because:
@@ -85,15 +83,11 @@ class SettingRange(Diagnostic):
     """
 
     code = "VGG403"
+    TITLE = "`{setting}` cannot be {value}"
+    LABEL = "expected {expected}"
     setting: str
     value: str
     expected: str
-
-    def title(self) -> str:
-        return f"`{self.setting}` cannot be {self.value}"
-
-    def label(self) -> str:
-        return f"expected {self.expected}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +101,10 @@ class SettingTwice(Diagnostic):
     """
 
     code = "VGG404"
+    TITLE = "`{setting}` is written twice"
+    LABEL = "the second one"
+    HELP = "keep one of them"
     setting: str
-
-    def title(self) -> str:
-        return f"`{self.setting}` is written twice"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "keep one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +120,12 @@ class CropNotInput(Diagnostic):
     """
 
     code = "VGG405"
+    HELP = "leave `crop` out: it is the size of the input"
     crop: int
     input: tuple[int, int]
 
     def title(self) -> str:
         return f"the crop is {self.crop} × {self.crop}, the input {self.input[0]} × {self.input[1]}"
-
-    def help(self) -> str | None:
-        return "leave `crop` out: it is the size of the input"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,15 +143,11 @@ class ScaleTooSmall(Diagnostic):
     """
 
     code = "VGG406"
+    TITLE = "an image of {scale} pixels contains no window of {input}"
+    LABEL = "the smallest side of the input is {input}"
     scale: int
     input: int
     section: str
-
-    def title(self) -> str:
-        return f"an image of {self.scale} pixels contains no window of {self.input}"
-
-    def label(self) -> str:
-        return f"the smallest side of the input is {self.input}"
 
     def help(self) -> str | None:
         letter = "S" if self.section == "train" else "Q"
@@ -207,16 +189,11 @@ class NotStartedFrom(Diagnostic):
     """
 
     code = "VGG408"
+    TITLE = (
+        "the net starts from {nets:either}, once each; these weights are of `{net}`",
+        "no `start from` takes these weights",
+    )
+    HELP = "leave out `--weights`, or name those of a net that it starts from"
     net: str
     nets: tuple[str, ...]
     """Those that it starts from."""
-
-    def title(self) -> str:
-        if not self.nets:
-            return "no `start from` takes these weights"
-        return (
-            f"the net starts from {either(self.nets)}, once each; these weights are of `{self.net}`"
-        )
-
-    def help(self) -> str | None:
-        return "leave out `--weights`, or name those of a net that it starts from"

@@ -13,12 +13,8 @@ class NothingToVerifyAgainst(Diagnostic):
     """
 
     code = "VGG650"
-
-    def title(self) -> str:
-        return "the bundle has no fp32 graph to compare with"
-
-    def help(self) -> str | None:
-        return "give `--against torch`, or compile the bundle again"
+    TITLE = "the bundle has no fp32 graph to compare with"
+    HELP = "give `--against torch`, or compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +24,9 @@ class NoWeightsToVerify(Diagnostic):
     """
 
     code = "VGG652"
+    TITLE = "the bundle does not contain the weights to compare with: {missing} is missing"
+    HELP = "compile the bundle again"
     missing: str
-
-    def title(self) -> str:
-        return f"the bundle does not contain the weights to compare with: {self.missing} is missing"
-
-    def help(self) -> str | None:
-        return "compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +36,9 @@ class OtherOutputs(Diagnostic):
     """
 
     code = "VGG653"
+    TITLE = "the bundle and its reference cannot be compared: {reason}"
+    HELP = "compile the bundle again"
     reason: str
-
-    def title(self) -> str:
-        return f"the bundle and its reference cannot be compared: {self.reason}"
-
-    def help(self) -> str | None:
-        return "compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +48,6 @@ class NoImagesToVerify(Diagnostic):
     """
 
     code = "VGG654"
+    TITLE = "{reason}"
+    HELP = "give a folder with pictures of usual proportions, or omit `--images`"
     reason: str
-
-    def title(self) -> str:
-        return self.reason
-
-    def help(self) -> str | None:
-        return "give a folder with pictures of usual proportions, or omit `--images`"
