@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound="Callable[..., Compiled]")
 GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
 ENGINE = {one.name: one for one in fields(EngineOptions)}
 
-#: Options that do not go with ``--protocol``, and why.
+#: Options that cannot be used with ``--protocol``, and why.
 WITHOUT_PROTOCOL = {
     "contract": "its graph takes pictures as they are decoded",
     "keep_map": "its graph only outputs posteriors",
@@ -203,14 +203,14 @@ def contradiction(
     if options.protocol:
         if options.engine is not None:
             return (
-                "--trt does not go with --protocol: TensorRT does not support the rescaling in its "
-                "graph"
+                "--trt cannot be used with --protocol: TensorRT does not support the rescaling "
+                "in its graph"
             )
         if not options.is_dense:
-            return "--crop does not go with --protocol: its graph applies nets densely"
+            return "--crop cannot be used with --protocol: its graph applies nets densely"
         for name, why in WITHOUT_PROTOCOL.items():
             if getattr(options, name) != GRAPH[name].default:
-                return f"{flag_name(name)} does not go with --protocol: {why}"
+                return f"{flag_name(name)} cannot be used with --protocol: {why}"
         if weights is not None and weights != nets:
             return (
                 f"give --weights once for each spec, in their order: {nets} specs, {weights} "
@@ -222,7 +222,7 @@ def contradiction(
     if options.flip is not None:
         return "--flip says what a graph with --protocol does"
     if options.layer is not None and options.average is not None:
-        return "--average applies to class scores: it does not go with --layer"
+        return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
     return None

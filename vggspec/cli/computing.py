@@ -59,4 +59,4 @@ def check_computing(given: dict[str, Any]) -> None:
     if given["procs"] and given["gpus"]:
         raise click.UsageError("Give `--procs` or `--gpus`, not both: a GPU has one process.")
     if given["gpus"] and given["device"] == "cpu":
-        raise click.UsageError("`--gpus` does not go with `--device cpu`.")
+        raise click.UsageError("`--gpus` cannot be used with `--device cpu`.")

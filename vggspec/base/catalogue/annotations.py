@@ -28,11 +28,11 @@ class NoAnnotations(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BadAnnotations(Diagnostic):
-    """A file that describes many images cannot be used: it is damaged, truncated, or something
-    else.
+    """A file that describes many images cannot be read: it is damaged, truncated, or has another
+    format.
 
-    COCO's has ``images``, ``annotations`` and ``categories``; VOC's list of a split names an image
-    in each line.
+    COCO's file contains ``images``, ``annotations`` and ``categories``; VOC's list of a split
+    contains one image name per line.
     """
 
     code = "VGG682"
@@ -43,8 +43,8 @@ class BadAnnotations(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadAnnotations(Diagnostic):
-    """An image with an invalid annotation is left out: if a box is empty, or outside of the image,
-    or of a class that the data does not have. With this many something else is wrong.
+    """An image with an invalid annotation is left out: a box is empty or outside the image, or has
+    a class that the data does not have. This many indicate another problem.
     """
 
     code = "VGG683"
@@ -59,8 +59,8 @@ class TooManyBadAnnotations(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxesMismatch(Diagnostic):
-    """``boxes(per-class)`` has a box for each class of the data, so the layer before it has four
-    channels a class.
+    """``boxes(per-class)`` has a box for each class of the data, so the layer before it must have
+    four channels per class.
 
         FC-80(linear) boxes(per-class)       right for 20 classes
     """
@@ -74,12 +74,12 @@ class BoxesMismatch(Diagnostic):
         return f"the data has {classes}, the net has boxes for {self.boxes}"
 
     def label(self) -> str:
-        return f"{4 * self.boxes} channels, four a class"
+        return f"{4 * self.boxes} channels, four per class"
 
     def help(self) -> str | None:
         return (
             f"write `FC-{4 * self.classes}(linear)` before it, or `FC-4(linear)` and"
-            " `boxes(shared)`, or give other data"
+            " `boxes(shared)`, or use other data"
         )
 
 

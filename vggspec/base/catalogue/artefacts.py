@@ -17,9 +17,9 @@ REMEDY_OF_CHANGED_WEIGHTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class NoWeights(Diagnostic):
-    """Compiling requires trained weights. ``--weights`` names them. Without it they are the best of
-    the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec, or
-    in the current folder.
+    """Compiling requires trained weights. ``--weights`` names them. The default is the best weights
+    of the net's newest run under ``runs/<net>/``, else ``<net>.safetensors`` next to the spec or in
+    the working folder.
 
         vggspec train specs/D.vgg --data DIR            train them
         vggspec import specs/D.vgg vgg16.pth            import them from another tool
@@ -35,7 +35,7 @@ class NoWeights(Diagnostic):
     def help(self) -> str | None:
         spec = shlex.quote(self.spec)
         return (
-            f"looked for {' and '.join(self.looked)}; get some by one of\n"
+            f"looked for {' and '.join(self.looked)}; create them with one of\n"
             f"vggspec train {spec} --data DIR\n"
             f"vggspec import {spec} CHECKPOINT\n"
             f"vggspec init {spec}  # random"
@@ -92,7 +92,7 @@ class WrongNumberType(Diagnostic):
     """Weights are 32-bit floating point numbers."""
 
     code = "VGG504"
-    TITLE = "`{tensor}` holds numbers of type {dtype}, not F32"
+    TITLE = "`{tensor}` contains numbers of type {dtype}, not F32"
     HELP = "`vggspec import SPEC FILE -o NEW.safetensors` converts it to float32"
     tensor: str
     dtype: str
@@ -165,8 +165,8 @@ class NoSuchFile(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class CannotWrite(Diagnostic):
-    """The result could not be written, for the reason that the system gives. What was at its place
-    before is unchanged, and no partial file is left.
+    """The result could not be written, for the reason that the system gives. An existing file is
+    unchanged, and no partial file is left.
     """
 
     code = "VGG511"
@@ -176,13 +176,13 @@ class CannotWrite(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
-    """Something else is where a bundle, a run, the demo or a file should be written, and vggspec
-    does not delete what it did not create.
+    """Something that vggspec did not create is at the path of a bundle, a run, the demo or a file.
+    vggspec does not delete it.
     """
 
     code = "VGG512"
-    TITLE = "{what} stands here already"
-    HELP = "name another place with `-o`, or move it away"
+    TITLE = "{what} already exists here"
+    HELP = "choose another path with `-o`, or move it away"
     what: str
 
 
@@ -194,9 +194,9 @@ class NotABundle(Diagnostic):
 
     code = "VGG521"
     HELP = (
-        "it was to be replaced; the one before is `{left_behind}`: rename it",
-        "it is a part of the bundle `{bundle}`",
-        "make one with `vggspec compile SPEC --weights FILE -o BUNDLE`",
+        "its replacement was killed; the previous bundle is `{left_behind}`: rename it",
+        "it is part of the bundle `{bundle}`",
+        "create one with `vggspec compile SPEC --weights FILE -o BUNDLE`",
     )
     is_there: bool = True
     is_folder: bool = True
@@ -287,7 +287,7 @@ class NoMapInBundle(Diagnostic):
     """
 
     code = "VGG525"
-    TITLE = "the bundle gives no class score map to draw a heat map from"
+    TITLE = "a heat map requires the class score map, which the bundle does not output"
     HELP = "compile it with `--map`"
 
 
@@ -326,8 +326,8 @@ class NotFinite(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Diagnostic):
-    """The engine failed on this image, for the given reason. Most often memory ran out: a dense net
-    needs it in proportion to the rescaled image.
+    """The engine failed on this image, for the given reason. The usual cause is lack of memory,
+    which a dense net needs in proportion to the size of the rescaled image.
     """
 
     code = "VGG529"
@@ -349,7 +349,7 @@ class TooLargeToVerify(Diagnostic):
 
     def title(self) -> str:
         images, rows, columns = self.shape
-        return f"images of {rows} × {columns} pixels, {images} at once, are too large to be made up"
+        return f"images of {rows} × {columns} pixels, {images} at once, are too large to generate"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ class ClassMismatch(Diagnostic):
         listed = f"\nthe classes are {_listed(self.names)}" if self.names else ""
         if self.groups and surplus < 0:
             listed += f"\nif the folders in {_listed(self.groups)} are classes, move them up"
-        return f"write `FC-{self.classes}` as the last layer, or give other data{listed}"
+        return f"write `FC-{self.classes}` as the last layer, or use other data{listed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +154,8 @@ class Diverged(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadImages(Diagnostic):
-    """A few unreadable images of a large set are left out; with this many something else is
-    wrong, so the work ends.
+    """A few unreadable images of a large set are left out. This many indicate another problem, so
+    the command stops.
     """
 
     code = "VGG426"
@@ -371,7 +371,7 @@ class GraphRescales(Diagnostic):
 class LostWorker(Diagnostic):
     """With ``--workers`` other processes decode images. One of them ended without an error, or no
     longer answers: a user or the system killed it, most often because memory ran out, or shared
-    memory (``/dev/shm``, of which containers have little). The last checkpoint is intact.
+    memory (``/dev/shm``, which is small in containers). The last checkpoint is intact.
     """
 
     code = "VGG436"

@@ -70,7 +70,7 @@ class NotForFlavour(Diagnostic):
     """
 
     code = "VGG605"
-    TITLE = "`{option}` does not go with {flavour}: {because}"
+    TITLE = "`{option}` cannot be used with {flavour}: {because}"
     HELP = "{instead}"
     option: str
     flavour: str
@@ -151,7 +151,7 @@ class ProfileOutOfReach(Diagnostic):
 
     code = "VGG610"
     TITLE = "the profile {profile} does not fit the net: {reason}"
-    HELP = "use profiles from the net's window on, or of exactly its size for `--crop`"
+    HELP = "use shapes no smaller than the net's window, or exactly its size for `--crop`"
     profile: str
     reason: str
 

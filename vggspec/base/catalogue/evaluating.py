@@ -59,8 +59,8 @@ class ForeignClasses(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class SameClass(Diagnostic):
     """Class folders match the net's labels, or a name in a label: `bee` and `honey bee` are both
-    the class `bee, honey bee`. Case counts only where labels differ in nothing else. Two folders of
-    one class are most likely a mistake, and their images would be counted together.
+    the class `bee, honey bee`. Case matters only where labels differ in nothing else. Two folders
+    of one class are most likely a mistake, and their images would be counted together.
     """
 
     code = "VGG697"
@@ -89,7 +89,7 @@ class ScaleBelowWindow(Diagnostic):
 
     def title(self) -> str:
         rows, columns = self.window
-        return f"at Q = {self.scale} the net's window of {rows} × {columns} fits into no image"
+        return f"at Q = {self.scale} no image fits the net's window of {rows} × {columns}"
 
     def help(self) -> str | None:
         least = max(self.window)

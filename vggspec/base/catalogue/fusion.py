@@ -68,7 +68,7 @@ class GrayAndColour(Diagnostic):
     """
 
     code = "VGG673"
-    TITLE = "of this net and net `{other}` one takes grayscale images, the other colour"
+    TITLE = "this net and net `{other}` take different images: one grayscale, the other colour"
     HELP = "fuse nets that take the same images"
     other: str
 

@@ -11,8 +11,8 @@ CLASSES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class NoBoxes(Diagnostic):
-    """Only a net that ends in boxes localises objects (appendix A of the paper). A net that
-    classifies goes after ``--classifier``, beside a net of boxes.
+    """Only a net that ends in boxes localises objects (appendix A of the paper). Pass a net that
+    classifies with ``--classifier``, in addition to a net of boxes.
 
         FC-4(linear) boxes(shared)
         FC-80(linear) boxes(per-class)       20 classes
@@ -78,7 +78,7 @@ class OtherWindows(Diagnostic):
             for (rows, columns), (down, across) in zip(self.windows, self.strides, strict=True)
         )
         if theirs == ours:
-            return f"the net and net `{self.other}` see an image by different windows"
+            return f"the net and net `{self.other}` apply different windows to an image"
         return f"the net sees {ours}; net `{self.other}` sees {theirs}"
 
     def help(self) -> str | None:

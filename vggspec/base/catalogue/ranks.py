@@ -16,7 +16,7 @@ class TooManyRanks(Diagnostic):
     ranks: int
     available: int
     of: str
-    """The things of which there are too few."""
+    """What limits the number of ranks, such as GPUs."""
 
     def help(self) -> str | None:
         return f"request at most {self.available}" if self.available else "train on CPUs: --gpus 0"

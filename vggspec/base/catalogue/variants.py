@@ -38,7 +38,7 @@ class StrideOutOfReach(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class StrideOfACrop(Diagnostic):
-    """``--stride`` says how far the positions of the class score map lie apart. A net whose FC
+    """``--stride`` is the distance between the positions of the class score map. A net whose FC
     layers are kept takes images of one size and gives one position.
     """
 

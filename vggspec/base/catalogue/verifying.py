@@ -8,8 +8,8 @@ from vggspec.base.diagnostic import Diagnostic
 @dataclass(frozen=True, kw_only=True)
 class NothingToVerifyAgainst(Diagnostic):
     """``--against onnxrt`` runs the fp32 graph that a bundle with an engine, or with a graph in
-    fp16 or bf16, contains beside its model. An fp32 graph has no other one beside it. The graph
-    and its weights may have been deleted.
+    fp16 or bf16, contains beside its model. A bundle in fp32 has no second graph. The graph or its
+    weights may also have been deleted.
     """
 
     code = "VGG650"
