@@ -184,7 +184,7 @@ class VggspecError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument does not fit the others; the command line calls that wrong usage."""
+    """An argument is invalid or contradicts others; the command line reports wrong usage."""
 
 
 class MissingLibraryError(ImportError):

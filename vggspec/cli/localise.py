@@ -128,7 +128,7 @@ def command(
     """
     _check_usage(images, folder, out=out, least_iou=least_iou, options=options)
     from vggspec.data.boxes import RIGHT_IOU
-    from vggspec.studies.localisation.localise import BadClassError, localise
+    from vggspec.studies.localisation.localise import localise
 
     def show(image: "LocalisedImage") -> None:
         if image.error is not None:
@@ -148,19 +148,16 @@ def command(
     with resumable() as watch:
         # Boxes that appear on a terminal need no progress beside them.
         prints = folder is None and not as_json and sys.stdout.isatty()
-        try:
-            found = localise(
-                (bundle, *more),
-                images,
-                data=folder,
-                least_iou=RIGHT_IOU if least_iou is None else least_iou,
-                on_image=show,
-                finish=finish,
-                watch=_Notes(watch) if prints else watch,
-                **options,
-            )
-        except BadClassError as error:
-            raise click.BadParameter(str(error), param_hint="--class") from error
+        found = localise(
+            (bundle, *more),
+            images,
+            data=folder,
+            least_iou=RIGHT_IOU if least_iou is None else least_iou,
+            on_image=show,
+            finish=finish,
+            watch=_Notes(watch) if prints else watch,
+            **options,
+        )
     if folder is None and as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     return 1 if folder is None and any(image.unread for image in found.images) else 0

@@ -120,14 +120,10 @@ def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> i
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
     from vggspec.cli.train_progress import train_shown
-    from vggspec.train.request import NotTrainableFolderError
     from vggspec.train.training import train
 
-    try:
-        with train_shown() as watch:
-            result = train(spec, run=out, save_every_s=60 * save_every, watch=watch, **given)
-    except NotTrainableFolderError as error:
-        raise click.UsageError(str(error)) from error
+    with train_shown() as watch:
+        result = train(spec, run=out, save_every_s=60 * save_every, watch=watch, **given)
     if result.is_reported_here:
         _say_result(result, given)
     return 128 + result.stopped_by if result.stopped_by is not None else 0

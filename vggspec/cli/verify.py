@@ -93,21 +93,18 @@ def command(
     here.
     """
     from vggspec.cli import progress
-    from vggspec.studies.verify.verification import DeviceMismatchError, verify
+    from vggspec.studies.verify.verification import verify
 
-    try:
-        with progress.shown() as watch:
-            found = verify(
-                bundle,
-                against=against,
-                images=images,
-                device=device,
-                tolerance=tolerance,
-                seed=seed,
-                watch=watch,
-            )
-    except DeviceMismatchError as error:
-        raise click.UsageError(str(error)) from error
+    with progress.shown() as watch:
+        found = verify(
+            bundle,
+            against=against,
+            images=images,
+            device=device,
+            tolerance=tolerance,
+            seed=seed,
+            watch=watch,
+        )
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     else:

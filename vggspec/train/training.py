@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from threading import Event
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.train.progress import TrainResult, as_train_watcher
@@ -79,13 +80,13 @@ def train(
         VggspecError: the spec, a setting, the data or a checkpoint has a mistake, the loss is not
             finite, a process is lost, or a file cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
-        ValueError: both ``procs`` and ``gpus`` are given, or ``spec`` is a folder, but not that of
-            a run.
+        ArgumentError: both ``procs`` and ``gpus`` are given, or ``spec`` is a folder
+            that is not that of a run.
         SystemExit: a signal ended the processes before they could save; or, in a process that a
             launcher started as one of several, another one of them reports the error.
     """
     if procs and gpus:
-        raise ValueError("`procs` are processes on the CPU, `gpus` on GPUs: give one of them")
+        raise ArgumentError("`procs` are processes on the CPU, `gpus` on GPUs: give one of them")
     request = TrainRequest(
         spec=os.fspath(spec),
         data=None if data is None else os.fspath(data),
