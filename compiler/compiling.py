@@ -43,7 +43,7 @@ WITHOUT_PROTOCOL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(os.PathLike[str]):
-    """A bundle that was compiled; it stands for its path wherever one is taken."""
+    """A compiled bundle, which is accepted wherever a path is."""
 
     path: Path
     bundle: "WrittenBundle"

@@ -80,7 +80,7 @@ def load(
     A TensorRT engine is native code, and loaded only for the device ``tensorrt``.
 
     Raises:
-        VggspecError: it is no bundle, or not as it was written.
+        VggspecError: it is not a bundle, or was changed.
         MissingLibraryError: the device was asked for by name and cannot be had.
     """
     from vggspec.runtime.predictor import Predictor

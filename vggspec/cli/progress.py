@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE_S, EVERY_S = 10.0, 60.0  # where lines cannot move
 LOOKS_S, MOVES_S = 0.5, 0.1
-SETTLED_S = 3.0  # before that, most of the time is for loading and says nothing about the speed
+SETTLED_S = 3.0  # before that, most of the time is for loading and does not indicate the speed
 BAR_COLUMNS = (24, 16, 8, 4)  # the widest that fits: a bar should not change with the text
 
 
@@ -181,7 +181,7 @@ def resumable() -> Iterator[Watcher]:
         if now is None:
             raise
         code = 128 + signal.SIGINT if isinstance(leaving, KeyboardInterrupt) else leaving.code
-        more = "; --resume goes on" if now.can_resume and now.done else ""
+        more = "; --resume continues" if now.can_resume and now.done else ""
         click.echo(f"interrupted after {now.done} of {now.total} {now.unit}{more}", err=True)
         raise click.exceptions.Exit(code if isinstance(code, int) else 1) from leaving
 

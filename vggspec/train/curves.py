@@ -24,7 +24,7 @@ CURVES = "curves.png"
 
 MOST_POINTS = 1500  # in the curve of single looks; there is no room for more
 MOST_DOTS = 40  # one an epoch, while they can be distinguished
-MOST_RATES = 12  # written beside their line
+MOST_RATES = 12  # labels next to their line
 MOST_LETTERS = 50  # of a title
 
 BLUE, ORANGE, GREEN, GRAY, INK = "#2f6db3", "#d9691e", "#2e8b62", "#6b6f76", "#33363b"

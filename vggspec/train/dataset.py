@@ -48,7 +48,7 @@ class DataSet:
     """SHA-256 of the names and sizes of all files, so that another run can tell other data."""
 
     stamp: str
-    """The same with the times of the files, so that nothing is remembered of other images."""
+    """The same with the times of the files, so that no result is reused for other images."""
 
     notes: tuple[str, ...] = ()
     """What of it is not used, in words."""

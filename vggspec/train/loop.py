@@ -452,7 +452,7 @@ class _Training:
         )
 
     def _save(self) -> None:
-        """Write a checkpoint; the losses up to here have been looked at."""
+        """Write a checkpoint; the losses so far have been checked."""
         state, model = self.state, self.stepper.model
         self._merge_left_out()
         state.unread = dict(self.left_out.reasons)

@@ -1,4 +1,4 @@
-"""The state of a run besides its weights: everything that a checkpoint stores as text."""
+"""The state of a run except its weights: everything that a checkpoint stores as text."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
