@@ -120,7 +120,7 @@ def compile(  # noqa: A001 (the command's name)
     chosen = choose(options, choices, trt=trt, channels=channels)
     wrong = contradiction(chosen, nets=len(specs), weights=len(paths))
     if wrong is not None:
-        raise VggspecError(report(BadOption(what=wrong, instead=None)))
+        raise VggspecError(report(BadOption(what=wrong)))
     if chosen.engine is not None:
         chosen = replace(chosen, engine=_for_this_machine(chosen))
     files = [open_weights(path) for path in paths]
@@ -168,7 +168,7 @@ def choose(
     if not trt and options.engine is None:
         for name in of_engine:
             what = f"{flag_name(name)} says how an engine is built: it requires --trt"
-            raise VggspecError(report(BadOption(what=what, instead=None)))
+            raise VggspecError(report(BadOption(what=what)))
         return _checked(options)
     if "profiles" in of_engine:
         of_engine["profiles"] = tuple(
@@ -192,14 +192,14 @@ def _checked(options: CompileOptions) -> CompileOptions:
         read(CompileOptions, parse_object(text.encode(), has_paths=True))
     except (BadFieldError, TypeError) as error:
         what = f"an option of the compilation is malformed: {error}"
-        raise VggspecError(report(BadOption(what=what, instead=None))) from error
+        raise VggspecError(report(BadOption(what=what))) from error
     return options
 
 
 def contradiction(
     options: CompileOptions, *, nets: int = 1, weights: int | None = None
 ) -> str | None:
-    """The first two options that do not go together, in words that name the flags."""
+    """The first two options that contradict each other, in words that name the flags."""
     if options.protocol:
         if options.engine is not None:
             return (

@@ -122,7 +122,7 @@ def _check(
     to_torch: bool,
     to_trt: bool,
 ) -> None:
-    """Refuse options that do not go together, before anything is read.
+    """Refuse options that contradict each other, before anything is read.
 
     Raises:
         click.UsageError: two options contradict each other.

@@ -1,4 +1,4 @@
-"""``vggspec localise``: where objects are on images; or how often that is wrong."""
+"""``vggspec localise``: locate objects in images, or measure the error on a data set."""
 
 import json
 import sys
@@ -38,7 +38,11 @@ Examples:
 @click.argument("bundle")
 @click.argument("images", nargs=-1, metavar="IMAGE...")
 @click.option(
-    "--with", "more", multiple=True, metavar="BUNDLE", help="One more net of boxes; repeatable."
+    "--with",
+    "more",
+    multiple=True,
+    metavar="BUNDLE",
+    help="One more net of boxes; may be repeated.",
 )
 @click.option(
     "--classifier",
@@ -70,7 +74,7 @@ Examples:
 @click.option(
     "--enlarge",
     is_flag=True,
-    help="If the net's window does not fit at a scale, use the next larger one that fits.",
+    help="If the net's window does not fit at a scale, use the next larger scale that fits.",
 )
 @click.option("--class", "label", metavar="NAME", help="The class to find, by label or index.")
 @click.option(
@@ -121,7 +125,7 @@ def command(
     least_iou: float | None,
     **options: Any,
 ) -> int:
-    """Find objects on images with nets that end in boxes.
+    """Locate objects in images with nets that end in boxes.
 
     Without a classifier, each net sees the central window of the image. With a classifier, it sees
     all windows: the boxes of the likeliest classes are merged, and the best one is printed.

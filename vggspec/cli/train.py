@@ -42,7 +42,12 @@ Examples:
     type=click.IntRange(1, 1024),
     help="Processes to train with on the CPU.  [default: 1]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="[default: 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    help="The seed of all random choices.  [default: 0]",
+)
 @click.option(
     "--set",
     "settings",
@@ -69,12 +74,12 @@ Examples:
     "--resume",
     is_flag=True,
     help="Resume a run where it stopped: the one in --out, else the newest of the net. With --out, "
-    "a run that does not exist yet is begun.",
+    "a run that does not exist yet is started.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16"]),
-    help="Numbers that are multiplied; weights are fp32.  [default: bf16 where the device has "
+    help="Number type of the arithmetic; weights are fp32.  [default: bf16 where the device has "
     "units for it]",
 )
 @click.option(
@@ -96,7 +101,7 @@ Examples:
     metavar="MINUTES",
     default=10.0,
     show_default=True,
-    help="Time between checkpoints; another one follows each epoch.",
+    help="Minutes between checkpoints; one is also written after each epoch.",
 )
 @click.option(
     "--keep-every",

@@ -89,8 +89,8 @@ def command(
     range of that type. Arithmetic that cannot run here, such as fp16 on most CPUs, is reported as
     not certified.
 
-    Exit code 1 if an error exceeds the tolerance or a number its type, 3 if the bundle cannot run
-    here.
+    Exit code 1 if an error exceeds the tolerance or a number exceeds its type, 3 if the bundle
+    cannot run here.
     """
     from vggspec.cli import progress
     from vggspec.studies.verify.verification import verify

@@ -1,4 +1,4 @@
-"""What a caller of ``train`` asks for, and the spec, settings and data that follow from it."""
+"""The request of a caller of ``train``, and the spec, settings and data that follow from it."""
 
 import os
 import re

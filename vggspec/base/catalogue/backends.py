@@ -50,6 +50,4 @@ class BadOption(Diagnostic):
 
     code = "VGG304"
     TITLE = "{what}"
-    HELP = "{instead}"
     what: str
-    instead: str | None
