@@ -73,8 +73,9 @@ class Lowered:
     experiment: Experiment
     spec: Spec
     text: str
-    """The text of the spec; if it is like another net, with the layers of that net written
-    out, so that it needs no other file."""
+    """The spec as in its file; ``like`` is replaced by the layers of the other net, so that the
+    text is self-contained.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The layers of a net as other nets inherit them, and their mistakes."""
+    """A net's layers, for nets that are ``like`` it, and the mistakes in them."""
 
     spec: Spec
     layers: tuple[_Written, ...]
@@ -102,13 +103,12 @@ class _Base:
 
 @dataclass(slots=True)
 class Shared:
-    """State shared by the nets that are lowered in one run; each part is computed once.
-
-    It counts what was done, too, so that a file cannot ask for more than a second or two of it.
+    """Shared results of the nets that are lowered in one run, each computed once. It also counts
+    the work, so that a file cannot cause more than a second or two of it.
     """
 
     layers: int = 0
-    """Of all nets up to now, taken over ones included."""
+    """Of all nets so far, including layers taken over by ``like``."""
 
     _documents: dict[str, Document | VggspecError] = field(default_factory=dict)
     _bases: dict[tuple[str, str], _Base] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Shared:
     _words: int = 0
 
     def document(self, path: str) -> Document:
-        """The document of another spec file.
+        """Read another spec file.
 
         Raises:
             VggspecError: it cannot be read, has mistakes, or is one file too many.
@@ -154,12 +154,14 @@ class Shared:
         return found if found is not None and found.spec is spec else None
 
     def keep(self, key: tuple[str, str], base: _Base) -> None:
-        """Remember the layers of a net, unless their mistakes depend on the net that is like it."""
+        """Cache the layers of a net, unless its mistakes depend on the net that refers to it."""
         if not any(isinstance(one.what, _CHAINED) for one in base.mistakes):
             self._bases[key] = base
 
     def once(self, owner: object, read: Callable[[], T]) -> T:
-        """The result of ``read`` for a piece of the text; a row of a table belongs to many nets."""
+        """The cached result of ``read`` for a part of the text: a row of a table belongs to many
+        nets.
+        """
         if id(owner) not in self._pieces:
             self._pieces[id(owner)] = owner, read()
         return cast("T", self._pieces[id(owner)][1])
@@ -187,7 +189,7 @@ def lower_leniently(spec: Spec, shared: Shared | None = None) -> tuple[Lowered |
 
 
 def mistakes(specs: Iterable[Spec], reports: Reports) -> None:
-    """Add the mistakes of the nets of a file to ``reports``."""
+    """Add the mistakes in the nets of a file to ``reports``."""
     shared = Shared()
     for spec in specs:
         if reports.is_full or shared.layers > MAX_LAYERS_TOGETHER:
@@ -281,7 +283,7 @@ class _Lowering:
         return _Base(spec, tuple(written), image, item, is_input_known, self.reports.sorted())
 
     def _once(self, owner: object, read: Callable[[Reporter], T]) -> T:
-        """The result of ``read`` for a piece of the text; its mistakes are reported."""
+        """The result of ``read`` for a part of the text, and the mistakes in it."""
 
         def read_whole() -> tuple[T, tuple[Report, ...]]:
             wrong = Reports()
@@ -307,7 +309,7 @@ class _Lowering:
         return one_net(spec, self._name, base.input, items)
 
     def _like(self) -> _Base | None:
-        """The layers that the net inherits from another one, or None and a report."""
+        """The layers that the net takes over from another one, or None and a report."""
         like = self._spec.like
         assert like is not None
         folder = os.path.dirname(self._spec.source.name)
@@ -379,7 +381,7 @@ class _Lowering:
         return None if is_too_many else ops
 
     def _joined(self, items: Sequence[LayerItem]) -> Iterator[LayerItem]:
-        """The items; several words that mean one layer are joined."""
+        """The items, with a layer that was written in several words merged into one."""
         i = 0
         while i < len(items):
             following = items[i : i + 3]
@@ -489,7 +491,7 @@ class _Lowering:
         return named
 
     def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:
-        """The written layers, with the implied ones between them."""
+        """The written layers with the implied ones between them."""
         taken = {layer.name for layer in written}
         nodes: list[Node] = []
         current = IMAGE

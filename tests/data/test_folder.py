@@ -157,7 +157,7 @@ def test_a_folder_too_many_is_named(tmp_path: Path) -> None:
     touch(tmp_path / "val" / "violet" / "0.png")
     found = mistake(tmp_path)
     assert str(found.help()).splitlines() == [
-        "write `FC-4` as the last layer, or give other data",
+        "write `FC-4` as the last layer, or use other data",
         "the classes are `blue`, `green`, `red`, `violet`",
     ]
 

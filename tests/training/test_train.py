@@ -10,11 +10,11 @@ import pytest
 
 from tests.refusals import refused
 from tests.training.folders import TINY, write_folder
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.watching import Progress, Watcher
 from vggspec.compiler.weights import open_weights
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainWatcher
-from vggspec.training.request import NotTrainableFolderError
 from vggspec.training.train import train
 
 
@@ -115,7 +115,7 @@ def test_ranks_are_stopped_by_an_event(here: Path) -> None:
 def test_wrong_arguments(here: Path) -> None:
     with pytest.raises(ValueError, match="give one of them"):
         train("tiny.vgg", procs=2, gpus=2)
-    with pytest.raises(NotTrainableFolderError, match="a folder, but not that of a run"):
+    with pytest.raises(ArgumentError, match="a folder, but not that of a run"):
         train("images")
     assert not Path("runs").exists()
 

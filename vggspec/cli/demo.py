@@ -20,8 +20,16 @@ Examples:
   vggspec demo
   vggspec demo -o handwriting --seed 7""",
 )
-@click.option("-o", "--out", metavar="DIR", default="demo", show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option(
+    "-o", "--out", metavar="DIR", default="demo", help="The folder to write.  [default: demo]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="N",
+    help="The seed of the digits and of training.  [default: 0]",
+)
 def command(out: str, seed: int) -> None:
     """Train, compile and apply a small net, in a minute.
 

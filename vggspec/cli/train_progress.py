@@ -65,7 +65,7 @@ class TrainShown(Shown, TrainWatcher):
 
 @contextlib.contextmanager
 def train_shown() -> Iterator[TrainWatcher]:
-    """A watcher that shows on standard error how a run goes; nothing in a quiet command."""
+    """A watcher that shows a run's progress on standard error, unless the command is quiet."""
     if is_quiet():
         yield TrainWatcher()
         return

@@ -175,7 +175,7 @@ def _table(rows: Sequence[TableRow], spell: Spell) -> list[str]:
 
 
 def _width(texts: Iterable[str]) -> int:
-    """The width that holds the texts, but for those that are longer than anything is aligned."""
+    """The width of the longest text that is short enough to be aligned."""
     lengths = (len(text) for text in texts)
     return max((length for length in lengths if length <= MAX_ALIGNED), default=0)
 

@@ -119,7 +119,7 @@ class Region(NamedTuple):
 
 
 def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
-    """Where a crop lies in an image.
+    """The position of a crop in an image.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
@@ -133,7 +133,7 @@ def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
 def central_region(
     image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
 ) -> Region:
-    """Where the central crop lies in an image rescaled to ``scale``.
+    """The position of the central crop in an image rescaled to ``scale``.
 
     Raises:
         BadImageError: the image is so long and thin that it would become huge.

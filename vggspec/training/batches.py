@@ -1,6 +1,6 @@
 """Batches of crops, from the data set to the device.
 
-Crops travel as bytes, a quarter of what they are as numbers, and are normalised where the net is.
+Crops are transferred as bytes, a quarter of their size in fp32, and normalised on the net's device.
 
 Axes: N images, H rows, W columns, C channels.
 """
@@ -25,12 +25,12 @@ from vggspec.training.augment import CentreCrops, Crop, Target, TrainCrops, Unre
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.training.order import BatchesInOrder, ShuffledBatches, Ticket
 
-#: So long a worker may take for a batch; a disk far away may be silent for a while.
+#: The time that a worker may take for a batch; a network disk may stall for a while.
 PATIENCE_S = 1800
 
 
 class Targets(NamedTuple):
-    """What a net of boxes should say of each crop, as ``augment.Target``."""
+    """The targets of a net of boxes, as ``augment.Target``."""
 
     boxes: Tensor
     """float32 ``(N, K, 4)``, NaN where a crop has fewer than others."""
@@ -39,7 +39,7 @@ class Targets(NamedTuple):
     """float32 ``(N, 4)``"""
 
     def part(self, rows: slice) -> "Targets":
-        """Those of some of the crops."""
+        """The targets of some of the crops."""
         return Targets(self.boxes[rows], self.frames[rows])
 
 
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
     """int64 ``(N,)``: their places in the batch of all ranks together."""
 
     unread: list[Unread]
-    """Images that have no place in the batch."""
+    """Images that could not be read."""
 
     targets: Targets | None = None
 
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
 class Normalise(nn.Module):
     """Makes a batch the net's input: ``(x + shift - mean) * scale / std``, ``(N, C, H, W)``.
 
-    ``layout`` is how the numbers lie in memory, rows and columns or channels next to each other.
+    ``layout`` is the memory format: contiguous, or channels last.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class Normalise(nn.Module):
 class Loader:
     """What each turn of an order gives, in a batch for each size of images, at least one.
 
-    Its workers live until it is closed. Left to the interpreter's end they would be terminated
-    while PyTorch still watches over them, which is an error to it.
+    Its workers live until it is closed. If they lived until the interpreter exits, PyTorch would
+    report their termination as an error.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Loader:
         return cast("Iterator[list[Batch]]", iter(self._loader))
 
     def close(self) -> None:
-        """End the workers, those that do not answer too."""
+        """End the workers, including those that do not answer."""
         iterator: Any = self._loader._iterator  # noqa: SLF001 (PyTorch has no other way)
         workers = getattr(iterator, "_workers", ())
         if workers:
@@ -152,7 +152,9 @@ class Loader:
 
 
 def lost_worker(error: Exception) -> str | None:
-    """How a worker was lost, in words, if that is what PyTorch says: it has no types for it."""
+    """How a worker was lost, in words, from PyTorch's message, since PyTorch has no exception types
+    for it.
+    """
     text = str(error)
     if text.startswith("DataLoader timed out"):
         return f"has given nothing for {PATIENCE_S // 60} minutes"
@@ -172,7 +174,7 @@ def lost_worker(error: Exception) -> str | None:
 
 
 def collate_by_size(found: list[Crop | Unread]) -> list[Batch]:
-    """A batch for each size, with the first of them what could not be read."""
+    """A batch for each size; the first one also has the images that could not be read."""
     sizes: dict[tuple[int, ...], list[Crop | Unread]] = {}
     for one in found:
         if isinstance(one, Crop):
@@ -183,7 +185,7 @@ def collate_by_size(found: list[Crop | Unread]) -> list[Batch]:
 
 
 def collate(found: list[Crop | Unread]) -> Batch:
-    """Crops as one batch, what could not be read beside it."""
+    """Crops as one batch, and the images that could not be read."""
     crops = [one for one in found if isinstance(one, Crop)]
     unread = [one for one in found if isinstance(one, Unread)]
     if not crops:
@@ -210,7 +212,7 @@ def _targets(found: list[Target]) -> Targets | None:
 
 
 def _begin(worker: int) -> None:
-    """Signals for the training process are not for its workers, which end when it does."""
+    """Ignore signals in the workers, which end with the training process."""
     del worker
     silence_pillow()
     if hasattr(os, "setpgrp"):
@@ -223,8 +225,6 @@ def _begin(worker: int) -> None:
 def _unless_alone(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """What a thread of a worker says of an error: nothing, where the training process has ended
-    meanwhile and takes no more batches.
-    """
+    """Report an error in a worker's thread, unless the training process has ended."""
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

@@ -1,8 +1,7 @@
 """A run in TensorBoard: scalars, in an event file of the run's folder ``tensorboard``.
 
-The file is written here, record by record, with TensorBoard's own messages. Its ready-made writer
-starts a thread, in which a full disk goes unnoticed and beside which no process should be forked,
-and loads TensorFlow where that is installed.
+The file is written here, record by record, with TensorBoard's own messages. Its own writer starts a
+thread, which hides a full disk and makes forking unsafe, and loads TensorFlow if that is installed.
 """
 
 import time

@@ -1,9 +1,9 @@
-"""Crops for a net that says where an object is: drawn so that they show it, and its box in them.
+"""Crops for a net that localises: drawn so that they show an object, with its box.
 
-What chance decides depends on the seed, the epoch and the example alone, as for other crops.
+Random choices depend on the seed, the epoch and the example alone, as for other crops.
 
-Source: Simonyan & Zisserman 2015, appendix A.1. The paper does not say which crops show an object;
-here at least half of what of it a crop could show.
+Source: Simonyan & Zisserman 2015, appendix A.1. The paper does not define which crops show an
+object; here they show at least half of the part that a crop could show.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ from vggspec.training.order import Ticket, stream
 #: Of an object, or of as much of it as a crop has room for.
 LEAST_SHOWN = 0.5
 
-#: So often a crop is drawn; after that it is the one that the object is most in the middle of.
+#: Attempts to draw a crop; after them the crop is centred on the object as far as possible.
 MAX_DRAWS = 16
 
 
@@ -143,6 +143,6 @@ def target(image: Pixels, boxes: Boxes, region: Region, *, is_mirrored: bool = F
 
 
 def _rescaled(boxes: Boxes, image: Pixels, region: Region) -> Boxes:
-    """Boxes of an image as they are once it is rescaled."""
+    """Boxes of an image after rescaling."""
     across, down = region.columns / image.shape[1], region.rows / image.shape[0]
     return np.asarray(boxes * (across, down, across, down))

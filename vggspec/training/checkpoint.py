@@ -3,9 +3,9 @@
     checkpoints/000012000/weights.safetensors
     checkpoints/000012000/momentum.safetensors    the velocities; the rest of the state as text
 
-The folder is made under another name and gets its own in one step, and only then goes the one
-before it. ``best`` and ``last.safetensors`` are second names of weights in it, so they cost
-nothing and outlive it.
+The folder is written under another name and renamed atomically; only then is the previous one
+removed. ``best`` and ``last.safetensors`` are second names of weights in it, so they cost nothing
+and outlive it.
 """
 
 import json
@@ -74,8 +74,8 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint, and let ``last``, and perhaps ``best``, be its weights.
 
-    ``described`` goes with the weights, the mean and the labels for instance. The weights of every
-    ``keep_every``-th epoch stay for good.
+    ``described`` is the metadata of the weights, such as the mean and the labels. The weights of
+    every ``keep_every``-th epoch stay for good.
 
     Raises:
         VggspecError: the system refuses; the checkpoint before is still there.
@@ -90,7 +90,7 @@ def write_checkpoint(
         velocities = {name: _array(tensor) for name, tensor in momentum.items()}
         save(scratch / MOMENTUM, velocities, Metadata(net=network.name, more={_STATE: text}))
     publish(run, folder, state, keep_every)
-    for other in root.iterdir():  # what was cut off while it was written too
+    for other in root.iterdir():  # including incomplete ones
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -160,7 +160,7 @@ def _array(tensor: "Tensor") -> Array:
 
 
 def _bad(folder: Path, why: str) -> VggspecError:
-    """What is wrong with a checkpoint, and what of the run is sound."""
+    """The mistake in a checkpoint, with the intact weights of the run."""
     run = folder.parent.parent
     older = [str(other) for other in _folders(folder.parent) if other != folder]
     whole = [str(file) for file in sorted(run.glob("*.safetensors")) if _is_whole(file)]

@@ -24,7 +24,7 @@ CURVES = "curves.png"
 
 MOST_POINTS = 1500  # in the curve of single looks; there is no room for more
 MOST_DOTS = 40  # one an epoch, while they can be distinguished
-MOST_RATES = 12  # written beside their line
+MOST_RATES = 12  # labels next to their line
 MOST_LETTERS = 50  # of a title
 
 BLUE, ORANGE, GREEN, GRAY, INK = "#2f6db3", "#d9691e", "#2e8b62", "#6b6f76", "#33363b"
@@ -77,7 +77,7 @@ def draw(log: Path, out: Path, net: str) -> bool:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        # Whatever the user has set up for other pictures stays as it is, and has no say here.
+        # The user's settings of matplotlib neither apply nor change.
         with style.context(["default", STYLE]), replacing_file(out) as file:
             figure = Figure((8.5, 8), layout="constrained")
             _draw(figure, lines, net)
@@ -87,9 +87,8 @@ def draw(log: Path, out: Path, net: str) -> bool:
 
 
 def read_log(log: Path) -> list[Line]:
-    """What a log says, step by step. A line that was cut short, as by a crash, is passed over.
-
-    A resumed run repeats steps; the line that was written last counts.
+    """Read a log, step by step. Incomplete lines are skipped. A resumed run repeats steps; the last
+    line of a step counts.
     """
     lines: list[Line] = []
     with open(log, encoding="utf-8", errors="replace", opener=regular) as file:
@@ -99,7 +98,7 @@ def read_log(log: Path) -> list[Line]:
             except BadFieldError:
                 continue
             is_epoch = line.epoch is not None
-            # An epoch may end at the step of the last look into it.
+            # An epoch may end at the step of the last report in it.
             while lines and (lines[-1].step, lines[-1].epoch is not None) >= (line.step, is_epoch):
                 lines.pop()
             lines.append(line)
@@ -110,7 +109,7 @@ def _line(now: Fields) -> Line:
     """A line of the log.
 
     Raises:
-        BadFieldError: it is none.
+        BadFieldError: it is malformed.
     """
     epoch = asdict(epoch_of(now)) if "validation" in now.names() else None
     return Line(now.integer("step"), now.number("loss"), now.number("rate"), epoch)
@@ -118,7 +117,7 @@ def _line(now: Fields) -> Line:
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
-    """Without matplotlib's remarks about its caches."""
+    """Silence matplotlib's messages about its caches."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -45,10 +45,10 @@ class DataSet:
     train: Split
     val: Split
     fingerprint: str
-    """SHA-256 of the names and sizes of all files, so that another run can tell other data."""
+    """SHA-256 of the names and sizes of all files, so that a resumed run can detect other data."""
 
     stamp: str
-    """The same with the times of the files, so that nothing is remembered of other images."""
+    """The same with the times of the files, so that no result is reused for other images."""
 
     notes: tuple[str, ...] = ()
     """What of it is not used, in words."""
@@ -113,7 +113,7 @@ def _mismatch(
     of_val: tuple[str, ...],
     passed: PassedOver,
 ) -> Diagnostic:
-    """Which folder is one too many, as far as that can be seen."""
+    """The mismatch, with the folders that are probably not classes."""
     in_val = set(map(same, of_val))
     return data.ClassMismatch(
         classes=len(classes),

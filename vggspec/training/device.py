@@ -64,7 +64,7 @@ def check_gpus(gpus: int | None, ranks: int) -> None:
 def pick_precision(
     wanted: TrainPrecision | None, place: torch.device, network: Network
 ) -> TrainPrecision:
-    """The numbers that are multiplied: bf16 where the device has units for it, else fp32.
+    """The number type of the arithmetic: bf16 if the device has units for it, else fp32.
 
     Weights and their updates are fp32 in any case.
 

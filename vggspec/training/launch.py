@@ -1,8 +1,8 @@
-"""Starts ranks on this machine, through PyTorch's own launcher, and watches over them.
+"""Starts ranks on this machine, through PyTorch's launcher, and monitors them.
 
-Each rank is a session of its own, so Ctrl-C reaches this process alone, which passes it on: once to
-let them save and leave, a second time to end them at once. What they report, this process hears
-over a socket in a folder that only the user can enter, so that it looks like one training.
+Each rank is a session of its own, so Ctrl-C reaches this process alone, which passes it on: the
+first time to let them save and exit, the second time to end them at once. Ranks report to this
+process over a socket in a folder that only the user can enter.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ _LONG_PATH = 80  # the system takes about a hundred bytes for the path of a sock
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a rank gave up."""
+    """Why a rank failed."""
 
     reports: tuple[Report, ...] = ()
     lacking: str | None = None
@@ -101,7 +101,7 @@ def launch(
 
 
 def is_launched_here() -> bool:
-    """Whether this process is a rank that ``launch`` started, and so watches over."""
+    """Whether this process is a rank that ``launch`` started and monitors."""
     return LAUNCHER in os.environ
 
 
@@ -129,8 +129,8 @@ def work_for_launcher(train: Callable[[TrainRequest, TrainWatcher], TrainResult]
 def leave(code: int) -> NoReturn:
     """End this rank, whose work is done, without the interpreter's teardown.
 
-    PyTorch has reports of processes that abort in it, where threads of gloo still hold something;
-    by then everything is saved and reported.
+    PyTorch processes are known to abort in it while threads of gloo run; everything has been saved
+    and reported by then.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -139,7 +139,7 @@ def leave(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def ending_with_launcher(stop: Event) -> Iterator[None]:
-    """Set ``stop`` when the process that started this rank is gone, however it went."""
+    """Set ``stop`` when the process that started this rank has ended, for any reason."""
     if not is_launched_here():
         yield
         return
@@ -159,9 +159,8 @@ def ending_with_launcher(stop: Event) -> Iterator[None]:
 
 
 class _Channel:
-    """Hands the request to the ranks and hears what they report.
-
-    It has no thread: the launcher asks now and then.
+    """Passes the request to the ranks and receives their reports. It has no thread: the launcher
+    polls it.
     """
 
     def __init__(self, request: TrainRequest) -> None:
@@ -183,7 +182,7 @@ class _Channel:
         self._stack.close()
 
     def heard(self, within_s: float) -> Iterator[object]:
-        """What comes within that time, and all that has come by then."""
+        """The reports received within that time."""
         while ready := wait([self._server, *self._connections], within_s):
             within_s = 0.0
             for each in ready:
@@ -202,7 +201,7 @@ class _Channel:
 
 
 class _Forwarding(TrainWatcher):
-    """Sends what it hears to the launcher; if that is gone, the rank is about to stop."""
+    """Sends reports to the launcher; if that has ended, the rank is about to stop."""
 
     def __init__(self, channel: Connection) -> None:
         self._channel = channel
@@ -235,7 +234,7 @@ class _Outcome:
     failure: _Failure | None = None
 
     def take(self, heard: object, watch: TrainWatcher) -> None:
-        """Keep what ends the training, and hand on everything else."""
+        """Keep final reports, and pass on all others."""
         match heard:
             case TrainResult():
                 self.result = heard
@@ -325,7 +324,9 @@ def _lost(failures: Mapping[int, Any]) -> VggspecError:
 
 @contextlib.contextmanager
 def _as_before() -> Iterator[dict[int, Any]]:
-    """Restore signal handlers, which the launcher takes; what it raises is a signal as any."""
+    """Restore the signal handlers that the launcher replaces; its exception is treated as a
+    signal.
+    """
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _TAKEN}
     try:
         yield before

@@ -1,4 +1,4 @@
-"""Whether a net that names classes learns at all, and what to try where it does not.
+"""Detects classifiers that do not learn, and suggests what to try.
 
 A net that has learned nothing names one class for every image, and its loss is the entropy of the
 classes: ln K for K classes with equally many images.
@@ -15,10 +15,10 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.training.objective import Classification, objective_of
 from vggspec.training.progress import Epoch, Validation
 
-#: A loss that much below that of knowing nothing has learned something.
+#: A loss below this share of the loss of a net without knowledge shows learning.
 LEARNED = 0.95
 
-#: A mean over an epoch that many times the loss of knowing nothing is no loss of a net that learns.
+#: A mean loss of an epoch above this multiple of that loss shows divergence.
 BLOWN_UP = 10.0
 
 #: An error rate this close to 0 or 1 counts as 0 or 1.
@@ -83,7 +83,7 @@ def _says_one(validation: Validation) -> bool:
 
 
 def against_divergence(network: Network, recipe: TrainRecipe) -> tuple[str, ...]:
-    """What may help where the steps are too large; nothing that is set already."""
+    """Suggestions if the steps are too large, except settings that are in effect already."""
     found = [f"a lower rate: --set rate={recipe.rate / 10:g}"]
     image = network.input
     if image.std is None and image.scale == 1:
@@ -92,7 +92,7 @@ def against_divergence(network: Network, recipe: TrainRecipe) -> tuple[str, ...]
 
 
 def against_standstill(network: Network, recipe: TrainRecipe) -> tuple[str, ...]:
-    """What may help where the loss does not move; nothing that is set already."""
+    """Suggestions if the loss does not fall, except settings that are in effect already."""
     rate = recipe.rate
     return (
         *_steadier(network, recipe),

@@ -80,14 +80,14 @@ from vggspec.training.validation import dense_form, validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything that the recipe leaves open. ``None`` depends on the machine and the data."""
+    """Options outside the recipe. ``None`` depends on the machine and the data."""
 
     seed: int = 0
     settings: Sequence[str] = ()
     """The settings of the spec that were changed for this run, for the record."""
 
     weights: Sequence[str] = ()
-    """Those of the nets to start from that are not to be looked for."""
+    """Weights of nets to start from, instead of those that would be found."""
 
     gpus: int | None = None
     """0 for the CPU."""
@@ -192,9 +192,7 @@ class _Training:
             save_record(run, self.record)
 
     def _set_up_input(self, lowered: Lowered, checkpoint: Checkpoint | None, runs: Path) -> None:
-        """The input as the weights expect it that the first layer starts from: where they were
-        imported, they say so.
-        """
+        """The input that the first layer's initial weights expect: imported weights record it."""
         self.described = describe(self.network, labels=self.data.classes)
         if checkpoint is not None:
             found = checkpoint.weights.metadata, checkpoint.weights.path
@@ -452,7 +450,7 @@ class _Training:
         )
 
     def _save(self) -> None:
-        """Write a checkpoint; the losses up to here have been looked at."""
+        """Write a checkpoint; the losses so far have been checked."""
         state, model = self.state, self.stepper.model
         self._merge_left_out()
         state.unread = dict(self.left_out.reasons)
@@ -476,7 +474,7 @@ class _Training:
         self.saved_at = time.perf_counter()
 
     def _draw(self) -> None:
-        """Draw the run, however it ended; a failure to draw ends nothing."""
+        """Draw the run, even if it failed; a failure to draw is ignored."""
         if has_library("matplotlib"):
             with suppress(VggspecError):
                 draw(self.run / LOG, self.run / CURVES, self.network.name)
@@ -486,7 +484,7 @@ class _Training:
             self.left_out.add(unread.name, unread.why)
 
     def _merge_left_out(self) -> None:
-        """Let every rank know of the images that one could not read."""
+        """Share the unreadable images of each rank with all ranks."""
         for found in self.ranks.gather(dict(self.left_out.reasons)):
             for path, why in found.items():
                 self.left_out.add(path, why)
@@ -514,10 +512,10 @@ class _Training:
 
 
 def training_network(lowered: Lowered) -> Network:
-    """The net as it is trained: it ends in class scores, or in boxes.
+    """The net in the form for training: it ends in class scores, or in boxes.
 
     Raises:
-        VggspecError: it has nothing to learn, gives boxes for many places at once, or its batches
+        VggspecError: it has no parameters, gives boxes for several positions, or its batches
             are too small to be normalised.
     """
     network = lowered.network
@@ -534,7 +532,7 @@ def training_network(lowered: Lowered) -> Network:
 
 
 def check_validation(network: Network, validate: Validate) -> None:
-    """Make sure that a net can be validated that way.
+    """Check that a net can be validated that way.
 
     Raises:
         VggspecError: it cannot.

@@ -12,7 +12,7 @@ from vggspec.training.progress import Epoch, Step, Validation
 from vggspec.training.ranks import Ranks
 from vggspec.training.state import TrainState
 
-LOOK_SECONDS = 1.0  # between two looks at the loss; each waits for the device
+LOOK_SECONDS = 1.0  # between two reads of the loss, each of which waits for the device
 
 #: The pace before an interruption counts like that of this many seconds after it.
 TRUSTED_SECONDS = 60.0
@@ -38,7 +38,7 @@ class Meter:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Forget the speed of the epoch before."""
+        """Reset the speed at the start of an epoch."""
         self._pending: list[tuple[int, int, Tensor]] = []
         self._images = 0
         self._epoch_began = self._looked = self._added = time.perf_counter()
@@ -51,11 +51,11 @@ class Meter:
         self._step_seconds, self._added = now - self._added, now
 
     def is_due(self) -> bool:
-        """Whether the last look will be long enough ago when the next step is done."""
+        """Whether the next read of the loss is due after the next step."""
         return time.perf_counter() + self._step_seconds - self._looked >= LOOK_SECONDS
 
     def look(self) -> Step:
-        """The state since the last look; all ranks look at the same step.
+        """The state since the last read; all ranks read at the same step.
 
         Raises:
             VggspecError: a loss is not finite, or a rank is lost.
@@ -70,7 +70,7 @@ class Meter:
                 raise self._diverged(step)
             total += loss
             images += number
-            state.loss += loss  # one by one: the sum does not depend on when one looked
+            state.loss += loss  # one by one: the sum does not depend on when it was read
         now = time.perf_counter()
         seconds = max(now - self._looked, 1e-9)
         state.images += images
@@ -89,7 +89,7 @@ class Meter:
         )
 
     def epoch(self, validation: Validation, num_left_out: int) -> Epoch:
-        """The state after the epoch's validation, which followed the last look.
+        """The state after the epoch's validation, which followed the last read.
 
         Raises:
             VggspecError: the validation loss is not finite.
@@ -119,8 +119,8 @@ class Meter:
     def _left(self) -> float:
         """Estimated seconds to the end, at the pace so far.
 
-        The first steps after an interruption say little: they wait for workers and for the device
-        to warm up, so the pace before it is trusted at first.
+        The first steps after an interruption are slow: they wait for workers and for the device to
+        warm up. So the pace before it counts at first.
         """
         seconds = time.perf_counter() - self._began
         steps = float(self._state.step - self._first_step)

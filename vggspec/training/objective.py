@@ -1,4 +1,4 @@
-"""What a net is trained for: classification or localisation.
+"""The objective of training: classification or localisation.
 
 Axes: N crops, K boxes of one crop.
 """

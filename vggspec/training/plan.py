@@ -27,11 +27,13 @@ class TrainPlan:
     recipe: TrainRecipe
     run: Path
     begins: Literal["new", "resumed", "nothing to resume"]
-    """Whether the run is new; with ``nothing to resume`` it was to be resumed if it existed."""
+    """How the run begins; ``nothing to resume`` is a new run that was to be resumed if it
+    existed.
+    """
 
     ranks: int
     notes: tuple[str, ...] = ()
-    """What of the data is not used, in words."""
+    """The unused parts of the data, in words."""
 
     started_from: tuple[tuple[str, FoundWeights], ...] = ()
     """The nets that a new run starts from, each with its weights."""
@@ -40,7 +42,7 @@ class TrainPlan:
     """The input that these weights expect, where the spec leaves it open."""
 
     expected_by: str = ""
-    """Which tool's convention that is."""
+    """The tool whose convention that is."""
 
 
 def recipe_in_words(recipe: TrainRecipe) -> str:

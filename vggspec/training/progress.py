@@ -17,7 +17,7 @@ class Step:
     last_step: int
     epoch: int
     loss: float
-    """Mean since the last look."""
+    """Mean since the last report."""
 
     rate: float
     images_per_s: float
@@ -73,7 +73,7 @@ def epoch_of(fields: Fields) -> Epoch:
     """An epoch from what ``dataclasses.asdict`` gave, once it has been through JSON.
 
     Raises:
-        BadFieldError: it is something else.
+        BadFieldError: it is malformed.
     """
     validation = fields.object("validation")
     errors = validation.number_table("errors")

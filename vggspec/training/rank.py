@@ -1,4 +1,4 @@
-"""What one process of a training does: alone, or as a rank among several."""
+"""The work of one training process: alone, or as one of several ranks."""
 
 import signal
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def _end_together(ranks: Ranks) -> None:
 
 
 def _completed(request: TrainRequest, result: TrainResult, ranks: Ranks, stop: Stop) -> TrainResult:
-    """The result with what only the caller's request tells."""
+    """The result, completed from the caller's request."""
     spec = request.spec
     if Path(spec).is_dir():  # the run that was resumed or repeated
         record = read_record(result.run)
@@ -147,7 +147,7 @@ def _new_run(lowered: Lowered, run: str | None, weights: Sequence[str]) -> Path:
 
 
 def _options(request: TrainRequest, record: dict[str, Any] | None) -> Options:
-    """What the request says, else the record of the run."""
+    """The value in the request, else in the record of the run."""
     begun = record["options"] if record else {}
     seed = request.seed
     if seed is None:

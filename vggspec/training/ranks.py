@@ -1,7 +1,7 @@
 """Ranks: the processes that train one net together, each on a device of its own.
 
-They hold the same weights, take parts of the same batches, and add up their gradients, so the
-result is one device's (Simonyan & Zisserman 2015, section 3.3). A launcher, ``torchrun`` or
+They have the same weights, take parts of the same batches, and add up their gradients, so the
+result is that of one device (Simonyan & Zisserman 2015, section 3.3). A launcher, ``torchrun`` or
 ``vggspec.training.launch``, gives each its number in the environment.
 """
 
@@ -70,7 +70,7 @@ class Ranks:
         return sums.tolist()
 
     def gather(self, mine: T) -> list[T]:
-        """What each rank has, in their order.
+        """The value of each rank, in their order.
 
         Raises:
             VggspecError: a rank is lost.
@@ -83,7 +83,7 @@ class Ranks:
         return found
 
     def from_first(self, mine: T | None) -> T:
-        """What the first rank has.
+        """The value of the first rank.
 
         Raises:
             VggspecError: a rank is lost.
@@ -111,7 +111,7 @@ class Ranks:
         )
 
     def speaks(self) -> bool:
-        """Whether this rank is the one to report why all end: the first that asks."""
+        """Whether this rank reports why all ranks end: the first one that asks."""
         if self.store is None:
             return True
         try:
@@ -151,7 +151,7 @@ def joined() -> Iterator[Ranks]:
         int(os.environ.get("LOCAL_WORLD_SIZE", size)),
         PrefixStore(STORE, store),
     )
-    # Only where all went well: else the others wait where this rank never comes.
+    # Only on success: after an error the other ranks would wait here for this one.
     dist.destroy_process_group()
 
 
@@ -209,7 +209,7 @@ class _BatchNorm(nn.Module):
 
 
 def normalise_over_ranks(model: nn.Module, ranks: Ranks) -> None:
-    """Let batch normalisation see the whole batch, not this rank's part of it."""
+    """Make batch normalisation use the whole batch, not this rank's part of it."""
     if ranks.size == 1:
         return
     if next(model.parameters()).device.type == "cuda":

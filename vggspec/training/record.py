@@ -102,7 +102,7 @@ def describe_result(result: "TrainResult") -> dict[str, Any]:
 def resumed_record(
     recorded: Mapping[str, Any], ours: Mapping[str, Any], step: int
 ) -> dict[str, Any]:
-    """The record of a resumed run: as it was begun, and each time that it was resumed."""
+    """The record of a resumed run: that of its start, and each time that it was resumed."""
     since = {"step": step, "computed": ours["computed"], "versions": ours["versions"]}
     before = recorded.get("resumed")
     kept = {key: recorded[key] for key in ("computed", "versions") if key in recorded}
@@ -119,7 +119,7 @@ def save_record(run: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """What ``run.json`` says.
+    """Read ``run.json``.
 
     Raises:
         VggspecError: it does not exist, or is damaged.
@@ -167,13 +167,13 @@ def _check_record(record: Fields) -> None:
 
 
 def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Check that a run is resumed with the values that it was begun with.
+    """Check that a run is resumed with the values that it was started with.
 
     Raises:
         VggspecError: something differs; it says what.
     """
     ours = json.loads(json.dumps(ours))  # tuples are lists there
-    # When to stop is no difference: a longer run begins like a shorter one.
+    # The end may differ: a longer run begins like a shorter one.
     recorded, ours = ({**one, "recipe": _endless(one.get("recipe"))} for one in (recorded, ours))
     differences: list[str] = []
     for key, word in _SAME.items():

@@ -1,4 +1,4 @@
-"""What a caller of ``train`` asks for, and the spec, settings and data that follow from it."""
+"""The request of a caller of ``train``, and the spec, settings and data that follow from it."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST
@@ -24,10 +25,6 @@ TrainPrecision = Literal["fp32", "tf32", "bf16"]
 Validate = Literal["crop", "dense"]
 
 CHANGED = "# --set "
-
-
-class NotTrainableFolderError(ValueError):
-    """The folder given in place of a spec is not that of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,7 @@ def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     """The spec, or the spec and the record of a run.
 
     Raises:
-        NotTrainableFolderError: the target is a folder, but not that of a run.
+        ArgumentError: the target is a folder, but not that of a run.
         VggspecError: it cannot be read, or has mistakes.
     """
     if not Path(target).is_dir():
@@ -64,7 +61,7 @@ def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     if not (Path(target) / RECORD).exists():
         is_bundle = (Path(target) / MANIFEST).exists()
         kind = "a bundle" if is_bundle else "a folder, but not that of a run"
-        raise NotTrainableFolderError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
+        raise ArgumentError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
     record = read_record(Path(target))
     text = record["spec_text"].partition(f"\n{CHANGED}")[0]
     return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record

@@ -1,4 +1,4 @@
-"""Run folders, ``runs/<net>/<date>-<number>/``: one for each run, none ever written over."""
+"""Run folders, ``runs/<net>/<date>-<number>/``: one for each run, never overwritten."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ RECORD = "run.json"
 #: A record of a thousand classes and layers takes a hundredth of this.
 MAX_RECORD_BYTES = 16 << 20
 
-#: What reading raises where a record is missing, damaged or another program's.
+#: Exceptions of reading a record that is missing, damaged or another program's.
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
     StopIteration,
@@ -47,7 +47,7 @@ _RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d{1,9})")
 
 
 def new_run(net: str, root: Path = RUNS, *, day: date | None = None) -> Path:
-    """Make the next free folder ``<root>/<net>/<date>-<number>``; today's where no day is given.
+    """Create the next free folder ``<root>/<net>/<date>-<number>``; the default day is today.
 
     Raises:
         VggspecError: the system refuses.
@@ -69,8 +69,8 @@ def new_run(net: str, root: Path = RUNS, *, day: date | None = None) -> Path:
 
 
 def named_run(path: Path) -> Path:
-    """Make the folder that the user names; it may exist if it is empty, or contains only what a run
-    leaves that was killed before it wrote ``run.json``.
+    """Create the folder that the user names. It may exist if it is empty, or contains only
+    leftovers of a run that was killed before it wrote ``run.json``.
 
     Raises:
         VggspecError: something else is in it, or the system refuses.
@@ -156,7 +156,7 @@ class FoundWeights:
     """Their error, epoch and date, in words."""
 
     notes: tuple[str, ...] = ()
-    """Reasons why other weights may be meant, in words."""
+    """Reasons to prefer other weights, in words."""
 
     def in_words(self) -> str:
         """The path and the error, in a line."""
@@ -171,7 +171,7 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
     lower error; ``option`` is the option that takes other weights.
 
     Raises:
-        VggspecError: no weights exist; it says how to get some.
+        VggspecError: no weights exist; the message says how to create them.
     """
     runs = _with_best(net, root)
     if runs:
@@ -213,7 +213,7 @@ class _Outcome:
     epoch: int = 0
     doubts: tuple[str, ...] = ()
     net: tuple[object, ...] = ()
-    """What makes weights those of the same net, for the same images."""
+    """Identifies weights of the same net for the same images."""
 
     @classmethod
     def of(cls, run: Path) -> "_Outcome":

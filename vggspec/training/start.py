@@ -38,7 +38,7 @@ from vggspec.training.runs import RUNS, FoundWeights, find_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A net from whose weights layers start."""
+    """A net whose weights initialise layers."""
 
     layers: LayersFrom
     net: Network
@@ -117,9 +117,7 @@ def initial_weights(
 
 
 def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadata, Path] | None:
-    """What the weights say that the first layer starts from, and their file; None where it starts
-    from none.
-    """
+    """The metadata and the file of the weights that the first layer starts from, or None."""
     first = next((layer for layer in lowered.network.layers if layer.op.is_weight_layer), None)
     taken = None
     for origin in found:
@@ -133,8 +131,8 @@ def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadat
 def expected_input(
     image: ImageInput, started: tuple[Metadata, Path]
 ) -> tuple[ImageInput, str] | None:
-    """The input as the weights that ``started_metadata`` found expect it, and whose they are; None
-    where they do not say.
+    """The input that the weights found by ``started_metadata`` expect, and their source; None if
+    they do not define it.
 
     Raises:
         VggspecError: the spec says another one.

@@ -1,4 +1,4 @@
-"""The state of a run besides its weights: everything that a checkpoint stores as text."""
+"""The state of a run except its weights: everything that a checkpoint stores as text."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -73,10 +73,10 @@ class TrainState:
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
-        """What ``as_json`` gave, once it has been through JSON.
+        """The inverse of ``as_json``, after JSON.
 
         Raises:
-            BadFieldError: it is something else.
+            BadFieldError: it is malformed.
         """
         plateau = fields.object("plateau")
         return cls(

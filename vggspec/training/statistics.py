@@ -1,8 +1,8 @@
-"""What is measured on the training images: the mean colour, and how the colours vary.
+"""Statistics of the training images: the mean colour, and how the colours vary.
 
 The mean is subtracted from every image (section 2.1); the axes of variation give the colour shift
-(section 3.1, after Krizhevsky et al. 2012, section 4.1). Each image counts alike, however large, as
-each gives one crop an epoch. It is a property of the data, whatever the run, and measured once.
+(section 3.1, after Krizhevsky et al. 2012, section 4.1). Images of all sizes count equally, as each
+gives one crop per epoch. The statistics depend on the data only, and are measured once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class Statistics:
         """The inverse of ``dataclasses.asdict``, after JSON; with ``channels`` channels if given.
 
         Raises:
-            BadFieldError: it is something else.
+            BadFieldError: it is malformed.
         """
         mean = fields.numbers("mean", 4)
         if len(mean) != (channels or len(mean) or 1):

@@ -74,7 +74,7 @@ class Stepper:
     def add_gradients(self, batch: Batch, number: int, step: int) -> Tensor:
         """Forward and backward, part by part; gradients are averaged over ranks at the end."""
         total = torch.zeros((), device=self.place)
-        # A rank without images takes part all the same: the others wait for its gradients.
+        # A rank without images takes part too: the others wait for its gradients.
         starts = range(0, max(1, len(batch.labels)), self._at_a_time)
         for start in starts:
             part = batch.part(slice(start, start + self._at_a_time))

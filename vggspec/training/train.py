@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from threading import Event
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.training.progress import TrainResult, as_train_watcher
@@ -55,7 +56,7 @@ def train(
             else ``$VGGSPEC_DATA``, else ``data``.
         run: Folder of the run, new or empty. None makes ``runs/<net>/<date>-<number>``.
         resume: Continue the run in ``run``, else the run that ``spec`` names, else the net's
-            newest. With ``run``, a run that does not exist yet is begun.
+            newest. With ``run``, a run that does not exist yet is started.
         settings: Changes to the spec's ``train:`` section for this run, ``"rate=0.02"``.
         weights: Weights that ``start from`` takes, once for each net that it names. None are those
             of the net's newest run, else ``<net>.safetensors``.
@@ -64,13 +65,13 @@ def train(
             if there is one.
         procs: Processes to train with on the CPU.
         workers: Processes that decode images, for each training process. None depends on the data.
-        precision: The numbers that are multiplied; weights are fp32. None is bf16 where the device
+        precision: The number type of the arithmetic; weights are fp32. None is bf16 if the device
             has units for it.
         micro_batch: Images that a process computes at once; gradients of a batch are added up.
             None is as many as memory allows.
         compile: Use ``torch.compile``.
         validate: Validate on the central crop or densely on the whole image. None is ``"crop"``.
-        save_every_s: Seconds between checkpoints; another one follows each epoch.
+        save_every_s: Seconds between checkpoints; one is also written after each epoch.
         keep_every: Keep the weights of every N epochs.
         watch: Hears about progress; a ``TrainWatcher`` also about the plan, steps and epochs.
         stop: Stops the run once it is set, from another thread for instance.
@@ -79,13 +80,13 @@ def train(
         VggspecError: the spec, a setting, the data or a checkpoint has a mistake, the loss is not
             finite, a process is lost, or a file cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
-        ValueError: both ``procs`` and ``gpus`` are given, or ``spec`` is a folder, but not that of
-            a run.
+        ArgumentError: both ``procs`` and ``gpus`` are given, or ``spec`` is a folder
+            that is not that of a run.
         SystemExit: a signal ended the processes before they could save; or, in a process that a
             launcher started as one of several, another one of them reports the error.
     """
     if procs and gpus:
-        raise ValueError("`procs` are processes on the CPU, `gpus` on GPUs: give one of them")
+        raise ArgumentError("`procs` are processes on the CPU, `gpus` on GPUs: give one of them")
     request = TrainRequest(
         spec=os.fspath(spec),
         data=None if data is None else os.fspath(data),

@@ -1,4 +1,4 @@
-"""How well a net does on the validation images: its loss, and what it gets wrong.
+"""Evaluates a net on the validation images: its loss and errors.
 
 Source: Simonyan & Zisserman 2015, sections 3.2 and 4. Every rank evaluates its share; counts are
 whole numbers, so the errors are the same for any number of ranks.
