@@ -24,10 +24,10 @@ from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.folder import FolderSplit
 from vggspec.runtime.preprocess import rescaled_size
-from vggspec.train.augment import TrainCrops, draw
-from vggspec.train.batches import Normalise, collate
-from vggspec.train.images import Images
-from vggspec.train.order import Ticket
+from vggspec.training.augment import TrainCrops, draw
+from vggspec.training.batches import Normalise, collate
+from vggspec.training.images import Images
+from vggspec.training.order import Ticket
 
 BATCH = 32
 ROUNDS = 15

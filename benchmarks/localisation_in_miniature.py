@@ -27,8 +27,8 @@ from vggspec.compiler.weights import describe, save
 from vggspec.data.annotated import Examples, open_annotated
 from vggspec.data.decode import decode
 from vggspec.studies.localisation.localiser import MATCH
-from vggspec.train.augment import central_window
-from vggspec.train.box_crops import target
+from vggspec.training.augment import central_window
+from vggspec.training.box_crops import target
 
 SPEC = Path(__file__).with_name("miniature-boxes.vgg")
 CLASSIFIER, PER_CLASS, SHARED = "shapes", "shapes-per-class", "shapes-shared"

@@ -18,11 +18,11 @@ from benchmarks.train_step import Vgg16
 from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
-from vggspec.train.batches import Batch, Normalise
-from vggspec.train.device import TrainPrecision, computing, pick_layout
-from vggspec.train.loop import training_network
-from vggspec.train.ranks import Ranks
-from vggspec.train.step import Stepper
+from vggspec.training.batches import Batch, Normalise
+from vggspec.training.device import TrainPrecision, computing, pick_layout
+from vggspec.training.loop import training_network
+from vggspec.training.ranks import Ranks
+from vggspec.training.step import Stepper
 
 STEPS = 10
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
 from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.lower import load_network
-from vggspec.train.batches import Batch, Normalise
-from vggspec.train.dataset import open_data
-from vggspec.train.device import pick_layout, pick_precision
-from vggspec.train.loop import Options, fit, training_network
-from vggspec.train.ranks import Ranks
-from vggspec.train.step import Stepper
+from vggspec.training.batches import Batch, Normalise
+from vggspec.training.dataset import open_data
+from vggspec.training.device import pick_layout, pick_precision
+from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.ranks import Ranks
+from vggspec.training.step import Stepper
 
 BATCH = 16
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """All mistakes of a spec: in its syntax, names, shapes, claims and recipes."""
 
+import os
 from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Report, VggspecError
@@ -20,13 +21,14 @@ class Checked:
     """The names of the nets that were checked."""
 
 
-def check(spec: str, *, text: str | None = None) -> tuple[Report, ...]:
+def check(spec: str | os.PathLike[str], *, text: str | None = None) -> tuple[Report, ...]:
     """Every mistake of a spec: none if it is right.
 
     ``spec`` is ``D.vgg``, ``table1.vgg:D`` or the name of a spec that comes with vggspec. With
     ``text``, that text is checked, and ``spec`` is the name that its reports show.
     """
-    return check_target(spec).reports if text is None else check_source(Source(spec, text)).reports
+    name = os.fspath(spec)
+    return check_target(name).reports if text is None else check_source(Source(name, text)).reports
 
 
 def check_target(target: str) -> Checked:

@@ -14,7 +14,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def falsehood(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
-    """What is wrong with a claim about a net, and where, or None where it holds."""
+    """The mistake in a claim about a net and its place, or None if the claim is true."""
     if claim.kind == "weight layers":
         return _of_weight_layers(claim, network)
     return _of_parameters(claim, network)

@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound="Callable[..., Compiled]")
 GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
 ENGINE = {one.name: one for one in fields(EngineOptions)}
 
-#: Options that do not go with ``--protocol``, and why.
+#: Options that cannot be used with ``--protocol``, and why.
 WITHOUT_PROTOCOL = {
     "contract": "its graph takes pictures as they are decoded",
     "keep_map": "its graph only outputs posteriors",
@@ -43,7 +43,7 @@ WITHOUT_PROTOCOL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(os.PathLike[str]):
-    """A bundle that was compiled; it stands for its path wherever one is taken."""
+    """A compiled bundle, which is accepted wherever a path is."""
 
     path: Path
     bundle: "WrittenBundle"
@@ -120,7 +120,7 @@ def compile(  # noqa: A001 (the command's name)
     chosen = choose(options, choices, trt=trt, channels=channels)
     wrong = contradiction(chosen, nets=len(specs), weights=len(paths))
     if wrong is not None:
-        raise VggspecError(report(BadOption(what=wrong, instead=None)))
+        raise VggspecError(report(BadOption(what=wrong)))
     if chosen.engine is not None:
         chosen = replace(chosen, engine=_for_this_machine(chosen))
     files = [open_weights(path) for path in paths]
@@ -168,7 +168,7 @@ def choose(
     if not trt and options.engine is None:
         for name in of_engine:
             what = f"{flag_name(name)} says how an engine is built: it requires --trt"
-            raise VggspecError(report(BadOption(what=what, instead=None)))
+            raise VggspecError(report(BadOption(what=what)))
         return _checked(options)
     if "profiles" in of_engine:
         of_engine["profiles"] = tuple(
@@ -192,25 +192,25 @@ def _checked(options: CompileOptions) -> CompileOptions:
         read(CompileOptions, parse_object(text.encode(), has_paths=True))
     except (BadFieldError, TypeError) as error:
         what = f"an option of the compilation is malformed: {error}"
-        raise VggspecError(report(BadOption(what=what, instead=None))) from error
+        raise VggspecError(report(BadOption(what=what))) from error
     return options
 
 
 def contradiction(
     options: CompileOptions, *, nets: int = 1, weights: int | None = None
 ) -> str | None:
-    """The first two options that do not go together, in words that name the flags."""
+    """The first two options that contradict each other, in words that name the flags."""
     if options.protocol:
         if options.engine is not None:
             return (
-                "--trt does not go with --protocol: TensorRT does not support the rescaling in its "
-                "graph"
+                "--trt cannot be used with --protocol: TensorRT does not support the rescaling "
+                "in its graph"
             )
         if not options.is_dense:
-            return "--crop does not go with --protocol: its graph applies nets densely"
+            return "--crop cannot be used with --protocol: its graph applies nets densely"
         for name, why in WITHOUT_PROTOCOL.items():
             if getattr(options, name) != GRAPH[name].default:
-                return f"{flag_name(name)} does not go with --protocol: {why}"
+                return f"{flag_name(name)} cannot be used with --protocol: {why}"
         if weights is not None and weights != nets:
             return (
                 f"give --weights once for each spec, in their order: {nets} specs, {weights} "
@@ -222,7 +222,7 @@ def contradiction(
     if options.flip is not None:
         return "--flip says what a graph with --protocol does"
     if options.layer is not None and options.average is not None:
-        return "--average applies to class scores: it does not go with --layer"
+        return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
     return None

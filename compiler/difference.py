@@ -3,6 +3,7 @@
 Layers are equal if they are written alike; their names do not matter.
 """
 
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Difference:
         }
 
 
-def diff(first: str, second: str) -> Difference:
+def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Difference:
     """Compare two specs: the layers that the second adds and lacks, settings and costs.
 
     Raises:

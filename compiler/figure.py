@@ -45,7 +45,7 @@ THIN = (*POOLS, "LRN", "BN")
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """What is drawn for a layer, or for several that are alike."""
+    """The drawing of a layer, or of several equal ones."""
 
     layer: Layer
     last: Layer
@@ -95,7 +95,7 @@ class _Bar:
         return f"{_clipped(self.layer.name, 9)} … {_clipped(self.last.name, 9)}"
 
     def gap(self, above: "_Bar") -> float:
-        """Space to the bar above: little for what belongs to it, more around pools."""
+        """Space to the bar above: little within a block, more around pools."""
         if POOLS.count(self.keyword) + POOLS.count(above.keyword):
             return 9
         return 3 if self.is_thin else 5

@@ -38,12 +38,13 @@ class Formatted:
         write_text(os.path.realpath(self.path), self.after)
 
 
-def format_spec(path: str) -> Formatted:
+def format_spec(path: str | os.PathLike[str]) -> Formatted:
     """Format a spec file, or standard input for ``-``; nothing is written.
 
     Raises:
         VggspecError: the file cannot be read or has mistakes of syntax.
     """
+    path = os.fspath(path)
     source = read_source(path)
     after = _format(source)
     size = len(after.encode())

@@ -15,7 +15,7 @@ Report = Callable[[Diagnostic, Span], None]
 
 
 def read_input(item: InputItem, report: Report) -> ImageInput:
-    """The image that a spec's ``input`` line describes; mistakes are given to ``report``."""
+    """The image that a spec's ``input`` line describes; mistakes are passed to ``report``."""
     color: Color = "RGB"
     if item.color is not None:
         colors: dict[str, Color] = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}

@@ -25,7 +25,9 @@ from vggspec.compiler.weights import Array, describe, write
 CHUNK = 1 << 22  # numbers in memory at a time
 
 
-def initialise(spec: str, *, out: str | os.PathLike[str] | None = None, seed: int = 0) -> str:
+def initialise(
+    spec: str | os.PathLike[str], *, out: str | os.PathLike[str] | None = None, seed: int = 0
+) -> str:
     """Write a weights file with random weights, those with which training starts; its path.
 
     ``out`` is ``<net>.safetensors`` in the working folder by default. A file that exists is not

@@ -1,8 +1,7 @@
 """How pixels become the numbers that a net takes: what its spec says, and what its weights expect.
 
-A net gives wrong answers that look right where its input is normalised in another way than the
-images that it was trained on. So weights that were imported say what they expect, and whatever
-compiles them or resumes training uses this module.
+A net silently gives wrong answers if its input is not normalised like the images that it was
+trained on. So imported weights record what they expect, and compiling and resuming use this module.
 """
 
 from dataclasses import replace
@@ -29,13 +28,13 @@ SAME_LEVEL, SAME_SHARE = 0.02, 1e-3
 
 
 def is_said(image: ImageInput) -> bool:
-    """Whether a spec says anything of how its input is normalised."""
+    """Whether a spec defines how its input is normalised."""
     return image.mean is not None or image.std is not None or image.scale != 1
 
 
 def expected(metadata: "Metadata", image: ImageInput) -> ImageInput | None:
-    """The input with what its weights expect, in their order of channels; None where they do not
-    say all of it, as those that earlier versions trained do not.
+    """The input that the weights expect, in their order of channels; None if they do not define it
+    completely, as weights trained by earlier versions.
     """
     mean, std, scale = metadata.mean, metadata.std, metadata.scale
     if mean is None or scale is None or len(mean) != image.channels:
@@ -47,11 +46,11 @@ def expected(metadata: "Metadata", image: ImageInput) -> ImageInput | None:
 
 
 def complete(image: ImageInput, metadata: "Metadata", path: str) -> tuple[ImageInput, MeanFrom]:
-    """The input of a spec with all that its line leaves out, and where that comes from: the
-    weights, whose metadata these are, else the mean of ILSVRC.
+    """The complete input of a spec, and the source of what its line leaves out: the weights with
+    this metadata, else the mean of ILSVRC.
 
     Raises:
-        VggspecError: the spec's is another than the one that the weights expect.
+        VggspecError: the spec contradicts what the weights expect.
     """
     wanted = expected(metadata, image)
     if wanted is not None:
@@ -70,7 +69,7 @@ def complete(image: ImageInput, metadata: "Metadata", path: str) -> tuple[ImageI
 
 
 def settled(lowered: "Lowered", weights: "WeightsFile") -> "tuple[Lowered, MeanFrom]":
-    """The net with the whole of its input, as ``complete`` has it.
+    """The net with its complete input, as ``complete`` returns it.
 
     Raises:
         VggspecError: as ``complete``.
@@ -91,7 +90,7 @@ def known_mean(image: ImageInput) -> tuple[float, ...]:
 
 
 def agree(one: ImageInput, other: ImageInput) -> bool:
-    """Whether two inputs are the same numbers, but for the digits that are quoted."""
+    """Whether two inputs have the same numbers, up to the digits that are quoted."""
     means = zip(known_mean(one), known_mean(other), strict=True)
     return (
         one.color == other.color

@@ -67,14 +67,15 @@ _OPS = {op.keyword: op for op in OPS}
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A net ready to compile, and how it is to be trained and tested."""
+    """A net ready to compile, and its recipes of training and testing."""
 
     network: Network
     experiment: Experiment
     spec: Spec
     text: str
-    """The spec as its file has it; where it is like another net, with that net's layers written
-    out, so that it needs no other file."""
+    """The spec as in its file; ``like`` is replaced by the layers of the other net, so that the
+    text is self-contained.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """A net's layers as others take them over, and what is wrong with them."""
+    """A net's layers, for nets that are ``like`` it, and the mistakes in them."""
 
     spec: Spec
     layers: tuple[_Written, ...]
@@ -102,13 +103,12 @@ class _Base:
 
 @dataclass(slots=True)
 class Shared:
-    """What the nets that are lowered in one run have in common, each part worked out once.
-
-    It counts what was done, too, so that a file cannot ask for more than a second or two of it.
+    """Shared results of the nets that are lowered in one run, each computed once. It also counts
+    the work, so that a file cannot cause more than a second or two of it.
     """
 
     layers: int = 0
-    """Of all nets up to now, taken over ones included."""
+    """Of all nets so far, including layers taken over by ``like``."""
 
     _documents: dict[str, Document | VggspecError] = field(default_factory=dict)
     _bases: dict[tuple[str, str], _Base] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Shared:
     _words: int = 0
 
     def document(self, path: str) -> Document:
-        """What another spec file says.
+        """Read another spec file.
 
         Raises:
             VggspecError: it cannot be read, has mistakes, or is one file too many.
@@ -154,12 +154,14 @@ class Shared:
         return found if found is not None and found.spec is spec else None
 
     def keep(self, key: tuple[str, str], base: _Base) -> None:
-        """Remember the layers of a net, unless what is wrong with them depends on who asks."""
+        """Cache the layers of a net, unless its mistakes depend on the net that refers to it."""
         if not any(isinstance(one.what, _CHAINED) for one in base.mistakes):
             self._bases[key] = base
 
     def once(self, owner: object, read: Callable[[], T]) -> T:
-        """What ``read`` gives for a piece of the text; a row of a table belongs to many nets."""
+        """The cached result of ``read`` for a part of the text: a row of a table belongs to many
+        nets.
+        """
         if id(owner) not in self._pieces:
             self._pieces[id(owner)] = owner, read()
         return cast("T", self._pieces[id(owner)][1])
@@ -187,7 +189,7 @@ def lower_leniently(spec: Spec, shared: Shared | None = None) -> tuple[Lowered |
 
 
 def mistakes(specs: Iterable[Spec], reports: Reports) -> None:
-    """Add what is wrong with the nets of a file to ``reports``."""
+    """Add the mistakes in the nets of a file to ``reports``."""
     shared = Shared()
     for spec in specs:
         if reports.is_full or shared.layers > MAX_LAYERS_TOGETHER:
@@ -195,13 +197,24 @@ def mistakes(specs: Iterable[Spec], reports: Reports) -> None:
         reports.extend(lower_leniently(spec, shared)[1].sorted())
 
 
-def load_network(target: str) -> Lowered:
-    """The network of ``D.vgg`` or ``table1.vgg:D``.
+def load_network(target: str | os.PathLike[str]) -> Lowered:
+    """Read a spec and lower it: ``D.vgg``, ``table1.vgg:D``, or the name of a packaged spec.
 
     Raises:
         VggspecError: it cannot be read or has mistakes.
     """
-    return lower(load(target))
+    return lower(load(os.fspath(target)))
+
+
+def network(spec: str | os.PathLike[str]) -> Network:
+    """The network of a spec: an immutable graph of layers with their shapes and parameters.
+
+    ``spec`` is ``D.vgg``, ``table1.vgg:D``, or the name of a spec that comes with vggspec.
+
+    Raises:
+        VggspecError: the spec cannot be read or has mistakes.
+    """
+    return load_network(spec).network
 
 
 class _Lowering:
@@ -270,7 +283,7 @@ class _Lowering:
         return _Base(spec, tuple(written), image, item, is_input_known, self.reports.sorted())
 
     def _once(self, owner: object, read: Callable[[Reporter], T]) -> T:
-        """What ``read`` gives for a piece of the text, and what is wrong with it."""
+        """The result of ``read`` for a part of the text, and the mistakes in it."""
 
         def read_whole() -> tuple[T, tuple[Report, ...]]:
             wrong = Reports()
@@ -296,7 +309,7 @@ class _Lowering:
         return one_net(spec, self._name, base.input, items)
 
     def _like(self) -> _Base | None:
-        """What the net takes over from another one, or None and a report."""
+        """The layers that the net takes over from another one, or None and a report."""
         like = self._spec.like
         assert like is not None
         folder = os.path.dirname(self._spec.source.name)
@@ -368,7 +381,7 @@ class _Lowering:
         return None if is_too_many else ops
 
     def _joined(self, items: Sequence[LayerItem]) -> Iterator[LayerItem]:
-        """The items, those that were meant as one layer in several words as one."""
+        """The items, with a layer that was written in several words merged into one."""
         i = 0
         while i < len(items):
             following = items[i : i + 3]
@@ -478,7 +491,7 @@ class _Lowering:
         return named
 
     def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:
-        """What is written and, between it, what is implied."""
+        """The written layers with the implied ones between them."""
         taken = {layer.name for layer in written}
         nodes: list[Node] = []
         current = IMAGE

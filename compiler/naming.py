@@ -41,7 +41,7 @@ RESERVED = frozenset([*_OF_MODULE.split(), *_OF_VGGSPEC.split(), *keyword.kwlist
 
 
 def unusable(name: str) -> UnusableName | None:
-    """What is wrong with a name that a spec gives to a layer, if anything is."""
+    """The mistake in a name that a spec gives to a layer, or None."""
     if not _USABLE.fullmatch(name):
         because = "it must begin with a letter and hold letters, digits and `_` alone"
     elif name in RESERVED:
@@ -59,7 +59,7 @@ def unusable(name: str) -> UnusableName | None:
 
 
 def implied_name(prefix: str, owner: str, taken: set[str]) -> str:
-    """A name for what is implied by a layer: ``relu1_1`` of conv1_1, ``relu_head`` of head."""
+    """A name for a layer implied by another: ``relu1_1`` of conv1_1, ``relu_head`` of head."""
     name = f"{prefix}{place_of(owner)}"
     while name in taken:
         name += "_"

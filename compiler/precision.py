@@ -17,7 +17,7 @@ from vggspec.base.wording import nearest
 from vggspec.bundle.options import Precision
 from vggspec.compiler.ir import IMAGE, Network
 
-#: The largest finite number of a type; what lies beyond becomes infinite.
+#: The largest finite number of a type; larger ones become infinite.
 LARGEST: dict[Precision, float] = {"fp32": 3.4028235e38, "fp16": 65504.0, "bf16": 3.3895314e38}
 
 

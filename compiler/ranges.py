@@ -1,9 +1,9 @@
 """Whether the numbers of a net fit the number types in which it computes.
 
 A layer in fp16 whose numbers pass 65504 gives infinities. A machine that computes fp16 in fp32, as
-ONNX Runtime does on a CPU, does not show it; so the fp32 reference is asked how large each layer's
-numbers become, and that is compared with what the layer's type holds. What lies between, the sums
-inside a convolution, is not seen: hardware adds them up in fp32 or in fp16, as it likes.
+ONNX Runtime does on a CPU, does not show it; so the largest numbers of each layer are measured in
+the fp32 reference and compared with the range of the layer's type. Partial sums inside a
+convolution are not measured: hardware accumulates them in fp32 or fp16.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import LARGEST, number_types, weight_types
 from vggspec.compiler.weights import WeightsFile
 
-#: The least number that a type holds with all its digits; what is smaller loses them.
+#: The smallest normal number of a type; smaller ones lose digits.
 LEAST_NORMAL: dict[Precision, float] = {"fp32": 2.0**-126, "fp16": 2.0**-14, "bf16": 2.0**-126}
 
 READ_AT_A_TIME = 1 << 20  # numbers
@@ -25,7 +25,7 @@ READ_AT_A_TIME = 1 << 20  # numbers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfRange:
-    """A layer whose numbers its number type does not hold."""
+    """A layer whose numbers exceed the range of its number type."""
 
     layer: str
     what: Literal["output", "input", "weights"]
@@ -40,7 +40,7 @@ class OutOfRange:
     """Whether all of them are too small rather than one too large."""
 
     def in_words(self) -> str:
-        """Which numbers, how large, and what their type holds."""
+        """Which numbers, how large, and the bound of their type."""
         where = {"output": "", "input": "the input of ", "weights": "the weights of "}[self.what]
         does = "reach" if self.what == "weights" else "reaches"
         if self.is_small:
@@ -56,7 +56,7 @@ class OutOfRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """What came of the comparison."""
+    """The result of the comparison."""
 
     beyond: tuple[OutOfRange, ...]
     """Layers with numbers that become infinite, in their order."""
@@ -65,8 +65,8 @@ class Ranges:
     """Layers whose numbers all lose digits; the comparison shows whether that matters."""
 
     keep_fp32: tuple[str, ...]
-    """The layers that have to compute in fp32 so that nothing is out of range, those included that
-    do already."""
+    """The layers that must compute in fp32 so that nothing is out of range, including those that
+        already do."""
 
 
 def compare(
@@ -110,7 +110,7 @@ def _out_of_range(
         sizes: list[tuple[Literal["output", "input", "weights"], float, Precision]] = [
             ("weights", weights[param.name], used_as[param.name])
             for param in layer.params
-            # A bias may be as small as it likes: it is added to larger numbers.
+            # A bias may be arbitrarily small: it is added to larger numbers.
             if param.name.endswith(".weight") or weights.get(param.name, 0) > 1
             if param.name in weights
         ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefittedBundle(os.PathLike[str]):
-    """A bundle whose engine has new weights; it stands for its path wherever one is taken."""
+    """A bundle whose engine has new weights, which is accepted wherever a path is."""
 
     path: Path
     refitted: "Refitted"

@@ -1,4 +1,4 @@
-"""Weights rounded to a lower precision, in memory: what an engine's builder is given.
+"""Weights rounded to a lower precision, in memory: the input of an engine's builder.
 
 A graph says the same by a cast, which every builder folds; but folding it once for each
 optimisation profile took TensorRT-RTX several times as long as building from rounded weights.
@@ -27,7 +27,7 @@ DTYPES: dict[Precision, Any] = {
     "fp16": np.dtype("<f2"),
     "bf16": np.dtype(ml_dtypes.bfloat16),
 }
-CHUNK = 1 << 20  # numbers: what a thread holds in fp32 at a time
+CHUNK = 1 << 20  # numbers that a thread keeps in fp32 at a time
 
 
 def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, NDArray[Any]]:
@@ -73,7 +73,7 @@ def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, N
 
 
 def _read_at(path: Path, offset: int, into: NDArray[Any]) -> None:
-    """Fill an array with what lies at ``offset`` of a file."""
+    """Fill an array with the bytes at ``offset`` of a file."""
     left = memoryview(into.data).cast("B")
     with open(path, "rb", buffering=0) as file:
         file.seek(offset)

@@ -1,5 +1,6 @@
 """A net in numbers: its layers with their shapes, parameters and cost."""
 
+import os
 from dataclasses import dataclass
 
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
@@ -84,7 +85,9 @@ def totals(network: Network, costs: NetworkCost) -> dict[str, object]:
     }
 
 
-def summarise(spec: str, *, at: tuple[int, int] | None = None, dense: bool = False) -> Summary:
+def summarise(
+    spec: str | os.PathLike[str], *, at: tuple[int, int] | None = None, dense: bool = False
+) -> Summary:
     """The layers of a net with their shapes, parameters and cost.
 
     ``at`` is another height and width of the input, in pixels; ``dense`` takes the fully

@@ -1,4 +1,4 @@
-"""Tensors as the IR knows them: types, parameters, and what does not fit."""
+"""Tensors of the IR: types, parameters, and mismatches."""
 
 from dataclasses import dataclass
 from math import prod
@@ -39,15 +39,15 @@ class TensorType:
 class Param:
     """An array of numbers that a layer owns.
 
-    The array lies in the weights file under ``name`` with the shape ``stored``; a backend sees it
-    as ``shape``. The two differ after FC-to-conv, the bytes never do.
+    The array is in the weights file under ``name`` with the shape ``stored``; a backend sees it as
+    ``shape``. The two differ after FC-to-conv, the bytes never do.
     """
 
     name: str
     shape: Shape
     stored: Shape
     start: Literal["random", "zero", "one"]
-    """What it holds before training."""
+    """The initial values."""
 
     is_trained: bool = True
     """False for running statistics, which are not counted as parameters."""

@@ -1,14 +1,12 @@
 """Weights files: named float32 arrays in the safetensors format, laid out to be used in place.
 
-The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is
-a multiple of 256 come first: GPU libraries and vector units need them aligned, and the format
-allows no gaps. The metadata holds what goes with the weights: the net, a hash of its layers, the
-mean of the training images and what else the net expects of its input, the labels, the SHA-256 of
-the tensor data, and whether all numbers are finite, so that nothing that only points at the weights
-has to read them. The header has a SHA-256 of its own, in itself: what it states is what was
-written.
-
-Whoever reads all numbers anyway compares them with what the header states (``checked``).
+The header is padded so that the data begins at a multiple of 256 bytes, and tensors whose size is a
+multiple of 256 come first: GPU libraries and vector units need them aligned, and the format allows
+no gaps. The metadata describes the weights: the net, a hash of its layers, the mean of the training
+images and what else the net expects of its input, the labels, the SHA-256 of the tensor data, and
+whether all numbers are finite, so that a graph that points at the weights can be written without
+reading them. The header contains a SHA-256 of itself. Code that reads all numbers compares them
+with the header (``checked``).
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format
 """
@@ -60,7 +58,7 @@ LEAST_FACTOR = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What goes with the weights."""
+    """The metadata of weights."""
 
     net: str | None = None
     layers_sha256: str | None = None
@@ -71,7 +69,7 @@ class Metadata:
 
     std: tuple[float, ...] | None = None
     scale: float | None = None
-    """What else the weights expect of their input, as ``ImageInput`` has it. Where ``scale`` is
+    """The rest of the input that the weights expect, as in ``ImageInput``. Where ``scale`` is
     None, the spec alone says it; else a ``std`` of None is 1.
     """
 
@@ -79,7 +77,7 @@ class Metadata:
     """The order of the channels of ``mean``, ``std`` and the first layer."""
 
     source: str | None = None
-    """Whose weights they are, where they were imported."""
+    """The source of imported weights."""
 
     labels: tuple[str, ...] | None = None
     data_sha256: str | None = None
@@ -89,7 +87,7 @@ class Metadata:
     """Whether the writer of the file checked that all numbers are finite."""
 
     more: Mapping[str, str] = field(default_factory=dict)
-    """Whatever else the file says."""
+    """All other metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class WeightsFile:
     data_start: int
     bytes: int
     is_read: bool = False
-    """Whether the numbers were read, and are those that the metadata tell of."""
+    """Whether the numbers were read and match the digest in the metadata."""
 
     def read(self, name: str) -> NDArray[Any]:
         """A tensor, mapped from the file rather than read."""
@@ -117,14 +115,14 @@ class WeightsFile:
         return mapped.reshape(tensor.shape)
 
     def data_sha256(self) -> str:
-        """The digest of the tensor data: from the metadata, or, where a stranger wrote the file,
-        computed, which reads all of it.
+        """The digest of the tensor data: from the metadata, or, for files of other tools, computed
+        by reading the file.
         """
         return self.metadata.data_sha256 or digest(self.path, self.data_start)
 
 
 def layers_sha256(network: Network) -> str:
-    """Hash of what the net asks of a weights file: names and stored shapes."""
+    """Hash of the names and stored shapes that the net expects in a weights file."""
     wanted = [[param.name, list(param.stored)] for param in network.params()]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
@@ -133,7 +131,7 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """Read and check the header of a weights file.
 
     Raises:
-        VggspecError: it cannot be opened, is cut off, or its header is not to be believed.
+        VggspecError: it cannot be opened, is truncated, or its header is invalid.
     """
     try:
         layout = read_layout(path)
@@ -152,7 +150,9 @@ def open_weights(path: str | os.PathLike[str]) -> WeightsFile:
 
 
 def changed_part(path: str | os.PathLike[str]) -> Literal["numbers", "header"] | None:
-    """Which part of a file has another SHA-256 than it states; None where it states none, too."""
+    """The part of a file whose SHA-256 differs from the one stated; None if all match or none is
+    stated.
+    """
     try:
         layout = read_layout(path)
         stated = layout.metadata.get(DATA_SHA256)
@@ -173,8 +173,8 @@ def _is_header_changed(layout: Layout) -> bool:
 
 
 def check_fits(weights: WeightsFile, network: Network) -> None:
-    """Make sure that the file holds the parameters of the net, all of them and no others; of a net
-    that was cut it holds those of the rest too.
+    """Check that the file contains exactly the parameters of the net. For a net that was cut, it
+    may also contain those of the layers that were removed.
 
     Raises:
         VggspecError: it is another net's, or of another number type.
@@ -214,11 +214,9 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
 
 
 def checked(weights: WeightsFile, used: Iterable[str], *, is_read: bool) -> WeightsFile:
-    """The file, once its numbers are known to be those that were written, and those of the tensors
-    ``used``, which are in the file, to be finite.
-
-    With ``is_read`` the numbers are read and compared; else what the header states is taken, where
-    it states enough and the file is larger than what is hashed whenever a bundle is opened.
+    """The file, after checking that its numbers match the digest and that the tensors ``used`` are
+    finite. With ``is_read`` the numbers are read and compared. Otherwise the header is trusted, if
+    it states both and the file is larger than files that are hashed whenever a bundle is opened.
 
     Raises:
         VggspecError: the numbers do not match the digest in the header, or are not finite.
@@ -354,7 +352,7 @@ class Finiteness:
 
 
 def not_finite(arrays: Mapping[str, NDArray[Any]]) -> artefacts.NotFiniteWeights | None:
-    """The mistake that these arrays, by name, hold NaN or infinities; None where all are finite."""
+    """The mistake that these arrays, by name, contain NaN or infinities; None if all are finite."""
     flaws = []
     for name, array in arrays.items():
         counted = Finiteness(name)
@@ -384,8 +382,8 @@ def expecting(metadata: Metadata, image: ImageInput, source: str | None) -> Meta
 def _header_sha256(
     tensors: Iterable[tuple[str, str, Shape, int]], metadata: Mapping[str, str]
 ) -> str:
-    """Hash of all that a header says but this: tensors by name, type, shape and place, in the order
-    of their places, and the metadata.
+    """Hash of a header without this field: tensors by name, type, shape and place, in the order of
+    their places, and the metadata.
     """
     text = {key: value for key, value in metadata.items() if key != HEADER_SHA256}
     places = sorted(tensors, key=lambda each: each[3])
@@ -426,7 +424,7 @@ def _texts(
 
 
 def metadata_of(text: Mapping[str, str]) -> Metadata:
-    """What the header of a weights file says beside its tensors.
+    """Read the metadata in the header of a weights file.
 
     Raises:
         BadFieldError: a value of ours is malformed.

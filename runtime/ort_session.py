@@ -249,7 +249,7 @@ def has_gpu() -> bool:
 
 
 def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.InferenceSession | None:
-    """A session on the CUDA device, or None if there is none and ``must`` is false."""
+    """A session on the CUDA device, or None if no device exists and ``must`` is false."""
     lacks = lacking_cuda()
     if lacks is None:
         _preload()

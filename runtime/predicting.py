@@ -30,9 +30,9 @@ def predict(
     """Apply a bundle to images, one at a time; nothing is loaded before the first is asked for.
 
     ``images`` is an image or a list of images, as ``Predictor`` takes them; the path of a folder
-    stands for all images in it and in its subfolders. The other arguments are those of
-    ``Predictor`` and of its calls. An image that cannot be read raises, or is passed to
-    ``on_error`` and left out. ``Prediction.file`` says which image a prediction is of.
+    means all images in it and its subfolders. The other arguments are those of ``Predictor`` and of
+    its calls. An image that cannot be read raises, or is passed to ``on_error`` and left out.
+    ``Prediction.file`` says which image a prediction is of.
 
     Raises:
         VggspecError: the bundle cannot be opened, a folder cannot be read, or an image fails and

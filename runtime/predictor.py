@@ -86,6 +86,21 @@ class Prediction:
         return about | {"top": classes}
 
 
+def load(
+    bundle: str | os.PathLike[str], *, device: Device = "auto", threads: int | None = None
+) -> "Predictor":
+    """Open a bundle, to apply its net to images: ``load("D")("photo.jpg").top(5)``.
+
+    ``threads`` bounds the CPU threads of one run; None leaves the number to the engine. A TensorRT
+    engine is native code and is only loaded for ``device="tensorrt"``.
+
+    Raises:
+        VggspecError: it is not a bundle, or a file of it is damaged or was changed.
+        MissingLibraryError: ``device`` is not available.
+    """
+    return Predictor(bundle, device=device, threads=threads)
+
+
 class Predictor:
     """Applies a bundle to images by the test protocol of its spec, unless a call says otherwise.
 

@@ -91,7 +91,7 @@ def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
     Not in tests marked ``curves``, nor in processes that a test starts.
     """
-    loop = sys.modules.get("vggspec.train.loop")
+    loop = sys.modules.get("vggspec.training.loop")
     if loop is not None and "curves" not in request.keywords:
         has_library = loop.has_library
         monkeypatch.setattr(

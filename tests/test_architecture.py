@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lang", "data", "bundle"),
     ("runtime",),
     ("compiler",),
-    ("studies", "train"),
+    ("studies", "training"),
     ("vggspec",),
     ("cli",),
 )
@@ -41,7 +41,7 @@ LIBRARIES: dict[str, set[str]] = {
     "vggspec.compiler.backends": {"numpy", "onnx", "torch", "safetensors"},
     "vggspec.compiler.bundles": {"numpy", "onnx", "safetensors"},
     "vggspec.studies": {"numpy", "PIL"},
-    "vggspec.train": {"numpy", "torch", "PIL"},
+    "vggspec.training": {"numpy", "torch", "PIL"},
     "vggspec.cli": {"click", "rich"},
 }
 
@@ -179,7 +179,7 @@ def test_every_module_is_imported_as_part_of_vggspec() -> None:
 
     names = [m.name for m in pkgutil.walk_packages(vggspec.__path__, "vggspec.")]
     assert "vggspec.lang.parser" in names
-    for name in ("vggspec.compiler.ir", "vggspec.runtime.predictor", "vggspec.train.loop"):
+    for name in ("vggspec.compiler.ir", "vggspec.runtime.predictor", "vggspec.training.loop"):
         module = importlib.import_module(name)
         assert module.__file__ is not None
         assert Path(module.__file__).is_relative_to(ROOT)

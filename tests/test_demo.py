@@ -12,7 +12,7 @@ from vggspec.cli import run
 from vggspec.compiler.lower import load_network
 from vggspec.data.decode import decode
 from vggspec.runtime.protocol import PosteriorMap
-from vggspec.train.dataset import open_data
+from vggspec.training.dataset import open_data
 
 pytest.importorskip("sklearn")
 

@@ -88,7 +88,7 @@ def test_the_runtime_needs_neither_compiler_nor_torch(tmp_path: Path) -> None:
         "    print(len(predictor(image, scales=[32, 40]).top(3)))\n"
     )
     blocked = {"torch", "onnx", "lark", "safetensors", "click", "rich"}
-    blocked |= {"vggspec.lang", "vggspec.compiler", "vggspec.train", "vggspec.cli"}
+    blocked |= {"vggspec.lang", "vggspec.compiler", "vggspec.training", "vggspec.cli"}
     assert run(program, blocked, cwd=tmp_path) == "3\n"
 
 

@@ -15,7 +15,7 @@ from benchmarks import localisation_in_miniature as localisation
 from benchmarks import paper_in_miniature as paper
 from benchmarks import shapes
 from benchmarks.laboratory import Effort, Laboratory, percent, record
-from tests.train.folders import TINY, write_folder
+from tests.training.folders import TINY, write_folder
 from vggspec.cli import run
 from vggspec.compiler.lower import load_network
 

@@ -6,83 +6,135 @@ module = vggspec.torch_module("specs/D.vgg", weights="D.safetensors")
 vggspec.compile("specs/D.vgg", weights="D.safetensors", out="D")
 with vggspec.load("D") as predictor:
     print(predictor("photo.jpg").top(5))
+
+Everything that a command does is a function here, documented in docs/api.md. A name is imported
+from its room when it is first used, so that ``import vggspec`` loads nothing else.
 """
 
 from __future__ import annotations
 
 from vggspec.base.version import __version__
 
-TYPE_CHECKING = False  # nothing is loaded here: a command comes to its first line at once
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from typing import Any, Literal
-
-    from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+    from vggspec.base.catalogue import explain
+    from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, Report, VggspecError
+    from vggspec.base.watching import Progress, Watcher
+    from vggspec.bundle.options import CompileOptions, EngineOptions
+    from vggspec.compiler.checking import check
     from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
+    from vggspec.compiler.difference import diff
     from vggspec.compiler.exporting import export
-    from vggspec.compiler.ir import Network
+    from vggspec.compiler.formatting import format_spec, format_text
+    from vggspec.compiler.importing.converting import ImportOptions, import_weights
+    from vggspec.compiler.initialise import initialise
+    from vggspec.compiler.lower import network
     from vggspec.compiler.refitting import refit
+    from vggspec.compiler.summary import packaged_specs, summarise
     from vggspec.compiler.torch_module import torch_module
-    from vggspec.runtime.predictor import Predictor
+    from vggspec.runtime.predicting import predict
+    from vggspec.runtime.predictor import load
+    from vggspec.studies.diagnosis import doctor
+    from vggspec.studies.evaluation.evaluate import evaluate
+    from vggspec.studies.features.extraction import features
+    from vggspec.studies.features.file import open_features
+    from vggspec.studies.features.svm import fit_svm
+    from vggspec.studies.inspection.inspection import inspect
+    from vggspec.studies.localisation.localise import localise
+    from vggspec.studies.reproduce import reproduce
+    from vggspec.studies.verify.verification import verify
+    from vggspec.training.progress import TrainWatcher
+    from vggspec.training.train import train
 
-    Path = str | os.PathLike[str]
+#: Name to the module that defines it.
+_MODULES = {
+    "ArgumentError": "base.diagnostic",
+    "CompileOptions": "bundle.options",
+    "EngineOptions": "bundle.options",
+    "ImportOptions": "compiler.importing.converting",
+    "MissingLibraryError": "base.diagnostic",
+    "Progress": "base.watching",
+    "Report": "base.diagnostic",
+    "TrainWatcher": "training.progress",
+    "VggspecError": "base.diagnostic",
+    "Watcher": "base.watching",
+    "check": "compiler.checking",
+    "compile": "compiler.compiling",
+    "diff": "compiler.difference",
+    "doctor": "studies.diagnosis",
+    "evaluate": "studies.evaluation.evaluate",
+    "explain": "base.catalogue",
+    "export": "compiler.exporting",
+    "features": "studies.features.extraction",
+    "fit_svm": "studies.features.svm",
+    "format_spec": "compiler.formatting",
+    "format_text": "compiler.formatting",
+    "import_weights": "compiler.importing.converting",
+    "initialise": "compiler.initialise",
+    "inspect": "studies.inspection.inspection",
+    "load": "runtime.predictor",
+    "localise": "studies.localisation.localise",
+    "network": "compiler.lower",
+    "open_features": "studies.features.file",
+    "packaged_specs": "compiler.summary",
+    "predict": "runtime.predicting",
+    "refit": "compiler.refitting",
+    "reproduce": "studies.reproduce",
+    "summarise": "compiler.summary",
+    "torch_module": "compiler.torch_module",
+    "train": "training.train",
+    "verify": "studies.verify.verification",
+}
 
 __all__ = [
+    "ArgumentError",
+    "CompileOptions",
+    "EngineOptions",
+    "ImportOptions",
     "MissingLibraryError",
+    "Progress",
+    "Report",
+    "TrainWatcher",
     "VggspecError",
+    "Watcher",
     "__version__",
+    "check",
     "compile",
+    "diff",
+    "doctor",
+    "evaluate",
+    "explain",
     "export",
+    "features",
+    "fit_svm",
+    "format_spec",
+    "format_text",
+    "import_weights",
+    "initialise",
+    "inspect",
     "load",
+    "localise",
     "network",
+    "open_features",
+    "packaged_specs",
+    "predict",
     "refit",
+    "reproduce",
+    "summarise",
     "torch_module",
+    "train",
+    "verify",
 ]
 
 
-_MODULES = {
-    "MissingLibraryError": "vggspec.base.diagnostic",
-    "VggspecError": "vggspec.base.diagnostic",
-    "compile": "vggspec.compiler.compiling",
-    "export": "vggspec.compiler.exporting",
-    "refit": "vggspec.compiler.refitting",
-    "torch_module": "vggspec.compiler.torch_module",
-}
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found: object = getattr(importlib.import_module(f"vggspec.{_MODULES[name]}"), name)
+    return found
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        import importlib
-
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def network(spec: str) -> Network:
-    """The network of a spec, ``D.vgg`` or ``table1.vgg:D``: layers, shapes, parameters.
-
-    Raises:
-        VggspecError: the spec cannot be read or has mistakes.
-    """
-    from vggspec.compiler.lower import load_network
-
-    return load_network(spec).network
-
-
-def load(
-    bundle: Path,
-    *,
-    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
-    threads: int | None = None,
-) -> Predictor:
-    """Open a bundle to classify images: ``vggspec.load("D")("photo.jpg").top(5)``.
-
-    A TensorRT engine is native code, and loaded only for the device ``tensorrt``.
-
-    Raises:
-        VggspecError: it is no bundle, or not as it was written.
-        MissingLibraryError: the device was asked for by name and cannot be had.
-    """
-    from vggspec.runtime.predictor import Predictor
-
-    return Predictor(bundle, device=device, threads=threads)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The manifest of a compiled net: what a bundle takes, gives and was made with."""
+"""The manifest of a compiled net: the inputs, outputs and options of a bundle."""
 
 import hashlib
 from dataclasses import replace

@@ -24,7 +24,7 @@ def lowered_of(bundle: Bundle) -> Lowered:
 
 
 def network_of(bundle: Bundle) -> Network:
-    """The network of the bundle's model, as it was compiled.
+    """The compiled network of the bundle.
 
     Raises:
         VggspecError: as ``lowered_of``, or the options in the manifest do not fit the net.

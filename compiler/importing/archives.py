@@ -1,4 +1,4 @@
-"""Zip archives by strangers: what is read of a member is what the archive says, or an error."""
+"""Untrusted zip archives: a member is read exactly as the archive states, or refused."""
 
 import copy
 import errno
@@ -52,7 +52,7 @@ class Archive:
         self._zip.close()
 
     def size(self, name: str) -> int:
-        """The bytes of a member, which it has, or cannot be read.
+        """The size of a member in bytes, checked against that of the file.
 
         Raises:
             BadFileError: it cannot have as many.
@@ -72,7 +72,7 @@ class Archive:
             return file.read(length)
 
     def read(self, name: str) -> NDArray[np.uint8]:
-        """All bytes of a member, which were compared with its checksum."""
+        """All bytes of a member, after comparing them with its checksum."""
         self._taken += self.size(name)
         check_growth(self._taken, self.bytes)
         found = np.empty(self.size(name), np.uint8)

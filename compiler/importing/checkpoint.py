@@ -1,8 +1,7 @@
-"""Checkpoints of other tools, read: their tensors, and nothing that a file asks to be run.
+"""Reads the tensors of other tools' checkpoints, without running code of a file.
 
-What a file is its first bytes say, not its name. Its tensors are found first, with their shapes;
-which table of them is taken is decided, and the sum of their sizes compared with the file's,
-before a number is read.
+The format is known by the first bytes of a file, not by its name. Its tensors are listed with their
+shapes; the table is chosen, and its total size compared with the file's, before any number is read.
 """
 
 import os
@@ -50,7 +49,7 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The tensors of a file, and what else it says."""
+    """The tensors and the metadata of a file."""
 
     path: str
     kind: Kind
@@ -65,21 +64,21 @@ class Checkpoint:
     """
 
     key: str | None
-    """The table that was taken, where the file holds several things; None where it is the table."""
+    """The table that was taken, if the file contains more than one object."""
 
     others: tuple[str, ...]
     """Other tables of tensors, which could have been taken."""
 
     metadata: Mapping[str, str]
-    """What a safetensors file says beside its tensors."""
+    """The metadata of a safetensors file."""
 
     skipped: tuple[str, ...] = ()
-    """Tensors of the table that hold no floating point numbers, counts of batches aside."""
+    """Tensors of the table that are not floating point, except counts of batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a file holds, before a table is chosen."""
+    """The content of a file, before a table is chosen."""
 
     kind: Kind
     value: object

@@ -72,7 +72,7 @@ class Imported:
 
 
 def import_weights(
-    spec: str,
+    spec: Path,
     checkpoint: Path,
     *,
     out: Path | None = None,
@@ -94,7 +94,7 @@ def import_weights(
     network = lowered.network
     source = os.fspath(checkpoint)
     path = f"{network.name}.safetensors" if out is None else os.fspath(out)
-    _check(spec, lowered, path, source, options)
+    _check(os.fspath(spec), lowered, path, source, options)
     names = None
     if options.labels is not None:
         names = _read_labels(os.fspath(options.labels), network.num_classes)

@@ -1,4 +1,4 @@
-"""Files of other formats: each known by its first bytes, and the way from it to one that is read.
+"""Other file formats: recognised by their first bytes, with advice on converting them.
 
 Sources: the magic numbers that each format documents; for those that have none (Darknet, Caffe,
 TensorFlow's protocol buffers) how their first fields are written.
@@ -52,11 +52,11 @@ class Format:
 _SAVE = "np.savez('weights.npz', **{name: array})"
 _DOWNLOAD = "download the file itself, and compare its size with the source's"
 _NAME = "name the file of tensors"
-_SOURCE = "import the checkpoint that it was made of"
+_SOURCE = "import the checkpoint that it was converted from"
 _UNPACK = "unpack it, and import the file inside"
 _ARRAYS = f"where it was written, save its arrays by their names: {_SAVE}"
 _TRUSTED = (
-    "where you trust it: pickle.load(open(PATH, 'rb'), encoding='latin1') gives what it holds"
+    "where you trust it: pickle.load(open(PATH, 'rb'), encoding='latin1') returns its content"
 )
 _OBJECT = "where you trust it: np.load(PATH, allow_pickle=True, encoding='latin1').item() gives it"
 _STATE = "where it was written, save its tensors: torch.save(model.state_dict(), 'w.pth')"
@@ -131,7 +131,7 @@ def _is_index(file: Sample) -> bool:
     return file.text is not None and file.text.startswith("{") and '"weight_map"' in file.text
 
 
-#: In this order: what has a magic number before what is guessed.
+#: In this order: formats with a magic number before those that are guessed.
 FORMATS = (
     Format(
         "a pointer of Git LFS",
@@ -244,14 +244,14 @@ _ARCHIVE = Format("a zip archive without a checkpoint", bool, _NAME)
 
 
 def recognise(file: Sample) -> Format:
-    """What a file is that is not read."""
+    """The format of a file that is not supported."""
     if not file.size:
         return _EMPTY
     return next((known for known in FORMATS if known.matches(file)), _UNKNOWN)
 
 
 def recognise_archive(members: Iterable[str]) -> Format:
-    """What a zip archive is that is not read."""
+    """The format of a zip archive that is not supported."""
     names = list(members)
     for pattern, known in _ARCHIVES:
         if any(re.search(pattern, name) for name in names):
@@ -260,7 +260,7 @@ def recognise_archive(members: Iterable[str]) -> Format:
 
 
 def is_program(known: Format) -> bool:
-    """Whether it is a file of PyTorch that holds code beside its ``data.pkl``."""
+    """Whether it is a PyTorch file that contains code in addition to ``data.pkl``."""
     return known in (_SCRIPT, _EXPORTED)
 
 

@@ -1,4 +1,4 @@
-"""How tools lay out the weights of a layer, and those weights as ours.
+"""The layouts of weights in other tools, and their conversion.
 
 A convolution's kernel is ``(out, in, rows, columns)`` here, as in PyTorch and Caffe, and the first
 FC layer takes its map channel by channel. Tools that keep the channels of an image last keep those
@@ -67,7 +67,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From a tensor to ours: axes taken apart, and put in order."""
+    """A conversion of a tensor: axes are split and permuted."""
 
     apart: tuple[int, ...]
     axes: tuple[int, ...]

@@ -47,7 +47,7 @@ MAX_DEPTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the user knows about a checkpoint."""
+    """What the caller knows about a checkpoint."""
 
     layout: Layout | None = None
     pairs: Mapping[str, str] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class _Matching:
         self._network, self._checkpoint, self._hints = network, checkpoint, hints
         self._slots = slots_of(network)
         names = list(checkpoint.tensors)
-        # Sorted by name, a file says nothing of the order of layers.
+        # A file sorted by name does not record the order of layers.
         self._by_file = checkpoint.has_order and names != sorted(names)
         self._modules = modules_of(checkpoint.tensors)
         for ignored in hints.ignored:
@@ -240,8 +240,8 @@ class _Matching:
         return next(iter(found.values()))
 
     def _twins(self, group: Sequence[Module]) -> list[str]:
-        """What the names of a group's layers begin with elsewhere in the file, where other layers
-        may stand beside them; nothing, too.
+        """Other prefixes in the file under which the layers of a group occur, perhaps with more
+        layers; may be empty.
         """
         inside = {module.place for module in group}
         others = {m.name: m for m in self._modules if m.place not in inside and m.is_weighted}
@@ -396,7 +396,7 @@ class _Matching:
         return _MisfitError(_unlike(why), fitting)
 
     def _check_rest(self, modules: Sequence[Module], pairs: Mapping[str, Pair]) -> None:
-        """Refuse what a net has learned and no layer of ours takes."""
+        """Refuse learned tensors that no layer takes."""
         used = {id(pair.module) for pair in pairs.values()}
         unused = [m for m in modules if id(m) not in used and m.is_learned]
         if unused:
@@ -405,7 +405,7 @@ class _Matching:
             raise _MisfitError(what, len(pairs))
 
     def _check_norms(self, pairs: Sequence[Pair]) -> None:
-        """Hold batch normalisations against the layers that they follow, where that is known."""
+        """Compare batch normalisations with the layers that they follow, if known."""
         modules = best_order([pair.module for pair in pairs], by_file=self._by_file)
         before = list(pairwise(modules))
         if not modules or modules[0].is_norm or any(a.is_norm and b.is_norm for a, b in before):
@@ -414,7 +414,7 @@ class _Matching:
             return
         ordered = [id(pair.module) for pair in pairs if not pair.slot.is_norm]
         if ordered != [id(module) for module in modules if not module.is_norm]:
-            return  # an order that is not the net's says nothing of what follows what
+            return  # an order other than the net's does not show which layer follows which
         followed = {id(b): a for a, b in before}
         by_names = {id(b): a for a, b in pairwise(best_order(modules, by_file=False))}
         ours = {pair.slot.layer.name: pair.module for pair in pairs}

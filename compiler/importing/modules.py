@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint by layer, and what the layers' names say of their order."""
+"""The tensors of a checkpoint by layer, and the order of the layers by their names."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,7 +73,7 @@ class Module:
 
     @property
     def is_learned(self) -> bool:
-        """Whether it holds anything that a net learns, and not statistics alone."""
+        """Whether it contains learned parameters, not only statistics."""
         return "weight" in self.tensors or "bias" in self.tensors or self.is_norm
 
     @property
@@ -172,7 +172,7 @@ def _stage(name: str) -> int | None:
 
 
 class UnclearError(Exception):
-    """Nothing says for certain in which order modules are; the text says why."""
+    """The order of modules is ambiguous; the text says why."""
 
 
 def in_order(modules: Sequence[Module], *, by_file: bool) -> list[Module]:

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays (``.npz``): headers checked before anything is made of them.
+"""NumPy's archives of arrays (``.npz``): headers are checked before they are used.
 
 Source: the format of ``.npy`` files, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """

@@ -1,8 +1,8 @@
-"""Pickles of tensors, read without running anything that they name.
+"""Reads pickles of tensors without running code that they name.
 
-A pickle is a program for a machine of a stack and a memo. This machine has its operations for
-plain values and containers; where a pickle names a class or function, it calls ours of that name,
-or else notes the name and makes nothing of it.
+A pickle is a program for a machine of a stack and a memo. This machine has its operations for plain
+values and containers; where a pickle names a class or function, it calls our own replacement, or
+only records the name.
 
 ``torch.load(weights_only=True)`` is built alike, but makes tensors on the way: it gives a storage
 the size that the pickle says, whatever the file holds, and does not compare checksums.
@@ -32,7 +32,7 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class Made:
-    """What a class or function would have made that is not called here."""
+    """Placeholder for the result of a class or function that is not called."""
 
     by: object
     state: object = None
@@ -41,11 +41,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
-    """What a pickle holds."""
+    """The content of a pickle."""
 
     value: Any
     names: tuple[str, ...]
-    """Of classes and functions that are unknown here."""
+    """The names of unknown classes and functions."""
 
 
 Call = Callable[..., object]
@@ -54,12 +54,12 @@ Call = Callable[..., object]
 def read_pickle(
     file: IO[bytes], known: Mapping[str, object], persistent: Callable[[object], object]
 ) -> Pickle:
-    """Read one pickle; what follows it in the file is left there.
+    """Read one pickle, and nothing after it.
 
     ``known`` gives values for names: functions are called when the pickle calls them.
 
     Raises:
-        BadFileError: it is none, or is cut off.
+        BadFileError: it is not a pickle, or is truncated.
     """
     try:
         with warnings.catch_warnings():

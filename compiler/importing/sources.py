@@ -64,7 +64,7 @@ SOURCES: dict[str, Source] = {
 #: Caffe's pixels (``VGG16_Weights.IMAGENET1K_FEATURES``).
 _FEATURES_ALONE = Source("torchvision", (123.0, 117.0, 104.0))
 
-#: Conv layers of the nets A, B, D and E, which are all that the collections hold.
+#: Conv layers of the nets A, B, D and E, which are all that the collections contain.
 _PUBLISHED = (8, 10, 13, 16)
 
 _NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -138,7 +138,7 @@ class _Claim:
     source: str
     is_guessed: bool
     is_certain: bool
-    """Whether a spec that says something else is to be doubted."""
+    """Whether a spec that contradicts it is probably wrong."""
 
 
 def _claim(
@@ -161,7 +161,7 @@ def _claim(
 
 
 def own_metadata(checkpoint: Checkpoint) -> Metadata:
-    """What a weights file of ours says beside its tensors; of another file nothing.
+    """The metadata of a weights file; empty for other files.
 
     Raises:
         VggspecError: it is malformed.
@@ -212,7 +212,7 @@ def _is_features_alone(matched: Matched, checkpoint: Checkpoint) -> bool:
 
 
 def _by_names(matched: Matched) -> str | None:
-    """Whose weights they are by the names of all conv layers."""
+    """The source of the weights, by the names of all conv layers."""
     names = _conv_names(matched)
     for source, pattern in _NAMES:
         if names and all(pattern.fullmatch(name) for name in names):

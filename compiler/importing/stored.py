@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue import checkpoints
 from vggspec.base.diagnostic import Diagnostic
 
-#: The memory that a checkpoint may take: this, and so many times the file. From 8 bits to 32 is 4
-#: times; the rest is for compressed archives.
+#: The memory that a checkpoint may take: a constant plus a multiple of the file's size. From 8 bits
+#: to 32 is 4 times; the rest is for compressed archives.
 _FREE_BYTES, _GROWTH = 64 << 20, 16
 
 
 class BadFileError(Exception):
-    """The file is cut off, damaged, or contradicts itself; the message says how."""
+    """The file is truncated, damaged, or contradicts itself; the message says how."""
 
 
 class RefusedError(Exception):
-    """The file is sound, and not one that is read; ``what`` says why."""
+    """The file is intact but not supported; ``what`` says why."""
 
     def __init__(self, what: Diagnostic) -> None:
         super().__init__(what)
@@ -56,6 +56,6 @@ def check_growth(needed: int, file_bytes: int) -> None:
 
 
 def as_float32(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The same numbers, one after the other; what float32 cannot hold becomes infinite."""
+    """The numbers as a flat float32 array; those beyond its range become infinite."""
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(array, np.float32).reshape(array.shape)

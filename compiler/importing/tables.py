@@ -64,7 +64,7 @@ def choose(value: object, key: str | None) -> tuple[str, Table, tuple[str, ...]]
     """The table to take, its name, and the names of others that ``key`` could say.
 
     Raises:
-        RefusedError: there is none, or several equally likely ones.
+        RefusedError: no table was found, or several equally likely ones.
     """
     tables = find(value)
     if not tables:
@@ -74,7 +74,7 @@ def choose(value: object, key: str | None) -> tuple[str, Table, tuple[str, ...]]
 
 
 def way_in(value: object) -> str:
-    """From what a checkpoint holds to its tensors, in Python."""
+    """The Python expression that selects the tensors in a checkpoint."""
     if _is_module(value):
         return ".state_dict()"
     tables = [name for name in find(value) if name]
@@ -87,7 +87,7 @@ def way_in(value: object) -> str:
 
 
 def is_average(name: str) -> bool:
-    """Whether a table holds a moving average of weights."""
+    """Whether a table contains a moving average of weights."""
     return _AVERAGE.search(name) is not None
 
 
@@ -192,7 +192,7 @@ def _is_module(value: object) -> bool:
 
 
 def _described(value: object) -> str:
-    """What a checkpoint without a table holds."""
+    """The content of a checkpoint without a table, in words."""
     if isinstance(value, Stored):
         return "one tensor, without a name"
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""PyTorch's files: tables of tensors, read without PyTorch and without running anything.
+"""Reads PyTorch files of tensors without PyTorch, and without running code.
 
-A file of today (since 1.6) is a zip archive: ``data.pkl`` describes the tensors, ``data/0`` and so
+A current file (since 1.6) is a zip archive: ``data.pkl`` describes the tensors, ``data/0`` and so
 on hold their numbers. An older one is a row of pickles and then the numbers of each storage, their
 count before them.
 
@@ -178,7 +178,7 @@ class _Rebuilding:
 
 
 def read_archive(archive: Archive) -> Pickle:
-    """What a file of today holds, tensors as ``Stored``.
+    """The content of a current file, tensors as ``Stored``.
 
     Raises:
         BadFileError: it is damaged.
@@ -204,7 +204,7 @@ def is_pickle(member: str) -> bool:
 
 
 def read_legacy(path: str) -> Pickle:
-    """What a file of PyTorch before 1.6 holds, tensors as ``Stored``.
+    """The content of a file of PyTorch before 1.6, tensors as ``Stored``.
 
     Raises:
         OSError: it cannot be read.

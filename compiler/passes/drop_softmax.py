@@ -1,4 +1,4 @@
-"""Takes out the soft-max at the end: the loss of section 3.1 takes class scores.
+"""Removes the soft-max at the end: the loss of section 3.1 takes class scores.
 
 Before  fc8 -> prob      output posteriors
 After   fc8              output scores

@@ -1,4 +1,4 @@
-"""Takes out what acts only while training: dropout.
+"""Removes the layers that act only in training: dropout.
 
 Before  relu6 -> drop6 -> fc7
 After   relu6 -> fc7

@@ -1,9 +1,9 @@
-"""Class scores at more positions of the image, without a second pass over it.
+"""Computes class scores at more positions of the image, in one pass.
 
 OverFeat applies its last pooling at several offsets and its classifier to each of them, and
-interleaves the results. The same numbers come of one pass: the last pooling loses its stride, and
-what follows is dilated by as much, so that each window sees what it saw. For the paper's nets two
-attributes change for stride 16, and those of conv5 too for stride 8.
+interleaves the results. One pass gives the same numbers: the last pooling loses its stride, and the
+layers after it are dilated by the same factor, so that each window sees the same pixels. For the
+paper's nets two attributes change for stride 16, and those of conv5 too for stride 8.
 
 Before  pool5 (2 × 2, stride 2) -> fc6 (7 × 7 conv)                   a position every 32 pixels
 After   pool5 (2 × 2, stride 1) -> fc6 (7 × 7 conv, dilation 2)       a position every 16 pixels
@@ -34,7 +34,7 @@ from vggspec.compiler.ops.op import Op
 
 @dataclass(frozen=True, slots=True)
 class FinerStride:
-    """Takes strides out of the last layers that have one, until ``stride`` pixels are left."""
+    """Removes strides from the last layers that have one, until ``stride`` pixels are left."""
 
     name: ClassVar[str] = "finer-stride"
 
@@ -45,7 +45,7 @@ class FinerStride:
         """The network with denser maps; it has the same weights.
 
         Raises:
-            VggspecError: that stride cannot be had, or FC layers fix the size of the image.
+            VggspecError: that stride is impossible, or FC layers fix the size of the image.
         """
         layers = _with_positions(network)
         own = prod(_stride(layer.op) for layer in layers)
@@ -115,7 +115,7 @@ def _dilated_average(layers: Sequence[Layer], factors: Mapping[str, int]) -> str
 
 
 def _possible(layers: Sequence[Layer]) -> tuple[int, ...]:
-    """The strides that can be had, the largest first."""
+    """The possible strides, the largest first."""
     candidates, before = {1}, 1
     for layer in layers:
         stride = _stride(layer.op)

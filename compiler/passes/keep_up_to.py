@@ -1,7 +1,7 @@
-"""The numbers of a layer as the output: what comes after it is taken out.
+"""Makes the activations of a layer the output and removes the layers after it.
 
-A conv or FC stands for what the next layer sees of it, with its batch normalisation and its ReLU:
-``conv4_3`` is what the field calls the features of conv4_3. The last FC has no ReLU and is itself.
+A conv or FC means its output after its batch normalisation and its ReLU: ``conv4_3`` is what the
+field calls the features of conv4_3. The last FC has no ReLU and is itself.
 
 Before  … relu7 -> fc8 -> prob      output posteriors
 After   … relu7                     output features

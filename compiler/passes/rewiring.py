@@ -1,4 +1,4 @@
-"""Taking layers out of a network and joining what was around them."""
+"""Removes layers from a network and reconnects their neighbours."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -8,8 +8,8 @@ from vggspec.compiler.ir import Network, Node, Output
 
 
 def without(network: Network, nodes: Iterable[Node], dropped: AbstractSet[str]) -> Network:
-    """``network`` rebuilt from ``nodes`` less the dropped ones, each of which has one input; who
-    read a dropped node reads what it read.
+    """``network`` rebuilt from ``nodes`` without the dropped ones. Each dropped node has one input,
+    which replaces it in the nodes that read it.
     """
     stands_for: dict[str, str] = {}
     kept: list[Node] = []

@@ -65,10 +65,10 @@ class Cuda(Protocol):
     """A CUDA device. All but ``current`` and ``close`` are called while it is current."""
 
     errors: tuple[type[Exception], ...]
-    """What is raised where the device or its driver fails."""
+    """The exceptions of a failing device or driver."""
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the device this thread's, for as long as the block lasts."""
+        """Make the device current in this thread during the block."""
 
     def allocate(self, num_bytes: int) -> Memory: ...
 
@@ -91,10 +91,10 @@ class Cuda(Protocol):
         """Copy between device addresses, in the stream's order."""
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
-        """Record what ``work`` gives the stream to do, without doing it."""
+        """Record the work that ``work`` enqueues, without running it."""
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
 
 
 class PyCuda:
@@ -162,7 +162,7 @@ class PyCuda:
         return capture(self._graphs, stream.handle, work)
 
     def close(self) -> None:
-        """Release the primary context, from whatever thread; closing twice is no mistake.
+        """Release the primary context, from any thread; a second call does nothing.
 
         Raises:
             Exception: one of ``errors``, if the driver refuses.

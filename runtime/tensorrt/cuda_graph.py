@@ -1,7 +1,7 @@
-"""CUDA graphs, and the little else that pycuda has no words for, asked of the driver itself.
+"""CUDA graphs and other driver calls that pycuda lacks.
 
-A graph is a recording of what a stream was given to do. Replaying it costs one call instead of one
-for each kernel, and is valid for the addresses and shapes that it was recorded with.
+A graph is a recording of work on a stream. Replaying it costs one call instead of one for each
+kernel, and is valid for the addresses and shapes that it was recorded with.
 """
 
 import ctypes
@@ -67,7 +67,7 @@ class CudaGraph:
         )
 
     def close(self) -> None:
-        """Free it; closing twice is no mistake.
+        """Free it; a second call does nothing.
 
         Raises:
             CudaDriverError: the driver refuses.
@@ -78,9 +78,8 @@ class CudaGraph:
 
 
 def capture(driver: CudaDriver, stream: int, work: Callable[[], None]) -> CudaGraph:
-    """Record what ``work`` gives the stream to do; nothing of it is done.
-
-    Whatever goes wrong, the stream is out of its recording afterwards.
+    """Record the work that ``work`` enqueues, without running it. The stream has stopped recording
+    afterwards, also after errors.
 
     Raises:
         CudaDriverError: the driver cannot record the work.

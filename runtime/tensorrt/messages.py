@@ -28,14 +28,14 @@ log = logging.getLogger("vggspec.tensorrt")
 
 @dataclass(slots=True)
 class Heard:
-    """TensorRT's latest complaints, and who else listens."""
+    """TensorRT's latest errors and warnings, and the other listeners."""
 
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _listeners: tuple[Listener, ...] = ()
 
     def __call__(self, severity: int, text: str) -> None:
-        """Take a message. Errors are kept, since they will be raised; warnings are logged unless
-        somebody listens.
+        """Take a message. Errors are kept, since they will be raised; warnings are logged unless a
+        listener is registered.
         """
         if severity <= ERROR:
             self.lines.append(text)

@@ -30,7 +30,7 @@ from vggspec.runtime.tensorrt.loading import RefusedError
 from vggspec.runtime.tensorrt.plan import Layout, Plan, ShapedContext, read_plan
 
 MAX_BUCKETS = 8
-"""Shapes that are kept ready; the one that was longest out of use makes room."""
+"""Shapes that are kept ready; the least recently used one is dropped."""
 
 GRAIN = 8 << 20  # memory grows by whole grains, so that sizes a little larger move nothing
 DEPTH = 2  # runs of a stream under way at once: one computes while the other is copied
@@ -64,7 +64,7 @@ class Arena(Generic[T]):
         return self._memory
 
     def free(self) -> None:
-        """Give it back, until it is reserved again."""
+        """Free it until it is reserved again."""
         memory, self._memory = self._memory, None
         self.generation += 1
         if memory is not None:
@@ -214,10 +214,8 @@ class TrtSession:
             results.close()
 
     def close(self) -> None:
-        """Let go of the plan and all memory; closing twice is no mistake.
-
-        What the device refuses on the way, after a failure for instance, is left to the driver,
-        which frees everything when the process ends.
+        """Release the plan and all memory; a second call does nothing. If the device refuses, after
+        a failure for instance, the driver frees the memory when the process ends.
         """
         with self._lock:
             if self._is_closed:
@@ -454,7 +452,7 @@ class TrtSession:
         np.copyto(host[: array.nbytes].view(array.dtype).reshape(array.shape), array)
 
     def _outputs(self, host: Bytes, layout: Layout) -> Arrays:
-        """Copies of the outputs that lie in ``host``."""
+        """Copies of the outputs in ``host``."""
         arrays = {}
         for port in self.outputs:
             shape, at = layout.outputs[port.name], layout.offsets[port.name]

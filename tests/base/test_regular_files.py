@@ -30,9 +30,9 @@ from vggspec.data.voc import read_voc
 from vggspec.lang.loading import load
 from vggspec.studies.features.file import open_features
 from vggspec.studies.tasks.journal import journal
-from vggspec.train.curves import read_log
-from vggspec.train.record import read_record
-from vggspec.train.runs import RECORD
+from vggspec.training.curves import read_log
+from vggspec.training.record import read_record
+from vggspec.training.runs import RECORD
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system")
 

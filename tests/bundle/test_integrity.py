@@ -24,10 +24,10 @@ from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.bundles.engine import checking
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import checked, describe, for_net, open_weights, save
-from vggspec.train.checkpoint import MOMENTUM, read_checkpoint, write_checkpoint
-from vggspec.train.checkpoint import WEIGHTS as CHECKPOINTED
-from vggspec.train.start import initial_weights
-from vggspec.train.state import Plateau, TrainState
+from vggspec.training.checkpoint import MOMENTUM, read_checkpoint, write_checkpoint
+from vggspec.training.checkpoint import WEIGHTS as CHECKPOINTED
+from vggspec.training.start import initial_weights
+from vggspec.training.state import Plateau, TrainState
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -138,7 +138,7 @@ def test_no_bundle_is_reported(made: Made, tmp_path: Path) -> None:
         tmp_path / "nothing": "there is no such bundle",
         tmp_path: "it has no manifest.json",
         tmp_path / "file": "this is a file, and a bundle is a folder",
-        made.path / "1": f"it is a part of the bundle `{made.path}`",
+        made.path / "1": f"it is part of the bundle `{made.path}`",
     }
     for path, text in cases.items():
         with pytest.raises(VggspecError) as error:

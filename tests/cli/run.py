@@ -22,7 +22,7 @@ LIBRARIES = (
     "torch",
     *(f"vggspec.cli.{name}" for name in ("check", "compile", "doctor", "importing", "init")),
     *(f"vggspec.cli.{name}" for name in ("inspect", "predict", "train", "verify")),
-    "vggspec.train.loop",
+    "vggspec.training.loop",
 )
 #: Variables that no library reads while it is imported.
 READ_LATE = {"COLUMNS", "PYTEST_CURRENT_TEST", "VGGSPEC_DATA", "XDG_CACHE_HOME"}

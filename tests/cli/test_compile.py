@@ -261,7 +261,7 @@ def test_forms_that_there_are_not(here: Path, args: tuple[str, ...], code: int, 
 def test_torch_source_refuses_options_of_bundles(here: Path) -> None:
     done = vggspec("compile", "small.vgg", "--torch", "--single-file", cwd=here)
     assert done.returncode == 2
-    assert "--single-file does not go with --torch" in done.stderr
+    assert "--single-file cannot be used with --torch" in done.stderr
 
 
 def test_the_mean_is_the_specs_else_the_weights_else_ilsvrcs(here: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_finer_stride_is_an_option(here: Path) -> None:
 def test_options_without_a_meaning_are_refused(options: list[str], here: Path) -> None:
     done = vggspec("compile", "small.vgg", "--protocol", *options, "-o", "never", cwd=here)
     assert done.returncode == 2
-    assert f"{options[0]} does not go with --protocol" in done.stderr
+    assert f"{options[0]} cannot be used with --protocol" in done.stderr
     assert not (here / "never").exists()
 
 

@@ -83,7 +83,7 @@ def test_profiles_as_written(here: Path) -> None:
         (("--hardware-compatible", "ampere_plus"), 1, "VGG605"),
         (("--version-compatible",), 1, "VGG605"),
         (("--single-file",), 2, "--single-file"),
-        (("--torch",), 2, "--trt does not go with --torch"),
+        (("--torch",), 2, "--trt cannot be used with --torch"),
         (("--precision", "int8"), 2, "int8"),
         (("--opt-level", "9"), 2, "--opt-level"),
     ],

@@ -443,7 +443,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     done = evaluate(*args)
     assert (done.code, done.out) == (130, "")
     assert done.err.splitlines()[-1] == (
-        f"interrupted after {first} of 20 images; --resume goes on"
+        f"interrupted after {first} of 20 images; --resume continues"
     )
     monkeypatch.setattr(Tally, "add", add)
     (journal,) = journals(tmp_path)
@@ -496,7 +496,7 @@ def test_a_signal_ends_all_and_says_how_to_go_on(
         _, err = child.communicate(timeout=60)
     assert child.returncode == 128 + sent
     last = err.splitlines()[-1]
-    match = re.fullmatch(r"interrupted after (\d+) of 240 images(?:; --resume goes on)?", last)
+    match = re.fullmatch(r"interrupted after (\d+) of 240 images(?:; --resume continues)?", last)
     assert match, err
     assert "Traceback" not in err, err
     # What is said to be done is written down.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.nets import SMALL, net, random_weights
-from tests.train.folders import HUES, write_annotated, write_folder
+from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watching import Progress
 from vggspec.bundle.manifest import WEIGHTS, open_bundle
@@ -299,7 +299,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     monkeypatch.setattr(Shown, "progress", heard)
     code, out, err = features(*args)
     assert (code, out, count) == (130, "", first)
-    assert err.splitlines()[-1] == f"interrupted after {first} of 306 images; --resume goes on"
+    assert err.splitlines()[-1] == f"interrupted after {first} of 306 images; --resume continues"
     assert (tmp_path / "f").read_text() == "before"
     journal, part = hidden(tmp_path)
     for path, cut in ((journal, lines), (part, octets)):
@@ -388,7 +388,8 @@ def test_a_process_that_is_ended_is_gone_on_with_by_another(
     if sent is signal.SIGINT:
         assert child.returncode == 130
         last = err.splitlines()[-1]
-        assert re.fullmatch(r"interrupted after \d+ of 36 images(?:; --resume goes on)?", last), err
+        ending = r"interrupted after \d+ of 36 images(?:; --resume continues)?"
+        assert re.fullmatch(ending, last), err
     assert not (tmp_path / "f").exists()
     code, _, err = features(*args, "--resume")
     assert code == 0, err

@@ -42,7 +42,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, args: list[str]) -> None:
     done = vggspec("init", "small.vgg", *args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "VGG512" in done.stderr
-    assert "a file stands here already" in done.stderr
+    assert "a file already exists here" in done.stderr
     assert (tmp_path / "small.vgg").read_text() == SMALL
     assert (tmp_path / "small.safetensors").read_bytes() == b"trained"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tests.cli.test_predict import Done
 from tests.photos import write_photos
 from tests.studies.localisation.localisers import LABELS, Made, make
-from tests.train.folders import HUES, write_annotated
+from tests.training.folders import HUES, write_annotated
 from vggspec.base.recipe import TestProtocol
 from vggspec.cli import run
 from vggspec.data.boxes import iou
@@ -359,7 +359,7 @@ def test_interrupted_and_resumed_is_as_if_it_had_not_been(
     monkeypatch.setattr(LocalisationTally, "add", adding)
     done = vggspec(*args)
     assert (done.code, done.out) == (130, "")
-    assert done.err.splitlines()[-1] == f"interrupted after {first} of 5 images; --resume goes on"
+    assert done.err.splitlines()[-1] == f"interrupted after {first} of 5 images; --resume continues"
     monkeypatch.setattr(LocalisationTally, "add", add)
     (journal,) = journals(tmp_path)
     journal.write_bytes(journal.read_bytes()[: -cut or None])
@@ -398,7 +398,7 @@ def test_a_process_that_is_interrupted_is_gone_on_with_by_others(
         _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     last = err.splitlines()[-1]
-    match = re.fullmatch(r"interrupted after (\d+) of 36 images(?:; --resume goes on)?", last)
+    match = re.fullmatch(r"interrupted after (\d+) of 36 images(?:; --resume continues)?", last)
     assert match, err
     done = vggspec(*args, "--resume")
     assert (done.code, done.out) == (0, expected)

@@ -186,7 +186,7 @@ def test_interrupted_it_goes_on(tmp_path: Path, call: Any, monkeypatch: pytest.M
     monkeypatch.setattr(Tally, "add", adding)
     done = call("table3")
     assert (done.code, done.out) == (130, "")
-    assert "interrupted after 5 of 15 images; --resume goes on" in done.err
+    assert "interrupted after 5 of 15 images; --resume continues" in done.err
     monkeypatch.setattr(Tally, "add", add)
     done = call("table3", "--resume")
     assert done.out == expected

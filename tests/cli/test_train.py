@@ -20,7 +20,7 @@ from PIL import Image
 
 import vggspec as vggspec_package
 from tests.cli.run import vggspec
-from tests.train.folders import (
+from tests.training.folders import (
     TINY,
     TO_BOXES,
     TO_SHARED_BOXES,
@@ -31,7 +31,7 @@ from vggspec.base import interrupt
 from vggspec.bundle.manifest import open_bundle
 from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
-from vggspec.train.interruption import stop_on_signals
+from vggspec.training.interruption import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import ROOT
-from tests.train.looks import a_step, an_epoch
+from tests.training.looks import a_step, an_epoch
 from vggspec.cli.train_progress import TrainShown, epoch_line, step_line, train_shown
-from vggspec.train.progress import Epoch, Step
+from vggspec.training.progress import Epoch, Step
 
 Captured = pytest.CaptureFixture[str]
 
@@ -148,7 +148,7 @@ def test_a_log_file_is_silent_for_ten_minutes_at_most(capsys: Captured) -> None:
 
 PROGRAM = """
 import sys
-from tests.train.looks import a_step, an_epoch
+from tests.training.looks import a_step, an_epoch
 from vggspec.cli.train_progress import train_shown
 with train_shown() as watch:
     watch.step(a_step(1))

@@ -100,9 +100,9 @@ def test_options_and_keywords_go_together() -> None:
 @pytest.mark.parametrize(
     ("options", "nets", "words"),
     [
-        ({"protocol": True, "contract": "raw"}, 2, "--input does not go with --protocol"),
-        ({"protocol": True, "form": "crop"}, 1, "--crop does not go with --protocol"),
-        ({"protocol": True, "engine": EngineOptions()}, 1, "--trt does not go with --protocol"),
+        ({"protocol": True, "contract": "raw"}, 2, "--input cannot be used with --protocol"),
+        ({"protocol": True, "form": "crop"}, 1, "--crop cannot be used with --protocol"),
+        ({"protocol": True, "engine": EngineOptions()}, 1, "--trt cannot be used with --protocol"),
         ({}, 2, "several nets are compiled into one graph only with --protocol"),
         ({"flip": True}, 1, "--flip says what a graph with --protocol does"),
         ({"layer": "fc6", "average": "scores"}, 1, "--average applies to class scores"),

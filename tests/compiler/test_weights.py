@@ -146,7 +146,7 @@ def test_a_damaged_file_is_refused_or_read_within_its_bounds(
     try:
         opened = open_weights(path)
     except VggspecError as error:
-        if not str(error).startswith("error[VGG502]"):
+        if "error[VGG502]" not in str(error):
             raise
         return
     for tensor in opened.tensors.values():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.refusals import refused
-from tests.train.folders import HUES, write_annotated, write_folder
+from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.data.classed import open_classed
 
 NAMES = tuple(sorted(HUES))

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from tests.refusals import told
-from tests.train.folders import picture
+from tests.training.folders import picture
 from vggspec.compiler.ir import Color
 from vggspec.data import decode as module
 from vggspec.data.decode import BadImageError, decode, decoded_size, upright_size

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.refusals import refused
-from tests.train.folders import tiny, write_folder
+from tests.training.folders import tiny, write_folder
 from vggspec.base.catalogue import data
 from vggspec.base.catalogue.evaluating import NoImages
 from vggspec.base.diagnostic import Diagnostic, VggspecError
@@ -18,7 +18,7 @@ from vggspec.data.digest import Digest
 from vggspec.data.folder import PassedOver, images_below, list_folder, subfolders
 from vggspec.data.labelled import open_labelled
 from vggspec.data.read import ENDINGS, FORMATS
-from vggspec.train.dataset import open_data
+from vggspec.training.dataset import open_data
 
 NETWORK = tiny().network
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -157,7 +157,7 @@ def test_a_folder_too_many_is_named(tmp_path: Path) -> None:
     touch(tmp_path / "val" / "violet" / "0.png")
     found = mistake(tmp_path)
     assert str(found.help()).splitlines() == [
-        "write `FC-4` as the last layer, or give other data",
+        "write `FC-4` as the last layer, or use other data",
         "the classes are `blue`, `green`, `red`, `violet`",
     ]
 

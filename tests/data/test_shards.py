@@ -19,16 +19,16 @@ import webdataset
 
 from tests.conftest import ROOT
 from tests.refusals import refused
-from tests.train.folders import HUES, picture, tiny, write_folder
+from tests.training.folders import HUES, picture, tiny, write_folder
 from vggspec.base.catalogue import data
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.data import cache, shards
 from vggspec.data.decode import BadImageError, decode
 from vggspec.data.labelled import open_labelled
-from vggspec.train.augment import Crop, TrainCrops
-from vggspec.train.dataset import DataSet, open_data
-from vggspec.train.images import Images
-from vggspec.train.order import Ticket
+from vggspec.training.augment import Crop, TrainCrops
+from vggspec.training.dataset import DataSet, open_data
+from vggspec.training.images import Images
+from vggspec.training.order import Ticket
 
 NETWORK = tiny().network
 

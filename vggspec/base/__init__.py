@@ -1,1 +1,1 @@
-"""What every room speaks of: text and places in it, diagnostics, files, JSON from strangers."""
+"""Shared foundations: source text and spans, diagnostics, files, untrusted JSON."""

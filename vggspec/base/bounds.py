@@ -1,4 +1,4 @@
-"""Bounds of values, written beside their types: ``Annotated[int, Range(1, 64)]``.
+"""Bounds of values, declared with their types: ``Annotated[int, Range(1, 64)]``.
 
 ``vggspec.base.fields.read`` reads a class from JSON within them, and the command line offers the
 same ones.
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 LARGEST = 1 << 63
-"""Whole numbers are smaller."""
+"""Upper bound of whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)

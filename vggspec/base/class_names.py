@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-#: Letters of Greek and Cyrillic that look as Latin ones do.
+#: Greek and Cyrillic letters that look like Latin ones.
 _TWINS = str.maketrans(
     "АВЕКМНОРСТУХІЈЅавекмнорстухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧονρ",
     "ABEKMHOPCTYXIJSabekmhopctyxijsABEZHIKMNOPTYXovp",
@@ -20,8 +20,8 @@ def same(name: str) -> str:
 
 
 def seen_as(name: str) -> str:
-    """Equal for names that a reader would not tell apart: by kinds of blanks, by letters of other
-    alphabets, by characters without any width.
+    """Equal for names that look the same: ignores kinds of blanks, letters of other alphabets, and
+    characters without width.
     """
     plain = unicodedata.normalize("NFKC", name).translate(_TWINS)
     seen = (

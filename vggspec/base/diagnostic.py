@@ -28,9 +28,9 @@ class Diagnostic:
     """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``.
 
     A subclass is a frozen dataclass of the facts, with a code and templates. In a template
-    ``{name}`` stands for a field or a property. Besides Python's format specifications there are
-    ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and ``{number:count layer}``
-    (``2 layers``). A template that names an empty field or None is left out, so a tuple of
+    ``{name}`` stands for a field or a property. In addition to Python's format specifications there
+    are ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and ``{number:count
+    layer}`` (``2 layers``). A template that names an empty field or None is left out, so a tuple of
     templates is an if-else. Where the words depend on more than that, override the method.
 
         @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class VggspecError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument does not fit the others; the command line calls that wrong usage."""
+    """An argument is invalid or contradicts others; the command line reports wrong usage."""
 
 
 class MissingLibraryError(ImportError):

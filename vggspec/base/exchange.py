@@ -1,4 +1,4 @@
-"""Two names of the file system changed in one step, by which no moment is without either."""
+"""Atomic exchange of two names in the file system."""
 
 import errno
 import os
@@ -13,13 +13,14 @@ SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 #: Numbers of the call ``renameat2(2)``, for C libraries that do not name it.
 RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
 
-#: What says that the kernel or the file system cannot do it, rather than that it must not.
+#: Errors that mean that the kernel or the file system does not support the exchange.
 CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Change the names of two files or folders of one file system; False where it cannot be done,
-    or where either is not there, and then nothing has been done.
+    """Exchange the names of two files or folders of one file system atomically.
+
+    Returns False, and changes nothing, if this is not supported or one of them does not exist.
 
     Raises:
         OSError: the system refuses.
@@ -38,7 +39,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def _call() -> Any:
-    """The system's own call, of two paths; None where it has none."""
+    """The system call, as a function of two paths; None if the system has none."""
     if sys.platform not in ("linux", "darwin"):
         return None
     import ctypes

@@ -1,13 +1,13 @@
 """JSON of unknown origin: read with types and bounds.
 
-Whatever is read back from a disk comes through here: manifests, records and states of runs,
-journals, the headers and metadata of weights. What a value may be is asked for by its reader; what
-no value of any of them can be is refused at once:
+All JSON that is read from disk passes through here: manifests, records and states of runs,
+journals, the headers and metadata of weights. Each reader checks its own types and bounds. The
+following is always rejected:
 
 - numbers that are not finite, and whole numbers beyond 64 bits: they fit no array and no file;
 - half characters and NUL in texts, which no file, terminal or other program takes; but for the
   bytes of paths that are no UTF-8, which Python keeps as half characters of one kind;
-- a name that stands twice in an object: readers disagree which of the two counts;
+- a duplicate name in an object: readers disagree on which one counts;
 - more than 32 objects and lists within each other: ours have five.
 """
 
@@ -34,7 +34,7 @@ from vggspec.base.bounds import LARGEST, AtMost, Format, Range
 MAX_DEPTH = 32
 
 MAX_NUMBER = 1e30
-"""Numbers that are computed with are smaller: their products are then finite in double precision.
+"""Upper bound of numbers used in arithmetic, so that products are finite in double precision.
 """
 
 MAX_TEXT = 1 << 12
@@ -55,8 +55,7 @@ class BadFieldError(Exception):
 
 
 def parse(data: bytes, *, has_paths: bool = False) -> Any:
-    """The value that a JSON text stands for, within the bounds of all texts; ``has_paths`` where
-    paths of this machine are among them.
+    """Parse a JSON text within the bounds of all texts; ``has_paths`` allows paths of this machine.
 
     Raises:
         BadFieldError: it is not JSON in UTF-8, or beyond the bounds.
@@ -78,10 +77,10 @@ def parse(data: bytes, *, has_paths: bool = False) -> Any:
 
 
 def parse_object(data: bytes, *, has_paths: bool = False) -> "Fields":
-    """The same for a text that is an object.
+    """Parse a JSON text that must be an object.
 
     Raises:
-        BadFieldError: as ``parse``, or it is something else.
+        BadFieldError: as ``parse``, or it is not an object.
     """
     value = parse(data, has_paths=has_paths)
     if not isinstance(value, dict):

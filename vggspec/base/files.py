@@ -24,7 +24,7 @@ from vggspec.base.wording import reason
 #: The request of `ioctl_ficlone(2)` that shares a file's blocks.
 FICLONE = 0x40049409
 
-#: Another at every start of a Linux system, the same in all its containers.
+#: Changes at every boot of a Linux system, and is the same in all its containers.
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 MAX_LINKS = 40  # as Linux follows
@@ -33,8 +33,8 @@ OLD = ".old"
 
 
 def cache_folder() -> Path | None:
-    """Where the user keeps what may be removed at any time: ``$XDG_CACHE_HOME/vggspec``, else
-    ``~/.cache/vggspec``. None without a home; the folder need not be there.
+    """The folder for files that may be removed at any time: ``$XDG_CACHE_HOME/vggspec``, else
+    ``~/.cache/vggspec``. None without a home folder. The folder may not exist.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
@@ -46,7 +46,7 @@ def cache_folder() -> Path | None:
 
 @contextmanager
 def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the system's refusal to write into a report.
+    """Convert an ``OSError`` of writing to a report.
 
     Raises:
         VggspecError: the system refuses.
@@ -58,9 +58,10 @@ def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def leads_to(path: str | os.PathLike[str]) -> Path | int:
-    """The file that is written under this name, there or not: where links lead. Of ``/dev/stdout``
-    and the like, the number of this process's open file: under its name it would have a place of
-    its own, at the beginning.
+    """The file that a write to this name reaches, existing or not, with links resolved.
+
+    For ``/dev/stdout`` and the like it is the descriptor of this process: opened by name, the file
+    would have its own position, at the beginning.
 
     Raises:
         OSError: the system refuses to say.
@@ -80,8 +81,8 @@ def leads_to(path: str | os.PathLike[str]) -> Path | int:
 
 @contextmanager
 def named_in_text(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A name of a file, or of a file and what is beside it, for libraries that take text alone: of
-    a path with bytes that are no text, one by way of an open descriptor.
+    """A name for libraries that take paths as text only: if the path is not valid text, a name that
+    goes through an open descriptor of the file, or of its folder.
 
     Raises:
         VggspecError: the system has no such names.
@@ -113,8 +114,8 @@ def _is_text(name: str) -> bool:
 
 @contextmanager
 def plain_target(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Where to write the file that is to be at ``path``: there, links followed. Where a device or a
-    pipe is there, a temporary file, whose content is copied into it when the block ends well.
+    """The path to write for ``path``: the same, with links resolved. For a device or a pipe, a
+    temporary file, which is copied into it when the block succeeds.
 
     Raises:
         VggspecError: a folder is there, or the system refuses.
@@ -135,7 +136,7 @@ def plain_target(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _mode(target: Path) -> int:
-    """What is at a place; where nothing is, a file may be."""
+    """The kind of file at a path; a path that does not exist counts as a regular file."""
     try:
         return target.stat().st_mode
     except FileNotFoundError:
@@ -145,16 +146,16 @@ def _mode(target: Path) -> int:
 def _opened(target: Path | int) -> IO[bytes]:
     """A device or a pipe, to be written."""
     if isinstance(target, Path):
-        return open(os.open(target, os.O_WRONLY), "wb")  # not made where it is gone by now
+        return open(os.open(target, os.O_WRONLY), "wb")  # not created if it no longer exists
     sys.stdout.flush()  # earlier output comes first
     return open(os.dup(target), "wb")
 
 
 @contextmanager
 def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[bytes]]:
-    """Write a file, or continue one, under the name ``scratch`` in the same folder; it takes its
-    place when the block ends well, else it stays there. What the block raises is left as it is: who
-    does more there than to write puts ``refusals`` around the writing.
+    """Write a file, or continue one, under the name ``scratch`` in the same folder. It is renamed
+    when the block succeeds, and kept otherwise. Exceptions of the block are not converted: wrap the
+    writing in ``refusals``.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
@@ -179,9 +180,10 @@ def completing_file(path: str | os.PathLike[str], scratch: Path) -> Iterator[IO[
 
 @contextmanager
 def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Write a file; it takes its place when the block ends well, else nothing is left of it. The
-    block only writes: an ``OSError`` there is the system's refusal. A link stays, and what it leads
-    to is replaced; into a device or a pipe the whole file is written in the end.
+    """Write a file atomically: it appears when the block succeeds, and is removed otherwise.
+
+    An ``OSError`` in the block is reported as a failure to write. A link is kept, and its target is
+    replaced. A device or a pipe receives the whole file at the end.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
@@ -207,9 +209,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder; it replaces the one at ``path``, or where a link there leads, when the block
-    ends well. Where the system can, the two change places in one step; else the old one is under
-    another name for a moment; the next writer restores it if the process is killed then.
+    """Fill a folder, which replaces the one at ``path``, or the target of a link there, when the
+    block succeeds. The two are exchanged atomically if the system supports that. Otherwise the old
+    one has another name for a moment; if the process is killed then, the next writer restores it.
 
     Raises:
         VggspecError: the system refuses, for lack of space for instance.
@@ -226,9 +228,9 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
-    """Write text files that belong together into a folder: all or none. They replace the folder, so
-    that those of two times never stand together; in one with other things they are put beside
-    these, one right after the other.
+    """Write several text files into a folder: all or none. They replace the folder, so that files
+    of two versions are never mixed. If it contains other files, these are kept, and the new ones
+    are added one after the other.
 
     Raises:
         VggspecError: the system refuses.
@@ -246,7 +248,7 @@ def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
 
 
 def _put(scratch: Path, target: Path) -> None:
-    """Give a folder its name; what had it goes."""
+    """Give a folder its final name and remove the previous one."""
     with suppress(FileNotFoundError):
         shutil.copymode(target, scratch)
     if exchange(scratch, target):
@@ -263,7 +265,7 @@ def _put(scratch: Path, target: Path) -> None:
 
 
 def left_behind(target: Path) -> list[Path]:
-    """What stood at a place when who was to replace it was killed; the newest comes last."""
+    """Previous versions that a killed process left while it replaced ``target``, oldest first."""
     named = re.compile(rf"{re.escape(_hidden(target))}[0-9a-f-]+{re.escape(OLD)}")
     with suppress(OSError), os.scandir(target.parent) as entries:
         found = [Path(entry) for entry in entries if named.fullmatch(entry.name)]
@@ -284,11 +286,11 @@ def _restore(target: Path) -> None:
 def _scratch(
     parent: Path, prefix: str, suffix: str, make: Callable[[Path], object]
 ) -> Iterator[Path]:
-    """A new file or folder, gone after the block unless it was renamed.
+    """A new file or folder, removed after the block unless it was renamed.
 
-    What killed processes left behind there is removed. Whether a process still has it is known by a
-    lock, which is sure to be seen by processes under one kernel alone. Names tell which kernel that
-    was; what was left on a shared disk by another machine, or before this one was started, stays.
+    Leftovers of killed processes are removed too. A lock shows whether a process still uses one,
+    but locks are reliable only under one kernel, which the name identifies. Leftovers on a shared
+    disk of another machine, or from before this one booted, are kept.
     """
     boot = _boot()
     if boot is not None:
@@ -304,7 +306,7 @@ def _scratch(
 
 
 def _hidden(target: Path) -> str:
-    """How hidden names begin of what is to be at ``target``."""
+    """The prefix of hidden names for ``target``."""
     name = target.name
     if len(name) > MAX_NAME:
         name = name[:MAX_NAME] + hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
@@ -324,7 +326,7 @@ def _remove(path: Path) -> None:
 
 
 def _boot() -> str | None:
-    """An identifier of the running kernel, or None if there is none."""
+    """An identifier of the running kernel, or None if it is unknown."""
     try:
         return BOOT_ID.read_text("ascii").strip().replace("-", "") or None
     except (OSError, UnicodeDecodeError):
@@ -334,7 +336,7 @@ def _boot() -> str | None:
 def _locked(
     parent: Path, prefix: str, suffix: str, make: Callable[[Path], object]
 ) -> tuple[Path, int | None]:
-    """Something new and the descriptor that holds its lock, where there are locks."""
+    """A new file or folder, and the descriptor that holds its lock, if locks are supported."""
     while True:
         path = parent / f"{prefix}{secrets.token_hex(4)}{suffix}"
         with suppress(FileExistsError):
@@ -356,7 +358,7 @@ def _remove_abandoned(parent: Path, boot: str) -> None:
     with os.scandir(parent) as entries:
         found = [Path(entry) for entry in entries if ours.fullmatch(entry.name)]
     for path in found:
-        with suppress(OSError):  # somebody has it, or another user, or it was just begun
+        with suppress(OSError):  # in use, owned by another user, or just created
             lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 take_lock(lock)
@@ -368,13 +370,12 @@ def _remove_abandoned(parent: Path, boot: str) -> None:
 def place(
     source: Path, target: Path, *, copy: bool, refer: bool = False
 ) -> Literal["link", "clone", "copy"]:
-    """Put a file that is never overwritten under a second name, by the cheapest way there is. Of a
-    link the file counts that it leads to. With ``refer`` the second name is a symbolic link, where
-    the system allows one.
+    """Add a second name for a file that is never overwritten, in the cheapest way. Links are
+    resolved.
 
-    A clone shares blocks on disk until one side is written (Btrfs, XFS); a hard link is the same
-    file; where neither is possible, across disks for instance, or where ``copy`` asks for a file
-    of its own, the bytes are copied.
+    With ``refer`` the second name is a symbolic link, if the system supports it. A clone shares
+    blocks on disk until one side is written (Btrfs, XFS); a hard link is the same file. If neither
+    is possible, across disks for instance, or with ``copy``, the bytes are copied.
     """
     source = Path(os.path.realpath(source, strict=True))
     if refer:
@@ -398,14 +399,14 @@ def replace_by_twin(source: Path, target: Path) -> None:
     """Give ``target`` the content of ``source``, in one step, without copying where possible.
 
     Raises:
-        VggspecError: the system refuses; what stood at ``target`` still does.
+        VggspecError: the system refuses; ``target`` is unchanged.
     """
     with (
         refusals(target),
         _scratch(target.parent, _hidden(target), ".tmp", Path.mkdir) as folder,
     ):
         place(source, folder / target.name, copy=False)
-        # Of two names of one file neither takes the other's: then the second goes with the folder.
+        # Renaming one name of a file to another has no effect; the folder's removal removes it.
         os.replace(folder / target.name, target)
 
 
@@ -426,7 +427,7 @@ def _clone(source: Path, target: Path) -> bool:
 
 
 def is_same_file(one: str, other: str) -> bool:
-    """Whether both paths lead to one file that exists, by whatever names or links."""
+    """Whether both paths are the same existing file, with links resolved."""
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):

@@ -1,8 +1,7 @@
-"""Exclusive locks on files and folders that exist anyway.
+"""Exclusive locks on existing files and folders.
 
-The system releases a lock when the process ends, however it ends, and nothing is left behind. That
-is why this is not ``filelock``: it locks a file of its own beside the one that is meant, which
-stays there, and truncates it.
+The system releases a lock when the process ends, for any reason, and no file is left behind.
+``filelock`` instead locks a separate file, which it truncates and leaves behind.
 """
 
 import sys

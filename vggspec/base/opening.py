@@ -7,7 +7,7 @@ from io import BufferedReader
 
 
 class NotRegularError(OSError):
-    """The path leads to a pipe, a socket or a device."""
+    """The path is a pipe, a socket or a device."""
 
 
 _KINDS = (
@@ -22,7 +22,7 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading, without blocking; links are followed.
 
     Raises:
-        OSError: there is none, the system refuses, or something else stands there.
+        OSError: it does not exist, is not a regular file, or the system refuses.
     """
     try:
         return open(path, "rb", opener=regular)
@@ -37,7 +37,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
         OSError: as ``open_file``, or it is larger.
     """
     with open_file(path) as file:
-        # Python allocates all bytes that are asked for, so do not ask for more than there are.
+        # Python allocates all requested bytes, so request no more than exist.
         size = os.fstat(file.fileno()).st_size
         data = (
             file.read(min(most, size) + 1) or b""
@@ -52,12 +52,11 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
 def regular(path: str | os.PathLike[str], flags: int) -> int:
     """Open or create a regular file: an ``opener`` for ``open``.
 
-    A pipe without a writer keeps who opens it waiting forever, and opening a device may do
-    something. So what stands there is looked at before, and again once it is open, since it may
-    have been exchanged; that never waits.
+    Opening a pipe without a writer blocks forever, and opening a device can have side effects. So
+    the kind of file is checked before, and again after opening, because it may have been replaced.
 
     Raises:
-        OSError: the system refuses, or something else stands there.
+        OSError: the system refuses, or it is not a regular file.
     """
     if not flags & os.O_CREAT or os.path.exists(path):
         _check_regular(os.stat(path), path)

@@ -43,8 +43,8 @@ def has_library(library: str) -> bool:
 def silence_pillow() -> None:
     """Silence the warnings of Pillow in this process, which the command line owns.
 
-    What is wrong with an image is said by its report. Filters belong to the whole process, so
-    this is done once, before threads decode, and never where vggspec is a library.
+    Problems of an image are reported separately. Filters belong to the whole process, so this is
+    done once, before threads decode, and never where vggspec is a library.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())

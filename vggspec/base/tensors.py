@@ -1,7 +1,7 @@
-"""Files of named tensors in the safetensors format: where each lies. Headers alone are read.
+"""Headers of files in the safetensors format: the name, type, shape and position of each tensor.
 
 A file begins with the length of its header, eight bytes, then the header as JSON, then the tensors,
-one after the other without gaps. A stranger's header is checked before anything is made of it.
+one after the other without gaps. A header is untrusted: it is checked before it is used.
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format
 """
@@ -34,12 +34,12 @@ Shape = tuple[int, ...]
 
 
 class BadTensorsError(Exception):
-    """The file is not what the format says; the message says how."""
+    """The file violates the format; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies in a file."""
+    """The position of a tensor in a file."""
 
     dtype: str
     shape: Shape
@@ -64,7 +64,7 @@ def read_layout(path: str | os.PathLike[str]) -> Layout:
 
     Raises:
         OSError: it cannot be opened.
-        BadTensorsError: it is cut off, or its header is not to be believed.
+        BadTensorsError: it is truncated, or its header is invalid.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""How long work tells whoever started it how far it has come.
+"""Progress reports of long work to its caller.
 
 A library call takes a ``Watcher`` and calls it from the thread that does the work; the command
 line shows what it hears, a notebook may draw a bar of it. A watcher that raises ends the work.
@@ -20,10 +20,10 @@ class Progress:
     """What is counted, in the plural: ``images``."""
 
     before: int = 0
-    """How many of ``done`` an earlier run did; they tell nothing about the speed."""
+    """How many of ``done`` an earlier run did; they do not count for the speed."""
 
     details: tuple[str, ...] = ()
-    """What else is known so far, such as ``error 12.31%``."""
+    """An intermediate result, such as ``error 12.31%``."""
 
     can_resume: bool = False
     """Whether a later run can resume from here if this one is interrupted."""

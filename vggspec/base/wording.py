@@ -38,7 +38,7 @@ def _nearest(word: str, known: tuple[str, ...]) -> str | None:
         pairs = enumerate(zip(folded, other, strict=False))
         shared = next((at for at, (mine, its) in pairs if mine != its), len(other))
         if distance < limit or (distance == limit and shared > begin):
-            found, limit, begin = one, distance, shared  # of several as near, the one it begins as
+            found, limit, begin = one, distance, shared  # if equally near, the longest prefix
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the terminal shows of a build: the cost of its profiles, and what TensorRT logs."""
+"""Output of a build on the terminal: the cost of its profiles, and TensorRT's messages."""
 
 from typing import TYPE_CHECKING
 

@@ -87,7 +87,7 @@ def command(
     from vggspec.cli.building import WithLog, show_cost
     from vggspec.cli.progress import shown
     from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
-    from vggspec.train.runs import find_weights
+    from vggspec.training.runs import find_weights
 
     if to_trt:
         from vggspec.compiler.backends.tensorrt.flavours import choose_flavour
@@ -122,7 +122,7 @@ def _check(
     to_torch: bool,
     to_trt: bool,
 ) -> None:
-    """Refuse options that do not go together, before anything is read.
+    """Refuse options that contradict each other, before anything is read.
 
     Raises:
         click.UsageError: two options contradict each other.
@@ -136,14 +136,14 @@ def _check(
     except VggspecError as error:
         raise click.UsageError(error.reports[0].what.title()) from error
     if to_torch and options.protocol:
-        raise click.UsageError("--torch does not go with --protocol: it is an ONNX graph")
+        raise click.UsageError("--torch cannot be used with --protocol: it is an ONNX graph")
     if to_torch:
         refused = {"--weights": bool(weights), "--trt": to_trt}
         refused |= {flag_name(name): True for name in choices if name not in WITH_TORCH}
         for option, is_given in refused.items():
             if is_given:
                 raise click.UsageError(
-                    f"{option} does not go with --torch: the source loads any weights file"
+                    f"{option} cannot be used with --torch: the source loads any weights file"
                 )
     wrong = contradiction(options, nets=len(specs), weights=len(weights) or None)
     if wrong is not None:

@@ -12,7 +12,7 @@ limit_option = click.option(
 )
 
 _COMPUTING = (
-    click.option("--resume", is_flag=True, help="Resume the same command, which was interrupted."),
+    click.option("--resume", is_flag=True, help="Resume the same command after an interruption."),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
@@ -24,7 +24,10 @@ _COMPUTING = (
         "--procs", type=click.IntRange(1), metavar="N", help="Share the images among N processes."
     ),
     click.option(
-        "--gpus", type=click.IntRange(1), metavar="N", help="The same, each with a GPU of its own."
+        "--gpus",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Share the images among N processes, each with its own GPU.",
     ),
     click.option(
         "--threads",
@@ -51,7 +54,7 @@ def computing_options(command: Command) -> Command:
 
 
 def check_computing(given: dict[str, Any]) -> None:
-    """Check that the values of ``computing_options`` go together.
+    """Check that the values of ``computing_options`` are compatible.
 
     Raises:
         UsageError: they contradict each other.
@@ -59,4 +62,4 @@ def check_computing(given: dict[str, Any]) -> None:
     if given["procs"] and given["gpus"]:
         raise click.UsageError("Give `--procs` or `--gpus`, not both: a GPU has one process.")
     if given["gpus"] and given["device"] == "cpu":
-        raise click.UsageError("`--gpus` does not go with `--device cpu`.")
+        raise click.UsageError("`--gpus` cannot be used with `--device cpu`.")

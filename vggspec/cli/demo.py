@@ -9,8 +9,8 @@ import click
 
 if TYPE_CHECKING:
     from vggspec.studies.demo import Page, PlacedDigit
-    from vggspec.train.dataset import DataSet
-    from vggspec.train.progress import TrainResult
+    from vggspec.training.dataset import DataSet
+    from vggspec.training.progress import TrainResult
 
 
 @click.command(
@@ -20,8 +20,16 @@ Examples:
   vggspec demo
   vggspec demo -o handwriting --seed 7""",
 )
-@click.option("-o", "--out", metavar="DIR", default="demo", show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option(
+    "-o", "--out", metavar="DIR", default="demo", help="The folder to write.  [default: demo]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="N",
+    help="The seed of the digits and of training.  [default: 0]",
+)
 def command(out: str, seed: int) -> None:
     """Train, compile and apply a small net, in a minute.
 
@@ -38,9 +46,9 @@ def command(out: str, seed: int) -> None:
     from vggspec.cli.train_progress import train_shown
     from vggspec.compiler.lower import load_network
     from vggspec.studies import demo
-    from vggspec.train.dataset import open_data
-    from vggspec.train.loop import Options, fit
-    from vggspec.train.runs import BEST, new_run
+    from vggspec.training.dataset import open_data
+    from vggspec.training.loop import Options, fit
+    from vggspec.training.runs import BEST, new_run
 
     folder = Path(out)
     spec = _shown_path(demo.spec_path())

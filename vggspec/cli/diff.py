@@ -1,4 +1,4 @@
-"""``vggspec diff``: two nets side by side."""
+"""``vggspec diff``: compare two nets."""
 
 import json
 
@@ -25,8 +25,8 @@ Examples:
 def command(first: str, second: str, *, as_json: bool) -> None:
     """Compare two nets: the layers that the second one adds (+) and lacks (-).
 
-    The columns stand side by side, as in Table 1 of the paper; the costs and the settings that
-    differ follow.
+    Prints the columns side by side, as in Table 1 of the paper, then the costs and the settings
+    that differ.
     """
     found = diff(first, second)
     if as_json:

@@ -70,16 +70,16 @@ Examples:
 @click.option(
     "--enlarge",
     is_flag=True,
-    help="Where the net's window does not fit at a scale, use the next larger scale that it fits.",
+    help="If the net's window does not fit at a scale, use the next larger scale that fits.",
 )
 @click.option(
     "--table",
     is_flag=True,
-    help="Show each net at each scale, at all, densely, by crops, both, and all nets together.",
+    help="Compare each scale with all scales, dense application with crops, and each net with all.",
 )
 @running_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every image's result.")
-@click.option("--report", metavar="DIR", help="Write a page about it, with the worst mistakes.")
+@click.option("--report", metavar="DIR", help="Write an HTML report with the worst mistakes.")
 @click.option("--explain", is_flag=True, help="Show what would be computed, and run nothing.")
 @wide_option
 def command(
@@ -93,9 +93,9 @@ def command(
 ) -> None:
     """Test nets on a data set: their top-1 and top-5 error, in percent.
 
-    An image is rescaled to each Q; the posteriors of all looks at it are averaged, as in section
-    3.2 of the paper. Several nets are fused by averaging theirs. Options that are not given are
-    those of the spec's `test:` section.
+    An image is rescaled to each Q; the posteriors of all its evaluations are averaged, as in
+    section 3.2 of the paper. Several nets are fused by averaging theirs. Options that are not given
+    are those of the spec's `test:` section.
 
     Results are the same to the last digit for all batches, threads and processes.
     """

@@ -35,7 +35,7 @@ Examples:
     "--images",
     multiple=True,
     metavar="PATH",
-    help="Instead: an image, or a folder of images, without classes; repeatable.",
+    help="Instead: an image, or a folder of images, without classes; may be repeated.",
 )
 @click.option(
     "-o",

@@ -17,7 +17,13 @@ Examples:
 @click.option(
     "-o", "--out", metavar="FILE", help="The file to write.  [default: <net>.safetensors]"
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="N",
+    help="The seed of the weights.  [default: 0]",
+)
 def command(spec: str, out: str | None, seed: int) -> None:
     """Write a weights file with random weights.
 

@@ -1,4 +1,4 @@
-"""``vggspec localise``: where objects are on images; or how often that is wrong."""
+"""``vggspec localise``: locate objects in images, or measure the error on a data set."""
 
 import json
 import sys
@@ -38,7 +38,11 @@ Examples:
 @click.argument("bundle")
 @click.argument("images", nargs=-1, metavar="IMAGE...")
 @click.option(
-    "--with", "more", multiple=True, metavar="BUNDLE", help="One more net of boxes; repeatable."
+    "--with",
+    "more",
+    multiple=True,
+    metavar="BUNDLE",
+    help="One more net of boxes; may be repeated.",
 )
 @click.option(
     "--classifier",
@@ -70,7 +74,7 @@ Examples:
 @click.option(
     "--enlarge",
     is_flag=True,
-    help="If the net's window does not fit at a scale, use the next larger one that fits.",
+    help="If the net's window does not fit at a scale, use the next larger scale that fits.",
 )
 @click.option("--class", "label", metavar="NAME", help="The class to find, by label or index.")
 @click.option(
@@ -121,14 +125,14 @@ def command(
     least_iou: float | None,
     **options: Any,
 ) -> int:
-    """Find objects on images with nets that end in boxes.
+    """Locate objects in images with nets that end in boxes.
 
     Without a classifier, each net sees the central window of the image. With a classifier, it sees
     all windows: the boxes of the likeliest classes are merged, and the best one is printed.
     """
     _check_usage(images, folder, out=out, least_iou=least_iou, options=options)
     from vggspec.data.boxes import RIGHT_IOU
-    from vggspec.studies.localisation.localise import BadClassError, localise
+    from vggspec.studies.localisation.localise import localise
 
     def show(image: "LocalisedImage") -> None:
         if image.error is not None:
@@ -148,19 +152,16 @@ def command(
     with resumable() as watch:
         # Boxes that appear on a terminal need no progress beside them.
         prints = folder is None and not as_json and sys.stdout.isatty()
-        try:
-            found = localise(
-                (bundle, *more),
-                images,
-                data=folder,
-                least_iou=RIGHT_IOU if least_iou is None else least_iou,
-                on_image=show,
-                finish=finish,
-                watch=_Notes(watch) if prints else watch,
-                **options,
-            )
-        except BadClassError as error:
-            raise click.BadParameter(str(error), param_hint="--class") from error
+        found = localise(
+            (bundle, *more),
+            images,
+            data=folder,
+            least_iou=RIGHT_IOU if least_iou is None else least_iou,
+            on_image=show,
+            finish=finish,
+            watch=_Notes(watch) if prints else watch,
+            **options,
+        )
     if folder is None and as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     return 1 if folder is None and any(image.unread for image in found.images) else 0

@@ -1,4 +1,4 @@
-"""What commands print about the normalisation of a net's input, where its spec leaves it open."""
+"""Notes about the normalisation of a net's input if its spec does not define it."""
 
 from typing import TYPE_CHECKING
 

@@ -49,7 +49,7 @@ Examples:
 @click.option(
     "--heatmap",
     metavar="FILE",
-    help="Draw where the net sees a class; `{name}` stands for the image's name.",
+    help="Draw where the net sees a class; `{name}` is the image's name.",
 )
 @click.option(
     "--class",

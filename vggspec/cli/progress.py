@@ -1,4 +1,4 @@
-"""What the command line shows while a library call works: one line of progress, and notes.
+"""Progress and notes of library calls on the command line.
 
 On a terminal the line moves, and is gone at the end; elsewhere a line is written now and then. All
 commands show progress by this module; ``train_progress`` adds what a training run reports.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE_S, EVERY_S = 10.0, 60.0  # where lines cannot move
 LOOKS_S, MOVES_S = 0.5, 0.1
-SETTLED_S = 3.0  # before that, most of the time is for loading and says nothing about the speed
+SETTLED_S = 3.0  # before that, most of the time is for loading and does not indicate the speed
 BAR_COLUMNS = (24, 16, 8, 4)  # the widest that fits: a bar should not change with the text
 
 
@@ -77,7 +77,7 @@ class Pace:
 
 
 class Shown(Watcher):
-    """Shows on standard error what it hears, until it is closed."""
+    """Shows reports on standard error until it is closed."""
 
     def __init__(
         self, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic
@@ -157,7 +157,7 @@ class Shown(Watcher):
 
 @contextlib.contextmanager
 def shown() -> Iterator[Watcher]:
-    """A watcher that shows on standard error what it hears; nothing in a quiet command."""
+    """A watcher that shows reports on standard error, unless the command is quiet."""
     if is_quiet():
         yield SILENT
         return
@@ -181,7 +181,7 @@ def resumable() -> Iterator[Watcher]:
         if now is None:
             raise
         code = 128 + signal.SIGINT if isinstance(leaving, KeyboardInterrupt) else leaving.code
-        more = "; --resume goes on" if now.can_resume and now.done else ""
+        more = "; --resume continues" if now.can_resume and now.done else ""
         click.echo(f"interrupted after {now.done} of {now.total} {now.unit}{more}", err=True)
         raise click.exceptions.Exit(code if isinstance(code, int) else 1) from leaving
 
@@ -229,7 +229,7 @@ def joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> 
 
 
 def _one_line(text: str, console: "Console") -> "Live":
-    """A line that is rewritten in its place, and gone at the end."""
+    """A line that is rewritten in place, and removed at the end."""
     from rich.live import Live
 
     # It does not refresh itself: that would take a thread of its own.
@@ -238,7 +238,7 @@ def _one_line(text: str, console: "Console") -> "Live":
 
 @contextlib.contextmanager
 def _repeating(act: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Do something again and again during the block, and once more after it."""
+    """Call a function repeatedly during the block, and once after it."""
     is_over = threading.Event()
 
     def repeat() -> None:

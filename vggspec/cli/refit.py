@@ -24,7 +24,7 @@ Examples:
     "-o",
     "--out",
     metavar="PATH",
-    help="The new bundle, a folder.  [default: replace BUNDLE when everything succeeded]",
+    help="The new bundle, a folder.  [default: replace BUNDLE on success]",
 )
 @click.option(
     "--copy-weights",

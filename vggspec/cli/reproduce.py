@@ -1,4 +1,4 @@
-"""``vggspec reproduce``: a table of the paper, measured beside printed."""
+"""``vggspec reproduce``: measure a table of the paper and compare it."""
 
 import json
 from typing import TYPE_CHECKING, Any, get_args
@@ -48,7 +48,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the rows of a table for which there are weights, beside the paper's numbers.
+    """Measure the rows of a table for which weights exist, and print the paper's numbers too.
 
     Table 3 is at one scale, 4 at several, 5 compares dense application with crops, 6 fuses two
     nets. The specs are those that come with vggspec.

@@ -33,8 +33,12 @@ Examples:
 )
 @click.argument("spec", type=SPEC)
 @click.option("--at", "size", metavar="HxW", help="The height and width of the input, in pixels.")
-@click.option("--dense", is_flag=True, help="FC layers as convolutions, for images of any size.")
-@click.option("--all", "show_all", is_flag=True, help="Implied layers too: ReLU, dropout, flatten.")
+@click.option(
+    "--dense", is_flag=True, help="Apply FC layers as convolutions, to images of any size."
+)
+@click.option(
+    "--all", "show_all", is_flag=True, help="Show implied layers too: ReLU, dropout, flatten."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--svg", "figure", metavar="FILE", help="Write a figure of the net too.")
 @terminal.wide_option

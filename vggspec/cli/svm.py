@@ -56,7 +56,7 @@ Examples:
     "cs",
     callback=_numbers,
     metavar="C,...",
-    help="Values to choose C from: the larger, the less may an image lie on the wrong side.  "
+    help="Values to choose C from: larger values penalise misclassified images more.  "
     "[default: 0.01,0.1,1,10,100]",
 )
 @click.option(

@@ -13,7 +13,7 @@ from vggspec.base.files import is_same_file, refusals
 from vggspec.base.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.train.runs import FoundWeights
+    from vggspec.training.runs import FoundWeights
 
 
 def check_spared(

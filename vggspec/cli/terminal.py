@@ -1,4 +1,5 @@
-"""The terminal: its width and colours, and the notes that a command writes besides its results.
+"""The terminal: its width and colours, and the notes that a command writes in addition to its
+results.
 
 ``-q`` and ``-v`` are options of every command and take effect here: a quiet command writes its
 results and its errors, a verbose one also details. ``--wide`` belongs to the commands with tables.

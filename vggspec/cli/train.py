@@ -8,7 +8,7 @@ import click
 from vggspec.base.render import shown
 
 if TYPE_CHECKING:
-    from vggspec.train.progress import TrainResult
+    from vggspec.training.progress import TrainResult
 
 
 @click.command(
@@ -42,7 +42,12 @@ Examples:
     type=click.IntRange(1, 1024),
     help="Processes to train with on the CPU.  [default: 1]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="[default: 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    help="The seed of all random choices.  [default: 0]",
+)
 @click.option(
     "--set",
     "settings",
@@ -69,12 +74,12 @@ Examples:
     "--resume",
     is_flag=True,
     help="Resume a run where it stopped: the one in --out, else the newest of the net. With --out, "
-    "a run that does not exist yet is begun.",
+    "a run that does not exist yet is started.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16"]),
-    help="Numbers that are multiplied; weights are fp32.  [default: bf16 where the device has "
+    help="Number type of the arithmetic; weights are fp32.  [default: bf16 where the device has "
     "units for it]",
 )
 @click.option(
@@ -96,7 +101,7 @@ Examples:
     metavar="MINUTES",
     default=10.0,
     show_default=True,
-    help="Time between checkpoints; another one follows each epoch.",
+    help="Minutes between checkpoints; one is also written after each epoch.",
 )
 @click.option(
     "--keep-every",
@@ -120,14 +125,10 @@ def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> i
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
     from vggspec.cli.train_progress import train_shown
-    from vggspec.train.request import NotTrainableFolderError
-    from vggspec.train.training import train
+    from vggspec.training.train import train
 
-    try:
-        with train_shown() as watch:
-            result = train(spec, run=out, save_every_s=60 * save_every, watch=watch, **given)
-    except NotTrainableFolderError as error:
-        raise click.UsageError(str(error)) from error
+    with train_shown() as watch:
+        result = train(spec, run=out, save_every_s=60 * save_every, watch=watch, **given)
     if result.is_reported_here:
         _say_result(result, given)
     return 128 + result.stopped_by if result.stopped_by is not None else 0

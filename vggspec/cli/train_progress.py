@@ -17,13 +17,13 @@ from vggspec.base.wording import count
 from vggspec.cli.progress import Shown, joined
 from vggspec.cli.targets import say_weights
 from vggspec.cli.terminal import is_quiet, say
-from vggspec.train.progress import TrainWatcher
+from vggspec.training.progress import TrainWatcher
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vggspec.train.plan import TrainPlan
-    from vggspec.train.progress import Epoch, Step
+    from vggspec.training.plan import TrainPlan
+    from vggspec.training.progress import Epoch, Step
 
 SILENT_S = 600.0  # at most, without a new line in a log file
 
@@ -65,7 +65,7 @@ class TrainShown(Shown, TrainWatcher):
 
 @contextlib.contextmanager
 def train_shown() -> Iterator[TrainWatcher]:
-    """A watcher that shows on standard error how a run goes; nothing in a quiet command."""
+    """A watcher that shows a run's progress on standard error, unless the command is quiet."""
     if is_quiet():
         yield TrainWatcher()
         return
@@ -75,7 +75,7 @@ def train_shown() -> Iterator[TrainWatcher]:
 
 def say_plan(plan: "TrainPlan") -> None:
     """Show what a run will do."""
-    from vggspec.train.plan import recipe_in_words
+    from vggspec.training.plan import recipe_in_words
 
     image = plan.input
     of = "examples" if plan.has_boxes else "images"

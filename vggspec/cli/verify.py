@@ -89,25 +89,22 @@ def command(
     range of that type. Arithmetic that cannot run here, such as fp16 on most CPUs, is reported as
     not certified.
 
-    Exit code 1 if an error exceeds the tolerance or a number its type, 3 if the bundle cannot run
-    here.
+    Exit code 1 if an error exceeds the tolerance or a number exceeds its type, 3 if the bundle
+    cannot run here.
     """
     from vggspec.cli import progress
-    from vggspec.studies.verify.verification import DeviceMismatchError, verify
+    from vggspec.studies.verify.verification import verify
 
-    try:
-        with progress.shown() as watch:
-            found = verify(
-                bundle,
-                against=against,
-                images=images,
-                device=device,
-                tolerance=tolerance,
-                seed=seed,
-                watch=watch,
-            )
-    except DeviceMismatchError as error:
-        raise click.UsageError(str(error)) from error
+    with progress.shown() as watch:
+        found = verify(
+            bundle,
+            against=against,
+            images=images,
+            device=device,
+            tolerance=tolerance,
+            seed=seed,
+            watch=watch,
+        )
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     else:

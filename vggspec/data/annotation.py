@@ -46,7 +46,7 @@ class Annotation:
     """Within the image, none of them empty."""
 
     is_clipped: bool
-    """Whether a part of a box lay outside."""
+    """Whether a box crossed the edge."""
 
 
 def annotation(size: Size, objects: Sequence[tuple[str, Box]]) -> Annotation:
@@ -55,7 +55,7 @@ def annotation(size: Size, objects: Sequence[tuple[str, Box]]) -> Annotation:
     Boxes are clipped at the edge of the image: in sets drawn by hand many cross it by a pixel.
 
     Raises:
-        BadAnnotationError: no image can have that size, a box is empty, or it lies outside of the
+        BadAnnotationError: no image can have that size, a box is empty, or it is outside the
             image.
     """
     rows, columns = size

@@ -52,7 +52,7 @@ def clip(boxes: ArrayLike, size: tuple[int, int]) -> Boxes:
 
 
 def area(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Square pixels ``(...)``; 0 for a box whose right side lies left of its left one."""
+    """Area in square pixels ``(...)``; 0 for a box whose right side is left of its left side."""
     corners = _corners(boxes)
     sides = (corners[..., 1, :] - corners[..., 0, :]).clip(0.0)
     return np.asarray(sides[..., 0] * sides[..., 1])

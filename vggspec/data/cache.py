@@ -21,7 +21,7 @@ MAX_BYTES = 256 << 20
 
 
 def recall(kind: str, key: Sequence[object]) -> Any:
-    """The value cached under that key, as JSON has it; None if there is none."""
+    """The JSON value cached under that key, or None."""
     path = _path(kind, key)
     if path is None:
         return None

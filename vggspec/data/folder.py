@@ -2,8 +2,8 @@
 
 DIR/train/cat/1.jpg   DIR/train/dog/1.jpg
 
-The images of a class may lie in folders of its own, however deep; links are followed. What is an
-image is recognised by the ending of its name, and other files are counted.
+The images of a class may be in subfolders of any depth; links are followed. Images are recognised
+by the suffix of the file name; other files are counted.
 """
 
 import errno
@@ -26,7 +26,7 @@ from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
 from vggspec.data.read import ENDINGS, MAX_FILE_BYTES
 
-#: Folders that systems and tools make beside a user's own.
+#: Folders that systems and tools create.
 SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 )
@@ -34,11 +34,11 @@ SYSTEM = frozenset(
 #: The number of ignored names that a message shows.
 NAMES = 4
 
-#: So many entries are looked at to tell an empty class from one with images.
+#: The number of entries that are inspected to tell an empty class from one with images.
 MOST_LOOKED_AT = 10_000
 
 Identity = tuple[int, int]
-"""Of a folder, by whatever path it is reached: device and inode."""
+"""Identifies a folder independently of its path: device and inode."""
 
 Kind = Literal["file", "no shard", "link", "pipe", "again", "loose", "hidden"]
 _WORDS: dict[Kind, tuple[str, str]] = {
@@ -107,7 +107,7 @@ class PassedOver:
         return tuple(self._names.get("link", ()))
 
     def in_words(self) -> str:
-        """What there is of it, in words; empty where there is nothing."""
+        """A summary in words; empty if nothing was counted."""
         parts = []
         for kind, (one, many) in _WORDS.items():
             number = self._counts.get(kind, 0)
@@ -173,7 +173,7 @@ def list_folder(
     digest: Digest,
     passed: PassedOver | None = None,
 ) -> FolderSplit:
-    """The images of a split, of which a class may have none.
+    """The images of a split; a class may have none.
 
     Raises:
         OSError: a folder cannot be read.
@@ -219,7 +219,7 @@ def images_below(
     folder, sorted, then those of its folders.
 
     Links are followed, but not to a folder that contains this one, nor to one of ``others``, and
-    each folder is read once. Files that end in ``beside`` are for somebody else.
+    each folder is read once. Files that end in ``beside`` are ignored.
 
     Raises:
         OSError: a folder cannot be read.
@@ -244,7 +244,8 @@ def files_below(folder: Path, ending: str) -> Iterator[str]:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether there are images in a folder or below it; perhaps, where it holds very much else.
+    """Whether there are images in a folder or below it; True also if it contains too many files to
+    inspect.
 
     Raises:
         OSError: a folder cannot be read.
@@ -273,7 +274,7 @@ def without_images(split: str, classes: tuple[str, ...], labels: NDArray[np.int3
 def _walked(
     folder: Path, passed: PassedOver, shown_as: str = "", others: Iterable[Identity] = ()
 ) -> Iterator[tuple[str, "os.DirEntry[str] | None"]]:
-    """All files below a folder, and None for what is passed over whatever it is called."""
+    """All files below a folder, and None for entries that are always ignored."""
     seen = _holding(folder).union(others)
     waiting = [""]
     while waiting:
@@ -302,7 +303,7 @@ def _walked(
 
 
 def _holding(folder: Path) -> set[Identity]:
-    """A folder and those that it is in."""
+    """A folder and its parents."""
     holding = {folder, *folder.absolute().parents, *folder.resolve().parents}
     return {_identity(os.stat(each)) for each in holding}
 
@@ -317,7 +318,7 @@ def _identity(found: os.stat_result) -> Identity:
 
 
 def _mode(entry: "os.DirEntry[str]") -> int | None:
-    """What kind of file it is, or what a link leads to; None where a link leads nowhere.
+    """The kind of a file or of a link's target; None for a broken link.
 
     Raises:
         OSError: that cannot be found out.

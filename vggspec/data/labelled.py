@@ -15,7 +15,7 @@ from vggspec.data.folder import PassedOver, list_folder, subfolders, without_ima
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 
-#: What folders are called that hold class folders, and are none.
+#: Names of folders that contain class folders and are not classes themselves.
 SPLITS = frozenset(
     ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 )
@@ -80,10 +80,10 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
 
 
 def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
-    """Make sure that the folders are classes, and not splits of which none is the wanted one.
+    """Check that the folders are classes, not splits other than the requested one.
 
     Raises:
-        VggspecError: one is a split by its name, and holds folders and no images.
+        VggspecError: one has the name of a split, and contains folders and no images.
     """
     called = (name for name in folders if name.casefold() in SPLITS)
     splits = tuple(name for name in called if _holds_classes(root / name))

@@ -19,9 +19,8 @@ SMALL_BYTES = 8 << 20
 class Room:
     """Bytes that threads share: a thread that finds too few left waits for its turn.
 
-    Where nothing else is taken anything is given, so the largest image has its turn too. A thread
-    that has room already is given more at once: else two that both want more would wait for each
-    other.
+    If nothing else is taken, any size is granted, so that the largest image can be decoded too. A
+    thread that already has memory gets more at once; otherwise two such threads could deadlock.
     """
 
     def __init__(self, total: int) -> None:
@@ -65,7 +64,7 @@ class Room:
         turn = object()
         self._waiting.append(turn)
         try:
-            # In order of arrival: small ones would else pass a large one for ever.
+            # In order of arrival: otherwise small requests could starve a large one.
             self._changed.wait_for(
                 lambda: (
                     self._waiting[0] is turn

@@ -1,4 +1,4 @@
-"""A split as WebDataset shards: tar files in which an image and its class lie side by side.
+"""A split as WebDataset shards: tar files that contain each image next to its class.
 
     DIR/train/000000.tar    0.jpg 0.cls 1.jpg 1.cls …
     DIR/val/000000.tar      …
@@ -54,7 +54,7 @@ class Index:
 
 
 class ShardSplit:
-    """The images of ``train`` or ``val``, shard by shard, in the order in which they lie there."""
+    """The images of ``train`` or ``val``, shard by shard, in their order."""
 
     def __init__(self, shards: list[Path], indices: list[Index]) -> None:
         self.labels = np.concatenate([index.labels for index in indices])
@@ -78,7 +78,7 @@ class ShardSplit:
         return f"{shard}: {name}"
 
     def read(self, index: int) -> bytes:
-        """The image as it lies in its shard.
+        """The bytes of the image file.
 
         Raises:
             BadImageError: it cannot be read.
@@ -154,7 +154,7 @@ def read_classes(root: Path) -> tuple[str, ...] | None:
 
 
 def _in_words(names: tuple[str, ...], twice: dict[str, list[int]]) -> tuple[str, str]:
-    """What is wrong with names that stand in several lines, and what to do."""
+    """The problem and the advice for names that occur in several lines."""
     told = []
     for name, numbers in list(twice.items())[:SHOWN]:
         written = list(dict.fromkeys(names[number - 1] for number in numbers))

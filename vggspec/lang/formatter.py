@@ -98,7 +98,7 @@ def _printed(document: Document, spell: Spell) -> Iterator[_Printed]:
 
 
 def _own_line(text: str) -> str:
-    """A comment that fills a line, a space after its sign; what it indents stays indented."""
+    """A comment that fills a line, with a space after its sign; its own indentation stays."""
     rest = text[1:]
     return f"# {rest}" if rest and not rest[0].isspace() and rest[0] not in "#!" else text
 
@@ -175,7 +175,7 @@ def _table(rows: Sequence[TableRow], spell: Spell) -> list[str]:
 
 
 def _width(texts: Iterable[str]) -> int:
-    """The width that holds the texts, but for those that are longer than anything is aligned."""
+    """The width of the longest text that is short enough to be aligned."""
     lengths = (len(text) for text in texts)
     return max((length for length in lengths if length <= MAX_ALIGNED), default=0)
 

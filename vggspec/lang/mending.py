@@ -1,4 +1,4 @@
-"""Words of other tools for settings and their values, which a suggestion translates."""
+"""Names of settings and values in other tools, which suggestions translate."""
 
 #: Names of settings in other tools, by section.
 ALIASES: dict[str, dict[str, str]] = {

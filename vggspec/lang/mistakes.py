@@ -135,7 +135,7 @@ def _expected(accepts: set[str], before: str, rule: Rule) -> tuple[str, ...]:
 
 
 def mended(text: str, at: int) -> str | None:
-    """What was probably meant by a line of a column, or by the part of it around ``at``."""
+    """The probable meaning of a line of a column, or of the part around ``at``."""
     short = text if len(text) <= REACH else ""
     first = _WORD.match(short)
     keyword = first[0].casefold() if first else ""
@@ -310,7 +310,7 @@ _HEAD = re.compile(
 
 
 def almost_a_head(text: str) -> tuple[Literal["train", "test"], Diagnostic, int, int] | None:
-    """For a line that begins a section, but wrongly: which, what is wrong, and where."""
+    """For a malformed first line of a section: its name, the mistake, and the place."""
     match = _HEAD.fullmatch(text)
     if match is None:
         return None

@@ -68,13 +68,13 @@ def parse(source: Source) -> Document:
 
 
 def parse_leniently(source: Source) -> tuple[Document, Reports]:
-    """What could be read of a spec file, and the mistakes in the rest."""
+    """The readable part of a spec file, and the mistakes in the rest."""
     document, found = _parsed(source)
     return document, Reports(found)
 
 
 def count_words(source: Source) -> int:
-    """Words, numbers and marks outside comments: what reading takes time in proportion to."""
+    """Words, numbers and marks outside comments, to which the time of reading is proportional."""
     return sum(1 for _ in _words(source))
 
 
@@ -150,7 +150,7 @@ def _lark() -> Lark:
 
 
 def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Statement | None:
-    """The statement that ``span`` holds, or None and a report."""
+    """The statement in ``span``, or None and a report."""
     text = _without_dashes(source, span, rule, reports)
     if _has_unusable(source, span, text, reports):
         return None
@@ -185,7 +185,7 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
 
 
 def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) -> str:
-    """The text with a hyphen for each dash that looks like one; the words that hold them."""
+    """The text with a hyphen for each dash that looks like one, and the words that contain them."""
     text = source.slice(span)
     straight = text.translate(_UNDASH)
     if straight == text:
@@ -203,7 +203,7 @@ def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) ->
 
 
 def _has_unusable(source: Source, span: Span, text: str, reports: Reports) -> bool:
-    """Report words and characters that no line may hold."""
+    """Report words and characters that no line may contain."""
     found = False
     for word in _LONG_WORD.finditer(text):
         limit = MAX_PATH if word[0].startswith('"') else MAX_WORD
@@ -437,7 +437,7 @@ class _Assembly:
             del items[limit:]
 
     def _skip(self, line: int, rule: Rule) -> None:
-        """Go on after a line that could not be read, without reporting what follows from that."""
+        """Continue after a line that could not be read, without reporting consequences."""
         if rule == "setting":
             return
         self._section = None
@@ -537,7 +537,7 @@ class _Assembly:
                 self._add(draft, item)
 
     def _header(self, row: TableRow) -> list[_Draft]:
-        """A net for each name; where a cell holds no name, one that is not reported on."""
+        """A net for each name; for a cell without a name, one whose mistakes are not reported."""
         drafts = []
         bad: list[Cell] = []
         for cell in row.cells:

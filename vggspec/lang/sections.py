@@ -160,7 +160,7 @@ class _Cursor:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A setting: how it is written, and what it changes."""
+    """A setting: its syntax, and the fields that it sets."""
 
     example: str
     read: Callable[[_Cursor], dict[str, object]]
@@ -349,7 +349,7 @@ def _canonical(word: str) -> str:
     return word.casefold().replace("color", "colour")
 
 
-#: How far above a line the section is looked for to which it may have been meant to belong.
+#: Characters above a line in which the section that it may belong to is searched.
 _ABOVE = 2000
 _HEAD = re.compile(r"^\s*(train|test)\s*:", re.IGNORECASE | re.MULTILINE)
 
@@ -364,7 +364,7 @@ def sections_of(word: str) -> tuple[str, ...]:
 
 
 def unindented(word: str, source: Source, start: int) -> UnindentedSetting | None:
-    """What is wrong with a line at ``start`` that begins with a setting's name, if it does."""
+    """The mistake of a line at ``start`` that begins with the name of a setting, or None."""
     sections = sections_of(word)
     if not sections:
         return None
@@ -375,7 +375,7 @@ def unindented(word: str, source: Source, start: int) -> UnindentedSetting | Non
 
 
 def likely(text: str) -> str | None:
-    """What was probably meant by a line that begins like a setting, or any setting of its name."""
+    """The setting that a line probably means, or an example of the setting that it names."""
     word, _, rest = text.partition(" ")
     key = _canonical(word)
     found = next((keys[key] for keys in SECTIONS.values() if key in keys), None)
@@ -456,7 +456,7 @@ def _read(
 
 
 def _report_unknown(setting: Setting, section: str, source: Source, reports: Reports) -> None:
-    """Say what the setting is called here, with the values that it has."""
+    """Report an unknown setting, with its name here and its values."""
     keys = SECTIONS[section]
     words = setting.words
     key, known, used = _canonical(words[0].text), None, 1

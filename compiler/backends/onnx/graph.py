@@ -3,7 +3,7 @@
 An initialiser may point into another file (location, offset, length), and a safetensors file is
 nothing but a header and plain arrays: so the graph of a 16-layer VGG takes a few kilobytes and is
 written without reading one weight. Where a weight is used in a lower precision, a cast in the graph
-says so; whoever loads the graph folds it.
+says so; the loader of the graph folds it.
 
 Source: the ONNX IR specification, "External Tensor Data".
 """

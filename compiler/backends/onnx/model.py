@@ -73,7 +73,7 @@ def emit(
     ``types`` are the layers' number types (``number_types``); None is fp32 throughout. Weights are
     ``external``, where the graph points into a weights file called ``model.safetensors`` beside it
     and casts what is used in a lower precision; ``embedded``; or ``declared``: the graph names them
-    with the type in which they are used, and whoever loads it brings them.
+    with the type in which they are used, and the caller supplies them when loading.
 
     Raises:
         VggspecError: the weights do not fit the net, or are too large to embed.

@@ -1,4 +1,4 @@
-"""A graph that says of each layer, too, how large its numbers become."""
+"""A graph that also outputs the range of each layer's numbers."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -17,8 +17,8 @@ from vggspec.bundle.manifest import MANIFEST, MODEL, open_bundle, read_manifest
 from vggspec.bundle.manifest import WEIGHTS as IN_BUNDLE
 from vggspec.compiler.backends.torch.module import loaded
 from vggspec.compiler.weights import WeightsFile, describe, for_net, open_weights
-from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint, write_checkpoint
-from vggspec.train.state import Plateau, TrainState
+from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint, write_checkpoint
+from vggspec.training.state import Plateau, TrainState
 
 
 def one(random: Random, folder: Path) -> str:

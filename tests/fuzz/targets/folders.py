@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.harness import answer
-from tests.train.folders import tiny
+from tests.training.folders import tiny
 from vggspec.data.classed import open_classed
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.read import ENDINGS
-from vggspec.train.dataset import DataSet, open_data
+from vggspec.training.dataset import DataSet, open_data
 
 NETWORK = tiny().network
 CLASSES = (

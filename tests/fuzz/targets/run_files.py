@@ -16,13 +16,13 @@ from tests.nets import net
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import Metadata, describe, save
-from vggspec.train.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
-from vggspec.train.curves import read_log
-from vggspec.train.progress import Epoch, Validation
-from vggspec.train.record import read_record
-from vggspec.train.request import merged, read_target
-from vggspec.train.runs import CHECKPOINTS, LOG, RECORD
-from vggspec.train.state import TrainState
+from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
+from vggspec.training.curves import read_log
+from vggspec.training.progress import Epoch, Validation
+from vggspec.training.record import read_record
+from vggspec.training.request import merged, read_target
+from vggspec.training.runs import CHECKPOINTS, LOG, RECORD
+from vggspec.training.state import TrainState
 
 
 def one(random: Random, folder: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.nets import SMALL, net, random_weights
-from tests.train.folders import write_folder
+from tests.training.folders import write_folder
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import open_bundle

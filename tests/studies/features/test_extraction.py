@@ -8,7 +8,7 @@ import pytest
 
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
-from tests.train.folders import write_folder
+from tests.training.folders import write_folder
 from vggspec.base.watching import Progress, Watcher
 from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle

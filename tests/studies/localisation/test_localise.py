@@ -10,9 +10,10 @@ from PIL import Image
 
 from tests.refusals import refused
 from tests.studies.localisation.localisers import Made, make
-from tests.train.folders import HUES, write_annotated
+from tests.training.folders import HUES, write_annotated
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.watching import Progress, Watcher
-from vggspec.studies.localisation.localise import BadClassError, localise
+from vggspec.studies.localisation.localise import localise
 from vggspec.studies.localisation.result import Localisation, LocalisedImage
 
 
@@ -87,9 +88,9 @@ def test_an_unreadable_image_costs_no_other(made: dict[str, Made], photos: list[
 
 def test_a_class_must_exist(made: dict[str, Made], photos: list[Path]) -> None:
     pcr, shared = made["pcr"].bundle.path, made["shared"].bundle.path
-    with pytest.raises(BadClassError, match="no class `violet`"):
+    with pytest.raises(ArgumentError, match="no class `violet`"):
         localise(pcr, photos, label="violet")
-    with pytest.raises(BadClassError, match="one box for all classes"):
+    with pytest.raises(ArgumentError, match="one box for all classes"):
         localise(shared, photos, label="red")
     with refused("VGG704"):
         localise(pcr, photos)

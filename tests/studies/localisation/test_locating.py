@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.studies.localisation.localisers import make
-from tests.train.folders import write_annotated
+from tests.training.folders import write_annotated
 from vggspec.base.fields import BadFieldError, Fields, parse_object
 from vggspec.base.recipe import TestProtocol
 from vggspec.data.annotated import open_annotated

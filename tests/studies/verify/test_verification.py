@@ -21,7 +21,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from tests.runtime.test_compatibility import BARE, H200, LINUX, with_gpus
-from vggspec.base.diagnostic import MissingLibraryError
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError
 from vggspec.base.watching import Progress, Watcher
 from vggspec.bundle.manifest import (
     MANIFEST,
@@ -53,7 +53,7 @@ from vggspec.studies.verify.images import natural_images
 from vggspec.studies.verify.ranges import in_words
 from vggspec.studies.verify.reference import Against
 from vggspec.studies.verify.tolerance import default_tolerance
-from vggspec.studies.verify.verification import DeviceMismatchError, verify
+from vggspec.studies.verify.verification import verify
 
 CROPS = SMALL + "\ntest:\n  scale 40\n  crops 2x2\n  flip off\n"
 GRAY = """\
@@ -605,7 +605,7 @@ def test_an_engine_is_not_loaded_where_it_cannot_run(
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_an_engine_runs_on_its_own_device(device: Device, engine: Path) -> None:
-    with pytest.raises(DeviceMismatchError, match="TensorRT engine"):
+    with pytest.raises(ArgumentError, match="TensorRT engine"):
         verify(engine, device=device)
 
 

@@ -21,47 +21,37 @@ class NoAnnotations(Diagnostic):
     """
 
     code = "VGG681"
+    TITLE = "there are no annotations: {tried}"
+    HELP = "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
     tried: str
-
-    def title(self) -> str:
-        return f"there are no annotations: {self.tried}"
-
-    def help(self) -> str | None:
-        return "name a folder with images and boxes; `vggspec explain VGG681` shows the layouts"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadAnnotations(Diagnostic):
-    """A file that describes many images cannot be used: it is damaged, truncated, or something
-    else.
+    """A file that describes many images cannot be read: it is damaged, truncated, or has another
+    format.
 
-    COCO's has ``images``, ``annotations`` and ``categories``; VOC's list of a split names an image
-    in each line.
+    COCO's file contains ``images``, ``annotations`` and ``categories``; VOC's list of a split
+    contains one image name per line.
     """
 
     code = "VGG682"
+    TITLE = "these annotations cannot be read: {why}"
+    HELP = "download or write the file again"
     why: str
-
-    def title(self) -> str:
-        return f"these annotations cannot be read: {self.why}"
-
-    def help(self) -> str | None:
-        return "download or write the file again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadAnnotations(Diagnostic):
-    """An image with an invalid annotation is left out: if a box is empty, or outside of the image,
-    or of a class that the data does not have. With this many something else is wrong.
+    """An image with an invalid annotation is left out: a box is empty or outside the image, or has
+    a class that the data does not have. This many indicate another problem.
     """
 
     code = "VGG683"
+    TITLE = "the annotations of {bad} of {total:count image} cannot be used"
     bad: int
     total: int
     first: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"the annotations of {self.bad} of {count(self.total, 'image')} cannot be used"
 
     def help(self) -> str | None:
         return "repair or remove them, beginning with\n" + "\n".join(self.first)
@@ -69,8 +59,8 @@ class TooManyBadAnnotations(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxesMismatch(Diagnostic):
-    """``boxes(per-class)`` has a box for each class of the data, so the layer before it has four
-    channels a class.
+    """``boxes(per-class)`` has a box for each class of the data, so the layer before it must have
+    four channels per class.
 
         FC-80(linear) boxes(per-class)       right for 20 classes
     """
@@ -84,12 +74,12 @@ class BoxesMismatch(Diagnostic):
         return f"the data has {classes}, the net has boxes for {self.boxes}"
 
     def label(self) -> str:
-        return f"{4 * self.boxes} channels, four a class"
+        return f"{4 * self.boxes} channels, four per class"
 
     def help(self) -> str | None:
         return (
             f"write `FC-{4 * self.classes}(linear)` before it, or `FC-4(linear)` and"
-            " `boxes(shared)`, or give other data"
+            " `boxes(shared)`, or use other data"
         )
 
 
@@ -100,9 +90,5 @@ class BoxesOnCrops(Diagnostic):
     """
 
     code = "VGG685"
-
-    def title(self) -> str:
-        return "a net of boxes is validated on central crops"
-
-    def help(self) -> str | None:
-        return "leave out `--validate dense`"
+    TITLE = "a net of boxes is validated on central crops"
+    HELP = "leave out `--validate dense`"

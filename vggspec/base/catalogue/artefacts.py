@@ -17,9 +17,9 @@ REMEDY_OF_CHANGED_WEIGHTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class NoWeights(Diagnostic):
-    """Compiling requires trained weights. ``--weights`` names them. Without it they are the best of
-    the newest run of the net under ``runs/<net>/``, else ``<net>.safetensors`` beside the spec, or
-    in the current folder.
+    """Compiling requires trained weights. ``--weights`` names them. The default is the best weights
+    of the net's newest run under ``runs/<net>/``, else ``<net>.safetensors`` next to the spec or in
+    the working folder.
 
         vggspec train specs/D.vgg --data DIR            train them
         vggspec import specs/D.vgg vgg16.pth            import them from another tool
@@ -27,17 +27,15 @@ class NoWeights(Diagnostic):
     """
 
     code = "VGG501"
+    TITLE = "no weights for net `{net}`"
     net: str
     spec: str
     looked: tuple[str, ...]
 
-    def title(self) -> str:
-        return f"no weights for net `{self.net}`"
-
     def help(self) -> str | None:
         spec = shlex.quote(self.spec)
         return (
-            f"looked for {' and '.join(self.looked)}; get some by one of\n"
+            f"looked for {' and '.join(self.looked)}; create them with one of\n"
             f"vggspec train {spec} --data DIR\n"
             f"vggspec import {spec} CHECKPOINT\n"
             f"vggspec init {spec}  # random"
@@ -51,16 +49,12 @@ class BadWeightsFile(Diagnostic):
     """
 
     code = "VGG502"
+    TITLE = "this is not a usable weights file: {reason}"
+    HELP = (
+        "copy it again, or rewrite it; `vggspec import SPEC FILE` converts another tool's "
+        "checkpoint"
+    )
     reason: str
-
-    def title(self) -> str:
-        return f"this is not a usable weights file: {self.reason}"
-
-    def help(self) -> str | None:
-        return (
-            "copy it again, or rewrite it; `vggspec import SPEC FILE` converts another tool's"
-            " checkpoint"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +92,10 @@ class WrongNumberType(Diagnostic):
     """Weights are 32-bit floating point numbers."""
 
     code = "VGG504"
+    TITLE = "`{tensor}` contains numbers of type {dtype}, not F32"
+    HELP = "`vggspec import SPEC FILE -o NEW.safetensors` converts it to float32"
     tensor: str
     dtype: str
-
-    def title(self) -> str:
-        return f"`{self.tensor}` holds numbers of type {self.dtype}, not F32"
-
-    def help(self) -> str | None:
-        return "`vggspec import SPEC FILE -o NEW.safetensors` converts it to float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +105,8 @@ class UnknownCheckpoint(Diagnostic):
     """
 
     code = "VGG505"
+    TITLE = "this checkpoint cannot be read into the net: {reason}"
     reason: str
-
-    def title(self) -> str:
-        return f"this checkpoint cannot be read into the net: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,40 +158,32 @@ class NoSuchFile(Diagnostic):
     """A file named on the command line does not exist or cannot be opened."""
 
     code = "VGG510"
+    TITLE = "the {kind} cannot be read: {reason}"
     kind: str
     reason: str
-
-    def title(self) -> str:
-        return f"the {self.kind} cannot be read: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CannotWrite(Diagnostic):
-    """The result could not be written, for the reason that the system gives. What was at its place
-    before is unchanged, and no partial file is left.
+    """The result could not be written, for the reason that the system gives. An existing file is
+    unchanged, and no partial file is left.
     """
 
     code = "VGG511"
+    TITLE = "this cannot be written: {reason}"
     reason: str
-
-    def title(self) -> str:
-        return f"this cannot be written: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
-    """Something else is where a bundle, a run, the demo or a file should be written, and vggspec
-    does not delete what it did not create.
+    """Something that vggspec did not create is at the path of a bundle, a run, the demo or a file.
+    vggspec does not delete it.
     """
 
     code = "VGG512"
+    TITLE = "{what} already exists here"
+    HELP = "choose another path with `-o`, or move it away"
     what: str
-
-    def title(self) -> str:
-        return f"{self.what} stands here already"
-
-    def help(self) -> str | None:
-        return "name another place with `-o`, or move it away"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +193,11 @@ class NotABundle(Diagnostic):
     """
 
     code = "VGG521"
+    HELP = (
+        "its replacement was killed; the previous bundle is `{left_behind}`: rename it",
+        "it is part of the bundle `{bundle}`",
+        "create one with `vggspec compile SPEC --weights FILE -o BUNDLE`",
+    )
     is_there: bool = True
     is_folder: bool = True
     bundle: str | None = None
@@ -228,26 +213,15 @@ class NotABundle(Diagnostic):
             return "this is a file, and a bundle is a folder"
         return "this is not a bundle: it has no manifest.json"
 
-    def help(self) -> str | None:
-        if self.left_behind is not None:
-            return f"it was to be replaced; the one before is `{self.left_behind}`: rename it"
-        if self.bundle is not None:
-            return f"it is a part of the bundle `{self.bundle}`"
-        return "make one with `vggspec compile SPEC --weights FILE -o BUNDLE`"
-
 
 @dataclass(frozen=True, kw_only=True)
 class BadManifest(Diagnostic):
     """The bundle's ``manifest.json`` is damaged, or was changed by hand."""
 
     code = "VGG522"
+    TITLE = "the manifest is damaged: {reason}"
+    HELP = "compile the bundle again"
     reason: str
-
-    def title(self) -> str:
-        return f"the manifest is damaged: {self.reason}"
-
-    def help(self) -> str | None:
-        return "compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,14 +229,10 @@ class NewerBundle(Diagnostic):
     """The bundle was written by a newer vggspec, in a format that this one does not know."""
 
     code = "VGG523"
+    TITLE = "the bundle has format {format}, this vggspec reads up to {known}"
+    HELP = "upgrade vggspec, or compile the bundle again"
     format: int
     known: int
-
-    def title(self) -> str:
-        return f"the bundle has format {self.format}, this vggspec reads up to {self.known}"
-
-    def help(self) -> str | None:
-        return "upgrade vggspec, or compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,13 +243,11 @@ class ChangedFile(Diagnostic):
     """
 
     code = "VGG524"
+    TITLE = "`{file}` {reason}"
     file: str
     reason: str
     contradicts_itself: bool = False
     """Whether it is a weights file whose numbers do not match its own header."""
-
-    def title(self) -> str:
-        return f"`{self.file}` {self.reason}"
 
     def help(self) -> str | None:
         if not self.contradicts_itself:
@@ -297,12 +265,8 @@ class PathIsNoText(Diagnostic):
     """
 
     code = "VGG537"
-
-    def title(self) -> str:
-        return "the path is not UTF-8 text"
-
-    def help(self) -> str | None:
-        return "rename the folder or the file"
+    TITLE = "the path is not UTF-8 text"
+    HELP = "rename the folder or the file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,12 +276,8 @@ class ReplacedBundle(Diagnostic):
     """
 
     code = "VGG536"
-
-    def title(self) -> str:
-        return "the bundle was replaced while it was read"
-
-    def help(self) -> str | None:
-        return "run the command again"
+    TITLE = "the bundle was replaced while it was read"
+    HELP = "run the command again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,12 +287,8 @@ class NoMapInBundle(Diagnostic):
     """
 
     code = "VGG525"
-
-    def title(self) -> str:
-        return "the bundle gives no class score map to draw a heat map from"
-
-    def help(self) -> str | None:
-        return "compile it with `--map`"
+    TITLE = "a heat map requires the class score map, which the bundle does not output"
+    HELP = "compile it with `--map`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,10 +296,8 @@ class NoClasses(Diagnostic):
     """The bundle's net does not end in class scores, so it cannot classify."""
 
     code = "VGG526"
+    TITLE = "the net gives {output}, not classes"
     output: str
-
-    def title(self) -> str:
-        return f"the net gives {self.output}, not classes"
 
     def help(self) -> str | None:
         return "use `vggspec localise`" if self.output == "boxes" else None
@@ -354,10 +308,8 @@ class EngineFailed(Diagnostic):
     """The engine that runs the bundle refused it, for the given reason."""
 
     code = "VGG527"
+    TITLE = "the bundle cannot be loaded: {reason}"
     reason: str
-
-    def title(self) -> str:
-        return f"the bundle cannot be loaded: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,29 +319,21 @@ class NotFinite(Diagnostic):
     """
 
     code = "VGG528"
+    TITLE = "the net's {output} are not finite numbers"
+    HELP = "compile it in fp32, from the weights of a run that did not diverge"
     output: str
-
-    def title(self) -> str:
-        return f"the net's {self.output} are not finite numbers"
-
-    def help(self) -> str | None:
-        return "compile it in fp32, from the weights of a run that did not diverge"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Diagnostic):
-    """The engine failed on this image, for the given reason. Most often memory ran out: a dense net
-    needs it in proportion to the rescaled image.
+    """The engine failed on this image, for the given reason. The usual cause is lack of memory,
+    which a dense net needs in proportion to the size of the rescaled image.
     """
 
     code = "VGG529"
+    TITLE = "the engine failed on this input: {reason}"
+    HELP = "if memory ran out, use smaller `--scales`"
     reason: str
-
-    def title(self) -> str:
-        return f"the engine failed on this input: {self.reason}"
-
-    def help(self) -> str | None:
-        return "if memory ran out, use smaller `--scales`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,14 +344,12 @@ class TooLargeToVerify(Diagnostic):
     """
 
     code = "VGG530"
+    HELP = "name a folder of images with `--images`, or compile for smaller sizes"
     shape: tuple[int, int, int]
 
     def title(self) -> str:
         images, rows, columns = self.shape
-        return f"images of {rows} × {columns} pixels, {images} at once, are too large to be made up"
-
-    def help(self) -> str | None:
-        return "name a folder of images with `--images`, or compile for smaller sizes"
+        return f"images of {rows} × {columns} pixels, {images} at once, are too large to generate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,15 +361,13 @@ class OtherOrder(Diagnostic):
     """
 
     code = "VGG531"
+    HELP = (
+        "use the spec that they were trained with; if the change is intended, import them\nagain"
+        " with `vggspec import`"
+    )
     net: str
     made_for: str | None
 
     def title(self) -> str:
         of = f" of net `{self.made_for}`" if self.made_for else ""
         return f"these weights{of} were made for other layers than those of net `{self.net}`"
-
-    def help(self) -> str | None:
-        return (
-            "use the spec that they were trained with; if the change is intended, import them\n"
-            "again with `vggspec import`"
-        )

@@ -12,13 +12,11 @@ class TooLargeForOneFile(Diagnostic):
     """
 
     code = "VGG301"
+    HELP = "remove `--single-file`"
     bytes: int
 
     def title(self) -> str:
         return f"{self.bytes / 2**30:.1f} GiB of weights do not fit in one ONNX file"
-
-    def help(self) -> str | None:
-        return "remove `--single-file`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +26,8 @@ class NothingToAverage(Diagnostic):
     """
 
     code = "VGG302"
-
-    def title(self) -> str:
-        return "posteriors cannot be averaged: the net has no soft-max"
-
-    def help(self) -> str | None:
-        return "end the net with `soft-max`, or average scores"
+    TITLE = "posteriors cannot be averaged: the net has no soft-max"
+    HELP = "end the net with `soft-max`, or average scores"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +37,9 @@ class NoScoreMap(Diagnostic):
     """
 
     code = "VGG303"
+    TITLE = "there is no class score map: {because}"
+    HELP = "remove `--map`, or compile a net that ends in class scores, with `--dense`"
     because: str
-
-    def title(self) -> str:
-        return f"there is no class score map: {self.because}"
-
-    def help(self) -> str | None:
-        return "remove `--map`, or compile a net that ends in class scores, with `--dense`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +49,5 @@ class BadOption(Diagnostic):
     """
 
     code = "VGG304"
+    TITLE = "{what}"
     what: str
-    instead: str | None
-
-    def title(self) -> str:
-        return self.what
-
-    def help(self) -> str | None:
-        return self.instead

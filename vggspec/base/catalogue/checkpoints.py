@@ -21,8 +21,8 @@ class OtherFormat(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class DamagedCheckpoint(Diagnostic):
-    """The file begins as a checkpoint does, and is cut off, was changed, or contradicts itself.
-    Nothing of it is used.
+    """The file is a checkpoint that is truncated, was changed, or contradicts itself. No part of it
+    is used.
     """
 
     code = "VGG551"
@@ -33,15 +33,15 @@ class DamagedCheckpoint(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class HoldsCode(Diagnostic):
-    """The file is a pickle that asks for classes or functions, which means to run code that came
-    with the file. Only tensors, and tables and lists of them, are read.
+    """The file is a pickle that refers to classes or functions, and loading those runs code that
+    the file names. Only tensors, and tables and lists of tensors, are read.
 
         torch.save(checkpoint["state_dict"], "tensors.pth")    writes tensors alone
     """
 
     code = "VGG552"
     HELP = "{way}"
-    NOTE = "to load them is to run code that the file names; do so where you trust the file"
+    NOTE = "loading them runs code that the file names; do so only if you trust the file"
     names: tuple[str, ...]
     """Each as it is shown."""
 
@@ -83,7 +83,7 @@ class WhichTable(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoTensors(Diagnostic):
-    """The file was read, and there is no table of floating point tensors with names in it."""
+    """The file contains no table of named floating point tensors."""
 
     code = "VGG554"
     TITLE = "this checkpoint has no table of floating point tensors: it contains {holds}"
@@ -113,7 +113,7 @@ class OutOfProportion(Diagnostic):
     """
 
     code = "VGG556"
-    HELP = "save the tensors as they are needed, each by `.contiguous()`, without compression"
+    HELP = "call `.contiguous()` on each tensor, and save them without compression"
     bytes: int
     file_bytes: int
 

@@ -28,13 +28,9 @@ class NoData(Diagnostic):
     """
 
     code = "VGG421"
+    TITLE = "there is no training data: {tried}"
+    HELP = "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
     tried: str
-
-    def title(self) -> str:
-        return f"there is no training data: {self.tried}"
-
-    def help(self) -> str | None:
-        return "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,7 @@ class ClassMismatch(Diagnostic):
         listed = f"\nthe classes are {_listed(self.names)}" if self.names else ""
         if self.groups and surplus < 0:
             listed += f"\nif the folders in {_listed(self.groups)} are classes, move them up"
-        return f"write `FC-{self.classes}` as the last layer, or give other data{listed}"
+        return f"write `FC-{self.classes}` as the last layer, or use other data{listed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +90,10 @@ class EmptyClass(Diagnostic):
     """
 
     code = "VGG423"
+    TITLE = "class `{name}` has no images"
     name: str
     beside: str = ""
     """What its folder contains instead, in words."""
-
-    def title(self) -> str:
-        return f"class `{self.name}` has no images"
 
     def help(self) -> str | None:
         advice = "add images, or remove the class and lower the last FC by one"
@@ -146,35 +140,29 @@ class Diverged(Diagnostic):
     """
 
     code = "VGG425"
+    TITLE = "the loss is not finite at step {step}, at rate {rate:g}"
+    NOTE = "the last good weights are in {saved}"
     step: int
     rate: float
     saved: str | None
     advice: tuple[str, ...]
     """Changes of the recipe that may help."""
 
-    def title(self) -> str:
-        return f"the loss is not finite at step {self.step}, at rate {self.rate:g}"
-
     def help(self) -> str | None:
         return "\n".join(("try", *self.advice))
-
-    def note(self) -> str | None:
-        return f"the last good weights are in {self.saved}" if self.saved else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyBadImages(Diagnostic):
-    """A few unreadable images of a large set are left out; with this many something else is
-    wrong, so the work ends.
+    """A few unreadable images of a large set are left out. This many indicate another problem, so
+    the command stops.
     """
 
     code = "VGG426"
+    TITLE = "{bad} of {total} images cannot be read"
     bad: int
     total: int
     first: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"{self.bad} of {self.total} images cannot be read"
 
     def help(self) -> str | None:
         return "repair or remove them, beginning with\n" + "\n".join(self.first)
@@ -188,10 +176,8 @@ class NotTrainable(Diagnostic):
     """
 
     code = "VGG427"
+    TITLE = "this net cannot be trained: {because}"
     because: str
-
-    def title(self) -> str:
-        return f"this net cannot be trained: {self.because}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,14 +188,12 @@ class ClassTwice(Diagnostic):
     """
 
     code = "VGG433"
+    HELP = "put their images into one folder"
     names: tuple[str, str]
 
     def title(self) -> str:
         one, other = map(escaped, self.names)
         return f"two folders have the name of one class: {one} and {other}"
-
-    def help(self) -> str | None:
-        return "put their images into one folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,15 +203,13 @@ class FoldersAndShards(Diagnostic):
     """
 
     code = "VGG434"
+    HELP = "move one of the two elsewhere"
     folders: tuple[str, ...]
     shards: tuple[str, ...]
 
     def title(self) -> str:
         folders, shards = _listed(self.folders, 2), _listed(self.shards, 2)
         return f"it contains folders and shards: {folders}; {shards}"
-
-    def help(self) -> str | None:
-        return "move one of the two elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +223,10 @@ class BadClassNames(Diagnostic):
     """
 
     code = "VGG435"
+    TITLE = "the names of the classes cannot be used: {why}"
+    HELP = "{advice}"
     why: str
     advice: str
-
-    def title(self) -> str:
-        return f"the names of the classes cannot be used: {self.why}"
-
-    def help(self) -> str | None:
-        return self.advice
 
 
 def _listed(names: tuple[str, ...], most: int = SHOWN) -> str:
@@ -263,13 +241,9 @@ class BadShard(Diagnostic):
     """
 
     code = "VGG431"
+    TITLE = "this shard cannot be read: {why}"
+    HELP = "write it again, for instance with `webdataset.ShardWriter`"
     why: str
-
-    def title(self) -> str:
-        return f"this shard cannot be read: {self.why}"
-
-    def help(self) -> str | None:
-        return "write it again, for instance with `webdataset.ShardWriter`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,13 +260,11 @@ class BadSample(Diagnostic):
     """
 
     code = "VGG432"
+    TITLE = "sample `{name}` cannot be used: {why}"
     name: str
     why: str
     dotted: str = ""
     """A file of the sample whose name has another dot before its ending."""
-
-    def title(self) -> str:
-        return f"sample `{self.name}` cannot be used: {self.why}"
 
     def help(self) -> str | None:
         if not self.dotted:
@@ -314,10 +286,8 @@ class NotAnImage(Diagnostic):
     """
 
     code = "VGG451"
+    TITLE = "this is not a readable image: {reason}"
     reason: str
-
-    def title(self) -> str:
-        return f"this is not a readable image: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +300,7 @@ class ImageTooLarge(Diagnostic):
     """
 
     code = "VGG452"
+    HELP = "rescale it first"
     size: tuple[int, int] | None = None
     """Columns and rows; None if a part of the image is larger than the image."""
 
@@ -341,9 +312,6 @@ class ImageTooLarge(Diagnostic):
         width, height = self.size
         return f"the image has {width} × {height} pixels, more than {self.limit}"
 
-    def help(self) -> str | None:
-        return "rescale it first"
-
 
 @dataclass(frozen=True, kw_only=True)
 class RescaledTooLarge(Diagnostic):
@@ -352,19 +320,12 @@ class RescaledTooLarge(Diagnostic):
     """
 
     code = "VGG453"
+    TITLE = "at Q = {scale} the image has {width} × {height} pixels, more than {limit}"
+    HELP = "crop it, or give a smaller `--scales`"
     width: int
     height: int
     scale: int
     limit: int
-
-    def title(self) -> str:
-        return (
-            f"at Q = {self.scale} the image has {self.width} × {self.height} pixels,"
-            f" more than {self.limit}"
-        )
-
-    def help(self) -> str | None:
-        return "crop it, or give a smaller `--scales`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,27 +363,21 @@ class GraphRescales(Diagnostic):
     """
 
     code = "VGG455"
-
-    def title(self) -> str:
-        return "a graph that rescales pictures does not round as torchvision does"
-
-    def help(self) -> str | None:
-        return "compile it without `--protocol`, or leave out `resize torchvision`"
+    TITLE = "a graph that rescales pictures does not round as torchvision does"
+    HELP = "compile it without `--protocol`, or leave out `resize torchvision`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LostWorker(Diagnostic):
     """With ``--workers`` other processes decode images. One of them ended without an error, or no
     longer answers: a user or the system killed it, most often because memory ran out, or shared
-    memory (``/dev/shm``, of which containers have little). The last checkpoint is intact.
+    memory (``/dev/shm``, which is small in containers). The last checkpoint is intact.
     """
 
     code = "VGG436"
+    TITLE = "a process that decodes images {how}"
     how: str
     run: str
-
-    def title(self) -> str:
-        return f"a process that decodes images {self.how}"
 
     def help(self) -> str | None:
         return (

@@ -13,14 +13,10 @@ class BadProfile(Diagnostic):
     """
 
     code = "VGG601"
+    TITLE = "`--profile {text}` is not an optimisation profile: {why}"
+    HELP = "write min,opt,max, such as 1x256x256,2x256x341,8x256x512"
     text: str
     why: str
-
-    def title(self) -> str:
-        return f"`--profile {self.text}` is not an optimisation profile: {self.why}"
-
-    def help(self) -> str | None:
-        return "write min,opt,max, such as 1x256x256,2x256x341,8x256x512"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +26,10 @@ class ProfileBelowWindow(Diagnostic):
     """
 
     code = "VGG602"
+    TITLE = "scale {scale} is smaller than the net's window of {window} pixels"
+    HELP = "use larger scales in `test:`, or write the profiles with `--profile`"
     scale: int
     window: int
-
-    def title(self) -> str:
-        return f"scale {self.scale} is smaller than the net's window of {self.window} pixels"
-
-    def help(self) -> str | None:
-        return "use larger scales in `test:`, or write the profiles with `--profile`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +39,10 @@ class NoSuchLayer(Diagnostic):
     """
 
     code = "VGG603"
+    TITLE = "the compiled net has no layer `{layer}`"
+    HELP = ("did you mean `{like}`?", "`vggspec show SPEC` lists them")
     layer: str
     like: str | None
-
-    def title(self) -> str:
-        return f"the compiled net has no layer `{self.layer}`"
-
-    def help(self) -> str | None:
-        return f"did you mean `{self.like}`?" if self.like else "`vggspec show SPEC` lists them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +52,10 @@ class WeightTooLarge(Diagnostic):
     """
 
     code = "VGG604"
+    TITLE = "`{weight}` contains {value:g}, which {precision} cannot represent"
     weight: str
     value: float
     precision: str
-
-    def title(self) -> str:
-        return f"`{self.weight}` contains {self.value:g}, which {self.precision} cannot represent"
 
     def help(self) -> str | None:
         layer = self.weight.rpartition(".")[0]
@@ -84,16 +70,12 @@ class NotForFlavour(Diagnostic):
     """
 
     code = "VGG605"
+    TITLE = "`{option}` cannot be used with {flavour}: {because}"
+    HELP = "{instead}"
     option: str
     flavour: str
     because: str
     instead: str
-
-    def title(self) -> str:
-        return f"`{self.option}` does not go with {self.flavour}: {self.because}"
-
-    def help(self) -> str | None:
-        return self.instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +85,11 @@ class NoGpuToBuild(Diagnostic):
     """
 
     code = "VGG606"
+    TITLE = (
+        "with `{option}` TensorRT-RTX requires a GPU, and this machine has none",
+        "TensorRT builds an engine on the GPU that will run it, and this machine has none",
+    )
     option: str | None
-
-    def title(self) -> str:
-        if self.option is None:
-            return (
-                "TensorRT builds an engine on the GPU that will run it, and this machine has none"
-            )
-        return f"with `{self.option}` TensorRT-RTX requires a GPU, and this machine has none"
 
     def help(self) -> str | None:
         if self.option is None:
@@ -123,6 +102,7 @@ class ParserRefused(Diagnostic):
     """TensorRT's ONNX parser does not support a node of the graph."""
 
     code = "VGG607"
+    HELP = "compile the net without `--trt` and run it with ONNX Runtime"
     layer: str
     op: str
     reason: str
@@ -130,9 +110,6 @@ class ParserRefused(Diagnostic):
     def title(self) -> str:
         of = f"layer `{self.layer}` ({self.op})" if self.layer else "the graph"
         return f"TensorRT cannot read {of}: {self.reason}"
-
-    def help(self) -> str | None:
-        return "compile the net without `--trt` and run it with ONNX Runtime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +120,10 @@ class BuildFailed(Diagnostic):
     """
 
     code = "VGG608"
+    TITLE = "TensorRT could not build the engine: {reason}"
     reason: str
     instead: str | None = None
     """What to do, where it is known."""
-
-    def title(self) -> str:
-        return f"TensorRT could not build the engine: {self.reason}"
 
     def help(self) -> str | None:
         usual = "see more with `-v`; if memory ran out, use smaller profiles or `--workspace`"
@@ -163,15 +138,11 @@ class NotAsAsked(Diagnostic):
     """
 
     code = "VGG609"
+    TITLE = "{what} should be {asked}, and TensorRT made it {found}"
+    HELP = "no engine was written; this is a bug in vggspec or TensorRT, please report it"
     what: str
     asked: str
     found: str
-
-    def title(self) -> str:
-        return f"{self.what} should be {self.asked}, and TensorRT made it {self.found}"
-
-    def help(self) -> str | None:
-        return "no engine was written; this is a bug in vggspec or TensorRT, please report it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,14 +150,10 @@ class ProfileOutOfReach(Diagnostic):
     """The net cannot be applied to images of a size that a profile includes."""
 
     code = "VGG610"
+    TITLE = "the profile {profile} does not fit the net: {reason}"
+    HELP = "use shapes no smaller than the net's window, or exactly its size for `--crop`"
     profile: str
     reason: str
-
-    def title(self) -> str:
-        return f"the profile {self.profile} does not fit the net: {self.reason}"
-
-    def help(self) -> str | None:
-        return "use profiles from the net's window on, or of exactly its size for `--crop`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +163,5 @@ class OnnxWithoutBf16(Diagnostic):
     """
 
     code = "VGG611"
-
-    def title(self) -> str:
-        return "ONNX Runtime cannot convolve in bf16"
-
-    def help(self) -> str | None:
-        return "use `--precision fp16`, or build an engine with `--trt`"
+    TITLE = "ONNX Runtime cannot convolve in bf16"
+    HELP = "use `--precision fp16`, or build an engine with `--trt`"

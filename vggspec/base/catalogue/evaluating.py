@@ -14,12 +14,8 @@ class ScoresNotFused(Diagnostic):
     """
 
     code = "VGG690"
-
-    def title(self) -> str:
-        return "a net without soft-max is not fused with others"
-
-    def help(self) -> str | None:
-        return "write `soft-max` at the end of its spec and compile it again, or evaluate it alone"
+    TITLE = "a net without soft-max is not fused with others"
+    HELP = "write `soft-max` at the end of its spec and compile it again, or evaluate it alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +59,18 @@ class ForeignClasses(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class SameClass(Diagnostic):
     """Class folders match the net's labels, or a name in a label: `bee` and `honey bee` are both
-    the class `bee, honey bee`. Case counts only where labels differ in nothing else. Two folders of
-    one class are most likely a mistake, and their images would be counted together.
+    the class `bee, honey bee`. Case matters only where labels differ in nothing else. Two folders
+    of one class are most likely a mistake, and their images would be counted together.
     """
 
     code = "VGG697"
+    HELP = "put their images into one folder, or use data with the net's classes"
     names: tuple[str, str]
     of_net: str
 
     def title(self) -> str:
         one, other = pair(*self.names)
         return f"{one} and {other} of the data are both the net's class `{self.of_net}`"
-
-    def help(self) -> str | None:
-        return "put their images into one folder, or use data with the net's classes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +89,7 @@ class ScaleBelowWindow(Diagnostic):
 
     def title(self) -> str:
         rows, columns = self.window
-        return f"at Q = {self.scale} the net's window of {rows} × {columns} fits into no image"
+        return f"at Q = {self.scale} no image fits the net's window of {rows} × {columns}"
 
     def help(self) -> str | None:
         least = max(self.window)
@@ -109,13 +103,9 @@ class LostProcess(Diagnostic):
     """
 
     code = "VGG693"
+    TITLE = "one of the processes {how}"
+    HELP = "give fewer `--procs` or a smaller `--batch`; `--resume` continues from here"
     how: str
-
-    def title(self) -> str:
-        return f"one of the processes {self.how}"
-
-    def help(self) -> str | None:
-        return "give fewer `--procs` or a smaller `--batch`; `--resume` continues from here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +115,8 @@ class JournalInUse(Diagnostic):
     """
 
     code = "VGG694"
-
-    def title(self) -> str:
-        return "another process is running the same task"
-
-    def help(self) -> str | None:
-        return "wait until it has finished, or end it"
+    TITLE = "another process is running the same task"
+    HELP = "wait until it has finished, or end it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +130,9 @@ class NoTableWeights(Diagnostic):
     """
 
     code = "VGG695"
+    TITLE = "there are no weights for {table}"
     table: str
     looked: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"there are no weights for {self.table}"
 
     def help(self) -> str | None:
         lines = [f"looked for {', '.join(self.looked[:4])}"]
@@ -166,12 +150,10 @@ class NoImages(Diagnostic):
     """
 
     code = "VGG696"
+    TITLE = "there are no images: {tried}"
     tried: str
     splits: tuple[str, ...] = ()
     """Splits that the data has instead."""
-
-    def title(self) -> str:
-        return f"there are no images: {self.tried}"
 
     def help(self) -> str | None:
         if self.splits:

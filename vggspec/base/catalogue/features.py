@@ -21,13 +21,9 @@ class BadFeaturesFile(Diagnostic):
     """
 
     code = "VGG710"
+    TITLE = "the file of features is unusable: {reason}"
+    HELP = "write it with `vggspec features BUNDLE --data DIR`"
     reason: str
-
-    def title(self) -> str:
-        return f"the file of features is unusable: {self.reason}"
-
-    def help(self) -> str | None:
-        return "write it with `vggspec features BUNDLE --data DIR`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +33,13 @@ class NoLabelledSplit(Diagnostic):
     """
 
     code = "VGG711"
+    HELP = "write one with `vggspec features BUNDLE --data DIR --split {wanted}`"
     wanted: str
     splits: tuple[str, ...]
 
     def title(self) -> str:
         found = " and ".join(f"`{name}`" for name in self.splits[:NAMES_SHOWN]) or "nothing"
         return f"the file has no split `{self.wanted}` with classes: it contains {found}"
-
-    def help(self) -> str | None:
-        return f"write one with `vggspec features BUNDLE --data DIR --split {self.wanted}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +49,10 @@ class NotFiniteFeatures(Diagnostic):
     """
 
     code = "VGG712"
+    TITLE = "the descriptor of {image} in `{split}` contains NaN or infinity"
+    HELP = "write the file again"
     split: str
     image: str
-
-    def title(self) -> str:
-        return f"the descriptor of {self.image} in `{self.split}` contains NaN or infinity"
-
-    def help(self) -> str | None:
-        return "write the file again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +85,8 @@ class OneClass(Diagnostic):
     """An SVM separates classes, so it requires at least two."""
 
     code = "VGG714"
+    TITLE = "the file has {classes:count class}, and an SVM requires two"
     classes: int
-
-    def title(self) -> str:
-        return f"the file has {count(self.classes, 'class')}, and an SVM requires two"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +96,11 @@ class OtherFeatures(Diagnostic):
     """
 
     code = "VGG715"
+    TITLE = "the {what} differ: {fitted} in the file to fit on, {tested} here"
+    HELP = "write both files with `vggspec features`, with the same bundles and options"
     what: str
     fitted: str
     tested: str
-
-    def title(self) -> str:
-        return f"the {self.what} differ: {self.fitted} in the file to fit on, {self.tested} here"
-
-    def help(self) -> str | None:
-        return "write both files with `vggspec features`, with the same bundles and options"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +110,7 @@ class ClassesDiffer(Diagnostic):
     """
 
     code = "VGG716"
+    TITLE = "`{split}` does not match `train`: {reason}"
+    HELP = "write each split to its own file, with `--split`"
     split: str
     reason: str
-
-    def title(self) -> str:
-        return f"`{self.split}` does not match `train`: {self.reason}"
-
-    def help(self) -> str | None:
-        return "write each split to its own file, with `--split`"

@@ -1,4 +1,4 @@
-"""What is wrong with a spec file as a whole (VGG01x)."""
+"""Mistakes that concern a spec file as a whole (VGG01x)."""
 
 from dataclasses import dataclass
 

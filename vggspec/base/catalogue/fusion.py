@@ -14,6 +14,7 @@ class OtherLabels(Diagnostic):
     """
 
     code = "VGG670"
+    HELP = "fuse nets that were trained on the same classes"
     other: str
     index: int
     labels: tuple[str, str]
@@ -26,9 +27,6 @@ class OtherLabels(Diagnostic):
             " they cannot be fused"
         )
 
-    def help(self) -> str | None:
-        return "fuse nets that were trained on the same classes"
-
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClasses(Diagnostic):
@@ -37,6 +35,7 @@ class OtherClasses(Diagnostic):
     """
 
     code = "VGG671"
+    HELP = "fuse nets that were trained on the same classes"
     other: str
     classes: tuple[int, int]
     """Of the other net, and of this one."""
@@ -44,9 +43,6 @@ class OtherClasses(Diagnostic):
     def title(self) -> str:
         theirs, ours = self.classes
         return f"it has {ours} classes and net `{self.other}` has {theirs}: they cannot be fused"
-
-    def help(self) -> str | None:
-        return "fuse nets that were trained on the same classes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +52,8 @@ class NoPosteriors(Diagnostic):
     """
 
     code = "VGG672"
+    TITLE = "the test protocol averages posteriors, and this net gives {gives}"
     gives: str
-
-    def title(self) -> str:
-        return f"the test protocol averages posteriors, and this net gives {self.gives}"
 
     def help(self) -> str | None:
         if self.gives == "scores":
@@ -74,13 +68,9 @@ class GrayAndColour(Diagnostic):
     """
 
     code = "VGG673"
+    TITLE = "this net and net `{other}` take different images: one grayscale, the other colour"
+    HELP = "fuse nets that take the same images"
     other: str
-
-    def title(self) -> str:
-        return f"of this net and net `{self.other}` one takes grayscale images, the other colour"
-
-    def help(self) -> str | None:
-        return "fuse nets that take the same images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +80,9 @@ class OtherMirrorImages(Diagnostic):
     """
 
     code = "VGG674"
+    TITLE = "this net and net `{other}` differ in the use of mirror images"
+    HELP = "give `--flip` or `--no-flip`"
     other: str
-
-    def title(self) -> str:
-        return f"this net and net `{self.other}` differ in the use of mirror images"
-
-    def help(self) -> str | None:
-        return "give `--flip` or `--no-flip`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +92,8 @@ class CropsInProtocol(Diagnostic):
     """
 
     code = "VGG675"
-
-    def title(self) -> str:
-        return "the spec is tested on crops, and a graph with the protocol applies nets densely"
-
-    def help(self) -> str | None:
-        return "give `--dense` to apply it densely"
+    TITLE = "the spec is tested on crops, and a graph with the protocol applies nets densely"
+    HELP = "give `--dense` to apply it densely"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +122,5 @@ class HoldsProtocol(Diagnostic):
     """
 
     code = "VGG677"
-
-    def title(self) -> str:
-        return "the bundle's graph contains the test protocol, and this requires the net alone"
-
-    def help(self) -> str | None:
-        return "compile the spec without `--protocol`"
+    TITLE = "the bundle's graph contains the test protocol, and this requires the net alone"
+    HELP = "compile the spec without `--protocol`"

@@ -20,9 +20,9 @@ class UnclearOrder(Diagnostic):
     """Several layers have weights of one shape, and it is not certain which tensor belongs to
     which layer.
 
-    Shapes tell other layers apart. Between layers of one shape the order decides: that of
-    the file, where it has one, and that of the names, where they are numbered. Where these
-    contradict each other, or there is neither, write down which is which:
+    Other layers are matched by their shapes. Layers of one shape are matched by the order of the
+    file, if it has one, and by the names, if they are numbered. If the two contradict each other,
+    or there is no order, name the pairs:
 
         vggspec import net.vgg net.safetensors --map conv1_1=first --map conv1_2=second
     """
@@ -66,10 +66,10 @@ class UnclearLayout(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownNormalisation(Diagnostic):
-    """Neither the spec nor the checkpoint says how the pixels were normalised on which the weights
-    were trained, and with other numbers than those a net gives wrong answers that look right.
+    """Neither the spec nor the checkpoint defines how images were normalised during training. With
+    any other normalisation the net silently gives wrong answers.
 
-    Name whose weights they are, or write the numbers into the spec's input:
+    Name the source of the weights, or write the numbers into the spec's input:
 
         input 224x224 RGB(mean 123.68 116.779 103.939)
     """
@@ -82,7 +82,7 @@ class UnknownNormalisation(Diagnostic):
 
     def help(self) -> str | None:
         if not self.sees_colours:
-            return f"write the numbers into the spec, in the place of these: `{self.line}`"
+            return f"write the numbers into the spec, instead of these: `{self.line}`"
         return (
             "name their source with `--from torchvision`, `timm`, `mmpretrain`, `keras`,"
             f" `caffe` or `tf-slim`, or write the numbers into the spec: `{self.line}`"
@@ -91,10 +91,10 @@ class UnknownNormalisation(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherNormalisation(Diagnostic):
-    """The spec's input is normalised in another way than that which the weights expect.
+    """The spec normalises its input in another way than the weights expect.
 
-    A weights file that was imported says what its net was trained on. Where the spec says nothing
-    of mean, std and scale, that is taken; where it says something else, one of them is wrong.
+    An imported weights file records how the input of its net was normalised in training. This is
+    used if the spec has no mean, std or scale. If the spec has others, one of the two is wrong.
     """
 
     code = "VGG543"
@@ -104,7 +104,7 @@ class OtherNormalisation(Diagnostic):
     line: str
     is_import: bool
     can_turn: bool
-    """Whether another order of the channels is all or part of it, which import can turn."""
+    """Whether the order of the channels differs, which ``import`` can change."""
 
     def title(self) -> str:
         whose = f", as {self.source} does" if self.source not in (None, "spec") else ""
@@ -142,7 +142,7 @@ class SeveralNets(Diagnostic):
 
     code = "VGG545"
     prefixes: tuple[str, ...]
-    """What the names of each begin with; of one of them with nothing."""
+    """The prefix of the names of each; one of them may be empty."""
 
     def title(self) -> str:
         named = tuple(prefix for prefix in self.prefixes if prefix)
@@ -160,9 +160,8 @@ class SeveralNets(Diagnostic):
 class UnusedWeights(Diagnostic):
     """The checkpoint contains weights that no layer of the spec takes, so its net is another one.
 
-    A learned factor of every channel is an example, as PReLU, group normalisation or an L2 norm
-    have one. Weights that are no part of the net, such as those of a loss, are left out with
-    ``--ignore``.
+    An example is a learned factor per channel, as in PReLU, group normalisation or an L2 norm.
+    Weights that are no part of the net, such as those of a loss, are left out with ``--ignore``.
     """
 
     code = "VGG546"

@@ -11,18 +11,16 @@ CLASSES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class NoBoxes(Diagnostic):
-    """Only a net that ends in boxes localises objects (appendix A of the paper). A net that
-    classifies goes after ``--classifier``, beside a net of boxes.
+    """Only a net that ends in boxes localises objects (appendix A of the paper). Pass a net that
+    classifies with ``--classifier``, in addition to a net of boxes.
 
         FC-4(linear) boxes(shared)
         FC-80(linear) boxes(per-class)       20 classes
     """
 
     code = "VGG700"
+    TITLE = "the net gives {gives}, not boxes"
     gives: str
-
-    def title(self) -> str:
-        return f"the net gives {self.gives}, not boxes"
 
     def help(self) -> str | None:
         if self.gives in ("posteriors", "scores"):
@@ -37,10 +35,8 @@ class NoPosteriorsForBoxes(Diagnostic):
     """
 
     code = "VGG701"
+    TITLE = "the net gives {gives}, not the posteriors that rate boxes"
     gives: str
-
-    def title(self) -> str:
-        return f"the net gives {self.gives}, not the posteriors that rate boxes"
 
     def help(self) -> str | None:
         if self.gives == "scores":
@@ -56,15 +52,11 @@ class OtherClassesThanBoxes(Diagnostic):
     """
 
     code = "VGG702"
+    TITLE = "its classes differ from those of net `{other}`: {how}"
+    HELP = "use nets that were trained on the same classes, or one with `boxes(shared)`"
     other: str
     how: str
     """How the classes differ."""
-
-    def title(self) -> str:
-        return f"its classes differ from those of net `{self.other}`: {self.how}"
-
-    def help(self) -> str | None:
-        return "use nets that were trained on the same classes, or one with `boxes(shared)`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +78,7 @@ class OtherWindows(Diagnostic):
             for (rows, columns), (down, across) in zip(self.windows, self.strides, strict=True)
         )
         if theirs == ours:
-            return f"the net and net `{self.other}` see an image by different windows"
+            return f"the net and net `{self.other}` apply different windows to an image"
         return f"the net sees {ours}; net `{self.other}` sees {theirs}"
 
     def help(self) -> str | None:
@@ -108,10 +100,8 @@ class ClassRequired(Diagnostic):
     """
 
     code = "VGG704"
+    TITLE = "the net has a box for each class, and no class was named"
     labels: tuple[str, ...]
-
-    def title(self) -> str:
-        return "the net has a box for each class, and no class was named"
 
     def help(self) -> str | None:
         more = len(self.labels) - CLASSES_SHOWN
@@ -127,12 +117,8 @@ class NoMapToRate(Diagnostic):
     """
 
     code = "VGG705"
-
-    def title(self) -> str:
-        return "the classifier has no class score map to rate boxes with"
-
-    def help(self) -> str | None:
-        return "recompile it with `--map`"
+    TITLE = "the classifier has no class score map to rate boxes with"
+    HELP = "recompile it with `--map`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +128,8 @@ class ImageLeftOut(Diagnostic):
     """
 
     code = "VGG706"
+    TITLE = "the image was left out: {why}"
     why: str
-
-    def title(self) -> str:
-        return f"the image was left out: {self.why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +140,5 @@ class OneBoxForAll(Diagnostic):
     """
 
     code = "VGG707"
-
-    def title(self) -> str:
-        return "the net averages over space, so it has no box for each window"
-
-    def help(self) -> str | None:
-        return "apply it to crops: give `--crops 5x5`"
+    TITLE = "the net averages over space, so it has no box for each window"
+    HELP = "apply it to crops: give `--crops 5x5`"

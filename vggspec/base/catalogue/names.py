@@ -37,7 +37,7 @@ class UnknownLayer(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class MalformedLayer(Diagnostic):
-    """The layer is known, but its numbers are not written as they should be.
+    """The numbers of a layer are malformed.
 
         conv64      wrong           FC4096      wrong
         conv3-64    right           FC-4096     right
@@ -57,11 +57,11 @@ class MalformedLayer(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfRange(Diagnostic):
-    """A number is too small to mean anything, or larger than any machine could use.
+    """A number is too small or too large to be useful.
 
     The message shows the range.
 
-        conv0-64        wrong: a receptive field of nothing
+        conv0-64        wrong: an empty receptive field
         conv3-64 x0     wrong: leave the line out instead
     """
 
@@ -102,10 +102,10 @@ class UnknownOption(Diagnostic):
     word: str
     known: tuple[str, ...]
     suggestion: str | None = None
-    """What is meant, whole, to type in place of the option."""
+    """The whole option to write instead."""
 
     instead: str | None = None
-    """What is meant, whole, to type in place of the layer."""
+    """The whole layer to write instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +166,8 @@ class UnusableName(Diagnostic):
     """The name cannot be a layer's.
 
     A layer's name is also its name in the PyTorch module, in the weights file and in the ONNX
-    graph. So it begins with a letter, goes on with letters, digits and ``_``, has at most 64 of
-    them, and is not a word of Python or of ``torch.nn.Module``.
+    graph. So it begins with a letter, contains only letters, digits and ``_``, at most 64 of them,
+    and is neither a keyword of Python nor an attribute of ``torch.nn.Module``.
 
         FC-10 as my-name     wrong
         FC-10 as my_name     right
@@ -186,7 +186,7 @@ class UnusableName(Diagnostic):
 class RepeatedName(Diagnostic):
     """A repeated layer has a name.
 
-    It is several layers, and one name cannot serve them.
+    It stands for several layers, which cannot share one name.
 
         conv3-64 x2 as conv1                  wrong
         conv3-64 as conv1  conv3-64 as conv2  right
@@ -204,7 +204,7 @@ class RepeatedName(Diagnostic):
 class TooManyLayers(Diagnostic):
     """The net has more layers than any machine could train.
 
-    Look for a repeat with too many digits.
+    Check for a repeat with too many digits.
 
         conv3-64 x1000000000     wrong
         conv3-64 x10             right
@@ -240,8 +240,7 @@ class NormWithoutConv(Diagnostic):
 class AfterTheEnd(Diagnostic):
     """There is a layer after the end of the net.
 
-    ``soft-max`` and ``boxes`` make the result of a net: nothing comes
-    after them.
+    ``soft-max`` and ``boxes`` output the result of a net, so no layer can follow them.
 
         FC-10 soft-max FC-10     wrong
         FC-10 FC-10 soft-max     right
@@ -256,9 +255,9 @@ class AfterTheEnd(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownColour(Diagnostic):
-    """The input is of no known kind of image.
+    """The kind of image is unknown.
 
-    It is ``RGB``, ``BGR``, the order of Caffe's nets, or ``gray``.
+    It must be ``RGB``, ``BGR`` (the order of Caffe's nets), or ``gray``.
 
         input 224x224 RGBA     wrong
         input 224x224 RGB      right
@@ -318,7 +317,7 @@ class ScaleAndStd(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class FalseWeightLayers(Diagnostic):
-    """The number of weight layers that the spec claims is not the number it has.
+    """The spec claims a number of weight layers that the net does not have.
 
     Weight layers are the conv and FC layers (section 2.1 of the paper).
 
@@ -342,7 +341,7 @@ class FalseWeightLayers(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class FalseParameters(Diagnostic):
-    """The number of parameters that the spec claims is not the number it has.
+    """The spec claims a number of parameters that the net does not have.
 
     The claim is true if the number, rounded to as many digits as were written, is the one
     claimed: 138357544 parameters are ``138M parameters`` and ``138.4M parameters``.
@@ -497,7 +496,7 @@ class LikeNotFirst(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LikeUnreadable(Diagnostic):
-    """The spec that this net is like cannot be read.
+    """The spec named by ``like`` cannot be read.
 
     The path is relative to the folder of the file with the ``like``; one net of several is
     named after a colon.
@@ -516,7 +515,7 @@ class LikeUnreadable(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LikeBroken(Diagnostic):
-    """The spec that this net is like has mistakes of its own.
+    """The spec named by ``like`` has mistakes.
 
     They are reported at their places when that file is checked.
     """
@@ -530,7 +529,7 @@ class LikeBroken(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class LikeTooDeep(Diagnostic):
-    """A net is like a net that is like a net, and so on, further than anyone can follow.
+    """A chain of ``like`` is too long.
 
     Refer to the net that has the layers.
     """

@@ -12,13 +12,11 @@ class TooManyRanks(Diagnostic):
     """
 
     code = "VGG481"
+    TITLE = "{ranks} ranks are requested, and there are {available} {of}"
     ranks: int
     available: int
     of: str
-    """The things of which there are too few."""
-
-    def title(self) -> str:
-        return f"{self.ranks} ranks are requested, and there are {self.available} {self.of}"
+    """What limits the number of ranks, such as GPUs."""
 
     def help(self) -> str | None:
         return f"request at most {self.available}" if self.available else "train on CPUs: --gpus 0"
@@ -36,14 +34,10 @@ class CannotMeet(Diagnostic):
     """
 
     code = "VGG482"
+    TITLE = "the ranks cannot meet at {where}: {reason}"
+    HELP = "give another `--master-port` to torchrun, or set MASTER_PORT"
     where: str
     reason: str
-
-    def title(self) -> str:
-        return f"the ranks cannot meet at {self.where}: {self.reason}"
-
-    def help(self) -> str | None:
-        return "give another `--master-port` to torchrun, or set MASTER_PORT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +47,6 @@ class LostRank(Diagnostic):
     """
 
     code = "VGG483"
+    TITLE = "a rank was lost: {reason}"
+    HELP = "the same command with `--resume` resumes from the last checkpoint"
     reason: str
-
-    def title(self) -> str:
-        return f"a rank was lost: {self.reason}"
-
-    def help(self) -> str | None:
-        return "the same command with `--resume` resumes from the last checkpoint"

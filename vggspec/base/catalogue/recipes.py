@@ -10,7 +10,7 @@ from vggspec.base.wording import count, either
 class UnknownSetting(Diagnostic):
     """The section has no such setting.
 
-    A setting that is not written has the paper's value. The settings are
+    A setting that is left out has the paper's value. The settings are
 
         train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
                 decay, stop after, start, start from, data
@@ -23,16 +23,14 @@ class UnknownSetting(Diagnostic):
     """
 
     code = "VGG401"
+    TITLE = "`{section}:` has no setting `{word}`"
     word: str
     section: str
     known: tuple[str, ...]
     suggestion: str | None = None
-    """What to write, whole."""
+    """The whole setting to write instead."""
 
     because: str | None = None
-
-    def title(self) -> str:
-        return f"`{self.section}:` has no setting `{self.word}`"
 
     def help(self) -> str | None:
         if self.because:
@@ -44,9 +42,9 @@ class UnknownSetting(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class MalformedSetting(Diagnostic):
-    """The setting is known, but its value has another form.
+    """The value of a setting is malformed.
 
-    The message shows how it is written.
+    The message shows the form.
 
         scale 256-512      wrong
         scale 256..512     right
@@ -62,7 +60,7 @@ class MalformedSetting(Diagnostic):
 
     def title(self) -> str:
         if not self.found:
-            return f"`{self.setting}` is not finished"
+            return f"`{self.setting}` is incomplete"
         if not self.expected:
             return f"`{self.found}` is more than `{self.setting}` takes"
         return f"`{self.setting}` is not followed by `{self.found}`"
@@ -85,15 +83,11 @@ class SettingRange(Diagnostic):
     """
 
     code = "VGG403"
+    TITLE = "`{setting}` cannot be {value}"
+    LABEL = "expected {expected}"
     setting: str
     value: str
     expected: str
-
-    def title(self) -> str:
-        return f"`{self.setting}` cannot be {self.value}"
-
-    def label(self) -> str:
-        return f"expected {self.expected}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +101,15 @@ class SettingTwice(Diagnostic):
     """
 
     code = "VGG404"
+    TITLE = "`{setting}` is written twice"
+    LABEL = "the second one"
+    HELP = "keep one of them"
     setting: str
-
-    def title(self) -> str:
-        return f"`{self.setting}` is written twice"
-
-    def label(self) -> str:
-        return "the second one"
-
-    def help(self) -> str | None:
-        return "keep one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropNotInput(Diagnostic):
-    """The crop taken from a training image is not of the size of the net's input.
+    """The crop of a training image does not have the size of the net's input.
 
     The crop is the input, so it need not be written.
 
@@ -132,22 +120,20 @@ class CropNotInput(Diagnostic):
     """
 
     code = "VGG405"
+    HELP = "leave `crop` out: it is the size of the input"
     crop: int
     input: tuple[int, int]
 
     def title(self) -> str:
         return f"the crop is {self.crop} × {self.crop}, the input {self.input[0]} × {self.input[1]}"
 
-    def help(self) -> str | None:
-        return "leave `crop` out: it is the size of the input"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleTooSmall(Diagnostic):
     """The rescaled image is smaller than the input of the net.
 
-    Its smallest side is at least that of the input: of a smaller image no crop can be taken, and
-    no window of the net fits it.
+    Its smallest side must be at least that of the input: a smaller image contains no crop, and no
+    window of the net.
 
         input 224x224 RGB
         FC-10
@@ -157,15 +143,11 @@ class ScaleTooSmall(Diagnostic):
     """
 
     code = "VGG406"
+    TITLE = "an image of {scale} pixels contains no window of {input}"
+    LABEL = "the smallest side of the input is {input}"
     scale: int
     input: int
     section: str
-
-    def title(self) -> str:
-        return f"an image of {self.scale} pixels contains no window of {self.input}"
-
-    def label(self) -> str:
-        return f"the smallest side of the input is {self.input}"
 
     def help(self) -> str | None:
         letter = "S" if self.section == "train" else "Q"
@@ -174,9 +156,9 @@ class ScaleTooSmall(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooFewLayers(Diagnostic):
-    """A net has fewer layers of this kind than are to start from another net.
+    """``start from`` names more layers of one kind than a net has.
 
-    ``start from`` takes layers by their positions, so both nets must have that many.
+    Layers are matched by position, so both nets must have that many.
 
         train:
           start from "A.vgg": first 4 conv, last 3 FC
@@ -190,7 +172,7 @@ class TooFewLayers(Diagnostic):
 
     def title(self) -> str:
         wanted = count(self.wanted, f"{self.kind} layer")
-        return f"{wanted} would start from others, net `{self.net}` has {self.found}"
+        return f"`start from` names {wanted}, net `{self.net}` has {self.found}"
 
     def help(self) -> str | None:
         return f"take {self.found} at most" if self.found else f"leave out the {self.kind} layers"
@@ -199,24 +181,19 @@ class TooFewLayers(Diagnostic):
 @dataclass(frozen=True, kw_only=True)
 class NotStartedFrom(Diagnostic):
     """``vggspec train --weights FILE`` names the weights of a net that the recipe starts from, in
-    place of those of its newest run. Here no ``start from`` names that net, or two files are of the
-    same.
+    place of those of its newest run. Here no ``start from`` names that net, or two files are
+    weights of the same net.
 
         start from "A.vgg": first 4 conv        in the spec of E
         vggspec train E.vgg --weights runs/A/2026-11-21-1/best.safetensors
     """
 
     code = "VGG408"
+    TITLE = (
+        "the net starts from {nets:either}, once each; these weights are of `{net}`",
+        "no `start from` takes these weights",
+    )
+    HELP = "leave out `--weights`, or name those of a net that it starts from"
     net: str
     nets: tuple[str, ...]
-    """Those that it starts from."""
-
-    def title(self) -> str:
-        if not self.nets:
-            return "no `start from` takes these weights"
-        return (
-            f"the net starts from {either(self.nets)}, once each; these weights are of `{self.net}`"
-        )
-
-    def help(self) -> str | None:
-        return "leave out `--weights`, or name those of a net that it starts from"
+    """The nets that it starts from."""

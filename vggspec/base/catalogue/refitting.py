@@ -15,15 +15,9 @@ class NoEngineToRefit(Diagnostic):
     """
 
     code = "VGG620"
+    TITLE = "the bundle contains a graph for ONNX Runtime, and no engine to refit"
+    HELP = "compile the net with these weights: `vggspec compile SPEC --weights {weights}`"
     weights: str
-
-    def title(self) -> str:
-        return "the bundle contains a graph for ONNX Runtime, and no engine to refit"
-
-    def help(self) -> str | None:
-        return (
-            f"compile the net with these weights: `vggspec compile SPEC --weights {self.weights}`"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +27,8 @@ class NotRefittable(Diagnostic):
     """
 
     code = "VGG621"
+    TITLE = "the engine was built for the weights that are in it, and takes no others"
     commands: tuple[str, ...]
-
-    def title(self) -> str:
-        return "the engine was built for the weights that are in it, and takes no others"
 
     def help(self) -> str | None:
         return "\n".join(
@@ -52,14 +44,12 @@ class OtherThanStripped(Diagnostic):
     """
 
     code = "VGG622"
+    TITLE = "the engine only accepts the weights that it was built from, and these are different"
     wanted: str
     found: str
 
-    def title(self) -> str:
-        return "the engine takes back only the weights that it was built from, and these are others"
-
     def help(self) -> str | None:
-        ours = f"those whose data has the SHA-256 {self.wanted[:12]}…, not {self.found[:12]}…"
+        ours = f"weights whose data has the SHA-256 {self.wanted[:12]}…, not {self.found[:12]}…"
         return f"use {ours},\nor build the engine with `--strip-weights --refittable`"
 
 
@@ -97,10 +87,6 @@ class RefitFailed(Diagnostic):
     """TensorRT loaded the engine and refused the weights; the message quotes TensorRT."""
 
     code = "VGG624"
+    TITLE = "TensorRT could not refit the engine: {reason}"
+    HELP = "no bundle was written; build an engine with the new weights instead"
     reason: str
-
-    def title(self) -> str:
-        return f"TensorRT could not refit the engine: {self.reason}"
-
-    def help(self) -> str | None:
-        return "no bundle was written; build an engine with the new weights instead"

@@ -14,10 +14,8 @@ class EngineNotAskedFor(Diagnostic):
     """
 
     code = "VGG630"
+    TITLE = "the bundle contains a TensorRT engine: native code, loaded only on request"
     has_reference: bool
-
-    def title(self) -> str:
-        return "the bundle contains a TensorRT engine: native code, loaded only on request"
 
     def help(self) -> str | None:
         load = 'load it with `--device tensorrt`, or `device="tensorrt"` in Python'
@@ -31,13 +29,9 @@ class NoReference(Diagnostic):
     """
 
     code = "VGG631"
+    TITLE = "the bundle has no fp32 reference to run on the device `{device}`"
+    HELP = "load its engine with `--device tensorrt`, or compile the bundle again"
     device: str
-
-    def title(self) -> str:
-        return f"the bundle has no fp32 reference to run on the device `{self.device}`"
-
-    def help(self) -> str | None:
-        return "load its engine with `--device tensorrt`, or compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +41,8 @@ class StrippedPlan(Diagnostic):
     """
 
     code = "VGG632"
-
-    def title(self) -> str:
-        return "the engine was built without its weights"
-
-    def help(self) -> str | None:
-        return "add them with `vggspec refit`"
+    TITLE = "the engine was built without its weights"
+    HELP = "add them with `vggspec refit`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +52,10 @@ class PlanRefused(Diagnostic):
     """
 
     code = "VGG633"
+    TITLE = "the plan cannot be loaded: {reason}"
     reason: str
     built_by: str
     here: str
-
-    def title(self) -> str:
-        return f"the plan cannot be loaded: {self.reason}"
 
     def help(self) -> str | None:
         if self.built_by == self.here:

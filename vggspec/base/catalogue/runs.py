@@ -12,13 +12,9 @@ class NoRun(Diagnostic):
     """
 
     code = "VGG491"
+    TITLE = "there is no run to resume: {reason}"
+    HELP = "start one without `--resume`, or name its folder after `--out`"
     reason: str
-
-    def title(self) -> str:
-        return f"there is no run to resume: {self.reason}"
-
-    def help(self) -> str | None:
-        return "start one without `--resume`, or name its folder after `--out`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +25,8 @@ class OtherRun(Diagnostic):
     """
 
     code = "VGG492"
+    TITLE = "this run was started with other values"
     differences: tuple[str, ...]
-
-    def title(self) -> str:
-        return "this run was started with other values"
 
     def help(self) -> str | None:
         return "\n".join((*self.differences, "start a new run, without `--resume`"))
@@ -47,15 +41,13 @@ class BadCheckpoint(Diagnostic):
     """
 
     code = "VGG493"
+    TITLE = "the checkpoint cannot be used: {reason}"
     reason: str
     older: str | None = None
     """The previous checkpoint."""
 
     whole: tuple[str, ...] = ()
     """Intact weights of the run."""
-
-    def title(self) -> str:
-        return f"the checkpoint cannot be used: {self.reason}"
 
     def help(self) -> str | None:
         if self.older is not None:
@@ -71,13 +63,9 @@ class BadRecord(Diagnostic):
     """``run.json`` records the settings of a run, and cannot be read."""
 
     code = "VGG494"
+    TITLE = "the record of the run is damaged: {reason}"
+    HELP = "start a new run, without `--resume`"
     reason: str
-
-    def title(self) -> str:
-        return f"the record of the run is damaged: {self.reason}"
-
-    def help(self) -> str | None:
-        return "start a new run, without `--resume`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +75,5 @@ class RunInUse(Diagnostic):
     """
 
     code = "VGG495"
-
-    def title(self) -> str:
-        return "another process is training this run"
-
-    def help(self) -> str | None:
-        return "wait for it, or stop it; Ctrl-C lets it save first"
+    TITLE = "another process is training this run"
+    HELP = "wait for it, or stop it; Ctrl-C lets it save first"

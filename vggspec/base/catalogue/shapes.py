@@ -39,8 +39,8 @@ class WindowTooLarge(Diagnostic):
 class EvenKernel(Diagnostic):
     """No padding keeps the resolution of an even receptive field.
 
-    Padding that does is half of the receptive field less one, on both sides. For an even field
-    write the padding that is meant.
+    By default a conv of size k is padded by (k - 1) / 2 on each side, so k must be odd. For an even
+    k, write the padding explicitly.
 
         conv2-64            wrong
         conv2-64(pad 0)     right
@@ -59,7 +59,7 @@ class EvenKernel(Diagnostic):
 class Groups(Diagnostic):
     """``groups`` does not divide the channels into equal parts.
 
-    It divides both those that come in and those that go out, as the two towers of AlexNet do.
+    It must divide both the input and the output channels, as in the two towers of AlexNet.
 
         input 224x224 RGB
         conv3-64(groups 2)     wrong: RGB has 3 channels
@@ -67,7 +67,7 @@ class Groups(Diagnostic):
 
     code = "VGG203"
     TITLE = "{groups} groups do not divide {channels_in} channels in and {channels_out} out"
-    LABEL = "{channels_in:count channel} come in"
+    LABEL = "the input has {channels_in:count channel}"
     groups: int
     channels_in: int
     channels_out: int
@@ -82,7 +82,7 @@ class Groups(Diagnostic):
 class PoolPadding(Diagnostic):
     """The padding of a pooling layer is more than half of its window.
 
-    A window that lies on padding alone would have nothing to pool.
+    Otherwise a window could contain nothing but padding.
 
         maxpool3/2(pad 2)     wrong
         maxpool3/2(pad 1)     right
@@ -119,9 +119,9 @@ class NoMapLeft(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyWeights(Diagnostic):
-    """The net has more weights than vggspec will handle.
+    """The net has more weights than vggspec supports.
 
-    Look for a number with too many digits, or pool before the first FC.
+    Check for a number with too many digits, or pool before the first FC.
 
         input 60000x60000 RGB
         FC-4096                   wrong: 4096 times 10.8 billion
@@ -137,10 +137,10 @@ class TooManyWeights(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class BoxChannels(Diagnostic):
-    """The layer before ``boxes`` does not have four channels a box.
+    """The layer before ``boxes`` does not have four channels per box.
 
     A box is four numbers: centre x, centre y, width, height (appendix A of the paper). With
-    ``boxes(shared)`` the layer before has 4 channels, with ``boxes(per-class)`` 4 a class.
+    ``boxes(shared)`` the layer before has 4 channels, with ``boxes(per-class)`` 4 per class.
 
         FC-1000(linear) boxes(shared)        wrong
         FC-4(linear) boxes(shared)           right
@@ -158,7 +158,7 @@ class BoxChannels(Diagnostic):
     def help(self) -> str | None:
         if self.shared:
             return "write `FC-4(linear)` before it"
-        return "write 4 channels a class, as in `FC-4000(linear)` for 1000 classes"
+        return "write 4 channels per class, as in `FC-4000(linear)` for 1000 classes"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from vggspec.base.wording import either
 
 @dataclass(frozen=True, kw_only=True)
 class Unexpected(Diagnostic):
-    """The line cannot be read on from here.
+    """Something in the line is not expected at this place.
 
     A line is one of: ``net NAME``, ``input 224x224 RGB``, layers, a claim such as
     ``16 weight layers``, ``like "D.vgg" up to fc7``, ``train:``, ``test:``, a row of a table, or
@@ -30,9 +30,9 @@ class Unexpected(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class PastedDash(Diagnostic):
-    """A dash only looks like a hyphen, as in text pasted from a PDF.
+    """A dash looks like a hyphen but is another character, as in text pasted from a PDF.
 
-    The hyphen is the one of the keyboard:
+    Type the hyphen of the keyboard:
 
         conv3–64     wrong: an en dash
         conv3-64     right
@@ -52,7 +52,7 @@ class PastedDash(Diagnostic):
 class StrayCharacter(Diagnostic):
     """The line contains an invisible character.
 
-    A zero-width space, a control character or a mark of the writing direction comes along with
+    A zero-width space, a control character or a mark of the writing direction often comes with
     pasted text. Delete it, or type the line again.
     """
 
@@ -86,7 +86,7 @@ class UnclosedQuote(Diagnostic):
 class UnclosedBold(Diagnostic):
     """A bold mark has no partner in its cell or on its line.
 
-    Bold marks mean nothing: the paper sets in bold what a net adds.
+    Bold marks have no effect; the paper prints in bold what a net adds.
 
         **conv3-64       wrong
         **conv3-64**     right
@@ -221,9 +221,9 @@ class UnindentedSetting(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class SectionWithoutNet(Diagnostic):
-    """A section belongs to the net or table above it, and there is none.
+    """A section comes before any net or table.
 
-    The net comes first:
+    It belongs to the one above it, so the net comes first:
 
         train:          wrong
           batch 64
@@ -259,7 +259,7 @@ class Twice(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class TooManyNets(Diagnostic):
-    """A file has more nets than anyone compares.
+    """A file has too many nets.
 
     The limit keeps a hostile file from taking all memory.
     """
@@ -273,7 +273,7 @@ class TooManyNets(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class WordTooLong(Diagnostic):
-    """A word, a number or a file name has more characters than any spec has use for.
+    """A word, a number or a file name is too long.
 
     The limit keeps a hostile file from taking all memory.
     """

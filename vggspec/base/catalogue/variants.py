@@ -20,14 +20,13 @@ class StrideOutOfReach(Diagnostic):
     """
 
     code = "VGG660"
+    TITLE = "the net cannot give a position every {stride} pixels"
+    NOTE = "the windows of the average pooling `{average}` cannot be dilated or padded"
     stride: int
     own: int
     possible: tuple[int, ...]
     average: str | None
     """The average pooling that is in the way, if one is."""
-
-    def title(self) -> str:
-        return f"the net cannot give a position every {self.stride} pixels"
 
     def help(self) -> str | None:
         strides = [str(stride) for stride in self.possible if stride != self.own]
@@ -36,25 +35,16 @@ class StrideOutOfReach(Diagnostic):
         some = strides[:POSSIBLE_SHOWN]
         return f"give {either(some)}; the net's own is {self.own}"
 
-    def note(self) -> str | None:
-        if self.average is None:
-            return None
-        return f"the windows of the average pooling `{self.average}` cannot be dilated or padded"
-
 
 @dataclass(frozen=True, kw_only=True)
 class StrideOfACrop(Diagnostic):
-    """``--stride`` says how far the positions of the class score map lie apart. A net whose FC
+    """``--stride`` is the distance between the positions of the class score map. A net whose FC
     layers are kept takes images of one size and gives one position.
     """
 
     code = "VGG661"
-
-    def title(self) -> str:
-        return "a crop has one position, so there is no stride to choose"
-
-    def help(self) -> str | None:
-        return "compile with `--dense`, or remove `--stride`"
+    TITLE = "a crop has one position, so there is no stride to choose"
+    HELP = "compile with `--dense`, or remove `--stride`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +56,7 @@ class OtherRounding(Diagnostic):
     """
 
     code = "VGG662"
+    HELP = "remove `--pool`: the net's poolings round as its spec says"
     to: str
     layer: str
     made_for: tuple[int, ...]
@@ -78,9 +69,6 @@ class OtherRounding(Diagnostic):
             f"weights are for {chw(self.made_for)}"
         )
 
-    def help(self) -> str | None:
-        return "remove `--pool`: the net's poolings round as its spec says"
-
 
 @dataclass(frozen=True, kw_only=True)
 class NoSuchOutput(Diagnostic):
@@ -89,14 +77,10 @@ class NoSuchOutput(Diagnostic):
     """
 
     code = "VGG663"
+    TITLE = "the net has no layer `{layer}`"
+    HELP = ("did you mean `{like}`?", "`vggspec show SPEC` lists them")
     layer: str
     like: str | None
-
-    def title(self) -> str:
-        return f"the net has no layer `{self.layer}`"
-
-    def help(self) -> str | None:
-        return f"did you mean `{self.like}`?" if self.like else "`vggspec show SPEC` lists them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +90,9 @@ class NothingBeforeLast(Diagnostic):
     """
 
     code = "VGG664"
+    TITLE = "there is no layer before `{layer}`, the last with weights"
+    HELP = "name a layer with `--layer`"
     layer: str
-
-    def title(self) -> str:
-        return f"there is no layer before `{self.layer}`, the last with weights"
-
-    def help(self) -> str | None:
-        return "name a layer with `--layer`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +103,9 @@ class NoWeightsToVary(Diagnostic):
     """
 
     code = "VGG665"
+    TITLE = "the bundle cannot be compiled in another form: it has no `{missing}`"
     missing: str
     commands: tuple[str, ...]
-
-    def title(self) -> str:
-        return f"the bundle cannot be compiled in another form: it has no `{self.missing}`"
 
     def help(self) -> str | None:
         return "compile that form, with `--weights`:\n  " + "\n  ".join(self.commands)
@@ -140,9 +118,5 @@ class ProtocolNotVaried(Diagnostic):
     """
 
     code = "VGG666"
-
-    def title(self) -> str:
-        return "a bundle that contains the test protocol cannot be compiled in another form"
-
-    def help(self) -> str | None:
-        return "compile its nets without `--protocol`"
+    TITLE = "a bundle that contains the test protocol cannot be compiled in another form"
+    HELP = "compile its nets without `--protocol`"

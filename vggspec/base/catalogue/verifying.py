@@ -8,17 +8,13 @@ from vggspec.base.diagnostic import Diagnostic
 @dataclass(frozen=True, kw_only=True)
 class NothingToVerifyAgainst(Diagnostic):
     """``--against onnxrt`` runs the fp32 graph that a bundle with an engine, or with a graph in
-    fp16 or bf16, contains beside its model. An fp32 graph has no other one beside it. The graph
-    and its weights may have been deleted.
+    fp16 or bf16, contains beside its model. A bundle in fp32 has no second graph. The graph or its
+    weights may also have been deleted.
     """
 
     code = "VGG650"
-
-    def title(self) -> str:
-        return "the bundle has no fp32 graph to compare with"
-
-    def help(self) -> str | None:
-        return "give `--against torch`, or compile the bundle again"
+    TITLE = "the bundle has no fp32 graph to compare with"
+    HELP = "give `--against torch`, or compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +24,9 @@ class NoWeightsToVerify(Diagnostic):
     """
 
     code = "VGG652"
+    TITLE = "the bundle does not contain the weights to compare with: {missing} is missing"
+    HELP = "compile the bundle again"
     missing: str
-
-    def title(self) -> str:
-        return f"the bundle does not contain the weights to compare with: {self.missing} is missing"
-
-    def help(self) -> str | None:
-        return "compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +36,9 @@ class OtherOutputs(Diagnostic):
     """
 
     code = "VGG653"
+    TITLE = "the bundle and its reference cannot be compared: {reason}"
+    HELP = "compile the bundle again"
     reason: str
-
-    def title(self) -> str:
-        return f"the bundle and its reference cannot be compared: {self.reason}"
-
-    def help(self) -> str | None:
-        return "compile the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +48,6 @@ class NoImagesToVerify(Diagnostic):
     """
 
     code = "VGG654"
+    TITLE = "{reason}"
+    HELP = "give a folder with pictures of usual proportions, or omit `--images`"
     reason: str
-
-    def title(self) -> str:
-        return self.reason
-
-    def help(self) -> str | None:
-        return "give a folder with pictures of usual proportions, or omit `--images`"

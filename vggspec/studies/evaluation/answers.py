@@ -62,7 +62,7 @@ class Answering:
         return self.question.threads
 
     def with_threads(self, threads: int) -> "Answering":
-        """The same with so many threads for each process."""
+        """The same with that many threads for each process."""
         return Answering(replace(self.question, threads=threads))
 
     def digest(self) -> str:

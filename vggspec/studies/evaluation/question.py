@@ -180,7 +180,7 @@ def ask(
 ) -> tuple[Question, str | None]:
     """A question with one setting, which averages everything; and what was assumed, in words.
 
-    ``limit`` takes so many images, evenly from the list of all.
+    ``limit`` takes that many images, evenly from the list of all.
 
     Raises:
         VggspecError: the nets do not classify, or their classes differ, or are not those of the

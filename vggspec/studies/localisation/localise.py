@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggspec.base.catalogue.localising import ClassRequired
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, as_scales
 from vggspec.base.render import shown
 from vggspec.base.watching import SILENT, Progress, Watcher
@@ -33,10 +33,6 @@ TOP_DRAWN, TOP_JUDGED = 1, 5
 
 StrPath = str | os.PathLike[str]
 Paths = StrPath | Iterable[StrPath]
-
-
-class BadClassError(ValueError):
-    """The class that was named does not exist, or the nets have no classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +124,7 @@ def localise(
 
     Raises:
         ValueError: the arguments contradict each other.
-        BadClassError: ``label`` is not a class of the nets.
+        ArgumentError: ``label`` is not a class of the nets.
         VggspecError: the nets do not match, or a bundle, the data or too many images cannot be
             used.
         MissingLibraryError: the device was requested by name and is not available.
@@ -260,13 +256,13 @@ def _asked(
             raise VggspecError(report(ClassRequired(labels=labels), path=nets.names[0]))
         return [] if nets.classifiers else [None]
     if ensemble.num_classes is None:
-        raise BadClassError(
+        raise ArgumentError(
             "the nets have one box for all classes: a class to find requires a classifier"
         )
     try:
         return [find_class(labels, str(label))]
     except LookupError as error:
-        raise BadClassError(str(error.args[0])) from error
+        raise ArgumentError(str(error.args[0])) from error
 
 
 def _read(files: ImageFiles, index: int) -> bytes:

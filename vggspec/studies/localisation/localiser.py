@@ -364,9 +364,9 @@ def boxes_of(sight: Sight, view: View, protocol: TestProtocol, size: Size) -> Bo
 def windows(sight: Sight, view: View, protocol: TestProtocol, map_size: Size) -> Boxes:
     """The windows ``(N, h, w, 4)`` that a net has seen, in pixels of the rescaled image.
 
-    Position (i, j) of a map stands for the window that begins (i, j) strides from the first row and
-    column of the input. The windows of a mirror image begin at its own first column, which is the
-    image's last one: turned back they end there.
+    Position (i, j) of a map is the window that begins (i, j) strides from the first row and column
+    of the input. The windows of a mirror image begin at its own first column, which is the image's
+    last one: turned back they end there.
     """
     extent, tops_lefts = sight.size, [(0, 0)]
     if sight.look.way == "crops":

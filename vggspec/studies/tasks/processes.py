@@ -1,4 +1,4 @@
-"""A task's images shared among processes, each of which loads the nets itself.
+"""A task's images, shared among processes that each load the nets.
 
 Each of N processes computes every N-th image. This process collects the results, and ends the
 others when it ends itself, for whatever reason.
@@ -86,7 +86,7 @@ def _as_they_come(running: Running) -> Iterator[Any]:
 
 
 def _in_turn(running: Running) -> Iterator[Any]:
-    """The results in the order of the images, of which each process has every N-th.
+    """The results in the order of the images; each process computes every N-th.
 
     A process that is far ahead is not read from, and waits.
     """

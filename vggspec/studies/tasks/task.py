@@ -42,7 +42,7 @@ class Task(Protocol[R]):
         """CPU threads of each process; None uses all cores."""
 
     def with_threads(self, threads: int) -> Self:
-        """The same task with so many threads for each process."""
+        """The same task with that many threads for each process."""
 
     def digest(self) -> str:
         """SHA-256 of everything that changes a result, in hexadecimal."""

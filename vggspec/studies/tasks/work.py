@@ -68,7 +68,7 @@ class Effort:
             raise ValueError("`procs` and `gpus` exclude each other: each GPU has one process")
         if gpus:
             if device == "cpu":
-                raise ValueError("`gpus` does not go with the device `cpu`")
+                raise ValueError("`gpus` cannot be used with the device `cpu`")
             _check_gpus(gpus)
             device = "cuda" if device == "auto" else device
         return cls(

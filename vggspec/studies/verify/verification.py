@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from vggspec.base.catalogue.verifying import OtherOutputs
-from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
 from vggspec.bundle.profile import Shape
@@ -23,10 +23,6 @@ from vggspec.studies.verify.images import ImageBatch, pictures, synthetic
 from vggspec.studies.verify.ranges import Forward, LargestNumbers
 from vggspec.studies.verify.reference import Against, on_images, one_by_one, open_reference
 from vggspec.studies.verify.tolerance import default_tolerance
-
-
-class DeviceMismatchError(ValueError):
-    """A bundle with a TensorRT engine was to be verified on a device that does not run engines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +147,7 @@ def verify(
         VggspecError: the bundle is damaged, lacks its reference, or its outputs or images cannot be
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
-        DeviceMismatchError: the bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
+        ArgumentError: the bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
         ValueError: ``against`` is neither reference, or ``tolerance`` is not positive.
     """
     if against is not None and against not in get_args(Against):
@@ -196,7 +192,7 @@ def _device(manifest: Manifest, device: Device) -> Device:
         return device
     if device in ("cpu", "cuda"):
         why = f"the bundle contains a TensorRT engine, which does not run on the device `{device}`"
-        raise DeviceMismatchError(why)
+        raise ArgumentError(why)
     return "tensorrt"
 
 

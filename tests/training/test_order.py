@@ -1,0 +1,46 @@
+"""Batches: each image once an epoch, shared out among ranks without gap or overlap."""
+
+import pytest
+
+from vggspec.training.order import BatchesInOrder, Share, ShuffledBatches, Ticket
+
+
+def test_an_epoch_has_each_image_once_and_its_own_order() -> None:
+    order = ShuffledBatches(10, 4, seed=0)
+    epochs = []
+    for order.epoch in (1, 2):
+        batches = list(order)
+        assert [len(batch) for batch in batches] == [4, 4, 2]
+        assert {ticket.epoch for batch in batches for ticket in batch} == {order.epoch}
+        epochs.append([ticket.image for batch in batches for ticket in batch])
+        assert sorted(epochs[-1]) == list(range(10))
+    assert len(order) == 3
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_parts_of_ranks_make_the_batches_of_one(ranks: int) -> None:
+    whole = list(ShuffledBatches(10, 4, seed=3))
+    parts = [list(ShuffledBatches(10, 4, 3, Share(rank, ranks))) for rank in range(ranks)]
+    joined = [[ticket for part in parts for ticket in part[i]] for i in range(3)]
+    assert joined == whole
+    assert [ticket.row for ticket in whole[0]] == [0, 1, 2, 3]
+    for batches in zip(*parts, strict=True):
+        sizes = [len(batch) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+    in_order = [list(BatchesInOrder(10, 4, Share(rank, ranks))) for rank in range(ranks)]
+    images = [ticket.image for i in range(3) for part in in_order for ticket in part[i]]
+    assert images == list(range(10))
+
+
+def test_an_epoch_can_be_taken_up_in_its_middle() -> None:
+    order = ShuffledBatches(10, 4, seed=0)
+    whole = list(order)
+    order.skipped = 2
+    assert list(order) == whole[2:]
+    order.skipped = 3
+    assert list(order) == []
+
+
+def test_a_round_in_order_counts_rows_in_each_batch() -> None:
+    assert list(BatchesInOrder(3, 2)) == [[Ticket(0, 0, 0), Ticket(0, 1, 1)], [Ticket(0, 2, 0)]]

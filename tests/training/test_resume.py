@@ -1,0 +1,339 @@
+"""Runs that are cut off and resumed, against runs that were left alone."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from errno import ENOSPC
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from tests.cli.run import vggspec
+from tests.training.folders import picture, tiny, write_folder
+from vggspec.base.catalogue import artefacts, runs
+from vggspec.base.catalogue import data as catalogue
+from vggspec.base.diagnostic import VggspecError
+from vggspec.compiler.lower import Lowered
+from vggspec.compiler.weights import open_weights
+from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
+from vggspec.training.dataset import DataSet, open_data
+from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher
+from vggspec.training.record import read_record, save_record
+from vggspec.training.step import Stepper
+
+CPU = Options(gpus=0)
+LONG = ("stop after 3 epochs", "stop after 12 epochs")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    return open_data(write_folder(tmp_path_factory.mktemp("data")), tiny().network)
+
+
+class StopAt(TrainWatcher):
+    """Stops a run after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.stop = Event()
+        self._step = step
+
+    def step(self, now: Step) -> None:
+        if now.step >= self._step:
+            self.stop.set()
+
+    def epoch(self, now: Epoch) -> None:
+        self.step(now)  # type: ignore[arg-type]
+
+
+def go_on(
+    run: Path, data: DataSet, lowered: Lowered, stop_at: int | None = None, options: Options = CPU
+) -> TrainResult:
+    watch = StopAt(stop_at or 10**9)
+    is_resumed = run.exists()
+    run.mkdir(exist_ok=True)
+    return fit(lowered, data, run, options, is_resumed=is_resumed, stop=watch.stop, watch=watch)
+
+
+def epochs(run: Path) -> list[dict[str, object]]:
+    """What the log says of the epochs, but for how fast they were."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    kept = ("step", "epoch", "loss", "validation", "rate", "is_best", "num_left_out")
+    return [{key: line[key] for key in kept} for line in lines if "validation" in line]
+
+
+def state(run: Path) -> dict[str, object]:
+    """The state of the newest checkpoint, but for what time it took."""
+    checkpoint = read_checkpoint(run, training_network(tiny()))
+    assert checkpoint is not None
+    table = checkpoint.state.as_json()
+    of_time = ("seconds", "log_bytes", "best")  # the best epoch is in the log
+    return {key: value for key, value in table.items() if key not in of_time}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    ours, theirs = (
+        open_weights(next((run / "checkpoints").iterdir()) / MOMENTUM) for run in (one, other)
+    )
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    for name in ours.tensors:
+        np.testing.assert_array_equal(ours.read(name), theirs.read(name))
+    assert epochs(one) == epochs(other)
+    assert state(one) == state(other)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_run_in_parts_gives_the_bits_of_the_whole(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, batch_norm: bool
+) -> None:
+    """Stopped in the middle of epochs, where one step more or less would show."""
+    monkeypatch.setattr("vggspec.training.meter.LOOK_SECONDS", 0.0)
+    changes = [LONG, ("conv3-4", "conv3-4 BN")] if batch_norm else [LONG]
+    lowered = tiny(*changes)
+    whole = go_on(tmp_path / "whole", data, lowered)
+    assert whole.step == 48
+    parts = [go_on(tmp_path / "parts", data, lowered, stop_at) for stop_at in (1, 2, 7, 17, 30)]
+    assert all(part.was_stopped for part in parts)
+    assert [part.step for part in parts] == [2, 4, 8, 18, 31]  # the step at hand is finished
+    done = go_on(tmp_path / "parts", data, lowered)
+    assert not done.was_stopped
+    if batch_norm:
+        for name in ("last.safetensors", "best.safetensors"):
+            one, other = (tmp_path / run / name for run in ("whole", "parts"))
+            assert one.read_bytes() == other.read_bytes()
+    else:
+        assert_same(tmp_path / "whole", tmp_path / "parts")
+    again = go_on(tmp_path / "parts", data, lowered)
+    assert (again.step, again.was_stopped) == (48, False)
+    assert again.best == done.best
+
+
+def test_a_run_that_was_killed_three_times_gives_the_bits_of_the_whole(
+    data: DataSet, tmp_path: Path
+) -> None:
+    """``kill -9`` at moments that chance picks, checkpoints all the time."""
+    (tmp_path / "tiny.vgg").write_text(tiny().spec.source.text)
+    args = ["train", "tiny.vgg", "--data", str(data.root)]
+    args += ["--set", "stop=after 15 epochs", "--resume", "--save-every", "0", "-o"]
+    command = [sys.executable, "-m", "vggspec", *args]
+    assert vggspec(*args, "whole", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "parts" / "checkpoints"
+    moment = random.Random(5)
+    for _ in range(3):
+        before = steps(folder)
+        process = subprocess.Popen(
+            [*command, "parts"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while steps(folder) <= before + moment.randrange(2, 7):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        time.sleep(moment.random() * 0.02)
+        process.kill()
+        process.wait()
+    reached = steps(folder)
+    assert 9 <= reached < 60
+    done = vggspec(*args, "parts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "parts, resumed" in done.stderr
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert [path.name for path in folder.iterdir()] == ["000000060-epoch"]  # no half ones either
+
+
+def steps(checkpoints: Path) -> int:
+    """How many steps the newest whole checkpoint has behind it."""
+    if not checkpoints.is_dir():
+        return 0
+    names = [re.match(r"\d+", path.name) for path in checkpoints.iterdir()]
+    return max((int(name[0]) for name in names if name), default=0)
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(data: DataSet, tmp_path: Path) -> None:
+    go_on(tmp_path / "whole", data, tiny(LONG))
+    go_on(tmp_path / "parts", data, tiny())
+    longer = go_on(tmp_path / "parts", data, tiny(LONG))
+    assert longer.step == 48
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_of_an_earlier_version_goes_on(data: DataSet, tmp_path: Path) -> None:
+    """Its record says nothing of settings that there were not then."""
+    go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    record = read_record(tmp_path / "run")
+    del record["test"]["resize"]
+    save_record(tmp_path / "run", record)
+    assert go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 2 epochs"))).step == 8
+
+
+def test_names_that_a_crash_left_out_are_made_again(data: DataSet, tmp_path: Path) -> None:
+    """The checkpoint is whole; ``last`` and ``best`` had not yet become its weights."""
+    done = go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    assert done.best is not None
+    names = [tmp_path / "run" / f"{name}.safetensors" for name in ("last", "best")]
+    whole = [path.read_bytes() for path in names]
+    names[0].unlink()
+    names[1].unlink()
+    names[1].write_bytes(b"of an epoch before")
+    go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
+    assert [path.read_bytes() for path in names] == whole
+
+
+def test_weights_of_epochs_are_kept_when_asked_for(data: DataSet, tmp_path: Path) -> None:
+    go_on(tmp_path / "run", data, tiny(LONG), options=Options(gpus=0, keep_every=5))
+    kept = sorted(path.name for path in (tmp_path / "run").glob("epoch-*"))
+    assert kept == ["epoch-005.safetensors", "epoch-010.safetensors"]
+    other = go_on(tmp_path / "other", data, tiny(("after 3 epochs", "after 5 epochs")))
+    first = (tmp_path / "run" / kept[0]).read_bytes()
+    assert first == (other.run / "last.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        (("rate 1e-2", "rate 2e-2"), CPU, "train rate: 0.01 in the run, 0.02 here"),
+        (("conv3-4", "conv5-4"), CPU, "conv1_1: conv5-4 is in the spec, not in the run"),
+        (("RGB(std 64)", "RGB(std 32)"), CPU, "input std"),
+        (("scale 19", "scale 20"), CPU, "test scales"),
+        (("", ""), Options(gpus=0, seed=1), "--seed: 0 in the run, 1 here"),
+        (("", ""), Options(gpus=0, validate="dense"), 'validate: "crop" in the run, "dense" here'),
+        (("", ""), Options(gpus=0, precision="bf16"), 'precision: "fp32" in the run, "bf16" here'),
+    ],
+)
+def test_another_spec_or_option_is_refused(
+    data: DataSet, tmp_path: Path, change: tuple[str, str], options: Options, told: str
+) -> None:
+    go_on(tmp_path / "run", data, tiny(), 5)
+    before = snapshot(tmp_path / "run")
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", data, tiny(change), options=options)
+    what = caught.value.reports[0].what
+    assert isinstance(what, runs.OtherRun | artefacts.OtherWeights)
+    assert told in (what.help() or "") or isinstance(what, artefacts.OtherWeights)
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_other_data_is_refused(data: DataSet, tmp_path: Path) -> None:
+    go_on(tmp_path / "run", data, tiny(), 5)
+    other = write_folder(tmp_path / "other")
+    picture((9, 9, 9), (21, 30), 1).save(other / "train" / "red" / "more.png")
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", open_data(other, tiny().network), tiny())
+    what = caught.value.reports[0].what
+    assert isinstance(what, runs.OtherRun)
+    assert "other are not those of" in what.differences[-1]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, MOMENTUM])
+@pytest.mark.parametrize("size", [0, 7, 300, -100])
+def test_a_checkpoint_that_was_cut_off_is_refused(
+    data: DataSet, tmp_path: Path, name: str, size: int
+) -> None:
+    go_on(tmp_path / "run", data, tiny(), 5)
+    file = next((tmp_path / "run" / "checkpoints").iterdir()) / name
+    whole = file.read_bytes()
+    file.unlink()
+    file.write_bytes(whole[:size])
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", data, tiny())
+    assert isinstance(caught.value.reports[0].what, artefacts.BadWeightsFile)
+    assert str(file) in str(caught.value.reports[0])
+
+
+def test_a_checkpoint_of_two_moments_is_refused(data: DataSet, tmp_path: Path) -> None:
+    go_on(tmp_path / "a", data, tiny(), 5)
+    go_on(tmp_path / "b", data, tiny(), 9)
+    a, b = (next((tmp_path / run / "checkpoints").iterdir()) for run in "ab")
+    (a / WEIGHTS).unlink()
+    (a / WEIGHTS).write_bytes((b / WEIGHTS).read_bytes())
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "a", data, tiny())
+    assert isinstance(caught.value.reports[0].what, runs.BadCheckpoint)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 1}', '{"seed": "1", "settings": 3}'])
+def test_a_damaged_record_is_refused(data: DataSet, tmp_path: Path, text: str) -> None:
+    go_on(tmp_path / "run", data, tiny(), 5)
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", data, tiny())
+    assert isinstance(caught.value.reports[0].what, runs.BadRecord)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered, run = tiny(LONG), tmp_path / "run"
+    go_on(tmp_path / "whole", data, lowered)
+    go_on(run, data, lowered, 5)
+    before = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    folders = [path.name for path in (run / "checkpoints").iterdir()]
+
+    def full(descriptor: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vggspec.base.files.os.fsync", full)
+        with pytest.raises(VggspecError) as caught:
+            go_on(run, data, lowered)
+    what = caught.value.reports[0].what
+    assert isinstance(what, artefacts.CannotWrite)
+    assert "no space left" in what.reason
+    assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
+    assert [path.name for path in (run / "checkpoints").iterdir()] == folders
+    go_on(run, data, lowered)
+    assert_same(tmp_path / "whole", run)
+
+
+def test_bad_images_are_remembered(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", train=60, val=15)
+    bad = root / "train/red" / os.fsdecode(b"\xe9.png")  # no text
+    (root / "train/red/0.png").unlink()
+    bad.write_bytes(b"")
+    lowered = tiny()
+    data = open_data(root, lowered.network)
+    go_on(tmp_path / "run", data, lowered, 25)  # in the second epoch
+    (tmp_path / "link").symlink_to(root)  # another path to the same images
+    done = go_on(tmp_path / "run", open_data(tmp_path / "link", lowered.network), lowered)
+    assert done.num_left_out == 1
+    (line,) = read_record(tmp_path / "run")["result"]["left_out"]
+    assert line.startswith(f"{tmp_path / 'link' / 'train/red' / bad.name}: ")
+    (root / "train/red/1.png").write_bytes(b"")  # of the same name and another size
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", open_data(root, lowered.network), lowered)
+    assert isinstance(caught.value.reports[0].what, runs.OtherRun)
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowered = tiny(LONG)
+    first = go_on(tmp_path / "run", data, lowered, 5)
+    before = snapshot(tmp_path / "run")
+    monkeypatch.setattr("vggspec.training.step.Stepper._update", _explode)
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", data, lowered)
+    what = caught.value.reports[0].what
+    assert isinstance(what, catalogue.Diverged)
+    assert what.step == first.step + 2  # the one after the first that is too long
+    after = snapshot(tmp_path / "run")
+    kept = [name for name in before if name.endswith(".safetensors")]
+    assert len(kept) == 4
+    assert all(after[name] == before[name] for name in kept)
+
+
+def _explode(stepper: Stepper) -> None:
+    for parameter in stepper.model.parameters():
+        parameter.data.fill_(float("inf"))
+
+
+def snapshot(run: Path) -> dict[str, bytes]:
+    """The files of a run, but for what a picture or TensorBoard shows of it."""
+    files = [path for path in run.rglob("*") if path.is_file() and "tfevents" not in path.name]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}

@@ -1,0 +1,126 @@
+"""``train`` as a call: what it returns, reports and raises, with one process or several."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.refusals import refused
+from tests.training.folders import TINY, write_folder
+from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.watching import Progress, Watcher
+from vggspec.compiler.weights import open_weights
+from vggspec.training.plan import TrainPlan
+from vggspec.training.progress import Epoch, Step, TrainWatcher
+from vggspec.training.train import train
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``tiny.vgg`` and its images in ``images``."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images")
+    (tmp_path / "tiny.vgg").write_text(TINY)
+    return tmp_path
+
+
+class Heard(TrainWatcher):
+    def __init__(self) -> None:
+        self.plans: list[TrainPlan] = []
+        self.steps: list[Step] = []
+        self.epochs: list[Epoch] = []
+
+    def begin(self, plan: TrainPlan) -> None:
+        self.plans.append(plan)
+
+    def step(self, now: Step) -> None:
+        self.steps.append(now)
+
+    def epoch(self, now: Epoch) -> None:
+        self.epochs.append(now)
+
+
+@pytest.mark.parametrize("procs", [1, 2])
+def test_a_run_is_one_call(here: Path, procs: int) -> None:
+    watch = Heard()
+    result = train(here / "tiny.vgg", data="images", run="run", procs=procs, watch=watch)
+    (plan,) = watch.plans
+    assert (plan.net, plan.ranks, plan.begins) == ("tiny", procs, "new")
+    assert (plan.train_images, plan.val_images) == (30, 12)
+    assert [each.epoch for each in watch.epochs] == [1, 2, 3]
+    assert result.best in watch.epochs
+    assert (result.step, result.was_stopped, result.stopped_by) == (12, False, None)
+    assert result.spec == str(here / "tiny.vgg")
+    open_weights(result.weights)
+    with refused("there is no training data"):
+        train("tiny.vgg", data="none", procs=procs)
+
+
+def test_a_general_watcher_hears_of_steps(here: Path) -> None:
+    heard: list[Progress] = []
+
+    class General(Watcher):
+        def progress(self, now: Progress) -> None:
+            heard.append(now)
+
+    train("tiny.vgg", data="images", gpus=0, watch=General())
+    last = heard[-1]
+    assert (last.doing, last.done, last.total, last.unit) == ("training", 12, 12, "steps")
+    assert last.details[0] == "epoch 3"
+    assert last.details[-1].startswith("error ")
+
+
+def test_a_run_is_stopped_by_an_event_or_a_signal_and_resumed(here: Path) -> None:
+    stop = Event()
+
+    class Stopping(TrainWatcher):
+        def epoch(self, now: Epoch) -> None:
+            if now.epoch == 1:
+                stop.set()
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    result = train("tiny.vgg", data="images", run="run", gpus=0, watch=Stopping(), stop=stop)
+    assert (result.was_stopped, result.stopped_by) == (True, None)
+    assert result.step < 12
+    result = train("run", resume=True, gpus=0, watch=Stopping())
+    assert (result.was_stopped, result.stopped_by) == (True, signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    watch = Heard()
+    result = train("run", resume=True, gpus=0, watch=watch)
+    assert watch.plans[0].begins == "resumed"
+    assert (result.was_stopped, result.step) == (False, 12)
+    assert Path(result.spec.rpartition(":")[0]).name == "tiny.vgg"
+
+
+def test_ranks_are_stopped_by_an_event(here: Path) -> None:
+    stop = Event()
+
+    class Stopping(TrainWatcher):
+        def epoch(self, now: Epoch) -> None:
+            stop.set()
+
+    settings = ["stop=after 1000000 epochs"]
+    result = train(
+        "tiny.vgg", data="images", procs=2, settings=settings, watch=Stopping(), stop=stop
+    )
+    assert (result.was_stopped, result.stopped_by) == (True, None)
+    assert result.best is not None
+
+
+def test_wrong_arguments(here: Path) -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        train("tiny.vgg", procs=2, gpus=2)
+    with pytest.raises(ArgumentError, match="a folder, but not that of a run"):
+        train("images")
+    assert not Path("runs").exists()
+
+
+def test_mistakes_are_found_without_pytorch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with refused("VGG402"):
+        train("tiny.vgg", settings=["rate=fast"])

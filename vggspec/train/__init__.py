@@ -1,1 +1,0 @@
-"""Training as in section 3.1 of the paper: call ``vggspec.train.training.train``."""

@@ -1,0 +1,311 @@
+"""From decoded images to crops: drawn at random for training, central for validation.
+
+The random numbers of a crop depend on the seed, the epoch and the image alone, so that the stream
+is the same for any number of workers, and can be resumed anywhere.
+
+Only the part of an image that a crop shows is rescaled.
+
+Source: Simonyan & Zisserman 2015, section 3.1 (rescaling to S, random crops, flips, colour shift)
+and section 3.2 (Q); Krizhevsky et al. 2012, section 4.1.
+
+S is the smallest side of a training image after rescaling, Q that of a validation image.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vggspec.base.recipe import Resize, TrainRecipe
+from vggspec.compiler.ir import ImageInput
+from vggspec.data.decode import BadImageError, Pixels
+from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
+from vggspec.runtime.protocol import grid
+from vggspec.training.images import Images
+from vggspec.training.order import Ticket, stream
+
+
+class Target(NamedTuple):
+    """The output that a net of boxes should have for a crop, see ``vggspec.data.boxes.encode``."""
+
+    boxes: NDArray[np.float32]
+    """``(K, 4)``: the boxes of its class; the net should find one of them."""
+
+    frame: NDArray[np.float32]
+    """``(4,)``: the edge of the image."""
+
+
+class Crop(NamedTuple):
+    """One image's part of a batch."""
+
+    pixels: Pixels
+    """``(H, W, C)``"""
+
+    shift: NDArray[np.float32]
+    """``(C,)``, to be added to every pixel; in units of 0 to 255."""
+
+    label: int
+
+    row: int = 0
+    """Its place in the batch of all ranks together."""
+
+    target: Target | None = None
+
+
+class Unread(NamedTuple):
+    """An image that cannot be read, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """The random choices for one crop."""
+
+    scale: int
+    """S in pixels."""
+
+    top: float
+    left: float
+    """The position of the crop, from 0 to 1 of the possible range."""
+
+    is_mirrored: bool
+    colours: NDArray[np.float64]
+    """``(C,)``: how far the colours shift along each axis, in standard deviations."""
+
+
+def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
+    """The random choices for the crop of an image in an epoch."""
+    random = stream(seed, "crops", ticket)
+    scale, top, left, mirror = random.random(4)
+    low, high = recipe.scale
+    return Draw(
+        scale=low + int(scale * (high - low + 1)),
+        top=top,
+        left=left,
+        is_mirrored=recipe.flip and mirror < 0.5,
+        colours=random.normal(0.0, recipe.colour_shift, channels),
+    )
+
+
+class Region(NamedTuple):
+    """The part of a rescaled image that a crop shows, in pixels."""
+
+    rows: int
+    columns: int
+    """Of the whole rescaled image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in the rescaled image."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
+    def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
+        """The crop ``(height, width, C)`` of the image before it is rescaled."""
+        return _resized(
+            image,
+            _Side(image.shape[0], self.rows, self.top, self.height),
+            _Side(image.shape[1], self.columns, self.left, self.width),
+            is_mirrored=is_mirrored,
+        )
+
+
+def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
+    """The position of a crop in an image.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, drawn.scale, height, width)
+    top = int(drawn.top * (rows - height + 1))
+    left = int(drawn.left * (columns - width + 1))
+    return Region(rows, columns, top, left, height, width)
+
+
+def central_region(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Region:
+    """The position of the central crop in an image rescaled to ``scale``.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, scale, height, width, resize)
+    (top,), (left,) = grid(rows, height, 1, resize), grid(columns, width, 1, resize)
+    return Region(rows, columns, top, left, height, width)
+
+
+def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
+    """The crop ``(height, width, C)`` of an image.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    region = drawn_region(image, drawn, height, width)
+    return region.cut(image, is_mirrored=drawn.is_mirrored)
+
+
+def cut_centre(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Pixels:
+    """The central crop ``(height, width, C)`` of an image rescaled to ``scale``.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    return central_region(image, scale, height, width, resize).cut(image)
+
+
+def rescale_whole(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Pixels:
+    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` require it.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
+    rows, columns = _rescaled_size(image, scale, height, width, resize)
+    return Region(rows, columns, 0, 0, rows, columns).cut(image)
+
+
+class TrainCrops:
+    """A data set of random crops, by tickets."""
+
+    def __init__(
+        self,
+        images: Images,
+        input: ImageInput,
+        recipe: TrainRecipe,
+        axes: NDArray[np.float64],
+        seed: int,
+    ) -> None:
+        self._images = images
+        self._size = input.height, input.width
+        self._recipe = recipe
+        self._axes = axes
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
+        drawn = draw(self._recipe, len(self._axes), self._seed, ticket)
+        try:
+            pixels = cut(self._images.read(ticket.image), drawn, *self._size)
+        except BadImageError as error:
+            return Unread(self._images.split.name(ticket.image), str(error))
+        shift = (self._axes @ drawn.colours).astype(np.float32)
+        return Crop(pixels, shift, int(self._images.split.labels[ticket.image]), ticket.row)
+
+
+class CentreCrops:
+    """A data set of central crops at one Q."""
+
+    def __init__(
+        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
+    ) -> None:
+        self._images = images
+        self._size = input.height, input.width
+        self._scale = scale
+        self._resize: Resize = resize
+        self._no_shift = np.zeros(input.channels, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
+        try:
+            image = self._images.read(ticket.image)
+            pixels = cut_centre(image, self._scale, *self._size, self._resize)
+        except BadImageError as error:
+            return Unread(self._images.split.name(ticket.image), str(error))
+        return Crop(
+            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
+        )
+
+
+class WholeImages:
+    """A data set of whole images at one Q, enlarged where the net's window would not fit."""
+
+    def __init__(
+        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
+    ) -> None:
+        self._images = images
+        self._size = input.height, input.width
+        self._scale = scale
+        self._resize: Resize = resize
+        self._no_shift = np.zeros(input.channels, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
+        try:
+            image = self._images.read(ticket.image)
+            pixels = rescale_whole(image, self._scale, *self._size, self._resize)
+        except BadImageError as error:
+            return Unread(self._images.split.name(ticket.image), str(error))
+        return Crop(
+            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
+        )
+
+
+class _Side(NamedTuple):
+    """Rows or columns: of an image, of the rescaled image, and of the crop."""
+
+    source: int
+    rescaled: int
+    start: int
+    length: int
+
+    def part(self) -> slice:
+        """The part of the image on which the crop depends."""
+        low, high = self._ends()
+        reach = max(1.0, self.source / self.rescaled)  # of a triangle, to either side
+        return slice(max(0, math.floor(low - reach)), min(self.source, math.ceil(high + reach)))
+
+    def box(self) -> tuple[float, float]:
+        """Where in that part the crop begins and ends."""
+        low, high = self._ends()
+        start = self.part().start
+        return low - start, high - start
+
+    def _ends(self) -> tuple[float, float]:
+        ends = self.start, self.start + self.length
+        low, high = (end * self.source / self.rescaled for end in ends)
+        return low, high
+
+
+def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
+    """The crop of a rescaled image; the rest of it is not computed."""
+    part = image[rows.part(), columns.part()]
+    # Pillow is several times as fast as numpy at copying pixels of three bytes.
+    crop = Image.fromarray(part[:, :, 0] if part.shape[2] == 1 else part)
+    (top, bottom), (left, right) = rows.box(), columns.box()
+    size = columns.length, rows.length
+    crop = crop.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    if is_mirrored:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(crop).reshape(rows.length, columns.length, image.shape[2])
+
+
+def _rescaled_size(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> tuple[int, int]:
+    """Rows and columns at ``scale``, or more where a crop longer than wide would not fit."""
+    short = min(image.shape[:2])
+    least = (
+        -(-side * short // of) for side, of in ((height, image.shape[0]), (width, image.shape[1]))
+    )
+    rows, columns = rescaled_size((image.shape[0], image.shape[1]), max(scale, *least), resize)
+    if rows * columns > MAX_RESCALED_PIXELS:
+        raise BadImageError(f"at {scale} pixels it would be {columns} × {rows}")
+    return rows, columns

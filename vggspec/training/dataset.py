@@ -1,0 +1,252 @@
+"""Data sets: where the images of each class are, listed and checked before any is decoded.
+
+DIR/train/cat/1.jpg      DIR/val/cat/9.jpg       a folder for each class
+DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards.py``
+
+For a net of boxes they are annotated, see ``vggspec.data.annotated``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vggspec.base.catalogue import data
+from vggspec.base.catalogue.annotations import BoxesMismatch
+from vggspec.base.class_names import same
+from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
+from vggspec.base.render import shown
+from vggspec.base.reports import Reports
+from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.wording import count, reason
+from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.ops.boxes import Boxes
+from vggspec.data.annotated import Annotated, Examples, open_annotated
+from vggspec.data.digest import Digest
+from vggspec.data.folder import (
+    PassedOver,
+    has_images,
+    images_below,
+    list_folder,
+    subfolders,
+    without_images,
+)
+from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
+from vggspec.data.split import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """A data set on disk, and its classes in the order of their numbers."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    fingerprint: str
+    """SHA-256 of the names and sizes of all files, so that a resumed run can detect other data."""
+
+    stamp: str
+    """The same with the times of the files, so that no result is reused for other images."""
+
+    notes: tuple[str, ...] = ()
+    """What of it is not used, in words."""
+
+
+def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
+    """List the images of a data set and compare its classes with the net's.
+
+    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``watch`` hears how
+    many of their annotations have been read.
+
+    Raises:
+        VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
+            many annotations are bad, or the net's last layer has another number of outputs.
+        MissingLibraryError: the data is in shards, and webdataset is not installed.
+    """
+    last = network[network.outputs[0].layer]
+    if isinstance(last.op, Boxes):
+        return _open_annotated(root, last, watch)
+    for folder in (root, root / "train", root / "val"):
+        if not folder.is_dir():
+            raise _no_data(f"`{folder}` is not a folder")
+    try:
+        opened = _open_shards if list_shards(root / "train") else _open_folders
+        return opened(root, network)
+    except OSError as error:
+        where = shown(str(error.filename or root))
+        raise _no_data(f"`{where}` cannot be read: {reason(error)}") from error
+
+
+def _open_folders(root: Path, network: Network) -> DataSet:
+    passed = {split: PassedOver() for split in ("train", "val")}
+    classes, of_val = (subfolders(root / split, passed[split]) for split in passed)
+    numbers = {same(name): number for number, name in enumerate(classes)}
+    foreign = tuple(name for name in of_val if same(name) not in numbers)
+    wrong = Reports()
+    if foreign:
+        empty = tuple(name for name in foreign if not has_images(root / "val" / name))
+        what = data.UnlikeClasses(missing=foreign, known=classes, empty=empty)
+        wrong.add(_at(what, root))
+    if len(classes) != network.num_classes:
+        wrong.add(_at(_mismatch(root, network, classes, of_val, passed["train"]), root))
+    wrong.raise_if_any()  # a folder of something else would otherwise be listed to its end
+    # Those of val are called as it calls them, where one letter is written in two ways.
+    by_number = {numbers[same(name)]: name for name in of_val}
+    folders = tuple(by_number.get(number, name) for number, name in enumerate(classes))
+    digest = Digest()
+    train = list_folder(root / "train", classes, digest, passed["train"])
+    val = list_folder(root / "val", folders, digest, passed["val"])
+    notes = (
+        *passed["train"].notes("train"),
+        *passed["val"].notes("val"),
+        *without_images("val", classes, val.labels),
+    )
+    return _checked(root, classes, train, val, digest, notes)
+
+
+def _mismatch(
+    root: Path,
+    network: Network,
+    classes: tuple[str, ...],
+    of_val: tuple[str, ...],
+    passed: PassedOver,
+) -> Diagnostic:
+    """The mismatch, with the folders that are probably not classes."""
+    in_val = set(map(same, of_val))
+    return data.ClassMismatch(
+        classes=len(classes),
+        outputs=network.num_classes,
+        layer=network.weight_layers[-1].name,
+        names=classes,
+        empty=tuple(name for name in classes if not has_images(root / "train" / name)),
+        only_in_train=tuple(name for name in classes if same(name) not in in_val),
+        dangling=passed.links,
+        groups=tuple(name for name in classes if _is_group(root / "train" / name)),
+    )
+
+
+def _is_group(folder: Path) -> bool:
+    """Whether a class folder looks as if it were a folder of class folders."""
+    beside = PassedOver()
+    try:
+        return len(subfolders(folder, beside)) > 1 and not beside.has("loose")
+    except (OSError, VggspecError):
+        return False
+
+
+def _open_shards(root: Path, network: Network) -> DataSet:
+    classes = read_classes(root)
+    wrong = Reports()
+    if classes is not None:
+        _hold_against(network, classes, len(classes), root, wrong)
+        wrong.raise_if_any()  # before shards are indexed
+    digest = Digest()
+    passed = {split: PassedOver() for split in ("train", "val")}
+    train, val = (open_shards(root / split, digest, passed[split]) for split in passed)
+    if classes is None:
+        number = int(train.labels.max(initial=-1)) + 1
+        _hold_against(network, (), number, root, wrong)
+        wrong.raise_if_any()
+        classes = tuple(f"{label:0{len(str(number - 1))}}" for label in range(number))
+    for split in (train, val):
+        _hold_in_range(split, len(classes))
+    notes = (
+        *passed["train"].notes("train"),
+        *passed["val"].notes("val"),
+        *without_images("val", classes, val.labels),
+    )
+    return _checked(root, classes, train, val, digest, notes)
+
+
+def _open_annotated(root: Path, boxes: Layer, watch: Watcher) -> DataSet:
+    train = open_annotated(root, "train", watch=watch)
+    _hold_boxes_against(boxes, len(train.classes), root)
+    val = open_annotated(root, "val", train.classes, watch)
+    digest = Digest()
+    for split in (train, val):
+        digest.add_digest(split.fingerprint, split.stamp)
+    notes = (*_notes("train", train), *_notes("val", val))
+    return _checked(root, train.classes, Examples(train), Examples(val), digest, notes)
+
+
+def _notes(split: str, annotated: Annotated) -> Iterator[str]:
+    yield from annotated.notes
+    if annotated.num_without:
+        yield f"{count(annotated.num_without, 'image')} of {split} without objects, passed over"
+    if annotated.num_clipped:
+        yield f"boxes on {count(annotated.num_clipped, 'image')} of {split} cut off at the edge"
+    if annotated.left_out:
+        first = "".join(f"\n  {name}: {why}" for name, why in list(annotated.left_out.items())[:5])
+        left_out = count(len(annotated.left_out), "image")
+        yield f"{left_out} of {split} left out, whose annotations cannot be true:{first}"
+
+
+def _checked(
+    root: Path,
+    classes: tuple[str, ...],
+    train: Split,
+    val: Split,
+    digest: Digest,
+    notes: tuple[str, ...],
+) -> DataSet:
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0).tolist()
+    if empty:
+        raise VggspecError(*(_empty(classes[i], root / "train") for i in empty))
+    if not len(val):
+        raise _no_data(f"`{root / 'val'}` holds no images")
+    return DataSet(
+        root=root,
+        classes=classes,
+        train=train,
+        val=val,
+        fingerprint=digest.fingerprint(),
+        stamp=digest.stamp(),
+        notes=notes,
+    )
+
+
+def _empty(name: str, folder: Path) -> Report:
+    beside, images = PassedOver(), 0
+    if (folder / name).is_dir():
+        images = sum(1 for _ in images_below(folder / name, beside))
+    words = "those of another class: it is a link to their folder" if images else beside.in_words()
+    return _at(data.EmptyClass(name=name, beside=words), folder)
+
+
+def _hold_against(
+    network: Network, names: tuple[str, ...], classes: int, root: Path, wrong: Reports
+) -> None:
+    if classes != network.num_classes:
+        layer = network.weight_layers[-1].name
+        outputs = network.num_classes
+        what = data.ClassMismatch(classes=classes, outputs=outputs, layer=layer, names=names)
+        wrong.add(_at(what, root))
+
+
+def _hold_boxes_against(boxes: Layer, classes: int, root: Path) -> None:
+    assert isinstance(boxes.op, Boxes)
+    channels = boxes.type.channels
+    if not boxes.op.shared and channels != 4 * classes:
+        what = BoxesMismatch(classes=classes, boxes=channels // 4)
+        if boxes.origin is None:
+            raise VggspecError(_at(what, root))
+        raise VggspecError(report(what, boxes.origin.source, boxes.origin.span))
+
+
+def _hold_in_range(split: ShardSplit, classes: int) -> None:
+    foreign = np.flatnonzero(split.labels >= classes)
+    if len(foreign):
+        first = int(foreign[0])
+        why = f"its class is {split.labels[first]}, there are 0 to {classes - 1}"
+        shard, name = split.place(first)
+        raise VggspecError(_at(data.BadSample(name=name, why=why), shard))
+
+
+def _no_data(tried: str) -> VggspecError:
+    return VggspecError(report(data.NoData(tried=tried)))
+
+
+def _at(what: Diagnostic, path: Path) -> Report:
+    return report(what, path=str(path))

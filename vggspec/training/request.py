@@ -1,0 +1,133 @@
+"""The request of a caller of ``train``, and the spec, settings and data that follow from it."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.reports import Reports
+from vggspec.base.source import Source
+from vggspec.bundle.manifest import MANIFEST
+from vggspec.compiler.lower import Lowered, base_folder, lower
+from vggspec.lang.loading import load, pick
+from vggspec.lang.parser import parse
+from vggspec.lang.sections import read_experiment
+from vggspec.training.record import read_record
+from vggspec.training.runs import RECORD
+
+if TYPE_CHECKING:
+    from vggspec.lang.ast import Setting, Spec
+
+TrainPrecision = Literal["fp32", "tf32", "bf16"]
+Validate = Literal["crop", "dense"]
+
+CHANGED = "# --set "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """The arguments of ``train``."""
+
+    spec: str
+    data: str | None = None
+    run: str | None = None
+    resume: bool = False
+    settings: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    seed: int | None = None
+    gpus: int | None = None
+    procs: int | None = None
+    workers: int | None = None
+    precision: TrainPrecision | None = None
+    micro_batch: int | None = None
+    compile: bool = False
+    validate: Validate | None = None
+    save_every_s: float = 600.0
+    keep_every: int | None = None
+
+
+def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":
+    """The spec, or the spec and the record of a run.
+
+    Raises:
+        ArgumentError: the target is a folder, but not that of a run.
+        VggspecError: it cannot be read, or has mistakes.
+    """
+    if not Path(target).is_dir():
+        return load(target), None
+    if not (Path(target) / RECORD).exists():
+        is_bundle = (Path(target) / MANIFEST).exists()
+        kind = "a bundle" if is_bundle else "a folder, but not that of a run"
+        raise ArgumentError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
+    record = read_record(Path(target))
+    text = record["spec_text"].partition(f"\n{CHANGED}")[0]
+    return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
+
+
+def merged(record: Mapping[str, Any] | None, given: Sequence[str]) -> tuple[str, ...]:
+    """The settings of a run's record, and those given now, which replace them."""
+    begun = record["settings"] if record else ()
+
+    def key(setting: str) -> tuple[str, bool]:
+        words = setting.replace("=", " ", 1).casefold().split()
+        return (words or [""])[0], words[1:2] == ["from"]
+
+    keys = {key(setting) for setting in given}
+    return (*(setting for setting in begun if key(setting) not in keys), *given)
+
+
+def started_from(record: Mapping[str, Any] | None, settings: Sequence[str]) -> tuple[str, ...]:
+    """The weights that a run started from, unless the settings ask for others."""
+    if record is None or any(
+        re.match(r"\s*start[\s=]+from\b", each, re.IGNORECASE) for each in settings
+    ):
+        return ()
+    return tuple(dict.fromkeys(each["weights"] for each in record["started_from"]))
+
+
+def changed(written: "Spec", settings: Sequence[str]) -> Lowered:
+    """The spec as a net and a recipe, with settings of the recipe changed.
+
+    Raises:
+        VggspecError: the spec or a setting has mistakes.
+    """
+    lowered = lower(written)
+    return lower(_with_settings(written, lowered, settings)) if settings else lowered
+
+
+def data_folder(given: str | None, lowered: Lowered) -> Path:
+    """The folder of the images: the one given, else the spec's, else the environment's."""
+    written = lowered.experiment.train.data
+    if given is not None:
+        return Path(given)
+    if written is not None:
+        return base_folder(lowered.spec) / written
+    return Path(os.environ.get("VGGSPEC_DATA") or "data")
+
+
+def _with_settings(spec: "Spec", lowered: Lowered, settings: Sequence[str]) -> "Spec":
+    """The spec with other lines in its ``train:`` section.
+
+    Raises:
+        VggspecError: one of them is not a line of that section.
+    """
+    lines = [setting.replace("=", " ", 1).strip() for setting in settings]
+    text = "\n".join(["net changed", "train:", *(f"  {line}" for line in lines)])
+    other = parse(Source("--set", f"{text}\n")).specs[0]
+    reports = Reports()
+    image = lowered.network.input
+    read_experiment(other, (image.height, image.width), reports)
+    reports.raise_if_any()
+    keys = {_key(setting) for setting in other.train}
+    kept = [setting for setting in spec.train if _key(setting) not in keys]
+    record = "".join(f"\n{CHANGED}{setting}" for setting in settings)
+    source = Source(spec.source.name, f"{spec.source.text.rstrip()}\n{record}\n")
+    return replace(spec, train=(*kept, *other.train), source=source)
+
+
+def _key(setting: "Setting") -> tuple[str, bool]:
+    words = [word.text.casefold() for word in setting.words]
+    return words[0].replace("color", "colour"), words[1:2] == ["from"]

@@ -1,0 +1,223 @@
+"""The initial weights of training: random ones, and those of other nets.
+
+Source: Simonyan & Zisserman 2015, section 3.1: the first four conv layers and the three FC layers
+of net A go into the deeper nets, the rest is random. The conv layers are those of the same name,
+conv1_1, conv2_1, conv3_1 and conv3_2: by their order they would not even fit, as A has one layer
+where the others have two.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vggspec.base.catalogue.artefacts import OtherWeights
+from vggspec.base.catalogue.recipes import NotStartedFrom, TooFewLayers
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.recipe import LayersFrom
+from vggspec.compiler.initialise import draw
+from vggspec.compiler.input_contract import complete, expected
+from vggspec.compiler.ir import ImageInput, Layer, Network
+from vggspec.compiler.lower import Lowered, base_folder, load_network
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.tensor import Param
+from vggspec.compiler.weights import (
+    Array,
+    Metadata,
+    WeightsFile,
+    check_fits,
+    checked,
+    open_weights,
+)
+from vggspec.lang.loading import find_spec, split_target
+from vggspec.training.runs import RUNS, FoundWeights, find_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A net whose weights initialise layers."""
+
+    layers: LayersFrom
+    net: Network
+    weights: FoundWeights
+
+
+def origins(
+    lowered: Lowered, runs: Path = RUNS, given: Sequence[str | Path] = ()
+) -> tuple[Origin, ...]:
+    """The nets that a net starts from, each with its weights: those of ``given`` that are its own,
+    else as ``find_weights`` finds them.
+
+    Raises:
+        VggspecError: a net to start from cannot be read, or has no weights; or weights that are
+            given belong to another net.
+    """
+    specs = [
+        (each, _target(each.path, str(base_folder(lowered.spec))))
+        for each in lowered.experiment.train.start_from
+    ]
+    nets = [load_network(spec).network for _, spec in specs]
+    names = tuple(dict.fromkeys(net.name for net in nets))
+    named: dict[str, FoundWeights] = {}
+    for path in given:
+        of = open_weights(path).metadata.net or "another net"
+        if len(names) == len(given) == 1:
+            of = names[0]
+        if of not in names or of in named:
+            raise VggspecError(report(NotStartedFrom(net=of, nets=names), path=str(path)))
+        named[of] = FoundWeights(path=Path(path))
+    return tuple(
+        Origin(
+            layers=layers,
+            net=net,
+            weights=named.get(net.name) or find_weights(net.name, spec, runs, option="--weights"),
+        )
+        for (layers, spec), net in zip(specs, nets, strict=True)
+    )
+
+
+def _target(target: str, folder: str) -> str:
+    """The spec that ``start from`` names, seen from a folder, with the net after a colon."""
+    path, net = split_target(target, folder)
+    found = str(Path(find_spec(path, folder)))
+    return found if net is None else f"{found}:{net}"
+
+
+def initial_weights(
+    lowered: Lowered, seed: int, runs: Path = RUNS, given: Sequence[str | Path] = ()
+) -> Iterator[tuple[str, Array]]:
+    """Every parameter of the net by name, one after the other.
+
+    Random ones are those of ``vggspec init`` with the same seed. Where another net is started
+    from, its files are found and its shapes compared before the first parameter is given.
+
+    Raises:
+        VggspecError: a net to start from cannot be read, has no weights, or does not fit, or its
+            weights are not those that were written, or not finite.
+    """
+    recipe = lowered.experiment.train
+    taken: dict[str, tuple[WeightsFile, str]] = {}
+    for origin in origins(lowered, runs, given):
+        weights = open_weights(origin.weights.path)
+        check_fits(weights, origin.net)
+        pairs = _pairs(lowered.network, origin.net, origin.layers, weights)
+        weights = checked(weights, [theirs.name for _, theirs in pairs], is_read=True)
+        for mine, theirs in pairs:
+            taken[mine.name] = weights, theirs.name
+    for param in lowered.network.params():
+        if param.name in taken:
+            weights, name = taken[param.name]
+            yield param.name, np.array(weights.read(name))
+        else:
+            numbers = np.concatenate(list(draw(param, recipe, seed)))
+            yield param.name, numbers.reshape(param.stored)
+
+
+def started_metadata(lowered: Lowered, found: Sequence[Origin]) -> tuple[Metadata, Path] | None:
+    """The metadata and the file of the weights that the first layer starts from, or None."""
+    first = next((layer for layer in lowered.network.layers if layer.op.is_weight_layer), None)
+    taken = None
+    for origin in found:
+        weights = open_weights(origin.weights.path)
+        pairs = _pairs(lowered.network, origin.net, origin.layers, weights)
+        if first is not None and any(mine is first.params[0] for mine, _ in pairs):
+            taken = weights.metadata, weights.path
+    return taken
+
+
+def expected_input(
+    image: ImageInput, started: tuple[Metadata, Path]
+) -> tuple[ImageInput, str] | None:
+    """The input that the weights found by ``started_metadata`` expect, and their source; None if
+    they do not define it.
+
+    Raises:
+        VggspecError: the spec says another one.
+    """
+    metadata, path = started
+    if metadata.source is None or expected(metadata, image) is None:
+        return None
+    return complete(image, metadata, str(path))[0], metadata.source
+
+
+def recorded_origins(found: Sequence[Origin]) -> list[dict[str, str]]:
+    """Which weights the net starts from, for the record."""
+    opened = [open_weights(each.weights.path) for each in found]
+    return [
+        {"weights": str(each.path.resolve()), "data_sha256": each.data_sha256()} for each in opened
+    ]
+
+
+def _pairs(
+    network: Network, other: Network, layers_from: LayersFrom, weights: WeightsFile
+) -> list[tuple[Param, Param]]:
+    """Parameters of the net, each with the one of the other net that it starts from."""
+    pairs: list[tuple[Param, Param]] = []
+    missing: list[str] = []
+    for mine, theirs in _same_places(network, other, layers_from):
+        given = _params(other, theirs)
+        for key, param in _params(network, mine).items():
+            if key in given:
+                pairs.append((param, given[key]))
+            else:
+                missing.append(f"{theirs.name}: {key}")
+    unlike = tuple(
+        f"{theirs.name}: {_by(theirs)} in the file, {_by(mine)} in `{mine.name}`"
+        for mine, theirs in pairs
+        if mine.stored != theirs.stored
+    )
+    if missing or unlike:
+        what = OtherWeights(
+            net=network.name,
+            missing=tuple(missing),
+            unlike=unlike,
+            unknown=(),
+            made_for=other.name,
+        )
+        raise VggspecError(report(what, path=str(weights.path)))
+    return pairs
+
+
+def _same_places(
+    network: Network, other: Network, layers_from: LayersFrom
+) -> Iterator[tuple[Layer, Layer]]:
+    """The layers that start from others, each with the one it starts from."""
+    is_whole = layers_from.first_conv is None and layers_from.last_fc is None
+    convs = len(_of_kind(network, Conv)) if is_whole else layers_from.first_conv or 0
+    fcs = len(_of_kind(network, Linear)) if is_whole else layers_from.last_fc or 0
+    for kind, word, number in ((Conv, "conv", convs), (Linear, "FC", fcs)):
+        mine, theirs = _of_kind(network, kind), _of_kind(other, kind)
+        for net, layers in ((network, mine), (other, theirs)):
+            if len(layers) < number:
+                what = TooFewLayers(net=net.name, kind=word, wanted=number, found=len(layers))
+                raise VggspecError(report(what, path=layers_from.path))
+        if kind is Linear:
+            spared = layers_from.but_last_fc
+            mine, theirs = (layers[len(layers) - number :] for layers in (mine, theirs))
+            mine, theirs = (layers[: len(layers) - spared] for layers in (mine, theirs))
+        else:
+            theirs = theirs[:number]
+            by_name = {layer.name: layer for layer in mine}
+            has_names = all(layer.name in by_name for layer in theirs)
+            mine = [by_name[layer.name] for layer in theirs] if has_names else mine[:number]
+        yield from zip(mine, theirs, strict=True)
+
+
+def _of_kind(network: Network, kind: type[Conv | Linear]) -> list[Layer]:
+    return [layer for layer in network.layers if isinstance(layer.op, kind)]
+
+
+def _params(network: Network, layer: Layer) -> dict[str, Param]:
+    """The parameters of a layer, and of the batch normalisation that belongs to it."""
+    found = {param.name.removeprefix(f"{layer.name}."): param for param in layer.params}
+    for user in network.users(layer.name):
+        if isinstance(user.op, BatchNorm):
+            found |= {f"BN {p.name.removeprefix(f'{user.name}.')}": p for p in user.params}
+    return found
+
+
+def _by(param: Param) -> str:
+    return " × ".join(str(n) for n in param.stored)

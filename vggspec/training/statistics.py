@@ -1,0 +1,118 @@
+"""Statistics of the training images: the mean colour, and how the colours vary.
+
+The mean is subtracted from every image (section 2.1); the axes of variation give the colour shift
+(section 3.1, after Krizhevsky et al. 2012, section 4.1). Images of all sizes count equally, as each
+gives one crop per epoch. The statistics depend on the data only, and are measured once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggspec.base.fields import BadFieldError, Fields
+from vggspec.compiler.ir import Color
+from vggspec.data.cache import recall, remember
+from vggspec.data.decode import BadImageError, Pixels, decode
+from vggspec.data.left_out import LeftOut
+from vggspec.data.split import Split
+from vggspec.training.dataset import DataSet
+
+FORMAT = 1  # of the cached statistics
+SAMPLE = 4096  # images; the mean of a channel is then known to about one level of 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Of pixels from 0 to 255, channels in the order of the net's input."""
+
+    mean: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    num_images: int
+
+    @classmethod
+    def from_fields(cls, fields: Fields, channels: int | None = None) -> Self:
+        """The inverse of ``dataclasses.asdict``, after JSON; with ``channels`` channels if given.
+
+        Raises:
+            BadFieldError: it is malformed.
+        """
+        mean = fields.numbers("mean", 4)
+        if len(mean) != (channels or len(mean) or 1):
+            raise fields.bad("mean", f"does not have {channels or 1} numbers")
+        rows = fields.lists("covariance", len(mean), len(mean))
+        if len(rows) != len(mean):
+            raise fields.bad("covariance", f"does not have {len(mean)} rows")
+        return cls(
+            mean=mean,
+            covariance=tuple(Fields({"row": row}, "covariance.").numbers("row") for row in rows),
+            num_images=fields.integer("num_images", 1),
+        )
+
+    def axes(self) -> NDArray[np.float64]:
+        """The principal axes as columns ``(C, C)``, each one standard deviation long."""
+        variances, axes = np.linalg.eigh(np.array(self.covariance))
+        # An eigenvector may come with either sign; a seed gives one colour shift all the same.
+        largest = np.abs(axes).argmax(axis=0)
+        axes = axes * np.sign(axes[largest, np.arange(len(axes))])
+        return np.asarray(axes * np.sqrt(np.maximum(variances, 0.0)))
+
+
+def measured(data: DataSet, color: Color, left_out: LeftOut) -> Statistics:
+    """The statistics of the training images on disk, or the cached ones.
+
+    Raises:
+        VggspecError: too many images are bad.
+    """
+    key = [FORMAT, data.stamp, color, SAMPLE]
+    found = _recalled(recall("statistics", key), 1 if color == "gray" else 3)
+    if found is None:
+        found = measure(_readable(data.train, color, left_out))
+        remember("statistics", key, asdict(found))
+    return found
+
+
+def sample(num_images: int) -> list[int]:
+    """Which images are measured: all of a small set, else ``SAMPLE`` at random, in their order."""
+    if num_images <= SAMPLE:
+        return list(range(num_images))
+    random = np.random.default_rng(0)
+    return sorted(random.choice(num_images, SAMPLE, replace=False).tolist())
+
+
+def measure(images: Iterable[Pixels]) -> Statistics:
+    """The statistics of images ``(H, W, C)``, at least one."""
+    number = 0
+    mean: NDArray[np.float64] = np.zeros(1)
+    square: NDArray[np.float64] = np.zeros((1, 1))
+    for image in images:
+        pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)
+        mean = mean + pixels.mean(axis=0)
+        square = square + pixels.T @ pixels / len(pixels)
+        number += 1
+    assert number, "the caller ends the work when images cannot be read"
+    mean, square = mean / number, square / number
+    covariance = square - np.outer(mean, mean)
+    return Statistics(
+        mean=tuple(mean.tolist()),
+        covariance=tuple(tuple(row) for row in covariance.tolist()),
+        num_images=number,
+    )
+
+
+def _readable(split: Split, color: Color, left_out: LeftOut) -> Iterator[Pixels]:
+    for index in sample(len(split)):
+        try:
+            yield decode(split.read(index), color)
+        except BadImageError as error:
+            left_out.add(split.name(index), str(error))
+
+
+def _recalled(value: Any, channels: int) -> Statistics | None:
+    """The cached value, if it can be statistics."""
+    try:
+        return Statistics.from_fields(Fields({"value": value}).object("value"), channels)
+    except BadFieldError:
+        return None
