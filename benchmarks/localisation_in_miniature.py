@@ -27,7 +27,7 @@ from vggspec.compiler.weights import describe, save
 from vggspec.data.annotated import Examples, open_annotated
 from vggspec.data.decode import decode
 from vggspec.studies.localisation.localiser import MATCH
-from vggspec.training.augment import central_window
+from vggspec.training.augment import central_region
 from vggspec.training.box_crops import target
 
 SPEC = Path(__file__).with_name("miniature-boxes.vgg")
@@ -185,7 +185,7 @@ def mean_box(network: Network, pictures: Path) -> NDArray[np.float64]:
     said = []
     for index in range(len(examples)):
         image = decode(examples.read(index), "RGB")
-        said.append(target(image, examples.boxes(index), central_window(image, Q, *size)).boxes)
+        said.append(target(image, examples.boxes(index), central_region(image, Q, *size)).boxes)
     return np.concatenate(said).mean(axis=0, dtype=np.float64)
 
 

@@ -381,6 +381,8 @@ def _load(
             try:
                 with named_in_text(path) as name:
                     return session(name)
+            except UnicodeDecodeError:  # its refusal names a path that is not text
+                pass
             except ORT_ERRORS as error:
                 if LINK_REFUSED not in str(error):
                     raise
@@ -416,11 +418,9 @@ def _weights_for(weights: Sequence[Path], options: ort.SessionOptions) -> Iterat
     real = [Path(os.path.realpath(path)) for path in weights]
     folders = {path.parent for path in real}
     with contextlib.ExitStack() as stack:
-        if len(folders) == 1 and all(
-            here.name == there.name for here, there in zip(weights, real, strict=True)
-        ):
-            name = stack.enter_context(named_in_text(folders.pop()))
-            options.add_session_config_entry(WEIGHTS_FOLDER, name)
+        same_names = all(here.name == there.name for here, there in zip(weights, real, strict=True))
+        if len(folders) == 1 and same_names and _is_text(*folders):
+            options.add_session_config_entry(WEIGHTS_FOLDER, str(folders.pop()))
         elif weights:
             files = [stack.enter_context(open_file(path)) for path in weights]
             maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
@@ -429,6 +429,15 @@ def _weights_for(weights: Sequence[Path], options: ort.SessionOptions) -> Iterat
                 names, maps, [len(each) for each in maps]
             )
         yield
+
+
+def _is_text(path: Path) -> bool:
+    """Whether ONNX Runtime can be given the path, which it takes as UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_on_cuda(session: ort.InferenceSession) -> bool:

@@ -578,7 +578,7 @@ def test_weights_that_changed_since_they_were_written(
     [
         ({"driver": None}, "no NVIDIA driver"),
         ({"driver": Driver(cuda="13.0")}, "GPU"),
-        ({"tensorrt": None}, "none is installed"),
+        ({"tensorrt": None}, "which is not installed"),
         ({"platform": "windows-x86_64"}, "platform"),
     ],
 )
