@@ -163,7 +163,7 @@ def test_inspect_says_what_was_not_read(
     assert cli("compile", "small.vgg", "--weights", "w.safetensors")[0] == 0
     _, out, _ = cli("inspect", "small")
     (line,) = (line for line in out.splitlines() if WEIGHTS in line)
-    assert "as the file states it; not read" in line
+    assert "as the file states it, not read" in line
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert cli("compile", "small.vgg", "--weights", "w.safetensors")[0] == 0
@@ -250,7 +250,7 @@ def test_the_checkpoint_before_a_damaged_one_is_named(tmp_path: Path) -> None:
     flip(newer / MOMENTUM, -1)
     with pytest.raises(VggspecError) as error:
         read_checkpoint(tmp_path / "run", network)
-    assert f"the checkpoint before it, {older}" in told(error.value)
+    assert f"the previous checkpoint, {older}" in told(error.value)
     newer.rename(tmp_path / "away")
     found = read_checkpoint(tmp_path / "run", network)
     assert found is not None
