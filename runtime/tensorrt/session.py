@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Arena(Generic[T]):
-    """Memory as large as its largest use so far. What it was is freed before it grows."""
+    """Memory as large as its largest use so far. The old memory is freed before it grows."""
 
     def __init__(self, allocate: Callable[[int], T], free: Callable[[T], None]) -> None:
         self._allocate, self._free = allocate, free
@@ -56,7 +56,7 @@ class Arena(Generic[T]):
         return self._memory is not None and num_bytes <= self._num_bytes
 
     def reserve(self, num_bytes: int) -> T:
-        """The memory, moved if it is smaller; nobody may be using it then."""
+        """The memory, reallocated if it is smaller; it must not be in use then."""
         if self._memory is None or num_bytes > self._num_bytes:
             self.free()
             self._num_bytes = -(-max(num_bytes, 1) // GRAIN) * GRAIN
@@ -84,7 +84,7 @@ class Bucket:
 
     graph: Graph | None = None
     refusal: str | None = None
-    """Why there is no graph and will be none."""
+    """Why a graph cannot be recorded."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -307,7 +307,7 @@ class TrtSession:
 
     def _launch(self, bucket: Bucket) -> None:
         """Give a run to the compute stream, recording it when the shape comes a second time."""
-        # Not when it comes first: most photographs have a shape of their own.
+        # Not the first time: most photographs have a unique shape.
         if self._use_graphs and bucket.runs == 1 and bucket.refusal is None:
             self._record(bucket)
         compute = self._streams["compute"]
@@ -420,7 +420,7 @@ class TrtSession:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """The device is ours; what goes wrong with it is reported, and nothing is left under way.
+        """Use the device exclusively; its errors are reported, and all work is finished afterwards.
 
         Raises:
             ValueError: the session is closed.
@@ -440,7 +440,7 @@ class TrtSession:
                     raise
 
     def _settle(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until all work is finished."""
         for stream in self._streams.values():
             with self._quietly():
                 stream.synchronize()

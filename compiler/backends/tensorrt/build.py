@@ -39,7 +39,7 @@ from vggspec.runtime.tensorrt import seam
 from vggspec.runtime.tensorrt.api import Builder, IBuilderConfig, INetworkDefinition, Library
 from vggspec.runtime.tensorrt.messages import logger
 
-POLL = 0.05  # seconds between two checks whether the user wants to stop
+POLL = 0.05  # seconds between two checks for an interruption
 PERCENT = 100
 
 
@@ -138,7 +138,7 @@ def _run(
     outcome = _Outcome()
     arguments = (trt, builder, definition, config, plan, outcome)
     thread = threading.Thread(target=_build, args=arguments, name="trt-builder")
-    signals = _hold_signals()  # `start`, interrupted, leaves a thread that nobody knows of
+    signals = _hold_signals()  # an interrupted `start` would leave an unknown thread
     try:
         try:
             thread.start()
@@ -164,7 +164,7 @@ def _run(
 
 @dataclass(slots=True)
 class _Outcome:
-    """What the builder's thread leaves behind."""
+    """The result of the builder's thread."""
 
     is_built: bool = False
     error: BaseException | None = None

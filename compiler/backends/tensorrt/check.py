@@ -1,4 +1,4 @@
-"""The engine that was built, loaded and compared with what was asked for."""
+"""Loads the engine that was built and compares it with the request."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from vggspec.compiler.ir import IMAGE, Network
 from vggspec.runtime.tensorrt.api import EngineInspector, ICudaEngine, Library
 from vggspec.runtime.tensorrt.loading import RefusedError, deserialize
 
-#: What an inspector calls number types, in any of its releases.
+#: Names of number types in inspectors of all releases.
 INSPECTED: dict[Precision, tuple[str, ...]] = {
     "fp16": ("half", "fp16"),
     "bf16": ("bf16", "bfloat16"),
@@ -24,10 +24,10 @@ INSPECTED: dict[Precision, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An engine that is as asked for."""
+    """An engine that matches the request."""
 
     layers: tuple[LayerRecord, ...]
-    """The layers as the engine has them, where it says."""
+    """The engine's layers, if it has the details."""
 
     notes: tuple[str, ...]
 
@@ -40,7 +40,7 @@ def check_engine(
     profiles: Sequence[Profile],
     precisions: Collection[Precision],
 ) -> Checked:
-    """Load the engine, which needs its GPU, and compare it with what was asked for.
+    """Load the engine, which needs its GPU, and compare it with the request.
 
     Raises:
         VggspecError: it does not load, or differs.

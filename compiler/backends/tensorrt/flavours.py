@@ -1,4 +1,4 @@
-"""Which TensorRT builds an engine, and what it cannot do, known before it starts."""
+"""Chooses the TensorRT that builds an engine, and checks its limits beforehand."""
 
 from collections.abc import Collection
 
@@ -38,7 +38,7 @@ def _major(capability: str) -> int:
 
 
 def unsupported(gpu: Gpu) -> str:
-    """That TensorRT-RTX does not run on a GPU, and on which it does."""
+    """The message that TensorRT-RTX does not run on a GPU, and on which it does."""
     known = [one for one in RTX_CAPABILITIES if _major(one) < RTX_SINCE]
     return (
         f"TensorRT-RTX does not support this GPU, {gpu}: it supports compute capability "

@@ -27,7 +27,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class LayerRecord:
-    """A layer as TensorRT has it."""
+    """A layer of TensorRT's network."""
 
     name: str
     op: str

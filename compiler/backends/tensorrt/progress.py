@@ -1,4 +1,4 @@
-"""How far a build has come: TensorRT's nested phases as one share of the whole."""
+"""Progress of a build: TensorRT's nested phases as one share of the whole."""
 
 import threading
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""New weights in an engine that exists: its plan is loaded, every array replaced, and the plan
-written again.
+"""Replaces the weights of an engine: loads its plan, replaces every array, and writes the plan.
 
 TensorRT calls a refit complete that leaves numbers of the old weights in the engine, where it does
 not let them be replaced. So both sides are compared before anything is set: every array that the
@@ -7,8 +6,8 @@ engine offers must be the net's, and all of the net's weights must be on offer. 
 known to drop a bias from refittable engines; it is then not on offer.)
 
 TensorRT's parser turns an fp32 ``BatchNormalization`` into one factor and one offset a channel and
-names both as it likes (``tmp_batch_norm_weight`` in 10.0, ``tmp_refittable_weight`` in RTX 1.7).
-So the same parser's refitter fills in those.
+chooses both names (``tmp_batch_norm_weight`` in 10.0, ``tmp_refittable_weight`` in RTX 1.7). So
+those are set by the parser's own refitter.
 
 Sources: the TensorRT Python API reference, ``Refitter`` and ``OnnxParserRefitter``, 10.0 to 11.4;
 the TensorRT 11.3 developer guide, "Refitting an Engine"; onnx-tensorrt 10.1, ``ModelRefitter.cpp``.
@@ -116,7 +115,7 @@ class EngineRefit:
         return len(names)
 
     def refit_left(self, plan: Path) -> Refit:
-        """Load what was written: which weights it takes now."""
+        """Load the written plan and return which weights it takes."""
         engine: ICudaEngine = self._load(plan.read_bytes()).engine
         is_refittable = bool(engine.refittable)
         return refit_of(self._engine) if is_refittable else "none"
@@ -136,7 +135,7 @@ class EngineRefit:
         return load_plan(self._trt, data, self._engine, str(self._bundle.model))
 
     def _check_names(self, names: tuple[str, ...]) -> None:
-        """Hold the arrays that the engine offers against those of the net."""
+        """Compare the arrays that the engine offers with those of the net."""
         known = {tensor.name for tensor in self._model.graph.initializer}
         combined = self._combined()
         strange = tuple(name for name in names if name not in known)
@@ -166,7 +165,7 @@ class EngineRefit:
         return [name for name, is_changed in is_other.items() if is_changed]
 
     def _combined(self) -> tuple[str, ...]:
-        """The arrays that TensorRT's parser makes others of."""
+        """The arrays that TensorRT's parser combines into others."""
         nodes = [n for n in self._model.graph.node if n.op_type == "BatchNormalization"]
         return tuple(name for node in nodes for name in node.input[1:])
 
@@ -220,7 +219,7 @@ class EngineRefit:
         return trt.Weights(kinds[array.dtype.name], array.ctypes.data, array.size)
 
     def _fill_in(self, refitter: Refitter, arrays: Arrays, folder: Path) -> OnnxParserRefitter:
-        """Have TensorRT's parser set what only it can name."""
+        """Let TensorRT's parser set the arrays that only it can name."""
         onnx_refitter: OnnxParserRefitter = self._trt.OnnxParserRefitter(refitter, self._logger)
         if hasattr(onnx_refitter, "load_initializer"):
             is_set = onnx_refitter.load_model_proto(self._model.SerializeToString())
@@ -256,7 +255,7 @@ class EngineRefit:
             file.write(memory)
 
     def _failed(self, otherwise: str, *, of: bool = True) -> VggspecError:
-        """An error in TensorRT's words where it has some and ``of`` asks for them."""
+        """An error, with TensorRT's message if there is one and ``of`` is true."""
         return self._error(RefitFailed(reason=self._heard.told(otherwise) if of else otherwise))
 
     def _error(self, what: Diagnostic) -> VggspecError:

@@ -48,9 +48,8 @@ class SpecModule(nn.Module):
 
 
 def _view_as_needed(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
-    """Let FC weights load into the convolutions that stand for them, and the other way round.
-
-    Nothing else is the same numbers in another shape.
+    """Allow FC weights to load into the convolutions that replace them, and the reverse. No other
+    weights may change shape.
     """
     assert isinstance(module, SpecModule)
     for layer in module.network.layers:
@@ -88,7 +87,8 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
 
 
 def with_state(network: Network, state: "Mapping[str, Tensor]") -> SpecModule:
-    """The module of a network with these parameters and running statistics, and what else there is.
+    """The module of a network with these parameters and running statistics; other arrays are
+    ignored.
 
     Raises:
         RuntimeError: one is lacking or has another shape.

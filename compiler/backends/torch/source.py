@@ -17,7 +17,7 @@ class _Call(str):
 
 
 class _Recorder:
-    """Stands for ``torch.nn`` and returns the text of the call."""
+    """Replaces ``torch.nn`` and returns the text of each call."""
 
     def __getattr__(self, module: str) -> Callable[..., _Call]:
         def call(*args: Any, **kwargs: Any) -> _Call:
