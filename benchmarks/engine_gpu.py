@@ -36,9 +36,10 @@ from benchmarks.weights import weights_of_d
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.engine import Flavour
-from vggspec.bundle.manifest import Bundle, Precision, open_bundle
-from vggspec.bundle.profile import Profile, Shape, choose_profile, derive_profiles
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.options import CompileOptions, Precision
+from vggspec.bundle.profile import BatchShape, Profile, choose_profile, derive_profiles
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.runtime.machine import Machine, this_machine
@@ -95,7 +96,7 @@ Missing = dict[tuple[str, str], list[str]]
 class Cell:
     """What was measured of one shape."""
 
-    shape: Shape
+    shape: BatchShape
     """Images, rows and columns."""
 
     seconds: dict[str, list[float]]
@@ -142,7 +143,7 @@ class InUse:
 # What the figures say.
 
 
-def written(shape: Shape) -> str:
+def written(shape: BatchShape) -> str:
     """Such as ``2 × 256 × 341``."""
     return " × ".join(map(str, shape))
 
@@ -411,10 +412,10 @@ def size_of(scale: int) -> tuple[int, int]:
     return scale, round(scale * 4 / 3)
 
 
-def flops_of(shape: Shape) -> float:
+def flops_of(shape: BatchShape) -> float:
     """Of a batch."""
     images, rows, columns = shape
-    network = prepare(load_network(SPEC).network, OnnxOptions())
+    network = prepare(load_network(SPEC).network, CompileOptions())
     return images * float(cost(network.at(rows, columns)).flops)
 
 
@@ -448,7 +449,7 @@ def used_bytes(device: "PyCuda") -> int:
     return total.value - free.value
 
 
-def random_images(shape: Shape) -> NDArray[np.float32]:
+def random_images(shape: BatchShape) -> NDArray[np.float32]:
     images, rows, columns = shape
     rng = np.random.default_rng(0)
     return rng.standard_normal((images, 3, rows, columns)).astype(np.float32)
@@ -463,7 +464,7 @@ def memory_of(bundle: Bundle) -> list[InUse]:
     profiles = bundle.manifest.engine.profiles
     found = []
 
-    def after_runs(session: "TrtSession", shape: Shape) -> int:
+    def after_runs(session: "TrtSession", shape: BatchShape) -> int:
         for _ in range(WARMUP):
             session.run({"image": random_images(shape)})
         return used_bytes(device)
@@ -535,7 +536,7 @@ def torch_run(
     return run
 
 
-def measure(subject: Subject, shape: Shape, budget_seconds: float) -> Cell:
+def measure(subject: Subject, shape: BatchShape, budget_seconds: float) -> Cell:
     """Every way in turn on one shape; ``subject.missing`` takes those that there are not."""
     from benchmarks.peers.plain_trt import PlainTrt
 

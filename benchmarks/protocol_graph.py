@@ -13,7 +13,8 @@ import onnxruntime as ort
 import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
 from benchmarks.weights import weights_of_d
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 
@@ -30,7 +31,7 @@ def main() -> list[Claim]:
         bundle, graph = Path(folder) / "bundle", Path(folder) / "graph"
         vggspec.compile("specs/D.vgg", weights=weights, out=bundle)
         nets = [(load_network("specs/D.vgg"), open_weights(weights))]
-        write_protocol_bundle(nets, graph, ProtocolOptions())
+        write_protocol_bundle(nets, graph, CompileOptions())
         model = str(graph / "1/model.onnx")
 
         def load() -> ort.InferenceSession:

@@ -31,7 +31,7 @@ from vggspec.base.opening import open_file
 from vggspec.base.tensors import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest
-from vggspec.bundle.profile import Profile, Shape, derive_profiles, spans
+from vggspec.bundle.profile import BatchShape, Profile, derive_profiles, spans
 from vggspec.runtime.machine import ask_driver
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 
@@ -186,7 +186,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
     is_raw = contract.contract == "raw"
     channels = len(contract.mean)
 
-    def text(shape: Shape) -> str:
+    def text(shape: BatchShape) -> str:
         n, h, w = shape
         axes = (n, h, w, channels) if is_raw else (n, channels, h, w)
         return f"{contract.name}:{'x'.join(map(str, axes))}"
@@ -212,7 +212,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
 def covering(profiles: Sequence[Profile]) -> Profile:
     """The narrowest profile that covers all of these, tuned for the largest."""
 
-    def each(choose: Callable[[Iterable[int]], int], shapes: Iterable[Shape]) -> Shape:
+    def each(choose: Callable[[Iterable[int]], int], shapes: Iterable[BatchShape]) -> BatchShape:
         images, rows, columns = (choose(axis) for axis in zip(*shapes, strict=True))
         return images, rows, columns
 

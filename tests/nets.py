@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import ROOT
 from vggspec.base.source import Source
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.lower import Lowered, lower
@@ -91,7 +92,7 @@ def disagreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> f
 
 
 def run_torch(
-    lowered: Lowered, weights: WeightsFile, options: OnnxOptions, x: NDArray[np.float32]
+    lowered: Lowered, weights: WeightsFile, options: CompileOptions, x: NDArray[np.float32]
 ) -> Arrays:
     module = torch_module.loaded(prepare(lowered.network, options), weights).eval()
     with torch.inference_mode():

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.nets import SMALL, net, random_weights
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import COMMANDS
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 
 BLOCK = """
@@ -80,7 +80,7 @@ def test_compile_needs_no_torch(tmp_path: Path) -> None:
 def test_the_runtime_needs_neither_compiler_nor_torch(tmp_path: Path) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w")
-    write_bundle(lowered, weights, tmp_path / "b", OnnxOptions(keep_map=True))
+    write_bundle(lowered, weights, tmp_path / "b", CompileOptions(keep_map=True))
     program = (
         "import numpy, vggspec\n"
         "with vggspec.load('b', device='cpu') as predictor:\n"

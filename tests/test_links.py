@@ -15,8 +15,8 @@ import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from vggspec.bundle.manifest import MANIFEST, MODEL, WEIGHTS, open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
 
@@ -90,7 +90,7 @@ def test_a_bundle_of_links_is_used_like_any_other(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = OnnxOptions(precision=precision, copy_weights=True)  # type: ignore[arg-type]
+    options = CompileOptions(precision=precision, copy_weights=True)  # type: ignore[arg-type]
     lowered = net(SMALL)
     write_bundle(lowered, open_weights(weights), tmp_path / "plain", options)
     (tmp_path / "root").mkdir()
@@ -147,7 +147,7 @@ def test_links_in_a_ring_are_no_weights(
 
 @pytest.mark.parametrize("path", ["../model.onnx", "/etc/passwd", "1/../../x"])
 def test_what_the_manifest_says_does_not_lead_out(path: str, weights: Path, tmp_path: Path) -> None:
-    write_bundle(net(SMALL), open_weights(weights), tmp_path / "b", OnnxOptions())
+    write_bundle(net(SMALL), open_weights(weights), tmp_path / "b", CompileOptions())
     manifest = tmp_path / "b" / MANIFEST
     manifest.write_text(manifest.read_text().replace(f'"{MODEL}"', f'"{path}"'))
     with refused("not a path inside the bundle"):

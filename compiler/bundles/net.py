@@ -5,8 +5,7 @@ from dataclasses import replace
 from vggspec.base.catalogue.artefacts import BadManifest
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.source import Source
-from vggspec.bundle.manifest import MANIFEST, Bundle, Manifest, Member
-from vggspec.bundle.options import CompileOptions
+from vggspec.bundle.manifest import MANIFEST, Bundle, Member
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower
@@ -49,8 +48,3 @@ def _lowered(bundle: Bundle, net: str, spec_text: str) -> Lowered:
         what = BadManifest(reason="its spec takes layers from another file")
         raise VggspecError(report(what, path=str(bundle.path / MANIFEST)))
     return lower(spec)
-
-
-def options_of(manifest: Manifest) -> CompileOptions:
-    """The options of the graph."""
-    return manifest.options

@@ -27,8 +27,6 @@ from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile, for_net
 
-ProtocolOptions = CompileOptions  # the earlier name
-
 
 def write_protocol_bundle(
     nets: Sequence[tuple[Lowered, WeightsFile]],

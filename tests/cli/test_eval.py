@@ -23,8 +23,8 @@ from tests.nets import net, random_weights
 from tests.runtime.bundles import LABELS, make, rewrite, weights
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.recipe import TestProtocol
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import progress, run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
@@ -84,7 +84,9 @@ def made(tmp_path: Path) -> Path:
 def tiny(tmp_path: Path) -> Path:
     """A bundle as it is compiled, so that its cost is known and other forms can be had."""
     lowered = net(SPEC)
-    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "tiny", OnnxOptions())
+    write_bundle(
+        lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "tiny", CompileOptions()
+    )
     rewrite(tmp_path / "tiny", {"labels": list(LABELS)})
     return tmp_path / "tiny"
 
@@ -210,7 +212,7 @@ def test_average_pool_and_stride_compile_the_net_anew(
         done = evaluate(tiny, *args, *change)
         assert done.code == 0, done.err
         assert done.data["results"] != as_it_is
-    compiled = OnnxOptions(average="posteriors")
+    compiled = CompileOptions(average="posteriors")
     lowered = net(SPEC)
     write_bundle(lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "b", compiled)
     rewrite(tmp_path / "b", {"labels": list(LABELS)})

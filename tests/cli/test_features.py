@@ -18,9 +18,9 @@ from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watching import Progress
 from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.progress import Shown
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.features.descriptors import Combination, Described, describe
@@ -47,7 +47,7 @@ def bundle(folder: Path, seed: int = 0, **options: Any) -> Path:
     lowered = net(SPEC)
     weights = random_weights(lowered, folder / f"w{seed}", seed)
     out = folder / f"b{seed}"
-    write_bundle(lowered, weights, out, OnnxOptions(**options))
+    write_bundle(lowered, weights, out, CompileOptions(**options))
     return out
 
 
@@ -86,7 +86,7 @@ def test_both_splits_are_written(tmp_path: Path, features: Any) -> None:
     up_to = tmp_path / "up to"
     lowered = net(SPEC)
     weights = random_weights(lowered, tmp_path / "w")
-    write_bundle(lowered, weights, up_to, OnnxOptions(layer="relu3"))
+    write_bundle(lowered, weights, up_to, CompileOptions(layer="relu3"))
     for name, number in (("train", 3), ("val", 2)):
         split = found.splits[name]
         assert split.names is not None
@@ -120,7 +120,7 @@ def test_layers_scales_and_nets(tmp_path: Path, features: Any) -> None:
     for seed in (0, 1):
         lowered = net(SPEC)
         weights = random_weights(lowered, tmp_path / f"w{seed}", seed)
-        write_bundle(lowered, weights, tmp_path / f"c{seed}", OnnxOptions(layer="conv2_1"))
+        write_bundle(lowered, weights, tmp_path / f"c{seed}", CompileOptions(layer="conv2_1"))
         protocol = TestProtocol(scales=(32, 40), flip=False)
         files = [Path(name) for name in split.names]
         how = {"over_scales": "stack", "normalise": False}

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.cli.run import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import make
+from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.backends.onnx.model import OnnxOptions
 from vggspec.compiler.bundles.writer import write_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes, devices")
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Path("small.vgg").write_text(SMALL)
     lowered = net(SMALL)
-    write_bundle(lowered, random_weights(lowered, Path("small.safetensors")), "b", OnnxOptions())
+    write_bundle(lowered, random_weights(lowered, Path("small.safetensors")), "b", CompileOptions())
     Path("images/val/a").mkdir(parents=True)
     Image.new("RGB", (300, 300)).save("images/val/a/1.png")
     return tmp_path

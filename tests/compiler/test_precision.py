@@ -10,9 +10,9 @@ import torch
 
 from tests.nets import SMALL, images, net, random_weights
 from tests.refusals import refused, told
-from vggspec.bundle.options import Precision
+from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.compiler.backends.onnx.graph import FLOAT, OnnxGraph, tensor_info
-from vggspec.compiler.backends.onnx.model import OnnxOptions, emit, prepare
+from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
@@ -22,7 +22,7 @@ TORCH: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bflo
 
 
 def test_layers_compute_in_the_type_that_fits_them() -> None:
-    network = prepare(net(SMALL).network, OnnxOptions(keep_map=True))
+    network = prepare(net(SMALL).network, CompileOptions(keep_map=True))
     types = number_types(network, "fp16")
     for layer in network.layers:
         if layer.op.keyword in ("conv", "FC"):
@@ -35,7 +35,7 @@ def test_layers_compute_in_the_type_that_fits_them() -> None:
 
 
 def test_a_layer_that_is_kept_takes_its_relu_along() -> None:
-    network = prepare(net(SMALL).network, OnnxOptions())
+    network = prepare(net(SMALL).network, CompileOptions())
     types = number_types(network, "bf16", ("conv1_1",))
     assert (types["conv1_1"], types["relu1_1"], types["conv1_2"]) == ("fp32", "fp32", "bf16")
     with refused("has no layer `conv1_9`"):
@@ -49,7 +49,7 @@ def test_fp16_differs_from_fp32_by_its_rounding(
 ) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "model.safetensors")
-    options = OnnxOptions(keep_map=True, average=average)  # type: ignore[arg-type]
+    options = CompileOptions(keep_map=True, average=average)  # type: ignore[arg-type]
     network = prepare(lowered.network, options)
     x = images(2, 3, 41, 32)
     answers = {}
@@ -85,7 +85,7 @@ def test_fp16_differs_from_fp32_by_its_rounding(
 def test_a_bf16_graph_is_valid_onnx(tmp_path: Path) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
-    network = prepare(lowered.network, OnnxOptions(keep_map=True))
+    network = prepare(lowered.network, CompileOptions(keep_map=True))
     types = number_types(network, "bf16")
     model = emit(
         network,

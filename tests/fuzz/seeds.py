@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tests.nets import net, random_weights
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 
 TINY = """\
@@ -29,5 +29,5 @@ def _bundle() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="vggspec-seeds-"))
     lowered = net(TINY)
     weights = random_weights(lowered, folder / "tiny.safetensors")
-    write_bundle(lowered, weights, folder / "bundle", OnnxOptions())
+    write_bundle(lowered, weights, folder / "bundle", CompileOptions())
     return folder / "bundle"

@@ -12,8 +12,8 @@ from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import digest, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.opening import open_session
@@ -29,8 +29,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     lowered = net(SMALL)
     weights = random_weights(lowered, folder / "w.safetensors")
-    write_bundle(lowered, weights, folder / "net", OnnxOptions())
-    write_protocol_bundle([(lowered, weights)], folder / "protocol", ProtocolOptions())
+    write_bundle(lowered, weights, folder / "net", CompileOptions())
+    write_protocol_bundle([(lowered, weights)], folder / "protocol", CompileOptions())
     return folder
 
 
@@ -91,7 +91,7 @@ def test_an_answer_that_is_no_number_is_refused(bundles: Path, tmp_path: Path) -
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     bundle = tmp_path / "b"
-    write_protocol_bundle([(lowered, weights)], bundle, ProtocolOptions(copy_weights=True))
+    write_protocol_bundle([(lowered, weights)], bundle, CompileOptions(copy_weights=True))
     data = np.memmap(bundle / "1/model.safetensors", np.uint8, "r+")
     data[weights.data_start :] = 0xFF  # NaN
     data.flush()
@@ -113,7 +113,7 @@ def test_a_graph_that_is_not_the_manifests(
 ) -> None:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
-    write_protocol_bundle([(lowered, weights)], tmp_path / "b", ProtocolOptions())
+    write_protocol_bundle([(lowered, weights)], tmp_path / "b", CompileOptions())
     rewrite(tmp_path / "b", changes)
     with refused("VGG527") as error:
         Predictor(tmp_path / "b", device="cpu")

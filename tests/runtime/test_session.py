@@ -21,7 +21,7 @@ from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.tensors import header
 from vggspec.bundle.manifest import MODEL, file_entry, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime import ort_session
@@ -393,7 +393,7 @@ def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
         assert list(shapes)[-1] == "fc4.bias"
         file.seek(-16, os.SEEK_END)
         file.write(np.log(np.array([1, 2, 3, 4], "<f4")).tobytes())
-    write_bundle(lowered, open_weights(path), tmp_path / "b", OnnxOptions())
+    write_bundle(lowered, open_weights(path), tmp_path / "b", CompileOptions())
     code = (
         "import sys, numpy; from vggspec.bundle.manifest import open_bundle;"
         "from vggspec.runtime.opening import open_session;"

@@ -19,7 +19,7 @@ from vggspec.base.catalogue import data as catalogue
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import TrainRecipe
 from vggspec.bundle.manifest import open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.ir import ImageInput
 from vggspec.compiler.weights import open_weights
@@ -342,7 +342,7 @@ def test_a_net_of_boxes_learns(head: tuple[str, str], root: Path, tmp_path: Path
     assert (tmp_path / "run" / "curves.png").stat().st_size > 10_000
     weights = open_weights(result.run / "best.safetensors")
     assert weights.metadata.labels == tuple(HUES)
-    write_bundle(lowered, weights, tmp_path / "bundle", OnnxOptions(form="crop"))
+    write_bundle(lowered, weights, tmp_path / "bundle", CompileOptions(form="crop"))
     manifest = open_bundle(tmp_path / "bundle").manifest
     assert manifest.labels == tuple(HUES)
     assert (manifest.result.kind, manifest.result.channels) == (

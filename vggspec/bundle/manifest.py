@@ -29,9 +29,9 @@ from vggspec.base.opening import open_file, read_file
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
 from vggspec.base.wording import reason
-from vggspec.bundle import format1, options
+from vggspec.bundle import format1
 from vggspec.bundle.engine import Engine
-from vggspec.bundle.options import CompileOptions
+from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
 
 FORMAT = 2
@@ -66,7 +66,6 @@ HASHED_ON_OPEN_BYTES = 4 << 20
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
 
-Precision = options.Precision  # the earlier place
 
 #: Bytes of a number.
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}

@@ -18,7 +18,6 @@ from vggspec.base.recipe import TestProtocol
 BatchShape = tuple[int, int, int]
 """Images, rows and columns."""
 
-Shape = BatchShape  # the earlier name
 Size = tuple[int, int]
 
 MAX_BATCH = 8

@@ -15,7 +15,7 @@ from vggspec.base.recipe import TestProtocol
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
@@ -216,7 +216,7 @@ def _find(weights: Path, net: Trained) -> Path | None:
 
 
 def _compiled(spec: Path, weights: Path, out: Path) -> Bundle:
-    write_bundle(load_network(str(spec)), open_weights(weights), out, OnnxOptions(), refer=True)
+    write_bundle(load_network(str(spec)), open_weights(weights), out, CompileOptions(), refer=True)
     return open_bundle(out)
 
 

@@ -22,8 +22,6 @@ from vggspec.compiler.rounding import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
 
-OnnxOptions = CompileOptions  # the earlier name
-
 #: A protobuf message is limited to 2 GiB; some is reserved for the graph itself.
 MAX_EMBEDDED_BYTES = (1 << 31) - (1 << 24)
 

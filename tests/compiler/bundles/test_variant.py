@@ -15,7 +15,7 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of, options_of
+from vggspec.compiler.bundles.net import lowered_of
 from vggspec.compiler.bundles.variant import Changes, varied, write_variant
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
@@ -67,7 +67,7 @@ def test_it_answers_as_the_net_compiled_so(changes: Changes, tmp_path: Path) -> 
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
     # What its manifest says leads back to it.
-    again = prepare(lowered_of(variant).network, options_of(variant.manifest))
+    again = prepare(lowered_of(variant).network, variant.manifest.options)
     meant = prepare(lowered_of(bundle).network, options)
     assert again.outputs == meant.outputs
     assert [(a.name, a.op, a.inputs) for a in again.layers] == [

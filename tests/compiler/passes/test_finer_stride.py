@@ -15,7 +15,8 @@ from tests.nets import images, net, random_weights, run_onnx, run_torch, session
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Rounding
 from vggspec.bundle.manifest import open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import Lowered, load_network
@@ -75,7 +76,7 @@ def test_shifted_pooling_and_the_fc_at_every_window(
     lowered = net(NARROW)
     weights = random_weights(lowered, tmp_path / "w")
     w = {name: torch.from_numpy(weights.read(name).copy()) for name in weights.tensors}
-    options = OnnxOptions(stride=stride, pool=pool, keep_map=True)
+    options = CompileOptions(stride=stride, pool=pool, keep_map=True)
     write_bundle(lowered, weights, tmp_path / "b", options)
     of = session(tmp_path / "b/1/model.onnx")
 
@@ -174,7 +175,7 @@ def test_windows_of_shifted_images(name: str, tmp_path: Path) -> None:
     text, strides = UNPADDED[name]
     lowered = net(text)
     weights = random_weights(lowered, tmp_path / "w")
-    network = prepare(lowered.network, OnnxOptions(keep_map=True))
+    network = prepare(lowered.network, CompileOptions(keep_map=True))
     module = torch_module.loaded(network, weights).eval()
 
     @torch.inference_mode()
@@ -188,7 +189,7 @@ def test_windows_of_shifted_images(name: str, tmp_path: Path) -> None:
 
     image = lowered.network.input
     for stride in strides[1:]:
-        write_bundle(lowered, weights, tmp_path / "b", OnnxOptions(stride=stride, keep_map=True))
+        write_bundle(lowered, weights, tmp_path / "b", CompileOptions(stride=stride, keep_map=True))
         of = session(tmp_path / "b/1/model.onnx")
         for more in ((1, 0), (3, 14)):
             x = images(1, image.channels, image.height + more[0], image.width + more[1])
@@ -250,7 +251,7 @@ def test_after_an_average_over_the_map_nothing_is_dilated(tmp_path: Path) -> Non
         "FC-5 FC-3\nsoft-max"
     )
     weights = random_weights(lowered, tmp_path / "w")
-    options = OnnxOptions(stride=2)
+    options = CompileOptions(stride=2)
     write_bundle(lowered, weights, tmp_path / "b", options)
     finer = prepare(lowered.network, options)
     assert [layer.name for layer in finer.layers if getattr(layer.op, "dilation", 1) > 1] == []
@@ -270,7 +271,7 @@ def test_after_an_average_over_the_map_nothing_is_dilated(tmp_path: Path) -> Non
     np.testing.assert_allclose(found, h, rtol=1e-4, atol=1e-6)
 
 
-def refused(lowered: Lowered, options: OnnxOptions) -> str:
+def refused(lowered: Lowered, options: CompileOptions) -> str:
     with pytest.raises(VggspecError) as error:
         prepare(lowered.network, options)
     (report,) = error.value.reports
@@ -279,22 +280,22 @@ def refused(lowered: Lowered, options: OnnxOptions) -> str:
 
 def test_what_cannot_be_had_is_refused() -> None:
     narrow = net(NARROW)
-    assert refused(narrow, OnnxOptions(stride=12)) == (
+    assert refused(narrow, CompileOptions(stride=12)) == (
         "VGG660 the net cannot give a position every 12 pixels: "
         "give 16, 8, 4, 2 or 1; the net's own is 32; None"
     )
-    assert "VGG660" in refused(narrow, OnnxOptions(stride=64))
-    assert "VGG661" in refused(narrow, OnnxOptions(stride=16, form="crop"))
+    assert "VGG660" in refused(narrow, CompileOptions(stride=64))
+    assert "VGG661" in refused(narrow, CompileOptions(stride=16, form="crop"))
     text, _ = UNPADDED["average"]
-    words = refused(net(text), OnnxOptions(stride=1))
+    words = refused(net(text), CompileOptions(stride=1))
     assert "give 2; the net's own is 4" in words
     assert "`pool2`" in words
     three = net("net t\ninput 24x24 gray\nconv3-4/3 maxpool FC-3 soft-max")
-    assert "give 3 or 1;" in refused(three, OnnxOptions(stride=2))
+    assert "give 3 or 1;" in refused(three, CompileOptions(stride=2))
     flat = net("net t\ninput 8x8 gray\nconv3-4 FC-3 soft-max")
-    assert "the net's own, 1, is the only one" in refused(flat, OnnxOptions(stride=2))
+    assert "the net's own, 1, is the only one" in refused(flat, CompileOptions(stride=2))
     ceil = net("net t\ninput 9x9 gray\nconv3-4 avgpool(ceil) FC-3 soft-max")
-    assert "`pool1`" in refused(ceil, OnnxOptions(stride=1))
+    assert "`pool1`" in refused(ceil, CompileOptions(stride=1))
 
 
 @pytest.mark.parametrize("pool", [None, "floor", "ceil"])
@@ -303,7 +304,7 @@ def test_the_manifest_tells_the_window_of_the_net(pool: Rounding | None, tmp_pat
     weights = random_weights(lowered, tmp_path / "w")
     least = 193 if pool == "ceil" else 224
     for stride in (None, 32, 16, 8):
-        options = OnnxOptions(stride=stride, pool=pool, copy_weights=True)
+        options = CompileOptions(stride=stride, pool=pool, copy_weights=True)
         write_bundle(lowered, weights, tmp_path / "b", options)
         onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
         manifest = open_bundle(tmp_path / "b", deep=True).manifest

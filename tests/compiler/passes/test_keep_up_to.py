@@ -12,7 +12,8 @@ from torch.nn import functional
 from tests.nets import Arrays, images, net, random_weights, run_onnx, run_torch, session
 from tests.refusals import refused
 from vggspec.bundle.manifest import open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import DropTrainingOps, KeepUpTo, before_last
@@ -81,7 +82,7 @@ def test_a_layer_averaged_over_space_or_flattened(
     path, x, w = expected
     lowered, weights = net(TEXT), open_weights(path)
     for form, image in (("dense", "large"), ("dense", "window"), ("crop", "window")):
-        options = OnnxOptions(layer=layer, form=form, copy_weights=True)
+        options = CompileOptions(layer=layer, form=form, copy_weights=True)
         written = write_bundle(lowered, weights, tmp_path / form, options).manifest
         onnx.checker.check_model(str(tmp_path / form / "1/model.onnx"), full_check=True)
         whole = activations(w, torch.from_numpy(x[image]))[layer]
@@ -105,14 +106,14 @@ def test_a_stride_goes_with_a_layer(tmp_path: Path) -> None:
     lowered = net(text)
     weights = random_weights(lowered, tmp_path / "w")
     x = images(1, 1, 19, 22)
-    plain = prepare(lowered.network, OnnxOptions(layer="conv2_1"))
-    finer = prepare(lowered.network, OnnxOptions(layer="conv2_1", stride=1))
+    plain = prepare(lowered.network, CompileOptions(layer="conv2_1"))
+    finer = prepare(lowered.network, CompileOptions(layer="conv2_1", stride=1))
     assert plain.at(19, 22)["conv2_1"].type.shape == (4, 7, 9)
     assert finer.at(19, 22)["conv2_1"].type.shape == (4, 14, 17)
     with refused(r"(?s)VGG660.*give 1; the net's own is 2"):
-        prepare(lowered.network, OnnxOptions(layer="conv2_1", stride=4))
+        prepare(lowered.network, CompileOptions(layer="conv2_1", stride=4))
     written = write_bundle(
-        lowered, weights, tmp_path / "b", OnnxOptions(layer="conv2_1", stride=1)
+        lowered, weights, tmp_path / "b", CompileOptions(layer="conv2_1", stride=1)
     ).manifest
     assert (written.stride, written.options.stride, written.window) == ((1, 1), 1, (16, 16))
     assert np.isfinite(run_onnx(session(tmp_path / "b/1/model.onnx"), x)["features"]).all()
@@ -135,7 +136,7 @@ def test_what_the_last_fc_works_on(specs: Path) -> None:
 def test_boxes_pass_on_what_they_are_made_of(tmp_path: Path) -> None:
     lowered = net("net t\ninput 8x8 gray\nconv3-4 FC-8(linear) boxes(per-class)")
     boxes = lowered.network.outputs[0].layer
-    cut = prepare(lowered.network, OnnxOptions(layer=boxes))
+    cut = prepare(lowered.network, CompileOptions(layer=boxes))
     assert [output.name for output in cut.outputs] == ["features"]
     assert not cut.type_of(cut.outputs[0].layer).is_map
 
@@ -152,14 +153,14 @@ def test_once_is_enough() -> None:
 def test_what_does_not_go_with_a_layer() -> None:
     network = net(TEXT).network
     with refused(r"(?s)VGG663.*did you mean `conv2_1`"):
-        prepare(network, OnnxOptions(layer="conv2-1"))
+        prepare(network, CompileOptions(layer="conv2-1"))
     with refused("VGG303"):
-        prepare(network, OnnxOptions(layer="fc4", keep_map=True))
+        prepare(network, CompileOptions(layer="fc4", keep_map=True))
 
 
 def test_the_weights_of_the_layers_kept_must_be_there(tmp_path: Path) -> None:
     weights = random_weights(net(TEXT), tmp_path / "w")
     other = net(TEXT.replace("FC-6", "FC-9"))
-    write_bundle(other, weights, tmp_path / "b", OnnxOptions(layer="conv2_1"))
+    write_bundle(other, weights, tmp_path / "b", CompileOptions(layer="conv2_1"))
     with refused(r"(?s)VGG503.*fc3\.weight"):
-        write_bundle(other, weights, tmp_path / "c", OnnxOptions(layer="fc3"))
+        write_bundle(other, weights, tmp_path / "c", CompileOptions(layer="fc3"))

@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 from tests.nets import SMALL, images, net, random_weights, run_onnx, run_torch, session
 from tests.refusals import refused
 from vggspec.base.recipe import Rounding
-from vggspec.compiler.backends.onnx.model import OnnxOptions, prepare
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import RoundPools, inference, run
@@ -24,7 +25,7 @@ def test_dense_maps_are_those_of_ceil_mode(pool: Rounding, tmp_path: Path) -> No
     lowered = net(TEXT)
     weights = random_weights(lowered, tmp_path / "w")
     w = {name: torch.from_numpy(weights.read(name).copy()) for name in weights.tensors}
-    options = OnnxOptions(pool=pool, keep_map=True)
+    options = CompileOptions(pool=pool, keep_map=True)
     write_bundle(lowered, weights, tmp_path / "b", options)
     of = session(tmp_path / "b/1/model.onnx")
     f, ceil = functional, pool == "ceil"
@@ -67,7 +68,9 @@ def test_a_map_that_no_fc_is_for_is_refused() -> None:
     network = load_network(str(ROOT / "specs" / "vgg-f.vgg")).network
     assert RoundPools("ceil")(network) is network
     with refused("VGG662") as error:
-        prepare(load_network(str(ROOT / "specs" / "vgg-f.vgg")).network, OnnxOptions(pool="floor"))
+        prepare(
+            load_network(str(ROOT / "specs" / "vgg-f.vgg")).network, CompileOptions(pool="floor")
+        )
     title = error.value.reports[0].what.title()
     assert title == (
         "with pooling rounded down `fc6` would get 5 × 5 × 256, and its weights are for 6 × 6 × 256"

@@ -12,7 +12,7 @@ from tests.training.folders import write_folder
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.data.classed import open_classed
 from vggspec.studies.features.describing import Describing, stamp
@@ -24,7 +24,7 @@ from vggspec.studies.image_files import ImageFiles
 def task(tmp_path: Path) -> Describing:
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w")
-    write_bundle(lowered, weights, tmp_path / "b", OnnxOptions(layer="relu3"))
+    write_bundle(lowered, weights, tmp_path / "b", CompileOptions(layer="relu3"))
     write_folder(tmp_path / "data", train=2, val=1)
     return Describing(
         nets=((open_bundle(tmp_path / "b"), TestProtocol(scales=(36,))),),

@@ -17,7 +17,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.photos import png as photo
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import Bundle, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 from vggspec.data.decode import BadImageError
@@ -56,7 +56,7 @@ def make(folder: Path, layer: str, seed: int = 0) -> Made:
             arrays[name] = rng.uniform(0.5, 1.5, arrays[name].shape).astype(np.float32)
     save(folder / "w", arrays, describe(lowered.network))
     weights = open_weights(folder / "w")
-    write_bundle(lowered, weights, folder / "b", OnnxOptions(layer=layer))
+    write_bundle(lowered, weights, folder / "b", CompileOptions(layer=layer))
     return Made(open_bundle(folder / "b"), weights)
 
 

@@ -10,7 +10,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.training.folders import write_folder
 from vggspec.base.watching import Progress, Watcher
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.studies.features.extraction import features
 
@@ -38,7 +38,7 @@ class Heard(Watcher):
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     lowered = net(f"{SMALL}\ntest:\n  scale 36\n")
-    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "b", OnnxOptions())
+    write_bundle(lowered, random_weights(lowered, tmp_path / "w"), tmp_path / "b", CompileOptions())
     return tmp_path / "b"
 
 

@@ -12,7 +12,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, file_entry, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime.tensorrt import seam
@@ -127,7 +127,7 @@ def test_a_graph_with_the_test_protocol(tmp_path: Path) -> None:
     lowered = net(SMALL)
     random_weights(lowered, tmp_path / "w")
     nets = [(lowered, open_weights(tmp_path / "w"))] * 2
-    write_protocol_bundle(nets, tmp_path / "fused", ProtocolOptions())
+    write_protocol_bundle(nets, tmp_path / "fused", CompileOptions())
     found = inspect(tmp_path / "fused")
     assert found.specs == (SMALL,)
     nets_section = next(each for each in found.sections() if each.title == "nets")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.nets import net, random_weights, run_torch
 from vggspec.bundle.manifest import Bundle, open_bundle
-from vggspec.compiler.backends.onnx.model import OnnxOptions
+from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile, open_weights, save
@@ -49,7 +49,7 @@ class Made:
     def of_windows(self, windows: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What the net as it is trained gives for images ``(N, 16, 16, 3)``, by PyTorch."""
         x = ((windows - np.array(MEAN)) / STD).transpose(0, 3, 1, 2).astype(np.float32)
-        (found,) = run_torch(self.lowered, self.weights, OnnxOptions(form="crop"), x).values()
+        (found,) = run_torch(self.lowered, self.weights, CompileOptions(form="crop"), x).values()
         return found.astype(np.float64)
 
 
@@ -83,5 +83,5 @@ def make(
         weights = open_weights(path)
     weights = replace(weights, metadata=replace(weights.metadata, labels=labels))
     options.setdefault("keep_map", "soft-max" in text and options.get("form") != "crop")
-    write_bundle(lowered, weights, folder, OnnxOptions(**options))
+    write_bundle(lowered, weights, folder, CompileOptions(**options))
     return Made(bundle=open_bundle(folder), lowered=lowered, weights=weights)

@@ -40,7 +40,7 @@ from vggspec.cli import run
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.protocol import ProtocolOptions, write_protocol_bundle
+from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import machine, opening
@@ -423,7 +423,7 @@ def test_a_bundle_does_not_ask_for_all_memory(tmp_path: Path, *, is_protocol: bo
     if is_protocol:
         lowered = net(SMALL)
         weights = open_weights(tmp_path / "weights.safetensors")
-        write_protocol_bundle([(lowered, weights)], bundle, ProtocolOptions())
+        write_protocol_bundle([(lowered, weights)], bundle, CompileOptions())
     rewrite(bundle, {"test.scales": [65536]})
     with refused("VGG530(.|\n)*65536 × 65536"):
         verify(bundle, device="cpu")

@@ -14,7 +14,7 @@ from vggspec.base.quantities import duration, scaled, speed
 from vggspec.base.watching import Watcher
 from vggspec.bundle.manifest import open_bundle
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of, options_of
+from vggspec.compiler.bundles.net import lowered_of
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.data.decode import BadImageError, decoded_size
@@ -110,4 +110,4 @@ def announce_cost(question: Question, gpus: int, watch: Watcher) -> None:
 
 
 def _network(asked: Asked) -> Network:
-    return prepare(lowered_of(open_bundle(asked.path)).network, options_of(asked.manifest))
+    return prepare(lowered_of(open_bundle(asked.path)).network, asked.manifest.options)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggspec.bundle.manifest import Bundle, Precision
+from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.options import Precision
 from vggspec.compiler.bundles.net import network_of
 from vggspec.compiler.precision import number_types
 from vggspec.runtime.preprocess import normalise

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from vggspec.bundle.profile import Profile, Shape, choose_profile
+from vggspec.bundle.profile import BatchShape, Profile, choose_profile
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS
 
 
@@ -16,7 +16,7 @@ class Case:
     point: str
     """``min``, ``opt`` or ``max``, or ``turned``: opt or max with rows and columns exchanged."""
 
-    shape: Shape
+    shape: BatchShape
 
 
 def cases(profiles: Sequence[Profile]) -> tuple[Case, ...]:
@@ -25,7 +25,7 @@ def cases(profiles: Sequence[Profile]) -> tuple[Case, ...]:
     A shape that several profiles take is run once, with the one that ``choose_profile`` returns,
     as in use.
     """
-    found: dict[Shape, Case] = {}
+    found: dict[BatchShape, Case] = {}
     for profile in profiles:
         turned = [(n, columns, rows) for n, rows, columns in (profile.opt, profile.max)]
         points = [

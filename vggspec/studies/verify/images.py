@@ -20,7 +20,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.watching import Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, Manifest
-from vggspec.bundle.profile import Profile, Shape, choose_profile
+from vggspec.bundle.profile import BatchShape, Profile, choose_profile
 from vggspec.data.pictures import list_images
 from vggspec.data.read import Pixels, read_image
 from vggspec.runtime.preprocess import rescalings
@@ -39,7 +39,7 @@ class ImageBatch:
     point: str
     """The point of the profile, as in ``Case``, or the name of the picture."""
 
-    shape: Shape | None
+    shape: BatchShape | None
     """Images, rows and columns; None for pictures, which differ in size."""
 
     images: Pixels
@@ -126,7 +126,7 @@ def _rescaled(path: Path, manifest: Manifest) -> Iterator[Pixels]:
         yield rescaled[None, top : top + rows, left : left + columns]
 
 
-def natural_images(shape: Shape, channels: int, seed: int) -> Pixels:
+def natural_images(shape: BatchShape, channels: int, seed: int) -> Pixels:
     """Images ``(N, H, W, C)`` with the statistics of photographs: large smooth patches, fainter
     fine ones, a little noise. The images of a batch differ.
 

@@ -2,7 +2,7 @@
 
 import math
 
-from vggspec.bundle.manifest import Precision
+from vggspec.bundle.options import Precision
 
 #: Unit roundoff: half the distance from 1 to the next number.
 ROUNDOFF = {"fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}

@@ -11,7 +11,7 @@ from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.watching import SILENT, Watcher
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
-from vggspec.bundle.profile import Shape
+from vggspec.bundle.profile import BatchShape
 from vggspec.compiler.ranges import Ranges
 from vggspec.data.read import Pixels
 from vggspec.runtime import machine, opening
@@ -36,7 +36,7 @@ class Comparison:
     """``min``, ``opt``, ``max`` or ``turned``; for pictures, the name of the one with the largest
     error."""
 
-    shape: Shape | None
+    shape: BatchShape | None
     """Images, rows and columns; None for pictures, which differ in size."""
 
     figures: Figures
@@ -238,7 +238,7 @@ def _compare(
             what = OtherOutputs(reason=str(error))
             raise VggspecError(report(what, path=str(bundle.path))) from error
 
-    found: dict[tuple[int | None, Shape | None], Comparison] = {}
+    found: dict[tuple[int | None, BatchShape | None], Comparison] = {}
     for batch in batches:
         comparison = Comparison(
             profile=batch.profile,
