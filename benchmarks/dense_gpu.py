@@ -2,8 +2,9 @@
 
 vggspec's session over ONNX Runtime, beside a session written by hand, PyTorch and torch.compile,
 in turn in one process, on images of 4:3 in the host's memory; a time ends with the posteriors
-there. vggspec's session lets ONNX Runtime use TF32, its default; the others do not use it. Then the whole test protocol on one photograph (three scales with mirror images), beside the
-same in a plain loop in PyTorch. ``benchmarks.engine_gpu`` measures TensorRT engines.
+there. vggspec's session lets ONNX Runtime use TF32, its default; the others do not use it. Then
+the whole test protocol on one photograph (three scales with mirror images), beside a plain loop in
+PyTorch. ``benchmarks.engine_gpu`` measures TensorRT engines.
 
     python -m benchmarks.dense_gpu --out FILE
 """
