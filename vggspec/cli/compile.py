@@ -8,6 +8,7 @@ import click
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.cli.choices import Sectioned, all_options, given
+from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
 from vggspec.cli.terminal import say_written
@@ -34,7 +35,7 @@ Examples:
   vggspec compile specs/D.vgg --torch -o net.py
   vggspec compile specs/D.vgg specs/E.vgg --protocol -o D+E""",
 )
-@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.argument("specs", type=SPEC, nargs=-1, required=True, metavar="SPEC...")
 @click.option(
     "--weights",
     multiple=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.render import shown
+from vggspec.cli.completing import SPEC
 
 if TYPE_CHECKING:
     from vggspec.training.progress import TrainResult
@@ -23,7 +24,7 @@ Examples:
   torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
       -m vggspec train specs/D.vgg""",
 )
-@click.argument("spec")
+@click.argument("spec", type=SPEC)
 @click.option(
     "--data",
     metavar="DIR",
