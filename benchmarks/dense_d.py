@@ -17,7 +17,7 @@ from benchmarks.measure import Claim, conclude, in_turn, milliseconds, process, 
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
 from vggspec.bundle.manifest import open_bundle
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 
 
 def main() -> list[Claim]:

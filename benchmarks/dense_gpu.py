@@ -45,7 +45,7 @@ from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
 from vggspec.bundle.manifest import open_bundle
 from vggspec.bundle.options import Precision
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 
 SPEC = "specs/D.vgg"
 OURS, OURS_TORCH = "vggspec, TF32", "vggspec.torch_module"

@@ -44,8 +44,8 @@ from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.runtime.machine import Machine, this_machine
 from vggspec.runtime.ort_session import CUDA, ORT_ERRORS, lacking_cuda
-from vggspec.runtime.tensorrt import seam as flavours
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt import library as flavours
+from vggspec.runtime.tensorrt.library import FLAVOURS
 
 if TYPE_CHECKING:
     from vggspec.runtime.tensorrt.cuda import PyCuda

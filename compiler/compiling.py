@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from vggspec.base.catalogue.backends import BadOption
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object, read
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import nearest
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
 from vggspec.bundle.profile import parse_profile

@@ -29,7 +29,7 @@ from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse, short
 from vggspec.base.files import replacing_file
-from vggspec.base.opening import open_file
+from vggspec.base.regular_files import open_file
 from vggspec.base.tensors import (
     ALIGNMENT,
     DATA_SHA256,

@@ -23,7 +23,7 @@ from vggspec.bundle.manifest import WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, flags
 from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.runtime.machine import Gpu, Machine
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt.library import FLAVOURS
 
 Level = Literal["ok", "unknown", "problem"]
 

@@ -12,7 +12,7 @@ from importlib import metadata
 
 from vggspec.base.optional import has_library
 from vggspec.bundle.engine import Flavour
-from vggspec.runtime.tensorrt.seam import FLAVOURS, installed, version
+from vggspec.runtime.tensorrt.library import FLAVOURS, installed, version
 
 #: The driver's library, on Linux and on Windows.
 DRIVERS = ("libcuda.so.1", "nvcuda.dll")

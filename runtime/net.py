@@ -16,7 +16,7 @@ from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import Bundle, Manifest, OutputContract, OutputKind, open_bundle
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import View
 from vggspec.runtime.session import Arrays, Device, Port, Session

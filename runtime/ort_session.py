@@ -27,7 +27,7 @@ from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import cache_folder, named_in_text
-from vggspec.base.opening import open_file
+from vggspec.base.regular_files import open_file
 from vggspec.base.tensors import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest

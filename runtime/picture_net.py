@@ -12,7 +12,7 @@ from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.data import RescaledTooLarge, SmallerThanWindow
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import SCALES, Bundle, Manifest, open_bundle
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
 from vggspec.runtime.session import Device, Port, Session
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Resize
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.data.pictures import named_images
 from vggspec.runtime.predictor import Images, OneOrMany, Prediction, Predictor, Scales
 from vggspec.runtime.session import Device

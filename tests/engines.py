@@ -25,7 +25,7 @@ from vggspec.compiler.backends.tensorrt.flavours import rtx_supports, unsupporte
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.machine import this_machine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 
 STAND_IN = b"stands in for a TensorRT plan in tests that never load it\n"
 SPEC = f"{SMALL}\ntest:\n  scale 40, 56\n"

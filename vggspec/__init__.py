@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vggspec.base.catalogue import explain
     from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, Report, VggspecError
-    from vggspec.base.watching import Progress, Watcher
+    from vggspec.base.watcher import Progress, Watcher
     from vggspec.bundle.options import CompileOptions, EngineOptions
     from vggspec.compiler.checking import check
     from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
@@ -53,11 +53,11 @@ _MODULES = {
     "EngineOptions": "bundle.options",
     "ImportOptions": "compiler.importing.converting",
     "MissingLibraryError": "base.diagnostic",
-    "Progress": "base.watching",
+    "Progress": "base.watcher",
     "Report": "base.diagnostic",
     "TrainWatcher": "training.progress",
     "VggspecError": "base.diagnostic",
-    "Watcher": "base.watching",
+    "Watcher": "base.watcher",
     "check": "compiler.checking",
     "compile": "compiler.compiling",
     "diff": "compiler.difference",

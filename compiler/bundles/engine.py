@@ -20,7 +20,7 @@ from vggspec.base.catalogue.artefacts import ChangedWeights
 from vggspec.base.catalogue.engines import ProfileOutOfReach
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.version import __version__
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import BYTES, LAYERS, MODEL, PLAN, FileEntry, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile, derive_profiles

@@ -29,7 +29,7 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile, for_net
 from vggspec.runtime.compatibility import compare_bundle, compile_command
 from vggspec.runtime.machine import Machine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 
 #: What a machine may lack for a refit: it runs nothing, and brings the weights itself.
 NOT_NEEDED = ("pycuda", "weights")

@@ -9,9 +9,9 @@ from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.fields import short
 from vggspec.base.files import is_same_file
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, either, reason
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
 from vggspec.compiler.importing.layouts import Layout

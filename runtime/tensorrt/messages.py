@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vggspec.base.wording import foreign
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 
 #: TensorRT's severities; 0 is an internal error.
 ERROR, WARNING, INFO, VERBOSE = 1, 2, 3, 4

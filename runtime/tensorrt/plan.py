@@ -17,7 +17,7 @@ from vggspec.bundle.manifest import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans
 from vggspec.runtime.session import Port
 from vggspec.runtime.tensorrt.api import ICudaEngine, IExecutionContext, IRuntimeConfig, Library
-from vggspec.runtime.tensorrt.loading import RefusedError, load_plan
+from vggspec.runtime.tensorrt.load_plan import RefusedError, load_plan
 from vggspec.runtime.tensorrt.messages import Heard, logger
 
 ALIGNMENT = 256  # of every address that TensorRT is given

@@ -24,9 +24,9 @@ from vggspec.base.tensors import Shape
 from vggspec.bundle.manifest import Bundle
 from vggspec.bundle.profile import choose_profile, spans
 from vggspec.runtime.session import Arrays, check_feeds
-from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt.cuda import PURPOSE, Bytes, Cuda, Event, Graph, Memory, PyCuda, Stream
-from vggspec.runtime.tensorrt.loading import RefusedError
+from vggspec.runtime.tensorrt.load_plan import RefusedError
 from vggspec.runtime.tensorrt.plan import Layout, Plan, ShapedContext, read_plan
 
 MAX_BUCKETS = 8

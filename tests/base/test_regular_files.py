@@ -14,7 +14,7 @@ import pytest
 from tests.refusals import told
 from tests.runtime.bundles import make
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.opening import open_file, read_file
+from vggspec.base.regular_files import open_file, read_file
 from vggspec.bundle.manifest import MANIFEST, MODEL, open_bundle
 from vggspec.cli import run
 from vggspec.compiler.weights import open_weights

@@ -136,7 +136,7 @@ def test_without_tensorrt_one_line_says_what_to_install(here: Path) -> None:
 def test_the_classic_flavour_that_is_not_installed_is_named(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vggspec.runtime.tensorrt import seam as trt
+    from vggspec.runtime.tensorrt import library as trt
 
     with pytest.raises(front_door.MissingLibraryError, match=r'pip install "vggspec\[trt\]"'):
         trt.load("tensorrt", "building an engine")

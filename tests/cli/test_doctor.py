@@ -14,7 +14,7 @@ from tests.test_import_cost import run as run_without
 from vggspec.cli import run
 from vggspec.cli.doctor import print_machine
 from vggspec.runtime import machine
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt.library import FLAVOURS
 from vggspec.studies.diagnosis import Component, MachineDiagnosis
 
 Capture = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
-from vggspec.base.watching import Progress
+from vggspec.base.watcher import Progress
 from vggspec.bundle.manifest import WEIGHTS, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run

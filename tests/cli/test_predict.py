@@ -20,7 +20,7 @@ from tests.runtime.tensorrt.fake import FakeCuda, FakeTrt, make_plan
 from tests.studies.localisation import localisers
 from vggspec.cli import run
 from vggspec.runtime.predictor import Prediction, Predictor
-from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt import session as trt_session
 
 

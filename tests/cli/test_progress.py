@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from vggspec.base.watching import Progress
+from vggspec.base.watcher import Progress
 from vggspec.cli import progress
 from vggspec.cli.progress import Pace, Shown, duration, shown
 

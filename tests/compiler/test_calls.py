@@ -10,7 +10,7 @@ from tests.nets import SMALL
 from tests.refusals import refused
 from vggspec.base.catalogue import explain
 from vggspec.base.diagnostic import ArgumentError
-from vggspec.base.watching import Watcher
+from vggspec.base.watcher import Watcher
 from vggspec.compiler.checking import check
 from vggspec.compiler.difference import diff
 from vggspec.compiler.formatting import format_spec, format_text

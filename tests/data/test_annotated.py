@@ -11,7 +11,7 @@ from PIL import Image
 
 from vggspec.base.catalogue import annotations
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.decode import BadImageError, decode
 

@@ -8,7 +8,7 @@ from vggspec.base.recipe import Experiment, LayersFrom, TestProtocol, TrainRecip
 from vggspec.base.source import Source
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
-from vggspec.lang import mending
+from vggspec.lang import suggestions as mending
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import SECTIONS, likely, sections_of
 

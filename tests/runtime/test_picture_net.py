@@ -16,7 +16,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 from vggspec.runtime.predictor import Predictor
 
 #: Posteriors by the graph and by the runtime, on noise: what resampling makes.

@@ -25,7 +25,7 @@ from tests.runtime.bundles import (
 from tests.studies.localisation import localisers
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import TestProtocol
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.predicting import predict

@@ -25,7 +25,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime import ort_session
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import _reason
 from vggspec.runtime.session import Port
 
@@ -348,7 +348,7 @@ def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:
     code = (
         "import sys; from vggspec.bundle.manifest import open_bundle;"
-        "from vggspec.runtime.opening import open_session;"
+        "from vggspec.runtime.open_session import open_session;"
         "open_session(open_bundle(sys.argv[1]), sys.argv[2]).close()"
     )
     for device in ("auto", "cpu"):
@@ -396,7 +396,7 @@ def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
     write_bundle(lowered, open_weights(path), tmp_path / "b", CompileOptions())
     code = (
         "import sys, numpy; from vggspec.bundle.manifest import open_bundle;"
-        "from vggspec.runtime.opening import open_session;"
+        "from vggspec.runtime.open_session import open_session;"
         "session = open_session(open_bundle(sys.argv[1]), 'cpu', threads=1);"
         "image = numpy.zeros((1, 3, 8, 8), numpy.float32);"
         "print(session.run({'image': image})['posteriors'].tolist())"

@@ -16,7 +16,7 @@ from tests.runtime.bundles import WINDOW, make, weights
 from vggspec.base import recipe
 from vggspec.bundle.manifest import open_bundle
 from vggspec.data.decode import BadImageError, decode
-from vggspec.data.room import Room
+from vggspec.data.decode_limits import Room
 from vggspec.runtime.net import BundleNet, Outputs
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.protocol import Answer, Look, View, classify
@@ -316,7 +316,7 @@ def test_threads_share_the_room_for_decoded_images(
     with BundleNet(make(tmp_path / "small").path, device="cpu") as net:
         protocol = recipe.TestProtocol(scales=(24,))
         for total in (1 << 30, 1):
-            monkeypatch.setattr("vggspec.data.room.SMALL_BYTES", 0)
+            monkeypatch.setattr("vggspec.data.decode_limits.SMALL_BYTES", 0)
             monkeypatch.setattr("vggspec.data.decode.room", Room(total))
             most = 0
             with BundleNet(gray.path, device="cpu") as other:

@@ -11,7 +11,7 @@ import pytest
 from tests.refusals import refused
 from tests.training.folders import TINY, write_folder
 from vggspec.base.diagnostic import ArgumentError
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.compiler.weights import open_weights
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainWatcher

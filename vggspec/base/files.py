@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 from vggspec.base.catalogue.artefacts import CannotWrite, PathIsNoText
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.exchange import exchange
+from vggspec.base.exchange_folders import exchange
 from vggspec.base.interrupt import held
 from vggspec.base.locking import lock as take_lock
 from vggspec.base.wording import reason

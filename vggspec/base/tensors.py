@@ -15,7 +15,7 @@ from math import prod
 from typing import Any
 
 from vggspec.base.fields import BadFieldError, Fields, parse_object, short
-from vggspec.base.opening import open_file
+from vggspec.base.regular_files import open_file
 
 ALIGNMENT = 256
 """The data of a file that is written here begins at a multiple of it, in bytes."""

@@ -25,8 +25,8 @@ from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, read
 from vggspec.base.files import left_behind
-from vggspec.base.opening import open_file, read_file
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
+from vggspec.base.regular_files import open_file, read_file
 from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle import format1

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -154,7 +154,7 @@ def _check(
 def _tell(compiled: "Compiled") -> None:
     """Print on standard error what the user should know about the bundle."""
     from vggspec.cli.table import memory
-    from vggspec.runtime.tensorrt.seam import FLAVOURS
+    from vggspec.runtime.tensorrt.library import FLAVOURS
 
     manifest, written = compiled.manifest, compiled.bundle
     for note in written.notes:

@@ -83,7 +83,7 @@ def _print_bundle(found: "BundleDiagnosis") -> None:
 
 
 def _kind(found: "BundleDiagnosis") -> str:
-    from vggspec.runtime.tensorrt.seam import FLAVOURS
+    from vggspec.runtime.tensorrt.library import FLAVOURS
 
     manifest = found.manifest
     net = f"net {shown(manifest.net)} in {manifest.precision}"

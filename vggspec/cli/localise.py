@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.render import shown
-from vggspec.base.watching import Watcher
+from vggspec.base.watcher import Watcher
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing, computing_options, limit_option
 from vggspec.cli.evaluating import grid_side, percent

@@ -96,7 +96,7 @@ def command(
     _check_usage(heatmap, label, classes, as_json=as_json, files=(csv, jsonl))
     from vggspec.base.catalogue.artefacts import NoClasses, NoMapInBundle
     from vggspec.base.diagnostic import VggspecError, report
-    from vggspec.base.watching import SILENT
+    from vggspec.base.watcher import SILENT
     from vggspec.cli.progress import shown as watching
     from vggspec.data.pictures import named_images
     from vggspec.runtime.predicting import predict_each

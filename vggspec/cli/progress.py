@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.base.quantities import duration, speed
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.cli.terminal import is_quiet, say
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
 
 def _tell(done: "RefittedBundle") -> None:
     from vggspec.base.wording import count
-    from vggspec.runtime.tensorrt.seam import FLAVOURS
+    from vggspec.runtime.tensorrt.library import FLAVOURS
 
     manifest, written = done.manifest, done.refitted.bundle
     tell_input(manifest.input, written.mean_from[0], done.weights)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue import annotations
 from vggspec.base.class_names import same, told_apart
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import reason
 from vggspec.data.annotation import (
     BadAnnotationError,

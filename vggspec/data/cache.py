@@ -14,7 +14,7 @@ from typing import Any
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.fields import BadFieldError, parse
 from vggspec.base.files import cache_folder, write_text
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 
 MAX_BYTES = 256 << 20
 """The limit of a cached file; the names of the images in a shard take a few megabytes."""

@@ -19,7 +19,7 @@ from vggspec.base.catalogue import annotations, data
 from vggspec.base.catalogue.features import ClassesDiffer
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import reason
 from vggspec.data.annotated import Annotated, open_annotated
 from vggspec.data.folder import subfolders

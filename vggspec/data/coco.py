@@ -14,7 +14,7 @@ from typing import Any
 
 from vggspec.base.catalogue.annotations import BadAnnotations
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 from vggspec.data.annotation import BadAnnotationError, Box, RawAnnotation, Size, checked_name
 

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vggspec.base.catalogue.data import NotAnImage
 from vggspec.base.diagnostic import VggspecError
+from vggspec.data.decode_limits import room
 from vggspec.data.read import (
     DECODER_ERRORS,
     Color,
@@ -26,7 +27,6 @@ from vggspec.data.read import (
     orientation,
     upright_pixels,
 )
-from vggspec.data.room import room
 
 Pixels = NDArray[np.uint8]
 

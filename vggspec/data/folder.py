@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.data import ClassTwice
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
 from vggspec.base.wording import count, reason
 from vggspec.data.decode import BadImageError

@@ -7,7 +7,7 @@ from pathlib import Path
 from vggspec.base.catalogue.evaluating import NoImages
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import reason
 from vggspec.data.folder import PassedOver, images_below
 

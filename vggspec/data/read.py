@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import NoSuchFile
 from vggspec.base.catalogue.data import ImageTooLarge, NotAnImage
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
-from vggspec.base.opening import open_file
+from vggspec.base.regular_files import open_file
 from vggspec.base.wording import reason
-from vggspec.data.room import MAX_BYTES, SMALL_BYTES, room
+from vggspec.data.decode_limits import MAX_BYTES, SMALL_BYTES, room
 
 if TYPE_CHECKING:
     import torch

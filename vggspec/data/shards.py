@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue import data
 from vggspec.base.class_names import escaped, same
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.opening import open_file, read_file
 from vggspec.base.optional import require
+from vggspec.base.regular_files import open_file, read_file
 from vggspec.base.wording import reason
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError

@@ -12,7 +12,7 @@ section 8.
 import os
 from xml.etree import ElementTree as ET
 
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 from vggspec.data.annotation import BadAnnotationError, Box, RawAnnotation, Size
 

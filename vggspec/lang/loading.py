@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vggspec.base.catalogue import files, names
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.opening import NotRegularError, open_file
+from vggspec.base.regular_files import NotRegularError, open_file
 from vggspec.base.source import Source
 from vggspec.base.wording import nearest, reason
 from vggspec.lang.ast import Document, Spec

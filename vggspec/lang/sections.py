@@ -24,7 +24,7 @@ from vggspec.base.recipe import (
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
 from vggspec.base.wording import nearest
-from vggspec.lang import mending
+from vggspec.lang import suggestions as mending
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
 _LONGEST_MENDED = 100

@@ -20,7 +20,7 @@ from vggspec.runtime.compatibility import (
     fits,
     rtx_supports,
 )
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt.library import FLAVOURS
 
 #: Library, its distributions in the order of preference, its purpose, the extra that brings it.
 LIBRARIES = (

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 from vggspec.data.decode import BadImageError
 from vggspec.data.read import MAX_FILE_BYTES

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions

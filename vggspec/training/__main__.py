@@ -6,7 +6,7 @@ from vggspec.base import interrupt
 def _work() -> int:
     from vggspec.base.optional import silence_pillow
     from vggspec.training.launch import leave, work_for_launcher
-    from vggspec.training.rank import train_rank
+    from vggspec.training.run_rank import train_rank
 
     silence_pillow()
     code = work_for_launcher(train_rank)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vggspec.base.fields import BadFieldError, Fields, parse_object
 from vggspec.base.files import replacing_file
-from vggspec.base.opening import regular
 from vggspec.base.optional import require
+from vggspec.base.regular_files import regular
 from vggspec.training.progress import Validation, epoch_of
 
 if TYPE_CHECKING:

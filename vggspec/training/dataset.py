@@ -18,7 +18,7 @@ from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
 from vggspec.base.render import shown
 from vggspec.base.reports import Reports
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, reason
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes

@@ -34,7 +34,7 @@ from torch.distributed.elastic.multiprocessing import (
 from vggspec.base.catalogue.ranks import LostRank
 from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
 from vggspec.base.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
-from vggspec.base.watching import Progress
+from vggspec.base.watcher import Progress
 from vggspec.training.interruption import handles_signals
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher

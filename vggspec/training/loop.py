@@ -34,7 +34,6 @@ from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
 from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages
 from vggspec.training.batches import Batch, Loader, Normalise, lost_worker
-from vggspec.training.board import Board
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.training.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
 from vggspec.training.curves import CURVES, draw
@@ -48,7 +47,7 @@ from vggspec.training.device import (
     usual_workers,
 )
 from vggspec.training.images import Images, fit_in_memory
-from vggspec.training.learning import Learning, against_divergence
+from vggspec.training.learning_check import Learning, against_divergence
 from vggspec.training.meter import Meter
 from vggspec.training.objective import Localisation, objective_of
 from vggspec.training.order import BatchesInOrder, ShuffledBatches
@@ -75,6 +74,7 @@ from vggspec.training.start import (
 from vggspec.training.state import TrainState
 from vggspec.training.statistics import Statistics, measured
 from vggspec.training.step import Stepper
+from vggspec.training.tensorboard_log import Board
 from vggspec.training.validation import dense_form, validate
 
 

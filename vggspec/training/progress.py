@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggspec.base.fields import Fields
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.training.plan import TrainPlan
 from vggspec.training.runs import BEST
 

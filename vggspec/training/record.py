@@ -13,8 +13,8 @@ from vggspec.base.catalogue.runs import BadRecord, NoRun, OtherRun
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse_object
 from vggspec.base.files import refusals, write_text
-from vggspec.base.opening import read_file
 from vggspec.base.optional import has_library
+from vggspec.base.regular_files import read_file
 from vggspec.base.version import __version__
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MAX_SPEC

@@ -17,7 +17,7 @@ from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
 from vggspec.base.catalogue.runs import RunInUse
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.locking import lock
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 
 RUNS = Path("runs")

@@ -9,7 +9,7 @@ from threading import Event
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.training.progress import TrainResult, as_train_watcher
 from vggspec.training.request import (
     TrainPrecision,
@@ -111,8 +111,8 @@ def train(
     from vggspec.training.device import check_gpus
     from vggspec.training.launch import launch
     from vggspec.training.loop import training_network
-    from vggspec.training.rank import train_rank
     from vggspec.training.ranks import is_launched
+    from vggspec.training.run_rank import train_rank
 
     training_network(lowered)
     number = procs or gpus or 1

@@ -1,8 +1,8 @@
 """A TensorRT engine from an ONNX graph and its weights: parse, check, build, check again.
 
-The same code drives both flavours (``vggspec.runtime.tensorrt.seam``). Where TensorRT takes weights
-from memory (10.13 on, and RTX), it is given them rounded already; older releases read the graph's
-own casts.
+The same code drives both flavours (``vggspec.runtime.tensorrt.library``). Where TensorRT takes
+weights from memory (10.13 on, and RTX), it is given them rounded already; older releases read the
+graph's own casts.
 
 Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 """
@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 
 from vggspec.base.catalogue.engines import BuildFailed
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_DEFAULT, Engine
 from vggspec.bundle.options import EngineOptions, Precision
 from vggspec.bundle.profile import Profile
@@ -35,7 +35,7 @@ from vggspec.compiler.backends.tensorrt.network import (
 from vggspec.compiler.backends.tensorrt.progress import make_monitor
 from vggspec.compiler.ir import Network
 from vggspec.runtime.machine import Machine, cuda_of, platform_name, this_machine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 from vggspec.runtime.tensorrt.api import Builder, IBuilderConfig, INetworkDefinition, Library
 from vggspec.runtime.tensorrt.messages import logger
 

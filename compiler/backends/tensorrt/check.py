@@ -13,7 +13,7 @@ from vggspec.compiler.backends.tensorrt.config import as_tensor, is_raw, shapes_
 from vggspec.compiler.backends.tensorrt.network import LayerRecord
 from vggspec.compiler.ir import IMAGE, Network
 from vggspec.runtime.tensorrt.api import EngineInspector, ICudaEngine, Library
-from vggspec.runtime.tensorrt.loading import RefusedError, deserialize
+from vggspec.runtime.tensorrt.load_plan import RefusedError, deserialize
 
 #: Names of number types in inspectors of all releases.
 INSPECTED: dict[Precision, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ from vggspec.base.catalogue.artefacts import NoSuchFile
 from vggspec.base.catalogue.engines import BuildFailed, NotAsAsked, NotForFlavour
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import replacing_file
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 from vggspec.bundle.engine import RTX_CAPABILITIES
 from vggspec.bundle.options import EngineOptions

@@ -9,7 +9,7 @@ from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Flavour
 from vggspec.bundle.options import EngineOptions, Precision
 from vggspec.runtime.compatibility import rtx_supports as rtx_supports
 from vggspec.runtime.machine import Gpu, Machine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 
 #: From this major compute capability on, TensorRT-RTX supports every GPU.
 RTX_SINCE = 12

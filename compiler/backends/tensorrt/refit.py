@@ -40,7 +40,7 @@ from vggspec.runtime.tensorrt.api import (
     ParserError,
     Refitter,
 )
-from vggspec.runtime.tensorrt.loading import LoadedPlan, load_plan
+from vggspec.runtime.tensorrt.load_plan import LoadedPlan, load_plan
 from vggspec.runtime.tensorrt.messages import clean, logger
 
 #: Number types of constants, by TensorRT's names.

@@ -17,7 +17,7 @@ from vggspec.bundle.profile import BatchShape
 from vggspec.cli import run
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.predictor import Predictor
-from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt.session import TrtSession
 from vggspec.studies.verify.tolerance import default_tolerance
 

@@ -31,12 +31,12 @@ from tests.runtime.tensorrt.fake import (
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.bundle.manifest import PLAN, REFERENCE, open_bundle
 from vggspec.bundle.profile import Profile
-from vggspec.runtime.opening import open_session
+from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.session import Port
 from vggspec.runtime.tensorrt import cuda as cuda_module
-from vggspec.runtime.tensorrt import seam as flavours
+from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt import session as trt_session
 from vggspec.runtime.tensorrt.session import TrtSession
 

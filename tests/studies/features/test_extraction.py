@@ -9,7 +9,7 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.training.folders import write_folder
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.studies.features.extraction import features

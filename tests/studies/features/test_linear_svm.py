@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.studies.features import linear_svm
 from vggspec.studies.features.linear_svm import (
     Candidate,

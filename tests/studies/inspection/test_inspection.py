@@ -15,7 +15,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import open_weights
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 from vggspec.studies.inspection.inspection import Inspection, inspect
 from vggspec.studies.inspection.layers import read_layers
 

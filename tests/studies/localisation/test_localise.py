@@ -12,7 +12,7 @@ from tests.refusals import refused
 from tests.studies.localisation.localisers import Made, make
 from tests.training.folders import HUES, write_annotated
 from vggspec.base.diagnostic import ArgumentError
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.studies.localisation.localise import localise
 from vggspec.studies.localisation.result import Localisation, LocalisedImage
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.diagnostic import MissingLibraryError
 from vggspec.base.fields import Fields
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
 

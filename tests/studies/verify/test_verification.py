@@ -22,7 +22,7 @@ from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from tests.runtime.test_compatibility import BARE, H200, LINUX, with_gpus
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -43,7 +43,8 @@ from vggspec.compiler.bundles.net import lowered_of
 from vggspec.compiler.bundles.protocol import write_protocol_bundle
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.weights import describe, open_weights, save
-from vggspec.runtime import machine, opening
+from vggspec.runtime import machine
+from vggspec.runtime import open_session as opening
 from vggspec.runtime.compatibility import profiles_of, rtx_supports
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.quantities import duration, scaled, speed
-from vggspec.base.watching import Watcher
+from vggspec.base.watcher import Watcher
 from vggspec.bundle.manifest import open_bundle
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundles.net import lowered_of

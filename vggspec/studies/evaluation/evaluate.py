@@ -14,7 +14,7 @@ from typing import Any
 from vggspec.base.files import write_files
 from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
 from vggspec.compiler.bundles.variant import Changes, varied

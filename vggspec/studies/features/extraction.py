@@ -18,7 +18,7 @@ from vggspec.base.files import plain_target, refusals
 from vggspec.base.quantities import memory
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest, open_bundle
 from vggspec.compiler.bundles.net import lowered_of
@@ -28,7 +28,6 @@ from vggspec.data.classed import Images, open_classed
 from vggspec.data.left_out import LeftOut
 from vggspec.data.pictures import named_images
 from vggspec.runtime.session import Device
-from vggspec.studies.features.describing import Describing
 from vggspec.studies.features.descriptors import Combination, Described, OverScales, width
 from vggspec.studies.features.file import (
     FeaturesFile,
@@ -37,6 +36,7 @@ from vggspec.studies.features.file import (
     part_of,
     writing,
 )
+from vggspec.studies.features.task import Describing
 from vggspec.studies.image_files import ImageFiles
 from vggspec.studies.tasks.journal import Journal, journal
 from vggspec.studies.tasks.work import Effort, work_through

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
 from vggspec.base.tensors import header
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.studies.features.file import CLASSES, ROWS, SETTINGS, Labels
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vggspec.base.optional import require
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.studies.features import linear_svm
 from vggspec.studies.features.file import open_features

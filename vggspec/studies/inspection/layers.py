@@ -7,7 +7,7 @@ from typing import Any
 from vggspec.base.catalogue.artefacts import ChangedFile, EngineFailed
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object
-from vggspec.base.opening import read_file
+from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import LAYERS, MAX_MANIFEST_BYTES, Bundle
 

@@ -11,7 +11,7 @@ from vggspec.bundle.manifest import SCALES, FileEntry, InputContract, Manifest, 
 from vggspec.compiler.bundles import deepstream, triton
 from vggspec.compiler.input_contract import formula
 from vggspec.runtime.compatibility import capabilities
-from vggspec.runtime.tensorrt.seam import FLAVOURS
+from vggspec.runtime.tensorrt.library import FLAVOURS
 
 DIGEST_DIGITS = 12
 LABELS_SHOWN = 3

@@ -10,7 +10,7 @@ from vggspec.base.catalogue.localising import ClassRequired
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, as_scales
 from vggspec.base.render import shown
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.labels import find_class
 from vggspec.bundle.manifest import MANIFEST, Bundle, open_bundle
@@ -25,8 +25,8 @@ from vggspec.studies.evaluation.question import match_classes, spread
 from vggspec.studies.image_files import ImageFiles
 from vggspec.studies.localisation.errors import LocalisationTally, Verdict, judge
 from vggspec.studies.localisation.localiser import MATCH, Ensemble, Localiser, Located, Method
-from vggspec.studies.localisation.locating import Locating
 from vggspec.studies.localisation.result import Localisation, LocalisedImage, way_of
+from vggspec.studies.localisation.task import Locating
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
 TOP_DRAWN, TOP_JUDGED = 1, 5

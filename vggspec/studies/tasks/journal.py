@@ -22,7 +22,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object
 from vggspec.base.files import cache_folder, refusals
 from vggspec.base.locking import lock
-from vggspec.base.opening import regular
+from vggspec.base.regular_files import regular
 from vggspec.studies.tasks.task import R, Task
 
 FOLDER = "evals"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.runtime.machine import this_machine
 from vggspec.runtime.session import Device

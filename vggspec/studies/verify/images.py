@@ -17,7 +17,7 @@ from vggspec.base.catalogue.artefacts import TooLargeToVerify
 from vggspec.base.catalogue.data import SmallerThanWindow
 from vggspec.base.catalogue.verifying import NoImagesToVerify
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.watching import Progress, Watcher
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, Manifest
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile

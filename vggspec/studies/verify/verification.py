@@ -9,12 +9,13 @@ from typing import Any, Literal, get_args
 
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
-from vggspec.base.watching import SILENT, Watcher
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
 from vggspec.bundle.profile import BatchShape
 from vggspec.compiler.ranges import Ranges
 from vggspec.data.read import Pixels
-from vggspec.runtime import machine, opening
+from vggspec.runtime import machine
+from vggspec.runtime import open_session as opening
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.session import Device, Session
 from vggspec.studies.verify.arithmetic import ArithmeticCheck, measure

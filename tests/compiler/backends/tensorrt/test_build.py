@@ -13,7 +13,7 @@ from tests.cli.run import vggspec
 from tests.conftest import ROOT
 from tests.nets import SMALL, any_weights, narrowed, net, random_weights
 from tests.refusals import refused
-from vggspec.base.watching import SILENT, Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_CAPABILITIES
 from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest, open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions, Precision

@@ -45,7 +45,7 @@ from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
 from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.machine import Driver, Gpu, Library, Machine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 
 WITHOUT_BN = SMALL.replace(" BN", "")
 TWO_BN = SMALL.replace("conv3-8 BN  conv3-8\n", "conv3-8 BN  conv3-8 BN\n")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from vggspec.base.catalogue.ranks import LostRank
 from vggspec.base.catalogue.runs import NoRun
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
-from vggspec.base.watching import SILENT
+from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.interruption import Stop, handles_signals, stop_on_signals

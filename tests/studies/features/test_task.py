@@ -15,8 +15,8 @@ from vggspec.bundle.manifest import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.data.classed import open_classed
-from vggspec.studies.features.describing import Describing, stamp
 from vggspec.studies.features.descriptors import Combination
+from vggspec.studies.features.task import Describing, stamp
 from vggspec.studies.image_files import ImageFiles
 
 

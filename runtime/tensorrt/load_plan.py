@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vggspec.base.catalogue.running import PlanRefused
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.engine import Engine
-from vggspec.runtime.tensorrt import seam
+from vggspec.runtime.tensorrt import library as seam
 from vggspec.runtime.tensorrt.api import ICudaEngine, Library, Runtime
 from vggspec.runtime.tensorrt.messages import clean, logger
 

@@ -11,7 +11,7 @@ from tests.test_import_cost import run as run_blocked
 from tests.training.looks import a_step, an_epoch
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
-from vggspec.training.board import FOLDER, Board
+from vggspec.training.tensorboard_log import FOLDER, Board
 
 pytest.importorskip("tensorboard")
 
@@ -76,7 +76,7 @@ def test_without_tensorboard_it_says_what_to_install(
 def test_neither_torch_nor_tensorflow_is_loaded(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\n"
-        "from vggspec.training.board import Board\n"
+        "from vggspec.training.tensorboard_log import Board\n"
         "with Board(Path('run')): print('open')\n"
     )
     assert run_blocked(program, {"torch", "tensorflow"}, cwd=tmp_path) == "open\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vggspec.data.room import SMALL_BYTES, Room
+from vggspec.data.decode_limits import SMALL_BYTES, Room
 
 MB = 1 << 20
 
@@ -114,7 +114,7 @@ def test_who_is_interrupted_while_he_waits_leaves_the_queue(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_fork_has_room_of_its_own() -> None:
-    from vggspec.data.room import room
+    from vggspec.data.decode_limits import room
 
     with room.of(1 << 40):
         pid = os.fork()

@@ -13,7 +13,7 @@ from tests.refusals import refused
 from tests.training.folders import TINY, TO_SHARED_BOXES, tiny, write_folder
 from vggspec.compiler.lower import Lowered
 from vggspec.training.dataset import open_data
-from vggspec.training.learning import Learning, against_divergence, against_standstill
+from vggspec.training.learning_check import Learning, against_divergence, against_standstill
 from vggspec.training.loop import Options, fit
 from vggspec.training.progress import Epoch, Validation
 

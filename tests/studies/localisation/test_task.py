@@ -15,7 +15,7 @@ from vggspec.base.fields import BadFieldError, Fields, parse_object
 from vggspec.base.recipe import TestProtocol
 from vggspec.data.annotated import open_annotated
 from vggspec.studies.localisation.localiser import Located, Method
-from vggspec.studies.localisation.locating import Locating
+from vggspec.studies.localisation.task import Locating
 
 
 @pytest.fixture(scope="module")
