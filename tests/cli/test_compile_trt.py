@@ -24,7 +24,7 @@ TRT = ("--trt", "--trt-flavor", "tensorrt_rtx")
 #: Without any TensorRT: as if neither were installed.
 BARE = """
 import sys
-from vggspec.runtime.tensorrt import seam as trt
+from vggspec.runtime.tensorrt import library as trt
 trt.has_library = lambda name: False
 from vggspec.cli import main
 main()
