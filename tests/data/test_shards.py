@@ -119,7 +119,8 @@ def test_the_guide_writes_shards_of_a_folder(
     monkeypatch.chdir(tmp_path)
     folder = open_data(write_folder(tmp_path / "digits"), NETWORK)
     guide = (ROOT / "docs" / "training.md").read_text("utf-8")
-    (snippet,) = re.findall(r"```python\n(.*?ShardWriter.*?)```", guide, re.DOTALL)
+    programs = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (snippet,) = (program for program in programs if "ShardWriter" in program)
     exec(snippet, {})
     written = open_data(tmp_path / "shards", NETWORK)
     assert written.classes == folder.classes
