@@ -38,7 +38,7 @@ class Archive:
             raise BadFileError("a member is in it twice")
         if any(info.compress_type not in _PACKINGS for info in infos):
             self._zip.close()
-            raise BadFileError("its archive is packed in a way that is not known")
+            raise BadFileError("its archive uses a compression method that is not supported")
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +108,7 @@ def _noticing_damage() -> Iterator[None]:
             raise
         raise BadFileError("its archive is cut off or damaged") from error
     except NotImplementedError as error:
-        raise BadFileError("its archive is packed in a way that is not known") from error
+        raise BadFileError("its archive uses a compression method that is not supported") from error
     except (zlib.error, EOFError, struct.error, LookupError, OverflowError, ValueError) as error:
         raise BadFileError("its archive is cut off or damaged") from error
     except RuntimeError as error:

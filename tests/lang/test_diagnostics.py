@@ -121,7 +121,7 @@ def test_suggestion_can_be_typed(path: Path, report: Report, text: str) -> None:
         return
     head = "test:" if "test:" in report.source.text[: report.span.start] else "train:"
     below = f"{head}\n  {text}\n" if line.startswith(" ") else f"{text}\n"
-    found = check_source(Source("mended.vgg", f"conv3-64\n{below}")).reports
+    found = check_source(Source("corrected.vgg", f"conv3-64\n{below}")).reports
     # A claim is another one's, `like` names a net that is not there, `net` comes too late.
     assert {one.what.code for one in found} <= {
         "VGG117",

@@ -60,7 +60,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
     if rule == "column":
         first = _WORD.match(text)
         word = first[0] if first else ""
-        suggestion = _like_here(source, text) or mended(text, at)
+        suggestion = _like_here(source, text) or corrected(text, at)
         setting = unindented(word, source, line.start)
         if suggestion is None and setting is not None:
             return here(setting, 0, len(word))
@@ -76,7 +76,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
             accepts, suggestion = {"_INPUT"}, None
             at, found = start, cell.partition(":")[0].split()[0]
         else:
-            suggestion = mended(cell, at - start)
+            suggestion = corrected(cell, at - start)
     else:
         suggestion = likely(text)
     what = syntax.Unexpected(
@@ -134,7 +134,7 @@ def _expected(accepts: set[str], before: str, rule: Rule) -> tuple[str, ...]:
     return words if len(words) <= 5 else ()
 
 
-def mended(text: str, at: int) -> str | None:
+def corrected(text: str, at: int) -> str | None:
     """The probable meaning of a line of a column, or of the part around ``at``."""
     short = text if len(text) <= REACH else ""
     first = _WORD.match(short)

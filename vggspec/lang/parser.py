@@ -196,7 +196,7 @@ def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) ->
             continue
         if rule == "setting" and re.fullmatch(r"\d+\D\d+", word[0]):
             continue  # `256–512` is meant as a range, which the section says better
-        what = syntax.PastedDash(dash=dash, mended=word[0].translate(_UNDASH))
+        what = syntax.PastedDash(dash=dash, corrected=word[0].translate(_UNDASH))
         at = span.start + word.start() + word[0].index(dash)
         reports.add(report(what, source, Span(at, at + 1)))
     return straight

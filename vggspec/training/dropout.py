@@ -1,8 +1,8 @@
 """Dropout whose draws depend on the seed, the step and the row of the batch alone.
 
-So ranks that share a batch, parts of it that are computed one after the other, and a run that is
-resumed all drop what one device would in one go. PyTorch's own draws from a stream that
-depends on everything before.
+Ranks that share a batch, parts of a batch that are computed in turn, and resumed runs therefore
+drop the same activations as one device in one run. PyTorch's own dropout draws from a stream whose
+state depends on all earlier draws.
 
 Source: Krizhevsky et al. 2012, section 4.2; Simonyan & Zisserman 2015, section 3.1.
 """

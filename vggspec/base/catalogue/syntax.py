@@ -40,9 +40,9 @@ class PastedDash(Diagnostic):
 
     code = "VGG002"
     LABEL = "this dash comes from a PDF or a word processor"
-    HELP = "write `{mended}`"
+    HELP = "write `{corrected}`"
     dash: str
-    mended: str
+    corrected: str
 
     def title(self) -> str:
         return f"U+{ord(self.dash):04X} is not the hyphen"
