@@ -206,56 +206,47 @@ class TrainCrops:
         return Crop(pixels, shift, int(self._images.split.labels[ticket.image]), ticket.row)
 
 
-class CentreCrops:
+class _Unvaried:
+    """A data set of images at one Q, all cut in the same way, without random changes."""
+
+    def __init__(
+        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
+    ) -> None:
+        self._images = images
+        self._size = input.height, input.width
+        self._scale = scale
+        self._resize: Resize = resize
+        self._no_shift = np.zeros(input.channels, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
+        try:
+            pixels = self._cut(self._images.read(ticket.image))
+        except BadImageError as error:
+            return Unread(self._images.split.name(ticket.image), str(error))
+        return Crop(
+            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
+        )
+
+    def _cut(self, image: Pixels) -> Pixels:
+        """The part of an image that the net is given, at its scale."""
+        raise NotImplementedError
+
+
+class CentreCrops(_Unvaried):
     """A data set of central crops at one Q."""
 
-    def __init__(
-        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
-    ) -> None:
-        self._images = images
-        self._size = input.height, input.width
-        self._scale = scale
-        self._resize: Resize = resize
-        self._no_shift = np.zeros(input.channels, np.float32)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
-        try:
-            image = self._images.read(ticket.image)
-            pixels = cut_centre(image, self._scale, *self._size, self._resize)
-        except BadImageError as error:
-            return Unread(self._images.split.name(ticket.image), str(error))
-        return Crop(
-            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
-        )
+    def _cut(self, image: Pixels) -> Pixels:
+        return cut_centre(image, self._scale, *self._size, self._resize)
 
 
-class WholeImages:
+class WholeImages(_Unvaried):
     """A data set of whole images at one Q, enlarged where the net's window would not fit."""
 
-    def __init__(
-        self, images: Images, input: ImageInput, scale: int, resize: Resize = "rounded"
-    ) -> None:
-        self._images = images
-        self._size = input.height, input.width
-        self._scale = scale
-        self._resize: Resize = resize
-        self._no_shift = np.zeros(input.channels, np.float32)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, ticket: Ticket) -> Crop | Unread:
-        try:
-            image = self._images.read(ticket.image)
-            pixels = rescale_whole(image, self._scale, *self._size, self._resize)
-        except BadImageError as error:
-            return Unread(self._images.split.name(ticket.image), str(error))
-        return Crop(
-            pixels, self._no_shift, int(self._images.split.labels[ticket.image]), ticket.row
-        )
+    def _cut(self, image: Pixels) -> Pixels:
+        return rescale_whole(image, self._scale, *self._size, self._resize)
 
 
 class _Side(NamedTuple):
