@@ -6,22 +6,20 @@ section 2.3 (receptive fields) and Table 2 (parameters).
 Axes: C channels, H rows, W columns; pairs are (rows, columns).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vggspec.base.tensors import Shape
+from vggspec.compiler.geometry import Number, fields
 from vggspec.compiler.ir import IMAGE, Layer, Network
+from vggspec.compiler.memory import KEEPS_OUTPUT, owners
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
-from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
-from vggspec.compiler.ops.relu import Relu
-from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.tensor import TensorType
 
 FLOAT_BYTES = 4
@@ -29,8 +27,6 @@ INDEX_BYTES = 8
 MASK_BYTES = 1
 
 _KEEP_INPUT = Conv | Linear | MaxPool | BatchNorm | Lrn
-_KEEP_OUTPUT = Relu | Softmax
-_IN_PLACE = Relu | Flatten | Boxes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +50,7 @@ class LayerCost:
     receptive_field: tuple[int, int]
     """Pixels of the image that one position of the output sees, padding included."""
 
-    stride: tuple[int, int]
+    stride: tuple[Number, Number]
     """Pixels of the image from one position of the output to the next."""
 
 
@@ -113,27 +109,20 @@ def cost(network: Network) -> NetworkCost:
     Weights are not counted again. ``gap`` keeps nothing, nor does what comes before the first
     weights.
     """
-    fields: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {IMAGE: ((1, 1), (1, 1))}
-    layers = []
-    for layer in network.layers:
-        x = network.type_of(layer.inputs[0])
-        reach = layer.op.reach(x)
-        seen, jump = (_largest([fields[name][i] for name in layer.inputs]) for i in (0, 1))
-        field = tuple(f + (k - 1) * j for f, k, j in zip(seen, reach.size, jump, strict=True))
-        stride = tuple(j * s for j, s in zip(jump, reach.stride, strict=True))
-        fields[layer.name] = (field[0], field[1]), (stride[0], stride[1])
-        layers.append(
-            LayerCost(
-                name=layer.name,
-                op=layer.op.keyword,
-                output=layer.type.shape,
-                parameters=sum(p.num_elements for p in layer.params if p.is_trained),
-                macs=layer.op.macs(x, layer.type),
-                activation_bytes=FLOAT_BYTES * layer.type.num_elements,
-                receptive_field=fields[layer.name][0],
-                stride=fields[layer.name][1],
-            )
+    seen = fields(network)
+    layers = [
+        LayerCost(
+            name=layer.name,
+            op=layer.op.keyword,
+            output=layer.type.shape,
+            parameters=sum(p.num_elements for p in layer.params if p.is_trained),
+            macs=layer.op.macs(network.types_of(layer), layer.type),
+            activation_bytes=FLOAT_BYTES * layer.type.num_elements,
+            receptive_field=seen[layer.name].size,
+            stride=seen[layer.name].stride,
         )
+        for layer in network.layers
+    ]
     return NetworkCost(
         layers=tuple(layers),
         weight_bytes=FLOAT_BYTES * sum(param.num_elements for param in network.params()),
@@ -163,46 +152,38 @@ def run_cost(
     """
     images, height, width = shape
     network = network.at(height, width)
-    place = {IMAGE: IMAGE}  # a tensor to the layer in whose memory it lies
+    owner = owners(network)
     last_use: dict[str, int] = {}
     for i, layer in enumerate(network.layers):
-        x = layer.inputs[0]
-        place[layer.name] = place[x] if isinstance(layer.op, _IN_PLACE) else layer.name
         for name in layer.inputs:
-            last_use[place[name]] = i
+            last_use[owner[name]] = i
     for output in network.outputs:
-        last_use[place[output.layer]] = len(network.layers)
+        last_use[owner[output.layer]] = len(network.layers)
     alive = {IMAGE: FLOAT_BYTES * network.input.type.num_elements}
     most = 0
     for i, layer in enumerate(network.layers):
-        if place[layer.name] == layer.name:
+        if owner[layer.name] == layer.name:
             alive[layer.name] = number_bytes[layer.name] * layer.type.num_elements
         most = max(most, sum(alive.values()))
         alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > i}
     return RunCost(macs=images * cost(network).macs, bytes=images * most)
 
 
-def _largest(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Rows and columns apart: where branches meet, the one that sees more counts."""
-    return max(rows for rows, _ in pairs), max(columns for _, columns in pairs)
-
-
 def _kept_bytes(network: Network) -> int:
-    memory = {IMAGE: IMAGE}  # a tensor to the layer in whose memory it lies
+    memory = owners(network)
     learning: set[str] = set()  # layers with weights of their own or before them
     kept: set[str] = set()
     more = 0
     for layer in network.layers:
-        op, x = layer.op, layer.inputs[0]
-        memory[layer.name] = memory[x] if isinstance(op, _IN_PLACE) else layer.name
+        op = layer.op
         if not layer.params and learning.isdisjoint(layer.inputs):
             continue  # nothing before it needs a gradient
         learning.add(layer.name)
         if isinstance(op, _KEEP_INPUT):
             kept.update(memory[name] for name in layer.inputs)
-        if isinstance(op, _KEEP_OUTPUT):
+        if isinstance(op, KEEPS_OUTPUT):
             kept.add(memory[layer.name])
-        more += _own_bytes(layer, network.type_of(x))
+        more += _own_bytes(layer, network.type_of(layer.inputs[0]))
     return more + sum(FLOAT_BYTES * network.type_of(name).num_elements for name in kept)
 
 

@@ -185,9 +185,7 @@ def _sizes(bars: Sequence[_Bar], tops: Sequence[float]) -> list[str]:
 
 
 def _caption(network: Network) -> str:
-    macs = sum(
-        layer.op.macs(network.type_of(layer.inputs[0]), layer.type) for layer in network.layers
-    )
+    macs = sum(layer.op.macs(network.types_of(layer), layer.type) for layer in network.layers)
     number = len(network.weight_layers)
     layers = f"{number} weight layer{'' if number == 1 else 's'}"
     return f"{layers} · {_rounded(network.parameters)} parameters · {_rounded(macs)} MACs"

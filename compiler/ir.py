@@ -1,8 +1,9 @@
 """The intermediate representation: a typed, immutable graph of layers.
 
-A ``Network`` is an ordered tuple of layers, each naming its inputs. Making one infers and checks
-every shape, so no shape is ever missing or stale; changing one makes another one. Shapes are
-those of one image: the batch axis is the backends' business.
+A ``Network`` is an ordered tuple of layers, each naming its inputs, which stand before it. A tensor
+may have any number of readers, and a net several outputs. Building one infers and checks every
+shape, so no shape is ever missing or stale; changing one makes another one. Shapes are those of one
+image: the batch axis is the backends' business.
 
 Axes: C channels, H rows, W columns. A feature map is ``(C, H, W)``, a vector ``(C,)``.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from vggspec.base.catalogue import shapes
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.source import Source, Span
-from vggspec.compiler.tensor import MisfitError, Param, TensorType
+from vggspec.compiler.tensor import MisfitError, Param, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.ops.op import Op
@@ -115,6 +116,10 @@ class Network:
         """The type of a layer's output, or of the image."""
         return self.input.type if name == IMAGE else self._by_name[name].type
 
+    def types_of(self, node: Node) -> Types:
+        """The types of a layer's inputs."""
+        return tuple(self.type_of(name) for name in node.inputs)
+
     def users(self, name: str) -> tuple[Layer, ...]:
         """The layers that read a tensor."""
         return tuple(layer for layer in self.layers if name in layer.inputs)
@@ -160,6 +165,103 @@ class Network:
         return build(self.name, resized, self.layers, self.outputs, fixed=self)
 
 
+class Builder:
+    """A network that grows a layer at a time, with every shape inferred and checked.
+
+    ``fixed`` is a network of the same layers whose parameters must keep their shapes.
+    """
+
+    def __init__(self, name: str, input: ImageInput, *, fixed: Network | None = None) -> None:
+        self.name = name
+        self.input = input
+        self._fixed = fixed
+        self._types = {IMAGE: input.type}
+        self._layers: dict[str, Layer] = {}
+        self._parameters = 0
+
+    def __getitem__(self, name: str) -> Layer:
+        return self._layers[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._layers
+
+    def type_of(self, name: str) -> TensorType:
+        """The type of a layer's output, or of the image."""
+        return self._types[name]
+
+    def add(self, node: Node) -> TensorType:
+        """Add a layer; the type of its output.
+
+        Raises:
+            VggspecError: it does not fit what it reads; the error is at the layer's origin.
+            ValueError: it has too many inputs or too few, or one that has not been added.
+        """
+        self._check_edges(node)
+        inputs = tuple(self._types[name] for name in node.inputs)
+        try:
+            y = node.op.infer(inputs)
+            params = node.op.params(inputs, node.name)
+            if self._fixed is not None and params != self._fixed[node.name].params:
+                raise self._misfit_of_weights(self._fixed, node)
+            self._parameters += sum(param.num_elements for param in params)
+            if self._parameters > MAX_PARAMETERS:
+                too_many = shapes.TooManyWeights(parameters=self._parameters, limit=MAX_PARAMETERS)
+                raise MisfitError(too_many)
+        except MisfitError as misfit:
+            what = misfit.what
+            if isinstance(what, shapes.PoolEmpties):
+                what = _with_needed_input(what, self.input, [*self._layers.values(), node])
+            source, span = (node.origin.source, node.origin.span) if node.origin else (None, None)
+            path = None if source else self.name
+            raise VggspecError(report(what, source, span, path=path)) from None
+        self._types[node.name] = y
+        self._layers[node.name] = Layer(
+            name=node.name,
+            op=node.op,
+            inputs=node.inputs,
+            origin=node.origin,
+            type=y,
+            params=params,
+        )
+        return y
+
+    def finish(self, outputs: Sequence[Output]) -> Network:
+        """The network of the layers added so far."""
+        return Network(
+            name=self.name,
+            input=self.input,
+            layers=tuple(self._layers.values()),
+            outputs=tuple(outputs),
+        )
+
+    def _check_edges(self, node: Node) -> None:
+        """Refuse a graph that no spec and no pass may build."""
+        given = len(node.inputs)
+        if given < 2 if node.op.is_join else given != 1:
+            takes = "two inputs or more" if node.op.is_join else "one input"
+            raise ValueError(f"{node.name}: {node.op.keyword} takes {takes}, not {given}")
+        if node.name in self._types:
+            raise ValueError(f"two layers are called {node.name}")
+        for name in node.inputs:
+            if name not in self._types:
+                raise ValueError(f"{node.name} reads {name}, which is not above it")
+
+    def _misfit_of_weights(self, fixed: Network, node: Node) -> MisfitError:
+        """A layer whose arrays would change their shapes on images of this size."""
+        source = node.inputs[0]
+        x, made_for = self._types[source], fixed.type_of(source)
+        if not x.is_map:
+            before = map_before(fixed, source)
+            assert before is not None, "what a layer computes has the same size at any input"
+            made_for = before
+            while not x.is_map:
+                source = self[source].inputs[0]
+                x = self._types[source]
+        return MisfitError(
+            shapes.FixedInput(layer=node.name, made_for=made_for.shape, given=x.shape)
+        )
+
+
 def build(
     name: str,
     input: ImageInput,
@@ -174,61 +276,22 @@ def build(
 
     Raises:
         VggspecError: at the first layer that does not fit; what follows would be an echo.
+        ValueError: a layer has too many inputs or too few, or one that is not above it.
     """
-    types = {IMAGE: input.type}
-    layers: list[Layer] = []
-    total = 0
+    builder = Builder(name, input, fixed=fixed)
     for node in nodes:
-        x = types[node.inputs[0]]
-        try:
-            y = node.op.infer(x)
-            params = node.op.params(x, node.name)
-            if fixed is not None and params != fixed[node.name].params:
-                made_for = fixed.type_of(fixed[node.name].inputs[0])
-                before = made_for if x.is_map else map_before(fixed, node.inputs[0])
-                assert before is not None, "what a layer computes has the same size at any input"
-                now = x if x.is_map else TensorType((before.channels, *_map_size(layers, node)))
-                raise MisfitError(
-                    shapes.FixedInput(layer=node.name, made_for=before.shape, given=now.shape)
-                )
-            total += sum(param.num_elements for param in params)
-            if total > MAX_PARAMETERS:
-                raise MisfitError(shapes.TooManyWeights(parameters=total, limit=MAX_PARAMETERS))
-        except MisfitError as misfit:
-            what = misfit.what
-            if isinstance(what, shapes.PoolEmpties):
-                what = _with_needed_input(what, input, [*layers, node])
-            source, span = (node.origin.source, node.origin.span) if node.origin else (None, None)
-            raise VggspecError(report(what, source, span, path=None if source else name)) from None
-        types[node.name] = y
-        layers.append(
-            Layer(
-                name=node.name,
-                op=node.op,
-                inputs=node.inputs,
-                origin=node.origin,
-                type=y,
-                params=params,
-            )
-        )
-    return Network(name=name, input=input, layers=tuple(layers), outputs=tuple(outputs))
+        builder.add(node)
+    return builder.finish(outputs)
 
 
 def map_before(net: Network, name: str) -> TensorType | None:
     """The feature map that a vector was flattened from; None for one that a layer computes."""
     while not net.type_of(name).is_map:
-        if net[name].op.is_weight_layer:
+        layer = net[name]
+        if layer.op.is_weight_layer or layer.op.is_join:
             return None
-        name = net[name].inputs[0]
+        name = layer.inputs[0]
     return net.type_of(name)
-
-
-def _map_size(layers: Sequence[Layer], node: Node) -> tuple[int, int]:
-    by_name = {layer.name: layer for layer in layers}
-    name = node.inputs[0]
-    while not by_name[name].type.is_map:
-        name = by_name[name].inputs[0]
-    return by_name[name].type.size
 
 
 def _with_needed_input(
@@ -241,7 +304,7 @@ def _with_needed_input(
         types = {IMAGE: TensorType((input.channels, height, width))}
         try:
             for node in nodes:
-                types[node.name] = node.op.infer(types[node.inputs[0]])
+                types[node.name] = node.op.infer(tuple(types[name] for name in node.inputs))
         except MisfitError:
             return False
         return True

@@ -6,7 +6,7 @@ precision is decided here, layer by layer, and written into the graph as casts.
 Each op says of itself what it needs (``Op.arithmetic``). Conv and FC take the chosen type. Sums of
 many squares or many positions, and exponentials, stay in fp32: LRN, averages over space, soft-max.
 Everything else computes in the type of what it reads, so that no cast comes between a conv and its
-ReLU.
+ReLU; where branches of different types meet, in fp32, which contains the others.
 """
 
 from collections.abc import Collection, Mapping
@@ -42,7 +42,8 @@ def number_types(
         elif layer.op.arithmetic == "chosen":
             types[layer.name] = precision
         else:
-            types[layer.name] = types[layer.inputs[0]]
+            read = {types[name] for name in layer.inputs}
+            types[layer.name] = read.pop() if len(read) == 1 else "fp32"
     del types[IMAGE]
     return types
 

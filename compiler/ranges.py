@@ -106,7 +106,7 @@ def _out_of_range(
     used_as = weight_types(network, types)
     found = []
     for layer in network.layers:
-        own, source = types[layer.name], layer.inputs[0]
+        own = types[layer.name]
         sizes: list[tuple[Literal["output", "input", "weights"], float, Precision]] = [
             ("weights", weights[param.name], used_as[param.name])
             for param in layer.params
@@ -114,8 +114,11 @@ def _out_of_range(
             if param.name.endswith(".weight") or weights.get(param.name, 0) > 1
             if param.name in weights
         ]
-        if types.get(source, "fp32") == "fp32" and source in activations:
-            sizes.append(("input", activations[source], own))
+        sizes += [
+            ("input", activations[source], own)
+            for source in layer.inputs
+            if types.get(source, "fp32") == "fp32" and source in activations
+        ]
         if layer.name in activations:
             sizes.append(("output", activations[layer.name], own))
         of_layer = []

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
+from vggspec.compiler.geometry import Pair, whole
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import load_network, lower
 from vggspec.lang.loading import read
@@ -109,5 +110,6 @@ def summarise(
     return Summary(lowered.spec.source.name, network, cost(network), batch)
 
 
-def _square(sides: tuple[int, int]) -> int | list[int]:
-    return sides[0] if sides[0] == sides[1] else list(sides)
+def _square(sides: Pair) -> float | list[float]:
+    rows, columns = map(whole, sides)
+    return rows if rows == columns else [rows, columns]

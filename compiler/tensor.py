@@ -35,6 +35,10 @@ class TensorType:
         return prod(self.shape)
 
 
+#: The types of all that an op reads, in the order of the layer's inputs.
+Types = tuple[TensorType, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
     """An array of numbers that a layer owns.

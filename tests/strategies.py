@@ -60,7 +60,7 @@ def _conv(draw: st.DrawFn, column: _Column) -> None:
         groups=groups,
     )
     try:
-        column.map = op.infer(column.map)
+        column.map = op.infer((column.map,))
     except MisfitError:
         return
     word = f"conv{kernel[0]}" + ("" if kernel[0] == kernel[1] else f"x{kernel[1]}") + f"-{out}"
@@ -81,7 +81,7 @@ def _pool(draw: st.DrawFn, column: _Column) -> None:
     pad, ceil = draw(st.integers(0, 1)), draw(st.booleans())
     try:
         column.map = kind(kernel_size=window, stride=stride, padding=pad, ceil=ceil).infer(
-            column.map
+            (column.map,)
         )
     except MisfitError:
         return

@@ -13,6 +13,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.cost import cost
+from vggspec.compiler.geometry import Pair
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import ImageInput, Network, smallest
 from vggspec.compiler.lower import Lowered
@@ -140,6 +141,11 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     # Boxes are not averaged: the last layer's map is theirs.
     last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
     if not network.type_of(last).is_map or not before_average:
-        return (1, 1), maps[-1].stride if maps else (1, 1)
+        return (1, 1), _pixels(maps[-1].stride) if maps else (1, 1)
     stride = {layer.name: layer.stride for layer in maps}[last]
-    return network.type_of(last).size, stride
+    return network.type_of(last).size, _pixels(stride)
+
+
+def _pixels(stride: Pair) -> tuple[int, int]:
+    rows, columns = stride
+    return int(rows), int(columns)

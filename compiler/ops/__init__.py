@@ -1,21 +1,28 @@
 """The ops: one file each, listed here; adding one is that file and its line below."""
 
+from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
 
 OPS: tuple[type[Op], ...] = (
     Conv,
+    DepthwiseConv,
     MaxPool,
     AvgPool,
     Lrn,
@@ -26,6 +33,11 @@ OPS: tuple[type[Op], ...] = (
     Softmax,
     Boxes,
     Relu,
+    Relu6,
+    Silu,
+    Add,
+    Concat,
+    PadShortcut,
     Flatten,
 )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vggspec.compiler.ops.max_pool import NUMBERS, MaxPool
-from vggspec.compiler.ops.op import TorchNN
+from vggspec.compiler.ops.op import Names, TorchNN
 from vggspec.compiler.ops.syntax import Syntax
-from vggspec.compiler.tensor import TensorType
+from vggspec.compiler.tensor import Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -28,7 +28,7 @@ class AvgPool(MaxPool):
         "avgpool", NUMBERS, "avgpool<window>/<stride>, such as `avgpool2/2`", ("", "/")
     )
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         assert self.dilation == 1, "finer-stride dilates no averages"
         assert self.end_padding is None, "nor does it pad their ends"
         more = self.torch_options()
@@ -36,6 +36,7 @@ class AvgPool(MaxPool):
             more["count_include_pad"] = False
         return nn.AvgPool2d(self.kernel_size, self.stride, **more)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         attributes = self.onnx_attributes()
         return graph.node("AveragePool", (x,), name, count_include_pad=0, **attributes)

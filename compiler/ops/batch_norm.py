@@ -6,9 +6,9 @@ Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.compiler.ops.op import Op, TorchNN, unless, with_options
+from vggspec.compiler.ops.op import Names, Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
-from vggspec.compiler.tensor import Param, TensorType
+from vggspec.compiler.tensor import Param, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -45,7 +45,8 @@ class BatchNorm(Op):
             unless(usual.momentum, "momentum", self.momentum),
         )
 
-    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+    def params(self, inputs: Types, name: str) -> tuple[Param, ...]:
+        (x,) = inputs
         shape = (x.channels,)
         return (
             Param(name=f"{name}.weight", shape=shape, stored=shape, start="one"),
@@ -62,7 +63,8 @@ class BatchNorm(Op):
             ),
         )
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
+        (x,) = inputs
         module = nn.BatchNorm2d if x.is_map else nn.BatchNorm1d
         more = {}
         if self.eps != 1e-5:
@@ -71,7 +73,8 @@ class BatchNorm(Op):
             more["momentum"] = self.momentum
         return module(x.channels, **more)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         about = graph.about(x)
         if about.precision == "fp32":
             return graph.node("BatchNormalization", (x, *params), name, epsilon=self.eps)
@@ -84,7 +87,7 @@ class BatchNorm(Op):
         factor = graph.node("Div", (weight, deviation), f"{name}.factor")
         shift = graph.node("Mul", (mean, factor), f"{name}.shift")
         offset = graph.node("Sub", (bias, shift), f"{name}.offset")
-        if about.is_map:
+        if about.type.is_map:
             column = graph.integers(f"{name}.column", (1, -1, 1, 1))
             factor = graph.node("Reshape", (factor, column), f"{name}.factor_column")
             offset = graph.node("Reshape", (offset, column), f"{name}.offset_column")

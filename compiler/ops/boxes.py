@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.base.catalogue import names, shapes
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Names, Op, TorchNN
 from vggspec.compiler.ops.syntax import Arguments, Syntax
-from vggspec.compiler.tensor import MisfitError, TensorType
+from vggspec.compiler.tensor import MisfitError, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -24,6 +24,7 @@ class Boxes(Op):
     """
 
     keyword: ClassVar[str] = "boxes"
+    shares_memory: ClassVar[bool] = True
     syntax: ClassVar[Syntax | None] = Syntax("boxes", "", "`boxes(per-class)` or `boxes(shared)`")
 
     shared: bool = False
@@ -38,13 +39,15 @@ class Boxes(Op):
     def write(self) -> str:
         return f"{self.keyword}({'shared' if self.shared else 'per-class'})"
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         if x.channels != 4 if self.shared else x.channels % 4:
             raise MisfitError(shapes.BoxChannels(channels=x.channels, shared=self.shared))
         return x
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         return nn.Identity()
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node("Identity", (x,), name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import (
     Arithmetic,
+    Names,
     Op,
     Reach,
     TorchNN,
@@ -18,7 +19,7 @@ from vggspec.compiler.ops.op import (
     with_options,
 )
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
-from vggspec.compiler.tensor import MisfitError, Param, TensorType
+from vggspec.compiler.tensor import MisfitError, Param, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -88,7 +89,8 @@ class Conv(Op):
             "" if self.bias else "no-bias",
         )
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         if not x.is_map:
             raise MisfitError(shapes.NoMapLeft(layer="conv", shape=x.shape))
         if x.channels % self.groups or self.out_channels % self.groups:
@@ -105,7 +107,8 @@ class Conv(Op):
             size.append(room // self.stride + 1)
         return TensorType((self.out_channels, *size))
 
-    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+    def params(self, inputs: Types, name: str) -> tuple[Param, ...]:
+        (x,) = inputs
         shape = (self.out_channels, x.channels // self.groups, *self.kernel_size)
         weight = Param(
             name=f"{name}.weight", shape=shape, stored=self.fc_shape or shape, start="random"
@@ -114,15 +117,18 @@ class Conv(Op):
         bias = Param(name=f"{name}.bias", shape=out, stored=out, start="zero")
         return (weight, bias) if self.bias else (weight,)
 
-    def macs(self, x: TensorType, y: TensorType) -> int:
+    def macs(self, inputs: Types, y: TensorType) -> int:
+        (x,) = inputs
         height, width = self.kernel_size
         return y.num_elements * (x.channels // self.groups) * height * width
 
-    def reach(self, x: TensorType) -> Reach:
+    def reach(self, inputs: Types) -> Reach:
         height, width = ((k - 1) * self.dilation + 1 for k in self.kernel_size)
-        return Reach((height, width), (self.stride, self.stride))
+        start = (-self.padding[0], -self.padding[1])
+        return Reach((height, width), (self.stride, self.stride), start)
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
+        (x,) = inputs
         height, width = self.kernel_size
         more: dict[str, Any] = {}
         if self.stride != 1:
@@ -140,7 +146,8 @@ class Conv(Op):
         kernel = height if height == width else (height, width)
         return nn.Conv2d(x.channels, self.out_channels, kernel, **more)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         vertical, horizontal = self.padding
         return graph.node(
             "Conv",

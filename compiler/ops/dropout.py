@@ -6,9 +6,9 @@ Source: Simonyan & Zisserman 2015, section 3.1; Krizhevsky et al. 2012, section 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.compiler.ops.op import Op, TorchNN
+from vggspec.compiler.ops.op import Names, Op, TorchNN
 from vggspec.compiler.ops.syntax import Arguments, Syntax
-from vggspec.compiler.tensor import TensorType
+from vggspec.compiler.tensor import Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -19,6 +19,7 @@ class Dropout(Op):
     """While training, zeroes a share of the numbers and scales up the rest; any shape."""
 
     keyword: ClassVar[str] = "dropout"
+    shares_memory: ClassVar[bool] = True
     is_implied: ClassVar[bool] = True
     syntax: ClassVar[Syntax | None] = Syntax("dropout", "", "`dropout(0.5)`")
 
@@ -31,8 +32,8 @@ class Dropout(Op):
     def write(self) -> str:
         return f"{self.keyword}({self.rate!r})"
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         return nn.Dropout(self.rate)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
         raise AssertionError("the pass drop-training-ops takes it out before export")

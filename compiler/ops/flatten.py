@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ops.op import Op, Reach, TorchNN
-from vggspec.compiler.tensor import TensorType
+from vggspec.compiler.ops.op import Names, Op, Reach, TorchNN
+from vggspec.compiler.tensor import TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -19,16 +19,20 @@ class Flatten(Op):
     """
 
     keyword: ClassVar[str] = "flatten"
+    shares_memory: ClassVar[bool] = True
     is_implied: ClassVar[bool] = True
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         return TensorType((x.num_elements,))
 
-    def reach(self, x: TensorType) -> Reach:
+    def reach(self, inputs: Types) -> Reach:
+        (x,) = inputs
         return Reach(x.size)
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         return nn.Flatten()
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node("Flatten", (x,), name)

@@ -7,9 +7,9 @@ Source: Simonyan & Zisserman 2015, section 2.1 and Table 1. Applied densely it i
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, with_options
+from vggspec.compiler.ops.op import Arithmetic, Names, Op, TorchNN, with_options
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, Arguments, Syntax
-from vggspec.compiler.tensor import Param, TensorType
+from vggspec.compiler.tensor import Param, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -50,22 +50,27 @@ class Linear(Op):
             "" if self.bias else "no-bias",
         )
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         assert not x.is_map, "lowering flattens the map before the first FC"
         return TensorType((self.out_channels,))
 
-    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+    def params(self, inputs: Types, name: str) -> tuple[Param, ...]:
+        (x,) = inputs
         shape, out = (self.out_channels, x.channels), (self.out_channels,)
         weight = Param(name=f"{name}.weight", shape=shape, stored=shape, start="random")
         bias = Param(name=f"{name}.bias", shape=out, stored=out, start="zero")
         return (weight, bias) if self.bias else (weight,)
 
-    def macs(self, x: TensorType, y: TensorType) -> int:
+    def macs(self, inputs: Types, y: TensorType) -> int:
+        (x,) = inputs
         return x.channels * y.channels
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
+        (x,) = inputs
         more = {} if self.bias else {"bias": False}
         return nn.Linear(x.channels, self.out_channels, **more)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node("Gemm", (x, *params), name, transB=1)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.base.catalogue import shapes
-from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN, unless, with_options
+from vggspec.compiler.ops.op import Arithmetic, Names, Op, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
-from vggspec.compiler.tensor import MisfitError, TensorType
+from vggspec.compiler.tensor import MisfitError, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -56,15 +56,17 @@ class Lrn(Op):
             unless(usual.beta, "beta", self.beta),
         )
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         if not x.is_map:
             raise MisfitError(shapes.NoMapLeft(layer=self.keyword, shape=x.shape))
         return x
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         return nn.LocalResponseNorm(self.n, alpha=self._alpha_of_mean, beta=self.beta, k=self.k)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node(
             "LRN", (x,), name, size=self.n, alpha=self._alpha_of_mean, beta=self.beta, bias=self.k
         )

@@ -10,9 +10,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vggspec.base.catalogue import shapes
-from vggspec.compiler.ops.op import Op, Reach, TorchNN, unless, with_options
+from vggspec.compiler.ops.op import Names, Op, Reach, TorchNN, unless, with_options
 from vggspec.compiler.ops.syntax import MAX_SIDE, Arguments, Syntax
-from vggspec.compiler.tensor import MisfitError, TensorType
+from vggspec.compiler.tensor import MisfitError, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -68,7 +68,8 @@ class MaxPool(Op):
             "ceil" if self.ceil else "",
         )
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
+        (x,) = inputs
         if not x.is_map:
             raise MisfitError(shapes.NoMapLeft(layer=self.keyword, shape=x.shape))
         size = [self._pooled(n) for n in x.size]
@@ -100,10 +101,10 @@ class MaxPool(Op):
         """Rows, and columns, from the first of a window to its last."""
         return (self.kernel_size - 1) * self.dilation + 1
 
-    def reach(self, x: TensorType) -> Reach:
-        return Reach((self._extent,) * 2, (self.stride,) * 2)
+    def reach(self, inputs: Types) -> Reach:
+        return Reach((self._extent,) * 2, (self.stride,) * 2, (-self.padding,) * 2)
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         # PyTorch pads by half a window at most, and both ends alike.
         is_padded_apart = self.end_padding is not None or (self.padding > 0 and self.dilation > 1)
         more: dict[str, Any] = {} if is_padded_apart else self.torch_options()
@@ -124,7 +125,8 @@ class MaxPool(Op):
             more["ceil_mode"] = True
         return more
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         if self._extent == self.kernel_size:
             return graph.node("MaxPool", (x,), name, **self.onnx_attributes())
         # TensorRT's parser refuses dilated pooling: the largest of rows, then of columns.

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from vggspec.compiler.ops.syntax import Arguments, Syntax
-from vggspec.compiler.tensor import Param, TensorType
+from vggspec.compiler.tensor import Param, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -13,21 +14,36 @@ if TYPE_CHECKING:
 #: ``torch.nn``, or its stand-in while source text is written.
 TorchNN = Any
 
+#: ``torch``, or its stand-in.
+Torch = Any
+
+#: The names of tensors in an ONNX graph.
+Names = tuple[str, ...]
 
 Arithmetic = Literal["chosen", "as read", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The part of the input that one output position sees, rows then columns."""
+    """The window of the input that one output position sees, rows then columns."""
 
     size: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
+    """Input positions from the first that is seen to the last, both included."""
+
+    stride: tuple[int | Fraction, int | Fraction] = (1, 1)
+    """Input positions from one output position to the next; less than 1 where a map grows."""
+
+    start: tuple[int | Fraction, int | Fraction] = (0, 0)
+    """The first input position that the first output position sees; negative in the padding."""
 
 
 @dataclass(frozen=True)
 class Op(ABC):
-    """A kind of layer with its numbers. Subclasses are frozen dataclasses, one a file."""
+    """A kind of layer with its numbers. Subclasses are frozen dataclasses, one a file.
+
+    Methods take the types of all inputs, in the order of the layer. An op of one input begins with
+    ``(x,) = inputs``; ``build`` has checked how many there are.
+    """
 
     keyword: ClassVar[str]
     """The op's name in tables, JSON and messages."""
@@ -36,10 +52,16 @@ class Op(ABC):
     """How it is written, or None for ops that are only implied."""
 
     is_weight_layer: ClassVar[bool] = False
-    """Whether the paper counts it as a weight layer: conv and FC are."""
+    """Whether the papers count it as a weight layer: conv and FC are."""
 
     is_implied: ClassVar[bool] = False
     """Whether tables leave it out, as the paper leaves out ReLU "for brevity"."""
+
+    is_join: ClassVar[bool] = False
+    """Whether it takes two or more inputs; all other ops take one."""
+
+    shares_memory: ClassVar[bool] = False
+    """Whether PyTorch's result may lie in the memory of the input."""
 
     arithmetic: ClassVar[Arithmetic] = "as read"
     """The number type it computes in where a lower precision is chosen: that one, the one of what
@@ -57,33 +79,54 @@ class Op(ABC):
         """The op as one would write it in a spec, defaults left out: the inverse of ``read``."""
         return self.keyword
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, inputs: Types) -> TensorType:
         """The type of the output.
 
         Raises:
-            MisfitError: the op does not take this input.
+            MisfitError: the op does not take these inputs.
         """
-        return x
+        return inputs[0]
 
-    def params(self, x: TensorType, name: str) -> tuple[Param, ...]:
+    def params(self, inputs: Types, name: str) -> tuple[Param, ...]:
         """The arrays that a layer called ``name`` owns."""
         return ()
 
-    def macs(self, x: TensorType, y: TensorType) -> int:
+    def macs(self, inputs: Types, y: TensorType) -> int:
         """Multiply-accumulates for one image; those of conv and FC are counted, as is usual."""
         return 0
 
-    def reach(self, x: TensorType) -> Reach:
-        """What one position of the output sees."""
+    def reach(self, inputs: Types) -> Reach:
+        """What one position of the output sees of each input."""
         return Reach()
 
     @abstractmethod
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
-        """The module of ``torch.nn`` that computes it."""
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
+        """The module of ``torch.nn`` that computes it, or None for an op that ``call_torch``
+        computes.
+        """
+
+    def call_torch(self, torch: Torch, *x: Any) -> Any:
+        """The result by functions of ``torch``, for an op without a module.
+
+        ``x`` is a tensor ``(N, ...)`` for each input.
+        """
+        raise NotImplementedError(self.keyword)
 
     @abstractmethod
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
         """Add its node to the graph; the name of the result."""
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """An op that computes each number from the one in its place, and may overwrite it."""
+
+    is_implied: ClassVar[bool] = True
+    shares_memory: ClassVar[bool] = True
+
+    @abstractmethod
+    def to_torch(self, nn: TorchNN, inputs: Types, *, in_place: bool = True) -> Any:
+        """The module; ``in_place`` where nothing else reads the input (``memory.overwritten``)."""
 
 
 def with_options(word: str, *options: str) -> str:

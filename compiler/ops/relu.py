@@ -6,22 +6,22 @@ Source: Simonyan & Zisserman 2015, section 2.1; Krizhevsky et al. 2012, section 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ops.op import Op, TorchNN
-from vggspec.compiler.tensor import TensorType
+from vggspec.compiler.ops.op import Activation, Names, TorchNN
+from vggspec.compiler.tensor import Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True)
-class Relu(Op):
+class Relu(Activation):
     """``max(x, 0)``; any shape."""
 
     keyword: ClassVar[str] = "relu"
-    is_implied: ClassVar[bool] = True
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
-        return nn.ReLU(inplace=True)
+    def to_torch(self, nn: TorchNN, inputs: Types, *, in_place: bool = True) -> Any:
+        return nn.ReLU(inplace=True) if in_place else nn.ReLU()
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node("Relu", (x,), name)

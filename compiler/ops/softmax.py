@@ -6,9 +6,9 @@ Source: Simonyan & Zisserman 2015, section 2.1 and Table 1.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vggspec.compiler.ops.op import Arithmetic, Op, TorchNN
+from vggspec.compiler.ops.op import Arithmetic, Names, Op, TorchNN
 from vggspec.compiler.ops.syntax import Syntax
-from vggspec.compiler.tensor import TensorType
+from vggspec.compiler.tensor import Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.backends.onnx.graph import OnnxGraph
@@ -22,8 +22,9 @@ class Softmax(Op):
     arithmetic: ClassVar[Arithmetic] = "fp32"
     syntax: ClassVar[Syntax | None] = Syntax("soft-max", "", "`soft-max` alone")
 
-    def to_torch(self, nn: TorchNN, x: TensorType) -> Any:
+    def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         return nn.Softmax(dim=1)
 
-    def to_onnx(self, graph: "OnnxGraph", x: str, params: tuple[str, ...], name: str) -> str:
+    def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
+        (x,) = inputs
         return graph.node("Softmax", (x,), name, axis=1)

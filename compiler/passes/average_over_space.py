@@ -3,8 +3,8 @@
 The paper leaves open whether the soft-max comes before or after the average; both ways are here,
 and scores are averaged unless posteriors are asked for.
 
-Before  fc8 -> prob                                     output posteriors, a map
-After   fc8 -> average -> vector -> prob                average scores
+Given   fc8 -> prob                                     output posteriors, a map
+Result  fc8 -> average -> vector -> prob                average scores
         fc8 -> prob -> average -> vector                average posteriors
 With ``keep_map``, ``fc8`` is an output too.
 

@@ -1,7 +1,7 @@
 """Removes the soft-max at the end: the loss of section 3.1 takes class scores.
 
-Before  fc8 -> prob      output posteriors
-After   fc8              output scores
+Given   fc8 -> prob      output posteriors
+Result  fc8              output scores
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from vggspec.compiler.ir import Network, Output
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.passes.rewiring import without
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,16 @@ class DropSoftmax:
 
     def __call__(self, network: Network) -> Network:
         """The network whose output is class scores."""
-        outputs = []
-        gone = set()
-        for output in network.outputs:
-            layer = network[output.layer]
-            if isinstance(layer.op, Softmax):
-                gone.add(layer.name)
-                outputs.append(Output("scores", layer.inputs[0]))
-            else:
-                outputs.append(output)
+        last = {output.layer for output in network.outputs}
+        gone = {
+            layer.name
+            for layer in network.layers
+            if layer.name in last and isinstance(layer.op, Softmax)
+        }
         if not gone:
             return network
-        return network.rebuild([la for la in network.layers if la.name not in gone], outputs)
+        outputs = [
+            Output("scores" if output.name == "posteriors" else output.name, output.layer)
+            for output in network.outputs
+        ]
+        return without(network.rebuild(network.layers, outputs), network.layers, gone)

@@ -1,7 +1,7 @@
 """Removes the layers that act only in training: dropout.
 
-Before  relu6 -> drop6 -> fc7
-After   relu6 -> fc7
+Given   relu6 -> drop6 -> fc7
+Result  relu6 -> fc7
 """
 
 from dataclasses import dataclass

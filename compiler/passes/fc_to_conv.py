@@ -5,8 +5,8 @@ no padding; the others become 1 × 1 convolutions. The weights stay as they are:
 ``(4096, 25088)`` with its columns in the order C, H, W is the conv weight ``(4096, 512, 7, 7)``,
 byte for byte.
 
-Before  pool5 -> flatten -> fc6 (FC) -> relu6 -> fc7 (FC)
-After   pool5 -> fc6 (7 × 7 conv) -> relu6 -> fc7 (1 × 1 conv)
+Given   pool5 -> flatten -> fc6 (FC) -> relu6 -> fc7 (FC)
+Result  pool5 -> fc6 (7 × 7 conv) -> relu6 -> fc7 (1 × 1 conv)
 
 Source: Simonyan & Zisserman 2015, section 3.2; Sermanet et al. 2014, section 3.5.
 """

@@ -5,8 +5,8 @@ interleaves the results. One pass gives the same numbers: the last pooling loses
 layers after it are dilated by the same factor, so that each window sees the same pixels. For the
 paper's nets two attributes change for stride 16, and those of conv5 too for stride 8.
 
-Before  pool5 (2 × 2, stride 2) -> fc6 (7 × 7 conv)                   a position every 32 pixels
-After   pool5 (2 × 2, stride 1) -> fc6 (7 × 7 conv, dilation 2)       a position every 16 pixels
+Given   pool5 (2 × 2, stride 2) -> fc6 (7 × 7 conv)                   a position every 32 pixels
+Result  pool5 (2 × 2, stride 1) -> fc6 (7 × 7 conv, dilation 2)       a position every 16 pixels
 
 A pooling that rounded up is padded at its end, by what its windows reached past the map. Where a
 layer pads its input, shifted windows see the map's own numbers in place of padding; at the map's
@@ -15,15 +15,14 @@ edge all see padding as before.
 Source: Sermanet et al. 2014, section 3.3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import takewhile
-from math import gcd, prod
 from typing import ClassVar
 
 from vggspec.base.catalogue.variants import StrideOfACrop, StrideOutOfReach
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.compiler.ir import Layer, Network, Node
+from vggspec.compiler.geometry import fields
+from vggspec.compiler.ir import IMAGE, Network
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
@@ -34,7 +33,7 @@ from vggspec.compiler.ops.op import Op
 
 @dataclass(frozen=True, slots=True)
 class FinerStride:
-    """Removes strides from the last layers that have one, until ``stride`` pixels are left."""
+    """Divides strides so that no map has positions more than ``stride`` pixels apart."""
 
     name: ClassVar[str] = "finer-stride"
 
@@ -47,84 +46,93 @@ class FinerStride:
         Raises:
             VggspecError: that stride is impossible, or FC layers fix the size of the image.
         """
-        layers = _with_positions(network)
-        own = prod(_stride(layer.op) for layer in layers)
+        strides = _strides(network)
+        own = max(strides.values())
         if own == self.stride:
             return network
         if any(isinstance(layer.op, Linear) for layer in network.layers):
             raise VggspecError(report(StrideOfACrop(), path=f"net {network.name}"))
-        factors = _factors(layers, self.stride)
-        average = None if factors is None else _dilated_average(layers, factors)
-        if factors is None or average is not None:
+        changes = _changes(network, strides, self.stride)
+        average = None if changes is None else _dilated_average(network, changes)
+        if changes is None or average is not None:
             what = StrideOutOfReach(
-                stride=self.stride, own=own, possible=_possible(layers), average=average
+                stride=self.stride,
+                own=own,
+                possible=_possible(network, strides),
+                average=average,
             )
             raise VggspecError(report(what, path=f"net {network.name}"))
-        nodes: list[Node] = []
-        dilation = 1
-        for layer in network.layers:
-            factor = factors.get(layer.name)
-            if factor is None:
-                nodes.append(layer)
-            else:
-                nodes.append(replace(layer, op=_refined(layer.op, factor, dilation)))
-                dilation *= factor
-        return network.rebuild(nodes)
+        return network.rebuild(
+            replace(layer, op=_refined(layer.op, *changes[layer.name]))
+            if layer.name in changes
+            else layer
+            for layer in network.layers
+        )
 
 
-def _with_positions(network: Network) -> tuple[Layer, ...]:
-    """The layers before an average over the whole map, after which there is one position."""
-    return tuple(takewhile(lambda layer: not isinstance(layer.op, GlobalAvgPool), network.layers))
-
-
-def _stride(op: Op) -> int:
-    return op.stride if isinstance(op, Conv | MaxPool) else 1
-
-
-def _factors(layers: Sequence[Layer], wanted: int) -> dict[str, int] | None:
-    """What each layer's stride is to be divided by; None where the strides do not allow it.
-
-    Where a layer lost its stride, all after it must have lost theirs, so that no position is
-    left out.
+def _strides(network: Network) -> dict[str, int]:
+    """Pixels from one position to the next, for each tensor before an average over the whole map,
+    after which there is one position.
     """
-    left, rest = divmod(prod(_stride(layer.op) for layer in layers), wanted)
-    if rest:
+    seen = fields(network)
+    found = {IMAGE: 1}
+    for layer in network.layers:
+        is_before = not isinstance(layer.op, GlobalAvgPool)
+        if is_before and all(name in found for name in layer.inputs):
+            found[layer.name] = int(seen[layer.name].stride[0])
+    return found
+
+
+def _changes(
+    network: Network, strides: Mapping[str, int], wanted: int
+) -> dict[str, tuple[int, int]] | None:
+    """What each layer's stride is divided by, and what its windows are dilated by; None where the
+    strides do not allow it.
+
+    A tensor of stride J gets N = min(J, wanted). A layer then has the stride N(out) / N(in), and
+    its windows are as far apart as J(in) / N(in) says. That needs no order of the layers: strides
+    agree wherever branches meet.
+    """
+    if wanted > max(strides.values()):
         return None
-    factors = {}
-    for layer in reversed(layers):
-        stride = _stride(layer.op)
-        factor = gcd(left, stride)
-        if factor not in (left, stride):
+    changes = {}
+    for layer in network.layers:
+        if layer.name not in strides:
+            continue
+        before, after = strides[layer.inputs[0]], strides[layer.name]
+        if after % min(after, wanted) or before % min(before, wanted):
             return None
-        factors[layer.name] = factor
-        left //= factor
-    return factors
+        stride, rest = divmod(min(after, wanted), min(before, wanted))
+        own = after // before
+        if rest or own % stride:
+            return None
+        changes[layer.name] = own // stride, before // min(before, wanted)
+    return changes
 
 
-def _dilated_average(layers: Sequence[Layer], factors: Mapping[str, int]) -> str | None:
+def _dilated_average(network: Network, changes: Mapping[str, tuple[int, int]]) -> str | None:
     """An average pooling whose windows would have to skip rows, or to be padded at one end."""
-    dilation = 1
-    for layer in layers:
-        op, factor = layer.op, factors[layer.name]
+    for name, (factor, dilation) in changes.items():
+        op = network[name].op
         if isinstance(op, AvgPool) and (
             (dilation > 1 and op.kernel_size > 1) or (factor > 1 and op.ceil)
         ):
-            return layer.name
-        dilation *= factor
+            return name
     return None
 
 
-def _possible(layers: Sequence[Layer]) -> tuple[int, ...]:
+def _possible(network: Network, strides: Mapping[str, int]) -> tuple[int, ...]:
     """The possible strides, the largest first."""
-    candidates, before = {1}, 1
-    for layer in layers:
-        stride = _stride(layer.op)
-        candidates |= {before * part for part in range(1, stride + 1) if stride % part == 0}
-        before *= stride
+    candidates = {1}
+    for layer in network.layers:
+        if layer.name in strides:
+            before = strides[layer.inputs[0]]
+            own = strides[layer.name] // before
+            candidates |= {before * part for part in range(1, own + 1) if own % part == 0}
     found = []
     for wanted in sorted(candidates, reverse=True):
-        factors = _factors(layers, wanted)
-        if factors is not None and _dilated_average(layers, factors) is None:
+        changes = _changes(network, strides, wanted)
+        if changes is not None and _dilated_average(network, changes) is None:
             found.append(wanted)
     return tuple(found)
 

@@ -3,8 +3,8 @@
 A conv or FC means its output after its batch normalisation and its ReLU: ``conv4_3`` is what the
 field calls the features of conv4_3. The last FC has no ReLU and is itself.
 
-Before  … relu7 -> fc8 -> prob      output posteriors
-After   … relu7                     output features
+Given   … relu7 -> fc8 -> prob      output posteriors
+Result  … relu7                     output features
 
 Source: Simonyan & Zisserman 2015, appendix B.
 """

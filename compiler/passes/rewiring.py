@@ -1,23 +1,47 @@
-"""Removes layers from a network and reconnects their neighbours."""
+"""The one way in which passes change edges: every use of a tensor becomes a use of another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from vggspec.compiler.ir import Network, Node, Output
 
 
+def replace_all_uses(
+    network: Network,
+    nodes: Iterable[Node],
+    instead: Mapping[str, str],
+    outputs: Sequence[Output] | None = None,
+) -> Network:
+    """``network`` rebuilt from ``nodes``, which read ``instead[name]`` where they read ``name``.
+
+    So do its outputs, unless others are given. A tensor that replaces another may be replaced too.
+
+    Given   conv1 -> relu1 -> {pool1, output}    instead = {relu1: conv1}
+    Result  conv1 -> {pool1, output}
+    """
+
+    def found(name: str) -> str:
+        while name in instead:
+            name = instead[name]
+        return name
+
+    rewired = [replace(node, inputs=tuple(map(found, node.inputs))) for node in nodes]
+    read = network.outputs if outputs is None else outputs
+    return network.rebuild(rewired, [Output(out.name, found(out.layer)) for out in read])
+
+
 def without(network: Network, nodes: Iterable[Node], dropped: AbstractSet[str]) -> Network:
     """``network`` rebuilt from ``nodes`` without the dropped ones. Each dropped node has one input,
-    which replaces it in the nodes that read it.
+    which replaces it wherever it is read.
+
+    Given   relu6 -> drop6 -> fc7    dropped = {drop6}
+    Result  relu6 -> fc7
     """
-    stands_for: dict[str, str] = {}
-    kept: list[Node] = []
+    nodes = list(nodes)
+    instead = {}
     for node in nodes:
-        inputs = tuple(stands_for.get(name, name) for name in node.inputs)
         if node.name in dropped:
-            stands_for[node.name] = inputs[0]
-        else:
-            kept.append(replace(node, inputs=inputs))
-    outputs = [Output(out.name, stands_for.get(out.layer, out.layer)) for out in network.outputs]
-    return network.rebuild(kept, outputs)
+            (instead[node.name],) = node.inputs
+    kept = [node for node in nodes if node.name not in dropped]
+    return replace_all_uses(network, kept, instead)

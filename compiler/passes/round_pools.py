@@ -4,8 +4,8 @@ In a dense net it decides how many positions a map has: for an image of n pixels
 ``n // 32 - 6`` rounding down and ``ceil(n / 32) - 6`` rounding up, the last of which see past the
 image. At the net's own input the first FC must still see the map that its weights are for.
 
-Before  pool5 (2 × 2, stride 2)
-After   pool5 (2 × 2, stride 2, ceil)
+Given   pool5 (2 × 2, stride 2)
+Result  pool5 (2 × 2, stride 2, ceil)
 """
 
 from dataclasses import dataclass, replace

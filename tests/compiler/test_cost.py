@@ -11,8 +11,11 @@ from tests.strategies import net_texts
 from vggspec.base.source import Source
 from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost, run_cost
+from vggspec.compiler.geometry import fields
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build
 from vggspec.compiler.lower import load_network, lower
+from vggspec.compiler.ops.add import Add
+from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.softmax import Softmax
@@ -79,10 +82,6 @@ def test_rows_and_columns_are_counted_apart() -> None:
     assert [layer.stride for layer in shown] == [(2, 2), (2, 2), (4, 4)]
 
 
-class _Sum(MaxPool):
-    """Stands for an op with two inputs."""
-
-
 def test_where_branches_meet_the_larger_field_counts() -> None:
     def conv(name: str, side: int, source: str) -> Node:
         op = Conv(kernel_size=(side, side), out_channels=4, padding=(side // 2, side // 2))
@@ -92,10 +91,27 @@ def test_where_branches_meet_the_larger_field_counts() -> None:
         conv("stem", 3, IMAGE),
         conv("narrow", 1, "stem"),
         conv("wide", 5, "stem"),
-        Node(name="join", op=_Sum(kernel_size=2, stride=2), inputs=("narrow", "wide")),
+        Node(name="join", op=Add(), inputs=("narrow", "wide")),
+        Node(name="pool", op=MaxPool(), inputs=("join",)),
     ]
-    net = build("branches", ImageInput(height=16, width=16), nodes, [Output("scores", "join")])
+    net = build("branches", ImageInput(height=16, width=16), nodes, [Output("scores", "pool")])
     assert cost(net).layers[-1].receptive_field == (8, 8)
+
+
+def test_a_hull_has_two_ends() -> None:
+    """Windows of 3 pixels that begin at different places cover 4."""
+    nodes = [
+        Node(name="around", op=MaxPool(kernel_size=3, stride=1, padding=1), inputs=(IMAGE,)),
+        Node(name="after", op=MaxPool(kernel_size=3, stride=1, end_padding=2), inputs=(IMAGE,)),
+        Node(name="join", op=Concat(), inputs=("after", "around")),
+    ]
+    net = build("hull", ImageInput(height=9, width=9), nodes, [Output("maps", "join")])
+    seen = fields(net)
+    assert (seen["around"].start, seen["around"].end) == ((-1, -1), (1, 1))
+    assert (seen["after"].start, seen["after"].end) == ((0, 0), (2, 2))
+    assert seen["around"].place == (0, 0)
+    assert seen["after"].place == seen["join"].place == (1, 1)
+    assert (seen["join"].start, seen["join"].end, seen["join"].size) == ((-1, -1), (2, 2), (4, 4))
 
 
 def test_dense_nets_cost_the_same_weights() -> None:

@@ -1,15 +1,21 @@
 """The IR: shapes are checked when a network is made, and a graph need not be a chain."""
 
 from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.nets import SMALL, net
 from tests.refusals import told
 from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.backends.torch import source as torch_source
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Node, Output, build, smallest
+from vggspec.compiler.memory import overwritten
+from vggspec.compiler.ops.add import Add
+from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.linear import Linear
@@ -61,8 +67,93 @@ def test_shapes_are_checked_when_a_network_is_made() -> None:
 
 def test_names_are_unique() -> None:
     nodes = [Node(name="x", op=Relu(), inputs=(IMAGE,))] * 2
-    with pytest.raises(AssertionError, match="unique"):
+    with pytest.raises(ValueError, match="two layers are called x"):
         build("t", ImageInput(height=4, width=4), nodes, [Output("scores", "x")])
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (Node(name="x", op=Relu(), inputs=(IMAGE, IMAGE)), "relu takes one input, not 2"),
+        (Node(name="x", op=Relu(), inputs=()), "relu takes one input, not 0"),
+        (Node(name="x", op=Add(), inputs=(IMAGE,)), "add takes two inputs or more, not 1"),
+        (Node(name="x", op=Relu(), inputs=("y",)), "x reads y, which is not above it"),
+    ],
+)
+def test_edges_are_checked(node: Node, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        build("t", ImageInput(height=4, width=4), [node], [Output("scores", "x")])
+
+
+def residual() -> Network:
+    """A second reader of a conv's numbers, beside the ReLU after it, and a join of three."""
+    conv = Conv(kernel_size=(3, 3), out_channels=3, padding=(1, 1))
+    nodes = [
+        Node(name="first", op=conv, inputs=(IMAGE,)),
+        Node(name="relu", op=Relu(), inputs=("first",)),
+        Node(name="second", op=conv, inputs=("relu",)),
+        Node(name="sum", op=Add(), inputs=("second", "first", IMAGE)),
+        Node(name="sum_relu", op=Relu(), inputs=("sum",)),
+        Node(name="pool", op=MaxPool(), inputs=("sum_relu",)),
+        Node(name="halved", op=MaxPool(), inputs=("first",)),
+        Node(name="joined", op=Concat(), inputs=("pool", "halved")),
+    ]
+    outputs = [Output("maps", "joined"), Output("sums", "sum_relu")]
+    return build("residual", ImageInput(height=9, width=6), nodes, outputs)
+
+
+def test_a_tensor_with_two_readers_is_not_overwritten() -> None:
+    network = residual()
+    assert overwritten(network) == {"sum_relu"}
+    module = torch_module.emit(network)
+    x = torch.randn(2, 3, 9, 6, requires_grad=True)
+    before = x.detach().clone()
+    found = module(x)
+    f = functional
+    first = f.conv2d(x, module.first.weight, module.first.bias, padding=1)
+    second = f.conv2d(first.relu(), module.second.weight, module.second.bias, padding=1)
+    sums = (second + first + x).relu()
+    maps = torch.cat([f.max_pool2d(sums, 2), f.max_pool2d(first, 2)], 1)
+    torch.testing.assert_close(found["maps"], maps)
+    torch.testing.assert_close(found["sums"], sums)
+    assert torch.equal(x, before)
+    (gradient,) = torch.autograd.grad(found["maps"].square().sum(), x)
+    (expected,) = torch.autograd.grad(maps.square().sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_source_file_of_a_graph_computes_it() -> None:
+    network = residual()
+    module = torch_module.emit(network).eval()
+    scope: dict[str, Any] = {"__name__": "source"}
+    exec(torch_source.emit(network, None, "a test"), scope)
+    written = scope["residual"]().eval()
+    written.load_state_dict(module.state_dict())
+    x = torch.randn(2, 3, 9, 6)
+    with torch.inference_mode():
+        expected, found = module(x.clone()), written(x.clone())
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(found[name], expected[name])
+
+
+def test_an_activation_of_a_view_sees_past_it() -> None:
+    """A flattened map lies in the memory of the map, whose other readers want it as it is."""
+    nodes = [
+        Node(name="conv", op=Conv(kernel_size=(3, 3), out_channels=2), inputs=(IMAGE,)),
+        Node(name="flat", op=Flatten(), inputs=("conv",)),
+        Node(name="relu", op=Relu(), inputs=("flat",)),
+    ]
+    image = ImageInput(height=5, width=5)
+    tapped = build("t", image, nodes, [Output("scores", "relu"), Output("tap", "conv")])
+    assert overwritten(tapped) == frozenset()
+    assert overwritten(build("t", image, nodes, [Output("scores", "relu")])) == {"relu"}
+    found = torch_module.emit(tapped)(torch.randn(1, 3, 5, 5))
+    assert (found["tap"] < 0).any()
+    again = [*nodes, Node(name="twice", op=Relu(), inputs=("relu",))]
+    twice = build("t", image, again, [Output("scores", "twice")])
+    assert overwritten(twice) == {"relu"}, "the backward pass of a ReLU reads its output"
+    torch_module.emit(twice)(torch.randn(1, 3, 5, 5)).sum().backward()
 
 
 def test_another_size_keeps_the_weights() -> None:

@@ -16,6 +16,7 @@ from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded
+from vggspec.compiler.tensor import TensorType
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 
 TORCH: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -153,8 +154,8 @@ def test_batch_norm_in_half_precision(shape: tuple[int, ...], spread: float) -> 
     graph = OnnxGraph("bn", {})
     names = [graph.constant(f"p{i}", array) for i, array in enumerate((weight, bias, mean, var))]
     low = graph.cast("x", "fp16")
-    graph.note(low, "fp16", is_map=len(shape) == 3)
-    y = graph.cast(BatchNorm().to_onnx(graph, low, tuple(names), "y"), "fp32")
+    graph.note(low, "fp16", TensorType(shape))
+    y = graph.cast(BatchNorm().to_onnx(graph, (low,), tuple(names), "y"), "fp32")
     info = [tensor_info(name, FLOAT, ("N", *shape)) for name in ("x", y)]
     model = graph.model(info[:1], info[1:], {}, "0")
     onnx.checker.check_model(model, full_check=True)

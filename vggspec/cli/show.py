@@ -12,6 +12,7 @@ from vggspec.cli.completing import SPEC
 from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import LayerCost
+from vggspec.compiler.geometry import Pair
 from vggspec.compiler.input_contract import in_words
 from vggspec.compiler.ir import Layer
 from vggspec.compiler.ops.syntax import MAX_SIDE
@@ -116,5 +117,5 @@ def _totals(found: Summary) -> list[tuple[str, str, str]]:
     return totals
 
 
-def _pair(sides: tuple[int, int]) -> str:
+def _pair(sides: Pair) -> str:
     return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]} × {sides[1]}"

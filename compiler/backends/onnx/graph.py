@@ -27,6 +27,7 @@ from onnx import (
 
 from vggspec.bundle.manifest import BYTES
 from vggspec.bundle.options import Precision
+from vggspec.compiler.tensor import TensorType
 
 OPSET = 18
 IR_VERSION = 8  # of ONNX 1.13, February 2023: older runtimes are refused by opset 18 anyway
@@ -52,7 +53,7 @@ class About:
     """What an op may want to know of a tensor it reads."""
 
     precision: Precision
-    is_map: bool
+    type: TensorType
 
 
 class OnnxGraph:
@@ -82,9 +83,9 @@ class OnnxGraph:
         """What was noted of an activation."""
         return self._about[tensor]
 
-    def note(self, tensor: str, precision: Precision, *, is_map: bool) -> None:
+    def note(self, tensor: str, precision: Precision, type: TensorType) -> None:
         """Remember the type of an activation for the ops that read it."""
-        self._about[tensor] = About(precision, is_map)
+        self._about[tensor] = About(precision, type)
 
     def cast(self, tensor: str, precision: Precision, name: str | None = None) -> str:
         """A tensor in another number type, cast once however many read it."""

@@ -136,17 +136,19 @@ def add_layers(
     ``give`` names the tensor of a parameter, in the number type in which it is used.
     """
     tensors = {IMAGE: image}
-    graph.note(image, "fp32", is_map=True)
+    graph.note(image, "fp32", network.input.type)
     for layer in network.layers:
         precision = types[layer.name]
         params = tuple(give(param) for param in layer.params)
-        source = layer.inputs[0]
-        x = tensors[source]
-        if graph.about(x).precision != precision:
-            x = graph.cast(x, precision)
-            graph.note(x, precision, is_map=network.type_of(source).is_map)
-        y = layer.op.to_onnx(graph, x, params, layer.name)
-        graph.note(y, precision, is_map=layer.type.is_map)
+        inputs = []
+        for source in layer.inputs:
+            x = tensors[source]
+            if graph.about(x).precision != precision:
+                x = graph.cast(x, precision)
+                graph.note(x, precision, network.type_of(source))
+            inputs.append(x)
+        y = layer.op.to_onnx(graph, tuple(inputs), params, layer.name)
+        graph.note(y, precision, layer.type)
         tensors[layer.name] = y
     return tensors
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.base.files import named_in_text
+from vggspec.compiler.backends.torch.toolkit import made_by
 from vggspec.compiler.ir import IMAGE, Network, map_before
 from vggspec.compiler.weights import WeightsFile, for_net
 
@@ -27,22 +28,31 @@ class SpecModule(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._steps = [(layer.name, layer.inputs[0]) for layer in network.layers]
-        read = [source for _, source in self._steps]
-        read += [output.layer for output in network.outputs]
         # A tensor is released after its last reader, as memory would otherwise grow with depth.
-        self._last_reader = {name: i for i, name in enumerate(read)}
-        for layer in network.layers:
-            module = layer.op.to_torch(nn, network.type_of(layer.inputs[0]))
-            self.add_module(layer.name, module)
+        last_reader = {name: layer.name for layer in network.layers for name in layer.inputs}
+        kept = {output.layer for output in network.outputs}
+        self._released = {
+            layer.name: [
+                name
+                for name in dict.fromkeys(layer.inputs)
+                if last_reader[name] == layer.name and name not in kept
+            ]
+            for layer in network.layers
+        }
+        for name, module in made_by(network, nn).items():
+            if module is not None:
+                self.add_module(name, module)
         self.register_load_state_dict_pre_hook(_view_as_needed)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Tensor | dict[str, Tensor]:
         """The output for a batch of images."""
         tensors = {IMAGE: image}
-        for i, (name, source) in enumerate(self._steps):
-            x = tensors[source] if self._last_reader[source] > i else tensors.pop(source)
-            tensors[name] = self.get_submodule(name)(x)
+        for layer in self.network.layers:
+            x = [tensors[name] for name in layer.inputs]
+            for name in self._released[layer.name]:
+                del tensors[name]
+            module = self._modules.get(layer.name)
+            tensors[layer.name] = layer.op.call_torch(torch, *x) if module is None else module(*x)
         outputs = {output.name: tensors[output.layer] for output in self.network.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 

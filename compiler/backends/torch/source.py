@@ -2,35 +2,48 @@
 
 import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from math import isinf
 from typing import Any
 
 from vggspec.base.version import __version__
+from vggspec.compiler.backends.torch.toolkit import made_by
 from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network
 
+#: Ops written around the layer before them.
+_SHARES_A_LINE = ("relu", "ReLU6", "SiLU", "BN", "dropout", "LRN")
 
-class _Call(str):
-    """The text of a call, which may be an argument of another."""
+
+class _Text(str):
+    """The text of an expression, which may be part of another."""
 
     __slots__ = ()
 
+    def __add__(self, other: str) -> "_Text":
+        return _Text(f"{self} + {other}")
+
 
 class _Recorder:
-    """Replaces ``torch.nn`` and returns the text of each call."""
+    """Replaces a module of Python and returns the text of each call of its functions."""
 
-    def __getattr__(self, module: str) -> Callable[..., _Call]:
-        def call(*args: Any, **kwargs: Any) -> _Call:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, function: str) -> Callable[..., _Text]:
+        def call(*args: Any, **kwargs: Any) -> _Text:
             words = [_written(arg) for arg in args]
             words += [f"{key}={_written(value)}" for key, value in kwargs.items()]
-            return _Call(f"nn.{module}({', '.join(words)})")
+            return _Text(f"{self._name}.{function}({', '.join(words)})")
 
         return call
 
 
 def _written(argument: object) -> str:
-    if isinstance(argument, _Call):
+    if isinstance(argument, _Text):
         return argument
+    if isinstance(argument, list):
+        return f"[{', '.join(map(_written, argument))}]"
     is_infinite = isinstance(argument, float) and isinf(argument)
     return f'float("{argument}")' if is_infinite else repr(argument)
 
@@ -38,11 +51,8 @@ def _written(argument: object) -> str:
 def emit(network: Network, mean: tuple[float, ...] | None, origin: str) -> str:
     """The source text of a network; ``origin`` names the spec it comes from."""
     name = class_name(network.name)
-    recorder = _Recorder()
-    members = [
-        f"self.{layer.name} = {layer.op.to_torch(recorder, network.type_of(layer.inputs[0]))}"
-        for layer in network.layers
-    ]
+    calls = made_by(network, _Recorder("nn"))
+    members = {name: call for name, call in calls.items() if call is not None}
     layers = len(network.weight_layers)
     shapes = ", ".join(
         f"{output.name} {_batch(network.type_of(output.layer).shape)}" for output in network.outputs
@@ -56,8 +66,8 @@ def emit(network: Network, mean: tuple[float, ...] | None, origin: str) -> str:
         name=name,
         takes=f"Takes float32 ``{image}`` {takes_any}and gives {shapes}.",
         contract=_contract(network.input, mean),
-        members="\n        ".join(members),
-        forward="\n        ".join(_forward(network)),
+        members="\n        ".join(f"self.{name} = {call}" for name, call in members.items()),
+        forward="\n        ".join(_forward(network, members)),
     )
 
 
@@ -68,7 +78,7 @@ def class_name(net: str) -> str:
 
 
 def _is_dense(network: Network) -> bool:
-    return all(network.type_of(layer.inputs[0]).is_map for layer in network.weight_layers)
+    return all(network.types_of(layer)[0].is_map for layer in network.weight_layers)
 
 
 def _batch(shape: Sequence[int]) -> str:
@@ -90,36 +100,34 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def _forward(network: Network) -> list[str]:
+def _forward(network: Network, members: Container[str]) -> list[str]:
     """Statements, a line for a weight layer and what follows it."""
+    statements = _statements(network)
+    results = [chain[-1].name for chain in statements]
+    number = {name: i for i, name in enumerate(results)}
+    last_read = dict.fromkeys(results, -1)
+    for i, chain in enumerate(statements):
+        last_read.update((name, i) for name in chain[0].inputs if name != IMAGE)
+    last_read.update((output.layer, len(results)) for output in network.outputs)
     named = {output.layer: output.name for output in network.outputs[1:]}
-    lines: list[str] = []
-    variables = {IMAGE: "image"}
-    pending: Layer | None = None
-    expression = ""
 
-    def flush() -> None:
-        nonlocal pending, expression
-        if pending is not None:
-            variable = named.get(pending.name, "x")
-            lines.append(f"{variable} = {expression}")
-            variables[pending.name] = variable
-        pending, expression = None, ""
+    def variable(result: str) -> str:
+        """``x`` for what only the next statement reads, else a name of its own."""
+        own = f"{result}_" if result in ("x", "image") else result
+        return named.get(result, "x" if last_read[result] <= number[result] + 1 else own)
 
-    for layer in network.layers:
-        source = layer.inputs[0]
-        joins = (
-            pending is not None
-            and pending.name == source
-            and pending.name not in named
-            and not layer.op.is_weight_layer
-            and layer.op.keyword in ("relu", "BN", "dropout", "LRN")
-        )
-        if not joins:
-            flush()
-        expression = f"self.{layer.name}({expression if joins else variables[source]})"
-        pending = layer
-    flush()
+    variables = {IMAGE: "image"} | {result: variable(result) for result in results}
+    torch = _Recorder("torch")
+    lines = []
+    for chain in statements:
+        read = [_Text(variables[name]) for name in chain[0].inputs]
+        for layer in chain:
+            if layer.name in members:
+                expression = _Text(f"self.{layer.name}({', '.join(read)})")
+            else:
+                expression = layer.op.call_torch(torch, *read)
+            read = [expression]
+        lines.append(f"{variables[chain[-1].name]} = {expression}")
     result = variables[network.outputs[0].layer]
     if len(network.outputs) == 1:
         if lines[-1].startswith("x = ") and result == "x":
@@ -130,6 +138,26 @@ def _forward(network: Network) -> list[str]:
         pairs = [f'"{out.name}": {variables[out.layer]}' for out in network.outputs]
         lines.append(f"return {{{', '.join(pairs)}}}")
     return lines
+
+
+def _statements(network: Network) -> list[list[Layer]]:
+    """Chains of layers, each of which is one expression: no other layer reads what is inside."""
+    outputs = {output.layer for output in network.outputs}
+    readers = Counter(name for layer in network.layers for name in layer.inputs)
+    chains: list[list[Layer]] = []
+    for layer in network.layers:
+        source = layer.inputs[0]
+        if (
+            chains
+            and chains[-1][-1].name == source
+            and source not in outputs
+            and readers[source] == 1
+            and layer.op.keyword in _SHARES_A_LINE
+        ):
+            chains[-1].append(layer)
+        else:
+            chains.append([layer])
+    return chains
 
 
 _TEMPLATE = '''"""{title}

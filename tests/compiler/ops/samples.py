@@ -8,31 +8,51 @@ import numpy as np
 
 from tests.compiler.ops import oracle
 from tests.compiler.ops.oracle import Array
+from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.tensor import TensorType, Types
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An op, the shape of one image's tensor, and what must come out."""
+    """An op, the shapes of one image's tensors, and what must come out."""
 
     op: Op
     shape: tuple[int, ...]
-    expected: Callable[[Array, list[Array]], Array]
+    expected: Callable[..., Array]
+    """Takes the tensors, then the list of parameters."""
+
+    others: tuple[tuple[int, ...], ...] = ()
+    """The shapes of the tensors after the first."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.shape, *self.others)
+
+    @property
+    def types(self) -> Types:
+        return tuple(map(TensorType, self.shapes))
 
     def __str__(self) -> str:
-        return f"{self.op!r}-{'x'.join(map(str, self.shape))}".replace(" ", "")
+        shapes = "+".join("x".join(map(str, shape)) for shape in self.shapes)
+        return f"{self.op!r}-{shapes}".replace(" ", "")
 
 
 def _conv(op: Conv, shape: tuple[int, int, int]) -> Sample:
@@ -46,6 +66,18 @@ def _conv(op: Conv, shape: tuple[int, int, int]) -> Sample:
             dilation=op.dilation,
             groups=op.groups,
         )
+
+    return Sample(op, shape, expected)
+
+
+def _dwconv(op: DepthwiseConv, shape: tuple[int, int, int]) -> Sample:
+    return Sample(op, shape, _conv(op.of(shape[0]), shape).expected)
+
+
+def _shortcut(op: PadShortcut, shape: tuple[int, int, int]) -> Sample:
+    def expected(x: Array, _: list[Array]) -> Array:
+        part = x[:, :: op.stride, :: op.stride]
+        return np.concatenate([part, np.zeros((op.out_channels - shape[0], *part.shape[1:]))])
 
     return Sample(op, shape, expected)
 
@@ -131,7 +163,18 @@ SAMPLES = [
     Sample(Softmax(), (9,), lambda x, _: oracle.softmax(x)),
     Sample(Softmax(), (9, 2, 3), lambda x, _: oracle.softmax(x)),
     Sample(Boxes(), (8,), lambda x, _: x),
+    _dwconv(DepthwiseConv(kernel_size=(3, 3), padding=(1, 1)), (4, 7, 6)),
+    _dwconv(DepthwiseConv(kernel_size=(5, 3), stride=2, padding=(2, 0), bias=False), (3, 9, 8)),
+    _dwconv(DepthwiseConv(kernel_size=(3, 3), dilation=2, padding=(2, 2)), (1, 7, 9)),
     Sample(Relu(), (3, 4, 5), lambda x, _: np.maximum(x, 0)),
+    Sample(Relu6(), (3, 4, 5), lambda x, _: np.clip(x, 0, 6)),
+    Sample(Silu(), (3, 4, 5), lambda x, _: x / (1 + np.exp(-x))),
+    Sample(Add(), (3, 4, 5), lambda a, b, _: a + b, ((3, 4, 5),)),
+    Sample(Add(), (6,), lambda a, b, c, _: a + b + c, ((6,), (6,))),
+    Sample(Concat(), (3, 4, 5), lambda a, b, _: np.concatenate([a, b]), ((1, 4, 5),)),
+    Sample(Concat(), (2,), lambda a, b, c, _: np.concatenate([a, b, c]), ((3,), (1,))),
+    _shortcut(PadShortcut(out_channels=7, stride=2), (3, 5, 6)),
+    _shortcut(PadShortcut(out_channels=3, stride=3), (3, 7, 4)),
     Sample(Flatten(), (3, 4, 5), lambda x, _: x.reshape(-1)),
     Sample(Dropout(rate=0.5), (3, 4, 5), lambda x, _: x),
 ]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
@@ -235,3 +236,60 @@ class PoolEmpties(Diagnostic):
             f"{text}; {count(self.pools, 'pooling')} {verb} at least"
             f" {self.needed[0]} × {self.needed[1]}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CannotAdd(Diagnostic):
+    """Branches that are added have different shapes.
+
+    Nothing is broadcast, padded or cropped. ``shortcut`` fits a branch to the others with a 1 × 1
+    conv.
+
+        [conv3-64 conv3-32 + identity]     wrong, where 64 channels enter
+        [conv3-64 conv3-32 + shortcut]     right
+    """
+
+    code = "VGG241"
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    strides: tuple[int | Fraction, int | Fraction] | None = None
+    """Pixels from one position to the next, of both."""
+
+    def title(self) -> str:
+        first, second = self.shapes
+        if first[1:] == second[1:]:
+            return f"cannot add {first[0]} and {second[0]} channels"
+        return f"cannot add {chw(first)} and {chw(second)}"
+
+    def label(self) -> str:
+        if self.strides is None or self.strides[0] == self.strides[1]:
+            return ""
+        return f"a position every {self.strides[0]} and every {self.strides[1]} pixels"
+
+    def help(self) -> str | None:
+        first, second = self.shapes
+        if first[1:] == second[1:]:
+            return "write `shortcut` for a branch without layers, or the same channels in all"
+        return "give all branches the same stride, or write `shortcut` for one without layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CannotJoin(Diagnostic):
+    """Branches whose channels are joined have different rows or columns.
+
+    Nothing is padded or cropped.
+
+        [conv3-64/2 & conv1-64]        wrong: 112 × 112 and 224 × 224
+        [conv3-64/2 & conv1-64/2]      right
+    """
+
+    code = "VGG242"
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def title(self) -> str:
+        first, second = self.shapes
+        if len(first) != len(second):
+            return "cannot join a feature map and a vector"
+        return f"cannot join {first[1]} × {first[2]} and {second[1]} × {second[2]}"
+
+    def help(self) -> str | None:
+        return "give all branches the same stride and the same padding"

@@ -1,0 +1,89 @@
+"""Where in the image the positions of each tensor lie, and which pixels they see.
+
+Each axis by itself: a tensor's first position sees the pixels from ``start`` to ``end``, its middle
+lies at ``place``, and the next position lies ``stride`` pixels further. Padding counts as pixels
+outside of the image, so ``start`` may be negative. Where branches meet, a position sees all that
+its inputs see: the hull of their fields, which may lie apart.
+
+Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks".
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.ops.op import Reach
+
+Number = int | Fraction
+
+#: Rows, then columns.
+Pair = tuple[Number, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The positions of a tensor in pixels of the image; pairs are (rows, columns)."""
+
+    start: Pair = (0, 0)
+    """The first pixel that the first position sees."""
+
+    end: Pair = (0, 0)
+    """The last pixel that the first position sees."""
+
+    stride: Pair = (1, 1)
+    """Pixels from one position to the next; a fraction where a map is finer than the image."""
+
+    place: Pair = (0, 0)
+    """The middle of the first position, along the path of its first input."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many pixels a position sees, padding included."""
+        rows, columns = (
+            -int((start - end - 1) // 1) for start, end in zip(self.start, self.end, strict=True)
+        )
+        return rows, columns
+
+    def seen_by(self, reach: Reach) -> "Field":
+        """The field of a tensor whose positions see ``reach`` of this one's."""
+        axes = [
+            (
+                self.start[i] + self.stride[i] * reach.start[i],
+                self.end[i] + self.stride[i] * (reach.start[i] + reach.size[i] - 1),
+                self.stride[i] * reach.stride[i],
+                self.place[i] + self.stride[i] * (reach.start[i] + _half(reach.size[i] - 1)),
+            )
+            for i in (0, 1)
+        ]
+        start, end, stride, place = (pair for pair in zip(*axes, strict=True))
+        return Field(start, end, stride, place)
+
+    def hull(self, other: "Field") -> "Field":
+        """The field of what is made of two tensors, position by position."""
+        return Field(
+            (min(self.start[0], other.start[0]), min(self.start[1], other.start[1])),
+            (max(self.end[0], other.end[0]), max(self.end[1], other.end[1])),
+            (max(self.stride[0], other.stride[0]), max(self.stride[1], other.stride[1])),
+            self.place,
+        )
+
+
+def fields(network: Network) -> dict[str, Field]:
+    """The field of each tensor, by the name of the layer that computes it."""
+    found = {IMAGE: Field()}
+    for layer in network.layers:
+        reach = layer.op.reach(network.types_of(layer))
+        seen = found[layer.inputs[0]]
+        for name in layer.inputs[1:]:
+            seen = seen.hull(found[name])
+        found[layer.name] = seen.seen_by(reach)
+    return found
+
+
+def whole(number: Number) -> int | float:
+    """A stride as a number of JSON."""
+    return int(number) if number == int(number) else float(number)
+
+
+def _half(number: int) -> Number:
+    return Fraction(number, 2) if number % 2 else number // 2
