@@ -58,6 +58,55 @@ class LayerItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """One path through a bracket: ``from pool4 conv1-21`` or ``conv3-64 conv3-64``."""
+
+    source: Word | None
+    """Where it begins; None for what enters the bracket."""
+
+    items: "tuple[LayerItem | Group, ...]"
+    """Empty for a branch that is ``from NAME`` alone."""
+
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A bracket: ``[conv3-64 conv3-64 + shortcut] x2 as conv2``, bold or not."""
+
+    join: Literal["+", "&"] | None
+    """How the results of several branches become one: a sum, or their channels joined."""
+
+    branches: tuple[Branch, ...]
+    repeat: Word | None
+    alias: Word | None
+    bold: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """``from pool4`` at the start of a line: the layers after it begin there."""
+
+    name: Word
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClaim:
+    """``56x56x256`` in the column ``output`` of a table: what leaves the layers before it."""
+
+    height: Word
+    width: Word
+    channels: Word | None
+    span: Span = field(compare=False)
+
+
+#: What the lines of a net hold, in their order.
+Step = LayerItem | Group | From | SizeClaim
+
+
+@dataclass(frozen=True, slots=True)
 class InputItem:
     """``input 224x224 RGB(mean 123.68 116.779 103.939)``."""
 
@@ -70,9 +119,9 @@ class InputItem:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """``16 weight layers`` or ``138M parameters``."""
+    """``16 weight layers``, ``22 weight layers deep``, ``138M parameters`` or ``1.8G MACs``."""
 
-    kind: Literal["weight layers", "parameters"]
+    kind: Literal["weight layers", "weight layers deep", "parameters", "MACs"]
     number: Word
     bold: bool
     span: Span = field(compare=False)
@@ -96,6 +145,61 @@ class NetName:
 
 
 @dataclass(frozen=True, slots=True)
+class Outputs:
+    """``outputs conv1_2 conv2_2``: the results, in this order."""
+
+    names: tuple[Word, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """``conv is conv(no-bias) BN ReLU``: what each written conv stands for."""
+
+    items: tuple[LayerItem, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """``c``, or ``s = 1`` with its default, of a block."""
+
+    name: Word
+    default: Word | None
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHead:
+    """``block bottleneck(c, s = 1):``; the lines of its body follow, indented."""
+
+    name: Word
+    parameters: tuple[Parameter, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLine:
+    """A line of a block: ``+ shortcut`` begins one more branch, ``conv3-{c}`` continues one."""
+
+    join: Literal["+", "&"] | None
+    branch: Branch
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A bracket with a name and parameters, used as a layer is."""
+
+    name: Word
+    parameters: tuple[Parameter, ...]
+    join: Literal["+", "&"] | None
+    branches: tuple[Branch, ...]
+    span: Span = field(compare=False)
+    """The head."""
+
+
+@dataclass(frozen=True, slots=True)
 class SectionHead:
     """``train:`` or ``test:``."""
 
@@ -111,14 +215,15 @@ class Setting:
     span: Span = field(compare=False)
 
 
-Item = LayerItem | InputItem | Claim
+#: What a cell of a table holds. A number is an argument of the row's layer, a word its name.
+Item = LayerItem | Group | InputItem | Claim | SizeClaim | Word
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Layers on one line."""
+    """Layers on one line, from the end of the line before or from a layer that is named."""
 
-    items: tuple[LayerItem, ...]
+    items: tuple[LayerItem | Group | From, ...]
     span: Span = field(compare=False)
 
 
@@ -144,7 +249,20 @@ class TableRow:
         return bool(self.cells) and all(cell.rule for cell in self.cells)
 
 
-Statement = NetName | InputItem | Like | Claim | Layers | SectionHead | Setting | TableRow
+Statement = (
+    NetName
+    | InputItem
+    | Like
+    | Claim
+    | Layers
+    | Outputs
+    | Means
+    | BlockHead
+    | BlockLine
+    | SectionHead
+    | Setting
+    | TableRow
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +283,15 @@ class Spec:
 
     input: InputItem | None
     like: Like | None
-    layers: tuple[LayerItem, ...]
+    layers: tuple[Step, ...]
+    outputs: Outputs | None
+    means: Means | None
     claims: tuple[Claim, ...]
     train: tuple[Setting, ...]
     test: tuple[Setting, ...]
+    blocks: tuple[Block, ...]
+    """Of the file: blocks belong to all of its nets."""
+
     source: Source = field(compare=False, repr=False)
     is_complete: bool = field(default=True, compare=False)
     """False where a line of it could not be read: what depends on all lines is not checked."""

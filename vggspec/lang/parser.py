@@ -383,9 +383,12 @@ class _Draft:
             self.input,
             self.like,
             tuple(self.layers),
+            None,
+            None,
             tuple(self.claims),
             tuple(self.sections.get("train", ())),
             tuple(self.sections.get("test", ())),
+            (),
             source,
             self.is_complete,
         )
