@@ -2,11 +2,10 @@
 
 import re
 
-from vggspec.base.catalogue import names
+from vggspec.base.catalogue import graphs, names
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
-from vggspec.compiler.ir import Network
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ir import IMAGE, Network
 from vggspec.compiler.ops.linear import Linear
 from vggspec.lang.ast import Claim
 
@@ -15,9 +14,14 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 def falsehood(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
     """The mistake in a claim about a net and its place, or None if the claim is true."""
-    if claim.kind == "weight layers":
-        return _of_weight_layers(claim, network)
-    return _of_parameters(claim, network)
+    match claim.kind:
+        case "weight layers" | "weight layers deep":
+            return _of_weight_layers(claim, network)
+        case "parameters":
+            return _of_number(claim, network.parameters, network)
+        case "MACs":
+            macs = (layer.op.macs(network.types_of(layer), layer.type) for layer in network.layers)
+            return _of_number(claim, sum(macs), network)
 
 
 def _of_weight_layers(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
@@ -25,20 +29,34 @@ def _of_weight_layers(claim: Claim, network: Network) -> tuple[Diagnostic, Span]
     if not re.fullmatch(r"\d{1,9}", text):
         what = names.OptionValue(word=text[:40], expected="a whole number")
         return what, claim.number.span
-    convs = sum(isinstance(layer.op, Conv) for layer in network.layers)
-    fcs = sum(isinstance(layer.op, Linear) for layer in network.layers)
-    if int(text) == convs + fcs:
+    if claim.kind == "weight layers deep":
+        deep = depth(network)
+        if int(text) == deep:
+            return None
+        return graphs.FalseDepth(net=network.name, claimed=int(text), actual=deep), claim.span
+    written = network.weight_layers
+    if int(text) == len(written):
         return None
+    fcs = sum(isinstance(layer.op, Linear) for layer in written)
     false = names.FalseWeightLayers(
         net=network.name,
         claimed=int(text),
-        actual=convs + fcs,
-        breakdown=f"{convs} conv and {fcs} FC",
+        actual=len(written),
+        breakdown=f"{len(written) - fcs} conv and {fcs} FC",
     )
     return false, claim.span
 
 
-def _of_parameters(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
+def depth(network: Network) -> int:
+    """Weight layers on the longest path from the image to an output."""
+    deep = {IMAGE: 0}
+    for layer in network.layers:
+        before = max(deep[name] for name in layer.inputs)
+        deep[layer.name] = before + layer.op.is_weight_layer
+    return max(deep.values())
+
+
+def _of_number(claim: Claim, actual: int, network: Network) -> tuple[Diagnostic, Span] | None:
     text = claim.number.text
     match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE)
     if match is None:
@@ -46,17 +64,16 @@ def _of_parameters(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | 
         return names.OptionValue(word=text[:40], expected=expected), claim.number.span
     letter, decimals = match[3], len(match[2] or "")
     claimed = int(match[1] + (match[2] or ""))
-    rounded = _rounded(network.parameters, letter, decimals)
+    rounded = _rounded(actual, letter, decimals)
     if rounded == claimed:
         return None
     if rounded == 0:  # `138M` for a net of thousands: the digits that there are
-        letter, decimals = ("K" if network.parameters >= 1000 else ""), 0
-        rounded = _rounded(network.parameters, letter, decimals)
+        letter, decimals = ("K" if actual >= 1000 else ""), 0
+        rounded = _rounded(actual, letter, decimals)
     digits = str(rounded).rjust(decimals + 1, "0")
     shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
-    false = names.FalseParameters(
-        net=network.name, claimed=text, actual=network.parameters, rounded=f"{shown}{letter}"
-    )
+    kind = names.FalseParameters if claim.kind == "parameters" else graphs.FalseMacs
+    false = kind(net=network.name, claimed=text, actual=actual, rounded=f"{shown}{letter}")
     return false, claim.span
 
 

@@ -1,58 +1,61 @@
 """Syntax tree to network: words become ops, what the paper leaves out is filled in.
 
-ReLU after every conv and FC but the last weight layer (section 2.1), dropout on every FC but the
-last (section 3.1), names as in the authors' released models: conv1_1 … conv5_3, pool1 …, fc6 ….
-Every bad layer is reported; a shape that does not fit ends the work, since the rest would be
-echoes of it. Claims are checked last.
+``expand`` writes repeats and blocks out and names the layers, ``wire`` adds the implied layers and
+the edges; this module puts them together: nets that are like others, outputs, claims. Every bad
+layer is reported; a shape that does not fit ends the work, since the rest would be echoes of it.
+Claims are checked last.
 """
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar, cast
 
-from vggspec.base.catalogue import files, names
+from vggspec.base.catalogue import files, graphs, names
 from vggspec.base.diagnostic import Diagnostic, Label, Report, VggspecError, report
 from vggspec.base.recipe import Experiment
 from vggspec.base.reports import Reports
 from vggspec.base.source import Span
 from vggspec.base.wording import nearest
 from vggspec.compiler.claims import falsehood
+from vggspec.compiler.expand import MAX_LAYERS, Expansion
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
-from vggspec.compiler.ir import (
-    IMAGE,
-    ImageInput,
-    Network,
-    Node,
-    Origin,
-    Output,
-    build,
-)
-from vggspec.compiler.naming import Namer, implied_name, unusable
-from vggspec.compiler.ops import OPS
+from vggspec.compiler.ir import ImageInput, Network, Output
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.ops.dropout import Dropout
-from vggspec.compiler.ops.flatten import Flatten
-from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Op
-from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
-from vggspec.lang.ast import Document, InputItem, LayerItem, Spec
+from vggspec.compiler.wire import Wired, paths, wire
+from vggspec.compiler.written import (
+    Meaning,
+    WrittenFrom,
+    WrittenGroup,
+    WrittenLayer,
+    WrittenStep,
+    layers_in,
+)
+from vggspec.lang.ast import (
+    Block,
+    Document,
+    From,
+    Group,
+    InputItem,
+    LayerItem,
+    Means,
+    Spec,
+    Step,
+    Word,
+)
 from vggspec.lang.formatter import one_net, with_option
 from vggspec.lang.loading import MAX_BYTES, find_spec, load, net_name, pick, read, split_target
 from vggspec.lang.packaged import packaged
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
-from vggspec.lang.sections import read_experiment, unindented
+from vggspec.lang.sections import read_experiment
 
-MAX_LAYERS = 4096
 MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run
 MAX_LIKE = 16
 
@@ -60,9 +63,6 @@ MAX_LIKE = 16
 _CHAINED = (names.LikeCycle, names.LikeTooDeep, names.TooManyLayersTogether)
 
 T = TypeVar("T")
-
-_SYNTAXES = {op.keyword: op.syntax for op in OPS if op.syntax is not None}
-_OPS = {op.keyword: op for op in OPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +79,17 @@ class Lowered:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """A layer as written, its op read and its name decided."""
-
-    op: Op
-    name: str
-    origin: Origin
-    item: LayerItem
-    has_relu: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class _Base:
     """A net's layers, for nets that are ``like`` it, and the mistakes in them."""
 
     spec: Spec
-    layers: tuple[_Written, ...]
+    steps: tuple[WrittenStep, ...]
+    last: frozenset[str]
+    """The weight layers without activation, because no other follows in their net."""
+
+    meaning: Meaning | None
+    means: Means | None
+    blocks: tuple[Block, ...]
     image: ImageInput
     input: InputItem | None
     is_input_known: bool
@@ -233,25 +228,66 @@ class _Lowering:
         spec = self._spec
         base = self.base()
         self.reports.extend(base.mistakes)
-        written, image = base.layers, base.image
+        image = base.image
         size = (image.height, image.width) if base.is_input_known else None
         experiment = read_experiment(spec, size, self.reports)
         if len(self.reports) or not spec.is_complete:
             return None
-        if not written:
+        if not base.steps:
             self._report(names.NoLayers(net=self._name), spec.span)
             return None
-        nodes, outputs = self._nodes(written, experiment.train.dropout)
         try:
-            network = build(self._name, image, nodes, outputs)
+            wired = wire(
+                self._name,
+                image,
+                base.steps,
+                last=base.last,
+                dropout=experiment.train.dropout,
+                report=self._report,
+            )
         except VggspecError as error:
             self.reports.extend(error.reports)
             return None
+        outputs = None if wired is None else self._outputs(wired)
+        if wired is None or outputs is None:
+            return None
+        network = wired.builder.finish(outputs)
         for claim in spec.claims:
             false = falsehood(claim, network)
             if false is not None:
                 self._report(*false)
-        return Lowered(network, experiment, spec, self._text(base))
+        text = self._text(base)
+        return None if text is None else Lowered(network, experiment, spec, text)
+
+    def _outputs(self, wired: Wired) -> list[Output] | None:
+        """The results of the net, as it says or as its only end gives them; None and a report."""
+        spec = self._spec
+        if spec.outputs is None:
+            if len(wired.ends) == 1:
+                (end,) = wired.ends.values()
+                return [Output(_kind(wired.builder[end].op), end)]
+            self._report(graphs.SeveralEnds(names=tuple(wired.ends)), spec.span)
+            return None
+        outputs: list[Output] = []
+        for word in spec.outputs.names:
+            folded = word.text.casefold()
+            name = next((one for one in wired.results if one.casefold() == folded), None)
+            if name is None:
+                like = nearest(word.text, tuple(wired.results))
+                what = graphs.UnknownOutput(
+                    fact=f"the net has no layer `{word.text}`", suggestion=like
+                )
+                self._report(what, word.span)
+            elif any(output.name == name for output in outputs):
+                twice = graphs.UnknownOutput(fact=f"`{name}` is named twice", advice="name it once")
+                self._report(twice, word.span)
+            else:
+                outputs.append(Output(name, wired.results[name]))
+        given = {output.layer for output in outputs}
+        for name, tensor in wired.ends.items():
+            if tensor not in given and not len(self.reports):
+                self._report(graphs.UnreadEnd(name=name), spec.outputs.span)
+        return None if len(self.reports) else outputs
 
     def base(self) -> _Base:
         """The layers as written, those of the net that this one is like first."""
@@ -264,49 +300,128 @@ class _Lowering:
 
     def _base(self) -> _Base:
         spec = self._spec
-        inherited: tuple[_Written, ...] = ()
         image, item = ImageInput(height=224, width=224), spec.input
         other = self._like() if spec.like is not None else None
         if other is not None:
-            inherited, image = other.layers, other.image
+            image = other.image
             item = item or other.input
         self._is_start_known = self._is_start_known and not len(self.reports)
         if spec.input is not None:
             image = self._once(spec.input, partial(read_input, spec.input))
         is_input_known = spec.is_complete and not len(self.reports)
-        ops = self._read_layers(len(inherited))
-        written: list[_Written] = []
-        if ops is not None:
-            if self._is_start_known:
-                self._check_order(ops, inherited)
-            written = [*inherited, *self._named(ops, inherited)]
-        return _Base(spec, tuple(written), image, item, is_input_known, self.reports.sorted())
+        expansion = Expansion(
+            spec.source, self._blocks(other), self._report, self._once, self._is_start_known
+        )
+        inherited = () if other is None else other.steps
+        expansion.inherit(inherited, image.channels)
+        means, meaning = self._meaning(expansion, other)
+        total = expansion.count(spec.layers)
+        self._shared.layers += min(total, MAX_LAYERS)
+        new: tuple[WrittenStep, ...] = ()
+        if self._shared.layers > MAX_LAYERS_TOGETHER:
+            what = names.TooManyLayersTogether(found=self._shared.layers, limit=MAX_LAYERS_TOGETHER)
+            self._report(what, spec.span)
+        else:
+            new = expansion.steps(spec.layers, meaning)
+        steps = (*inherited, *new)
+        last = frozenset() if other is None else other.last
+        if not len(self.reports):
+            own = {layer.name for layer in layers_in(new)}
+            last |= paths(steps).without_following() & own
+        return _Base(
+            spec,
+            steps,
+            last,
+            meaning,
+            means,
+            self._blocks(other),
+            image,
+            item,
+            is_input_known,
+            self.reports.sorted(),
+        )
+
+    def _blocks(self, other: _Base | None) -> tuple[Block, ...]:
+        """The blocks of this file, and of the other one that its layers come from."""
+        own = self._spec.blocks
+        if other is None:
+            return own
+        names_ = {block.name.text.casefold(): block for block in own}
+        more = []
+        for block in other.blocks:
+            mine = names_.get(block.name.text.casefold())
+            if mine is None:
+                more.append(block)
+            elif mine != block:
+                net = net_name(other.spec)
+                self._report(graphs.OtherBlock(net=net, block=block.name.text), mine.name.span)
+        return (*more, *own)
+
+    def _meaning(
+        self, expansion: Expansion, other: _Base | None
+    ) -> tuple[Means | None, Meaning | None]:
+        """What a conv stands for: by this net's line, or by that of the net that it is like."""
+        means = self._spec.means
+        if other is None or other.means is None:
+            return means, expansion.read_meaning(means)
+        if means is not None:
+            self._report(graphs.OtherMeaning(net=net_name(other.spec)), means.span)
+        return other.means, other.meaning
 
     def _once(self, owner: object, read: Callable[[Reporter], T]) -> T:
-        """The result of ``read`` for a part of the text, and the mistakes in it."""
+        """The result of ``read`` for a part of the text, and the mistakes in it; read once for all
+        nets that have the part, unless it is None.
+        """
 
         def read_whole() -> tuple[T, tuple[Report, ...]]:
             wrong = Reports()
             value = read(lambda what, span: wrong.add(report(what, self._spec.source, span)))
             return value, wrong.sorted()
 
-        value, wrong = self._shared.once(owner, read_whole)
+        value, wrong = read_whole() if owner is None else self._shared.once(owner, read_whole)
         self.reports.extend(wrong)
         return value
 
-    def _text(self, base: _Base) -> str:
-        """The spec with all its layers; see ``Lowered``."""
+    def _text(self, base: _Base) -> str | None:
+        """The spec with all its layers, see ``Lowered``; None, and a report, where that cannot be
+        written.
+        """
         spec = self._spec
         if spec.like is None:
             return spec.source.text
-        last = max((i for i, one in enumerate(base.layers) if one.op.is_weight_layer), default=0)
-        items = []
-        for i, layer in enumerate(base.layers):
-            item = replace(layer.item, repeat=None)
-            if layer.op.is_weight_layer and i != last and not layer.has_relu:
-                item = with_option(item, "linear")  # the other net's last layer, which has no ReLU
-            items.append(item)
-        return one_net(spec, self._name, base.input, items)
+        # The other net's last layers, which have no activation.
+        bare = base.last - paths(base.steps).without_following()
+        items: list[Step] = []
+        groups = groupby(base.steps, key=lambda step: id(getattr(step, "item", step)))
+        for _, run in groups:
+            alike = list(run)
+            match alike[0]:
+                case WrittenLayer():
+                    for layer in alike:
+                        assert isinstance(layer, WrittenLayer)
+                        item = replace(layer.item, repeat=None)
+                        items.append(
+                            _without_activation(item, layer) if layer.name in bare else item
+                        )
+                case WrittenFrom(name=name):
+                    items += [From(Word(name, spec.span), spec.span)] * len(alike)
+                case WrittenGroup(item=item):
+                    layers = {layer.name: layer for layer in layers_in(tuple(alike))}
+                    ends = {id(layers[name].item): layers[name] for name in bare & layers.keys()}
+                    if ends and (item.repeat is not None or isinstance(item, LayerItem)):
+                        assert spec.like is not None
+                        net = spec.like.path.text
+                        self._report(graphs.LikeRepeatedEnd(net=net), spec.like.span)
+                        return None
+                    if item.repeat is not None:
+                        repeat = Word(f"x{len(alike)}", item.repeat.span)
+                        items.append(replace(item, repeat=repeat))
+                    else:
+                        items.append(_edited(item, ends))
+                case _:
+                    pass  # claims of the other net's table are its own
+        whole = replace(spec, means=base.means, blocks=base.blocks)
+        return one_net(whole, self._name, base.input, items)
 
     def _like(self) -> _Base | None:
         """The layers that the net takes over from another one, or None and a report."""
@@ -339,209 +454,68 @@ class _Lowering:
             return None
         if like.up_to is None:
             return base
-        written, wanted = base.layers, like.up_to.text
-        at = next((i for i, w in enumerate(written) if w.name.casefold() == wanted.casefold()), -1)
-        if at < 0:
-            known = tuple(w.name for w in written)
+        return self._cut(
+            base, like.up_to, net_name(other), full if net is None else f"{full}:{net}"
+        )
+
+    def _cut(self, base: _Base, up_to: Word, net: str, path: str) -> _Base | None:
+        """The other net up to a layer, a bracket or a repeat; None and a report."""
+        wanted = up_to.text.casefold()
+        names_ = [_names_of(step) for step in base.steps]
+        at = next((i for i, own in enumerate(names_) if wanted in map(str.casefold, own)), None)
+        if at is None:
+            for step, own in zip(base.steps, names_, strict=True):
+                inner = {layer.name.casefold() for layer in layers_in((step,))}
+                if wanted in inner:
+                    what = graphs.LikeInsideBracket(name=up_to.text, bracket=own[0])
+                    self._report(what, up_to.span)
+                    return None
+            known = tuple(name for own in names_ for name in own)
             missing = names.UnknownLikeLayer(
-                name=wanted,
-                net=net_name(other),
-                path=full if net is None else f"{full}:{net}",
-                suggestion=nearest(wanted, known),
+                name=up_to.text, net=net, path=path, suggestion=nearest(up_to.text, known)
             )
-            self._report(missing, like.up_to.span)
+            self._report(missing, up_to.span)
             return None
-        if at + 1 < len(written) and isinstance(written[at + 1].op, BatchNorm):
+        following = base.steps[at + 1] if at + 1 < len(base.steps) else None
+        if isinstance(following, WrittenLayer) and isinstance(following.op, BatchNorm):
             at += 1  # it belongs to the layer before it
-        return replace(base, layers=written[: at + 1])
+        return replace(base, steps=base.steps[: at + 1])
 
-    def _read_layers(self, inherited: int) -> list[tuple[Op, LayerItem]] | None:
-        """Ops in order, repeats written out; None where there are too many."""
-        total = inherited + sum(map(_times, self._spec.layers))
-        self._shared.layers += min(total, MAX_LAYERS)
-        if self._shared.layers > MAX_LAYERS_TOGETHER:
-            what = names.TooManyLayersTogether(found=self._shared.layers, limit=MAX_LAYERS_TOGETHER)
-            self._report(what, self._spec.span)
-            return None
-        ops: list[tuple[Op, LayerItem]] = []
-        is_too_many = False
-        for number, item in enumerate(self._joined(self._spec.layers)):
-            if number > MAX_LAYERS or self.reports.is_full:
-                break  # later reports of so large a net are useless
-            op = self._once(item, partial(self._read_layer, item))
-            times = _times(item)
-            if is_too_many:
-                continue
-            if inherited + len(ops) + times > MAX_LAYERS or number == MAX_LAYERS:
-                place = item.repeat or item.word
-                self._report(names.TooManyLayers(found=total, limit=MAX_LAYERS), place.span)
-                is_too_many = True
-            elif op is not None:
-                ops.extend([(op, item)] * times)
-        return None if is_too_many else ops
-
-    def _joined(self, items: Sequence[LayerItem]) -> Iterator[LayerItem]:
-        """The items, with a layer that was written in several words merged into one."""
-        i = 0
-        while i < len(items):
-            following = items[i : i + 3]
-            whole = self._shared.once(items[i].word, partial(self._join, following))
-            yield whole or items[i]
-            i += 1 if whole is None else len(whole.word.text.split())
-
-    def _join(self, items: Sequence[LayerItem]) -> LayerItem | None:
-        whole = None if is_layer(items[0].word.text, _SYNTAXES) else join(items)
-        if whole is not None and "\n" in self._spec.source.slice(whole.span):
-            return None
-        return whole
-
-    def _read_layer(self, item: LayerItem, report: Reporter) -> Op | None:
-        if item.repeat is not None and _times(item) == 0:
-            what = names.OutOfRange(what="a repeat of", value="0", low="1", high=str(MAX_LAYERS))
-            report(what, item.repeat.span)
-        if item.alias is not None:
-            if item.repeat is not None:
-                repeated = names.RepeatedName(word=item.word.text, name=item.alias.text)
-                report(repeated, item.alias.span)
-            bad = unusable(item.alias.text)
-            if bad is not None:
-                report(bad, item.alias.span)
-        found = find(item, _SYNTAXES)
-        if isinstance(found, Diagnostic):
-            setting = unindented(item.word.text, self._spec.source, item.word.span.start)
-            # `Dense(10)` is no setting.
-            if setting is not None and isinstance(found, names.UnknownLayer) and not item.options:
-                found = setting
-            layer = names.MalformedLayer | names.UnknownLayer
-            is_whole = isinstance(found, layer) and found.word != item.word.text
-            report(found, item.span if is_whole else item.word.span)
-            return None
-        name, match = found
-        start = item.word.span.start
-        places = {
-            group: Span(start + match.start(group), start + match.end(group))
-            for group, text in match.groupdict().items()
-            if text is not None
-        }
-        args = Arguments(item.word, match.groupdict(), item.options, report, name, places)
-        op = _OPS[name].read(args)
-        args.finish()
-        return op
-
-    def _check_order(self, ops: Sequence[tuple[Op, LayerItem]], before: Sequence[_Written]) -> None:
-        previous = before[-1].op if before else None
-        last: str | None = None
-        inherited: list[tuple[Op, LayerItem | None]] = [(written.op, None) for written in before]
-        for op, item in (*inherited, *ops):
-            if item is not None:
-                if last is not None:
-                    self._report(names.AfterTheEnd(last=last), item.span)
-                    return
-                if isinstance(op, BatchNorm) and not isinstance(previous, Conv | Linear):
-                    self._report(names.NormWithoutConv(), item.span)
-            if isinstance(op, Softmax | Boxes):
-                last = op.keyword
-            previous = op
-
-    def _named(
-        self, ops: Sequence[tuple[Op, LayerItem]], before: Sequence[_Written]
-    ) -> list[_Written]:
-        """Names for the new layers: as written, or made from their places."""
-        namer = Namer()
-        for written in before:
-            namer.step(written.op, written.name)
-        aliases = {item.alias.text: item.alias for _, item in ops if item.alias is not None}
-        inherited = {written.name for written in before}
-        namer.taken.update(inherited)
-        named: list[_Written] = []
-        used: dict[str, Span] = {}
-        weights = [i for i, (op, _) in enumerate(ops) if op.is_weight_layer]
-        last = weights[-1] if weights else None
-        for i, (op, item) in enumerate(ops):
-            span = item.span
-            if item.alias is not None:
-                name = item.alias.text
-                is_repeat = name in used and used[name] == item.alias.span  # reported already
-                if (name in inherited or name in used) and not is_repeat:
-                    others = [Label(used[name], "taken here")] if name in used else []
-                    self.reports.add(
-                        report(
-                            names.NameTaken(name=name),
-                            self._spec.source,
-                            item.alias.span,
-                            *others,
-                        )
-                    )
-                namer.step(op, name)
-                used[name] = item.alias.span
-            else:
-                name = namer.automatic(op)
-                if name in aliases:
-                    self.reports.add(
-                        report(
-                            names.NameTaken(name=name),
-                            self._spec.source,
-                            aliases[name].span,
-                            Label(span, f"this layer is called {name} by its place"),
-                        )
-                    )
-                namer.taken.add(name)
-            has_relu = i != last and isinstance(op, Conv | Linear) and not op.linear
-            named.append(_Written(op, name, Origin(self._spec.source, span), item, has_relu))
-        return named
-
-    def _nodes(self, written: Sequence[_Written], rate: float) -> tuple[list[Node], list[Output]]:
-        """The written layers with the implied ones between them."""
-        taken = {layer.name for layer in written}
-        nodes: list[Node] = []
-        current = IMAGE
-        is_flat = False
-
-        def add(name: str, op: Op, origin: Origin) -> None:
-            nonlocal current
-            nodes.append(Node(name=name, op=op, inputs=(current,), origin=origin))
-            current = name
-
-        fcs = [layer.name for layer in written if isinstance(layer.op, Linear)]
-        for i, layer in enumerate(written):
-            op, origin = layer.op, layer.origin
-            if isinstance(op, Linear) and not is_flat:
-                name = "flatten"
-                if name in taken:
-                    name = implied_name("flatten_", layer.name, taken)
-                taken.add(name)
-                add(name, Flatten(), origin)
-                is_flat = True
-            add(layer.name, op, origin)
-            following = written[i + 1].op if i + 1 < len(written) else None
-            if isinstance(following, BatchNorm) and op.is_weight_layer:
-                continue
-            weights = layer
-            if isinstance(op, BatchNorm):
-                weights = written[i - 1]
-            if weights.has_relu and (op.is_weight_layer or isinstance(op, BatchNorm)):
-                add(implied_name("relu", weights.name, taken), Relu(), origin)
-            is_hidden_fc = isinstance(weights.op, Linear) and weights.name != fcs[-1]
-            if is_hidden_fc and rate > 0 and not _dropout_follows(written, i + 1):
-                add(implied_name("drop", weights.name, taken), Dropout(rate=rate), origin)
-        last = written[-1]
-        kind = "scores"
-        if isinstance(last.op, Softmax):
-            kind = "posteriors"
-        elif isinstance(last.op, Boxes):
-            kind = "boxes"
-        return nodes, [Output(kind, current)]
-
-    def _report(self, what: Diagnostic, span: Span) -> None:
-        self.reports.add(report(what, self._spec.source, span))
+    def _report(self, what: Diagnostic, span: Span, *others: Label) -> None:
+        self.reports.add(report(what, self._spec.source, span, *others))
 
 
-def _times(item: LayerItem) -> int:
-    """How many layers an item is."""
-    if item.repeat is None:
-        return 1
-    digits = re.sub(r"\D", "", item.repeat.text)
-    return int(digits) if len(digits) <= 16 else 10**16
+def _names_of(step: WrittenStep) -> tuple[str, ...]:
+    """What a step at the top level is called."""
+    match step:
+        case WrittenLayer(name=name):
+            return (name,)
+        case WrittenGroup(called=called):
+            return called
+        case _:
+            return ()
+
+
+def _without_activation(item: LayerItem, layer: WrittenLayer) -> LayerItem:
+    return with_option(item, "linear" if layer.meaning is None else "plain")
+
+
+def _edited(item: Group | LayerItem, ends: Mapping[int, WrittenLayer]) -> Group | LayerItem:
+    """A bracket whose layers in ``ends``, by the identity of their items, have no activation."""
+    if isinstance(item, LayerItem):
+        return _without_activation(item, ends[id(item)]) if id(item) in ends else item
+    branches = tuple(
+        replace(branch, items=tuple(_edited(one, ends) for one in branch.items))
+        for branch in item.branches
+    )
+    return replace(item, branches=branches)
+
+
+def _kind(op: Op) -> str:
+    """The name of a net's only output, by the layer that ends it."""
+    if isinstance(op, Softmax):
+        return "posteriors"
+    return "boxes" if isinstance(op, Boxes) else "scores"
 
 
 def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic:
@@ -568,16 +542,6 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
     elif isinstance(what, names.WhichNet):
         advice = f'name one, as in `like "{path}:{what.nets[0]}"`'
     return names.LikeUnreadable(path=path, reason=what.title(), advice=advice)
-
-
-def _dropout_follows(written: Sequence[_Written], start: int) -> bool:
-    """Whether a written dropout comes before the next weight layer, from ``start`` on."""
-    for layer in islice(written, start, None):
-        if isinstance(layer.op, Dropout):
-            return True
-        if layer.op.is_weight_layer:
-            return False
-    return False
 
 
 def base_folder(spec: Spec) -> Path:

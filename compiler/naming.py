@@ -11,10 +11,14 @@ from vggspec.base.catalogue.names import UnusableName
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
-from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.op import Activation, Op
+from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
 
 MAX_NAME = 64
@@ -73,7 +77,9 @@ def place_of(name: str) -> str:
 
 
 class Namer:
-    """Names from places: block by block, FC layers counting on after the last block."""
+    """Names at the top level from places: block by block, FC layers counting on after the last
+    block. Brackets and blocks count neither layers nor poolings here.
+    """
 
     def __init__(self) -> None:
         self.block = 1
@@ -94,16 +100,15 @@ class Namer:
         name = self._place(op)
         if op.is_weight_layer:
             self.suffix = place_of(name)
-        unique = name
-        while unique in self.taken:
-            number = self.numbers.get(name, 1) + 1
-            self.numbers[name] = number
-            unique = f"{name}_{number}"
-        return unique
+        return _unique(name, self.taken, self.numbers)
+
+    def group_name(self, kind: str) -> str:
+        """The next name of a bracket, or of the use of a block called ``kind``: ``block1``."""
+        return _counted(kind, self.taken, self.numbers)
 
     def _place(self, op: Op) -> str:
         match op:
-            case Conv():
+            case Conv() | DepthwiseConv():
                 self.place += 1
                 return f"conv{self.block}_{self.place}"
             case MaxPool():
@@ -118,6 +123,10 @@ class Namer:
                 return f"fc{self.fc}"
             case BatchNorm():
                 return f"bn{self.suffix}"
+            case Relu() | Relu6():
+                return f"relu{self.suffix}"
+            case Silu():
+                return f"silu{self.suffix}"
             case Lrn():
                 return f"norm{self.suffix}"
             case Dropout():
@@ -126,3 +135,76 @@ class Namer:
                 return "prob"
             case _:
                 return op.keyword
+
+
+class LocalNamer:
+    """Names in a bracket or block: ``conv1``, ``conv2``, ``pool1``, each kind counted by itself.
+
+    A batch normalisation or an activation after a weight layer has that one's name and a suffix.
+    """
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._last: str | None = None
+
+    def step(self, op: Op, name: str) -> None:
+        """Count a layer that has its name."""
+        kind = _KINDS.get(op.keyword, op.keyword)
+        self._numbers[kind] = self._numbers.get(kind, 0) + 1
+        self.taken.add(name)
+        if op.is_weight_layer:
+            self._last = name
+
+    def automatic(self, op: Op) -> str:
+        """Count a layer and name it."""
+        kind = _KINDS.get(op.keyword, op.keyword)
+        if isinstance(op, BatchNorm | Activation) and self._last is not None:
+            return self.unique(f"{self._last}_{kind}")
+        name = _counted(kind, self.taken, self._numbers)
+        if op.is_weight_layer:
+            self._last = name
+        return name
+
+    def group_name(self, kind: str) -> str:
+        """The next name of a bracket, or of the use of a block called ``kind``."""
+        return _counted(kind, self.taken, self._numbers)
+
+    def unique(self, name: str) -> str:
+        """The name, with a number where it is taken."""
+        found = _unique(name, self.taken, self._numbers)
+        self.taken.add(found)
+        return found
+
+
+#: How names in brackets begin, where that is not the op's keyword.
+_KINDS = {
+    "dwconv": "conv",
+    "maxpool": "pool",
+    "avgpool": "pool",
+    "FC": "fc",
+    "BN": "bn",
+    "LRN": "norm",
+    "dropout": "drop",
+    "soft-max": "prob",
+    "ReLU6": "relu",
+    "SiLU": "silu",
+}
+
+
+def _counted(kind: str, taken: set[str], numbers: dict[str, int]) -> str:
+    """The kind and how many there are of it by now."""
+    while True:
+        numbers[kind] = numbers.get(kind, 0) + 1
+        name = f"{kind}{numbers[kind]}"
+        if name not in taken:
+            taken.add(name)
+            return name
+
+
+def _unique(name: str, taken: set[str], numbers: dict[str, int]) -> str:
+    unique = name
+    while unique in taken:
+        numbers[name] = numbers.get(name, 1) + 1
+        unique = f"{name}_{numbers[name]}"
+    return unique

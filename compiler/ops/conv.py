@@ -51,7 +51,10 @@ class Conv(Op):
     groups: int = 1
     bias: bool = True
     linear: bool = False
-    """Whether no ReLU follows."""
+    """Whether no activation follows."""
+
+    plain: bool = False
+    """Whether it stands alone, whatever a conv stands for in its net."""
 
     fc_shape: tuple[int, ...] | None = None
     """For an FC layer applied as a convolution: the shape of its weight in the weights file."""
@@ -74,6 +77,7 @@ class Conv(Op):
             groups=args.option_integer("groups", 1, 1, MAX_CHANNELS),
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
+            plain=args.flag("plain"),
         )
 
     def write(self) -> str:
@@ -86,6 +90,7 @@ class Conv(Op):
             unless(1, "dilation", self.dilation),
             unless(1, "groups", self.groups),
             "linear" if self.linear else "",
+            "plain" if self.plain else "",
             "" if self.bias else "no-bias",
         )
 

@@ -51,6 +51,9 @@ class DepthwiseConv(Op):
     linear: bool = False
     """Whether no activation follows."""
 
+    plain: bool = False
+    """Whether it stands alone, whatever a conv stands for in its net."""
+
     @classmethod
     def read(cls, args: Arguments) -> Self:
         kernel = args.size("kernel", (3, 3), "a receptive field of", 1, MAX_SIDE)
@@ -67,6 +70,7 @@ class DepthwiseConv(Op):
             dilation=dilation,
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
+            plain=args.flag("plain"),
         )
 
     def of(self, channels: int) -> Conv:
@@ -80,6 +84,7 @@ class DepthwiseConv(Op):
             groups=channels,
             bias=self.bias,
             linear=self.linear,
+            plain=self.plain,
         )
 
     def write(self) -> str:
@@ -91,6 +96,7 @@ class DepthwiseConv(Op):
             "" if is_same else f"pad {one_or_two(self.padding)}",
             unless(1, "dilation", self.dilation),
             "linear" if self.linear else "",
+            "plain" if self.plain else "",
             "" if self.bias else "no-bias",
         )
 

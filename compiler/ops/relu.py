@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vggspec.compiler.ops.op import Activation, Names, TorchNN
+from vggspec.compiler.ops.syntax import Syntax
 from vggspec.compiler.tensor import Types
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Relu(Activation):
     """``max(x, 0)``; any shape."""
 
     keyword: ClassVar[str] = "relu"
+    syntax: ClassVar[Syntax | None] = Syntax("ReLU", "", "`ReLU` alone")
 
     def to_torch(self, nn: TorchNN, inputs: Types, *, in_place: bool = True) -> Any:
         return nn.ReLU(inplace=True) if in_place else nn.ReLU()

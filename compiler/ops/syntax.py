@@ -294,39 +294,34 @@ _FLAGS = ("linear", "no-bias", "ceil", "per-class", "shared")
 #: Words other than layers with which a line may begin.
 _KEYWORDS = ("net", "input", "like", "train:", "test:")
 
-_IMPLIED = "leave it out: ReLU is implied after every conv and FC but the last"
-_NO_BRANCHES = (
-    "there are no branches to join or to split: each layer of a column takes the one before it"
-)
+_ADDED = "write a bracket: `[conv3-64 conv3-64 + shortcut]` adds its branches"
+_JOINED = "write a bracket: `[conv1-64 & conv3-64]` joins the channels of its branches"
+_BRANCHED = "write `from` and a name at the start of a line, as in `from pool4`"
 _NO_SUCH = "there is no such layer, and none that could take its place"
-_ONLY_RELU = "leave it out: the only nonlinearity is ReLU, implied after every conv and FC"
+_NO_SUCH_ACTIVATION = (
+    "the activations are ReLU, ReLU6 and SiLU; ReLU is implied after every conv and FC"
+)
 
 #: Words that need no layer of their own, and why.
 _NEEDLESS = {
-    "relu": _IMPLIED,
-    "rectification": _IMPLIED,
-    "rectified": _IMPLIED,
-    "sigmoid": _ONLY_RELU,
-    "tanh": _ONLY_RELU,
-    "gelu": _ONLY_RELU,
-    "swish": _ONLY_RELU,
-    "silu": _ONLY_RELU,
-    "elu": _ONLY_RELU,
-    "prelu": _ONLY_RELU,
-    "leakyrelu": _ONLY_RELU,
-    "leaky": _ONLY_RELU,
-    "maxout": _ONLY_RELU,
-    "concat": _NO_BRANCHES,
-    "concatenate": _NO_BRANCHES,
-    "add": _NO_BRANCHES,
-    "eltwise": _NO_BRANCHES,
-    "residual": _NO_BRANCHES,
-    "shortcut": _NO_BRANCHES,
-    "skip": _NO_BRANCHES,
-    "route": _NO_BRANCHES,
-    "split": _NO_BRANCHES,
-    "slice": _NO_BRANCHES,
-    "inception": _NO_BRANCHES,
+    "sigmoid": _NO_SUCH_ACTIVATION,
+    "tanh": _NO_SUCH_ACTIVATION,
+    "gelu": _NO_SUCH_ACTIVATION,
+    "elu": _NO_SUCH_ACTIVATION,
+    "prelu": _NO_SUCH_ACTIVATION,
+    "leakyrelu": _NO_SUCH_ACTIVATION,
+    "leaky": _NO_SUCH_ACTIVATION,
+    "maxout": _NO_SUCH_ACTIVATION,
+    "concat": _JOINED,
+    "concatenate": _JOINED,
+    "add": _ADDED,
+    "eltwise": _ADDED,
+    "residual": _ADDED,
+    "skip": _ADDED,
+    "route": _BRANCHED,
+    "split": _BRANCHED,
+    "slice": _BRANCHED,
+    "inception": _JOINED,
     "upsample": _NO_SUCH,
     "upsampling": _NO_SUCH,
     "deconv": _NO_SUCH,
@@ -344,7 +339,6 @@ _NEEDLESS = {
     "->": "leave it out: layers follow each other without a sign",
     "=>": "leave it out: layers follow each other without a sign",
     "-": "leave it out: a layer has no bullet",
-    "+": "leave it out: layers follow each other without a sign",
     "//": "write `#` before a comment",
     "%": "write `#` before a comment",
     "stride": "write the stride after a slash, as in `conv3-64/2`",
@@ -379,6 +373,11 @@ _ALSO_CALLED = {
     "localresponsenormalisation": "LRN",
     "localresponsenormalization": "LRN",
     "norm": "LRN",
+    "rectification": "ReLU",
+    "rectified": "ReLU",
+    "swish": "SiLU",
+    "depthwise": "dwconv",
+    "depthwiseconv": "dwconv",
     "fullyconnected": "FC",
     "linear": "FC",
     "dense": "FC",

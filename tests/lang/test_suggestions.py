@@ -352,11 +352,19 @@ def test_slips_of_the_keyboard(word: str, known: tuple[str, ...], meant: str | N
 
 
 @pytest.mark.parametrize(
-    "word", ["concat", "Add", "residual", "shortcut", "route", "Concatenate()"]
+    ("word", "meant"),
+    [
+        ("concat", "[conv1-64 & conv3-64]"),
+        ("Add", "[conv3-64 conv3-64 + shortcut]"),
+        ("residual", "[conv3-64 conv3-64 + shortcut]"),
+        ("shortcut", "between `[`, `+` or `&` and `]`"),
+        ("route", "from pool4"),
+        ("Concatenate()", "[conv1-64 & conv3-64]"),
+    ],
 )
-def test_branches_are_explained(word: str) -> None:
+def test_branches_are_explained(word: str, meant: str) -> None:
     (found,) = _reports(f"{word}\nFC-10\n")
-    assert "no branches" in (found.what.help() or "")
+    assert meant in (found.what.help() or "")
 
 
 def _sections_named(text: str) -> set[str]:

@@ -23,6 +23,7 @@ from vggspec.lang.ast import (
     Setting,
     Spec,
     Statement,
+    Step,
     TableRow,
     Word,
 )
@@ -63,12 +64,12 @@ def format_document(document: Document, spell: Spell) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[LayerItem]) -> str:
+def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[Step]) -> str:
     """The text of a spec with another input and other layers, one a line, and not like any net."""
     lines = [f"net {name}"]
     if image is not None:
         lines.append(_input(image))
-    lines += [_layer(item, str) for item in layers]
+    lines += [_layer(item, str) for item in layers if isinstance(item, LayerItem)]
     lines += [_claim(claim) for claim in spec.claims]
     for kind, settings in (("train", spec.train), ("test", spec.test)):
         if settings:

@@ -222,18 +222,19 @@ class TooManyLayers(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormWithoutConv(Diagnostic):
-    """``BN`` has nothing to normalise.
+class NormAfterNorm(Diagnostic):
+    """A ``BN`` follows another one.
 
-    It normalises the conv or FC directly before it, ahead of the implied ReLU.
+    One normalises what the other has normalised already. A repeat applies to one layer: ``conv3-64
+    BN x2`` is a conv and two ``BN``; a bracket repeats both.
 
-        maxpool BN             wrong
-        conv3-64 BN maxpool    right
+        conv3-64 BN x2        wrong
+        [conv3-64 BN] x2      right
     """
 
     code = "VGG112"
-    TITLE = "BN has no conv or FC before it"
-    HELP = "write it directly after a conv or an FC, once"
+    TITLE = "BN directly after BN"
+    HELP = "write it once; to repeat a conv with its BN, write `[conv3-64 BN] x2`"
 
 
 @dataclass(frozen=True, kw_only=True)
