@@ -114,6 +114,7 @@ class Expansion:
         self._aliases: dict[str, Word] = {}
         self._used: dict[str, Span] = {}
         self._inherited: set[str] = set()
+        self._taken_over: Sequence[WrittenStep] = ()
         self._unknown: list[tuple[Word, str]] = []
         self._layers = 0
         self._last: int | None = None  # channels that leave the last step
@@ -126,6 +127,7 @@ class Expansion:
     def inherit(self, steps: Sequence[WrittenStep], channels: int | None) -> None:
         """Take over the first steps of another net."""
         self._channels[IMAGE] = self._last = channels
+        self._taken_over = steps
         for step in steps:
             if isinstance(step, WrittenLayer):
                 self._namer.step(step.op, step.name)
@@ -207,7 +209,7 @@ class Expansion:
         """The steps of the net, written out; mistakes are reported."""
         self._meaning = meaning
         self._aliases = {alias.text: alias for alias in _aliases(written)}
-        found, _ = self._walk(written, self._top, self._last)
+        found, _ = self._walk(written, self._top, self._last, self._taken_over[-1:])
         for word, name in self._unknown:
             self._report_unknown(word, name)
         return tuple(found)
@@ -223,9 +225,13 @@ class Expansion:
     # -- steps -----------------------------------------------------------------------------------
 
     def _walk(
-        self, items: Sequence[Step], scope: _Scope, channels: int | None
+        self,
+        items: Sequence[Step],
+        scope: _Scope,
+        channels: int | None,
+        before: Sequence[WrittenStep] = (),
     ) -> tuple[list[WrittenStep], int | None]:
-        """The steps of one path, and the channels that leave it."""
+        """The steps of one path that follows ``before``, and the channels that leave it."""
         steps: list[WrittenStep] = []
         for item in self._joined(items):
             if self.is_too_many:
@@ -249,7 +255,7 @@ class Expansion:
                         steps += found
                         continue
                     of_layer, channels = self._layer(item, scope, channels)
-                    self._check_order(steps, item, of_layer)
+                    self._check_order([*before, *steps], item, of_layer)
                     steps += of_layer
         return steps, channels
 
