@@ -255,7 +255,7 @@ class Expansion:
                         steps += found
                         continue
                     of_layer, channels = self._layer(item, scope, channels)
-                    self._check_order([*before, *steps], item, of_layer)
+                    self._check_order(_last_of(steps) or _last_of(before), item, of_layer)
                     steps += of_layer
         return steps, channels
 
@@ -633,12 +633,10 @@ class Expansion:
         return not self.is_too_many
 
     def _check_order(
-        self, before: Sequence[WrittenStep], item: LayerItem, found: Sequence[WrittenStep]
+        self, previous: WrittenStep | None, item: LayerItem, found: Sequence[WrittenStep]
     ) -> None:
         if not self._is_start_known:
             return
-        layers = [one for one in before if not isinstance(one, SizeClaim)]
-        previous: WrittenStep | None = layers[-1] if layers else None
         for step in found:
             if isinstance(step, WrittenLayer) and isinstance(previous, WrittenLayer):
                 if isinstance(previous.op, Softmax | Boxes):
@@ -744,6 +742,10 @@ class Expansion:
 def _numbered(scope: _Scope, number: int, repeat: Word | None) -> _Scope:
     """The scope of one of a layer's own repeats."""
     return scope if repeat is None else replace(scope, number=number)
+
+
+def _last_of(steps: Sequence[WrittenStep]) -> WrittenStep | None:
+    return next((one for one in reversed(steps) if not isinstance(one, SizeClaim)), None)
 
 
 def times_of(text: str) -> int:

@@ -13,6 +13,7 @@ from vggspec.base.diagnostic import Report
 from vggspec.base.render import MAX_SHOWN, as_text
 from vggspec.base.reports import MAX_REPORTS
 from vggspec.base.source import Source
+from vggspec.compiler import expand
 from vggspec.compiler import lower as lowering
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.ops.conv import Conv
@@ -78,7 +79,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return counting
 
     monkeypatch.setattr(lowering, "MAX_LAYERS_TOGETHER", 5000)  # a quarter: tests are to be quick
-    monkeypatch.setattr(lowering, "find", counted("words", lowering.find))
+    monkeypatch.setattr(expand, "find", counted("words", expand.find))
     monkeypatch.setattr(lowering, "read", counted("files", lowering.read))
     monkeypatch.setattr(Conv, "infer", counted("shapes", Conv.infer))
     return done
