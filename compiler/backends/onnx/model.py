@@ -86,6 +86,12 @@ def emit(
     names = {output.layer: output.name for output in network.outputs}
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
+    # `conv1_2` as an output means the numbers after its ReLU; its own have another name then.
+    renamed |= {
+        name: f"{name}.before"
+        for layer, name in names.items()
+        if name in network and renamed.get(name, name) == name and layer != name
+    }
     graph = OnnxGraph(network.name, renamed)
     image = IMAGE
     if contract == "raw":
