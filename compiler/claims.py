@@ -2,7 +2,7 @@
 
 import re
 
-from vggspec.base.catalogue import names
+from vggspec.base.catalogue import layers
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
 from vggspec.compiler.ir import Network
@@ -23,13 +23,13 @@ def falsehood(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
 def _of_weight_layers(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
     text = claim.number.text
     if not re.fullmatch(r"\d{1,9}", text):
-        what = names.OptionValue(word=text[:40], expected="a whole number")
+        what = layers.OptionValue(word=text[:40], expected="a whole number")
         return what, claim.number.span
     convs = sum(isinstance(layer.op, Conv) for layer in network.layers)
     fcs = sum(isinstance(layer.op, Linear) for layer in network.layers)
     if int(text) == convs + fcs:
         return None
-    false = names.FalseWeightLayers(
+    false = layers.FalseWeightLayers(
         net=network.name,
         claimed=int(text),
         actual=convs + fcs,
@@ -43,7 +43,7 @@ def _of_parameters(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | 
     match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE)
     if match is None:
         expected = "a number such as `138M` or `138357544`"
-        return names.OptionValue(word=text[:40], expected=expected), claim.number.span
+        return layers.OptionValue(word=text[:40], expected=expected), claim.number.span
     letter, decimals = match[3], len(match[2] or "")
     claimed = int(match[1] + (match[2] or ""))
     rounded = _rounded(network.parameters, letter, decimals)
@@ -54,7 +54,7 @@ def _of_parameters(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | 
         rounded = _rounded(network.parameters, letter, decimals)
     digits = str(rounded).rjust(decimals + 1, "0")
     shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
-    false = names.FalseParameters(
+    false = layers.FalseParameters(
         net=network.name, claimed=text, actual=network.parameters, rounded=f"{shown}{letter}"
     )
     return false, claim.span

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar, cast
 
-from vggspec.base.catalogue import files, names
+from vggspec.base.catalogue import files, layers
 from vggspec.base.diagnostic import Diagnostic, Label, Report, VggspecError, report
 from vggspec.base.recipe import Experiment
 from vggspec.base.reports import Reports
@@ -57,7 +57,7 @@ MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run
 MAX_LIKE = 16
 
 #: Mistakes of a chain of nets as a whole, which are reported at its beginning too.
-_CHAINED = (names.LikeCycle, names.LikeTooDeep, names.TooManyLayersTogether)
+_CHAINED = (layers.LikeCycle, layers.LikeTooDeep, layers.TooManyLayersTogether)
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class Shared:
             (self._words, MAX_WORDS, "words and marks"),
         ):
             if found > limit:
-                what = names.LikeTooMuch(path=path, found=found, limit=limit, unit=unit)
+                what = layers.LikeTooMuch(path=path, found=found, limit=limit, unit=unit)
                 raise VggspecError(report(what, path=path))
         document, mistakes = parse_leniently(source)
         mistakes.raise_if_any()
@@ -239,7 +239,7 @@ class _Lowering:
         if len(self.reports) or not spec.is_complete:
             return None
         if not written:
-            self._report(names.NoLayers(net=self._name), spec.span)
+            self._report(layers.NoLayers(net=self._name), spec.span)
             return None
         nodes, outputs = self._nodes(written, experiment.train.dropout)
         try:
@@ -325,16 +325,16 @@ class _Lowering:
         if key in self._chain:
             start = self._chain.index(key)
             chain = tuple(name for _, name in (*self._chain[start:], key))
-            self._report(names.LikeCycle(chain=chain), like.path.span)
+            self._report(layers.LikeCycle(chain=chain), like.path.span)
             return None
         if len(self._chain) > MAX_LIKE:
-            self._report(names.LikeTooDeep(limit=MAX_LIKE), like.path.span)
+            self._report(layers.LikeTooDeep(limit=MAX_LIKE), like.path.span)
             return None
         base = _Lowering(other, self._shared, self._chain).base()
         if base.mistakes:
             found = [one.what for one in base.mistakes if isinstance(one.what, _CHAINED)]
             target = full if net is None else f"{full}:{net}"
-            broken = names.LikeBroken(path=target, errors=len(base.mistakes))
+            broken = layers.LikeBroken(path=target, errors=len(base.mistakes))
             self._report(found[0] if found else broken, like.path.span)
             return None
         if like.up_to is None:
@@ -343,7 +343,7 @@ class _Lowering:
         at = next((i for i, w in enumerate(written) if w.name.casefold() == wanted.casefold()), -1)
         if at < 0:
             known = tuple(w.name for w in written)
-            missing = names.UnknownLikeLayer(
+            missing = layers.UnknownLikeLayer(
                 name=wanted,
                 net=net_name(other),
                 path=full if net is None else f"{full}:{net}",
@@ -360,7 +360,9 @@ class _Lowering:
         total = inherited + sum(map(_times, self._spec.layers))
         self._shared.layers += min(total, MAX_LAYERS)
         if self._shared.layers > MAX_LAYERS_TOGETHER:
-            what = names.TooManyLayersTogether(found=self._shared.layers, limit=MAX_LAYERS_TOGETHER)
+            what = layers.TooManyLayersTogether(
+                found=self._shared.layers, limit=MAX_LAYERS_TOGETHER
+            )
             self._report(what, self._spec.span)
             return None
         ops: list[tuple[Op, LayerItem]] = []
@@ -374,7 +376,7 @@ class _Lowering:
                 continue
             if inherited + len(ops) + times > MAX_LAYERS or number == MAX_LAYERS:
                 place = item.repeat or item.word
-                self._report(names.TooManyLayers(found=total, limit=MAX_LAYERS), place.span)
+                self._report(layers.TooManyLayers(found=total, limit=MAX_LAYERS), place.span)
                 is_too_many = True
             elif op is not None:
                 ops.extend([(op, item)] * times)
@@ -397,11 +399,11 @@ class _Lowering:
 
     def _read_layer(self, item: LayerItem, report: Reporter) -> Op | None:
         if item.repeat is not None and _times(item) == 0:
-            what = names.OutOfRange(what="a repeat of", value="0", low="1", high=str(MAX_LAYERS))
+            what = layers.OutOfRange(what="a repeat of", value="0", low="1", high=str(MAX_LAYERS))
             report(what, item.repeat.span)
         if item.alias is not None:
             if item.repeat is not None:
-                repeated = names.RepeatedName(word=item.word.text, name=item.alias.text)
+                repeated = layers.RepeatedName(word=item.word.text, name=item.alias.text)
                 report(repeated, item.alias.span)
             bad = unusable(item.alias.text)
             if bad is not None:
@@ -410,9 +412,9 @@ class _Lowering:
         if isinstance(found, Diagnostic):
             setting = unindented(item.word.text, self._spec.source, item.word.span.start)
             # `Dense(10)` is no setting.
-            if setting is not None and isinstance(found, names.UnknownLayer) and not item.options:
+            if setting is not None and isinstance(found, layers.UnknownLayer) and not item.options:
                 found = setting
-            layer = names.MalformedLayer | names.UnknownLayer
+            layer = layers.MalformedLayer | layers.UnknownLayer
             is_whole = isinstance(found, layer) and found.word != item.word.text
             report(found, item.span if is_whole else item.word.span)
             return None
@@ -435,10 +437,10 @@ class _Lowering:
         for op, item in (*inherited, *ops):
             if item is not None:
                 if last is not None:
-                    self._report(names.AfterTheEnd(last=last), item.span)
+                    self._report(layers.AfterTheEnd(last=last), item.span)
                     return
                 if isinstance(op, BatchNorm) and not isinstance(previous, Conv | Linear):
-                    self._report(names.NormWithoutConv(), item.span)
+                    self._report(layers.NormWithoutConv(), item.span)
             if isinstance(op, Softmax | Boxes):
                 last = op.keyword
             previous = op
@@ -466,7 +468,7 @@ class _Lowering:
                     others = [Label(used[name], "taken here")] if name in used else []
                     self.reports.add(
                         report(
-                            names.NameTaken(name=name),
+                            layers.NameTaken(name=name),
                             self._spec.source,
                             item.alias.span,
                             *others,
@@ -479,7 +481,7 @@ class _Lowering:
                 if name in aliases:
                     self.reports.add(
                         report(
-                            names.NameTaken(name=name),
+                            layers.NameTaken(name=name),
                             self._spec.source,
                             aliases[name].span,
                             Label(span, f"this layer is called {name} by its place"),
@@ -546,10 +548,10 @@ def _times(item: LayerItem) -> int:
 
 def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic:
     """Why a net cannot be like the one in another file, at the place where it says so."""
-    if isinstance(error.reports[0].what, names.LikeTooMuch):
+    if isinstance(error.reports[0].what, layers.LikeTooMuch):
         return error.reports[0].what
     if error.reports[0].source is not None:
-        return names.LikeBroken(path=full, errors=len(error.reports))
+        return layers.LikeBroken(path=full, errors=len(error.reports))
     what = error.reports[0].what
     if isinstance(what, files.MissingSpec):
         what = files.missing_spec(full, tuple(packaged()), other_than=own)
@@ -565,9 +567,9 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
             advice += f", such as `{what.beside[0]}`"
     elif isinstance(what, files.NotRegularFile):
         advice = "name a .vgg file"
-    elif isinstance(what, names.WhichNet):
+    elif isinstance(what, layers.WhichNet):
         advice = f'name one, as in `like "{path}:{what.nets[0]}"`'
-    return names.LikeUnreadable(path=path, reason=what.title(), advice=advice)
+    return layers.LikeUnreadable(path=path, reason=what.title(), advice=advice)
 
 
 def _dropout_follows(written: Sequence[_Written], start: int) -> bool:

@@ -1,6 +1,6 @@
 """Every kind of mistake vggspec can report, by theme; each class is its own page.
 
-Codes come in blocks: 0xx the text of a spec, 1xx names and arguments, 2xx shapes, 3xx passes
+Codes come in blocks: 0xx the text of a spec, 1xx layers and nets, 2xx shapes, 3xx passes
 and backends, 4xx recipes, data and training, 5xx weights and bundles, 6xx engines, annotations and
 evaluation, 7xx boxes and features. A code is never reused and never renumbered.
 """
@@ -11,7 +11,7 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
+    "files", "syntax", "layers", "shapes", "backends", "recipes", "data", "ranks", "runs",
     "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
