@@ -20,8 +20,8 @@ from vggspec.bundle.profile import parse_profile
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
-    from vggspec.compiler.bundles.engine import ProfileCost
-    from vggspec.compiler.bundles.staging import WrittenBundle
+    from vggspec.compiler.bundling.engine import ProfileCost
+    from vggspec.compiler.bundling.staging import WrittenBundle
     from vggspec.compiler.weights import Metadata
 
 OnePath: TypeAlias = str | os.PathLike[str]
@@ -125,15 +125,15 @@ def compile(  # noqa: A001 (the command's name)
         chosen = replace(chosen, engine=_for_this_machine(chosen))
     files = [open_weights(path) for path in paths]
     if chosen.protocol:
-        from vggspec.compiler.bundles.protocol import write_protocol_bundle
+        from vggspec.compiler.bundling.protocol import write_protocol_bundle
 
         written = write_protocol_bundle(list(zip(lowered, files, strict=True)), out, chosen)
     elif chosen.engine is not None:
-        from vggspec.compiler.bundles.engine import write_engine_bundle
+        from vggspec.compiler.bundling.engine import write_engine_bundle
 
         written = write_engine_bundle(lowered[0], files[0], out, chosen, watch, planned)
     else:
-        from vggspec.compiler.bundles.writer import write_bundle
+        from vggspec.compiler.bundling.graph import write_bundle
 
         written = write_bundle(lowered[0], files[0], out, chosen)
     return Compiled(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
-    from vggspec.compiler.bundles.refit import Refitted
+    from vggspec.compiler.bundling.refit import Refitted
     from vggspec.compiler.weights import Metadata
 
 
@@ -51,8 +51,8 @@ def refit(
         MissingLibraryError: the engine's GPU or TensorRT is not here.
     """
     from vggspec.bundle.manifest import open_bundle
-    from vggspec.compiler.bundles import refit as bundles
-    from vggspec.compiler.bundles.net import lowered_of
+    from vggspec.compiler.bundling import refit as bundles
+    from vggspec.compiler.bundling.net import lowered_of
     from vggspec.compiler.weights import open_weights
     from vggspec.runtime.machine import this_machine
 

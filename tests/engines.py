@@ -22,7 +22,7 @@ from vggspec.bundle.manifest import (
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.backends.tensorrt.flavours import rtx_supports, unsupported
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.machine import this_machine
 from vggspec.runtime.tensorrt import library as seam

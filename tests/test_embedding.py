@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.cli.run import vggspec
-from tests.compiler.bundles.manifests import engine
+from tests.compiler.bundling.manifests import engine
 from tests.conftest import ROOT
 from tests.nets import SMALL, net, random_weights, session
 from tests.runtime.bundles import CLASSES, Made, make
@@ -35,7 +35,7 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle import profile
 from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.bundles import triton
+from vggspec.compiler.bundling import triton
 from vggspec.compiler.weights import Metadata, save
 from vggspec.runtime import preprocess
 

@@ -25,7 +25,7 @@ from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import progress, run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.runtime.predictor import Predictor

@@ -21,7 +21,7 @@ from vggspec.bundle.manifest import WEIGHTS, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.progress import Shown
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.features.descriptors import Combination, Described, describe
 from vggspec.studies.features.file import FeaturesWriter, open_features

@@ -12,7 +12,7 @@ from tests.studies.inspection.test_inspection import ENGINE_LAYERS
 from vggspec.bundle.manifest import LAYERS
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 
 Capture = pytest.CaptureFixture[str]
 

@@ -17,7 +17,7 @@ from tests.nets import SMALL, net, random_weights
 from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Machine
 

@@ -16,7 +16,7 @@ from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.verify import HEADINGS, print_verification
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ranges import OutOfRange, Ranges
 from vggspec.runtime import machine
 from vggspec.studies.verify.arithmetic import ArithmeticCheck

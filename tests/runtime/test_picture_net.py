@@ -13,8 +13,8 @@ from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import digest, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.predictor import Predictor

@@ -22,7 +22,7 @@ from vggspec.base.recipe import TestProtocol
 from vggspec.base.tensors import header
 from vggspec.bundle.manifest import MODEL, file_entry, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime import ort_session
 from vggspec.runtime.open_session import open_session

@@ -20,7 +20,7 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import TrainRecipe
 from vggspec.bundle.manifest import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ir import ImageInput
 from vggspec.compiler.weights import open_weights
 from vggspec.data.annotated import Examples, open_annotated

@@ -9,7 +9,7 @@ from vggspec.base.watcher import Progress, Watcher
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vggspec.compiler.bundles.engine import ProfileCost
+    from vggspec.compiler.bundling.engine import ProfileCost
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 

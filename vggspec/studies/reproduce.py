@@ -16,7 +16,7 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.labelled import Labelled, open_labelled

@@ -19,7 +19,7 @@ from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256, Bundle, open_bundle
 from vggspec.cli.inspect import print_inspection
-from vggspec.compiler.bundles.net import lowered_of
+from vggspec.compiler.bundling.net import lowered_of
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor

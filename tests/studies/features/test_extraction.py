@@ -11,7 +11,7 @@ from tests.refusals import refused
 from tests.training.folders import write_folder
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.studies.features.extraction import features
 
 

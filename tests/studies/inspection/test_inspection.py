@@ -12,8 +12,8 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, file_entry, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime.tensorrt import library as seam
 from vggspec.studies.inspection.inspection import Inspection, inspect

@@ -39,9 +39,9 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.net import lowered_of
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import machine
 from vggspec.runtime import open_session as opening

@@ -17,7 +17,7 @@ from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.labelled import open_labelled
 from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Answering, Result, Tally, kind_of

@@ -21,8 +21,8 @@ from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest, open_bundle
-from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.compiler.bundling.net import lowered_of
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.compiler.passes.keep_up_to import before_last
 from vggspec.data.classed import Images, open_classed
 from vggspec.data.left_out import LeftOut

@@ -14,7 +14,7 @@ from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.labels import find_class
 from vggspec.bundle.manifest import MANIFEST, Bundle, open_bundle
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.boxes import RIGHT_IOU
 from vggspec.data.decode import BadImageError

@@ -6,7 +6,7 @@ import numpy as np
 
 from vggspec.bundle.manifest import Bundle
 from vggspec.bundle.options import Precision
-from vggspec.compiler.bundles.net import network_of
+from vggspec.compiler.bundling.net import network_of
 from vggspec.compiler.precision import number_types
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device, Session

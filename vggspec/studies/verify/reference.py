@@ -17,7 +17,7 @@ from vggspec.base.catalogue.verifying import NothingToVerifyAgainst, NoWeightsTo
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.optional import require
 from vggspec.bundle.manifest import SCALES, WEIGHTS, Bundle, Manifest
-from vggspec.compiler.bundles.net import member_of, network_of
+from vggspec.compiler.bundling.net import member_of, network_of
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.read import Pixels

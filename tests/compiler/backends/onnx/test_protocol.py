@@ -31,8 +31,8 @@ from vggspec.compiler.backends.onnx.graph import FLOAT, INT64, UINT8, OnnxGraph,
 from vggspec.compiler.backends.onnx.protocol import GUARD, Sizes
 from vggspec.compiler.backends.onnx.rescaling import Rescaling
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile
 from vggspec.runtime.preprocess import normalise

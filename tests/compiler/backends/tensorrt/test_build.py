@@ -32,8 +32,8 @@ from vggspec.compiler.backends.tensorrt.check import (
 )
 from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
 from vggspec.compiler.backends.tensorrt.progress import Shares
-from vggspec.compiler.bundles.engine import write_engine_bundle
-from vggspec.compiler.bundles.staging import WrittenBundle
+from vggspec.compiler.bundling.engine import write_engine_bundle
+from vggspec.compiler.bundling.staging import WrittenBundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounding import rounded

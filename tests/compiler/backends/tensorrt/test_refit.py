@@ -38,8 +38,8 @@ from vggspec.bundle.manifest import (
 )
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
-from vggspec.compiler.bundles.refit import check, refit
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.refit import check, refit
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save

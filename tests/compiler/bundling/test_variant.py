@@ -15,9 +15,9 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.variant import Changes, varied, write_variant
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.net import lowered_of
+from vggspec.compiler.bundling.variant import Changes, varied, write_variant
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
 from vggspec.runtime.net import BundleNet
 

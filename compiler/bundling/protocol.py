@@ -21,8 +21,8 @@ from vggspec.bundle.manifest import (
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.onnx.protocol import PICTURE, POSTERIORS, GraphNet, emit
-from vggspec.compiler.bundles.description import describe, least_size
-from vggspec.compiler.bundles.staging import Staging, WrittenBundle, check_place, write
+from vggspec.compiler.bundling.description import describe, least_size
+from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile, for_net

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.compiler.bundles.manifests import MEAN, engine, onnx, with_input, with_map
+from tests.compiler.bundling.manifests import MEAN, engine, onnx, with_input, with_map
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.bundles import deepstream
+from vggspec.compiler.bundling import deepstream
 from vggspec.runtime.preprocess import normalise
 
 LABELS = tuple(f"label {i}" for i in range(1000))

@@ -19,10 +19,10 @@ from vggspec.bundle.manifest import LAYERS, PLAN, WEIGHTS, Bundle, Manifest, fil
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.tensorrt.refit import EngineRefit, refit_of
-from vggspec.compiler.bundles.description import labels_of
-from vggspec.compiler.bundles.engine import checking
-from vggspec.compiler.bundles.staging import Staging, WrittenBundle, check_place, write
-from vggspec.compiler.bundles.writer import add_reference
+from vggspec.compiler.bundling.description import labels_of
+from vggspec.compiler.bundling.engine import checking
+from vggspec.compiler.bundling.graph import add_reference
+from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.input_contract import formula, known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered

@@ -12,9 +12,9 @@ from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import Manifest, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles import deepstream, triton
-from vggspec.compiler.bundles.net import member_of
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
+from vggspec.compiler.bundling import deepstream, triton
+from vggspec.compiler.bundling.net import member_of
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
 

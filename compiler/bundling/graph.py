@@ -10,8 +10,8 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import MODEL, REFERENCE, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
-from vggspec.compiler.bundles.description import describe, input_of
-from vggspec.compiler.bundles.staging import Staging, WrittenBundle, check_place, write
+from vggspec.compiler.bundling.description import describe, input_of
+from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_input
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered

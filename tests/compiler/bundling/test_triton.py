@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
-from tests.compiler.bundles.manifests import engine, onnx, with_input, with_map
+from tests.compiler.bundling.manifests import engine, onnx, with_input, with_map
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import Manifest, Member, OutputContract
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.bundles import triton
+from vggspec.compiler.bundling import triton
 
 LABELS = tuple(f"label {i}" for i in range(1000))
 TENSORRT_MEMORY = "execution_context_allocation_strategy"

@@ -27,9 +27,9 @@ from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.tensorrt import build as tensorrt_engine
 from vggspec.compiler.backends.tensorrt.build import Built
-from vggspec.compiler.bundles.description import describe, least_size, window_and_stride
-from vggspec.compiler.bundles.staging import Staging, WrittenBundle, check_place, write
-from vggspec.compiler.bundles.writer import add_reference
+from vggspec.compiler.bundling.description import describe, least_size, window_and_stride
+from vggspec.compiler.bundling.graph import add_reference
+from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.cost import run_cost
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network

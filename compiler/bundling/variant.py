@@ -18,8 +18,8 @@ from vggspec.base.recipe import Average, Form, Rounding
 from vggspec.bundle.manifest import WEIGHTS, Bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.net import lowered_of
 from vggspec.compiler.weights import WeightsFile, open_weights
 from vggspec.runtime.compatibility import compile_command
 
