@@ -24,7 +24,7 @@ from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ir import ImageInput
 from vggspec.compiler.weights import open_weights
 from vggspec.data.annotated import Examples, open_annotated
-from vggspec.data.boxes import Boxes, decode
+from vggspec.data.box_coding import Boxes, decode
 from vggspec.training import box_crops
 from vggspec.training.augment import Crop, Unread, draw
 from vggspec.training.batches import Batch, Targets, collate

@@ -131,7 +131,7 @@ def command(
     all windows: the boxes of the likeliest classes are merged, and the best one is printed.
     """
     _check_usage(images, folder, out=out, least_iou=least_iou, options=options)
-    from vggspec.data.boxes import RIGHT_IOU
+    from vggspec.data.box_coding import RIGHT_IOU
     from vggspec.studies.localisation.localise import localise
 
     def show(image: "LocalisedImage") -> None:

@@ -40,7 +40,7 @@ from vggspec.data.annotation import (
     annotation,
     checked_name,
 )
-from vggspec.data.boxes import Boxes
+from vggspec.data.box_coding import Boxes
 from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest

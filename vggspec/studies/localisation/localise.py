@@ -16,7 +16,7 @@ from vggspec.bundle.labels import find_class
 from vggspec.bundle.manifest import MANIFEST, Bundle, open_bundle
 from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.annotated import Annotated, Examples, open_annotated
-from vggspec.data.boxes import RIGHT_IOU
+from vggspec.data.box_coding import RIGHT_IOU
 from vggspec.data.decode import BadImageError
 from vggspec.data.labelled import Labelled
 from vggspec.runtime.net import BundleNet

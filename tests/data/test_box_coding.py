@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vggspec.data.boxes import area, clip, decode, encode, iou, mirror, overlap
+from vggspec.data.box_coding import area, clip, decode, encode, iou, mirror, overlap
 
 WINDOW = (10.0, 20.0, 110.0, 70.0)  # 100 wide, 50 high, its centre at (60, 45)
 
