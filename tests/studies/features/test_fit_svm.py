@@ -11,7 +11,7 @@ from tests.refusals import refused, told
 from tests.studies.features.test_linear_svm import blobs
 from vggspec.studies.features import linear_svm
 from vggspec.studies.features.file import writing
-from vggspec.studies.features.svm import fit_svm
+from vggspec.studies.features.fit_svm import fit_svm
 
 pytest.importorskip("sklearn")
 
