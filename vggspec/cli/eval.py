@@ -11,8 +11,8 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing
 from vggspec.cli.evaluating import grid_side, percents, print_errors, running_options
-from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.progress import resumable
+from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.table import print_table, print_text
 from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import wide_option

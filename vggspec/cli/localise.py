@@ -11,9 +11,9 @@ from vggspec.base.watcher import Watcher
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing, computing_options, limit_option
 from vggspec.cli.evaluating import grid_side, percent
-from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.pictures import check_targets, show_error, target_of
 from vggspec.cli.progress import resumable
+from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.table import print_table, print_text
 from vggspec.cli.terminal import wide_option
 
