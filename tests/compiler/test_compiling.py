@@ -14,8 +14,8 @@ from tests.refusals import refused
 from vggspec.bundle.manifest import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of, flags
 from vggspec.bundle.profile import Profile
-from vggspec.cli.choices import given
 from vggspec.cli.compile import command
+from vggspec.cli.compile_flags import given
 from vggspec.compiler.compiling import choose, contradiction
 
 ENGINE = EngineOptions(

@@ -7,7 +7,7 @@ import click
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions, EngineOptions
-from vggspec.cli.choices import Sectioned, all_options, given
+from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
