@@ -12,7 +12,7 @@ from vggspec.base.wording import nearest
 
 THEMES = (
     "files", "syntax", "layers", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
+    "artefacts", "checkpoint_files", "importing", "annotations", "engines", "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Mistakes about checkpoints of other tools (VGG55x)."""
+"""Mistakes found while the file of a checkpoint of another tool is read (VGG55x)."""
 
 from dataclasses import dataclass
 
