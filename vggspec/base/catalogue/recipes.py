@@ -1,4 +1,4 @@
-"""Mistakes in the ``train:`` and ``test:`` sections (VGG40x and VGG41x)."""
+"""Mistakes in the ``train:`` and ``test:`` sections (VGG40x)."""
 
 from dataclasses import dataclass
 
