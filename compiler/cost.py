@@ -9,7 +9,7 @@ Axes: C channels, H rows, W columns; pairs are (rows, columns).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vggspec.base.tensors import Shape
+from vggspec.base.safetensors_header import Shape
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm

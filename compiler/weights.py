@@ -30,7 +30,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse, short
 from vggspec.base.files import replacing_file
 from vggspec.base.regular_files import open_file
-from vggspec.base.tensors import (
+from vggspec.base.safetensors_header import (
     ALIGNMENT,
     DATA_SHA256,
     BadTensorsError,

@@ -20,7 +20,7 @@ from vggspec.base.catalogue import checkpoint_files
 from vggspec.base.catalogue.artefacts import NoSuchFile
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.fields import short
-from vggspec.base.tensors import BadTensorsError, Tensor, read_layout
+from vggspec.base.safetensors_header import BadTensorsError, Tensor, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS
 from vggspec.compiler.importing import foreign_files, numpy_files, tables, torch_files

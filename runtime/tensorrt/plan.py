@@ -12,7 +12,7 @@ import numpy as np
 from vggspec.base.catalogue.artefacts import EngineFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles, StrippedPlan
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.tensors import Shape
+from vggspec.base.safetensors_header import Shape
 from vggspec.bundle.manifest import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans
 from vggspec.runtime.session import Port

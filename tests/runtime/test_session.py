@@ -19,7 +19,7 @@ from tests.refusals import refused, told
 from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
-from vggspec.base.tensors import header
+from vggspec.base.safetensors_header import header
 from vggspec.bundle.manifest import MODEL, file_entry, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle

@@ -27,7 +27,7 @@ from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, r
 from vggspec.base.files import left_behind
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.base.regular_files import open_file, read_file
-from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
+from vggspec.base.safetensors_header import DATA_SHA256, BadTensorsError, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle import format1
 from vggspec.bundle.engine import Engine

@@ -31,7 +31,14 @@ from vggspec.base.catalogue.features import BadFeaturesFile
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse
 from vggspec.base.files import completing_file, refusals, replacing_file
-from vggspec.base.tensors import BadTensorsError, Layout, Shape, Tensor, header, read_layout
+from vggspec.base.safetensors_header import (
+    BadTensorsError,
+    Layout,
+    Shape,
+    Tensor,
+    header,
+    read_layout,
+)
 from vggspec.base.wording import reason
 
 CLASSES = "vggspec.classes"

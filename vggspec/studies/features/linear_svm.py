@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
-from vggspec.base.tensors import header
+from vggspec.base.safetensors_header import header
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.studies.features.file import CLASSES, ROWS, SETTINGS, Labels
 
