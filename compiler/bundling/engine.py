@@ -35,7 +35,7 @@ from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, for_net
 
 HASHED_AT_A_TIME = 4 << 20  # bytes

@@ -30,7 +30,7 @@ from vggspec.compiler.backends.onnx.model import emit
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile
 from vggspec.runtime.tensorrt.api import (
     ICudaEngine,

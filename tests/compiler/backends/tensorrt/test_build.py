@@ -36,7 +36,7 @@ from vggspec.compiler.bundling.engine import write_engine_bundle
 from vggspec.compiler.bundling.staging import WrittenBundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, open_weights
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Driver, Gpu, Machine

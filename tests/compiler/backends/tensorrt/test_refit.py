@@ -732,7 +732,7 @@ def test_the_real_parser_names_arrays_as_the_fake_does(
         types=types,
         weights_as="declared",
     )
-    from vggspec.compiler.rounding import rounded
+    from vggspec.compiler.rounded_weights import rounded
 
     arrays = rounded(made.new, weight_types(network, types))
     logger = seam.make_logger(trt, lambda severity, text: None)
