@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vggspec.studies.inspection.inspection import inspect
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
-    from vggspec.studies.verify.verification import verify
+    from vggspec.studies.verification.verification import verify
     from vggspec.training.progress import TrainWatcher
     from vggspec.training.train import train
 
@@ -83,7 +83,7 @@ _MODULES = {
     "summarise": "compiler.summary",
     "torch_module": "compiler.torch_module",
     "train": "training.train",
-    "verify": "studies.verify.verification",
+    "verify": "studies.verification.verification",
 }
 
 __all__ = [

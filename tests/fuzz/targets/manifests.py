@@ -24,7 +24,7 @@ from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor
 from vggspec.studies.inspection.inspection import inspected
-from vggspec.studies.verify.cases import cases, within
+from vggspec.studies.verification.cases import cases, within
 
 PICTURE = np.zeros((24, 20, 3), np.uint8)
 

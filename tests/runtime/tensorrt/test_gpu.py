@@ -19,7 +19,7 @@ from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt.session import TrtSession
-from vggspec.studies.verify.tolerance import default_tolerance
+from vggspec.studies.verification.tolerance import default_tolerance
 
 pytestmark = pytest.mark.gpu
 

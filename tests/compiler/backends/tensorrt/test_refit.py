@@ -762,7 +762,7 @@ def test_a_refitted_engine_is_the_net_of_the_new_weights(
     from vggspec.cli import run
     from vggspec.runtime.ort_session import OrtSession
     from vggspec.runtime.tensorrt.session import TrtSession
-    from vggspec.studies.verify.tolerance import default_tolerance
+    from vggspec.studies.verification.tolerance import default_tolerance
 
     skip_unless_built(flavour)
     lowered = net((specs / "digits.vgg").read_text("utf-8"))

@@ -49,12 +49,12 @@ from vggspec.runtime.compatibility import profiles_of, rtx_supports
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device
-from vggspec.studies.verify.cases import cases
-from vggspec.studies.verify.images import natural_images
-from vggspec.studies.verify.ranges import in_words
-from vggspec.studies.verify.reference import Against
-from vggspec.studies.verify.tolerance import default_tolerance
-from vggspec.studies.verify.verification import verify
+from vggspec.studies.verification.cases import cases
+from vggspec.studies.verification.images import natural_images
+from vggspec.studies.verification.ranges import in_words
+from vggspec.studies.verification.reference import Against
+from vggspec.studies.verification.tolerance import default_tolerance
+from vggspec.studies.verification.verification import verify
 
 CROPS = SMALL + "\ntest:\n  scale 40\n  crops 2x2\n  flip off\n"
 GRAY = """\

@@ -24,7 +24,7 @@ from vggspec.bundle.profile import BatchShape, Profile, choose_profile
 from vggspec.data.pictures import list_images
 from vggspec.data.read import Pixels, read_image
 from vggspec.runtime.preprocess import rescalings
-from vggspec.studies.verify.cases import cases, within
+from vggspec.studies.verification.cases import cases, within
 
 Floats = NDArray[np.floating[Any]]
 

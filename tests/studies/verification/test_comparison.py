@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.runtime.bundles import make
 from vggspec.bundle.manifest import Manifest, OutputContract
-from vggspec.studies.verify.comparison import TOP, Figures, compare_outputs
+from vggspec.studies.verification.comparison import TOP, Figures, compare_outputs
 
 Floats = NDArray[np.float32]
 

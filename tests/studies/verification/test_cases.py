@@ -2,7 +2,7 @@
 
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.profile import Profile, derive_profiles
-from vggspec.studies.verify.cases import cases, within
+from vggspec.studies.verification.cases import cases, within
 
 
 def test_every_profile_is_run_at_three_points() -> None:

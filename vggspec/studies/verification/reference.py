@@ -24,7 +24,7 @@ from vggspec.data.read import Pixels
 from vggspec.runtime import net, picture_net
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Arrays, Session
-from vggspec.studies.verify.ranges import Forward, LargestNumbers
+from vggspec.studies.verification.ranges import Forward, LargestNumbers
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """The error that rounding explains."""
 
-from vggspec.studies.verify.tolerance import default_tolerance
+from vggspec.studies.verification.tolerance import default_tolerance
 
 
 def test_a_lower_precision_is_allowed_more() -> None:

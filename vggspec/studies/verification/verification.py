@@ -18,12 +18,12 @@ from vggspec.runtime import machine
 from vggspec.runtime import open_session as opening
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.session import Device, Session
-from vggspec.studies.verify.arithmetic import ArithmeticCheck, measure
-from vggspec.studies.verify.comparison import Figures, compare_outputs
-from vggspec.studies.verify.images import ImageBatch, pictures, synthetic
-from vggspec.studies.verify.ranges import Forward, LargestNumbers
-from vggspec.studies.verify.reference import Against, on_images, one_by_one, open_reference
-from vggspec.studies.verify.tolerance import default_tolerance
+from vggspec.studies.verification.arithmetic import ArithmeticCheck, measure
+from vggspec.studies.verification.comparison import Figures, compare_outputs
+from vggspec.studies.verification.images import ImageBatch, pictures, synthetic
+from vggspec.studies.verification.ranges import Forward, LargestNumbers
+from vggspec.studies.verification.reference import Against, on_images, one_by_one, open_reference
+from vggspec.studies.verification.tolerance import default_tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

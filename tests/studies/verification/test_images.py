@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vggspec.studies.verify.images import natural_images
-from vggspec.studies.verify.reference import one_by_one
+from vggspec.studies.verification.images import natural_images
+from vggspec.studies.verification.reference import one_by_one
 
 
 @pytest.mark.parametrize("channels", [1, 3])
