@@ -1,6 +1,6 @@
 """``vggspec refit``: what it refuses before anything is loaded, and what it says when all is well.
 
-What it does to an engine is in ``tests/compiler/backends/test_tensorrt_refit.py``, whose recorded
+What it does to an engine is in ``tests/compiler/backends/tensorrt/test_refit.py``, whose recorded
 TensorRT stands in for the real one here too.
 """
 
