@@ -50,7 +50,7 @@ def refit(
             refuses them.
         MissingLibraryError: the engine's GPU or TensorRT is not here.
     """
-    from vggspec.bundle.manifest import open_bundle
+    from vggspec.bundle.opening import open_bundle
     from vggspec.compiler.bundling import refit as bundles
     from vggspec.compiler.bundling.net import lowered_of
     from vggspec.compiler.weights import open_weights

@@ -41,7 +41,9 @@ from vggspec.base.safetensors_header import (
     read_layout,
 )
 from vggspec.base.wording import count, reason
-from vggspec.bundle.manifest import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
+from vggspec.bundle.digests import digest
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import HASHED_ON_OPEN_BYTES
 from vggspec.compiler.ir import Color, ImageInput, Network
 
 Array = NDArray[np.float32]

@@ -14,7 +14,7 @@ from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.fusion import FixedMirrorImages
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
-from vggspec.bundle.manifest import Bundle, load_bundle
+from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.data.box_coding import Boxes
 from vggspec.data.read import ImageLike, reading
 from vggspec.runtime.central_boxes import central_boxes

@@ -8,17 +8,9 @@ import pytest
 
 from tests.nets import SMALL, net, random_weights
 from vggspec.base.optional import has_library
+from vggspec.bundle.digests import file_entry
 from vggspec.bundle.engine import RTX_DEFAULT, Engine, Flavour
-from vggspec.bundle.manifest import (
-    LAYERS,
-    MANIFEST,
-    MODEL,
-    PLAN,
-    REFERENCE,
-    WEIGHTS,
-    Manifest,
-    file_entry,
-)
+from vggspec.bundle.manifest import LAYERS, MANIFEST, MODEL, PLAN, REFERENCE, WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.backends.tensorrt.flavours import rtx_supports, unsupported

@@ -33,7 +33,9 @@ from tests.runtime.bundles import CLASSES, Made, make
 from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle import profile
-from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.bundling import triton
 from vggspec.compiler.weights import Metadata, save

@@ -5,7 +5,8 @@ from dataclasses import replace
 from vggspec.base.catalogue.artefacts import BadManifest
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.source import Source
-from vggspec.bundle.manifest import MANIFEST, Bundle, Member
+from vggspec.bundle.manifest import MANIFEST, Member
+from vggspec.bundle.opening import Bundle
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower

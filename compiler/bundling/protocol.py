@@ -10,14 +10,7 @@ from vggspec.base.catalogue import fusion
 from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.labels import Classes, check_same
-from vggspec.bundle.manifest import (
-    MODEL,
-    WEIGHTS,
-    InputContract,
-    Manifest,
-    Member,
-    OutputContract,
-)
+from vggspec.bundle.manifest import MODEL, WEIGHTS, InputContract, Manifest, Member, OutputContract
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.onnx.protocol import PICTURE, POSTERIORS, GraphNet, emit

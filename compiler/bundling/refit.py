@@ -14,8 +14,10 @@ from vggspec.base.catalogue.refitting import NoEngineToRefit, NotRefittable, Oth
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import place
 from vggspec.base.version import __version__
+from vggspec.bundle.digests import file_entry
 from vggspec.bundle.engine import Refit
-from vggspec.bundle.manifest import LAYERS, PLAN, WEIGHTS, Bundle, Manifest, file_entry
+from vggspec.bundle.manifest import LAYERS, PLAN, WEIGHTS, Manifest
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.tensorrt.refit import EngineRefit, refit_of

@@ -16,7 +16,8 @@ import onnx
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import place, replacing_folder
-from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, file_entry
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.input_contract import MeanFrom
 from vggspec.compiler.weights import WeightsFile, checked

@@ -15,7 +15,8 @@ from pathlib import Path
 from vggspec.base.catalogue.variants import NoWeightsToVary, ProtocolNotVaried
 from vggspec.base.diagnostic import Report, VggspecError, report
 from vggspec.base.recipe import Average, Form, Rounding
-from vggspec.bundle.manifest import WEIGHTS, Bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundling.graph import write_bundle

@@ -21,7 +21,7 @@ from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.safetensors_header import Shape
-from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import choose_profile, spans
 from vggspec.runtime.session import Arrays, check_feeds
 from vggspec.runtime.tensorrt import library as flavours

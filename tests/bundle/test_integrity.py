@@ -17,7 +17,8 @@ from tests.fuzz import seeds
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused, told
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.compiler.backends.torch import module as torch_module

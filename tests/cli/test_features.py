@@ -17,7 +17,8 @@ from tests.nets import SMALL, net, random_weights
 from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watcher import Progress
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.progress import Shown

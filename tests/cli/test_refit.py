@@ -14,7 +14,8 @@ import pytest
 from tests.compiler.backends.tensorrt.test_refit import CLASSIC_10, expected, machine_of, make
 from tests.engines import RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS, open_bundle
+from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.compiler.bundling.graph import write_bundle

@@ -28,7 +28,7 @@ from tests.training.folders import (
     write_folder,
 )
 from vggspec.base import interrupt
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
 from vggspec.training.interruption import stop_on_signals

@@ -11,7 +11,7 @@ import pytest
 import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of, flags
 from vggspec.bundle.profile import Profile
 from vggspec.cli.compile import command

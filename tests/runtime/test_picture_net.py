@@ -11,7 +11,8 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import digest, open_bundle
+from vggspec.bundle.digests import digest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.protocol import write_protocol_bundle

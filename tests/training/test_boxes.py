@@ -18,7 +18,7 @@ from vggspec.base.catalogue import annotations
 from vggspec.base.catalogue import data as catalogue
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import TrainRecipe
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ir import ImageInput

@@ -11,7 +11,8 @@ from typing import overload
 from vggspec.base.quantities import memory
 from vggspec.base.version import __version__
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Manifest, open_bundle
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.compatibility import (
     Finding,

@@ -14,7 +14,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import load_network

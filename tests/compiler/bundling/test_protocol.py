@@ -10,7 +10,8 @@ from tests.nets import net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import Manifest, open_bundle
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.bundling.net import member_of

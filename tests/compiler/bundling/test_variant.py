@@ -12,7 +12,8 @@ from tests.nets import SMALL, images, net, random_weights, run_onnx, session
 from tests.refusals import refused
 from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import WEIGHTS, Bundle, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundling.graph import write_bundle

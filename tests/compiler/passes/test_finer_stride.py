@@ -14,7 +14,7 @@ from torch.nn import functional
 from tests.nets import images, net, random_weights, run_onnx, run_torch, session
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Rounding
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module

@@ -17,7 +17,8 @@ import numpy as np
 
 from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
-from vggspec.bundle.manifest import MANIFEST, OWN_SHA256, Bundle, open_bundle
+from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.cli.inspect import print_inspection
 from vggspec.compiler.bundling.net import lowered_of
 from vggspec.runtime.compatibility import compare_bundle, profiles_of

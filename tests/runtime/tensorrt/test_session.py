@@ -29,7 +29,8 @@ from tests.runtime.tensorrt.fake import (
     make_plan,
 )
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
-from vggspec.bundle.manifest import PLAN, REFERENCE, open_bundle
+from vggspec.bundle.manifest import PLAN, REFERENCE
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import OrtSession

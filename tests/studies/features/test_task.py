@@ -11,7 +11,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.training.folders import write_folder
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.data.classed import open_classed

@@ -10,7 +10,9 @@ import pytest
 from tests.engines import CLASSIC, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
-from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, file_entry, open_bundle
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.protocol import write_protocol_bundle

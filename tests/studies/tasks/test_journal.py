@@ -14,7 +14,7 @@ from tests.runtime.bundles import make
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.catalogue.evaluating import JournalInUse
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result
 from vggspec.studies.evaluation.question import ask

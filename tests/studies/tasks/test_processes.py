@@ -25,7 +25,7 @@ from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.catalogue.evaluating import LostProcess
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.fields import Fields
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result
 from vggspec.studies.evaluation.question import ask

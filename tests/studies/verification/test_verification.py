@@ -23,18 +23,17 @@ from tests.runtime.bundles import rewrite
 from tests.runtime.test_compatibility import BARE, H200, LINUX, with_gpus
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError
 from vggspec.base.watcher import Progress, Watcher
+from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import (
     MANIFEST,
     MODEL,
     OWN_SHA256,
     REFERENCE,
     WEIGHTS,
-    Bundle,
     Manifest,
-    file_entry,
-    open_bundle,
     read_manifest,
 )
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.compiler.backends.onnx.model import prepare

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.quantities import duration, scaled, speed
 from vggspec.base.watcher import Watcher
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundling.net import lowered_of
 from vggspec.compiler.cost import cost

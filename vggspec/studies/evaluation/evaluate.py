@@ -16,7 +16,8 @@ from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.labelled import open_labelled
 from vggspec.runtime.session import Device

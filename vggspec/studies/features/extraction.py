@@ -20,7 +20,8 @@ from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest, open_bundle
+from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.compiler.bundling.net import lowered_of
 from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.compiler.passes.keep_up_to import before_last

@@ -13,7 +13,8 @@ from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.labels import find_class
-from vggspec.bundle.manifest import MANIFEST, Bundle, open_bundle
+from vggspec.bundle.manifest import MANIFEST
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.box_coding import RIGHT_IOU

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
 from vggspec.compiler.bundling.net import network_of
 from vggspec.compiler.precision import number_types

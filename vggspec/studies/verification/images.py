@@ -19,7 +19,8 @@ from vggspec.base.catalogue.verifying import NoImagesToVerify
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Bundle, Manifest
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile
 from vggspec.data.pictures import list_images
 from vggspec.data.read import Pixels, read_image

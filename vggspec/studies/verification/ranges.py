@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest
+from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.opening import Bundle
 from vggspec.compiler.bundling.net import network_of
 from vggspec.compiler.ir import IMAGE
 from vggspec.compiler.ranges import Ranges, compare, largest_weights

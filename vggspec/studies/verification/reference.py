@@ -16,7 +16,8 @@ import numpy as np
 from vggspec.base.catalogue.verifying import NothingToVerifyAgainst, NoWeightsToVerify
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.optional import require
-from vggspec.bundle.manifest import SCALES, WEIGHTS, Bundle, Manifest
+from vggspec.bundle.manifest import SCALES, WEIGHTS, Manifest
+from vggspec.bundle.opening import Bundle
 from vggspec.compiler.bundling.net import member_of, network_of
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import open_weights

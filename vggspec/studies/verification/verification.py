@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.watcher import SILENT, Watcher
-from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.profile import BatchShape
 from vggspec.compiler.ranges import Ranges
 from vggspec.data.read import Pixels

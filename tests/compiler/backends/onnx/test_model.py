@@ -22,7 +22,8 @@ from tests.nets import (
     session,
 )
 from tests.refusals import refused
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundling.graph import write_bundle

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import nn
 
 from tests.nets import SMALL, net, random_weights, run_onnx, session
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import FLOAT, INT64, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx.protocol import GUARD, Sizes

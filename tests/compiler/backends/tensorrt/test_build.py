@@ -15,7 +15,8 @@ from tests.nets import SMALL, any_weights, narrowed, net, random_weights
 from tests.refusals import refused
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_CAPABILITIES
-from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest, open_bundle
+from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions, Precision
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.backends.onnx.model import emit, prepare

@@ -26,16 +26,9 @@ from tests.refusals import told
 from tests.runtime.tensorrt.fake import Strict, flavour_of, listing
 from vggspec.base.diagnostic import Diagnostic, MissingLibraryError, VggspecError
 from vggspec.base.optional import has_library
-from vggspec.bundle.manifest import (
-    LAYERS,
-    MODEL,
-    PLAN,
-    REFERENCE,
-    WEIGHTS,
-    Bundle,
-    file_entry,
-    open_bundle,
-)
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import LAYERS, MODEL, PLAN, REFERENCE, WEIGHTS
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.bundling.graph import write_bundle
