@@ -2,8 +2,12 @@
 
 A ``Diagnostic`` is a kind of mistake with the facts of one case; a ``Report`` adds its place;
 a ``VggspecError`` carries one or several reports to the caller. Nothing here prints:
-``vggspec.base.render`` does. The user can correct errors of this family; every other exception is
-a bug in vggspec.
+``vggspec.base.render`` does.
+
+A ``VggspecError`` is about what the user wrote: specs, data, weights. An argument of a call that is
+invalid whatever the files contain, or that contradicts another argument, is an ``ArgumentError``;
+what the machine lacks is a ``MissingLibraryError``. The user can correct these three; every other
+exception of a command is a bug in vggspec.
 """
 
 import inspect
@@ -184,7 +188,9 @@ class VggspecError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument is invalid or contradicts others; the command line reports wrong usage."""
+    """An argument is invalid or contradicts another one. The command line reports the same as wrong
+    usage, with exit code 2.
+    """
 
 
 class MissingLibraryError(ImportError):

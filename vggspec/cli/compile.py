@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.base.diagnostic import VggspecError
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.cli.choices import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
@@ -134,8 +134,8 @@ def _check(
     checked = {**choices, "profiles": ()} if "profiles" in choices else choices
     try:
         options = choose(None, checked, trt=to_trt)
-    except VggspecError as error:
-        raise click.UsageError(error.reports[0].what.title()) from error
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from error
     if to_torch and options.protocol:
         raise click.UsageError("--torch cannot be used with --protocol: it is an ONNX graph")
     if to_torch:

@@ -122,7 +122,7 @@ def reproduce(
     Raises:
         VggspecError: there are no weights or those of another net, the data cannot be used, or a
             net fails.
-        ValueError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
         MissingLibraryError: the device was requested by name and is not available.
     """
     effort = Effort.of(

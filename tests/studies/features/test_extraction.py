@@ -9,6 +9,7 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.training.folders import write_folder
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundles.writer import write_bundle
@@ -91,5 +92,5 @@ def test_images_without_classes(bundle: Path, tmp_path: Path) -> None:
 
 def test_either_data_or_images(tmp_path: Path) -> None:
     for given in ({}, {"data": tmp_path, "images": [tmp_path]}):
-        with pytest.raises(ValueError, match="either `data` or `images`"):
+        with pytest.raises(ArgumentError, match="either `data` or `images`"):
             features("missing", **given)  # type: ignore[arg-type]

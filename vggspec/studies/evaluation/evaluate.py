@@ -235,7 +235,7 @@ def evaluate(
 
     Raises:
         VggspecError: the bundles or the data cannot be used, or a net fails.
-        ValueError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
         MissingLibraryError: the device was requested by name and is not available.
     """
     request = Request(

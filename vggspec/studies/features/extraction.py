@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
 from vggspec.base.catalogue.fusion import HoldsProtocol
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.files import plain_target, refusals
 from vggspec.base.quantities import memory
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
@@ -134,14 +134,15 @@ def features(
         watch: Hears the settings, the progress, and which images are left out.
 
     Raises:
-        ValueError: both ``data`` and ``images`` are given, or neither.
+        ArgumentError: both ``data`` and ``images`` are given, or neither; ``procs`` and ``gpus``
+            are both given; or a number is not positive.
         VggspecError: a bundle, the data or the file cannot be used, or too many images are
             unreadable.
         MissingLibraryError: the device was requested by name and is not available.
     """
     images = list(images)
     if (data is None) != bool(images):
-        raise ValueError("give either `data` or `images`")
+        raise ArgumentError("give either `data` or `images`")
     effort = Effort.of(
         device=device,
         procs=procs,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
@@ -140,15 +141,15 @@ def fit_svm(
         watch: Hears how many fits are done.
 
     Raises:
-        ValueError: a C is not a positive number, or there are fewer than two folds.
+        ArgumentError: a C is not a positive number, or there are fewer than two folds.
         VggspecError: a file is unusable, the files do not match, or a class has too few images.
         MissingLibraryError: scikit-learn is not installed.
     """
     cs = tuple(sorted(set(map(float, cs))))
     if not cs or not all(0 < c < math.inf for c in cs):
-        raise ValueError(f"`cs` must be positive numbers, not {cs}")
+        raise ArgumentError(f"`cs` must be positive numbers, not {cs}")
     if folds < 2:
-        raise ValueError(f"`folds` must be at least 2, not {folds}")
+        raise ArgumentError(f"`folds` must be at least 2, not {folds}")
     require("sklearn", "fitting an SVM")
     data = select_splits(open_features(features), open_features(test) if test else None, folds)
     x, labels = data.fit.features, data.fit.labels

@@ -148,13 +148,13 @@ def verify(
         VggspecError: the bundle is damaged, lacks its reference, or its outputs or images cannot be
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
-        ArgumentError: the bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
-        ValueError: ``against`` is neither reference, or ``tolerance`` is not positive.
+        ArgumentError: ``against`` is neither reference, ``tolerance`` is not positive, or the
+            bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
     """
     if against is not None and against not in get_args(Against):
-        raise ValueError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
+        raise ArgumentError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
     if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}, and must be positive")
+        raise ArgumentError(f"tolerance is {tolerance}, and must be positive")
     opened = open_bundle(bundle, deep=True)
     manifest = opened.manifest
     chosen = _device(manifest, device)
