@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.fields import BadFieldError, parse_object, read
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import nearest
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
@@ -40,6 +41,7 @@ WITHOUT_PROTOCOL = {
 }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(os.PathLike[str]):
     """A compiled bundle, which is accepted wherever a path is."""

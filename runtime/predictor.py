@@ -14,6 +14,7 @@ from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.fusion import FixedMirrorImages
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import Bundle, load_bundle
 from vggspec.data.boxes import Boxes
 from vggspec.data.read import ImageLike, reading
@@ -29,6 +30,7 @@ OneOrMany: TypeAlias = "ImageLike | Sequence[ImageLike]"
 Scales = SupportsIndex | Iterable[SupportsIndex]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The answer of a net for one image, and the test protocol that gave it."""

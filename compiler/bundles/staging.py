@@ -16,6 +16,7 @@ import onnx
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import place, replacing_folder
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, file_entry
 from vggspec.compiler.bundles import deepstream, triton
 from vggspec.compiler.input_contract import MeanFrom
@@ -24,6 +25,7 @@ from vggspec.compiler.weights import WeightsFile, checked
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenBundle:
     """A bundle that was written."""

@@ -11,6 +11,8 @@ from vggspec.base.fields import short
 from vggspec.base.files import is_same_file
 from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
+from vggspec.base.tensors import BadTensorsError, read_layout
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, either, reason
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
@@ -59,6 +61,7 @@ class ImportOptions:
     """A file with the names of the classes, one a line."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A checkpoint as a weights file."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import count, either
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Label:
     text: str
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Report:
     """A diagnostic at its place: a span of a source, a file, or neither."""

@@ -27,6 +27,7 @@ from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, r
 from vggspec.base.files import left_behind
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.base.regular_files import open_file, read_file
+from vggspec.base.short_repr import short_repr
 from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle import format1
@@ -153,6 +154,7 @@ class FileEntry:
     when the bundle was written."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything that is known about a bundle."""

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, open_bundle
@@ -58,6 +59,7 @@ class Measured:
         }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
     """A table of the paper and what was measured of it."""

@@ -14,6 +14,7 @@ from typing import Any
 from vggspec.base.files import write_files
 from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
@@ -70,6 +71,7 @@ class Request:
     """Whether to evaluate all settings of the paper's tables, and not only the whole protocol."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """The errors of nets on a data set."""

@@ -18,6 +18,7 @@ from vggspec.base.files import plain_target, refusals
 from vggspec.base.quantities import memory
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest, open_bundle
@@ -48,6 +49,7 @@ Labels = NDArray[np.int64] | NDArray[np.uint8]
 Paths = Iterable[str | os.PathLike[str]]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFeatures:
     """What a file of features contains."""

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
+from vggspec.base.short_repr import short_repr
 from vggspec.base.tensors import header
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.studies.features.file import CLASSES, ROWS, SETTINGS, Labels
@@ -63,6 +64,7 @@ class Candidate:
         return float(np.std(self.scores))
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearModel:
     """A hyperplane for each class; the score is the signed distance times the weights' length."""

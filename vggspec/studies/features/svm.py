@@ -8,6 +8,7 @@ from typing import Any
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.studies.features import linear_svm
@@ -18,6 +19,7 @@ from vggspec.studies.features.svm_data import SvmData, select_splits
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SvmResult:
     """A fitted SVM, how C was chosen, and its scores on the test split."""

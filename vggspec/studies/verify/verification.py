@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
 from vggspec.bundle.profile import BatchShape
@@ -57,6 +58,7 @@ class Comparison:
         )
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """How closely a bundle agrees with the same net in fp32."""
