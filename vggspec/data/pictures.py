@@ -23,7 +23,8 @@ def list_images(folder: str | os.PathLike[str], watch: Watcher = SILENT) -> list
     try:
         found = sorted(Path(folder, name) for name, _ in images_below(Path(folder), passed))
     except OSError as error:
-        what = NoImages(tried=f"`{error.filename or folder}` cannot be read: {reason(error)}")
+        tried = f"`{error.filename or folder}` cannot be read: {reason(error)}"
+        what = NoImages(tried=tried, has_classes=False)
         raise VggspecError(report(what, path=os.fspath(folder))) from error
     for note in passed.notes(os.fspath(folder)):
         watch.note(note)

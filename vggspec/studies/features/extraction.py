@@ -205,7 +205,7 @@ def features(
 def _named(images: Sequence[str | os.PathLike[str]], watch: Watcher) -> list[_Split]:
     paths = named_images(images, watch)
     if not paths:
-        what = NoImages(tried="the folders contain no images")
+        what = NoImages(tried="the folders contain no images", has_classes=False)
         raise VggspecError(report(what, path=os.fspath(images[0])))
     return [_Split(name=IMAGES, images=ImageFiles.of(paths))]
 
@@ -247,7 +247,8 @@ def _check_scales(manifest: Manifest, protocol: TestProtocol, path: str) -> None
     least = manifest.input.size
     for scale in protocol.scales:
         if scale < min(least):
-            raise VggspecError(report(ScaleBelowWindow(scale=scale, window=least), path=path))
+            what = ScaleBelowWindow(scale=scale, window=least, can_enlarge=False)
+            raise VggspecError(report(what, path=path))
 
 
 def _settings(
