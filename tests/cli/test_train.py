@@ -72,8 +72,7 @@ def test_what_it_says_in_the_end_can_be_typed(here: Path, capsys: Captured) -> N
     stop = ["--set", "stop=after 1 iterations"]
     for spec, out in (("tiny.vgg", "first"), ("first", "a second")):
         assert run(["train", spec, "--data", "images", "-o", out, *stop]) == 0
-        line = capsys.readouterr().err.splitlines()[-1]
-        command = shlex.split(line.removeprefix("compile it: "))
+        command = shlex.split(capsys.readouterr().err.splitlines()[-1])
         assert command[0] == "vggspec"
         assert run([*command[1:], "-o", f"{out} bundle"]) == 0
         capsys.readouterr()

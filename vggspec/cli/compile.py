@@ -11,7 +11,7 @@ from vggspec.cli.choices import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
-from vggspec.cli.terminal import say_written
+from vggspec.cli.terminal import say_written, tell
 
 if TYPE_CHECKING:
     from vggspec.compiler.compiling import Compiled
@@ -158,16 +158,15 @@ def _tell(compiled: "Compiled") -> None:
 
     manifest, written = compiled.manifest, compiled.bundle
     for note in written.notes:
-        click.echo(note, err=True)
+        tell(note)
     engine = manifest.engine
     if engine is not None:
         size = next(e.bytes for e in manifest.files if e.path == manifest.model)
         later = " and later" if engine.is_open_ended else ""
-        click.echo(
+        tell(
             f"{FLAVOURS[engine.flavour].title} {engine.version}, {manifest.precision}, for compute "
             f"capability {', '.join(engine.capabilities)}{later}: {memory(size)} in "
-            f"{compiled.seconds:.1f} s",
-            err=True,
+            f"{compiled.seconds:.1f} s"
         )
     inputs = [(member.name, member.input) for member in manifest.members]
     inputs = inputs or [(manifest.net, manifest.input)]
@@ -176,4 +175,4 @@ def _tell(compiled: "Compiled") -> None:
     ):
         tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
     if "copy" in written.weights_by and not manifest.options.copy_weights:
-        click.echo("the weights were copied: they cannot be linked from there", err=True)
+        tell("the weights were copied: they cannot be linked from there")
