@@ -62,6 +62,9 @@ class _State:
     code: int | None = None
     """The exit code, once the work is done and its result printed."""
 
+    line_end = b""
+    """What ends the line that moves on a terminal."""
+
 
 _state = _State()
 
@@ -72,6 +75,13 @@ def held(function: "Function") -> "Function":
     """
     _HELD.add(function.__code__)
     return function
+
+
+def show_line(end: bytes) -> None:
+    """Say how to end the line that a terminal shows, before a report is written at once: with
+    nothing once the line is gone.
+    """
+    _state.line_end = end
 
 
 def is_echo(first_at: float) -> bool:
@@ -170,7 +180,7 @@ def _report(number: int | None) -> None:
         return  # the launcher reports for all its ranks
     by = "" if number in (None, signal.SIGINT) else f" by {signal.Signals(number).name}"
     try:  # noqa: SIM105 (nothing is imported here)
-        os.write(2, f"interrupted{by}\n".encode())
+        os.write(2, _state.line_end + f"interrupted{by}\n".encode())
     except OSError:
         pass
 
