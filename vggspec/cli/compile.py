@@ -63,7 +63,8 @@ def command(
 ) -> None:
     """Compile a net: an ONNX bundle for dense evaluation, a TensorRT engine, or PyTorch source.
 
-    SPEC is a file such as D.vgg, or one of the nets in a file: table1.vgg:D.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D.
 
     A bundle's graph points into the weights file and copies nothing. It takes images of any size
     from the net's window on and outputs class posteriors, averaged over space. With --trt the

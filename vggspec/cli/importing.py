@@ -86,6 +86,9 @@ def command(
 ) -> None:
     """Convert a checkpoint of another tool to a weights file.
 
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D.
+
     Reads PyTorch files, safetensors and npz; no code of a file is run. Layers are matched by the
     shapes of their weights, and layers of one shape by the order in the file and by their names.
     An ambiguous match is an error. The weights file records how the input is normalised.

@@ -120,9 +120,11 @@ Examples:
 def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> int:
     """Train a net on a folder of images, as the paper does unless its spec says otherwise.
 
-    SPEC may be the folder of a run, which is repeated, or resumed with --resume. Prints the path of
-    the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves a checkpoint and
-    ends the run; a second one ends it at once.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D. It may also be the folder of a run, which is repeated, or resumed with --resume.
+
+    Prints the path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves
+    a checkpoint and ends the run; a second one ends it at once.
     """
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
