@@ -101,6 +101,8 @@ def run(work: "Callable[[], int]") -> "NoReturn":
     except BaseException as error:  # noqa: BLE001 (as the interpreter does)
         if _state.number is None and isinstance(error, Interrupted):
             _state.number = error.number  # another handler took it
+        if _state.number is None and isinstance(error, KeyboardInterrupt):
+            _state.number = signal.SIGINT  # Python's handler took it, before ours was installed
         if _state.number is None:  # else the error may be a consequence of the signal
             if isinstance(error, SystemExit):
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
