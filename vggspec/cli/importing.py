@@ -91,7 +91,8 @@ def command(
 
     Reads PyTorch files, safetensors and npz; no code of a file is run. Layers are matched by the
     shapes of their weights, and layers of one shape by the order in the file and by their names.
-    An ambiguous match is an error. The weights file records how the input is normalised.
+    An ambiguous match is an error. The weights file records how the input is normalised. A file
+    that exists is replaced, with a note.
     """
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
 
