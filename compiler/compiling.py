@@ -102,8 +102,8 @@ def compile(  # noqa: A001 (the command's name)
     them, ``"1x256x256,2x256x341,8x256x512"``. With ``protocol`` the graph contains the whole test
     protocol, and several specs, each with its weights, are fused by averaging posteriors.
 
-    ``planned`` is called with the cost of each profile before an engine is built. ``watch`` hears
-    the build's progress and TensorRT's messages, from TensorRT's threads.
+    ``planned`` is called with the cost of each profile before an engine is built. ``watch``
+    receives the build's progress and TensorRT's messages, from TensorRT's threads.
 
     Raises:
         TypeError: a keyword is not an option.

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
-#: What a command is in the middle of when it signals itself, and then goes on for long.
+#: What a command is in the middle of when it signals itself; it would then run for long.
 WORKS = {
     "its work": "hit(); time.sleep(20); return 0",
     "an import": "import slow; time.sleep(20); return 0",

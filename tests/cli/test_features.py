@@ -349,7 +349,7 @@ def stopping(add: Any) -> Any:
     return stopped
 
 
-def test_other_images_of_the_same_names_begin_anew(
+def test_other_images_of_the_same_names_start_a_new_run(
     tmp_path: Path, features: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, made = write_folder(tmp_path / "data", train=2, val=1), bundle(tmp_path)

@@ -561,7 +561,7 @@ def test_which_weights_are_taken_is_said_and_can_be_chosen(here: Path, capsys: C
     assert "error[VGG408]" in capsys.readouterr().err
 
 
-def test_a_run_begins_anew_with_the_weights_that_it_started_from(
+def test_a_repeated_run_begins_with_the_weights_that_it_started_from(
     here: Path, capsys: Captured
 ) -> None:
     """Resumed without a checkpoint, or repeated, whatever was trained since."""

@@ -474,7 +474,7 @@ def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
             np.testing.assert_array_equal(one, other)
 
 
-# What is no image at all.
+# Values that are not images.
 
 
 def test_what_is_no_image_is_told_what_is_taken() -> None:

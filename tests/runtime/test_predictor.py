@@ -246,9 +246,7 @@ def test_predict_reads_folders_and_reports_progress(tmp_path: Path, image: Any) 
     assert [one.file for one in found] == [*(str(folder / name) for name in names), None]
     assert [error.reports[0].path for error in errors] == [str(folder / "bad.png")]
     assert heard.steps == [("predicting", done, 5, "images") for done in range(1, 6)]
-    assert heard.notes == [
-        f"passed over in {folder}: 1 file without an image's ending (readme.txt)"
-    ]
+    assert heard.notes == [f"skipped in {folder}: 1 file without an image's ending (readme.txt)"]
     with refused("VGG451"):
         list(predict(made.path, folder, device="cpu"))
     with pytest.raises(TypeError, match="an image is a path"):

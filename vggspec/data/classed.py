@@ -65,7 +65,7 @@ def open_classed(
     root: Path, split: str | None = None, watch: Watcher = SILENT
 ) -> tuple[Classed, ...]:
     """The images of ``split``, else of ``train`` and ``val`` as far as they exist, else of all that
-    is below ``root``. ``watch`` hears how many annotations have been read.
+    is below ``root``. ``watch`` receives how many annotations have been read.
 
     Raises:
         VggspecError: no images exist, a folder cannot be read, ``val`` has classes that ``train``

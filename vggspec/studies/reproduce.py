@@ -110,7 +110,7 @@ def reproduce(
         weights: A folder of weights by net and S: ``D-256.safetensors``, ``D-384.safetensors``, and
             ``D-256..512.safetensors`` or ``D.safetensors``.
         split: The folder below ``data``.
-        limit: So many images at most, taken evenly from all.
+        limit: The largest number of images to use, taken evenly from all.
         device: Where the nets run.
         procs: Processes that share the images.
         gpus: The same, each with a GPU of its own.
@@ -119,7 +119,7 @@ def reproduce(
         resume: Whether to resume an interrupted call with the same arguments.
         finish: Is called with the result while it is still kept: if this raises, the call can be
             resumed without computing anything again.
-        watch: Hears of the progress.
+        watch: Receives the progress.
 
     Raises:
         VggspecError: there are no weights or those of another net, the data cannot be used, or a

@@ -1,4 +1,4 @@
-"""A task goes on where it was interrupted, and its watcher hears true figures."""
+"""A task resumes where it was interrupted, and its watcher receives true figures."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass

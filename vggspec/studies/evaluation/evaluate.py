@@ -44,7 +44,7 @@ class Request:
 
     split: str = "val"
     limit: int | None = None
-    """So many images at most, taken evenly from all."""
+    """The largest number of images to use, taken evenly from all."""
 
     scales: tuple[int, ...] | None = None
     """Smallest sides Q to rescale an image to, in pixels."""
@@ -212,7 +212,7 @@ def evaluate(
         bundles: Bundles that classify, all with the same classes.
         data: Class folders or shards, with or without a folder for each split.
         split: The folder below ``data``.
-        limit: So many images at most, taken evenly from all.
+        limit: The largest number of images to use, taken evenly from all.
         scales: Smallest sides Q to rescale an image to, in pixels; averaged. This and all that
             follow as far as ``stride`` default to the bundle and the ``test:`` section of its spec.
         resize: How to rescale.
@@ -233,7 +233,7 @@ def evaluate(
         report: A folder for ``Evaluation.write_report``.
         finish: Is called with the result while it is still kept: if this raises, the call can be
             resumed without computing anything again.
-        watch: Hears of the progress.
+        watch: Receives the progress.
 
     Raises:
         VggspecError: the bundles or the data cannot be used, or a net fails.

@@ -133,7 +133,7 @@ def features(
         threads: CPU threads of each process.
         batch_pixels: The largest batch; one image always fits.
         resume: Whether to resume an interrupted run with the same arguments.
-        watch: Hears the settings, the progress, and which images are left out.
+        watch: Receives the settings, the progress, and which images are left out.
 
     Raises:
         ArgumentError: both ``data`` and ``images`` are given, or neither; ``procs`` and ``gpus``

@@ -142,7 +142,7 @@ def cross_validate(
         folds: The number of folds.
         seed: Seeds the assignment of images to folds.
         ap: The average precision that scores images of several classes.
-        watch: Hears how many fits are done.
+        watch: Receives the number of fits that are done.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.

@@ -140,7 +140,7 @@ def fit_svm(
         folds: The number of folds of the cross-validation, at least 2.
         ap: How average precision is defined: ``area`` or ``voc07``.
         seed: Seeds the assignment of images to folds.
-        watch: Hears how many fits are done.
+        watch: Receives the number of fits that are done.
 
     Raises:
         ArgumentError: a C is not a positive number, or there are fewer than two folds.

@@ -132,7 +132,7 @@ def _chosen(file: FeaturesFile, name: str) -> DescribedSplit:
     if split is None and len(file.splits) == 1:
         split = next(iter(file.splits.values()))
     if split is None or split.labels is None:
-        what = NoLabelledSplit(wanted=name, splits=tuple(file.splits))
+        what = NoLabelledSplit(requested=name, splits=tuple(file.splits))
         raise VggspecError(report(what, path=file.path))
     return split
 

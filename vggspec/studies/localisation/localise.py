@@ -120,7 +120,7 @@ def localise(
         on_image: Receives the boxes of each of ``images`` as soon as they are known.
         finish: Receives the result on ``data`` while it is still kept: if it raises, the call can
             be resumed without computing anything again.
-        watch: Hears the settings and the progress.
+        watch: Receives the settings and the progress.
 
     Raises:
         ArgumentError: arguments contradict each other, or ``label`` is not a class of the nets.

@@ -114,7 +114,7 @@ def work_through(
         details: Returns what else is known so far, for progress.
         take_again: Takes a result of the journal; returns whether it can be used.
         in_order: Whether results come in the order of the task's images.
-        watch: Hears of the progress and of problems with the journal.
+        watch: Receives the progress, and problems with the journal.
 
     Raises:
         VggspecError: a net fails, or ``take`` raises it.
