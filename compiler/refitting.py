@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggspec.base.short_repr import short_repr
+
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
     from vggspec.compiler.bundling.refit import Refitted
     from vggspec.compiler.weights import Metadata
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefittedBundle(os.PathLike[str]):
     """A bundle whose engine has new weights, which is accepted wherever a path is."""

@@ -125,8 +125,8 @@ class WeightsFile:
 
 def layers_sha256(network: Network) -> str:
     """Hash of the names and stored shapes that the net expects in a weights file."""
-    wanted = [[param.name, list(param.stored)] for param in network.params()]
-    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    expected = [[param.name, list(param.stored)] for param in network.params()]
+    return hashlib.sha256(json.dumps(expected).encode()).hexdigest()
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightsFile:

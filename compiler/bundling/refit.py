@@ -82,10 +82,10 @@ def check(bundle: Bundle, network: Network, weights: WeightsFile, machine: Machi
     weights = for_net(weights, network)
     manifest = bundle.manifest
     assert manifest.engine is not None
-    wanted = next((entry.sha256 for entry in manifest.files if entry.path == WEIGHTS), "")
+    expected = next((entry.sha256 for entry in manifest.files if entry.path == WEIGHTS), "")
     found = weights.data_sha256()
-    if refit_of(manifest.engine) == "identical" and found != wanted:
-        what = OtherThanStripped(wanted=wanted, found=found)
+    if refit_of(manifest.engine) == "identical" and found != expected:
+        what = OtherThanStripped(expected=expected, found=found)
         raise VggspecError(report(what, path=str(weights.path)))
     for finding in compare_bundle(manifest, machine):
         if finding.level == "problem" and finding.subject not in NOT_NEEDED:

@@ -16,6 +16,7 @@ import onnx
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import place, replacing_folder
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest
 from vggspec.compiler.bundling import deepstream, triton
@@ -25,6 +26,7 @@ from vggspec.compiler.weights import WeightsFile, checked
 WeightsBy = Literal["link", "clone", "copy", "embedding"]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenBundle:
     """A bundle that was written."""

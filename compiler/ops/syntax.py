@@ -421,7 +421,7 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
         rest = folded.removeprefix(syntax.stem.casefold())
         if rest == folded:
             continue
-        # What goes on in letters is another word, unless a number comes first: `Conv2d`.
+        # A word that continues with letters is another word, unless a number comes first: `Conv2d`.
         if rest[:1].isalpha() and not re.match(r"(?:2d|pool|olution|x?\d)", rest):
             continue
         repeat = re.fullmatch(r"(.*\d)[x×](\d+)", word)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
-from vggspec.base.diagnostic import VggspecError
+from vggspec.base.diagnostic import ArgumentError, VggspecError
 from vggspec.bundle.digests import digest
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
@@ -84,7 +84,7 @@ def test_what_cannot_be_seen_is_told_as_ever(predictor: Predictor) -> None:
     assert refusal(predictor, image, 40, 31).startswith("VGG454")
     assert refusal(predictor, picture(2, 4000, 3), 100).startswith("VGG453")
     assert refusal(predictor, np.zeros((32, 300_000, 3), np.uint8), 32).startswith("VGG453")
-    with pytest.raises(ValueError, match="scales are whole numbers of pixels"):
+    with pytest.raises(ArgumentError, match="scales are whole numbers of pixels"):
         predictor(image, ())
 
 

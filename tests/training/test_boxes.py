@@ -404,7 +404,7 @@ def test_what_is_not_used_is_noted(root: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(table))
     found = open_data(tmp_path / "data", tiny(TO_BOXES).network)
     without, clipped, left_out = found.notes
-    assert without == "1 image of train without objects, passed over"
+    assert without == "1 image of train without objects, skipped"
     assert clipped == "boxes on 1 image of train cut off at the edge"
     assert left_out.startswith("1 image of train left out, whose annotations cannot be true:\n")
     assert left_out.endswith("000.png: object 1, `blue`, has an empty box")

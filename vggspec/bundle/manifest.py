@@ -21,6 +21,7 @@ from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, read
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle import format1
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.options import CompileOptions, Precision
@@ -138,6 +139,7 @@ class FileEntry:
     when the bundle was written."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything that is known about a bundle."""

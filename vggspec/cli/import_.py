@@ -86,9 +86,13 @@ def command(
 ) -> None:
     """Convert a checkpoint of another tool to a weights file.
 
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D.
+
     Reads PyTorch files, safetensors and npz; no code of a file is run. Layers are matched by the
     shapes of their weights, and layers of one shape by the order in the file and by their names.
-    An ambiguous match is an error. The weights file records how the input is normalised.
+    An ambiguous match is an error. The weights file records how the input is normalised. A file
+    that exists is replaced, with a note.
     """
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
 
@@ -122,7 +126,7 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iterator[str]:
+def _in_words(matched: "Matched", expected: "Expected", *, is_whole: bool) -> Iterator[str]:
     """The source of each layer's weights, and what was inferred."""
     from vggspec.compiler.importing.layouts import IN_WORDS
     from vggspec.compiler.input_contract import in_words
@@ -143,12 +147,12 @@ def _in_words(matched: "Matched", wanted: "Expected", *, is_whole: bool) -> Iter
             if pair.is_flattened and matched.layout != "oihw":
                 name = pair.slot.layer.name
                 yield f"  {name}: its input was in the order rows, columns, channels"
-    yield f"input: {in_words(wanted.input, with_color=True)}"
-    if wanted.source != "spec":
-        whose = f"  as {wanted.source} normalises it"
-        yield whose + (", by the layers' names; `--from` says otherwise" * wanted.is_guessed)
-    if wanted.is_turned:
-        yield f"  the first layer was turned to {wanted.input.color}"
+    yield f"input: {in_words(expected.input, with_color=True)}"
+    if expected.source != "spec":
+        whose = f"  as {expected.source} normalises it"
+        yield whose + (", by the layers' names; `--from` says otherwise" * expected.is_guessed)
+    if expected.is_turned:
+        yield f"  the first layer was turned to {expected.input.color}"
     if any(pair.module.is_norm and pair.module.is_of_tensorflow for pair in matched.pairs):
         yield (
             "note: TensorFlow's batch normalisation adds 0.001 to the variance where PyTorch's adds"

@@ -70,8 +70,8 @@ def test_one_net(tmp_path: Path) -> None:
     assert member.input.mean == (120, 115, 100)
     assert {entry.path for entry in manifest.files} == {"1/model.onnx", "1/model.safetensors"}
     lowered = net(f"net D\ninput 16x16 {RGB}\n{BODY}")
-    made_anew = member_of(open_bundle(tmp_path / "b"), member)
-    assert [param.name for param in made_anew.params()] == [
+    rebuilt = member_of(open_bundle(tmp_path / "b"), member)
+    assert [param.name for param in rebuilt.params()] == [
         param.name for param in lowered.network.params()
     ]
 

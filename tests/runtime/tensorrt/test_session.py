@@ -210,7 +210,9 @@ def test_the_second_run_is_recorded_and_later_ones_replay(rig: Rig) -> None:
         assert session.without_graph == {}
 
 
-def test_growing_memory_makes_shapes_record_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_memory_makes_shapes_record_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trt_session, "GRAIN", 4096)
     small, large = (1, 24, 24), (4, 36, 72)
     with rig.open() as session:

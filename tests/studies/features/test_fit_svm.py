@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tests.refusals import refused, told
 from tests.studies.features.test_linear_svm import blobs
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.studies.features import linear_svm
 from vggspec.studies.features.file import writing
 from vggspec.studies.features.fit_svm import fit_svm
@@ -130,5 +131,5 @@ def test_files_that_do_not_go_together(
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
     for bad in ({"cs": [0.0]}, {"cs": []}, {"folds": 1}):
-        with pytest.raises(ValueError, match=next(iter(bad))):
+        with pytest.raises(ArgumentError, match=next(iter(bad))):
             fit_svm(both(tmp_path / "f"), **bad)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ ENGINE_LAYERS = json.dumps(
         "from": "engine",
         "layers": [
             {
-                "name": "conv1_1 + relu1_1 + a name that goes on for longer than any column",
+                "name": "conv1_1 + relu1_1 + a name that is longer than any column",
                 "op": "Convolution",
                 "precision": "fp16",
                 "output": [-1, 8, -1, -1],

@@ -66,7 +66,7 @@ def test_any_number_of_processes_says_the_same(task: Answering) -> None:
     assert list(results_by(task, [], 2)) == []
 
 
-def test_results_come_in_order_where_that_is_wanted(
+def test_results_come_in_order_where_that_is_requested(
     task: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     indices = [*task.indices.tolist(), 3, 1]

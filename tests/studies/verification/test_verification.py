@@ -168,7 +168,7 @@ def test_boxes_are_compared_too(tmp_path: Path) -> None:
     [({"against": "caffe"}, "not one of onnxrt, torch"), ({"tolerance": 0}, "must be positive")],
 )
 def test_a_wrong_argument(options: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ArgumentError, match=words):
         verify(tmp_path, **options)
 
 

@@ -425,7 +425,9 @@ def _check_scales(nets: Sequence[Asked]) -> None:
         for look in looks(each.view, each.protocol):
             window = needed(look.way, each.view)
             if look.scale < min(window):
-                what = evaluating.ScaleBelowWindow(scale=look.scale, window=window)
+                what = evaluating.ScaleBelowWindow(
+                    scale=look.scale, window=window, can_enlarge=True
+                )
                 raise _at(what, each.path)
 
 

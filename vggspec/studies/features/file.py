@@ -39,6 +39,7 @@ from vggspec.base.safetensors_header import (
     header,
     read_layout,
 )
+from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import reason
 
 CLASSES = "vggspec.classes"
@@ -54,6 +55,7 @@ ROWS = 1 << 12  # descriptors that are read at once
 Labels = NDArray[np.int64] | NDArray[np.uint8]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedSplit:
     """Images and their descriptors."""
@@ -69,6 +71,7 @@ class DescribedSplit:
     """The names of the images."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeaturesFile:
     """An open file of descriptors."""

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.studies.features import linear_svm
@@ -17,6 +19,7 @@ from vggspec.studies.features.svm_data import SvmData, select_splits
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SvmResult:
     """A fitted SVM, how C was chosen, and its scores on the test split."""
@@ -137,18 +140,18 @@ def fit_svm(
         folds: The number of folds of the cross-validation, at least 2.
         ap: How average precision is defined: ``area`` or ``voc07``.
         seed: Seeds the assignment of images to folds.
-        watch: Hears how many fits are done.
+        watch: Receives the number of fits that are done.
 
     Raises:
-        ValueError: a C is not a positive number, or there are fewer than two folds.
+        ArgumentError: a C is not a positive number, or there are fewer than two folds.
         VggspecError: a file is unusable, the files do not match, or a class has too few images.
         MissingLibraryError: scikit-learn is not installed.
     """
     cs = tuple(sorted(set(map(float, cs))))
     if not cs or not all(0 < c < math.inf for c in cs):
-        raise ValueError(f"`cs` must be positive numbers, not {cs}")
+        raise ArgumentError(f"`cs` must be positive numbers, not {cs}")
     if folds < 2:
-        raise ValueError(f"`folds` must be at least 2, not {folds}")
+        raise ArgumentError(f"`folds` must be at least 2, not {folds}")
     require("sklearn", "fitting an SVM")
     data = select_splits(open_features(features), open_features(test) if test else None, folds)
     x, labels = data.fit.features, data.fit.labels

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, open_bundle
@@ -58,6 +59,7 @@ class Comparison:
         )
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """How closely a bundle agrees with the same net in fp32."""
@@ -149,13 +151,13 @@ def verify(
         VggspecError: the bundle is damaged, lacks its reference, or its outputs or images cannot be
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
-        ArgumentError: the bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
-        ValueError: ``against`` is neither reference, or ``tolerance`` is not positive.
+        ArgumentError: ``against`` is neither reference, ``tolerance`` is not positive, or the
+            bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
     """
     if against is not None and against not in get_args(Against):
-        raise ValueError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
+        raise ArgumentError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
     if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}, and must be positive")
+        raise ArgumentError(f"tolerance is {tolerance}, and must be positive")
     opened = open_bundle(bundle, deep=True)
     manifest = opened.manifest
     chosen = _device(manifest, device)
