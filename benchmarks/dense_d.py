@@ -16,7 +16,7 @@ import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, process, ratio
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.runtime.open_session import open_session
 
 

@@ -43,7 +43,7 @@ from benchmarks.engine_gpu import (
 )
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import Precision
 from vggspec.runtime.open_session import open_session
 

@@ -36,7 +36,7 @@ from benchmarks.weights import weights_of_d
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.engine import Flavour
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, derive_profiles
 from vggspec.compiler.backends.onnx.model import prepare

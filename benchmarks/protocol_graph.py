@@ -14,7 +14,7 @@ import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
 from benchmarks.weights import weights_of_d
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 

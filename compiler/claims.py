@@ -2,7 +2,7 @@
 
 import re
 
-from vggspec.base.catalogue import graphs, names
+from vggspec.base.catalogue import graphs, layers
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
 from vggspec.compiler.ir import IMAGE, Network
@@ -27,7 +27,7 @@ def falsehood(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
 def _of_weight_layers(claim: Claim, network: Network) -> tuple[Diagnostic, Span] | None:
     text = claim.number.text
     if not re.fullmatch(r"\d{1,9}", text):
-        what = names.OptionValue(word=text[:40], expected="a whole number")
+        what = layers.OptionValue(word=text[:40], expected="a whole number")
         return what, claim.number.span
     if claim.kind == "weight layers deep":
         deep = depth(network)
@@ -38,7 +38,7 @@ def _of_weight_layers(claim: Claim, network: Network) -> tuple[Diagnostic, Span]
     if int(text) == len(written):
         return None
     fcs = sum(isinstance(layer.op, Linear) for layer in written)
-    false = names.FalseWeightLayers(
+    false = layers.FalseWeightLayers(
         net=network.name,
         claimed=int(text),
         actual=len(written),
@@ -61,7 +61,7 @@ def _of_number(claim: Claim, actual: int, network: Network) -> tuple[Diagnostic,
     match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE)
     if match is None:
         expected = "a number such as `138M` or `138357544`"
-        return names.OptionValue(word=text[:40], expected=expected), claim.number.span
+        return layers.OptionValue(word=text[:40], expected=expected), claim.number.span
     letter, decimals = match[3], len(match[2] or "")
     claimed = int(match[1] + (match[2] or ""))
     rounded = _rounded(actual, letter, decimals)
@@ -72,7 +72,7 @@ def _of_number(claim: Claim, actual: int, network: Network) -> tuple[Diagnostic,
         rounded = _rounded(actual, letter, decimals)
     digits = str(rounded).rjust(decimals + 1, "0")
     shown = digits if not decimals else f"{digits[:-decimals]}.{digits[-decimals:]}"
-    kind = names.FalseParameters if claim.kind == "parameters" else graphs.FalseMacs
+    kind = layers.FalseParameters if claim.kind == "parameters" else graphs.FalseMacs
     false = kind(net=network.name, claimed=text, actual=actual, rounded=f"{shown}{letter}")
     return false, claim.span
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vggspec.base.catalogue.backends import BadOption
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.fields import BadFieldError, parse_object, read
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import nearest
 from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
@@ -20,8 +20,8 @@ from vggspec.bundle.profile import parse_profile
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
-    from vggspec.compiler.bundles.engine import ProfileCost
-    from vggspec.compiler.bundles.staging import WrittenBundle
+    from vggspec.compiler.bundling.engine import ProfileCost
+    from vggspec.compiler.bundling.staging import WrittenBundle
     from vggspec.compiler.weights import Metadata
 
 OnePath: TypeAlias = str | os.PathLike[str]
@@ -41,6 +41,7 @@ WITHOUT_PROTOCOL = {
 }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(os.PathLike[str]):
     """A compiled bundle, which is accepted wherever a path is."""
@@ -101,13 +102,14 @@ def compile(  # noqa: A001 (the command's name)
     them, ``"1x256x256,2x256x341,8x256x512"``. With ``protocol`` the graph contains the whole test
     protocol, and several specs, each with its weights, are fused by averaging posteriors.
 
-    ``planned`` is called with the cost of each profile before an engine is built. ``watch`` hears
-    the build's progress and TensorRT's messages, from TensorRT's threads.
+    ``planned`` is called with the cost of each profile before an engine is built. ``watch``
+    receives the build's progress and TensorRT's messages, from TensorRT's threads.
 
     Raises:
         TypeError: a keyword is not an option.
-        VggspecError: the spec has mistakes, options contradict each other, the weights are another
-            net's, the bundle cannot be written, or TensorRT refuses the net.
+        ArgumentError: an option is invalid, or contradicts another one.
+        VggspecError: the spec has mistakes, the weights are another net's, the bundle cannot be
+            written, or TensorRT refuses the net.
         MissingLibraryError: TensorRT is not installed.
     """
     from vggspec.compiler.lower import load_network
@@ -120,20 +122,20 @@ def compile(  # noqa: A001 (the command's name)
     chosen = choose(options, choices, trt=trt, channels=channels)
     wrong = contradiction(chosen, nets=len(specs), weights=len(paths))
     if wrong is not None:
-        raise VggspecError(report(BadOption(what=wrong)))
+        raise ArgumentError(wrong)
     if chosen.engine is not None:
         chosen = replace(chosen, engine=_for_this_machine(chosen))
     files = [open_weights(path) for path in paths]
     if chosen.protocol:
-        from vggspec.compiler.bundles.protocol import write_protocol_bundle
+        from vggspec.compiler.bundling.protocol import write_protocol_bundle
 
         written = write_protocol_bundle(list(zip(lowered, files, strict=True)), out, chosen)
     elif chosen.engine is not None:
-        from vggspec.compiler.bundles.engine import write_engine_bundle
+        from vggspec.compiler.bundling.engine import write_engine_bundle
 
         written = write_engine_bundle(lowered[0], files[0], out, chosen, watch, planned)
     else:
-        from vggspec.compiler.bundles.writer import write_bundle
+        from vggspec.compiler.bundling.graph import write_bundle
 
         written = write_bundle(lowered[0], files[0], out, chosen)
     return Compiled(
@@ -155,7 +157,8 @@ def choose(
 
     Raises:
         TypeError: a name is not an option.
-        VggspecError: an engine's option is given and no engine is built, or a value is malformed.
+        ArgumentError: an engine's option is given and no engine is built, or a value is malformed.
+        VggspecError: a profile is malformed.
     """
     for name in choices.keys() - GRAPH.keys() - ENGINE.keys():
         like = nearest(name, tuple(GRAPH | ENGINE))
@@ -167,8 +170,8 @@ def choose(
     options = replace(options, **of_graph)
     if not trt and options.engine is None:
         for name in of_engine:
-            what = f"{flag_name(name)} says how an engine is built: it requires --trt"
-            raise VggspecError(report(BadOption(what=what)))
+            message = f"{flag_name(name)} says how an engine is built: it requires --trt"
+            raise ArgumentError(message)
         return _checked(options)
     if "profiles" in of_engine:
         of_engine["profiles"] = tuple(
@@ -185,14 +188,14 @@ def _checked(options: CompileOptions) -> CompileOptions:
     """The options, if a manifest with them could be read again.
 
     Raises:
-        VggspecError: a value has another type or is out of its bounds.
+        ArgumentError: a value has another type or is out of its bounds.
     """
     try:
         text = json.dumps(asdict(options))
         read(CompileOptions, parse_object(text.encode(), has_paths=True))
     except (BadFieldError, TypeError) as error:
-        what = f"an option of the compilation is malformed: {error}"
-        raise VggspecError(report(BadOption(what=what))) from error
+        message = f"an option of the compilation is malformed: {error}"
+        raise ArgumentError(message) from error
     return options
 
 

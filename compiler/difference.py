@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from vggspec.base.recipe import TestProtocol, TrainRecipe
+from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import NetworkCost, cost
 from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered, load_network
@@ -40,6 +41,7 @@ class Change:
     second: str
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Two nets side by side."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from vggspec.base.catalogue import graphs, names
+from vggspec.base.catalogue import graphs, layers
 from vggspec.base.diagnostic import Diagnostic, Label
 from vggspec.base.source import Source, Span
 from vggspec.base.wording import nearest
@@ -508,7 +508,7 @@ class Expansion:
                 known = tuple(_FITS) if word == "shortcut" else ()
                 text = option.name.text
                 like = nearest(text, known)
-                unknown = names.UnknownOption(
+                unknown = layers.UnknownOption(
                     owner=word, word=text, known=known, suggestion=like, instead=None
                 )
                 self._report(unknown, option.span)
@@ -593,9 +593,9 @@ class Expansion:
         if isinstance(found, Diagnostic):
             setting = unindented(item.word.text, self._source, item.word.span.start)
             # `Dense(10)` is no setting.
-            if setting is not None and isinstance(found, names.UnknownLayer) and not item.options:
+            if setting is not None and isinstance(found, layers.UnknownLayer) and not item.options:
                 found = setting
-            layer = names.MalformedLayer | names.UnknownLayer
+            layer = layers.MalformedLayer | layers.UnknownLayer
             is_whole = isinstance(found, layer) and found.word != item.word.text
             report(found, item.span if is_whole else item.word.span)
             return None
@@ -619,7 +619,7 @@ class Expansion:
             return 0
         times = times_of(text)
         if times == 0:
-            what = names.OutOfRange(what="a repeat of", value="0", low="1", high=str(MAX_LAYERS))
+            what = layers.OutOfRange(what="a repeat of", value="0", low="1", high=str(MAX_LAYERS))
             self._report(what, repeat.span)
         return times
 
@@ -628,7 +628,7 @@ class Expansion:
         self._layers += more
         if self._layers > MAX_LAYERS and not self.is_too_many:
             found = max(self._total, self._layers)
-            self._report(names.TooManyLayers(found=found, limit=MAX_LAYERS), place.span)
+            self._report(layers.TooManyLayers(found=found, limit=MAX_LAYERS), place.span)
             self.is_too_many = True
         return not self.is_too_many
 
@@ -640,11 +640,11 @@ class Expansion:
         for step in found:
             if isinstance(step, WrittenLayer) and isinstance(previous, WrittenLayer):
                 if isinstance(previous.op, Softmax | Boxes):
-                    self._report(names.AfterTheEnd(last=previous.op.keyword), item.span)
+                    self._report(layers.AfterTheEnd(last=previous.op.keyword), item.span)
                     return
                 if isinstance(step.op, BatchNorm):
                     if isinstance(previous.op, BatchNorm):
-                        self._report(names.NormAfterNorm(), item.span)
+                        self._report(layers.NormAfterNorm(), item.span)
                         return
                     meaning = previous.meaning
                     has_norm = meaning is not None and any(
@@ -660,7 +660,7 @@ class Expansion:
         if item.alias is None:
             return
         if item.repeat is not None and not is_bracket and isinstance(item, LayerItem):
-            repeated = names.RepeatedName(word=item.word.text, name=item.alias.text)
+            repeated = layers.RepeatedName(word=item.word.text, name=item.alias.text)
             self._report(repeated, item.alias.span)
         bad = unusable(item.alias.text)
         if bad is not None:
@@ -672,7 +672,7 @@ class Expansion:
         first = self._used.get(name)
         if name in self._inherited or (first is not None and first != place):
             others = [Label(first, "taken here")] if first is not None else []
-            self._report(names.NameTaken(name=name), place, *others)
+            self._report(layers.NameTaken(name=name), place, *others)
         self._used[name] = place
         self._namer.taken.add(name)
 
@@ -685,14 +685,14 @@ class Expansion:
             is_repeat = name in self._used and self._used[name] == item.alias.span
             if (name in self._inherited or name in self._used) and not is_repeat:
                 others = [Label(self._used[name], "taken here")] if name in self._used else []
-                self._report(names.NameTaken(name=name), item.alias.span, *others)
+                self._report(layers.NameTaken(name=name), item.alias.span, *others)
             namer.step(op, name)
             self._used[name] = item.alias.span
         else:
             name = namer.automatic(op)
             if name in self._aliases:
                 label = Label(item.span, f"this layer is called {name} by its place")
-                self._report(names.NameTaken(name=name), self._aliases[name].span, label)
+                self._report(layers.NameTaken(name=name), self._aliases[name].span, label)
             namer.taken.add(name)
         scope.local[name] = name
         return name
@@ -702,7 +702,7 @@ class Expansion:
         if item.alias is not None:
             name = item.alias.text
             if name in namer.taken and item.repeat is None:
-                self._report(names.NameTaken(name=name), item.alias.span)
+                self._report(layers.NameTaken(name=name), item.alias.span)
             namer.step(op, name)
         else:
             name = namer.automatic(op)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vggspec.base.catalogue import backends
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Average, Form, Rounding
 
 
@@ -28,6 +28,7 @@ def export(
 
     Raises:
         VggspecError: the spec has mistakes, the options do not fit the net, or the system refuses.
+        ArgumentError: ``to`` is another format.
     """
     from vggspec.base.files import write_text
     from vggspec.compiler.backends.torch import source as torch_source
@@ -36,7 +37,7 @@ def export(
 
     lowered = load_network(os.fspath(spec))
     if to != "torch-source":
-        raise ValueError(f"export() writes torch-source, not {to}")
+        raise ArgumentError(f"export() writes torch-source, not {to}")
     chosen = average or lowered.experiment.test.average
     pipeline = inference(form, chosen, keep_map=keep_map, pool=pool, stride=stride, layer=layer)
     if keep_map and (form == "crop" or layer is not None):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vggspec.base.catalogue.files import FormattedTooLarge
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.short_repr import short_repr
 from vggspec.base.source import Source
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document
@@ -12,6 +13,7 @@ from vggspec.lang.loading import MAX_BYTES, read_source
 from vggspec.lang.parser import parse
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Formatted:
     """A spec before and after formatting."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vggspec.base.catalogue import names
+from vggspec.base.catalogue import layers
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
 from vggspec.base.wording import nearest
@@ -23,7 +23,7 @@ def read_input(item: InputItem, report: Report) -> ImageInput:
         if found is None:
             likely = nearest(item.color.text, tuple(colors))
             size = f"{item.height.text}x{item.width.text}"
-            what_color = names.UnknownColour(
+            what_color = layers.UnknownColour(
                 word=item.color.text,
                 suggestion=f"input {size} {colors[likely]}" if likely else None,
             )
@@ -39,7 +39,7 @@ def read_input(item: InputItem, report: Report) -> ImageInput:
         word = option.name.text.casefold()
         if word not in ("mean", "std", "scale"):
             known = ("mean", "std", "scale")
-            what = names.UnknownOption(
+            what = layers.UnknownOption(
                 owner="input",
                 word=option.name.text,
                 known=known,
@@ -47,12 +47,12 @@ def read_input(item: InputItem, report: Report) -> ImageInput:
             )
             report(what, option.name.span)
         elif word in options:
-            report(names.OptionTwice(word=word), option.name.span)
+            report(layers.OptionTwice(word=word), option.name.span)
         else:
             options[word] = option
     if "std" in options and "scale" in options:
         later = max(options["std"], options["scale"], key=lambda option: option.span)
-        report(names.ScaleAndStd(), later.span)
+        report(layers.ScaleAndStd(), later.span)
     if "mean" in options:
         mean = _channel_numbers(options["mean"], image.channels, -1e6, 1e6, report)
         image = replace(image, mean=mean)
@@ -70,7 +70,7 @@ def _side(text: str, span: Span, report: Report) -> int:
     if 1 <= value <= MAX_SIDE:
         return value
     shown = text if len(text) <= 16 else f"{text[:12]}…"
-    what = names.OutOfRange(what="an input of", value=shown, low="1", high=str(MAX_SIDE))
+    what = layers.OutOfRange(what="an input of", value=shown, low="1", high=str(MAX_SIDE))
     report(what, span)
     return min(max(value, 1), MAX_SIDE)
 
@@ -83,10 +83,10 @@ def _channel_numbers(
     for value in option.values:
         number = read_number(value.text)
         if number is None:
-            report(names.OptionValue(word=word, expected="a number"), value.span)
+            report(layers.OptionValue(word=word, expected="a number"), value.span)
             return (1.0,) * channels
         if not low <= number <= high:
-            what = names.OutOfRange(
+            what = layers.OutOfRange(
                 what=f"`{word}`", value=value.text, low=f"{low:g}", high=f"{high:g}"
             )
             report(what, value.span)
@@ -95,7 +95,7 @@ def _channel_numbers(
     if len(numbers) == 1:
         return tuple(numbers * channels)
     if len(numbers) != channels:
-        count = names.ChannelCount(word=word, found=len(numbers), channels=channels)
+        count = layers.ChannelCount(word=word, found=len(numbers), channels=channels)
         report(count, option.span)
         return (1.0,) * channels
     return tuple(numbers)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vggspec.base.catalogue import shapes
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.short_repr import short_repr
 from vggspec.base.source import Source, Span
 from vggspec.compiler.tensor import MisfitError, Param, TensorType, Types
 
@@ -92,6 +93,7 @@ class Output:
     layer: str
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """A net as a graph in topological order. Make one with ``build``."""

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar, cast
 
-from vggspec.base.catalogue import files, graphs, names
+from vggspec.base.catalogue import files, graphs, layers
 from vggspec.base.diagnostic import Diagnostic, Label, Report, VggspecError, report
 from vggspec.base.recipe import Experiment
 from vggspec.base.reports import Reports
@@ -60,7 +60,7 @@ MAX_LAYERS_TOGETHER = 4 * MAX_LAYERS  # of all nets that are lowered in one run
 MAX_LIKE = 16
 
 #: Mistakes of a chain of nets as a whole, which are reported at its beginning too.
-_CHAINED = (names.LikeCycle, names.LikeTooDeep, names.TooManyLayersTogether)
+_CHAINED = (layers.LikeCycle, layers.LikeTooDeep, layers.TooManyLayersTogether)
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class Shared:
             (self._words, MAX_WORDS, "words and marks"),
         ):
             if found > limit:
-                what = names.LikeTooMuch(path=path, found=found, limit=limit, unit=unit)
+                what = layers.LikeTooMuch(path=path, found=found, limit=limit, unit=unit)
                 raise VggspecError(report(what, path=path))
         document, mistakes = parse_leniently(source)
         mistakes.raise_if_any()
@@ -234,7 +234,7 @@ class _Lowering:
         if len(self.reports) or not spec.is_complete:
             return None
         if not base.steps:
-            self._report(names.NoLayers(net=self._name), spec.span)
+            self._report(layers.NoLayers(net=self._name), spec.span)
             return None
         try:
             wired = wire(
@@ -319,7 +319,9 @@ class _Lowering:
         self._shared.layers += min(total, MAX_LAYERS)
         new: tuple[WrittenStep, ...] = ()
         if self._shared.layers > MAX_LAYERS_TOGETHER:
-            what = names.TooManyLayersTogether(found=self._shared.layers, limit=MAX_LAYERS_TOGETHER)
+            what = layers.TooManyLayersTogether(
+                found=self._shared.layers, limit=MAX_LAYERS_TOGETHER
+            )
             self._report(what, spec.span)
         else:
             new = expansion.steps(spec.layers, meaning)
@@ -406,8 +408,8 @@ class _Lowering:
                 case WrittenFrom(name=name):
                     items += [From(Word(name, spec.span), spec.span)] * len(alike)
                 case WrittenGroup(item=item):
-                    layers = {layer.name: layer for layer in layers_in(tuple(alike))}
-                    ends = {id(layers[name].item): layers[name] for name in bare & layers.keys()}
+                    inner = {layer.name: layer for layer in layers_in(tuple(alike))}
+                    ends = {id(inner[name].item): inner[name] for name in bare & inner.keys()}
                     if ends and (item.repeat is not None or isinstance(item, LayerItem)):
                         assert spec.like is not None
                         net = spec.like.path.text
@@ -440,16 +442,16 @@ class _Lowering:
         if key in self._chain:
             start = self._chain.index(key)
             chain = tuple(name for _, name in (*self._chain[start:], key))
-            self._report(names.LikeCycle(chain=chain), like.path.span)
+            self._report(layers.LikeCycle(chain=chain), like.path.span)
             return None
         if len(self._chain) > MAX_LIKE:
-            self._report(names.LikeTooDeep(limit=MAX_LIKE), like.path.span)
+            self._report(layers.LikeTooDeep(limit=MAX_LIKE), like.path.span)
             return None
         base = _Lowering(other, self._shared, self._chain).base()
         if base.mistakes:
             found = [one.what for one in base.mistakes if isinstance(one.what, _CHAINED)]
             target = full if net is None else f"{full}:{net}"
-            broken = names.LikeBroken(path=target, errors=len(base.mistakes))
+            broken = layers.LikeBroken(path=target, errors=len(base.mistakes))
             self._report(found[0] if found else broken, like.path.span)
             return None
         if like.up_to is None:
@@ -471,7 +473,7 @@ class _Lowering:
                     self._report(what, up_to.span)
                     return None
             known = tuple(name for own in names_ for name in own)
-            missing = names.UnknownLikeLayer(
+            missing = layers.UnknownLikeLayer(
                 name=up_to.text, net=net, path=path, suggestion=nearest(up_to.text, known)
             )
             self._report(missing, up_to.span)
@@ -520,10 +522,10 @@ def _kind(op: Op) -> str:
 
 def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic:
     """Why a net cannot be like the one in another file, at the place where it says so."""
-    if isinstance(error.reports[0].what, names.LikeTooMuch):
+    if isinstance(error.reports[0].what, layers.LikeTooMuch):
         return error.reports[0].what
     if error.reports[0].source is not None:
-        return names.LikeBroken(path=full, errors=len(error.reports))
+        return layers.LikeBroken(path=full, errors=len(error.reports))
     what = error.reports[0].what
     if isinstance(what, files.MissingSpec):
         what = files.missing_spec(full, tuple(packaged()), other_than=own)
@@ -539,9 +541,9 @@ def _not_like(error: VggspecError, path: str, own: str, full: str) -> Diagnostic
             advice += f", such as `{what.beside[0]}`"
     elif isinstance(what, files.NotRegularFile):
         advice = "name a .vgg file"
-    elif isinstance(what, names.WhichNet):
+    elif isinstance(what, layers.WhichNet):
         advice = f'name one, as in `like "{path}:{what.nets[0]}"`'
-    return names.LikeUnreadable(path=path, reason=what.title(), advice=advice)
+    return layers.LikeUnreadable(path=path, reason=what.title(), advice=advice)
 
 
 def base_folder(spec: Spec) -> Path:

@@ -7,7 +7,7 @@ net of five blocks.
 import keyword
 import re
 
-from vggspec.base.catalogue.names import UnusableName
+from vggspec.base.catalogue.layers import UnusableName
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout

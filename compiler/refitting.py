@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggspec.base.short_repr import short_repr
+
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
-    from vggspec.compiler.bundles.refit import Refitted
+    from vggspec.compiler.bundling.refit import Refitted
     from vggspec.compiler.weights import Metadata
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefittedBundle(os.PathLike[str]):
     """A bundle whose engine has new weights, which is accepted wherever a path is."""
@@ -50,9 +53,9 @@ def refit(
             refuses them.
         MissingLibraryError: the engine's GPU or TensorRT is not here.
     """
-    from vggspec.bundle.manifest import open_bundle
-    from vggspec.compiler.bundles import refit as bundles
-    from vggspec.compiler.bundles.net import lowered_of
+    from vggspec.bundle.opening import open_bundle
+    from vggspec.compiler.bundling import refit as bundles
+    from vggspec.compiler.bundling.net import lowered_of
     from vggspec.compiler.weights import open_weights
     from vggspec.runtime.machine import this_machine
 

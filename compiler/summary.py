@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
 from vggspec.compiler.ir import Layer, Network
@@ -12,6 +13,7 @@ from vggspec.lang.packaged import packaged, title
 from vggspec.lang.parser import parse
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A net, and its cost at the size of its input."""
@@ -47,6 +49,7 @@ class Summary:
         }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class PackagedSpec:
     """A spec that comes with vggspec."""

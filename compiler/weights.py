@@ -30,7 +30,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse, short
 from vggspec.base.files import replacing_file
 from vggspec.base.regular_files import open_file
-from vggspec.base.tensors import (
+from vggspec.base.safetensors_header import (
     ALIGNMENT,
     DATA_SHA256,
     BadTensorsError,
@@ -41,7 +41,9 @@ from vggspec.base.tensors import (
     read_layout,
 )
 from vggspec.base.wording import count, reason
-from vggspec.bundle.manifest import HASHED_ON_OPEN_BYTES, WEIGHTS, digest
+from vggspec.bundle.digests import digest
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import HASHED_ON_OPEN_BYTES
 from vggspec.compiler.ir import Color, ImageInput, Network
 
 Array = NDArray[np.float32]
@@ -123,8 +125,8 @@ class WeightsFile:
 
 def layers_sha256(network: Network) -> str:
     """Hash of the names and stored shapes that the net expects in a weights file."""
-    wanted = [[param.name, list(param.stored)] for param in network.params()]
-    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    expected = [[param.name, list(param.stored)] for param in network.params()]
+    return hashlib.sha256(json.dumps(expected).encode()).hexdigest()
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightsFile:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import RunFailed
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
-from vggspec.data.boxes import Boxes, area, clip, decode, mirror
+from vggspec.data.box_coding import Boxes, area, clip, decode, mirror
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.preprocess import rescalings
 from vggspec.runtime.protocol import grid, inputs

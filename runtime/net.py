@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import Bundle, Manifest, OutputContract, OutputKind, open_bundle
+from vggspec.bundle.manifest import Manifest, OutputContract, OutputKind
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import View

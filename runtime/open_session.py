@@ -3,7 +3,7 @@
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
-from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.opening import Bundle
 from vggspec.runtime.session import Device, Session
 
 

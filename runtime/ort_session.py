@@ -28,7 +28,7 @@ from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import cache_folder, named_in_text
 from vggspec.base.regular_files import open_file
-from vggspec.base.tensors import BadTensorsError, read_layout
+from vggspec.base.safetensors_header import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.profile import BatchShape, Profile, derive_profiles, spans

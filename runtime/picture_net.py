@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.data import RescaledTooLarge, SmallerThanWindow
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import SCALES, Bundle, Manifest, open_bundle
+from vggspec.bundle.manifest import SCALES, Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
 from vggspec.runtime.session import Device, Port, Session

@@ -38,7 +38,7 @@ def predict(
         VggspecError: the bundle cannot be opened, a folder cannot be read, or an image fails and
             there is no ``on_error``.
         MissingLibraryError: ``device`` is not available.
-        TypeError, ValueError: as ``Predictor``.
+        TypeError, ArgumentError: as ``Predictor``.
     """
     given = list(images) if isinstance(images, list | tuple) else [images]
     listed: list[ImageLike] = []

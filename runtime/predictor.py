@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.fusion import FixedMirrorImages
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
-from vggspec.bundle.manifest import Bundle, load_bundle
-from vggspec.data.boxes import Boxes
+from vggspec.base.short_repr import short_repr
+from vggspec.bundle.opening import Bundle, load_bundle
+from vggspec.data.box_coding import Boxes
 from vggspec.data.read import ImageLike, reading
 from vggspec.runtime.central_boxes import central_boxes
 from vggspec.runtime.net import BundleNet
@@ -29,6 +30,7 @@ OneOrMany: TypeAlias = "ImageLike | Sequence[ImageLike]"
 Scales = SupportsIndex | Iterable[SupportsIndex]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The answer of a net for one image, and the test protocol that gave it."""
@@ -187,8 +189,8 @@ class Predictor:
         Raises:
             VggspecError: an image cannot be read, or is too small or too large.
             TypeError: ``image`` is of another type, or ``scales`` are not whole numbers.
-            ValueError: an array or a tensor has another shape, number type or range, or its layout
-                is ambiguous; or ``scales`` are not sizes.
+            ArgumentError: an array or a tensor has another shape, number type or range, or its
+                layout is ambiguous; ``scales`` are not sizes; or ``resize`` is neither.
         """
         protocol = self._protocol(scales, flip, resize)
         if isinstance(image, list | tuple):
@@ -220,7 +222,7 @@ class Predictor:
         if not isinstance(flip, bool | np.bool_ | None):
             raise TypeError(f"flip is True or False, not {flip!r}")
         if resize is not None and resize not in get_args(Resize):
-            raise ValueError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
+            raise ArgumentError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
         protocol = replace(
             test,
             scales=test.scales if scales is None else as_scales(scales),

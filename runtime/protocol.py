@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.data import SmallerThanWindow
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol
+from vggspec.base.short_repr import short_repr
 from vggspec.runtime.preprocess import rescalings
 
 INPUTS_A_BATCH = 10  # bounds the memory of a batch; 50 crops are 5 batches
@@ -26,6 +27,7 @@ Size = tuple[int, int]
 Way = Literal["dense", "crops"]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosteriorMap:
     """Class posteriors at each position of the score map, at one scale.

@@ -13,7 +13,7 @@ Pixels = NDArray[np.uint8]
 
 
 def photo(size: tuple[int, int], seed: int = 0) -> Pixels:
-    """Smooth colours of so many rows and columns."""
+    """Smooth colours of the given rows and columns."""
     return np.array(_smooth(size, (5, 6), seed))
 
 
@@ -40,7 +40,7 @@ def write_photos(folder: Path) -> list[Path]:
 
 
 def real_photo(name: str, size: tuple[int, int], resample: Resampling | None = None) -> Image.Image:
-    """One of scikit-learn's, rescaled to so many columns and rows."""
+    """One of scikit-learn's, rescaled to the given columns and rows."""
     datasets = pytest.importorskip("sklearn.datasets")
     return Image.fromarray(datasets.load_sample_image(name)).resize(size, resample)
 

@@ -8,7 +8,7 @@ import pytest
 import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import told
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 
 
 def test_from_a_spec_to_an_answer(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """docs/api.md: every public name is there, as the code has it, and the examples run."""
 
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
@@ -73,4 +74,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             continue
         exec(compile(code, "docs/api.md", "exec"), namespace)
         ran += 1
+        for name, value in namespace.items():
+            if is_dataclass(value):
+                assert len(repr(value)) <= 300, name
     assert ran > 15

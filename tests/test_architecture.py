@@ -39,7 +39,7 @@ LIBRARIES: dict[str, set[str]] = {
     "vggspec.compiler.ops": set(),
     "vggspec.compiler.passes": set(),
     "vggspec.compiler.backends": {"numpy", "onnx", "torch", "safetensors"},
-    "vggspec.compiler.bundles": {"numpy", "onnx", "safetensors"},
+    "vggspec.compiler.bundling": {"numpy", "onnx", "safetensors"},
     "vggspec.studies": {"numpy", "PIL"},
     "vggspec.training": {"numpy", "torch", "PIL"},
     "vggspec.cli": {"click", "rich"},

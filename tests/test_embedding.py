@@ -26,16 +26,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.cli.run import vggspec
-from tests.compiler.bundles.manifests import engine
+from tests.compiler.bundling.manifests import engine
 from tests.conftest import ROOT
 from tests.nets import SMALL, net, random_weights, session
 from tests.runtime.bundles import CLASSES, Made, make
 from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle import profile
-from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract, file_entry, open_bundle
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, InputContract
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.bundles import triton
+from vggspec.compiler.bundling import triton
 from vggspec.compiler.weights import Metadata, save
 from vggspec.runtime import preprocess
 

@@ -9,7 +9,7 @@ import pytest
 from tests.nets import SMALL, net, random_weights
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import COMMANDS
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 
 BLOCK = """
 import sys

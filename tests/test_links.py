@@ -14,10 +14,11 @@ from PIL import Image
 import vggspec
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
-from vggspec.bundle.manifest import MANIFEST, MODEL, WEIGHTS, open_bundle
+from vggspec.bundle.manifest import MANIFEST, MODEL, WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.weights import open_weights
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links")

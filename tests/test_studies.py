@@ -82,7 +82,7 @@ def test_one_training_has_no_spread() -> None:
 def test_the_constant_net_says_the_mean_box(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By VOC's annotations, and the middle 32 pixels at Q 37 counted out anew."""
+    """By VOC's annotations, and the middle 32 pixels at Q 37 counted again."""
     network = load_network(f"{localisation.SPEC}:{localisation.SHARED}").network
     coco = json.loads((pictures / "annotations/instances_train.json").read_text())
     boxes = {one["image_id"]: one["bbox"] for one in coco["annotations"]}

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from vggspec.studies.evaluation.evaluate import evaluate
     from vggspec.studies.features.extraction import features
     from vggspec.studies.features.file import open_features
-    from vggspec.studies.features.svm import fit_svm
+    from vggspec.studies.features.fit_svm import fit_svm
     from vggspec.studies.inspection.inspection import inspect
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
-    from vggspec.studies.verify.verification import verify
+    from vggspec.studies.verification.verification import verify
     from vggspec.training.progress import TrainWatcher
     from vggspec.training.train import train
 
@@ -66,7 +66,7 @@ _MODULES = {
     "explain": "base.catalogue",
     "export": "compiler.exporting",
     "features": "studies.features.extraction",
-    "fit_svm": "studies.features.svm",
+    "fit_svm": "studies.features.fit_svm",
     "format_spec": "compiler.formatting",
     "format_text": "compiler.formatting",
     "import_weights": "compiler.importing.converting",
@@ -83,7 +83,7 @@ _MODULES = {
     "summarise": "compiler.summary",
     "torch_module": "compiler.torch_module",
     "train": "training.train",
-    "verify": "studies.verify.verification",
+    "verify": "studies.verification.verification",
 }
 
 __all__ = [

@@ -1,6 +1,12 @@
 """``python -m vggspec``, and the command ``vggspec``."""
 
-from vggspec.base import interrupt
+import os
+
+try:
+    from vggspec.base import interrupt
+except KeyboardInterrupt:  # its handlers are not installed yet
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.catalogue import checkpoints
+from vggspec.base.catalogue import checkpoint_files
 from vggspec.base.catalogue.artefacts import NoSuchFile
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.fields import short
-from vggspec.base.tensors import BadTensorsError, Tensor, read_layout
+from vggspec.base.safetensors_header import BadTensorsError, Tensor, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS
 from vggspec.compiler.importing import foreign_files, numpy_files, tables, torch_files
@@ -105,9 +105,9 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
         raise _refuse(path, NoSuchFile(kind="checkpoint", reason=why)) from error
     except ValueError as error:  # NumPy's, of shapes
         why = "its sizes contradict each other"
-        raise _refuse(path, checkpoints.DamagedCheckpoint(reason=why)) from error
+        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=why)) from error
     except (BadFileError, BadTensorsError) as error:
-        raise _refuse(path, checkpoints.DamagedCheckpoint(reason=str(error))) from error
+        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=str(error))) from error
     except RefusedError as error:
         raise _refuse(path, error.what) from error
     return Checkpoint(
@@ -139,7 +139,9 @@ def _check(table: Mapping[str, Stored], size: int) -> None:
     for name, stored in table.items():
         if stored.oddity is not None:
             is_a, way = stored.oddity
-            raise RefusedError(checkpoints.UnusableTensor(tensor=short(name), is_a=is_a, way=way))
+            raise RefusedError(
+                checkpoint_files.UnusableTensor(tensor=short(name), is_a=is_a, way=way)
+            )
     check_growth(sum(stored.bytes for stored in table.values() if stored.is_float), size)
 
 
@@ -170,7 +172,7 @@ def _open(path: str, stack: ExitStack) -> _Content:
         if any(name.endswith(".npy") for name in archive.members):
             return _Content("npz", _of_npz(archive, path), {})
         if not archive.members:
-            raise RefusedError(checkpoints.NoTensors(holds="nothing"))
+            raise RefusedError(checkpoint_files.NoTensors(holds="nothing"))
         raise _foreign(foreign_files.recognise_archive(archive.members))
     if torch_files.LEGACY.match(sample.head):
         return _of_torch(path, torch_files.read_legacy(path))
@@ -181,7 +183,7 @@ def _open(path: str, stack: ExitStack) -> _Content:
 
 
 def _foreign(known: foreign_files.Format) -> RefusedError:
-    return RefusedError(checkpoints.OtherFormat(is_a=known.is_a, way=known.way))
+    return RefusedError(checkpoint_files.OtherFormat(is_a=known.is_a, way=known.way))
 
 
 def _inside(folder: Path) -> str:
@@ -225,7 +227,7 @@ def _of_npz(archive: Archive, path: str) -> dict[str, Stored]:
             " the object, np.savez('weights.npz', **{name: array}) saves its arrays"
         )
         held = (f"pickled objects in `{short(name)}`",)
-        raise RefusedError(checkpoints.HoldsCode(names=held, way=way)) from error
+        raise RefusedError(checkpoint_files.HoldsCode(names=held, way=way)) from error
 
 
 def _of_torch(path: str, pickle: Pickle) -> _Content:
@@ -233,7 +235,7 @@ def _of_torch(path: str, pickle: Pickle) -> _Content:
         return _Content("pytorch", pickle.value, {})
     loaded = f"torch.load({_shown(path)}, weights_only=False){tables.way_in(pickle.value)}"
     way = f"where it was written, save its tensors alone: torch.save({loaded}, 'tensors.pth')"
-    raise RefusedError(checkpoints.HoldsCode(names=_quoted(pickle.names), way=way))
+    raise RefusedError(checkpoint_files.HoldsCode(names=_quoted(pickle.names), way=way))
 
 
 def _of_pickle(path: str) -> Diagnostic:
@@ -241,8 +243,8 @@ def _of_pickle(path: str) -> Diagnostic:
         names = read_pickle(file, {}, lambda _: None).names
     known = foreign_files.PICKLE
     if not names:
-        return checkpoints.OtherFormat(is_a=known.is_a, way=known.way)
-    return checkpoints.HoldsCode(names=_quoted(names), way=known.way)
+        return checkpoint_files.OtherFormat(is_a=known.is_a, way=known.way)
+    return checkpoint_files.HoldsCode(names=_quoted(names), way=known.way)
 
 
 def _quoted(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from typing import Literal
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.fields import short
-from vggspec.base.files import is_same_file
+from vggspec.base.files import is_same_file, leads_to
 from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, either, reason
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
@@ -59,6 +60,7 @@ class ImportOptions:
     """A file with the names of the classes, one a line."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A checkpoint as a weights file."""
@@ -82,7 +84,8 @@ def import_weights(
     """Convert a checkpoint of PyTorch, safetensors or npz to a weights file of a spec.
 
     No code of the checkpoint is run. ``out`` is ``<net>.safetensors`` in the working folder by
-    default. ``watch`` receives notes about decisions that the caller may want to change.
+    default; a file there is replaced, with a note to ``watch``. ``watch`` also receives notes about
+    decisions that the caller may want to change.
 
     Raises:
         VggspecError: the spec has mistakes, or the checkpoint cannot be read, belongs to another
@@ -95,6 +98,7 @@ def import_weights(
     source = os.fspath(checkpoint)
     path = f"{network.name}.safetensors" if out is None else os.fspath(out)
     _check(os.fspath(spec), lowered, path, source, options)
+    is_replaced = _exists(path)
     names = None
     if options.labels is not None:
         names = _read_labels(os.fspath(options.labels), network.num_classes)
@@ -111,6 +115,8 @@ def import_weights(
         names = own if own is not None and len(own) == network.num_classes else None
     described = describe(network, labels=names)
     save(path, matched.arrays, expecting(described, expected.input, expected.source))
+    if is_replaced:
+        watch.note(f"{shown(path)} existed and was replaced")
     return Imported(path, matched, expected)
 
 
@@ -127,6 +133,13 @@ def _check(spec: str, lowered: Lowered, path: str, checkpoint: str, options: Imp
     if options.bgr and color == "BGR":
         message = f"--bgr turns a first layer to RGB; {spec} is BGR"
         raise ArgumentError(message)
+
+
+def _exists(path: str) -> bool:
+    """Whether a file with content is at the path: not a stream, such as ``/dev/stdout``."""
+    if not os.path.isfile(path) or isinstance(leads_to(path), int):
+        return False
+    return os.path.getsize(path) > 0
 
 
 def _notes(read: Checkpoint, path: str) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from vggspec.base.catalogue import artefacts, importing
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.fields import short
+from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import nearest
 from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.layouts import (
@@ -79,6 +80,7 @@ class Pair:
         return f"{self.slot.layer.name} ← {self.module.title} ({by(shape.shape)})"
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
     """The net's parameters, by our names and in our shapes, and where they come from."""

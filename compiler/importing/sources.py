@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vggspec.base.catalogue.artefacts import UnknownCheckpoint
-from vggspec.base.catalogue.checkpoints import DamagedCheckpoint
+from vggspec.base.catalogue.checkpoint_files import DamagedCheckpoint
 from vggspec.base.catalogue.importing import UnknownNormalisation
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.catalogue import checkpoints
+from vggspec.base.catalogue import checkpoint_files
 from vggspec.base.diagnostic import Diagnostic
 
 #: The memory that a checkpoint may take: a constant plus a multiple of the file's size. From 8 bits
@@ -52,7 +52,7 @@ def check_growth(needed: int, file_bytes: int) -> None:
         RefusedError: they take more.
     """
     if needed > _FREE_BYTES + _GROWTH * file_bytes:
-        raise RefusedError(checkpoints.OutOfProportion(bytes=needed, file_bytes=file_bytes))
+        raise RefusedError(checkpoint_files.OutOfProportion(bytes=needed, file_bytes=file_bytes))
 
 
 def as_float32(array: NDArray[np.generic]) -> NDArray[np.float32]:

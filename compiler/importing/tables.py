@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vggspec.base.catalogue import checkpoints
+from vggspec.base.catalogue import checkpoint_files
 from vggspec.base.fields import short
 from vggspec.base.wording import count
 from vggspec.compiler.importing.pickles import Made
@@ -68,7 +68,7 @@ def choose(value: object, key: str | None) -> tuple[str, Table, tuple[str, ...]]
     """
     tables = find(value)
     if not tables:
-        raise RefusedError(checkpoints.NoTensors(holds=_described(value), way=_way(value)))
+        raise RefusedError(checkpoint_files.NoTensors(holds=_described(value), way=_way(value)))
     name, table = _choice(tables) if key is None else _named(tables, key)
     return name, table, tuple(other for other in tables if other not in ("", name))
 
@@ -104,7 +104,7 @@ def _choice(tables: Mapping[str, Table]) -> tuple[str, Table]:
             return names[0], tables[names[0]]
         if names:
             break
-    raise RefusedError(checkpoints.WhichTable(tables=_shown(tables)))
+    raise RefusedError(checkpoint_files.WhichTable(tables=_shown(tables)))
 
 
 def _named(tables: Mapping[str, Table], key: str) -> tuple[str, Table]:
@@ -117,7 +117,7 @@ def _named(tables: Mapping[str, Table], key: str) -> tuple[str, Table]:
         part = {name: each for name, each in table.items() if name.startswith(f"{key}.")}
         if any(stored.is_float for stored in part.values()):
             return key, part
-    raise RefusedError(checkpoints.WhichTable(tables=_shown(inside or tables), key=short(key)))
+    raise RefusedError(checkpoint_files.WhichTable(tables=_shown(inside or tables), key=short(key)))
 
 
 def _shown(names: Iterable[str]) -> tuple[str, ...]:

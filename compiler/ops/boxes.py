@@ -6,7 +6,7 @@ Source: Simonyan & Zisserman 2015, appendix A.1.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from vggspec.base.catalogue import names, shapes
+from vggspec.base.catalogue import layers, shapes
 from vggspec.compiler.ops.op import Names, Op, TorchNN
 from vggspec.compiler.ops.syntax import Arguments, Syntax
 from vggspec.compiler.tensor import MisfitError, TensorType, Types
@@ -33,7 +33,7 @@ class Boxes(Op):
     def read(cls, args: Arguments) -> Self:
         shared, per_class = args.flag("shared"), args.flag("per-class")
         if shared == per_class:
-            args.problem(names.OptionValue(word="boxes", expected="`per-class` or `shared`"))
+            args.problem(layers.OptionValue(word="boxes", expected="`per-class` or `shared`"))
         return cls(shared=shared)
 
     def write(self) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vggspec.base.catalogue import names
+from vggspec.base.catalogue import layers
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
 from vggspec.base.wording import nearest
@@ -122,7 +122,7 @@ class Arguments:
         """An option without a value, such as ``linear``."""
         option = self._take(word)
         if option is not None and option.values:
-            alone = names.OptionValue(word=word, expected=f"`{word}` alone", suggestion=word)
+            alone = layers.OptionValue(word=word, expected=f"`{word}` alone", suggestion=word)
             self._report(alone, option.values[0].span)
         return option is not None
 
@@ -132,7 +132,7 @@ class Arguments:
         if value is None:
             return default
         if not value.text.isdecimal():
-            self._report(names.OptionValue(word=word, expected="a whole number"), value.span)
+            self._report(layers.OptionValue(word=word, expected="a whole number"), value.span)
             return default
         return self._integer(value.text, f"`{word}`", low, high, value.span)
 
@@ -145,7 +145,7 @@ class Arguments:
             return default
         if not re.fullmatch(r"\d+(\s*[x×]\s*\d+)?", value.text, re.IGNORECASE):
             expected = "a whole number, or two as in `1x2`"
-            self._report(names.OptionValue(word=word, expected=expected), value.span)
+            self._report(layers.OptionValue(word=word, expected=expected), value.span)
             return default
         return self._size(value.text, f"`{word}`", low, high, value.span)
 
@@ -171,13 +171,13 @@ class Arguments:
             if word not in self._known:
                 self._report(self._unknown_option(option), option.name.span)
             elif word in seen:
-                self._report(names.OptionTwice(word=option.name.text), option.name.span)
+                self._report(layers.OptionTwice(word=option.name.text), option.name.span)
             seen.add(word)
 
     def _unknown_option(self, option: Option) -> Diagnostic:
         owner, word, known = self._owner, option.name.text, tuple(self._known)
         if not known and self._bare:
-            return names.OptionValue(word=word, expected=self._bare, suggestion=f"{owner}(0.5)")
+            return layers.OptionValue(word=word, expected=self._bare, suggestion=f"{owner}(0.5)")
         instead = suggestion = None
         stem, equals, value = word.partition("=")
         value = value or (option.values[0].text if option.values else "")
@@ -193,7 +193,7 @@ class Arguments:
             suggestion = f"{meant} {value}" if is_number else None
         else:
             suggestion = nearest(word, known)
-        return names.UnknownOption(
+        return layers.UnknownOption(
             owner=owner, word=word, known=known, suggestion=suggestion, instead=instead
         )
 
@@ -220,7 +220,7 @@ class Arguments:
         if option is None:
             return None
         if len(option.values) != 1:
-            wanted = names.OptionValue(word=word, expected=f"`{word}` and {expected}")
+            wanted = layers.OptionValue(word=word, expected=f"`{word}` and {expected}")
             self._report(wanted, option.span)
             return None
         return option.values[0]
@@ -231,7 +231,7 @@ class Arguments:
         if low <= value <= high:
             return value
         shown = text if len(text) <= 16 else f"{text[:12]}…"
-        self._report(names.OutOfRange(what=what, value=shown, low=str(low), high=str(high)), span)
+        self._report(layers.OutOfRange(what=what, value=shown, low=str(low), high=str(high)), span)
         return low  # an odd number wherever that matters, so that nothing follows from it
 
     def _size(self, text: str, what: str, low: int, high: int, span: Span) -> tuple[int, int]:
@@ -242,11 +242,11 @@ class Arguments:
     def _number(self, what: str, value: Word, default: float, low: float, high: float) -> float:
         number = read_number(value.text)
         if number is None:
-            self._report(names.OptionValue(word=what, expected="a number"), value.span)
+            self._report(layers.OptionValue(word=what, expected="a number"), value.span)
             return default
         if not low <= number <= high:
             self._report(
-                names.OutOfRange(
+                layers.OutOfRange(
                     what=f"`{what}`", value=value.text, low=f"{low:g}", high=f"{high:g}"
                 ),
                 value.span,
@@ -412,7 +412,7 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
             continue
         if whole != word and syntax.template and all(map(str.isdecimal, options)):
             meant = syntax.suggest(whole)
-            return names.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
+            return layers.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
         return keyword, match
     folded = word.casefold()
     stems = sorted(syntaxes.values(), key=lambda syntax: -len(syntax.stem))
@@ -420,7 +420,7 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
         rest = folded.removeprefix(syntax.stem.casefold())
         if rest == folded:
             continue
-        # What goes on in letters is another word, unless a number comes first: `Conv2d`.
+        # A word that continues with letters is another word, unless a number comes first: `Conv2d`.
         if rest[:1].isalpha() and not re.match(r"(?:2d|pool|olution|x?\d)", rest):
             continue
         repeat = re.fullmatch(r"(.*\d)[x×](\d+)", word)
@@ -429,7 +429,7 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
         else:
             bare_word = word.rstrip(";.")
             meant = bare_word if syntax.match(bare_word) else syntax.suggest(whole)
-        return names.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
+        return layers.MalformedLayer(word=whole, form=syntax.form, suggestion=meant)
     return _unknown(whole, stems)
 
 
@@ -454,15 +454,15 @@ def join(items: Sequence[LayerItem]) -> LayerItem | None:
     return None
 
 
-def _unknown(word: str, stems: list[Syntax]) -> names.UnknownLayer:
+def _unknown(word: str, stems: list[Syntax]) -> layers.UnknownLayer:
     folded = word.casefold()
     called = re.sub(r"[12]d$|[-_]", "", folded.partition("(")[0])  # `UpSampling2D(2)`
     because = _NEEDLESS.get(folded) or (called != "linear" and _NEEDLESS.get(called))
     if because:
-        return names.UnknownLayer(word=word, because=because)
+        return layers.UnknownLayer(word=word, because=because)
     if re.fullmatch(r"[x×]\d+", folded):
         before_as = f"write `{folded}` directly after the layer, before `as`"
-        return names.UnknownLayer(word=word, because=before_as)
+        return layers.UnknownLayer(word=word, because=before_as)
     letters = re.match(r"\D*", re.sub(r"[12]d(?![a-z])", "", folded))
     head = letters[0].rstrip("-/_(") if letters else folded
     plain = re.sub(r"[^a-z]", "", head)
@@ -472,6 +472,6 @@ def _unknown(word: str, stems: list[Syntax]) -> names.UnknownLayer:
         found = nearest(head, tuple(near)) if len(head) > 1 else None
         known = near[found] if found else None
     if known is None:
-        return names.UnknownLayer(word=word, suggestion=nearest(folded, _KEYWORDS))
+        return layers.UnknownLayer(word=word, suggestion=nearest(folded, _KEYWORDS))
     syntax = next(syntax for syntax in stems if syntax.stem == known)
-    return names.UnknownLayer(word=word, suggestion=syntax.suggest(word))
+    return layers.UnknownLayer(word=word, suggestion=syntax.suggest(word))

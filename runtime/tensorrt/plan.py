@@ -12,8 +12,8 @@ import numpy as np
 from vggspec.base.catalogue.artefacts import EngineFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles, StrippedPlan
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.tensors import Shape
-from vggspec.bundle.manifest import Bundle
+from vggspec.base.safetensors_header import Shape
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans
 from vggspec.runtime.session import Port
 from vggspec.runtime.tensorrt.api import ICudaEngine, IExecutionContext, IRuntimeConfig, Library

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.tensors import Shape
-from vggspec.bundle.manifest import Bundle
+from vggspec.base.safetensors_header import Shape
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import choose_profile, spans
 from vggspec.runtime.session import Arrays, check_feeds
 from vggspec.runtime.tensorrt import library as flavours

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
-#: What a command is in the middle of when it signals itself, and then goes on for long.
+#: What a command is in the middle of when it signals itself; it would then run for long.
 WORKS = {
     "its work": "hit(); time.sleep(20); return 0",
     "an import": "import slow; time.sleep(20); return 0",
@@ -111,6 +112,23 @@ interrupt.run(work)
 """
     assert outcome(program.format(echo=30), tmp_path) == (130, "undone\n", "interrupted\n")
     assert outcome(program.format(echo=0), tmp_path) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4])
+def test_an_interruption_while_it_starts_is_one_line(after_s: float) -> None:
+    """Whatever is being imported."""
+    program = "from vggspec.__main__ import main; print(end='.', flush=True); main()"
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, "train", "-h"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdout is not None
+    assert started.stdout.read(1) == b"."
+    time.sleep(after_s)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) in [(130, b"interrupted\n"), (0, b"")]
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from tests.refusals import told
 from tests.runtime.bundles import make
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.regular_files import open_file, read_file
-from vggspec.bundle.manifest import MANIFEST, MODEL, open_bundle
+from vggspec.bundle.manifest import MANIFEST, MODEL
+from vggspec.bundle.opening import open_bundle
 from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
 from vggspec.data.annotated import open_annotated

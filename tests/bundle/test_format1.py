@@ -13,7 +13,8 @@ import pytest
 import vggspec
 from tests.cli.run import vggspec as run
 from tests.conftest import ROOT
-from vggspec.bundle.manifest import MANIFEST, open_bundle, read_manifest
+from vggspec.bundle.manifest import MANIFEST, read_manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.runtime.compatibility import compile_command
 

@@ -17,12 +17,13 @@ from tests.fuzz import seeds
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused, told
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.engine import checking
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.engine import checking
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.weights import checked, describe, for_net, open_weights, save
 from vggspec.training.checkpoint import MOMENTUM, read_checkpoint, write_checkpoint
 from vggspec.training.checkpoint import WEIGHTS as CHECKPOINTED

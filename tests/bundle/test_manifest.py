@@ -13,15 +13,9 @@ from tests.refusals import refused
 from tests.runtime.bundles import Made, as_data, make, rewrite
 from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import (
-    MANIFEST,
-    MODEL,
-    OutputContract,
-    OutputKind,
-    file_entry,
-    open_bundle,
-    read_manifest,
-)
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import MANIFEST, MODEL, OutputContract, OutputKind, read_manifest
+from vggspec.bundle.opening import open_bundle
 
 
 def code(error: pytest.ExceptionInfo[VggspecError]) -> str:

@@ -20,7 +20,7 @@ LIBRARIES = (
     "onnxruntime",
     "tensorboard.summary.writer.event_file_writer",
     "torch",
-    *(f"vggspec.cli.{name}" for name in ("check", "compile", "doctor", "importing", "init")),
+    *(f"vggspec.cli.{name}" for name in ("check", "compile", "doctor", "import_", "init")),
     *(f"vggspec.cli.{name}" for name in ("inspect", "predict", "train", "verify")),
     "vggspec.training.loop",
 )

@@ -121,7 +121,7 @@ def test_a_path_below_a_file_cannot_be_written(here: Path) -> None:
 
 INTERRUPTED = """
 import os, sys
-from vggspec.compiler.bundles import staging
+from vggspec.compiler.bundling import staging
 def slow(*args, **kwargs):
     print("placing", flush=True)
     import time

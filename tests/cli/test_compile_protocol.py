@@ -172,7 +172,7 @@ def test_verify_finds_another_input(here: Path) -> None:
     assert "beyond" in done.stdout
 
 
-def test_doctor_says_how_to_build_it_anew(here: Path) -> None:
+def test_doctor_says_how_to_rebuild_it(here: Path) -> None:
     done = vggspec("doctor", "one", "--json", cwd=here)
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout)["rebuild"]

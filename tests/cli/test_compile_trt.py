@@ -15,7 +15,7 @@ import pytest
 import vggspec as front_door
 from tests.cli.run import vggspec
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.runtime.machine import ask_driver
 
 WITHOUT_GPU = pytest.mark.skipif(ask_driver() is not None, reason="this machine has a GPU")

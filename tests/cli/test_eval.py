@@ -25,7 +25,7 @@ from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import progress, run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 from vggspec.runtime.predictor import Predictor
@@ -191,7 +191,7 @@ def test_what_is_not_written_comes_from_the_spec(
     assert len(found["results"]) == 2
 
 
-def test_bundles_compiled_anew_are_called_as_they_were_given(
+def test_recompiled_bundles_are_called_as_they_were_given(
     tiny: Path, tmp_path: Path, data: Path, evaluate: Any
 ) -> None:
     other = tmp_path / "other" / "tiny"
@@ -202,7 +202,7 @@ def test_bundles_compiled_anew_are_called_as_they_were_given(
         assert [net[key] for net in done.data["nets"]] == [str(tiny), str(other)]
 
 
-def test_average_pool_and_stride_compile_the_net_anew(
+def test_average_pool_and_stride_recompile_the_net(
     tiny: Path, tmp_path: Path, data: Path, evaluate: Any
 ) -> None:
     args = ["--data", data, "--scales", "25,33", "--json"]
@@ -343,7 +343,7 @@ def test_without_standard_error_the_result_is_printed(
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Interrupt evaluations after so many images."""
+    """Interrupt evaluations after a number of images."""
     add = Tally.add
 
     def adding(self: Tally, result: Result) -> None:
@@ -355,7 +355,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 @pytest.mark.parametrize("other", ["in its place", "elsewhere"])
-def test_other_images_of_the_same_names_and_sizes_begin_anew(
+def test_other_images_of_the_same_names_and_sizes_start_a_new_run(
     made: Path, tmp_path: Path, data: Path, evaluate: Any, other: str
 ) -> None:
     args = [made, "--data", data]
@@ -669,7 +669,7 @@ def test_a_net_that_answers_nan_is_named(tmp_path: Path, data: Path, evaluate: A
 
 
 def test_it_runs_as_a_process_of_its_own(made: Path, data: Path, tmp_path: Path) -> None:
-    """With others that it starts, which load the program anew."""
+    """With child processes, which load the program again."""
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = process("eval", made, "--data", data, "--procs", "2", env=env)
     assert done.returncode == 0, done.stderr

@@ -17,11 +17,12 @@ from tests.nets import SMALL, net, random_weights
 from tests.training.folders import HUES, write_annotated, write_folder
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watcher import Progress
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.progress import Shown
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.features.descriptors import Combination, Described, describe
 from vggspec.studies.features.file import FeaturesWriter, open_features
@@ -200,18 +201,21 @@ def test_a_folder_without_images_is_wrong_usage(features: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("args", "wanted"),
+    ("args", "code", "advice"),
     [
-        (["--layer", "conv9_9"], "VGG663"),
-        (["--scales", "31"], "VGG692"),
-        (["--split", "test"], "VGG696"),
+        (["--layer", "conv9_9"], "VGG663", ""),
+        (["--scales", "31"], "VGG692", "give `--scales 32` or more\n"),
+        (["--split", "test"], "VGG696", "name one by `--split train`"),
     ],
 )
-def test_wrong_input(args: list[str], wanted: str, features: Any, tmp_path: Path) -> None:
+def test_wrong_input(
+    args: list[str], code: str, advice: str, features: Any, tmp_path: Path
+) -> None:
     data = write_folder(tmp_path / "data", train=2, val=1)
-    code, out, err = features(bundle(tmp_path), "--data", data, *args, "-o", tmp_path / "f")
-    assert (code, out) == (1, "")
-    assert wanted in err
+    exit_code, out, err = features(bundle(tmp_path), "--data", data, *args, "-o", tmp_path / "f")
+    assert (exit_code, out) == (1, "")
+    assert f"error[{code}]" in err
+    assert advice in err
     assert not (tmp_path / "f").exists()
 
 
@@ -346,7 +350,7 @@ def stopping(add: Any) -> Any:
     return stopped
 
 
-def test_other_images_of_the_same_names_begin_anew(
+def test_other_images_of_the_same_names_start_a_new_run(
     tmp_path: Path, features: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, made = write_folder(tmp_path / "data", train=2, val=1), bundle(tmp_path)

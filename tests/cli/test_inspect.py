@@ -12,7 +12,7 @@ from tests.studies.inspection.test_inspection import ENGINE_LAYERS
 from vggspec.bundle.manifest import LAYERS
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 
 Capture = pytest.CaptureFixture[str]
 
@@ -68,7 +68,7 @@ def test_columns_that_do_not_fit_are_named(
     assert run(["inspect", str(engine)]) == 0
     assert "1 column left out: reads; see --wide" in capsys.readouterr().err
     out = inspect(capsys, engine, "--wide")
-    assert "conv1_1 + relu1_1 + a name that goes on for longer than any column" in out
+    assert "conv1_1 + relu1_1 + a name that is longer than any column" in out
 
 
 def test_an_engine_without_layers(tmp_path: Path, capsys: Capture) -> None:

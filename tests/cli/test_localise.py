@@ -21,7 +21,7 @@ from tests.studies.localisation.localisers import LABELS, Made, make
 from tests.training.folders import HUES, write_annotated
 from vggspec.base.recipe import TestProtocol
 from vggspec.cli import run
-from vggspec.data.boxes import iou
+from vggspec.data.box_coding import iou
 from vggspec.data.decode import decode
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.localisation.errors import LocalisationTally, Verdict

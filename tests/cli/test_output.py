@@ -17,7 +17,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.runtime.bundles import make
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes, devices")
 

@@ -9,6 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from tests.cli.terminals import on_terminal, seen
 from vggspec.base.watcher import Progress
 from vggspec.cli import progress
 from vggspec.cli.progress import Pace, Shown, duration, shown
@@ -85,7 +86,8 @@ def test_a_thread_shows_the_last_of_what_came_at_once(monkeypatch: pytest.Monkey
     class Said(StringIO):
         def write(self, text: str) -> int:
             written = said.write(text)
-            has_spoken.set()
+            if text:  # click probes the stream with an empty one
+                has_spoken.set()
             return written
 
     monkeypatch.setattr(sys, "stderr", Said())
@@ -127,6 +129,60 @@ def test_on_a_terminal_a_line_moves(width: int) -> None:
     assert lines[-1].endswith("7/20 images  error 28.57%")
     assert all(len(line) <= width for line in lines)
     assert file.getvalue().endswith("\x1b[2K")  # the line is gone
+
+
+MESSAGES = """
+import logging, signal, sys, time, warnings
+import click
+from vggspec.base import interrupt
+from tests.cli.terminals import on_terminal, seen
+from vggspec.base.watcher import Progress
+from vggspec.cli.building import WithLog
+from vggspec.cli.progress import shown
+from vggspec.cli.streams import standard_streams
+from vggspec.cli.terminal import complain, say, tell
+
+def work():
+    standard_streams()
+    with shown() as watch:
+        watch.progress(Progress(doing="testing", done=3, total=20, unit="images"))
+        time.sleep(0.3)
+        {act}
+        time.sleep(0.3)
+    return 0
+interrupt.run(work)
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "line"),
+    [
+        ("watch.note('a note')", "note:   a note"),
+        ("watch.about('cost', 'a fact')", "cost:   a fact"),
+        ("WithLog(watch, 1).log(2, 'a message')", "TensorRT warning: a message"),
+        ("say('note', 'a note')", "note:   a note"),
+        ("tell('a message')", "a message"),
+        ("complain('a reason')", "error: a reason"),
+        ("click.echo('a message', err=True)", "a message"),
+        ("logging.warning('a message')", "WARNING:root:a message"),
+        ("warnings.warn('a message')", "<string>:17: UserWarning: a message"),
+        ("print('a message', file=sys.stderr)", "a message"),
+    ],
+)
+def test_a_message_begins_on_a_line_of_its_own(act: str, line: str) -> None:
+    text, _ = on_terminal(MESSAGES.format(act=act))
+    lines = seen(text)
+    assert line in lines
+    assert any(each.endswith("testing  3/20 images") for each in lines[: lines.index(line)])
+    assert text.endswith("\x1b[2K")
+
+
+def test_a_second_ctrl_c_clears_the_line() -> None:
+    twice = "[signal.raise_signal(signal.SIGINT) for interrupt.ECHO_S in (0, 0)]"
+    held = MESSAGES.replace("def work", "@interrupt.held\ndef work")
+    text, _ = on_terminal(held.format(act=twice), code=130)
+    assert seen(text)[-1] == "interrupted"
+    assert text.endswith("\x1b[2K\x1b[?25hinterrupted\r\n")
 
 
 def test_lines_of_a_note_stay_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """``vggspec refit``: what it refuses before anything is loaded, and what it says when all is well.
 
-What it does to an engine is in ``tests/compiler/backends/test_tensorrt_refit.py``, whose recorded
+What it does to an engine is in ``tests/compiler/backends/tensorrt/test_refit.py``, whose recorded
 TensorRT stands in for the real one here too.
 """
 
@@ -14,10 +14,11 @@ import pytest
 from tests.compiler.backends.tensorrt.test_refit import CLASSIC_10, expected, machine_of, make
 from tests.engines import RTX, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
-from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS, open_bundle
+from vggspec.bundle.manifest import MANIFEST, PLAN, WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Machine
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.studies.features.test_fit_svm import CLASSES, TRAIN, VAL, both, write
 from tests.studies.features.test_linear_svm import flags_of
-from tests.studies.features.test_svm import CLASSES, TRAIN, VAL, both, write
 from vggspec.cli import run
 
 pytest.importorskip("sklearn")

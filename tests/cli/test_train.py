@@ -28,7 +28,7 @@ from tests.training.folders import (
     write_folder,
 )
 from vggspec.base import interrupt
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.cli import run
 from vggspec.compiler.weights import open_weights
 from vggspec.training.interruption import stop_on_signals
@@ -72,8 +72,7 @@ def test_what_it_says_in_the_end_can_be_typed(here: Path, capsys: Captured) -> N
     stop = ["--set", "stop=after 1 iterations"]
     for spec, out in (("tiny.vgg", "first"), ("first", "a second")):
         assert run(["train", spec, "--data", "images", "-o", out, *stop]) == 0
-        line = capsys.readouterr().err.splitlines()[-1]
-        command = shlex.split(line.removeprefix("compile it: "))
+        command = shlex.split(capsys.readouterr().err.splitlines()[-1])
         assert command[0] == "vggspec"
         assert run([*command[1:], "-o", f"{out} bundle"]) == 0
         capsys.readouterr()
@@ -562,7 +561,7 @@ def test_which_weights_are_taken_is_said_and_can_be_chosen(here: Path, capsys: C
     assert "error[VGG408]" in capsys.readouterr().err
 
 
-def test_a_run_begins_anew_with_the_weights_that_it_started_from(
+def test_a_repeated_run_begins_with_the_weights_that_it_started_from(
     here: Path, capsys: Captured
 ) -> None:
     """Resumed without a checkpoint, or repeated, whatever was trained since."""

@@ -1,22 +1,15 @@
 """What a run shows: on terminals of any width, and where there is no terminal."""
 
 import contextlib
-import fcntl
 import io
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from tests.conftest import ROOT
+from tests.cli.terminals import on_terminal, seen
 from tests.training.looks import a_step, an_epoch
 from vggspec.cli.train_progress import TrainShown, epoch_line, step_line, train_shown
 from vggspec.training.progress import Epoch, Step
@@ -33,12 +26,6 @@ LONG_EPOCH = replace(
     images_per_s=12345.6,
     left_s=1e6,
 )
-
-
-def seen(text: str) -> list[str]:
-    """What comes after each other on a line of the terminal, without colours."""
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    return [line for line in re.split(r"[\r\n]+", plain) if line]
 
 
 def shown(width: int, told: Sequence[Step | Epoch]) -> list[str]:
@@ -158,30 +145,9 @@ with train_shown() as watch:
 """
 
 
-def on_terminal(term: str, columns: int) -> tuple[str, str]:
-    """What a program writes to a terminal as its standard error, and to its standard output."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env={**env, "TERM": term},
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-        check=True,
-    )
-    os.close(theirs)
-    text = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    return text, done.stdout
-
-
 @pytest.mark.parametrize("columns", [60, 80])
 def test_on_a_terminal_a_line_moves_and_is_gone_at_the_end(columns: int) -> None:
-    text, out = on_terminal("xterm", columns)
+    text, out = on_terminal(PROGRAM, columns=columns)
     assert out == "to a file\n"
     lines = seen(text)
     assert lines[0] == "starting"
@@ -193,5 +159,5 @@ def test_on_a_terminal_a_line_moves_and_is_gone_at_the_end(columns: int) -> None
 
 
 def test_a_dumb_terminal_gets_lines() -> None:
-    text, _ = on_terminal("dumb", 80)
+    text, _ = on_terminal(PROGRAM, term="dumb")
     assert text == f"a warning\r\n{epoch_line(an_epoch(1))}\r\n"

@@ -16,12 +16,12 @@ from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.cli import run
 from vggspec.cli.verify import HEADINGS, print_verification
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ranges import OutOfRange, Ranges
 from vggspec.runtime import machine
-from vggspec.studies.verify.arithmetic import ArithmeticCheck
-from vggspec.studies.verify.comparison import Figures
-from vggspec.studies.verify.verification import Comparison, Verification
+from vggspec.studies.verification.arithmetic import ArithmeticCheck
+from vggspec.studies.verification.comparison import Figures
+from vggspec.studies.verification.verification import Comparison, Verification
 
 Capture = pytest.CaptureFixture[str]
 

@@ -93,5 +93,7 @@ def test_initialise_and_import_weights(here: Path) -> None:
     weights = open_weights(found.path)
     for name, array in arrays.items():
         np.testing.assert_array_equal(weights.read(name), array)
+    import_weights("small.vgg", "checkpoint.npz", out="w", options=options, watch=Notes())
+    assert notes[1:] == [notes[0], "w existed and was replaced"]
     with pytest.raises(ArgumentError, match="`w` is a file that is read"):
         import_weights("small.vgg", "w", out="w", options=options)

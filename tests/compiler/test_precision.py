@@ -15,7 +15,7 @@ from vggspec.compiler.backends.onnx.graph import FLOAT, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import TensorType
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused, told
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.tensors import ALIGNMENT, MAX_HEADER_BYTES
-from vggspec.bundle.manifest import digest
+from vggspec.base.safetensors_header import ALIGNMENT, MAX_HEADER_BYTES
+from vggspec.bundle.digests import digest
 from vggspec.compiler.weights import (
     Metadata,
     check_fits,

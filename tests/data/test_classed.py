@@ -42,7 +42,9 @@ def test_one_split_or_a_folder_without_any(tmp_path: Path) -> None:
     assert (only.split, len(only.images)) == ("val", 6)
     (whole,) = open_classed(tmp_path / "train")
     assert (whole.split, len(whole.images)) == ("all", 9)
-    with refused("no split `test`"):
+    with refused(
+        r"VGG696.*no split `test`(.|\n)*it has `train`, `val`: name one by `--split train`"
+    ):
         open_classed(tmp_path, "test")
     with refused("VGG696"):
         open_classed(tmp_path / "none")

@@ -48,7 +48,7 @@ def test_boxes_are_left_top_width_height(tmp_path: Path) -> None:
     assert found.classes == ("ant", "car")  # whatever their numbers
     assert list(found.images) == ["a.jpg", "b.jpg", "empty.jpg"]
     assert found.bad == {}
-    ant = checked(found, "b.jpg")  # the crowd of cars is passed over
+    ant = checked(found, "b.jpg")  # the crowd of cars is skipped
     assert (ant.size, ant.names) == ((480, 640), ("ant",))
     assert ant.boxes[0] == pytest.approx([473.07, 395.93, 511.72, 424.60])
     both = checked(found, "a.jpg")

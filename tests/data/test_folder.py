@@ -15,7 +15,7 @@ from vggspec.base.catalogue.evaluating import NoImages
 from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.data.classed import open_classed
 from vggspec.data.digest import Digest
-from vggspec.data.folder import PassedOver, images_below, list_folder, subfolders
+from vggspec.data.folder import Skipped, images_below, list_folder, subfolders
 from vggspec.data.labelled import open_labelled
 from vggspec.data.read import ENDINGS, FORMATS
 from vggspec.training.dataset import open_data
@@ -84,13 +84,13 @@ def test_everything_else_is_counted_and_named_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ant" / "1.png")
     touch(tmp_path / "loose.png", tmp_path / "__MACOSX" / "ant" / "._0.png")
     (tmp_path / "cow").symlink_to(tmp_path / "nowhere")
-    passed = PassedOver()
-    classes = subfolders(tmp_path, passed)
+    skipped = Skipped()
+    classes = subfolders(tmp_path, skipped)
     assert classes == ("ant", "bee")
-    split = list_folder(tmp_path, classes, Digest(), passed)
+    split = list_folder(tmp_path, classes, Digest(), skipped)
     names = [os.path.relpath(split.name(i), tmp_path) for i in range(len(split))]
     assert names == ["ant/0.png", "bee/0.png"]
-    assert passed.in_words().split("; ") == [
+    assert skipped.in_words().split("; ") == [
         "6 files without an image's ending (0.jpg.part, README.txt, Thumbs.db, …)",
         "5 links that lead nowhere (cow, ant/gone.png, ant/self.png, bee/gone.png, …)",
         "1 device or pipe (ant/1.png)",
@@ -111,7 +111,7 @@ def test_an_image_is_of_one_class(tmp_path: Path, target: str) -> None:
     assert [len(one.images) for one in after] == [len(one.images) for one in before]
     for one in after:
         assert one.notes[0] == (
-            f"passed over in {one.split}: 1 link to a folder that is read anyway (also)"
+            f"skipped in {one.split}: 1 link to a folder that is read anyway (also)"
         )
     with pytest.raises(VggspecError) as caught:
         open_data(tmp_path, tiny(("FC-3", "FC-4")).network)
@@ -122,7 +122,7 @@ def test_what_is_passed_over_is_said_by_whatever_reads_folders(tmp_path: Path) -
     write_folder(tmp_path, train=1, val=1)
     touch(tmp_path / "train" / "red" / "Thumbs.db", tmp_path / "val" / "red" / "Thumbs.db")
     text = "1 file without an image's ending (Thumbs.db)"
-    said = [f"passed over in {split}: {text}" for split in ("train", "val")]
+    said = [f"skipped in {split}: {text}" for split in ("train", "val")]
     assert list(open_data(tmp_path, NETWORK).notes) == said
     assert list(open_labelled(tmp_path).notes) == said[1:]
     assert [note for one in open_classed(tmp_path) for note in one.notes] == said

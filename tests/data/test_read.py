@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, features
 
 from tests.photos import small_photo as photo
 from tests.refusals import refused, told
-from vggspec.base.diagnostic import VggspecError
+from vggspec.base.diagnostic import ArgumentError, VggspecError
 from vggspec.base.optional import silence_pillow
 from vggspec.data import read
 from vggspec.data.decode import BadImageError, decode
@@ -169,7 +169,7 @@ def test_gray_arrays_of_both_ranks_are_taken() -> None:
     ],
 )
 def test_other_arrays_are_a_mistake_of_the_caller(array: NDArray[Any]) -> None:
-    with pytest.raises(ValueError, match="an image array is uint8"):
+    with pytest.raises(ArgumentError, match="an image array is uint8"):
         read_image(array)
 
 
@@ -474,7 +474,7 @@ def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
             np.testing.assert_array_equal(one, other)
 
 
-# What is no image at all.
+# Values that are not images.
 
 
 def test_what_is_no_image_is_told_what_is_taken() -> None:
@@ -521,7 +521,7 @@ def test_other_tensors_are_told_how_to_become_images() -> None:
         "this one is uint8 (0, 36, 3)": x[:0],
     }
     for words, wrong in wrongs.items():
-        with pytest.raises(ValueError, match=re.escape(words)):
+        with pytest.raises(ArgumentError, match=re.escape(words)):
             read_image(wrong)
     way = x[:3].permute(2, 0, 1)  # (3, 3, 36)
     np.testing.assert_array_equal(read_image(way.permute(1, 2, 0).numpy()), photo()[:3])
@@ -540,7 +540,7 @@ def test_arrays_are_told_how_to_become_images() -> None:
         '(255 * x).round().astype("uint8")': x > 100,
     }
     for words, wrong in wrongs.items():
-        with pytest.raises(ValueError, match=re.escape(words)):
+        with pytest.raises(ArgumentError, match=re.escape(words)):
             read_image(wrong)
 
 

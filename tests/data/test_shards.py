@@ -255,7 +255,7 @@ def test_what_lies_beside_shards_is_counted_or_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / ".hidden.tar").touch()
     (note,) = open_data(tmp_path, NETWORK).notes
     assert note == (
-        "passed over in train: 2 files and folders beside the shards (1.tar.gz, cat);"
+        "skipped in train: 2 files and folders beside the shards (1.tar.gz, cat);"
         " 1 hidden file or folder (.hidden.tar)"
     )
     (tmp_path / "train" / "cat" / "1.png").touch()
@@ -365,7 +365,7 @@ def test_any_damage_gives_samples_or_a_report(tmp_path: Path) -> None:
     assert reported > 0
 
 
-def test_a_shard_that_changes_is_indexed_anew(
+def test_a_shard_that_changes_is_indexed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_data(write_few(tmp_path), NETWORK)
@@ -397,7 +397,7 @@ def test_a_shard_that_changes_is_indexed_anew(
         {"names": "a", "offsets": {}, "sizes": [1], "labels": [0]},
     ],
 )
-def test_a_damaged_index_is_made_anew(
+def test_a_damaged_index_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
     expected = samples(open_data(write_few(tmp_path), NETWORK))

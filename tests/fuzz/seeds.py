@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.nets import net, random_weights
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 
 TINY = """\
 net tiny

@@ -8,7 +8,7 @@ from vggspec.base.recipe import Experiment, LayersFrom, TestProtocol, TrainRecip
 from vggspec.base.source import Source
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
-from vggspec.lang import suggestions as mending
+from vggspec.lang import aliases
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import SECTIONS, likely, sections_of
 
@@ -249,7 +249,7 @@ def test_example_of_each_setting_can_be_written(section: str, key: str) -> None:
 
 
 ALIASES = [
-    (section, alias, key) for section in SECTIONS for alias, key in mending.ALIASES[section].items()
+    (section, alias, key) for section in SECTIONS for alias, key in aliases.ALIASES[section].items()
 ]
 
 

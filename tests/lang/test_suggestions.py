@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from vggspec.base.catalogue import syntax
-from vggspec.base.catalogue.names import UnknownLayer, UnknownOption
+from vggspec.base.catalogue.layers import UnknownLayer, UnknownOption
 from vggspec.base.diagnostic import Diagnostic, Report
 from vggspec.base.source import Source
 from vggspec.base.wording import nearest

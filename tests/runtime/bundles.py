@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from vggspec.base import recipe
+from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import (
     MANIFEST,
     MODEL,
@@ -25,7 +26,6 @@ from vggspec.bundle.manifest import (
     InputContract,
     Manifest,
     OutputContract,
-    file_entry,
 )
 from vggspec.bundle.options import CompileOptions
 

@@ -13,7 +13,7 @@ from vggspec.bundle.engine import Engine
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime.compatibility import (
     Finding,
     compare,

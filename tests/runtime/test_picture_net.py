@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
-from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import digest, open_bundle
+from vggspec.base.diagnostic import ArgumentError, VggspecError
+from vggspec.bundle.digests import digest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.predictor import Predictor
@@ -83,7 +84,7 @@ def test_what_cannot_be_seen_is_told_as_ever(predictor: Predictor) -> None:
     assert refusal(predictor, image, 40, 31).startswith("VGG454")
     assert refusal(predictor, picture(2, 4000, 3), 100).startswith("VGG453")
     assert refusal(predictor, np.zeros((32, 300_000, 3), np.uint8), 32).startswith("VGG453")
-    with pytest.raises(ValueError, match="scales are whole numbers of pixels"):
+    with pytest.raises(ArgumentError, match="scales are whole numbers of pixels"):
         predictor(image, ())
 
 

@@ -23,7 +23,7 @@ from tests.runtime.bundles import (
     weights,
 )
 from tests.studies.localisation import localisers
-from vggspec.base.diagnostic import VggspecError
+from vggspec.base.diagnostic import ArgumentError, VggspecError
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
@@ -115,7 +115,7 @@ def test_the_spec_s_protocol_holds_unless_told_otherwise(tmp_path: Path, image: 
 
 @pytest.mark.parametrize("scales", [(), [], (0,), (24, -1), 0, 1 << 20])
 def test_scales_that_are_no_sizes_are_a_mistake(tmp_path: Path, image: Any, scales: Any) -> None:
-    with pytest.raises(ValueError, match="scales are whole numbers of pixels, as 256"):
+    with pytest.raises(ArgumentError, match="scales are whole numbers of pixels, as 256"):
         predicted(make(tmp_path / "small"), image, scales=scales)
 
 
@@ -139,7 +139,7 @@ def test_other_arguments_of_another_type_are_a_mistake(tmp_path: Path, image: An
     made = make(tmp_path / "small")
     with pytest.raises(TypeError, match="flip is True or False, not 384"):
         predicted(made, image, scales=24, flip=384)
-    with pytest.raises(ValueError, match="resize is rounded or torchvision, not 'pytorch'"):
+    with pytest.raises(ArgumentError, match="resize is rounded or torchvision, not 'pytorch'"):
         predicted(made, image, resize="pytorch")
     with pytest.raises(TypeError, match="an image is a path"):
         predicted(made, image.tolist())
@@ -246,9 +246,7 @@ def test_predict_reads_folders_and_reports_progress(tmp_path: Path, image: Any) 
     assert [one.file for one in found] == [*(str(folder / name) for name in names), None]
     assert [error.reports[0].path for error in errors] == [str(folder / "bad.png")]
     assert heard.steps == [("predicting", done, 5, "images") for done in range(1, 6)]
-    assert heard.notes == [
-        f"passed over in {folder}: 1 file without an image's ending (readme.txt)"
-    ]
+    assert heard.notes == [f"skipped in {folder}: 1 file without an image's ending (readme.txt)"]
     with refused("VGG451"):
         list(predict(made.path, folder, device="cpu"))
     with pytest.raises(TypeError, match="an image is a path"):

@@ -203,8 +203,8 @@ def test_positions_of_the_map_are_where_they_say(width: int, flip: bool) -> None
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("finer", [1, 2, 4])
 def test_windows_that_reach_past_the_edge_begin_at_the_corner(flip: bool, finer: int) -> None:
-    """Where poolings round up, as Caffe's do: 24 × 37 pixels have 3 × 7 windows of 16, and so many
-    times as many steps of a finer stride.
+    """Where poolings round up, as Caffe's do: 24 × 37 pixels have 3 × 7 windows of 16, and a finer
+    stride multiplies the steps between them.
     """
     positions = 2 * finer + 1, 6 * finer + 1
 

@@ -19,10 +19,12 @@ from tests.refusals import refused, told
 from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
-from vggspec.base.tensors import header
-from vggspec.bundle.manifest import MODEL, file_entry, open_bundle
+from vggspec.base.safetensors_header import header
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import MODEL
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime import ort_session
 from vggspec.runtime.open_session import open_session
@@ -347,7 +349,7 @@ def test_an_onnxruntime_that_falls_back_all_the_same_is_not_taken(
 
 def test_a_session_on_a_machine_without_cuda_is_silent(made: Made) -> None:
     code = (
-        "import sys; from vggspec.bundle.manifest import open_bundle;"
+        "import sys; from vggspec.bundle.opening import open_bundle;"
         "from vggspec.runtime.open_session import open_session;"
         "open_session(open_bundle(sys.argv[1]), sys.argv[2]).close()"
     )
@@ -395,7 +397,7 @@ def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
         file.write(np.log(np.array([1, 2, 3, 4], "<f4")).tobytes())
     write_bundle(lowered, open_weights(path), tmp_path / "b", CompileOptions())
     code = (
-        "import sys, numpy; from vggspec.bundle.manifest import open_bundle;"
+        "import sys, numpy; from vggspec.bundle.opening import open_bundle;"
         "from vggspec.runtime.open_session import open_session;"
         "session = open_session(open_bundle(sys.argv[1]), 'cpu', threads=1);"
         "image = numpy.zeros((1, 3, 8, 8), numpy.float32);"

@@ -12,7 +12,7 @@ from tests.refusals import refused
 from tests.runtime.test_compatibility import B200, BARE, H200, LINUX, T4, with_gpus
 from vggspec.bundle.manifest import PLAN, WEIGHTS
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Driver, Machine
 from vggspec.studies import diagnosis

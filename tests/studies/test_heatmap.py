@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.runtime.predictor import Prediction
 from vggspec.runtime.protocol import PosteriorMap
 from vggspec.studies import heatmap
@@ -174,8 +175,8 @@ def test_scores_are_labelled_as_such() -> None:
 
 def test_what_cannot_be_drawn_is_said() -> None:
     image = np.zeros((20, 20, 3), np.uint8)
-    with pytest.raises(ValueError, match="no score map"):
+    with pytest.raises(ArgumentError, match="no score map"):
         draw(image, prediction())
     for classes in (0, MAX_CLASSES + 1):
-        with pytest.raises(ValueError, match=f"1 to {MAX_CLASSES}"):
+        with pytest.raises(ArgumentError, match=f"1 to {MAX_CLASSES}"):
             draw(image, prediction(peak(1, 1)), classes=classes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.photos import png as photo
 from tests.runtime.bundles import WINDOW, make, weights
 from vggspec.base import recipe
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.decode import BadImageError, decode
 from vggspec.data.decode_limits import Room
 from vggspec.runtime.net import BundleNet, Outputs

@@ -18,13 +18,13 @@ from vggspec.base.catalogue import annotations
 from vggspec.base.catalogue import data as catalogue
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import TrainRecipe
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ir import ImageInput
 from vggspec.compiler.weights import open_weights
 from vggspec.data.annotated import Examples, open_annotated
-from vggspec.data.boxes import Boxes, decode
+from vggspec.data.box_coding import Boxes, decode
 from vggspec.training import box_crops
 from vggspec.training.augment import Crop, Unread, draw
 from vggspec.training.batches import Batch, Targets, collate
@@ -404,7 +404,7 @@ def test_what_is_not_used_is_noted(root: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(table))
     found = open_data(tmp_path / "data", tiny(TO_BOXES).network)
     without, clipped, left_out = found.notes
-    assert without == "1 image of train without objects, passed over"
+    assert without == "1 image of train without objects, skipped"
     assert clipped == "boxes on 1 image of train cut off at the edge"
     assert left_out.startswith("1 image of train left out, whose annotations cannot be true:\n")
     assert left_out.endswith("000.png: object 1, `blue`, has an empty box")

@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 
 class StopAt(TrainWatcher):
-    """Stops a run after so many steps."""
+    """Stops a run after a number of steps."""
 
     def __init__(self, step: int) -> None:
         self.stop = Event()

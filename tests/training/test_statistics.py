@@ -103,7 +103,7 @@ def test_they_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         {"mean": ["a"] * 3, "covariance": [[1.0] * 3] * 3, "num_images": 3},
     ],
 )
-def test_what_cannot_be_statistics_is_measured_anew(
+def test_invalid_statistics_are_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
     data = open_data(write_folder(tmp_path), tiny().network)

@@ -113,7 +113,7 @@ def test_ranks_are_stopped_by_an_event(here: Path) -> None:
 
 
 def test_wrong_arguments(here: Path) -> None:
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ArgumentError, match="give one of them"):
         train("tiny.vgg", procs=2, gpus=2)
     with pytest.raises(ArgumentError, match="a folder, but not that of a run"):
         train("images")

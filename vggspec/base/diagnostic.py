@@ -2,8 +2,12 @@
 
 A ``Diagnostic`` is a kind of mistake with the facts of one case; a ``Report`` adds its place;
 a ``VggspecError`` carries one or several reports to the caller. Nothing here prints:
-``vggspec.base.render`` does. The user can correct errors of this family; every other exception is
-a bug in vggspec.
+``vggspec.base.render`` does.
+
+A ``VggspecError`` is about what the user wrote: specs, data, weights. An argument of a call that is
+invalid whatever the files contain, or that contradicts another argument, is an ``ArgumentError``;
+what the machine lacks is a ``MissingLibraryError``. The user can correct these three; every other
+exception of a command is a bug in vggspec.
 """
 
 import inspect
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import count, either
 
 if TYPE_CHECKING:
@@ -133,6 +138,7 @@ class Label:
     text: str
 
 
+@short_repr
 @dataclass(frozen=True, slots=True)
 class Report:
     """A diagnostic at its place: a span of a source, a file, or neither."""
@@ -184,7 +190,9 @@ class VggspecError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument is invalid or contradicts others; the command line reports wrong usage."""
+    """An argument is invalid or contradicts another one. The command line reports the same as wrong
+    usage, with exit code 2.
+    """
 
 
 class MissingLibraryError(ImportError):

@@ -62,6 +62,9 @@ class _State:
     code: int | None = None
     """The exit code, once the work is done and its result printed."""
 
+    line_end = b""
+    """What ends the line that moves on a terminal."""
+
 
 _state = _State()
 
@@ -72,6 +75,13 @@ def held(function: "Function") -> "Function":
     """
     _HELD.add(function.__code__)
     return function
+
+
+def show_line(end: bytes) -> None:
+    """Say how to end the line that a terminal shows, before a report is written at once: with
+    nothing once the line is gone.
+    """
+    _state.line_end = end
 
 
 def is_echo(first_at: float) -> bool:
@@ -91,6 +101,8 @@ def run(work: "Callable[[], int]") -> "NoReturn":
     except BaseException as error:  # noqa: BLE001 (as the interpreter does)
         if _state.number is None and isinstance(error, Interrupted):
             _state.number = error.number  # another handler took it
+        if _state.number is None and isinstance(error, KeyboardInterrupt):
+            _state.number = signal.SIGINT  # Python's handler took it, before ours was installed
         if _state.number is None:  # else the error may be a consequence of the signal
             if isinstance(error, SystemExit):
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
@@ -170,7 +182,7 @@ def _report(number: int | None) -> None:
         return  # the launcher reports for all its ranks
     by = "" if number in (None, signal.SIGINT) else f" by {signal.Signals(number).name}"
     try:  # noqa: SIM105 (nothing is imported here)
-        os.write(2, f"interrupted{by}\n".encode())
+        os.write(2, _state.line_end + f"interrupted{by}\n".encode())
     except OSError:
         pass
 

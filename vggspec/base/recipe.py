@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, SupportsIndex
 
 from vggspec.base.bounds import AtMost, Range
+from vggspec.base.diagnostic import ArgumentError
 
 Form = Literal["dense", "crop"]
 Average = Literal["scores", "posteriors"]
@@ -32,7 +33,7 @@ def as_scales(scales: "SupportsIndex | Iterable[SupportsIndex]") -> tuple[int, .
 
     Raises:
         TypeError: these are no whole numbers.
-        ValueError: the list is empty, or an entry is not a size in pixels.
+        ArgumentError: the list is empty, or an entry is not a size in pixels.
     """
     taken = "scales are whole numbers of pixels, as 256 or (256, 384, 512)"
     try:
@@ -46,7 +47,7 @@ def as_scales(scales: "SupportsIndex | Iterable[SupportsIndex]") -> tuple[int, .
     except TypeError:
         raise TypeError(f"{taken}, not {_shortly(scales)}") from None
     if not found or not all(1 <= one <= MAX_SCALE for one in found):
-        raise ValueError(f"{taken}, from 1 to {MAX_SCALE}, not {_shortly(scales)}")
+        raise ArgumentError(f"{taken}, from 1 to {MAX_SCALE}, not {_shortly(scales)}")
     return found
 
 

@@ -8,6 +8,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from vggspec.base.short_repr import short_repr
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -35,6 +37,7 @@ class Location:
     column: int
 
 
+@short_repr
 @dataclass(frozen=True)
 class Source:
     """The text of a spec and the name to show for it."""

@@ -1,7 +1,7 @@
 """Progress reports of long work to its caller.
 
 A library call takes a ``Watcher`` and calls it from the thread that does the work; the command
-line shows what it hears, a notebook may draw a bar of it. A watcher that raises ends the work.
+line shows what it receives, a notebook may draw a bar of it. A watcher that raises ends the work.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Progress:
 
 
 class Watcher:
-    """Hears progress, facts and notes and ignores them; subclasses override what they need."""
+    """Receives progress, facts and notes and ignores them; subclasses override what they need."""
 
     def progress(self, now: Progress) -> None:
         """Work has come this far."""

@@ -1,8 +1,7 @@
-"""The bundle: a folder with a compiled net, and the manifest that describes it.
+"""The manifest of a bundle, a folder with a compiled net.
 
 The manifest is the whole contract between the compiler and the runtime. It is read as untrusted
-input: every value is checked, and no path in it leads out of the bundle. A file of a bundle may be
-a link to where the user keeps it: its content is compared.
+input: every value is checked, and no path in it leads out of the bundle.
 
     D/manifest.json          this module
     D/1/model.onnx           the graph, or
@@ -13,22 +12,16 @@ a link to where the user keeps it: its content is compared.
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BufferedReader
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from vggspec.base.bounds import AtMost, InnerPath, Range, Sha256
 from vggspec.base.catalogue import artefacts
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, read
-from vggspec.base.files import left_behind
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
-from vggspec.base.regular_files import open_file, read_file
-from vggspec.base.tensors import DATA_SHA256, BadTensorsError, read_layout
-from vggspec.base.wording import reason
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle import format1
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.options import CompileOptions, Precision
@@ -49,9 +42,6 @@ SCALES = "scales"
 OWN_SHA256 = "manifest_sha256"
 """The key of the digest of the rest of a manifest; the earliest versions have none."""
 
-MAX_MANIFEST_BYTES = 16 << 20
-"""A thousand labels take 50 KB; as values in memory JSON takes up to twenty times its size."""
-
 MAX_SPEC = 1 << 20
 """Characters of a spec, with all layers that it takes from others."""
 
@@ -61,16 +51,12 @@ MAX_FILES = 256
 MAX_CHANNELS = 1 << 22
 """Of an output: four for each of a million classes."""
 
-HASHED_ON_OPEN_BYTES = 4 << 20
-
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
 
 
 #: Bytes of a number.
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
-
-Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +139,7 @@ class FileEntry:
     when the bundle was written."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything that is known about a bundle."""
@@ -228,172 +215,6 @@ class Manifest:
         table = asdict(self) | {"format": FORMAT}
         table[OWN_SHA256] = _own_sha256(Fields(table))
         return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A bundle on disk whose manifest has been read and whose files are there."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def model(self) -> Path:
-        """The graph or the plan to load."""
-        return self.path / self.manifest.model
-
-    def read_model(self) -> bytes:
-        """The bytes of the model, which are those that the manifest digests.
-
-        Raises:
-            VggspecError: the file was changed, or cannot be read.
-        """
-        entry = next(entry for entry in self.manifest.files if entry.path == self.manifest.model)
-        try:
-            data = read_file(self.model, entry.bytes)
-        except OSError as error:
-            raise _differs(self.path, entry, f"cannot be read: {reason(error)}") from error
-        if hashlib.sha256(data[entry.from_byte :]).hexdigest() != entry.sha256:
-            raise _differs(self.path, entry, "was changed: its SHA-256 is another")
-        return data
-
-    def is_current(self) -> bool:
-        """Whether files that are read by name now, such as weights, belong to this manifest."""
-        try:
-            return read_manifest(_manifest_data(self.path), str(self.path)) == self.manifest
-        except VggspecError:
-            return False
-
-    @property
-    def reference(self) -> Path | None:
-        """The same net in fp32 for ONNX Runtime, where the bundle still has it and its weights."""
-        needed = [self.path / REFERENCE]
-        needed += [self.path / e.path for e in self.manifest.files if e.path == WEIGHTS]
-        return needed[0] if all(path.is_file() for path in needed) else None
-
-
-def open_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Bundle:
-    """Read a bundle's manifest and compare its files with it.
-
-    Sizes are compared always, and the digests of files up to 4 MiB; with ``deep`` those of all
-    files, which reads the weights.
-
-    Raises:
-        VggspecError: it is not a bundle, or was changed.
-    """
-    folder = Path(path)
-    while True:
-        data = _manifest_data(folder)
-        manifest = read_manifest(data, str(folder / MANIFEST))
-        try:
-            for entry in manifest.files:
-                _compare(folder, entry, deep=deep)
-        except VggspecError:
-            if _manifest_data(folder) == data:
-                raise
-        else:
-            return Bundle(folder, manifest)
-        # It was replaced between its manifest and its files: they are compared with the new one.
-
-
-def load_bundle(path: str | os.PathLike[str], load: Callable[[Bundle], Loaded]) -> Loaded:
-    """What ``load`` makes of a bundle; if the bundle is replaced meanwhile, of the new one.
-
-    Raises:
-        VggspecError: it is not a bundle, was changed, or as ``load``.
-    """
-    while True:
-        opened = open_bundle(path)
-        try:
-            loaded = load(opened)
-        except VggspecError:
-            if opened.is_current():
-                raise
-        else:
-            if opened.is_current():
-                return loaded
-
-
-def _manifest_data(folder: Path) -> bytes:
-    path = folder / MANIFEST
-    try:
-        with open_file(path) as file:
-            data = file.read(MAX_MANIFEST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        around = next((each for each in folder.parents if (each / MANIFEST).is_file()), None)
-        left = [] if folder.exists() else left_behind(folder)
-        what = artefacts.NotABundle(
-            is_there=folder.exists(),
-            is_folder=folder.is_dir(),
-            bundle=None if around is None else str(around),
-            left_behind=str(left[-1]) if left else None,
-        )
-        raise VggspecError(report(what, path=str(folder))) from error
-    except OSError as error:
-        unread = artefacts.NoSuchFile(kind="manifest", reason=reason(error))
-        raise VggspecError(report(unread, path=str(path))) from error
-    if len(data) > MAX_MANIFEST_BYTES:
-        what_bad = artefacts.BadManifest(reason=f"it has more than {MAX_MANIFEST_BYTES} bytes")
-        raise VggspecError(report(what_bad, path=str(path)))
-    return data
-
-
-def _differs(
-    folder: Path, entry: FileEntry, how: str, *, contradicts_itself: bool = False
-) -> VggspecError:
-    what = artefacts.ChangedFile(file=entry.path, reason=how, contradicts_itself=contradicts_itself)
-    return VggspecError(report(what, path=str(folder)))
-
-
-def _compare(folder: Path, entry: FileEntry, *, deep: bool) -> None:
-    def differs(how: str) -> VggspecError:
-        return _differs(folder, entry, how)
-
-    path = folder / entry.path
-    if not entry.is_needed and not os.path.exists(path):
-        return
-    try:
-        with open_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != entry.bytes:
-                raise differs(f"has {size} bytes, not {entry.bytes}")
-            if deep or entry.bytes <= HASHED_ON_OPEN_BYTES:
-                found = _digest(file, entry.from_byte)
-                if found != entry.sha256:
-                    raise _differs(
-                        folder,
-                        entry,
-                        "was changed: its SHA-256 is another",
-                        contradicts_itself=entry.from_byte > 0 and stated_sha256(path) != found,
-                    )
-    except OSError as error:
-        raise differs(f"cannot be read: {reason(error)}") from error
-
-
-def digest(path: str | os.PathLike[str], from_byte: int = 0) -> str:
-    """SHA-256 of a file, or of its bytes from ``from_byte`` on, in hexadecimal."""
-    with open_file(path) as file:
-        return _digest(file, from_byte)
-
-
-def _digest(file: BufferedReader, from_byte: int) -> str:
-    file.seek(from_byte)
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def stated_sha256(path: str | os.PathLike[str]) -> str | None:
-    """The digest of its numbers that a weights file states in its header, if it does."""
-    try:
-        return read_layout(path).metadata.get(DATA_SHA256)
-    except (OSError, BadTensorsError):
-        return None
-
-
-def file_entry(folder: Path, path: str, *, is_needed: bool = True) -> FileEntry:
-    """The entry of a file that was just written into a bundle."""
-    full = folder / path
-    size = full.stat().st_size
-    return FileEntry(path=path, bytes=size, sha256=digest(full), is_needed=is_needed)
 
 
 def read_manifest(text: str | bytes, name: str) -> Manifest:

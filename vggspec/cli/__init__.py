@@ -48,7 +48,7 @@ COMMANDS = {
     "doctor": "Report what this machine can do, and whether a bundle runs on it.",
     "demo": "Train, compile and apply a small net, in a minute.",
 }
-MODULES = {"import": "importing"}
+MODULES = {"import": "import_"}
 
 
 class Commands(click.Group):

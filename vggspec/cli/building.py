@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.base.watcher import Progress, Watcher
+from vggspec.cli.terminal import complain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vggspec.compiler.bundles.engine import ProfileCost
+    from vggspec.compiler.bundling.engine import ProfileCost
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 
@@ -38,7 +39,7 @@ class WithLog(Watcher):
             return
         if severity <= 1 and self._verbose == 0:
             return  # errors are raised, and reported once
-        click.echo(f"TensorRT {SEVERITIES[min(severity, 4)]}: {text}", err=True)
+        complain(text, f"TensorRT {SEVERITIES[min(severity, 4)]}")
 
 
 def show_cost(costs: "Sequence[ProfileCost]") -> None:

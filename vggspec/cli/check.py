@@ -35,7 +35,8 @@ Examples:
 def command(specs: tuple[str, ...], form: str) -> int:
     """Check specs and report every mistake, in syntax, names, shapes, claims and recipes.
 
-    The exit code is 1 if there is a mistake.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D. The exit code is 1 if there is a mistake.
     """
     from vggspec.base import render
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.base.diagnostic import VggspecError
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.bundle.options import CompileOptions, EngineOptions
-from vggspec.cli.choices import Sectioned, all_options, given
+from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
-from vggspec.cli.terminal import say_written
+from vggspec.cli.terminal import say_written, tell
 
 if TYPE_CHECKING:
     from vggspec.compiler.compiling import Compiled
@@ -63,7 +63,8 @@ def command(
 ) -> None:
     """Compile a net: an ONNX bundle for dense evaluation, a TensorRT engine, or PyTorch source.
 
-    SPEC is a file such as D.vgg, or one of the nets in a file: table1.vgg:D.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D.
 
     A bundle's graph points into the weights file and copies nothing. It takes images of any size
     from the net's window on and outputs class posteriors, averaged over space. With --trt the
@@ -134,8 +135,8 @@ def _check(
     checked = {**choices, "profiles": ()} if "profiles" in choices else choices
     try:
         options = choose(None, checked, trt=to_trt)
-    except VggspecError as error:
-        raise click.UsageError(error.reports[0].what.title()) from error
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from error
     if to_torch and options.protocol:
         raise click.UsageError("--torch cannot be used with --protocol: it is an ONNX graph")
     if to_torch:
@@ -158,16 +159,15 @@ def _tell(compiled: "Compiled") -> None:
 
     manifest, written = compiled.manifest, compiled.bundle
     for note in written.notes:
-        click.echo(note, err=True)
+        tell(note)
     engine = manifest.engine
     if engine is not None:
         size = next(e.bytes for e in manifest.files if e.path == manifest.model)
         later = " and later" if engine.is_open_ended else ""
-        click.echo(
+        tell(
             f"{FLAVOURS[engine.flavour].title} {engine.version}, {manifest.precision}, for compute "
             f"capability {', '.join(engine.capabilities)}{later}: {memory(size)} in "
-            f"{compiled.seconds:.1f} s",
-            err=True,
+            f"{compiled.seconds:.1f} s"
         )
     inputs = [(member.name, member.input) for member in manifest.members]
     inputs = inputs or [(manifest.net, manifest.input)]
@@ -176,4 +176,4 @@ def _tell(compiled: "Compiled") -> None:
     ):
         tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
     if "copy" in written.weights_by and not manifest.options.copy_weights:
-        click.echo("the weights were copied: they cannot be linked from there", err=True)
+        tell("the weights were copied: they cannot be linked from there")

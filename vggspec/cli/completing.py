@@ -7,6 +7,12 @@ from click.shell_completion import CompletionItem
 class SpecName(click.types.StringParamType):
     """An argument that names a spec; it completes to packaged specs and to files."""
 
+    def get_missing_message(
+        self, param: click.Parameter, ctx: click.Context | None = None
+    ) -> str | None:
+        """What to give, for the message that it is missing."""
+        return "Give a file such as D.vgg, or a name that `vggspec specs` lists, such as D."
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:

@@ -25,6 +25,9 @@ Examples:
 def command(first: str, second: str, *, as_json: bool) -> None:
     """Compare two nets: the layers that the second one adds (+) and lacks (-).
 
+    FIRST and SECOND are files such as D.vgg, nets of a file, table1.vgg:D, or names that
+    `vggspec specs` lists: D.
+
     Prints the columns side by side, as in Table 1 of the paper, then the costs and the settings
     that differ.
     """

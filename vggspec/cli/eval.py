@@ -11,11 +11,11 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing
 from vggspec.cli.evaluating import grid_side, percents, print_errors, running_options
-from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.progress import resumable
+from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.table import print_table, print_text
 from vggspec.cli.targets import check_folder
-from vggspec.cli.terminal import wide_option
+from vggspec.cli.terminal import tell, wide_option
 
 if TYPE_CHECKING:
     from vggspec.studies.evaluation.evaluate import Evaluation
@@ -111,8 +111,7 @@ def command(
     def finish(found: "Evaluation") -> None:
         if found.left_out:
             lines = "".join(f"\n  {shown(name)}" for name in found.left_out)
-            text = f"{count(len(found.left_out), 'image')} could not be read, left out:{lines}"
-            click.echo(text, err=True)
+            tell(f"{count(len(found.left_out), 'image')} could not be read, left out:{lines}")
         if as_json:
             click.echo(json.dumps(found.as_data(), indent=2))
         else:

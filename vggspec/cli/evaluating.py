@@ -44,16 +44,14 @@ def say_notes(images: "Labelled | Annotated") -> None:
         say("note", note)
 
 
-def percent(share: float, images: int) -> str:
-    """An error in percent with one standard error: ``24.81 ± 0.19 %``."""
-    from vggspec.studies.evaluation.words import percent as in_words
-
-    return in_words(share, images)
-
-
 def percents(errors: "Errors") -> tuple[str, str]:
     """The top-1 and the top-5 error in percent, each with one standard error."""
-    return percent(errors.top1_error, errors.images), percent(errors.top5_error, errors.images)
+    from vggspec.studies.evaluation.percents import with_standard_error
+
+    return (
+        with_standard_error(errors.top1_error, errors.images),
+        with_standard_error(errors.top5_error, errors.images),
+    )
 
 
 def print_errors(rows: Sequence[Sequence[str]], errors: Sequence[Sequence[str]]) -> None:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from vggspec.cli.computing import check_computing, computing_options
-from vggspec.cli.options import read_scales, resize_option
 from vggspec.cli.progress import resumable
+from vggspec.cli.protocol_options import read_scales, resize_option
 from vggspec.cli.terminal import say_written
 
 if TYPE_CHECKING:

@@ -27,6 +27,9 @@ Examples:
 def command(spec: str, out: str | None, seed: int) -> None:
     """Write a weights file with random weights.
 
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D.
+
     These are the weights with which training starts: a zero-mean normal of standard deviation
     0.1, or as `start` in the spec's `train:` section says; biases are 0. A file that exists is
     not replaced.

@@ -40,7 +40,7 @@ def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
     """
     if as_json and only_spec:
         raise click.UsageError("`--spec` and `--json` exclude each other.")
-    from vggspec.bundle.manifest import open_bundle
+    from vggspec.bundle.opening import open_bundle
     from vggspec.studies.inspection.inspection import inspect, specs_of
 
     if only_spec:  # also of a bundle whose list of layers is damaged

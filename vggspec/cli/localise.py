@@ -10,10 +10,10 @@ from vggspec.base.render import shown
 from vggspec.base.watcher import Watcher
 from vggspec.base.wording import count
 from vggspec.cli.computing import check_computing, computing_options, limit_option
-from vggspec.cli.evaluating import grid_side, percent
-from vggspec.cli.options import resize_option, scales_option
+from vggspec.cli.evaluating import grid_side
 from vggspec.cli.pictures import check_targets, show_error, target_of
 from vggspec.cli.progress import resumable
+from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.table import print_table, print_text
 from vggspec.cli.terminal import wide_option
 
@@ -131,7 +131,7 @@ def command(
     all windows: the boxes of the likeliest classes are merged, and the best one is printed.
     """
     _check_usage(images, folder, out=out, least_iou=least_iou, options=options)
-    from vggspec.data.boxes import RIGHT_IOU
+    from vggspec.data.box_coding import RIGHT_IOU
     from vggspec.studies.localisation.localise import localise
 
     def show(image: "LocalisedImage") -> None:
@@ -230,10 +230,12 @@ def _print_boxes(image: "LocalisedImage") -> None:
 
 def _print_errors(found: "Localisation", tally: "LocalisationTally") -> None:
     """The classes with the largest errors, then all images by each way of counting."""
+    from vggspec.studies.evaluation.percents import with_standard_error
+
     by_error = sorted(tally.by_class.items(), key=lambda each: (-each[1].error, each[0]))
     rows = [("class", "images", "error")]
     rows += [
-        (shown(found.labels[i]), str(each.answers), percent(each.error, each.answers))
+        (shown(found.labels[i]), str(each.answers), with_standard_error(each.error, each.answers))
         for i, each in sorted(by_error[:CLASSES_SHOWN])
     ]
     print_table(rows, right=(1, 2))
@@ -242,7 +244,7 @@ def _print_errors(found: "Localisation", tally: "LocalisationTally") -> None:
     counts = [("class given", tally.given)]
     if found.classifiers:
         counts = [("top-1", tally.top1), (f"top-{found.top}", tally.top5), *counts]
-    errors = [percent(each.error, each.answers) for _, each in counts]
+    errors = [with_standard_error(each.error, each.answers) for _, each in counts]
     scales = ", ".join(map(str, found.protocol.scales))
     click.echo()
     print_table(

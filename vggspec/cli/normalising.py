@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from vggspec.base.render import shown
+from vggspec.cli.terminal import tell
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import InputContract
@@ -24,8 +23,8 @@ def tell_input(
     if mean_from == "ILSVRC":
         numbers = " ".join(f"{value:g}" for value in contract.mean)
         text = f"neither the spec nor the weights say one, so that of ILSVRC: {numbers}"
-        click.echo(f"mean{of}: {text}", err=True)
+        tell(f"mean{of}: {text}")
     elif mean_from == "weights" and weights.source is not None:
         text = formula(contract.mean, contract.std, contract.scale)
         whose = "" if weights.source == "spec" else f" ({shown(weights.source)})"
-        click.echo(f"input{of}: {text}, as the weights expect{whose}", err=True)
+        tell(f"input{of}: {text}, as the weights expect{whose}")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.cli.options import resize_option, scales_option
 from vggspec.cli.pictures import check_targets, class_index, show_error, target_of
 from vggspec.cli.predictions import STDOUT, as_array, as_csv, as_lines, as_text
+from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import say_written
 

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
+from vggspec.base import interrupt
 from vggspec.base.quantities import duration, speed
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.cli.terminal import is_quiet, say
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FIRST_LINE_S, EVERY_S = 10.0, 60.0  # where lines cannot move
 LOOKS_S, MOVES_S = 0.5, 0.1
 SETTLED_S = 3.0  # before that, most of the time is for loading and does not indicate the speed
+REMOVED = b"\r\x1b[2K\x1b[?25h"  # the line is cleared, and the cursor is shown again
 BAR_COLUMNS = (24, 16, 8, 4)  # the widest that fits: a bar should not change with the text
 
 
@@ -228,12 +230,37 @@ def joined(parts: dict[str, str], dropped: Sequence[str], width: int | None) -> 
     return "  ".join(left.values())
 
 
-def _one_line(text: str, console: "Console") -> "Live":
+@contextlib.contextmanager
+def _one_line(text: str, console: "Console") -> "Iterator[Live]":
     """A line that is rewritten in place, and removed at the end."""
     from rich.live import Live
 
     # It does not refresh itself: that would take a thread of its own.
-    return Live(text, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    line = Live(text, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    before = sys.stderr
+    sys.stderr = _above(console, before)
+    interrupt.show_line(REMOVED)
+    try:
+        with line:
+            yield line
+    finally:
+        interrupt.show_line(b"")
+        sys.stderr = before
+
+
+def _above(console: "Console", file: TextIO) -> TextIO:
+    """Standard error while a line moves: a message is written above it."""
+    from rich.file_proxy import FileProxy
+
+    class Above(FileProxy):
+        # Without an encoding, click would write to the file itself.
+        encoding = file.encoding
+        errors = file.errors
+
+        def isatty(self) -> bool:
+            return file.isatty()
+
+    return cast("TextIO", Above(console, file))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.cli.normalising import tell_input
+from vggspec.cli.terminal import tell
 
 if TYPE_CHECKING:
     from vggspec.compiler.refitting import RefittedBundle
@@ -54,13 +55,11 @@ def _tell(done: "RefittedBundle") -> None:
     manifest, written = done.manifest, done.refitted.bundle
     tell_input(manifest.input, written.mean_from[0], done.weights)
     for note in done.refitted.notes:
-        click.echo(note, err=True)
+        tell(note)
     if "copy" in written.weights_by and not manifest.options.copy_weights:
-        click.echo("the weights were copied: they cannot be linked from there", err=True)
+        tell("the weights were copied: they cannot be linked from there")
     engine = manifest.engine
     assert engine is not None
     arrays = count(done.refitted.num_arrays, "array")
     title = f"{FLAVOURS[engine.flavour].title} {engine.version}"
-    click.echo(
-        f"{title}, {manifest.precision}: {arrays} replaced in {done.seconds:.1f} s", err=True
-    )
+    tell(f"{title}, {manifest.precision}: {arrays} replaced in {done.seconds:.1f} s")

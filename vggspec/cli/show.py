@@ -48,9 +48,9 @@ def command(
 ) -> None:
     """Print the layers of a net with their shapes, parameters and cost.
 
-    SPEC is a file, FILE:NET, or the name of a spec that comes with vggspec. `activation` is the
-    memory of the output for one image in fp32. `field` and `stride` are the receptive field and
-    the step of one output position, in pixels of the image.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D. `activation` is the memory of the output for one image in fp32. `field` and `stride`
+    are the receptive field and the step of one output position, in pixels of the image.
     """
     found = summarise(spec, at=None if size is None else _size(size), dense=dense)
     if figure is not None:

@@ -14,8 +14,8 @@ from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import complain, wide_option
 
 if TYPE_CHECKING:
+    from vggspec.studies.features.fit_svm import SvmResult
     from vggspec.studies.features.linear_svm import ApKind, Scores
-    from vggspec.studies.features.svm import SvmResult
 
 CONFUSIONS_SHOWN = 5
 
@@ -104,7 +104,7 @@ def command(
     """
     if out is not None:
         check_spared([out], [features, test])
-    from vggspec.studies.features.svm import DEFAULT_C, fit_svm
+    from vggspec.studies.features.fit_svm import DEFAULT_C, fit_svm
 
     with shown_progress() as watch:
         result = fit_svm(

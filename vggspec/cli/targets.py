@@ -11,6 +11,7 @@ from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import is_same_file, refusals
 from vggspec.base.render import shown
+from vggspec.cli.terminal import tell
 
 if TYPE_CHECKING:
     from vggspec.training.runs import FoundWeights
@@ -34,9 +35,9 @@ def check_spared(
 
 def say_weights(found: "FoundWeights", word: str = "weights") -> None:
     """Print which weights are taken by default, with the notes about others."""
-    click.echo(f"{word}: {shown(found.in_words())}", err=True)
+    tell(f"{word}: {shown(found.in_words())}")
     for note in found.notes:
-        click.echo(f"note: {shown(note)}", err=True)
+        tell(f"note: {shown(note)}")
 
 
 def check_folder(path: str) -> None:

@@ -143,6 +143,11 @@ def detail(word: str, text: str) -> None:
         say(word, text)
 
 
+def tell(text: str) -> None:
+    """Write a message about the result to standard error, also where the command is quiet."""
+    _write("", text)
+
+
 def complain(text: str, word: str = "error") -> None:
     """Write an error that has no code to standard error."""
     _write(f"{word}: ", text)

@@ -7,6 +7,7 @@ import click
 
 from vggspec.base.render import shown
 from vggspec.cli.completing import SPEC
+from vggspec.cli.terminal import tell
 
 if TYPE_CHECKING:
     from vggspec.training.progress import TrainResult
@@ -119,9 +120,11 @@ Examples:
 def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> int:
     """Train a net on a folder of images, as the paper does unless its spec says otherwise.
 
-    SPEC may be the folder of a run, which is repeated, or resumed with --resume. Prints the path of
-    the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves a checkpoint and
-    ends the run; a second one ends it at once.
+    SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
+    lists: D. It may also be the folder of a run, which is repeated, or resumed with --resume.
+
+    Prints the path of the best weights, which `vggspec compile` then finds by itself. Ctrl-C saves
+    a checkpoint and ends the run; a second one ends it at once.
     """
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
@@ -140,24 +143,26 @@ def _say_result(result: "TrainResult", given: dict[str, Any]) -> None:
 
     if result.num_left_out:
         lines = "".join(f"\n  {shown(line)}" for line in result.left_out)
-        click.echo(f"{result.num_left_out} images could not be read, left out:{lines}", err=True)
+        tell(f"{result.num_left_out} images could not be read, left out:{lines}")
     if result.best is not None:
-        click.echo(
+        tell(
             f"best validation error {result.best.validation.in_words()}"
-            f" after epoch {result.best.epoch}; {duration(result.seconds)} in all",
-            err=True,
+            f" after epoch {result.best.epoch}; {duration(result.seconds)} in all"
         )
     if result.was_stopped:
         words = ["vggspec", "train", str(result.run), "--resume"]
         for key in ("data", "procs") if given["procs"] else ("data", "gpus"):
             words += [] if given[key] is None else [f"--{key}", str(given[key])]
-        resuming = shlex.join(words)
-        click.echo(f"interrupted at step {result.step}, saved; to resume:\n{resuming}", err=True)
+        tell(f"interrupted at step {result.step}, saved; to resume:")
+        click.echo(shlex.join(words), err=True)  # commands are for copying: not wrapped
         return
     command = shlex.join(["vggspec", "compile", result.spec, "--weights", str(result.weights)])
     if result.has_learned_nothing:
-        text = "this net has learned nothing: it names one class for every image;"
-        click.echo(f"{text} train it otherwise before you compile it:\n{command}", err=True)
+        tell(
+            "this net has learned nothing: it names one class for every image;"
+            " train it otherwise before you compile it:"
+        )
     else:
-        click.echo(f"compile it: {command}", err=True)
+        tell("compile it:")
+    click.echo(command, err=True)
     click.echo(result.weights)

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import click
-
 from vggspec.base.quantities import duration
 from vggspec.base.render import shown as printable
 from vggspec.base.wording import count
 from vggspec.cli.progress import Shown, joined
 from vggspec.cli.targets import say_weights
-from vggspec.cli.terminal import is_quiet, say
+from vggspec.cli.terminal import is_quiet, say, tell
 from vggspec.training.progress import TrainWatcher
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ def say_plan(plan: "TrainPlan") -> None:
     for word, text in lines.items():
         say(word, printable(text))
     for note in plan.notes:
-        click.echo(note, err=True)
+        tell(note)
     for net, weights in plan.started_from:
         say_weights(weights, f"start from {net}")
     if plan.expected_input is not None:

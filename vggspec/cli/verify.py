@@ -15,8 +15,8 @@ from vggspec.cli.terminal import say, table_width, use_color, wide_option
 
 if TYPE_CHECKING:
     from vggspec.runtime.session import Device
-    from vggspec.studies.verify.reference import Against
-    from vggspec.studies.verify.verification import Comparison, Verification
+    from vggspec.studies.verification.reference import Against
+    from vggspec.studies.verification.verification import Comparison, Verification
 
 REFERENCES: "dict[Against, str]" = {
     "onnxrt": "its fp32 graph in ONNX Runtime on the CPU",
@@ -93,7 +93,7 @@ def command(
     cannot run here.
     """
     from vggspec.cli import progress
-    from vggspec.studies.verify.verification import verify
+    from vggspec.studies.verification.verification import verify
 
     with progress.shown() as watch:
         found = verify(
@@ -114,7 +114,7 @@ def command(
 
 def print_verification(found: "Verification") -> None:
     """Print the table, the reservations and the verdict."""
-    from vggspec.studies.verify.ranges import in_words
+    from vggspec.studies.verification.ranges import in_words
 
     print_text(_title(found))
     click.echo()

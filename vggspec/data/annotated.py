@@ -40,12 +40,12 @@ from vggspec.data.annotation import (
     annotation,
     checked_name,
 )
-from vggspec.data.boxes import Boxes
+from vggspec.data.box_coding import Boxes
 from vggspec.data.coco import read_coco
 from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest
 from vggspec.data.folder import (
-    PassedOver,
+    Skipped,
     files_below,
     images_below,
     is_hidden,
@@ -243,10 +243,10 @@ def _find(root: Path, split: str) -> _Found:
     folder = _xml_folder(root, split)
     if folder is not None:
         return _by_folders(root, folder, split)
-    wanted = f"`instances_{split}*.json`, no `ImageSets/Main/{split}.txt`, no `annotations/{split}`"
+    places = f"`instances_{split}*.json`, no `ImageSets/Main/{split}.txt`, no `annotations/{split}`"
     is_valid = split == "val" and (root / "valid").is_dir()
     hint = ", but `valid`, which must be called `val`" if is_valid else ""
-    raise _no_annotations(f"`{root}` has no {wanted}{hint}")
+    raise _no_annotations(f"`{root}` has no {places}{hint}")
 
 
 def _coco_files(root: Path, split: str) -> list[Path]:
@@ -305,10 +305,10 @@ def _voc(root: Path, listed: Path) -> _Found:
 
 def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     """Images, and XML about them, each in the folder of the split or in folders of classes."""
-    passed = PassedOver()
+    skipped = Skipped()
     images: dict[str, dict[str, str]] = {}
     if (root / split).is_dir():
-        for name, _ in images_below(root / split, passed, beside=".xml"):
+        for name, _ in images_below(root / split, skipped, beside=".xml"):
             below, file = os.path.split(name)
             images.setdefault(below, {}).setdefault(_stem(file), file)
     xmls = sorted(map(os.path.split, files_below(folder, ".xml")))
@@ -339,7 +339,7 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     num_images, num_annotated = sum(map(len, images.values())), len(annotated)
     classes = subfolders(root / "train" if (root / "train").is_dir() else root / split)
     num_without = num_images - num_annotated
-    return _Found(classes or None, found(), len(xmls), num_without, passed.notes(split))
+    return _Found(classes or None, found(), len(xmls), num_without, skipped.notes(split))
 
 
 def _read_xml(path: str) -> RawAnnotation | str:

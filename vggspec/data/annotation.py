@@ -14,7 +14,7 @@ Size = tuple[int, int]
 """Rows and columns."""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom; see ``boxes.py``. Half a million arrays would take minutes."""
+"""Left, top, right, bottom; see ``box_coding.py``. Half a million arrays would take minutes."""
 
 
 class BadAnnotationError(Exception):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue import annotations, data
+from vggspec.base.catalogue.evaluating import NoImages
 from vggspec.base.catalogue.features import ClassesDiffer
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import VggspecError, report
@@ -64,7 +65,7 @@ def open_classed(
     root: Path, split: str | None = None, watch: Watcher = SILENT
 ) -> tuple[Classed, ...]:
     """The images of ``split``, else of ``train`` and ``val`` as far as they exist, else of all that
-    is below ``root``. ``watch`` hears how many annotations have been read.
+    is below ``root``. ``watch`` receives how many annotations have been read.
 
     Raises:
         VggspecError: no images exist, a folder cannot be read, ``val`` has classes that ``train``
@@ -81,9 +82,18 @@ def open_classed(
     if found:
         return tuple(found)
     if split is not None:
-        what = data.NoData(tried=f"`{root}` has no split `{split}`")
+        what = NoImages(
+            tried=f"`{root}` has no split `{split}`", splits=_usual_splits(root), split=split
+        )
         raise VggspecError(report(what))
     return (_of_labelled(open_labelled(root, WHOLE), WHOLE),)
+
+
+def _usual_splits(root: Path) -> tuple[str, ...]:
+    """The splits with a usual name, as folders or as VOC lists them."""
+    lists = root / "ImageSets" / "Main"
+    names = (*SPLITS, "trainval", "test")
+    return tuple(n for n in names if (root / n).is_dir() or (lists / f"{n}.txt").is_file())
 
 
 def _folders(root: Path, split: str) -> Classed | None:
@@ -92,7 +102,7 @@ def _folders(root: Path, split: str) -> Classed | None:
         if not folder.is_dir() or not (subfolders(folder) or list_shards(folder)):
             return None
     except OSError as error:
-        what = data.NoData(tried=f"`{root}` cannot be read: {reason(error)}")
+        what = NoImages(tried=f"`{root}` cannot be read: {reason(error)}", split=split)
         raise VggspecError(report(what)) from error
     return _of_labelled(open_labelled(root, split), split)
 

@@ -1,7 +1,7 @@
 """Annotations as COCO writes them: one JSON file for all images of a split.
 
 A box is left, top, width, height, from the corner of the first pixel. Boxes around crowds, which
-stand for many objects, are passed over. So are categories that only name the kind of others, as
+stand for many objects, are skipped. So are categories that only name the kind of others, as
 Roboflow writes one: there is no object of them.
 
 Source: Lin et al. 2014, and https://cocodataset.org/#format-data, "Object Detection".

@@ -82,7 +82,7 @@ class FolderSplit:
             raise BadImageError(reason(error)) from error
 
 
-class PassedOver:
+class Skipped:
     """The other contents of a folder of images, counted."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class PassedOver:
     def notes(self, split: str) -> tuple[str, ...]:
         """The same as one note about a split, or none."""
         words = self.in_words()
-        return (f"passed over in {shown(split)}: {words}",) if words else ()
+        return (f"skipped in {shown(split)}: {words}",) if words else ()
 
 
 def is_image(name: str) -> bool:
@@ -133,26 +133,26 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
-def subfolders(folder: Path, passed: PassedOver | None = None) -> tuple[str, ...]:
-    """The names of class folders, sorted; what else there is goes to ``passed``.
+def subfolders(folder: Path, skipped: Skipped | None = None) -> tuple[str, ...]:
+    """The names of class folders, sorted; what else there is goes to ``skipped``.
 
     Raises:
         OSError: the folder cannot be read, or a name is not UTF-8, as names of classes have to be.
         VggspecError: two folders are one class.
     """
-    passed = PassedOver() if passed is None else passed
+    skipped = Skipped() if skipped is None else skipped
     names = []
     for entry in _entries(str(folder)):
         if is_hidden(entry.name):
-            passed.add("hidden", entry.name)
+            skipped.add("hidden", entry.name)
             continue
         mode = _mode(entry)
         if mode is not None and stat.S_ISDIR(mode):
             names.append(entry.name)
         elif mode is not None and stat.S_ISREG(mode) and is_image(entry.name):
-            passed.add("loose", entry.name)
+            skipped.add("loose", entry.name)
         else:
-            passed.add(_kind(mode), entry.name)
+            skipped.add(_kind(mode), entry.name)
     known: dict[str, str] = {}
     for name in names:
         try:
@@ -171,14 +171,14 @@ def list_folder(
     folder: Path,
     classes: tuple[str, ...],
     digest: Digest,
-    passed: PassedOver | None = None,
+    skipped: Skipped | None = None,
 ) -> FolderSplit:
     """The images of a split; a class may have none.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    passed = PassedOver() if passed is None else passed
+    skipped = Skipped() if skipped is None else skipped
     names: list[str] = []
     counts = []
     here = {each: _identity(os.stat(folder / each)) for each in classes if (folder / each).is_dir()}
@@ -187,9 +187,9 @@ def list_folder(
     for each in classes:
         before = len(names)
         if each in again:
-            passed.add("again", each)
+            skipped.add("again", each)
         elif each in here:
-            for name, entry in images_below(folder / each, passed, each, others=others):
+            for name, entry in images_below(folder / each, skipped, each, others=others):
                 names.append(name)
                 digest.add(f"{folder.name}/{each}/{name}", entry.stat())
         counts.append(len(names) - before)
@@ -209,7 +209,7 @@ def _read_anyway(folder: Path, here: Mapping[str, Identity]) -> set[str]:
 
 def images_below(
     folder: Path,
-    passed: PassedOver | None = None,
+    skipped: Skipped | None = None,
     shown_as: str = "",
     *,
     others: Iterable[Identity] = (),
@@ -224,12 +224,12 @@ def images_below(
     Raises:
         OSError: a folder cannot be read.
     """
-    passed = PassedOver() if passed is None else passed
-    for name, entry in _walked(folder, passed, shown_as, others):
+    skipped = Skipped() if skipped is None else skipped
+    for name, entry in _walked(folder, skipped, shown_as, others):
         if entry is not None and is_image(entry.name):
             yield name, entry
         elif entry is not None and (beside is None or not name.endswith(beside)):
-            passed.add("file", os.path.join(shown_as, name))
+            skipped.add("file", os.path.join(shown_as, name))
 
 
 def files_below(folder: Path, ending: str) -> Iterator[str]:
@@ -238,7 +238,7 @@ def files_below(folder: Path, ending: str) -> Iterator[str]:
     Raises:
         OSError: a folder cannot be read.
     """
-    for name, entry in _walked(folder, PassedOver()):
+    for name, entry in _walked(folder, Skipped()):
         if entry is not None and name.endswith(ending):
             yield name
 
@@ -250,7 +250,7 @@ def has_images(folder: Path) -> bool:
     Raises:
         OSError: a folder cannot be read.
     """
-    for number, (_, entry) in enumerate(_walked(folder, PassedOver())):
+    for number, (_, entry) in enumerate(_walked(folder, Skipped())):
         if (entry is not None and is_image(entry.name)) or number >= MOST_LOOKED_AT:
             return True
     return False
@@ -272,7 +272,7 @@ def without_images(split: str, classes: tuple[str, ...], labels: NDArray[np.int3
 
 
 def _walked(
-    folder: Path, passed: PassedOver, shown_as: str = "", others: Iterable[Identity] = ()
+    folder: Path, skipped: Skipped, shown_as: str = "", others: Iterable[Identity] = ()
 ) -> Iterator[tuple[str, "os.DirEntry[str] | None"]]:
     """All files below a folder, and None for entries that are always ignored."""
     seen = _holding(folder).union(others)
@@ -283,21 +283,21 @@ def _walked(
         for entry in _entries(os.path.join(folder, below)):
             name = f"{below}{entry.name}"
             if is_hidden(entry.name):
-                passed.add("hidden", os.path.join(shown_as, name))
+                skipped.add("hidden", os.path.join(shown_as, name))
                 yield name, None
                 continue
             mode = _mode(entry)
             if mode is not None and stat.S_ISDIR(mode):
                 identity = _identity(os.stat(entry.path))
                 if identity in seen:
-                    passed.add("again", os.path.join(shown_as, name))
+                    skipped.add("again", os.path.join(shown_as, name))
                 else:
                     seen.add(identity)
                     folders.append(f"{name}{os.sep}")
             elif mode is not None and stat.S_ISREG(mode):
                 yield name, entry
             else:
-                passed.add(_kind(mode), os.path.join(shown_as, name))
+                skipped.add(_kind(mode), os.path.join(shown_as, name))
                 yield name, None
         waiting.extend(reversed(folders))
 

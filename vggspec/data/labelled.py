@@ -11,7 +11,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.render import shown
 from vggspec.base.wording import reason
 from vggspec.data.digest import Digest
-from vggspec.data.folder import PassedOver, list_folder, subfolders, without_images
+from vggspec.data.folder import Skipped, list_folder, subfolders, without_images
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 
@@ -51,27 +51,28 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
     """
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
-        raise _no_images(f"`{folder}` is not a folder")
-    digest, passed = Digest(), PassedOver()
+        raise _no_images(f"`{folder}` is not a folder", split)
+    digest, skipped = Digest(), Skipped()
     classes: tuple[str, ...] | None
     images: Split
     try:
         if list_shards(folder):
-            images = open_shards(folder, digest, passed)
+            images = open_shards(folder, digest, skipped)
             classes = read_classes(root) or read_classes(folder)
         else:
-            classes = subfolders(folder, passed)
+            classes = subfolders(folder, skipped)
             if folder == root:
                 _check_no_splits(root, split, classes)
-            images = list_folder(folder, classes, digest, passed)
+            images = list_folder(folder, classes, digest, skipped)
     except OSError as error:
         where = shown(str(error.filename or folder))
-        raise _no_images(f"`{where}` cannot be read: {reason(error)}") from error
-    words = passed.in_words()
+        raise _no_images(f"`{where}` cannot be read: {reason(error)}", split) from error
+    words = skipped.in_words()
     if not len(images):
         instead = f", but {words}" if words else ""
-        raise _no_images(f"`{folder}` holds no folders with images, one for each class{instead}")
-    notes = passed.notes(folder.name)
+        tried = f"`{folder}` holds no folders with images, one for each class{instead}"
+        raise _no_images(tried, split)
+    notes = skipped.notes(folder.name)
     if classes is not None:
         notes = (*notes, *without_images(folder.name, classes, images.labels))
     return Labelled(
@@ -93,9 +94,9 @@ def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
 
 
 def _holds_classes(folder: Path) -> bool:
-    passed = PassedOver()
-    return bool(subfolders(folder, passed) or list_shards(folder)) and not passed.has("loose")
+    skipped = Skipped()
+    return bool(subfolders(folder, skipped) or list_shards(folder)) and not skipped.has("loose")
 
 
-def _no_images(tried: str) -> VggspecError:
-    return VggspecError(report(NoImages(tried=tried)))
+def _no_images(tried: str, split: str) -> VggspecError:
+    return VggspecError(report(NoImages(tried=tried, split=split)))

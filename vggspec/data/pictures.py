@@ -9,23 +9,24 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import reason
-from vggspec.data.folder import PassedOver, images_below
+from vggspec.data.folder import Skipped, images_below
 
 
 def list_images(folder: str | os.PathLike[str], watch: Watcher = SILENT) -> list[Path]:
-    """The images in a folder and in its subfolders, sorted. ``watch`` hears which files are no
-    images.
+    """The images in a folder and in its subfolders, sorted. ``watch`` receives a note about
+    the files that are not images.
 
     Raises:
         VggspecError: a folder cannot be read.
     """
-    passed = PassedOver()
+    skipped = Skipped()
     try:
-        found = sorted(Path(folder, name) for name, _ in images_below(Path(folder), passed))
+        found = sorted(Path(folder, name) for name, _ in images_below(Path(folder), skipped))
     except OSError as error:
-        what = NoImages(tried=f"`{error.filename or folder}` cannot be read: {reason(error)}")
+        tried = f"`{error.filename or folder}` cannot be read: {reason(error)}"
+        what = NoImages(tried=tried, has_classes=False)
         raise VggspecError(report(what, path=os.fspath(folder))) from error
-    for note in passed.notes(os.fspath(folder)):
+    for note in skipped.notes(os.fspath(folder)):
         watch.note(note)
     return found
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import NoSuchFile
 from vggspec.base.catalogue.data import ImageTooLarge, NotAnImage
-from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, Diagnostic, VggspecError, report
 from vggspec.base.regular_files import open_file
 from vggspec.base.wording import reason
 from vggspec.data.decode_limits import MAX_BYTES, SMALL_BYTES, room
@@ -83,8 +83,8 @@ def read_image(image: ImageLike, color: Color = "RGB") -> Pixels:
     Raises:
         VggspecError: there is no such file, it is not an image, or it is too large.
         TypeError: ``image`` is of another type; the message says which types are read.
-        ValueError: an array or a tensor has another shape, number type or range, or its layout is
-            ambiguous; the message says how to convert it.
+        ArgumentError: an array or a tensor has another shape, number type or range, or its layout
+            is ambiguous; the message says how to convert it.
     """
     with reading(image, color) as pixels:
         return pixels
@@ -334,7 +334,7 @@ def _pixels_of(tensor: Any) -> NDArray[Any]:
     is_first = len(shape) == 3 and shape[0] in _CHANNELS
     is_last = len(shape) == 3 and shape[2] in _CHANNELS
     if is_first and is_last:
-        raise ValueError(
+        raise ArgumentError(
             f"a tensor of shape {shape} may have its channels first or last: make it an array"
             " (H, W, C), by `x.permute(1, 2, 0).numpy()` if they are first, by `x.numpy()` if they"
             " are last"
@@ -347,13 +347,13 @@ def _pixels_of(tensor: Any) -> NDArray[Any]:
             f"an image tensor is uint8, or floating point from 0 to 1, {_SHAPES} or (C, H, W);"
             f" this one is {dtype} {shape}"
         )
-        raise ValueError(f"{told}: {', '.join(steps)}" if steps else told)
+        raise ArgumentError(f"{told}: {', '.join(steps)}" if steps else told)
     array: NDArray[Any] = (tensor.detach().float() if is_float else tensor).cpu().numpy()
     if is_float:
         low, high = array.min(), array.max()
         if not (low >= 0 and high <= 1):
             found = "contains NaN" if np.isnan(low) else f"is from {low:g} to {high:g}"
-            raise ValueError(
+            raise ArgumentError(
                 f"an image tensor of floating point numbers is from 0 to 1; this one {found}: make"
                 " it bytes by `x.round().byte()` if white is 255, and undo its normalisation first"
                 " if it has any"
@@ -401,7 +401,7 @@ def _of_array(array: NDArray[Any], color: Color) -> Pixels:
     if array.dtype != np.uint8 or not is_image or 0 in array.shape:
         steps = _steps(str(array.dtype), array.shape, ".transpose(1, 2, 0)", '.astype("uint8")')
         told = [f"an image array is uint8 {_SHAPES}; this one is {array.dtype} {array.shape}"]
-        raise ValueError(": ".join([*told, ", ".join(steps)] if steps else told))
+        raise ArgumentError(": ".join([*told, ", ".join(steps)] if steps else told))
     if array.ndim == 3 and array.shape[2] == (1 if color == "gray" else 3):
         return array
     return upright_pixels(as_pillow(array), color)

@@ -30,7 +30,7 @@ from vggspec.base.wording import reason
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
-from vggspec.data.folder import PassedOver, has_images, is_hidden
+from vggspec.data.folder import Skipped, has_images, is_hidden
 from vggspec.data.read import DECODER_ERRORS
 
 #: A sample's image is the first of these that it has.
@@ -96,9 +96,9 @@ class ShardSplit:
         return found
 
 
-def list_shards(folder: Path, passed: PassedOver | None = None) -> list[Path]:
+def list_shards(folder: Path, skipped: Skipped | None = None) -> list[Path]:
     """The tar files of a folder in the order of their names, hidden ones left out; where there are
-    any, what else there is goes to ``passed``.
+    any, what else there is goes to ``skipped``.
 
     Raises:
         OSError: the folder cannot be read.
@@ -119,9 +119,9 @@ def list_shards(folder: Path, passed: PassedOver | None = None) -> list[Path]:
     if with_images:
         what = data.FoldersAndShards(folders=with_images, shards=tuple(shards))
         raise VggspecError(report(what, path=str(folder)))
-    if passed is not None:
+    if skipped is not None:
         for entry in others:
-            passed.add("hidden" if is_hidden(entry.name) else "no shard", entry.name)
+            skipped.add("hidden" if is_hidden(entry.name) else "no shard", entry.name)
     return [folder / name for name in shards]
 
 
@@ -171,7 +171,7 @@ def _bad_names(path: Path, why: str, advice: str) -> VggspecError:
     return VggspecError(report(data.BadClassNames(why=why, advice=advice), path=str(path)))
 
 
-def open_shards(folder: Path, digest: Digest, passed: PassedOver | None = None) -> ShardSplit:
+def open_shards(folder: Path, digest: Digest, skipped: Skipped | None = None) -> ShardSplit:
     """Index the shards of a split, those that are not in the cache.
 
     Raises:
@@ -179,7 +179,7 @@ def open_shards(folder: Path, digest: Digest, passed: PassedOver | None = None) 
         MissingLibraryError: webdataset is not installed.
         OSError: the folder cannot be read.
     """
-    shards = list_shards(folder, passed)
+    shards = list_shards(folder, skipped)
     if not shards:
         raise _no_data(f"`{folder}` holds no shards, `*.tar`")
     indices = []
@@ -293,7 +293,7 @@ def _label(shard: Path, key: str, tar: tarfile.TarFile, sample: dict[str, Any]) 
     member, dotted = sample.get("cls"), _dotted(sample, ("cls",))
     if member is None:
         raise _bad_sample(shard, key, "it has no class, `cls`", dotted)
-    if dotted:  # it and its image would be passed over
+    if dotted:  # it and its image would be skipped
         raise _bad_sample(shard, key, "it has two classes", dotted)
     file = tar.extractfile(member) if member.size <= MAX_CLASS_BYTES else None
     text = b"" if file is None else file.read().strip()

@@ -1,7 +1,7 @@
 """Annotations as Pascal VOC writes them, which are ILSVRC's too: an XML file for each image.
 
 Sides are counted from 1, the last pixel included: xmin 1 and xmax 10 are the columns 0 to 9. Parts
-of an object (heads and hands) are passed over; objects that are difficult or truncated count.
+of an object (heads and hands) are skipped; objects that are difficult or truncated count.
 
 Some tools leave out the size of the image, or write zeros.
 

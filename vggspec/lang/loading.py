@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from vggspec.base.catalogue import files, names
+from vggspec.base.catalogue import files, layers
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.regular_files import NotRegularError, open_file
 from vggspec.base.source import Source
@@ -47,7 +47,7 @@ def find_spec(name: str, folder: str = "") -> str:
     has_suffix = os.path.isfile(with_suffix)
     if os.path.isfile(path):
         if has_suffix:
-            raise VggspecError(report(names.WhichFile(name=name), path=path))
+            raise VggspecError(report(layers.WhichFile(name=name), path=path))
         return path
     return with_suffix if has_suffix else find_packaged(name) or path
 
@@ -139,12 +139,12 @@ def pick(document: Document, net: str | None) -> Spec:
         if len(specs) == 1:
             return document.specs[0]
         first = next(iter(specs))
-        what = names.WhichNet(nets=tuple(specs), example=f"{source.name}:{first}")
+        what = layers.WhichNet(nets=tuple(specs), example=f"{source.name}:{first}")
         raise VggspecError(report(what, path=source.name))
     for name, spec in specs.items():
         if name.casefold() == net.casefold():
             return spec
-    missing = names.NoSuchNet(name=net, nets=tuple(specs), suggestion=nearest(net, tuple(specs)))
+    missing = layers.NoSuchNet(name=net, nets=tuple(specs), suggestion=nearest(net, tuple(specs)))
     raise VggspecError(report(missing, path=source.name))
 
 

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from vggspec.base.catalogue import names, syntax
+from vggspec.base.catalogue import layers, syntax
 from vggspec.base.diagnostic import Diagnostic, Report, report
 from vggspec.base.source import Source, Span
 from vggspec.base.wording import nearest
@@ -66,7 +66,7 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
             return here(setting, 0, len(word))
         known = None if suggestion else nearest(word, KEYWORDS)
         if known is not None and known.rstrip(":") != word.casefold():
-            return here(names.UnknownLayer(word=word, suggestion=known), 0, len(word))
+            return here(layers.UnknownLayer(word=word, suggestion=known), 0, len(word))
     elif rule == "row":
         start = text.rfind("|", 0, at) + 1
         start += len(text[start:at]) - len(text[start:at].lstrip())

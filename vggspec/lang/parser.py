@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput
 
-from vggspec.base.catalogue import files, names, syntax
+from vggspec.base.catalogue import files, layers, syntax
 from vggspec.base.diagnostic import Diagnostic, Label, Report, report
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
@@ -580,7 +580,7 @@ class _Assembly:
                     first = Label(draft.like.span, "the first one")
                     self._report(syntax.Twice(what="like"), item.span, first)
                 elif draft.layers:
-                    self._report(names.LikeNotFirst(), item.span)
+                    self._report(layers.LikeNotFirst(), item.span)
                 draft.like = item
             case Claim():
                 draft.claims.append(item)
@@ -594,7 +594,7 @@ class _Assembly:
                 continue
             first = seen.setdefault(draft.name.text.casefold(), draft.name)
             if first is not draft.name:
-                what = names.NetTwice(name=draft.name.text)
+                what = layers.NetTwice(name=draft.name.text)
                 self._report(what, draft.name.span, Label(first.span, "the first one"))
 
     def _report(self, what: Diagnostic, span: Span, *others: Label) -> None:

@@ -24,7 +24,7 @@ from vggspec.base.recipe import (
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
 from vggspec.base.wording import nearest
-from vggspec.lang import suggestions as mending
+from vggspec.lang import aliases
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
 _LONGEST_MENDED = 100
@@ -329,7 +329,7 @@ def _guess(text: str, key: _Key) -> str | None:
     """The setting with values of other tools translated, if it can be read then."""
     if len(text) > _LONGEST_MENDED:
         return None
-    text = " ".join(mending.VALUES.get(word.casefold(), word) for word in text.split())
+    text = " ".join(aliases.VALUES.get(word.casefold(), word) for word in text.split())
     words: list[Word | Quoted] = []
     for match in re.finditer(r'"(?P<quoted>[^"]*)"|[,:]|[^\s,:"]+', text):
         span = Span(match.start(), match.end())
@@ -360,7 +360,7 @@ def sections_of(word: str) -> tuple[str, ...]:
     exact = tuple(name for name, keys in SECTIONS.items() if key in keys)
     if exact or len(key) == 1:  # `q` and `s` may be slips of the keyboard
         return exact
-    return tuple(name for name in SECTIONS if key in mending.ALIASES[name])
+    return tuple(name for name in SECTIONS if key in aliases.ALIASES[name])
 
 
 def unindented(word: str, source: Source, start: int) -> UnindentedSetting | None:
@@ -462,21 +462,21 @@ def _report_unknown(setting: Setting, section: str, source: Source, reports: Rep
     key, known, used = _canonical(words[0].text), None, 1
     if len(words) > 1:  # `learning rate 0.01`
         both = f"{key}-{_canonical(words[1].text)}"
-        known = both if both in keys else mending.ALIASES[section].get(both)
+        known = both if both in keys else aliases.ALIASES[section].get(both)
         used = 2 if known else 1
-    known = known or mending.ALIASES[section].get(key) or nearest(key, tuple(keys))
+    known = known or aliases.ALIASES[section].get(key) or nearest(key, tuple(keys))
     span = words[0].span.to(words[used - 1].span)
     rest = source.slice(Span(span.end, setting.span.end)).strip()
     written = source.slice(span)
     suggestion = because = None
     if known is not None:
-        guess = mending.FORMS.get(key, f"{known} {{}}").format(rest)
+        guess = aliases.FORMS.get(key, f"{known} {{}}").format(rest)
         suggestion = _guess(guess, keys[known]) or keys[known].example
     other = next((name for name in SECTIONS if name != section and key in SECTIONS[name]), None)
     if other is not None:
         because = f"it is a setting of `{other}:`: move it there"
-    elif key in mending.NEEDLESS:
-        because = mending.NEEDLESS[key]
+    elif key in aliases.NEEDLESS:
+        because = aliases.NEEDLESS[key]
     what = recipes.UnknownSetting(
         word=written, section=section, known=tuple(keys), suggestion=suggestion, because=because
     )

@@ -9,9 +9,11 @@ from importlib import metadata
 from typing import overload
 
 from vggspec.base.quantities import memory
+from vggspec.base.short_repr import short_repr
 from vggspec.base.version import __version__
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Manifest, open_bundle
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.runtime import machine
 from vggspec.runtime.compatibility import (
     Finding,
@@ -69,6 +71,7 @@ class Component:
     """How to get it."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineDiagnosis:
     """The libraries and devices of this machine."""
@@ -92,6 +95,7 @@ class MachineDiagnosis:
         return [asdict(component) for component in self.components]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDiagnosis:
     """Whether a bundle runs on a machine."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.runtime.protocol import PosteriorMap
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ def draw(
     and as opaque as it is likely.
 
     Raises:
-        ValueError: the prediction has no maps, or ``classes`` exceeds the number of hues.
+        ArgumentError: the prediction has no maps, or ``classes`` exceeds the number of hues.
     """
     if not prediction.maps:
-        raise ValueError("the prediction has no score map; compile the bundle with --map")
+        raise ArgumentError("the prediction has no score map; compile the bundle with --map")
     if classes is not None and not 1 <= classes <= MAX_CLASSES:
-        raise ValueError(f"classes are 1 to {MAX_CLASSES}, not {classes}")
+        raise ArgumentError(f"classes are 1 to {MAX_CLASSES}, not {classes}")
     picture = np.asarray(displayed(image), np.float32) / 255
     width = max(picture.shape[1], LEAST_WIDTH_PX)
     if classes is not None:

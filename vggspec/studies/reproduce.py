@@ -12,11 +12,12 @@ from typing import Any, get_args
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.labelled import Labelled, open_labelled
@@ -58,6 +59,7 @@ class Measured:
         }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
     """A table of the paper and what was measured of it."""
@@ -108,7 +110,7 @@ def reproduce(
         weights: A folder of weights by net and S: ``D-256.safetensors``, ``D-384.safetensors``, and
             ``D-256..512.safetensors`` or ``D.safetensors``.
         split: The folder below ``data``.
-        limit: So many images at most, taken evenly from all.
+        limit: The largest number of images to use, taken evenly from all.
         device: Where the nets run.
         procs: Processes that share the images.
         gpus: The same, each with a GPU of its own.
@@ -117,12 +119,12 @@ def reproduce(
         resume: Whether to resume an interrupted call with the same arguments.
         finish: Is called with the result while it is still kept: if this raises, the call can be
             resumed without computing anything again.
-        watch: Hears of the progress.
+        watch: Receives the progress.
 
     Raises:
         VggspecError: there are no weights or those of another net, the data cannot be used, or a
             net fails.
-        ValueError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
         MissingLibraryError: the device was requested by name and is not available.
     """
     effort = Effort.of(

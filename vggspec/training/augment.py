@@ -29,7 +29,7 @@ from vggspec.training.order import Ticket, stream
 
 
 class Target(NamedTuple):
-    """The output that a net of boxes should have for a crop, see ``vggspec.data.boxes.encode``."""
+    """The output that a net of boxes should have for a crop, see ``data.box_coding.encode``."""
 
     boxes: NDArray[np.float32]
     """``(K, 4)``: the boxes of its class; the net should find one of them."""

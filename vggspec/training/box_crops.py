@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vggspec.base.recipe import Resize, TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.annotated import Examples
-from vggspec.data.boxes import Boxes, area, encode, mirror, overlap
+from vggspec.data.box_coding import Boxes, area, encode, mirror, overlap
 from vggspec.data.decode import BadImageError, Pixels
 from vggspec.training.augment import (
     Crop,

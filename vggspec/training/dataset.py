@@ -25,7 +25,7 @@ from vggspec.compiler.ops.boxes import Boxes
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.digest import Digest
 from vggspec.data.folder import (
-    PassedOver,
+    Skipped,
     has_images,
     images_below,
     list_folder,
@@ -57,8 +57,8 @@ class DataSet:
 def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
     """List the images of a data set and compare its classes with the net's.
 
-    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``watch`` hears how
-    many of their annotations have been read.
+    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``watch`` receives
+    how many of their annotations have been read.
 
     Raises:
         VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
@@ -80,8 +80,8 @@ def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
 
 
 def _open_folders(root: Path, network: Network) -> DataSet:
-    passed = {split: PassedOver() for split in ("train", "val")}
-    classes, of_val = (subfolders(root / split, passed[split]) for split in passed)
+    skipped = {split: Skipped() for split in ("train", "val")}
+    classes, of_val = (subfolders(root / split, skipped[split]) for split in skipped)
     numbers = {same(name): number for number, name in enumerate(classes)}
     foreign = tuple(name for name in of_val if same(name) not in numbers)
     wrong = Reports()
@@ -90,17 +90,17 @@ def _open_folders(root: Path, network: Network) -> DataSet:
         what = data.UnlikeClasses(missing=foreign, known=classes, empty=empty)
         wrong.add(_at(what, root))
     if len(classes) != network.num_classes:
-        wrong.add(_at(_mismatch(root, network, classes, of_val, passed["train"]), root))
+        wrong.add(_at(_mismatch(root, network, classes, of_val, skipped["train"]), root))
     wrong.raise_if_any()  # a folder of something else would otherwise be listed to its end
     # Those of val are called as it calls them, where one letter is written in two ways.
     by_number = {numbers[same(name)]: name for name in of_val}
     folders = tuple(by_number.get(number, name) for number, name in enumerate(classes))
     digest = Digest()
-    train = list_folder(root / "train", classes, digest, passed["train"])
-    val = list_folder(root / "val", folders, digest, passed["val"])
+    train = list_folder(root / "train", classes, digest, skipped["train"])
+    val = list_folder(root / "val", folders, digest, skipped["val"])
     notes = (
-        *passed["train"].notes("train"),
-        *passed["val"].notes("val"),
+        *skipped["train"].notes("train"),
+        *skipped["val"].notes("val"),
         *without_images("val", classes, val.labels),
     )
     return _checked(root, classes, train, val, digest, notes)
@@ -111,7 +111,7 @@ def _mismatch(
     network: Network,
     classes: tuple[str, ...],
     of_val: tuple[str, ...],
-    passed: PassedOver,
+    skipped: Skipped,
 ) -> Diagnostic:
     """The mismatch, with the folders that are probably not classes."""
     in_val = set(map(same, of_val))
@@ -122,14 +122,14 @@ def _mismatch(
         names=classes,
         empty=tuple(name for name in classes if not has_images(root / "train" / name)),
         only_in_train=tuple(name for name in classes if same(name) not in in_val),
-        dangling=passed.links,
+        dangling=skipped.links,
         groups=tuple(name for name in classes if _is_group(root / "train" / name)),
     )
 
 
 def _is_group(folder: Path) -> bool:
     """Whether a class folder looks as if it were a folder of class folders."""
-    beside = PassedOver()
+    beside = Skipped()
     try:
         return len(subfolders(folder, beside)) > 1 and not beside.has("loose")
     except (OSError, VggspecError):
@@ -143,8 +143,8 @@ def _open_shards(root: Path, network: Network) -> DataSet:
         _hold_against(network, classes, len(classes), root, wrong)
         wrong.raise_if_any()  # before shards are indexed
     digest = Digest()
-    passed = {split: PassedOver() for split in ("train", "val")}
-    train, val = (open_shards(root / split, digest, passed[split]) for split in passed)
+    skipped = {split: Skipped() for split in ("train", "val")}
+    train, val = (open_shards(root / split, digest, skipped[split]) for split in skipped)
     if classes is None:
         number = int(train.labels.max(initial=-1)) + 1
         _hold_against(network, (), number, root, wrong)
@@ -153,8 +153,8 @@ def _open_shards(root: Path, network: Network) -> DataSet:
     for split in (train, val):
         _hold_in_range(split, len(classes))
     notes = (
-        *passed["train"].notes("train"),
-        *passed["val"].notes("val"),
+        *skipped["train"].notes("train"),
+        *skipped["val"].notes("val"),
         *without_images("val", classes, val.labels),
     )
     return _checked(root, classes, train, val, digest, notes)
@@ -174,7 +174,7 @@ def _open_annotated(root: Path, boxes: Layer, watch: Watcher) -> DataSet:
 def _notes(split: str, annotated: Annotated) -> Iterator[str]:
     yield from annotated.notes
     if annotated.num_without:
-        yield f"{count(annotated.num_without, 'image')} of {split} without objects, passed over"
+        yield f"{count(annotated.num_without, 'image')} of {split} without objects, skipped"
     if annotated.num_clipped:
         yield f"boxes on {count(annotated.num_clipped, 'image')} of {split} cut off at the edge"
     if annotated.left_out:
@@ -208,7 +208,7 @@ def _checked(
 
 
 def _empty(name: str, folder: Path) -> Report:
-    beside, images = PassedOver(), 0
+    beside, images = Skipped(), 0
     if (folder / name).is_dir():
         images = sum(1 for _ in images_below(folder / name, beside))
     words = "those of another class: it is a link to their folder" if images else beside.in_words()

@@ -62,7 +62,7 @@ def check_gpus(gpus: int | None, ranks: int) -> None:
 
 
 def pick_precision(
-    wanted: TrainPrecision | None, place: torch.device, network: Network
+    requested: TrainPrecision | None, place: torch.device, network: Network
 ) -> TrainPrecision:
     """The number type of the arithmetic: bf16 if the device has units for it, else fp32.
 
@@ -72,10 +72,10 @@ def pick_precision(
         MissingLibraryError: TF32 is asked for, and the device has none.
     """
     has_tensor_cores = place.type == "cuda" and torch.cuda.get_device_capability(place) >= (8, 0)
-    if wanted == "tf32" and not has_tensor_cores:
+    if requested == "tf32" and not has_tensor_cores:
         raise MissingLibraryError("TF32 needs a GPU of compute capability 8.0: --precision fp32")
-    if wanted is not None:
-        return wanted
+    if requested is not None:
+        return requested
     if has_tensor_cores:
         return "bf16"
     # A narrow net spends its time on casts.

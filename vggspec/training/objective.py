@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.data.boxes import RIGHT_IOU, decode, iou, overlap
+from vggspec.data.box_coding import RIGHT_IOU, decode, iou, overlap
 from vggspec.training.batches import Batch
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggspec.base.fields import Fields
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.training.plan import TrainPlan
 from vggspec.training.runs import BEST
@@ -97,6 +98,7 @@ def epoch_of(fields: Fields) -> Epoch:
     )
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
     """The outcome of a run."""

@@ -192,7 +192,7 @@ def _same_places(
         mine, theirs = _of_kind(network, kind), _of_kind(other, kind)
         for net, layers in ((network, mine), (other, theirs)):
             if len(layers) < number:
-                what = TooFewLayers(net=net.name, kind=word, wanted=number, found=len(layers))
+                what = TooFewLayers(net=net.name, kind=word, requested=number, found=len(layers))
                 raise VggspecError(report(what, path=layers_from.path))
         if kind is Linear:
             spared = layers_from.but_last_fc

@@ -73,7 +73,7 @@ def train(
         validate: Validate on the central crop or densely on the whole image. None is ``"crop"``.
         save_every_s: Seconds between checkpoints; one is also written after each epoch.
         keep_every: Keep the weights of every N epochs.
-        watch: Hears about progress; a ``TrainWatcher`` also about the plan, steps and epochs.
+        watch: Receives progress; a ``TrainWatcher`` also the plan, steps and epochs.
         stop: Stops the run once it is set, from another thread for instance.
 
     Raises:

@@ -18,7 +18,7 @@ from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import inference, run
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
 

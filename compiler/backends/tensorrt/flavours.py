@@ -15,15 +15,15 @@ from vggspec.runtime.tensorrt import library as seam
 RTX_SINCE = 12
 
 
-def choose_flavour(wanted: Flavour | None, machine: Machine) -> Flavour:
+def choose_flavour(requested: Flavour | None, machine: Machine) -> Flavour:
     """The flavour to build with: the given one, else the one that is installed; if both are, the
     classic one where there is a GPU.
 
     Raises:
         MissingLibraryError: none is installed; one line says what to install.
     """
-    if wanted is not None:
-        return wanted
+    if requested is not None:
+        return requested
     found = seam.installed()
     if not found:
         raise MissingLibraryError(

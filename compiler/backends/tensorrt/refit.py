@@ -24,13 +24,14 @@ from onnx import TensorProto, numpy_helper
 from vggspec.base.catalogue.refitting import IncompleteRefit, RefitFailed
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.engine import Engine, Refit
-from vggspec.bundle.manifest import MODEL, PLAN, Bundle
+from vggspec.bundle.manifest import MODEL, PLAN
+from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.compiler.backends.onnx.model import emit
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile
 from vggspec.runtime.tensorrt.api import (
     ICudaEngine,

@@ -12,7 +12,7 @@ from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
-from vggspec.compiler.bundles.description import least_size
+from vggspec.compiler.bundling.description import least_size
 from vggspec.compiler.input_contract import known_mean, settled
 
 

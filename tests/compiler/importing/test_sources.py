@@ -160,8 +160,8 @@ def test_every_bundle_takes_it(peer: Torchvision, folder: Folder) -> None:
     module = vggspec.torch_module(folder.spec, folder.weights)
     assert (module.network.input.mean, module.network.input.std) == (MEAN, STD)
 
-    from vggspec.bundle.manifest import open_bundle
-    from vggspec.compiler.bundles.variant import Changes, write_variant
+    from vggspec.bundle.opening import open_bundle
+    from vggspec.compiler.bundling.variant import Changes, write_variant
 
     folder.compiled("--input", "raw")
     before = folder.posteriors()

@@ -14,11 +14,11 @@ from torch.nn import functional
 from tests.nets import images, net, random_weights, run_onnx, run_torch, session
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Rounding
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.passes import FinerStride, inference, run

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from tests.nets import Arrays, images, net, random_weights, run_onnx, run_torch, session
 from tests.refusals import refused
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import DropTrainingOps, KeepUpTo, before_last
 from vggspec.compiler.weights import Metadata, open_weights, save

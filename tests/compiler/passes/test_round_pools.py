@@ -13,7 +13,7 @@ from tests.refusals import refused
 from vggspec.base.recipe import Rounding
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import RoundPools, inference, run
 

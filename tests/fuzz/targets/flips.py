@@ -13,8 +13,9 @@ import torch
 from tests.fuzz import seeds
 from tests.fuzz.harness import answer
 from tests.nets import net, random_weights
-from vggspec.bundle.manifest import MANIFEST, MODEL, open_bundle, read_manifest
+from vggspec.bundle.manifest import MANIFEST, MODEL, read_manifest
 from vggspec.bundle.manifest import WEIGHTS as IN_BUNDLE
+from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.backends.torch.module import loaded
 from vggspec.compiler.weights import WeightsFile, describe, for_net, open_weights
 from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint, write_checkpoint

@@ -11,7 +11,7 @@ from tests.fuzz import mutate
 from tests.fuzz.harness import answer
 from tests.runtime.bundles import make
 from tests.studies.evaluation.pictures import write_pictures
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result, Tally
 from vggspec.studies.evaluation.question import ask

@@ -17,14 +17,15 @@ import numpy as np
 
 from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
-from vggspec.bundle.manifest import MANIFEST, OWN_SHA256, Bundle, open_bundle
+from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.cli.inspect import print_inspection
-from vggspec.compiler.bundles.net import lowered_of
+from vggspec.compiler.bundling.net import lowered_of
 from vggspec.runtime.compatibility import compare_bundle, profiles_of
 from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor
 from vggspec.studies.inspection.inspection import inspected
-from vggspec.studies.verify.cases import cases, within
+from vggspec.studies.verification.cases import cases, within
 
 PICTURE = np.zeros((24, 20, 3), np.uint8)
 

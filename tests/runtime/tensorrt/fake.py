@@ -30,8 +30,9 @@ import onnxruntime as ort
 from tests.conftest import ROOT
 from tests.engines import engine_options
 from tests.runtime.bundles import Made, make
+from vggspec.bundle.digests import file_entry
 from vggspec.bundle.engine import Engine, Flavour
-from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, file_entry
+from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE
 from vggspec.bundle.profile import Profile
 
 LISTINGS = ("10.0.1", "10.16", "11.0", "11.4", "rtx-1.7")

@@ -1,4 +1,4 @@
-"""What is asked of pycuda and of the driver, told by recorded ones: neither is on every machine."""
+"""The calls to pycuda and the driver, which recorders receive: not every machine has these."""
 
 import ctypes
 import sys

@@ -12,14 +12,14 @@ from tests.conftest import ROOT
 from tests.engines import skip_unless_built
 from tests.nets import net, random_weights
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.profile import BatchShape
 from vggspec.cli import run
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.predictor import Predictor
 from vggspec.runtime.tensorrt import library as flavours
 from vggspec.runtime.tensorrt.session import TrtSession
-from vggspec.studies.verify.tolerance import default_tolerance
+from vggspec.studies.verification.tolerance import default_tolerance
 
 pytestmark = pytest.mark.gpu
 

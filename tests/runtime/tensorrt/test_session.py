@@ -29,7 +29,8 @@ from tests.runtime.tensorrt.fake import (
     make_plan,
 )
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
-from vggspec.bundle.manifest import PLAN, REFERENCE, open_bundle
+from vggspec.bundle.manifest import PLAN, REFERENCE
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import OrtSession
@@ -209,7 +210,9 @@ def test_the_second_run_is_recorded_and_later_ones_replay(rig: Rig) -> None:
         assert session.without_graph == {}
 
 
-def test_growing_memory_makes_shapes_record_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_memory_makes_shapes_record_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trt_session, "GRAIN", 4096)
     small, large = (1, 24, 24), (4, 36, 72)
     with rig.open() as session:

@@ -25,7 +25,7 @@ def picture(size: tuple[int, int], seed: int) -> bytes:
 def write_pictures(
     root: Path, number: int = 5, folders: tuple[str, ...] = FOLDERS, split: str = "val"
 ) -> Path:
-    """Write so many pictures a class below ``root``; ``root``."""
+    """Write a number of pictures of each class below ``root``; returns ``root``."""
     for kind, folder in enumerate(folders):
         (root / split / folder).mkdir(parents=True)
         for i in range(number):

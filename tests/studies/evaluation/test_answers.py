@@ -17,7 +17,7 @@ from vggspec.base import recipe
 from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.catalogue.data import TooManyBadImages
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.data.read import read_image
 from vggspec.runtime.predictor import Predictor

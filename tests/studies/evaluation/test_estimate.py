@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.runtime.bundles import make, rewrite
 from vggspec.base.recipe import TestProtocol
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.estimate import MacCounter, Sample, mean_macs, samples
 from vggspec.studies.evaluation.question import ask, plan

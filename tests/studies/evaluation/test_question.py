@@ -13,7 +13,8 @@ from tests.studies.evaluation.pictures import FOLDERS, write_pictures
 from vggspec.base import recipe
 from vggspec.base.catalogue import artefacts, evaluating, fusion
 from vggspec.base.diagnostic import Diagnostic, VggspecError
-from vggspec.bundle.manifest import Bundle, Member, open_bundle
+from vggspec.bundle.manifest import Member
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.runtime.protocol import Look

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.runtime.bundles import make
 from tests.studies.evaluation.pictures import picture, write_pictures
 from tests.studies.evaluation.test_answers import made_up
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Result, Tally, answer
 from vggspec.studies.evaluation.question import Question, ask

@@ -7,7 +7,7 @@ import pytest
 from tests.runtime.bundles import make, weights
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base import recipe
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.question import ask
 from vggspec.studies.evaluation.speed import Speed, measure_speed

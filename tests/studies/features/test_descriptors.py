@@ -16,9 +16,9 @@ from torch.nn import functional
 from tests.nets import SMALL, net, random_weights
 from tests.photos import png as photo
 from vggspec.base.recipe import TestProtocol
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 from vggspec.data.decode import BadImageError
 from vggspec.runtime.net import BundleNet

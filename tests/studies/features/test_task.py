@@ -11,9 +11,9 @@ from tests.nets import SMALL, net, random_weights
 from tests.training.folders import write_folder
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.data.classed import open_classed
 from vggspec.studies.features.descriptors import Combination
 from vggspec.studies.features.task import Describing, stamp

@@ -10,10 +10,12 @@ import pytest
 from tests.engines import CLASSIC, rewritten, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
-from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS, file_entry, open_bundle
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import LAYERS, MODEL, WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime.tensorrt import library as seam
 from vggspec.studies.inspection.inspection import Inspection, inspect
@@ -24,7 +26,7 @@ ENGINE_LAYERS = json.dumps(
         "from": "engine",
         "layers": [
             {
-                "name": "conv1_1 + relu1_1 + a name that goes on for longer than any column",
+                "name": "conv1_1 + relu1_1 + a name that is longer than any column",
                 "op": "Convolution",
                 "precision": "fp16",
                 "output": [-1, 8, -1, -1],

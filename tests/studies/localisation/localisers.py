@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.nets import net, random_weights, run_torch
-from vggspec.bundle.manifest import Bundle, open_bundle
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile, open_weights, save
 

@@ -110,7 +110,7 @@ def test_a_class_must_exist(made: dict[str, Made], photos: list[Path]) -> None:
     ],
 )
 def test_arguments_are_checked_first(given: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ArgumentError, match=words):
         localise("missing", **given)
 
 

@@ -14,7 +14,7 @@ from tests.runtime.bundles import make
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.catalogue.evaluating import JournalInUse
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result
 from vggspec.studies.evaluation.question import ask
@@ -116,7 +116,7 @@ def test_other_questions_have_others(task: Answering) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_torn_line_is_dropped_and_written_anew(task: Answering, cut: int) -> None:
+def test_a_torn_line_is_dropped_and_written_again(task: Answering, cut: int) -> None:
     write(task, RESULTS)
     path = path_of(task)
     path.write_bytes(path.read_bytes()[:-cut])
@@ -224,7 +224,7 @@ def test_two_do_not_write_one_file(task: Answering) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks")
-def test_what_another_removed_before_it_was_locked_is_made_anew(
+def test_a_file_that_another_process_removed_before_the_lock_is_created_again(
     task: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what is written down would be gone, and nothing would keep a third process out."""

@@ -25,7 +25,7 @@ from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.catalogue.evaluating import LostProcess
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
 from vggspec.base.fields import Fields
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result
 from vggspec.studies.evaluation.question import ask
@@ -66,7 +66,7 @@ def test_any_number_of_processes_says_the_same(task: Answering) -> None:
     assert list(results_by(task, [], 2)) == []
 
 
-def test_results_come_in_order_where_that_is_wanted(
+def test_results_come_in_order_where_that_is_requested(
     task: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     indices = [*task.indices.tolist(), 3, 1]

@@ -1,4 +1,4 @@
-"""A task goes on where it was interrupted, and its watcher hears true figures."""
+"""A task resumes where it was interrupted, and its watcher receives true figures."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vggspec.base.diagnostic import MissingLibraryError
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError
 from vggspec.base.fields import Fields
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
@@ -153,12 +153,12 @@ def test_without_a_cache_folder_nothing_is_kept(tmp_path: Path) -> None:
 def test_an_effort_is_checked() -> None:
     assert Effort.of() == Effort()
     assert Effort.of(procs=3, threads=2) == Effort(procs=3, threads=2)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ArgumentError, match="exclude each other"):
         Effort.of(procs=2, gpus=2)
-    with pytest.raises(ValueError, match="`cpu`"):
+    with pytest.raises(ArgumentError, match="`cpu`"):
         Effort.of(gpus=1, device="cpu")
     for wrong in ({"procs": 0}, {"gpus": -1}, {"threads": 0}, {"batch_pixels": 0}):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(ArgumentError, match="at least 1"):
             Effort.of(**wrong)  # type: ignore[arg-type]
     with pytest.raises(MissingLibraryError, match="999 GPUs asked for"):
         Effort.of(gpus=999)

@@ -11,8 +11,8 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "names", "graphs", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
+    "files", "syntax", "layers", "graphs", "shapes", "backends", "recipes", "data", "ranks", "runs",
+    "artefacts", "checkpoint_files", "importing", "annotations", "engines", "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 

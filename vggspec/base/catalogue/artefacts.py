@@ -1,4 +1,4 @@
-"""Mistakes about weights files and bundles (VGG5xx)."""
+"""Mistakes about weights files and bundles (VGG50x to VGG53x)."""
 
 import shlex
 from dataclasses import dataclass

@@ -40,14 +40,3 @@ class NoScoreMap(Diagnostic):
     TITLE = "there is no class score map: {because}"
     HELP = "remove `--map`, or compile a net that ends in class scores, with `--dense`"
     because: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadOption(Diagnostic):
-    """Two options of a compilation contradict each other. The command line reports the same as
-    wrong usage, with exit code 2.
-    """
-
-    code = "VGG304"
-    TITLE = "{what}"
-    what: str

@@ -1,4 +1,4 @@
-"""Mistakes about images and training data (VGG42x to VGG47x)."""
+"""Mistakes about images and training data (VGG42x to VGG45x)."""
 
 import shlex
 from dataclasses import dataclass

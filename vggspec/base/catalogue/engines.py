@@ -1,4 +1,4 @@
-"""Mistakes found while an engine is built (VGG60x to VGG62x)."""
+"""Mistakes found while an engine is built (VGG60x and VGG61x)."""
 
 from dataclasses import dataclass
 

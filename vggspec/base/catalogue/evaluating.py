@@ -86,6 +86,8 @@ class ScaleBelowWindow(Diagnostic):
     code = "VGG692"
     scale: int
     window: tuple[int, int]
+    can_enlarge: bool
+    """Whether the command has ``--enlarge``."""
 
     def title(self) -> str:
         rows, columns = self.window
@@ -93,7 +95,8 @@ class ScaleBelowWindow(Diagnostic):
 
     def help(self) -> str | None:
         least = max(self.window)
-        return f"give `--scales {least}` or more, or `--enlarge` to use the next scale that fits"
+        more = ", or `--enlarge` to use the next scale that fits" if self.can_enlarge else ""
+        return f"give `--scales {least}` or more{more}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,9 @@ class NoImages(Diagnostic):
 
         data/val/cat/9.jpg     data/cat/9.jpg
         data/val/000000.tar    data/000000.tar
+
+    ``--split`` names the split. Commands that take images without classes search folders, and
+    folders in them, for images.
     """
 
     code = "VGG696"
@@ -155,8 +161,14 @@ class NoImages(Diagnostic):
     splits: tuple[str, ...] = ()
     """Splits that the data has instead."""
 
+    split: str = "val"
+    has_classes: bool = True
+    """Whether the command takes images by their classes."""
+
     def help(self) -> str | None:
         if self.splits:
             names = ", ".join(f"`{name}`" for name in self.splits)
             return f"it has {names}: name one by `--split {self.splits[0]}`"
-        return "name a folder with `val/<class>/`, or with `<class>/`, after `--data`"
+        if not self.has_classes:
+            return "name images, or folders that contain images"
+        return f"name a folder with `{self.split}/<class>/`, or with `<class>/`, after `--data`"

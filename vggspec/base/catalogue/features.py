@@ -33,13 +33,13 @@ class NoLabelledSplit(Diagnostic):
     """
 
     code = "VGG711"
-    HELP = "write one with `vggspec features BUNDLE --data DIR --split {wanted}`"
-    wanted: str
+    HELP = "write one with `vggspec features BUNDLE --data DIR --split {requested}`"
+    requested: str
     splits: tuple[str, ...]
 
     def title(self) -> str:
         found = " and ".join(f"`{name}`" for name in self.splits[:NAMES_SHOWN]) or "nothing"
-        return f"the file has no split `{self.wanted}` with classes: it contains {found}"
+        return f"the file has no split `{self.requested}` with classes: it contains {found}"
 
 
 @dataclass(frozen=True, kw_only=True)

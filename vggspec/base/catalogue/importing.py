@@ -1,4 +1,4 @@
-"""Mistakes about checkpoints of other tools, and about what weights expect of their input."""
+"""Mistakes found while a checkpoint and its normalisation are matched with a net (VGG54x)."""
 
 from dataclasses import dataclass
 

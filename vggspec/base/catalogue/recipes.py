@@ -1,4 +1,4 @@
-"""Mistakes in the ``train:`` and ``test:`` sections (VGG40x and VGG41x)."""
+"""Mistakes in the ``train:`` and ``test:`` sections (VGG40x)."""
 
 from dataclasses import dataclass
 
@@ -167,12 +167,12 @@ class TooFewLayers(Diagnostic):
     code = "VGG407"
     net: str
     kind: str
-    wanted: int
+    requested: int
     found: int
 
     def title(self) -> str:
-        wanted = count(self.wanted, f"{self.kind} layer")
-        return f"`start from` names {wanted}, net `{self.net}` has {self.found}"
+        named = count(self.requested, f"{self.kind} layer")
+        return f"`start from` names {named}, net `{self.net}` has {self.found}"
 
     def help(self) -> str | None:
         return f"take {self.found} at most" if self.found else f"leave out the {self.kind} layers"

@@ -45,11 +45,11 @@ class OtherThanStripped(Diagnostic):
 
     code = "VGG622"
     TITLE = "the engine only accepts the weights that it was built from, and these are different"
-    wanted: str
+    expected: str
     found: str
 
     def help(self) -> str | None:
-        ours = f"weights whose data has the SHA-256 {self.wanted[:12]}…, not {self.found[:12]}…"
+        ours = f"weights whose data has the SHA-256 {self.expected[:12]}…, not {self.found[:12]}…"
         return f"use {ours},\nor build the engine with `--strip-weights --refittable`"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.fields import BadFieldError, Fields
+from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import OutputKind
 from vggspec.data.left_out import LeftOut
 from vggspec.runtime.net import BundleNet
@@ -213,6 +214,7 @@ def standard_error(share: float, images: int) -> float:
     return math.sqrt(share * (1 - share) / max(images, 1))
 
 
+@short_repr
 @dataclass(slots=True)
 class Tally:
     """Counts over all images; their order changes nothing.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.quantities import duration, scaled, speed
 from vggspec.base.watcher import Watcher
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.net import lowered_of
+from vggspec.compiler.bundling.net import lowered_of
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.data.decode import BadImageError, decoded_size

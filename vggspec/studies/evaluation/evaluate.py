@@ -14,10 +14,12 @@ from typing import Any
 from vggspec.base.files import write_files
 from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import Bundle, Manifest, open_bundle
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.labelled import open_labelled
 from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Answering, Result, Tally, kind_of
@@ -43,7 +45,7 @@ class Request:
 
     split: str = "val"
     limit: int | None = None
-    """So many images at most, taken evenly from all."""
+    """The largest number of images to use, taken evenly from all."""
 
     scales: tuple[int, ...] | None = None
     """Smallest sides Q to rescale an image to, in pixels."""
@@ -70,6 +72,7 @@ class Request:
     """Whether to evaluate all settings of the paper's tables, and not only the whole protocol."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """The errors of nets on a data set."""
@@ -210,7 +213,7 @@ def evaluate(
         bundles: Bundles that classify, all with the same classes.
         data: Class folders or shards, with or without a folder for each split.
         split: The folder below ``data``.
-        limit: So many images at most, taken evenly from all.
+        limit: The largest number of images to use, taken evenly from all.
         scales: Smallest sides Q to rescale an image to, in pixels; averaged. This and all that
             follow as far as ``stride`` default to the bundle and the ``test:`` section of its spec.
         resize: How to rescale.
@@ -231,11 +234,11 @@ def evaluate(
         report: A folder for ``Evaluation.write_report``.
         finish: Is called with the result while it is still kept: if this raises, the call can be
             resumed without computing anything again.
-        watch: Hears of the progress.
+        watch: Receives the progress.
 
     Raises:
         VggspecError: the bundles or the data cannot be used, or a net fails.
-        ValueError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
         MissingLibraryError: the device was requested by name and is not available.
     """
     request = Request(

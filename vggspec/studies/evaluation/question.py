@@ -29,7 +29,8 @@ from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
 from vggspec.base.wording import nearest
 from vggspec.bundle.labels import Classes, check_same
-from vggspec.bundle.manifest import Bundle, Manifest
+from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.opening import Bundle
 from vggspec.data.labelled import Labelled
 from vggspec.data.split import Split
 from vggspec.runtime.net import view_of
@@ -424,7 +425,9 @@ def _check_scales(nets: Sequence[Asked]) -> None:
         for look in looks(each.view, each.protocol):
             window = needed(look.way, each.view)
             if look.scale < min(window):
-                what = evaluating.ScaleBelowWindow(scale=look.scale, window=window)
+                what = evaluating.ScaleBelowWindow(
+                    scale=look.scale, window=window, can_enlarge=True
+                )
                 raise _at(what, each.path)
 
 

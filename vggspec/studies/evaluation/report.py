@@ -17,7 +17,8 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.data.decode import BadImageError, decode
 from vggspec.data.split import Split
-from vggspec.studies.evaluation.answers import Errors, Result, Tally, kind_of, standard_error
+from vggspec.studies.evaluation.answers import Errors, Result, Tally, kind_of
+from vggspec.studies.evaluation.percents import percent, spread
 from vggspec.studies.evaluation.question import Question
 
 WORST = 24  # mistakes that are shown
@@ -88,8 +89,8 @@ def _head(main: SettingErrors, tally: Tally, title: str) -> str:
         facts += f", {len(tally.left_out)} left out"
     figures = [("top-1 error", errors.top1_error), (_top(tally.question), errors.top5_error)]
     shown_figures = "\n".join(
-        f'<div class="figure"><strong>{_percent(value)}</strong>'
-        f"<span>{name}, ± {100 * standard_error(value, errors.images):.2f}</span></div>"
+        f'<div class="figure"><strong>{percent(value)}</strong>'
+        f"<span>{name}, {spread(value, errors.images)}</span></div>"
         for name, value in figures
     )
     return f"""<header>
@@ -106,7 +107,7 @@ def _settings(settings: Sequence[SettingErrors], top: int) -> str:
     rows = "\n".join(
         f"<tr><th scope=row>{_text(each.nets)}</th><td>{_text(each.scales)}</td>"
         f"<td>{_text(each.ways)}</td>{_bar(each.errors.top1_error, most)}"
-        f"<td class=n>{_percent(each.errors.top5_error)}</td></tr>"
+        f"<td class=n>{percent(each.errors.top5_error)}</td></tr>"
         for each in settings
     )
     return f"""<section>
@@ -139,7 +140,7 @@ def _classes(question: Question, tally: Tally) -> str:
             most_often = f"{_text(question.labels[other])} <small>{number}×</small>"
         rows.append(
             f"<tr><th scope=row>{_text(question.labels[i])}</th><td class=n>{errors.images}</td>"
-            f"{_bar(errors.top1_error, most)}<td class=n>{_percent(errors.top5_error)}</td>"
+            f"{_bar(errors.top1_error, most)}<td class=n>{percent(errors.top5_error)}</td>"
             f"<td>{most_often}</td></tr>"
         )
     lines = "\n".join(rows)
@@ -229,7 +230,7 @@ def _mistakes(question: Question, results: Sequence[Result], source: str) -> str
     is_posterior = kind_of(question) == "posteriors"
 
     def value(number: float) -> str:
-        return _percent(number) if is_posterior else f"{number:.4g}"
+        return percent(number) if is_posterior else f"{number:.4g}"
 
     cards = []
     for one in worst:
@@ -278,15 +279,11 @@ def _left_out(tally: Tally) -> str:
 
 def _bar(share: float, most: float) -> str:
     width = 100 * share / most if most else 0
-    return f'<td class=bar><span style="width:{width:.1f}%"></span><em>{_percent(share)}</em></td>'
+    return f'<td class=bar><span style="width:{width:.1f}%"></span><em>{percent(share)}</em></td>'
 
 
 def _top(question: Question) -> str:
     return f"top-{question.top} error"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
 
 
 def _text(text: str) -> str:

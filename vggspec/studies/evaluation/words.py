@@ -1,9 +1,8 @@
-"""Protocols, settings and errors in words, as tables, messages and reports show them."""
+"""Protocols and settings in words, as tables, messages and reports show them."""
 
 from typing import NamedTuple
 
 from vggspec.runtime.protocol import Way
-from vggspec.studies.evaluation.answers import standard_error
 from vggspec.studies.evaluation.question import Asked, NetLooks, Question, Setting
 
 
@@ -45,8 +44,3 @@ def way_name(asked: Asked, way: Way) -> str:
     if way == "dense":
         return "dense"
     return "central crop" if number == 1 else f"crops {number}×{number}"
-
-
-def percent(share: float, images: int) -> str:
-    """An error in percent with one standard error: ``24.81 ± 0.19 %``."""
-    return f"{100 * share:.2f} ± {100 * standard_error(share, images):.2f} %"

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
 from vggspec.base.catalogue.fusion import HoldsProtocol
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.files import plain_target, refusals
 from vggspec.base.quantities import memory
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.render import shown
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
-from vggspec.bundle.manifest import WEIGHTS, Bundle, Manifest, open_bundle
-from vggspec.compiler.bundles.net import lowered_of
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.opening import Bundle, open_bundle
+from vggspec.compiler.bundling.net import lowered_of
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.compiler.passes.keep_up_to import before_last
 from vggspec.data.classed import Images, open_classed
 from vggspec.data.left_out import LeftOut
@@ -48,6 +50,7 @@ Labels = NDArray[np.int64] | NDArray[np.uint8]
 Paths = Iterable[str | os.PathLike[str]]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFeatures:
     """What a file of features contains."""
@@ -131,17 +134,18 @@ def features(
         threads: CPU threads of each process.
         batch_pixels: The largest batch; one image always fits.
         resume: Whether to resume an interrupted run with the same arguments.
-        watch: Hears the settings, the progress, and which images are left out.
+        watch: Receives the settings, the progress, and which images are left out.
 
     Raises:
-        ValueError: both ``data`` and ``images`` are given, or neither.
+        ArgumentError: both ``data`` and ``images`` are given, or neither; ``procs`` and ``gpus``
+            are both given; or a number is not positive.
         VggspecError: a bundle, the data or the file cannot be used, or too many images are
             unreadable.
         MissingLibraryError: the device was requested by name and is not available.
     """
     images = list(images)
     if (data is None) != bool(images):
-        raise ValueError("give either `data` or `images`")
+        raise ArgumentError("give either `data` or `images`")
     effort = Effort.of(
         device=device,
         procs=procs,
@@ -202,7 +206,7 @@ def features(
 def _named(images: Sequence[str | os.PathLike[str]], watch: Watcher) -> list[_Split]:
     paths = named_images(images, watch)
     if not paths:
-        what = NoImages(tried="the folders contain no images")
+        what = NoImages(tried="the folders contain no images", has_classes=False)
         raise VggspecError(report(what, path=os.fspath(images[0])))
     return [_Split(name=IMAGES, images=ImageFiles.of(paths))]
 
@@ -244,7 +248,8 @@ def _check_scales(manifest: Manifest, protocol: TestProtocol, path: str) -> None
     least = manifest.input.size
     for scale in protocol.scales:
         if scale < min(least):
-            raise VggspecError(report(ScaleBelowWindow(scale=scale, window=least), path=path))
+            what = ScaleBelowWindow(scale=scale, window=least, can_enlarge=False)
+            raise VggspecError(report(what, path=path))
 
 
 def _settings(

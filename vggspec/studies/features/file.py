@@ -31,7 +31,15 @@ from vggspec.base.catalogue.features import BadFeaturesFile
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields, parse
 from vggspec.base.files import completing_file, refusals, replacing_file
-from vggspec.base.tensors import BadTensorsError, Layout, Shape, Tensor, header, read_layout
+from vggspec.base.safetensors_header import (
+    BadTensorsError,
+    Layout,
+    Shape,
+    Tensor,
+    header,
+    read_layout,
+)
+from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import reason
 
 CLASSES = "vggspec.classes"
@@ -47,6 +55,7 @@ ROWS = 1 << 12  # descriptors that are read at once
 Labels = NDArray[np.int64] | NDArray[np.uint8]
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedSplit:
     """Images and their descriptors."""
@@ -62,6 +71,7 @@ class DescribedSplit:
     """The names of the images."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeaturesFile:
     """An open file of descriptors."""

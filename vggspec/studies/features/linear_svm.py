@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
-from vggspec.base.tensors import header
+from vggspec.base.safetensors_header import header
+from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.studies.features.file import CLASSES, ROWS, SETTINGS, Labels
 
@@ -63,6 +64,7 @@ class Candidate:
         return float(np.std(self.scores))
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearModel:
     """A hyperplane for each class; the score is the signed distance times the weights' length."""
@@ -140,7 +142,7 @@ def cross_validate(
         folds: The number of folds.
         seed: Seeds the assignment of images to folds.
         ap: The average precision that scores images of several classes.
-        watch: Hears how many fits are done.
+        watch: Receives the number of fits that are done.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.

@@ -19,6 +19,7 @@ from vggspec.base.catalogue.features import (
 )
 from vggspec.base.class_names import same, told_apart
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.short_repr import short_repr
 from vggspec.studies.features.file import ROWS, DescribedSplit, FeaturesFile, Labels
 
 FIT, TEST = "train", "val"
@@ -39,6 +40,7 @@ class LabelledSplit:
     """``(N,)``, or ``(N, K)`` where an image may have several classes."""
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SvmData:
     """The split to fit on, and the split to test on, if any."""
@@ -130,7 +132,7 @@ def _chosen(file: FeaturesFile, name: str) -> DescribedSplit:
     if split is None and len(file.splits) == 1:
         split = next(iter(file.splits.values()))
     if split is None or split.labels is None:
-        what = NoLabelledSplit(wanted=name, splits=tuple(file.splits))
+        what = NoLabelledSplit(requested=name, splits=tuple(file.splits))
         raise VggspecError(report(what, path=file.path))
     return split
 

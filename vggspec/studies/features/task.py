@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.opening import Bundle
 from vggspec.data.classed import Images
 from vggspec.data.digest import Digest
 from vggspec.data.shards import ShardSplit

@@ -4,13 +4,16 @@ import os
 from dataclasses import asdict, dataclass
 
 from vggspec.base.diagnostic import VggspecError
-from vggspec.bundle.manifest import FORMAT, Bundle, Manifest, load_bundle
+from vggspec.base.short_repr import short_repr
+from vggspec.bundle.manifest import FORMAT, Manifest
+from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.runtime.compatibility import profiles_of
 from vggspec.studies.inspection.layers import LayerFacts, read_layers
 from vggspec.studies.inspection.sections import Section, sections
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """The contents of a bundle."""

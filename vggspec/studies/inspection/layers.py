@@ -9,7 +9,8 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object
 from vggspec.base.regular_files import read_file
 from vggspec.base.wording import reason
-from vggspec.bundle.manifest import LAYERS, MAX_MANIFEST_BYTES, Bundle
+from vggspec.bundle.manifest import LAYERS
+from vggspec.bundle.opening import MAX_MANIFEST_BYTES, Bundle
 
 LARGEST_SHAPE_BYTES = 1024  # larger constants of a graph are no shapes
 PRECISIONS = {"float": "fp32", "half": "fp16", "float16": "fp16", "bfloat16": "bf16"}

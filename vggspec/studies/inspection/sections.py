@@ -8,7 +8,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.bundle.engine import Engine, Hardware, Refit
 from vggspec.bundle.manifest import SCALES, FileEntry, InputContract, Manifest, OutputContract
-from vggspec.compiler.bundles import deepstream, triton
+from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.input_contract import formula
 from vggspec.runtime.compatibility import capabilities
 from vggspec.runtime.tensorrt.library import FLAVOURS

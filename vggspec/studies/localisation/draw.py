@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vggspec.data.boxes import Boxes
+from vggspec.data.box_coding import Boxes
 from vggspec.studies.heatmap import HUES, INK, LEAST_WIDTH_PX, RGB, displayed, shortened
 
 PAPER: RGB = (255, 255, 255)

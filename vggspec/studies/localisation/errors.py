@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vggspec.data.annotated import Annotated
-from vggspec.data.boxes import RIGHT_IOU, iou
+from vggspec.data.box_coding import RIGHT_IOU, iou
 from vggspec.data.left_out import LeftOut
 from vggspec.studies.localisation.localiser import ClassBox, Located
 

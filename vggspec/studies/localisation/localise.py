@@ -13,10 +13,11 @@ from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.labels import find_class
-from vggspec.bundle.manifest import MANIFEST, Bundle, open_bundle
-from vggspec.compiler.bundles.variant import Changes, varied
+from vggspec.bundle.manifest import MANIFEST
+from vggspec.bundle.opening import Bundle, open_bundle
+from vggspec.compiler.bundling.variant import Changes, varied
 from vggspec.data.annotated import Annotated, Examples, open_annotated
-from vggspec.data.boxes import RIGHT_IOU
+from vggspec.data.box_coding import RIGHT_IOU
 from vggspec.data.decode import BadImageError
 from vggspec.data.labelled import Labelled
 from vggspec.runtime.net import BundleNet
@@ -120,11 +121,10 @@ def localise(
         on_image: Receives the boxes of each of ``images`` as soon as they are known.
         finish: Receives the result on ``data`` while it is still kept: if it raises, the call can
             be resumed without computing anything again.
-        watch: Hears the settings and the progress.
+        watch: Receives the settings and the progress.
 
     Raises:
-        ValueError: the arguments contradict each other.
-        ArgumentError: ``label`` is not a class of the nets.
+        ArgumentError: arguments contradict each other, or ``label`` is not a class of the nets.
         VggspecError: the nets do not match, or a bundle, the data or too many images cannot be
             used.
         MissingLibraryError: the device was requested by name and is not available.
@@ -132,16 +132,16 @@ def localise(
     bundles, images, classifiers = _many(bundles), _many(images), _many(classifiers)
     given = {"crops": crops, "stride": stride, "classes": classes, "match": match}
     if (data is None) != bool(images):
-        raise ValueError("give either `images` or `data`")
+        raise ArgumentError("give either `images` or `data`")
     if label is not None and (data is not None or classes is not None):
-        raise ValueError("`label` goes with `images`, without `classes`")
+        raise ArgumentError("`label` goes with `images`, without `classes`")
     if data is None and (limit or procs or gpus or resume):
-        raise ValueError("`limit`, `procs`, `gpus` and `resume` go with `data`")
+        raise ArgumentError("`limit`, `procs`, `gpus` and `resume` go with `data`")
     if literal and match is None:
-        raise ValueError("`literal` requires `match`, in pixels")
+        raise ArgumentError("`literal` requires `match`, in pixels")
     for name, value in given.items():
         if value is not None and not classifiers:
-            raise ValueError(f"`{name}` requires `classifiers`")
+            raise ArgumentError(f"`{name}` requires `classifiers`")
     effort = Effort.of(
         device=device,
         procs=procs,

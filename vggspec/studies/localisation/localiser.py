@@ -14,7 +14,7 @@ Source: Simonyan & Zisserman 2015, appendix A.1; Sermanet et al. 2014, section 4
 
 Axes: N inputs (an image or its crops, each followed by its mirror image), K boxes per window: one
 for each class, or one for all, h rows and w columns of a map, n windows. Boxes ``(..., 4)`` are as
-in ``vggspec.data.boxes``, in pixels of the upright image unless noted otherwise.
+in ``vggspec.data.box_coding``, in pixels of the upright image unless noted otherwise.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.labels import Classes, check_same
 from vggspec.bundle.manifest import Manifest
-from vggspec.data.boxes import Boxes, area, clip, decode, mirror
+from vggspec.data.box_coding import Boxes, area, clip, decode, mirror
 from vggspec.runtime.net import BundleNet, view_of
 from vggspec.runtime.predictor import softmax
 from vggspec.runtime.protocol import Size, View, grid

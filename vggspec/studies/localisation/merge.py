@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vggspec.data.boxes import Boxes
+from vggspec.data.box_coding import Boxes
 
 Floats = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vggspec.base.catalogue.localising import ImageLeftOut
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
+from vggspec.base.short_repr import short_repr
 from vggspec.data.read import read_image
 from vggspec.runtime.protocol import Size
 from vggspec.studies.localisation.draw import Drawn, draw
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LocalisedImage:
     """The boxes on an image."""
@@ -96,6 +98,7 @@ class LocalisedImage:
         }
 
 
+@short_repr
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Localisation:
     """The boxes on images, and on a data set the errors."""

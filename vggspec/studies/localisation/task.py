@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import Bundle
+from vggspec.bundle.opening import Bundle
 from vggspec.data.annotated import Annotated
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device

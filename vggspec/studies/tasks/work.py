@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggspec.base.catalogue.artefacts import CannotWrite
-from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.runtime.machine import this_machine
@@ -57,18 +57,18 @@ class Effort:
         GPU, or ``procs`` processes.
 
         Raises:
-            ValueError: the options contradict each other, or a number is not positive.
+            ArgumentError: the options contradict each other, or a number is not positive.
             MissingLibraryError: the machine has fewer GPUs.
         """
         numbers = {"procs": procs, "gpus": gpus, "threads": threads, "batch_pixels": batch_pixels}
         for name, number in numbers.items():
             if number is not None and number < 1:
-                raise ValueError(f"`{name}` must be at least 1, not {number}")
+                raise ArgumentError(f"`{name}` must be at least 1, not {number}")
         if procs and gpus:
-            raise ValueError("`procs` and `gpus` exclude each other: each GPU has one process")
+            raise ArgumentError("`procs` and `gpus` exclude each other: each GPU has one process")
         if gpus:
             if device == "cpu":
-                raise ValueError("`gpus` cannot be used with the device `cpu`")
+                raise ArgumentError("`gpus` cannot be used with the device `cpu`")
             _check_gpus(gpus)
             device = "cuda" if device == "auto" else device
         return cls(
@@ -114,7 +114,7 @@ def work_through(
         details: Returns what else is known so far, for progress.
         take_again: Takes a result of the journal; returns whether it can be used.
         in_order: Whether results come in the order of the task's images.
-        watch: Hears of the progress and of problems with the journal.
+        watch: Receives the progress, and problems with the journal.
 
     Raises:
         VggspecError: a net fails, or ``take`` raises it.

@@ -22,10 +22,11 @@ from tests.nets import (
     session,
 )
 from tests.refusals import refused
-from vggspec.bundle.manifest import WEIGHTS, open_bundle
+from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.input_contract import settled
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights

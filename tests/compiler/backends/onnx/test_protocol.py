@@ -25,14 +25,14 @@ from PIL import Image
 from torch import nn
 
 from tests.nets import SMALL, net, random_weights, run_onnx, session
-from vggspec.bundle.manifest import open_bundle
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import FLOAT, INT64, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.backends.onnx.protocol import GUARD, Sizes
 from vggspec.compiler.backends.onnx.rescaling import Rescaling
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.protocol import write_protocol_bundle
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import WeightsFile
 from vggspec.runtime.preprocess import normalise

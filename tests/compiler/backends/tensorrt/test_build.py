@@ -15,7 +15,8 @@ from tests.nets import SMALL, any_weights, narrowed, net, random_weights
 from tests.refusals import refused
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_CAPABILITIES
-from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest, open_bundle
+from vggspec.bundle.manifest import BYTES, LAYERS, PLAN, REFERENCE, Manifest
+from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions, Precision
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.backends.onnx.model import emit, prepare
@@ -32,11 +33,11 @@ from vggspec.compiler.backends.tensorrt.check import (
 )
 from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
 from vggspec.compiler.backends.tensorrt.progress import Shares
-from vggspec.compiler.bundles.engine import write_engine_bundle
-from vggspec.compiler.bundles.staging import WrittenBundle
+from vggspec.compiler.bundling.engine import write_engine_bundle
+from vggspec.compiler.bundling.staging import WrittenBundle
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, open_weights
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Driver, Gpu, Machine

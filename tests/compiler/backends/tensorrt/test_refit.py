@@ -26,20 +26,13 @@ from tests.refusals import told
 from tests.runtime.tensorrt.fake import Strict, flavour_of, listing
 from vggspec.base.diagnostic import Diagnostic, MissingLibraryError, VggspecError
 from vggspec.base.optional import has_library
-from vggspec.bundle.manifest import (
-    LAYERS,
-    MODEL,
-    PLAN,
-    REFERENCE,
-    WEIGHTS,
-    Bundle,
-    file_entry,
-    open_bundle,
-)
+from vggspec.bundle.digests import file_entry
+from vggspec.bundle.manifest import LAYERS, MODEL, PLAN, REFERENCE, WEIGHTS
+from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
-from vggspec.compiler.bundles.refit import check, refit
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.bundling.refit import check, refit
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
@@ -732,7 +725,7 @@ def test_the_real_parser_names_arrays_as_the_fake_does(
         types=types,
         weights_as="declared",
     )
-    from vggspec.compiler.rounding import rounded
+    from vggspec.compiler.rounded_weights import rounded
 
     arrays = rounded(made.new, weight_types(network, types))
     logger = seam.make_logger(trt, lambda severity, text: None)
@@ -762,7 +755,7 @@ def test_a_refitted_engine_is_the_net_of_the_new_weights(
     from vggspec.cli import run
     from vggspec.runtime.ort_session import OrtSession
     from vggspec.runtime.tensorrt.session import TrtSession
-    from vggspec.studies.verify.tolerance import default_tolerance
+    from vggspec.studies.verification.tolerance import default_tolerance
 
     skip_unless_built(flavour)
     lowered = net((specs / "digits.vgg").read_text("utf-8"))

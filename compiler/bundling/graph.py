@@ -1,0 +1,96 @@
+"""A bundle with an ONNX graph."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from vggspec.base.catalogue import artefacts
+from vggspec.base.catalogue.engines import OnnxWithoutBf16
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.bundle.manifest import MODEL, REFERENCE, Manifest
+from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.model import emit, prepare
+from vggspec.compiler.bundling.description import describe, input_of
+from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
+from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_input
+from vggspec.compiler.ir import Network
+from vggspec.compiler.lower import Lowered
+from vggspec.compiler.precision import number_types
+from vggspec.compiler.weights import WeightsFile, for_net
+
+
+def write_bundle(
+    lowered: Lowered,
+    weights: WeightsFile,
+    out: str | os.PathLike[str],
+    options: CompileOptions,
+    *,
+    like: Manifest | None = None,
+    refer: bool = False,
+) -> WrittenBundle:
+    """Write a bundle with an ONNX graph; a bundle at ``out`` is replaced.
+
+    ``like`` is the manifest of a bundle of the same net and weights, whose input, labels and test
+    protocol are kept. With ``refer`` the weights are a symbolic link, for a bundle that is removed
+    before they are.
+
+    Raises:
+        VggspecError: the weights are another net's, not finite, or, where they are read, differ
+            from the digest in their header; the options do not fit the net; something that is not
+            a bundle is in the way; or the system refuses.
+    """
+    target = Path(out)
+    check_place(target)
+    inside = Path(os.path.realpath(weights.path)).is_relative_to(os.path.realpath(target))
+    if options.single_file and inside:  # they would be removed with the bundle that is replaced
+        what = artefacts.InTheWay(what="a bundle with the weights file that is read")
+        raise VggspecError(report(what, path=str(target)))
+    if options.precision == "bf16":
+        raise VggspecError(report(OnnxWithoutBf16(), path=f"net {lowered.network.name}"))
+    options = options.settled(lowered.experiment.test)
+    mean_from: MeanFrom
+    if like is None:
+        lowered, mean_from = settled(lowered, weights)
+    else:
+        lowered, mean_from = with_input(lowered, input_of(like.input, lowered)), "bundle"
+    network = prepare(lowered.network, options)
+    types = number_types(network, options.precision, options.keep_fp32)
+    if like is None:
+        weights = for_net(weights, network, is_read=options.single_file)
+    model = emit(
+        network,
+        weights,
+        contract=options.contract,
+        mean=known_mean(network.input),
+        is_dynamic=options.is_dense,
+        types=types,
+        weights_as="embedded" if options.single_file else "external",
+    )
+
+    def produce(staging: Staging) -> Manifest:
+        staging.add_graph(MODEL, model)
+        if not options.single_file:
+            staging.add_weights(weights, copy=options.copy_weights, refer=refer)
+            if options.precision != "fp32":
+                add_reference(staging, network, weights, options)
+        manifest = describe(lowered, network, weights, options)
+        if like is None:
+            return manifest
+        is_labelled = manifest.result.kind == like.result.kind
+        return replace(manifest, labels=like.labels if is_labelled else None, test=like.test)
+
+    return write(target, produce, mean_from=(mean_from,))
+
+
+def add_reference(
+    staging: Staging, network: Network, weights: WeightsFile, options: CompileOptions
+) -> None:
+    """Write and list the same net in fp32, for ONNX Runtime, on the weights beside it."""
+    model = emit(
+        network,
+        weights,
+        contract=options.contract,
+        mean=known_mean(network.input),
+        is_dynamic=options.is_dense,
+    )
+    staging.add_graph(REFERENCE, model, is_needed=False)

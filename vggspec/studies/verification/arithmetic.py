@@ -1,0 +1,61 @@
+"""The number type in which a bundle was really computed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vggspec.bundle.opening import Bundle
+from vggspec.bundle.options import Precision
+from vggspec.compiler.bundling.net import network_of
+from vggspec.compiler.precision import number_types
+from vggspec.runtime.preprocess import normalise
+from vggspec.runtime.session import Device, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArithmeticCheck:
+    """The number type that a bundle states for its convolutions and FC layers, and how many of
+    them were computed in it.
+    """
+
+    stated: Precision
+    layers: int
+    """Layers of that type."""
+
+    run: int | None
+    """How many of them were computed in it; None if unknown: an engine runs as it was built."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the comparison ran in the arithmetic that the bundle states."""
+        return self.run is None or self.run >= self.layers
+
+    def in_words(self) -> str:
+        """The part of the arithmetic that was not run."""
+        layers = f"{self.layers - self.run} of the {self.layers}" if self.run else "all"
+        return (
+            f"Not certified: {self.stated} arithmetic was not run. ONNX Runtime computes {layers}"
+            f" {self.stated} layers in fp32 here. The comparison covers the rounding of the weights"
+            f" to {self.stated} and the range of each layer's numbers, not the sums inside a layer."
+            " Verify the bundle on a GPU to run them."
+        )
+
+
+def measure(bundle: Bundle, session: Session, device: Device) -> ArithmeticCheck:
+    """The arithmetic of a bundle, from ONNX Runtime's profile of one run of its graph."""
+    manifest = bundle.manifest
+    if manifest.precision == "fp32" or manifest.engine is not None or device == "tensorrt":
+        return ArithmeticCheck(stated=manifest.precision, layers=0, run=None)
+    from vggspec.runtime.ort_session import computed_in
+
+    network = network_of(bundle)
+    types = number_types(network, manifest.precision, manifest.fp32_layers)
+    layers = [
+        layer.name
+        for layer in network.layers
+        if layer.op.arithmetic == "chosen" and types[layer.name] != "fp32"
+    ]
+    image = np.zeros((1, *manifest.input.size, len(manifest.input.mean)), np.uint8)
+    feeds = {manifest.input.name: normalise(image, manifest.input)}
+    run = computed_in(bundle.model, session.device, feeds)["float16"]
+    return ArithmeticCheck(stated=manifest.precision, layers=len(layers), run=run)
