@@ -25,6 +25,7 @@ NEED_MORE = {
     "VGG123": "a command that wants one net; in `like` it is VGG127",
     "VGG132": "another file; see tests/lang/test_loading.py",
     "VGG209": "another input size",
+    "VGG158": "another file with a block of the same name",
     "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
     "VGG408": "weights named on the command line",

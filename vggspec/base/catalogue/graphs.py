@@ -314,6 +314,9 @@ class OtherMeaning(Diagnostic):
     """The net is like another one, and both say what a conv is.
 
     The line of the other net holds for the layers of both.
+
+        like "resnet.vgg:ResNet-18" up to conv4
+        conv is conv BN ReLU6                       wrong
     """
 
     code = "VGG156"
