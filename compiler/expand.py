@@ -346,7 +346,7 @@ class Expansion:
         form = f"{block.name.text}({', '.join(parameters)})" if parameters else block.name.text
 
         def refuse(fact: str, span: Span) -> None:
-            self._report(graphs.BlockArguments(fact=fact, suggestion=form), span)
+            self._report(graphs.BlockArguments(fact=fact, form=form), span)
 
         values: dict[str, int | str | None] = {}
         free = list(parameters)

@@ -469,8 +469,8 @@ def _ends_in(steps: Sequence[WrittenStep]) -> WrittenLayer | None:
     return last if isinstance(last, WrittenLayer) and last.op.is_weight_layer else None
 
 
-def _in_words(ops: Sequence[Op]) -> str:
-    return " ".join(_WORDS.get(op.keyword, op.keyword) for op in ops) or "no activation"
+def _in_words(ops: Sequence[Op]) -> str | None:
+    return " ".join(_WORDS.get(op.keyword, op.keyword) for op in ops) or None
 
 
 _WORDS = {"relu": "ReLU"}

@@ -53,12 +53,21 @@ class BranchesDisagree(Diagnostic):
     """
 
     code = "VGG142"
-    TITLE = "one branch ends in {first}, another in {second}"
-    LABEL = "ends in {second}"
+    LABEL = "{is_}"
     HELP = "write `(linear)` on both, and an activation after the bracket if one is meant"
     NOTE = "a sum takes over the activation of its branches"
-    first: str
-    second: str
+    first: str | None
+    second: str | None
+    """The activations; None for a linear branch."""
+
+    @property
+    def is_(self) -> str:
+        """What the marked branch is."""
+        return "is linear" if self.second is None else f"ends in {self.second}"
+
+    def title(self) -> str:
+        first = "is linear" if self.first is None else f"ends in {self.first}"
+        return f"one branch {first}, another {self.is_}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,9 +208,9 @@ class BlockArguments(Diagnostic):
 
     code = "VGG149"
     TITLE = "{fact}"
-    HELP = "write `{suggestion}`"
+    HELP = "the block is `{form}`"
     fact: str
-    suggestion: str
+    form: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -292,4 +292,6 @@ class CannotJoin(Diagnostic):
         return f"cannot join {first[1]} × {first[2]} and {second[1]} × {second[2]}"
 
     def help(self) -> str | None:
+        if len(self.shapes[0]) != len(self.shapes[1]):
+            return "write the FC after the bracket"
         return "give all branches the same stride and the same padding"
