@@ -357,6 +357,10 @@ class _Lowering:
 
     def _read_layers(self, inherited: int) -> list[tuple[Op, LayerItem]] | None:
         """Ops in order, repeats written out; None where there are too many."""
+        for item in self._spec.layers:
+            if not isinstance(item, LayerItem):
+                self._report(names.UnknownLayer(word="["), item.span)
+                return None
         total = inherited + sum(map(_times, self._spec.layers))
         self._shared.layers += min(total, MAX_LAYERS)
         if self._shared.layers > MAX_LAYERS_TOGETHER:
