@@ -19,7 +19,7 @@ CASES = sorted(FOLDER.glob("*.vgg"))
 CODES = by_code()
 
 #: What a spec alone can provoke; the rest is about files, options, or weights.
-OF_A_SPEC = [code for code in CODES if re.match(r"VGG(00|02|1|2|40)", code)]
+OF_A_SPEC = [code for code in CODES if re.match(r"VGG(00|02|03|04|1|2|40)", code)]
 NEED_MORE = {
     "VGG122": "a net named on the command line; in `like` it is VGG127",
     "VGG123": "a command that wants one net; in `like` it is VGG127",

@@ -48,6 +48,26 @@ def _format(text: str) -> str:
         ("138m PARAMETER", "138M parameters"),
         ('net X\nLIKE   "a b.vgg:Y"  UP TO  Fc7', 'net X\nlike "a b.vgg:Y" up to Fc7'),
         ("unheard-OF", "unheard-OF"),
+        (
+            "[ CONV3-64  conv3-64+Identity ]× 2 AS  Conv2",
+            "[conv3-64 conv3-64 + Identity] x2 as Conv2",
+        ),
+        ("[a&b  &[c+d] x3 as e]", "[a & b & [c + d] x3 as e]"),
+        ("[conv3-64]x2 [LRN]", "[conv3-64] x2 [LRN]"),
+        ("**[a + b] x2** **lrn [c]** gap", "**[a + b] x2 LRN [c]** gap"),
+        ("[**lrn** + FROM  Pool4]", "[**LRN** + from Pool4]"),
+        ("From  Pool4 CONV1-21", "from Pool4 conv1-21"),
+        ("FROM Pool4", "from Pool4"),
+        ("OUTPUTS  Conv1_1  fc8", "outputs Conv1_1 fc8"),
+        ("Conv IS conv( No-Bias ) bn", "conv is conv(no-bias) BN"),
+        ("conv3-{ 4 * c }/{s}(Once, pad { p } )X{ n }", "conv3-{4*c}/{s}(once, pad {p}) x{n}"),
+        ("22  Weight  LAYERS deep", "22 weight layers deep"),
+        ("1 weight layers Deep", "1 weight layer deep"),
+        ("1.8g mac", "1.8G MACs"),
+        (
+            "BLOCK Part( c,s=1 ) :\n # why\n\tconv3-{c}\n\n\t&from {x}\n\t# end\nFC-1",
+            "block Part(c, s = 1):\n  # why\n  conv3-{c}\n\n  & from {x}\n  # end\nFC-1",
+        ),
     ],
 )
 def test_a_statement(text: str, wanted: str) -> None:

@@ -13,9 +13,12 @@ from vggspec.base.render import as_dict, as_github, as_json, as_text
 from vggspec.base.source import Location, Source, Span
 from vggspec.compiler.checking import check_source
 from vggspec.lang.ast import (
+    Branch,
     Cell,
     Claim,
     Document,
+    From,
+    Group,
     InputItem,
     LayerItem,
     Layers,
@@ -111,6 +114,97 @@ def test_repeats(text: str) -> None:
     assert re.sub(r"\D", "", item.repeat.text) == "3"
 
 
+def _group(text: str) -> Group:
+    statement = _one(text)
+    assert isinstance(statement, Layers)
+    (item,) = statement.items
+    assert isinstance(item, Group)
+    return item
+
+
+def _written(branch: Branch) -> list[str]:
+    assert all(isinstance(item, LayerItem) for item in branch.items)
+    return [item.word.text for item in branch.items if isinstance(item, LayerItem)]
+
+
+def test_bracket() -> None:
+    text = "  [conv3-64/2(once) BN + shortcut] x2 as conv2 # why"
+    source = Source("t.vgg", text)
+    (statement,) = parse(source).statements()
+    assert isinstance(statement, Layers)
+    (group,) = statement.items
+    assert isinstance(group, Group)
+    assert group.join == "+"
+    assert [_written(branch) for branch in group.branches] == [["conv3-64/2", "BN"], ["shortcut"]]
+    assert (group.repeat, group.alias) == (Word("x2", group.span), Word("conv2", group.span))
+    assert source.slice(group.span) == "[conv3-64/2(once) BN + shortcut] x2 as conv2"
+    assert source.slice(group.branches[0].span) == "conv3-64/2(once) BN"
+
+
+@pytest.mark.parametrize(
+    ("text", "join", "branches"),
+    [
+        ("[a b]", None, [["a", "b"]]),
+        ("[a&b&c d]", "&", [["a"], ["b"], ["c", "d"]]),
+        ("[a + b + c]", "+", [["a"], ["b"], ["c"]]),
+        ("[conv3-64+shortcut]x3", "+", [["conv3-64"], ["shortcut"]]),
+        ("**[a & b]**", "&", [["a"], ["b"]]),
+    ],
+)
+def test_branches(text: str, join: str | None, branches: list[list[str]]) -> None:
+    group = _group(text)
+    assert group.join == join
+    assert [_written(branch) for branch in group.branches] == branches
+    assert group.bold == text.startswith("**")
+
+
+def test_brackets_in_brackets() -> None:
+    outer = _group("[[a + b] x2 as c & d]")
+    inner = outer.branches[0].items[0]
+    assert isinstance(inner, Group)
+    assert (inner.join, inner.alias, outer.alias) == ("+", Word("c", inner.span), None)
+
+
+def test_bold_within_a_bracket() -> None:
+    group = _group("[a **b [c]** d]")
+    assert [item.bold for item in group.branches[0].items] == [False, True, True, False]
+
+
+def test_from() -> None:
+    statement = _one("from pool4 conv1-21 [from pool3 & from pool2 a]")
+    assert isinstance(statement, Layers)
+    start, layer, group = statement.items
+    assert start == From(Word("pool4", start.span), start.span)
+    assert isinstance(layer, LayerItem)
+    assert isinstance(group, Group)
+    first, second = group.branches
+    assert first == Branch(Word("pool3", first.span), (), first.span)
+    assert second.source == Word("pool2", first.span)
+    assert _written(second) == ["a"]
+
+
+def test_outputs_and_meaning_of_conv() -> None:
+    spec = _spec("conv is BN ReLU conv(no-bias)\nconv3-8 FC-2\noutputs fc2 conv1_1\n")
+    assert spec.outputs is not None
+    assert _texts(spec.outputs.names) == ["fc2", "conv1_1"]
+    assert spec.means is not None
+    assert [item.word.text for item in spec.means.items] == ["BN", "ReLU", "conv"]
+    assert [option.name.text for option in spec.means.items[2].options] == ["no-bias"]
+    nets = _document("| A | B |\n| FC-2 | FC-3 |\n\nconv is conv ReLU\noutputs fc1\n").specs
+    assert all(spec.means is not None and spec.outputs is not None for spec in nets)
+
+
+@pytest.mark.parametrize("word", ["from", "outputs", "block", "is"])
+def test_new_keywords_are_words_elsewhere(word: str) -> None:
+    """`from` begins a line, `block` a head: anywhere else they are names and words."""
+    text = f"net {word}\nconv3-8 as {word}\nFC-2 {word} is\nconv3-8(pad {word})\n"
+    if word == "from":
+        text = text.replace("FC-2 from is\n", "")
+    (spec,) = _document(text + f"train:\n  {word} 1\n").specs
+    assert spec.name is not None
+    assert spec.name.text == word
+
+
 def test_several_layers_and_bold() -> None:
     statement = _one("conv3-64 **conv3-64 LRN** maxpool")
     assert isinstance(statement, Layers)
@@ -164,6 +258,9 @@ def test_input_without_colour() -> None:
         ("1 weight layer", "weight layers", "1"),
         ("138M parameters", "parameters", "138M"),
         ("138.4m Parameters", "parameters", "138.4m"),
+        ("22 Weight Layers deep", "weight layers deep", "22"),
+        ("1.8G MACs", "MACs", "1.8G"),
+        ("569m mac", "MACs", "569m"),
         ("1 parameter", "parameters", "1"),
     ],
 )
@@ -315,7 +412,9 @@ def test_claims_and_input_may_stand_anywhere() -> None:
         ("| A | B |\n| **FC-10 | FC-10 |", [("VGG005", 2, 3)]),
         ("| A | B |\n| x | x | x |", [("VGG006", 2, 1)]),
         ("net 3\nFC-10", [("VGG007", 1, 5)]),
-        ("| A | 3x |\n| FC-10 |", [("VGG001", 1, 10)]),
+        ("| A | 3x |\n| FC-10 |", [("VGG007", 1, 7)]),
+        ("| A |\n| 16 |", [("VGG001", 2, 3)]),
+        ("| A |\n| 56x56 |\n| FC-1 |", [("VGG001", 2, 3)]),
         ("| A | x-1 y |\n| FC-10 |", [("VGG007", 1, 7)]),
         ("", [("VGG008", 1, 1)]),
         ("\n\n# no\n", [("VGG008", 1, 1)]),
@@ -329,6 +428,18 @@ def test_claims_and_input_may_stand_anywhere() -> None:
         ("FC-10\ntrain: batch 2", [("VGG025", 2, 8)]),
         ("| A | B\n| FC-10 |", [("VGG026", 1, 8)]),
         ("net A\nFC-10\nnet a\nFC-10", [("VGG121", 3, 5)]),
+        ("[a, b]\n[a + b & c]\nFC-1", [("VGG030", 1, 3), ("VGG031", 2, 8)]),
+        ("[a + ]\n[]\nFC-1", [("VGG032", 1, 6), ("VGG032", 2, 2)]),
+        ("[a\nb]\nFC-1", [("VGG033", 1, 1), ("VGG034", 2, 2)]),
+        ("|A|B|\n|[a|b]|", [("VGG033", 2, 2)]),
+        ("FC-1 [a + b\nx3 [a]\n3x [a]", [("VGG033", 1, 6), ("VGG035", 2, 1), ("VGG035", 3, 1)]),
+        ("a + b\n[a & b] & c", [("VGG036", 1, 3), ("VGG036", 2, 9)]),
+        ("[" * 16 + "a" + "]" * 16, []),
+        ("[" * 17 + "a" + "]" * 17, [("VGG037", 1, 17)]),
+        ("conv is BN\nconv is conv conv BN\nFC-1", [("VGG038", 1, 1), ("VGG038", 2, 14)]),
+        ("conv is [conv + BN]\nFC-1", [("VGG001", 1, 9)]),
+        ("conv3-{c\nFC-1", [("VGG039", 1, 7)]),
+        ("from\noutputs\nFC-1", [("VGG001", 1, 5), ("VGG001", 2, 8)]),
     ],
 )  # fmt: skip
 def test_mistake(text: str, mistakes: list[tuple[str, int, int]]) -> None:

@@ -198,6 +198,9 @@ class Block:
     span: Span = field(compare=False)
     """The head."""
 
+    is_complete: bool = field(default=True, compare=False)
+    """False where a line of it could not be read: what it is used for is not checked."""
+
 
 @dataclass(frozen=True, slots=True)
 class SectionHead:
@@ -312,6 +315,7 @@ class Document:
     lines: tuple[Line, ...]
     specs: tuple[Spec, ...]
     source: Source = field(compare=False, repr=False)
+    blocks: tuple[Block, ...] = ()
 
     def statements(self) -> Iterator[Statement]:
         """What is written, comments left out."""

@@ -3,24 +3,35 @@
 Formatting does not change what a file means, and formatting twice is formatting once.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vggspec.lang.ast import (
+    Block,
+    BlockHead,
+    BlockLine,
+    Branch,
     Cell,
     Claim,
     Document,
+    From,
+    Group,
     InputItem,
     Item,
     LayerItem,
     Layers,
     Like,
+    Means,
     NetName,
     Option,
+    Outputs,
+    Parameter,
     Quoted,
     SectionHead,
     Setting,
+    SizeClaim,
     Spec,
     Statement,
     Step,
@@ -69,7 +80,13 @@ def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[Ste
     lines = [f"net {name}"]
     if image is not None:
         lines.append(_input(image))
-    lines += [_layer(item, str) for item in layers if isinstance(item, LayerItem)]
+    if spec.means is not None:
+        lines.append(_means(spec.means, str))
+    for block in spec.blocks:
+        lines += _block(block)
+    lines += [_layers((item,), str) for item in layers if not isinstance(item, SizeClaim)]
+    if spec.outputs is not None:
+        lines.append(_outputs(spec.outputs))
     lines += [_claim(claim) for claim in spec.claims]
     for kind, settings in (("train", spec.train), ("test", spec.test)):
         if settings:
@@ -105,7 +122,7 @@ def _own_line(text: str) -> str:
 
 
 def _in_sections(document: Document) -> set[int]:
-    """Lines with only a comment in a section: above a setting, or indented after one."""
+    """Lines with only a comment in a section or block: above a line of it, or indented after."""
     found: set[int] = set()
     above: list[int] = []  # comments since the last statement
     head: int | None = None  # the indentation of the section's head
@@ -119,9 +136,9 @@ def _in_sections(document: Document) -> set[int]:
                     if head is not None and indent > head:
                         found.add(i)
                 continue
-            case Setting():
+            case Setting() | BlockLine():
                 found.update(above)
-            case SectionHead():
+            case SectionHead() | BlockHead():
                 head = indent
             case _:
                 head = None
@@ -215,6 +232,14 @@ def _statement(statement: Statement, spell: Spell) -> str:
             return _claim(statement)
         case Layers(items=items):
             return _layers(items, spell)
+        case Outputs():
+            return _outputs(statement)
+        case Means():
+            return _means(statement, spell)
+        case BlockHead(name=name, parameters=parameters):
+            return _block_head(name, parameters)
+        case BlockLine(join=join, branch=branch):
+            return INDENT + _signed(join, branch, spell)
         case SectionHead(kind=kind):
             return f"{kind}:"
         case Setting():
@@ -233,25 +258,80 @@ def _input(image: InputItem) -> str:
 
 def _claim(claim: Claim) -> str:
     number = claim.number.text.upper()
-    return f"{number} {claim.kind.removesuffix('s') if number == '1' else claim.kind}"
+    kind = re.sub(r"(?<=r)s\b", "", claim.kind) if number == "1" else claim.kind
+    return f"{number} {kind}"
 
 
-def _layers(items: Sequence[Item], spell: Spell) -> str:
-    layers = [item for item in items if isinstance(item, LayerItem)]
+def _outputs(outputs: Outputs) -> str:
+    return f"outputs {' '.join(name.text for name in outputs.names)}"
+
+
+def _means(means: Means, spell: Spell) -> str:
+    return f"conv is {_layers(means.items, spell)}"
+
+
+def _block(block: Block) -> list[str]:
+    """The lines of a block, one a branch."""
+    lines = [_block_head(block.name, block.parameters)]
+    for i, branch in enumerate(block.branches):
+        lines.append(INDENT + _signed(block.join if i else None, branch, str))
+    return lines
+
+
+def _block_head(name: Word, parameters: Sequence[Parameter]) -> str:
+    written = (
+        one.name.text + (f" = {one.default.text}" if one.default else "") for one in parameters
+    )
+    return f"block {name.text}" + (f"({', '.join(written)})" if parameters else "") + ":"
+
+
+def _signed(join: str | None, branch: Branch, spell: Spell) -> str:
+    text = _branch(branch, spell)
+    return text if join is None else f"{join} {text}"
+
+
+def _branch(branch: Branch, spell: Spell) -> str:
+    parts = [] if branch.source is None else [f"from {_braced(branch.source.text)}"]
+    if branch.items:
+        parts.append(_layers(branch.items, spell))
+    return " ".join(parts)
+
+
+def _layers(items: Sequence[Item | Step], spell: Spell) -> str:
     parts = []
-    for bold, group in groupby(layers, key=lambda item: item.bold):
-        text = " ".join(_layer(item, spell) for item in group)
+    for bold, group in groupby(items, key=lambda item: getattr(item, "bold", False)):
+        text = " ".join(_item(item, spell) for item in group)
         parts.append(f"**{text}**" if bold else text)
     return " ".join(parts)
 
 
-def _layer(item: LayerItem, spell: Spell) -> str:
-    text = spell(item.word.text) + _options(item.options)
+def _item(item: Item | Step, spell: Spell) -> str:
+    match item:
+        case LayerItem():
+            text = spell(_braced(item.word.text)) + _options(item.options)
+        case Group(join=join, branches=branches):
+            inner = (_branch(branch, spell) for branch in branches)
+            text = f"[{f' {join} '.join(inner)}]"
+        case From(name=name):
+            return f"from {_braced(name.text)}"
+        case SizeClaim(height=height, width=width, channels=channels):
+            return "x".join(one.text for one in (height, width, channels) if one is not None)
+        case InputItem():
+            return _input(item)
+        case Claim():
+            return _claim(item)
+        case Word(text=number):
+            return number
     if item.repeat is not None:
         text += f" {_plain(item.repeat)}"
     if item.alias is not None:
         text += f" as {item.alias.text}"
     return text
+
+
+def _braced(text: str) -> str:
+    """A word without the spaces in its braces."""
+    return re.sub(r"\{[^{}]*\}", lambda match: "".join(match[0].split()), text)
 
 
 def _options(options: Sequence[Option]) -> str:

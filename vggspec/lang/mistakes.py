@@ -17,9 +17,11 @@ from vggspec.base.source import Source, Span
 from vggspec.base.wording import nearest
 from vggspec.lang.sections import likely, unindented
 
-Rule = Literal["column", "row", "setting"]
+Rule = Literal["column", "row", "body", "setting"]
 
 KEYWORDS = ("net", "input", "like", "train:", "test:")
+
+MAX_DEPTH = 16  # of brackets in brackets
 
 #: Terminals of the grammar in plain words, in the order of messages.
 EXPECTED = {
@@ -42,7 +44,53 @@ EXPECTED = {
 REACH = 80
 
 _NOT_IN_A_CELL = re.compile(r"(net|like|train|test)(?=[\s:\"]|$)", re.IGNORECASE)
-_WORD = re.compile(r'[^\s|(),:#"*×]+')
+_WORD = re.compile(r'[^\s|(),:#"*×\[\]+&]+')
+#: A repeat where a line, a cell or a branch begins, and a bracket after it.
+_REPEAT_BEFORE = re.compile(
+    r"(?:^|[\[+&|(])\s*(?:\*\*)?\s*(?P<times>(\d{1,9})\s*[x×*]?|[x×]\s*(\d{1,9}))\s*(?=\[)",
+    re.IGNORECASE,
+)
+
+
+def brackets(text: str, rule: Rule) -> tuple[Diagnostic, int, int] | None:
+    """The first mistake in how the brackets of a line are nested, and its place."""
+    opened: list[int] = []
+    brace: int | None = None
+    where = "in its cell" if rule == "row" else "on this line"
+    quoted = False
+    for i, char in enumerate(text):
+        if char == '"':
+            quoted = not quoted
+        if quoted:
+            continue
+        if brace is not None and char in '{|"':
+            break
+        if char == "{":
+            brace = i
+        elif char == "}":
+            brace = None
+        elif brace is not None:
+            continue
+        elif char == "[":
+            opened.append(i)
+            if len(opened) > MAX_DEPTH:
+                return syntax.BracketsTooDeep(limit=MAX_DEPTH), i, i + 1
+        elif char == "]":
+            if not opened:
+                return syntax.StrayBracket(), i, i + 1
+            opened.pop()
+        elif char == "|" and opened:
+            break
+    if brace is not None:
+        return syntax.OpenBrace(), brace, brace + 1
+    if opened:
+        return syntax.OpenBracket(where=where), opened[-1], opened[-1] + 1
+    before = _REPEAT_BEFORE.search(text)
+    if before is not None:
+        found, start = before["times"].rstrip(), before.start("times")
+        what = syntax.RepeatBefore(found=found, times=before[2] or before[3])
+        return what, start, start + len(found)
+    return None
 
 
 def unreadable(source: Source, line: Span, text: str, rule: Rule, error: UnexpectedInput) -> Report:
@@ -57,14 +105,16 @@ def unreadable(source: Source, line: Span, text: str, rule: Rule, error: Unexpec
     bold = _lonely_bold(text, at, found)
     if bold is not None:
         return here(syntax.UnclosedBold(), bold, bold + 2)
-    if rule == "column":
+    if found in ("+", "&"):
+        return here(syntax.JoinOutsideBracket(sign=found, in_block=rule == "body"), at, at + 1)
+    if rule in ("column", "body"):
         first = _WORD.match(text)
         word = first[0] if first else ""
         suggestion = _like_here(source, text) or corrected(text, at)
-        setting = unindented(word, source, line.start)
+        setting = unindented(word, source, line.start) if rule == "column" else None
         if suggestion is None and setting is not None:
             return here(setting, 0, len(word))
-        known = None if suggestion else nearest(word, KEYWORDS)
+        known = None if suggestion or rule == "body" else nearest(word, KEYWORDS)
         if known is not None and known.rstrip(":") != word.casefold():
             return here(layers.UnknownLayer(word=word, suggestion=known), 0, len(word))
     elif rule == "row":
@@ -162,8 +212,8 @@ def corrected(text: str, at: int) -> str | None:
 
 #: Layers as they are written. A suggestion of anything else would be a mistake itself.
 SOUND = re.compile(
-    r"(?:(?:conv\d+(?:x\d+)?-\d+(?:/\d+)?|(?:max|avg)pool(?:\d+(?:/\d+)?)?|FC-\d+|dropout|LRN|BN"
-    r"|boxes)(?:\([^()]*\))?|gap|soft-max|[x×]\d+)(?!\S)\s*",
+    r"(?:(?:conv\d+(?:x\d+)?-\d+(?:/\d+)?|dwconv\d+(?:x\d+)?(?:/\d+)?|(?:max|avg)pool(?:\d+(?:/\d+)?)?"
+    r"|FC-\d+|dropout|LRN|BN|boxes)(?:\([^()]*\))?|ReLU6?|SiLU|gap|soft-max|[x×]\d+)(?!\S)\s*",
     re.IGNORECASE,
 )
 

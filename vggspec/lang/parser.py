@@ -1,7 +1,8 @@
 """Text to syntax tree, line by line, so that all mistakes of a file are found in one run."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
@@ -14,31 +15,43 @@ from vggspec.base.diagnostic import Diagnostic, Label, Report, report
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
 from vggspec.lang.ast import (
+    Block,
+    BlockHead,
+    BlockLine,
+    Branch,
     Cell,
     Claim,
     Document,
+    From,
+    Group,
     InputItem,
     Item,
     LayerItem,
     Layers,
     Like,
     Line,
+    Means,
     NetName,
     Option,
+    Outputs,
+    Parameter,
     Quoted,
     SectionHead,
     Setting,
+    SizeClaim,
     Spec,
     Statement,
+    Step,
     TableRow,
     Word,
 )
-from vggspec.lang.mistakes import Rule, almost_a_head, unreadable
+from vggspec.lang.mistakes import Rule, almost_a_head, brackets, corrected, unreadable
 
 MAX_NETS = 64
 MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
 MAX_CLAIMS = 16  # a net
 MAX_SETTINGS = 64  # a section
+MAX_BLOCKS = 64  # a file
 
 #: Dashes in place of a hyphen, in pasted text.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d\u00ad"
@@ -48,8 +61,11 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 MAX_WORD = 200
 MAX_PATH = 1024
-_LONG_WORD = re.compile(rf'"[^"]*"|(?<![^\s|(),:#"*])[^\s|(),:#"*]{{{MAX_WORD + 1},}}')
-_COUNTED = re.compile(r'#.*|(?P<word>"[^"\n]*"?|\*\*?|[|(),:]|[^\s|(),:#"*]+)')
+_LONG_WORD = re.compile(
+    rf'"[^"]*"|\{{[^{{}}|"]{{{MAX_WORD + 1},}}'
+    rf'|(?<![^\s|(),:#"*\[\]+&])[^\s|(),:#"*\[\]+&]{{{MAX_WORD + 1},}}'
+)
+_COUNTED = re.compile(r'#.*|(?P<word>"[^"\n]*"?|\*\*?|[|(),:\[\]+&]|[^\s|(),:#"*\[\]+&]+)')
 
 #: A first row of these has no names of nets in it, though they would do as names.
 _LAYER_LIKE = re.compile(r"conv\d.*|fc-?\d.*|(max|avg)pool.*|soft-?max", re.IGNORECASE)
@@ -93,7 +109,7 @@ def _parsed(source: Source) -> tuple[Document, tuple[Report, ...]]:
         reports.add(report(what, source, Span(*last.span())))
         return Document((), (), source), reports.sorted()
     broken: dict[int, Rule] = {}
-    section: SectionHead | None = None
+    section: SectionHead | BlockHead | None = None
     section_indent = 0
     for number in range(1, source.num_lines + 1):
         span = source.line_span(number)
@@ -106,21 +122,23 @@ def _parsed(source: Source) -> tuple[Document, tuple[Report, ...]]:
                 section = None
             rule: Rule = "column"
             if section is not None:
-                rule = "setting"
+                rule = "setting" if isinstance(section, SectionHead) else "body"
             elif code.lstrip().startswith("|"):
                 rule = "row"
             start = span.start + len(code) - len(code.lstrip())
             end = span.start + len(code.rstrip())
             statement = _statement(source, Span(start, end), rule, reports)
-            if isinstance(statement, SectionHead):
+            if isinstance(statement, SectionHead | BlockHead):
                 section, section_indent = statement, indent
             if statement is None:
                 broken[number - 1] = rule
         if reports.is_full:
             return Document(tuple(lines), (), source), reports.sorted()
         lines.append(_BLANK if statement is None and comment is None else Line(statement, comment))
-    specs = _Assembly(source, reports).specs(lines, broken)
-    return Document(tuple(lines), () if reports.is_full else specs, source), reports.sorted()
+    specs, blocks = _Assembly(source, reports).specs(lines, broken)
+    if reports.is_full:
+        specs = ()
+    return Document(tuple(lines), specs, source, blocks), reports.sorted()
 
 
 _BLANK = Line(None, None)
@@ -146,7 +164,7 @@ def _indent(text: str) -> int:
 @cache
 def _lark() -> Lark:
     grammar = resources.files("vggspec.lang").joinpath("grammar.lark").read_text("utf-8")
-    return Lark(grammar, parser="lalr", start=["column", "row", "setting"])
+    return Lark(grammar, parser="lalr", start=["column", "row", "body", "setting"])
 
 
 def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Statement | None:
@@ -168,6 +186,12 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
         text = text[: slashes.start()].rstrip()
         if not text:
             return None
+    if rule != "setting":
+        wrong = brackets(text, rule)
+        if wrong is not None:
+            what, start, end = wrong
+            reports.add(report(what, source, Span(span.start + start, span.start + end)))
+            return None
     if rule == "row" and not text.endswith("|"):
         # The row is read as if its last bar were there, so that its cells are checked too.
         is_hidden = (
@@ -181,7 +205,11 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
     except UnexpectedInput as error:
         reports.add(unreadable(source, span, text, rule, error))
         return None
-    return cast("Statement", _ToAst(span).transform(tree))
+    reader = _ToAst(span)
+    statement = cast("Statement", reader.transform(tree))
+    for what, place in reader.mistakes:
+        reports.add(report(what, source, place))
+    return None if reader.mistakes else statement
 
 
 def _without_dashes(source: Source, span: Span, rule: Rule, reports: Reports) -> str:
@@ -229,6 +257,7 @@ class _ToAst(Transformer[Token, Any]):
     def __init__(self, line: Span) -> None:
         super().__init__()
         self._line = line
+        self.mistakes: list[tuple[Diagnostic, Span]] = []
 
     def column(self, found: list[Any]) -> Statement:
         return cast("Statement", found[0])
@@ -252,7 +281,7 @@ class _ToAst(Transformer[Token, Any]):
     def cell(self, found: list[Any]) -> Cell:
         items: list[Item] = []
         is_rule = False
-        bold = sum(isinstance(one, Token) for one in found) == 2
+        bold = sum(isinstance(one, Token) and one.type == "BOLD" for one in found) == 2
         for one in found:
             match one:
                 case Layers():
@@ -261,6 +290,13 @@ class _ToAst(Transformer[Token, Any]):
                     items.append(Claim(one.kind, one.number, bold, one.span))
                 case InputItem():
                     items.append(one)
+                case Token(type="NUMBER"):
+                    items.append(self._word(one))
+                case Token(type="SIZE" | "VOLUME"):
+                    height, width, *channels = self._numbers(one)
+                    items.append(
+                        SizeClaim(height, width, channels[0] if channels else None, self._span(one))
+                    )
                 case Tree():
                     is_rule = True
         return Cell(tuple(items), is_rule, Span(0, 0))
@@ -288,54 +324,116 @@ class _ToAst(Transformer[Token, Any]):
         )
 
     def weight_layers(self, found: list[Any]) -> Claim:
-        return Claim(
-            "weight layers",
-            self._word(found[0]),
-            False,
-            self._span(found[0]).to(self._span(found[-1])),
-        )
+        deep = found[-1].type == "DEEP"
+        return self._claim("weight layers deep" if deep else "weight layers", found)
 
     def parameters(self, found: list[Any]) -> Claim:
-        return Claim(
-            "parameters",
-            self._word(found[0]),
-            False,
-            self._span(found[0]).to(self._span(found[-1])),
-        )
+        return self._claim("parameters", found)
+
+    def macs(self, found: list[Any]) -> Claim:
+        return self._claim("MACs", found)
+
+    def _claim(
+        self,
+        kind: Literal["weight layers", "weight layers deep", "parameters", "MACs"],
+        found: list[Token],
+    ) -> Claim:
+        span = self._span(found[0]).to(self._span(found[-1]))
+        return Claim(kind, self._word(found[0]), False, span)
 
     def section(self, found: list[Any]) -> SectionHead:
         kind = cast("Literal['train', 'test']", found[0].rstrip(": \t").lower())
         return SectionHead(kind, self._line)
 
-    def layers(self, found: list[Any]) -> Layers:
-        items: list[LayerItem] = []
-        for one in found:
-            items.extend(one if isinstance(one, list) else [one])
-        return Layers(tuple(items), self._line)
+    def block(self, found: list[Any]) -> BlockHead:
+        return BlockHead(self._word(found[0]), tuple(found[1:]), self._line)
 
-    def bold(self, found: list[Any]) -> list[LayerItem]:
-        return [
-            LayerItem(one.word, one.options, one.repeat, one.alias, True, one.span)
-            for one in found
-            if isinstance(one, LayerItem)
-        ]
+    def parameter(self, found: list[Any]) -> Parameter:
+        name = self._word(found[0])
+        default = self._word(found[1]) if len(found) > 1 else None
+        return Parameter(
+            name, default, name.span if default is None else name.span.to(default.span)
+        )
+
+    def body(self, found: list[Any]) -> BlockLine:
+        join = None
+        if isinstance(found[0], Token):
+            join = cast('Literal["+", "&"]', str(found[0]))
+        branch = cast("Branch", found[-1])
+        if not branch.items and branch.source is None:
+            after = self._line.end
+            self.mistakes.append((syntax.EmptyBranch(where="block"), Span(after, after)))
+        return BlockLine(join, branch, self._line)
+
+    def outputs(self, found: list[Any]) -> Outputs:
+        return Outputs(tuple(map(self._word, found)), self._line)
+
+    def means(self, found: list[Any]) -> Means:
+        convs = [one for one in found if one.word.text.casefold() == "conv"]
+        if len(convs) != 1:
+            where = convs[1].span if convs else self._line
+            self.mistakes.append((syntax.MeansOneConv(convs=len(convs)), where))
+        return Means(tuple(found), self._line)
+
+    def path(self, found: list[Any]) -> Layers:
+        source = self._word(found[0])
+        return Layers((From(source, source.span), *_flat(found[1:])), self._line)
+
+    def layers(self, found: list[Any]) -> Layers:
+        return Layers(tuple(_flat(found)), self._line)
+
+    def bold(self, found: list[Any]) -> list[LayerItem | Group]:
+        return [replace(one, bold=True) for one in found if not isinstance(one, Token)]
+
+    def group(self, found: list[Any]) -> Group:
+        close = next(i for i in reversed(range(len(found))) if _is(found[i], "CLOSE"))
+        span = self._span(found[0]).to(self._span(found[close]))
+        repeat, alias, end = self._tail(found[close + 1 :])
+        whole = span if end is None else span.to(end)
+        signs = found[2:close:2]
+        branches: list[Branch] = found[1:close:2]
+        kinds = dict.fromkeys(map(str, signs))
+        comma = next((one for one in signs if _is(one, "COMMA")), None)
+        empty = [i for i, one in enumerate(branches) if not one.items and one.source is None]
+        if comma is not None:
+            self.mistakes.append((syntax.CommaInBracket(), self._span(comma)))
+        elif len(kinds) > 1:
+            other = next(one for one in signs if str(one) != str(signs[0]))
+            mixed = syntax.MixedJoins(where="bracket", first=str(signs[0]))
+            self.mistakes.append((mixed, self._span(other)))
+        elif empty:
+            after = self._span(found[2 * empty[0] + 2])  # the next sign, or the end
+            self.mistakes.append((syntax.EmptyBranch(where="bracket"), after))
+        join = cast('Literal["+", "&"] | None', str(signs[0]) if signs else None)
+        return Group(join, tuple(branches), repeat, alias, False, whole)
+
+    def branch(self, found: list[Any]) -> Branch:
+        source = self._word(found[0]) if found and isinstance(found[0], Token) else None
+        items = tuple(_flat(found if source is None else found[1:]))
+        spans = [one.span for one in (source, *items) if one is not None]
+        return Branch(source, items, spans[0].to(spans[-1]) if spans else self._line)
 
     def layer(self, found: list[Any]) -> LayerItem:
         word = self._word(found[0])
         options: tuple[Option, ...] = ()
-        repeat = alias = None
         span = word.span
-        for one in found[1:]:
-            if isinstance(one, tuple):
-                options = one
-                span = span.to(one[-1].span) if one else span
-            elif one.type == "REPEAT":
+        rest = found[1:]
+        if rest and isinstance(rest[0], tuple):
+            options = rest.pop(0)
+            span = span.to(options[-1].span) if options else span
+        repeat, alias, end = self._tail(rest)
+        return LayerItem(word, options, repeat, alias, False, span if end is None else span.to(end))
+
+    def _tail(self, found: list[Token]) -> tuple[Word | None, Word | None, Span | None]:
+        """A repeat and a name after a layer or a bracket, and the place of the last of them."""
+        repeat = alias = end = None
+        for one in found:
+            end = self._span(one)
+            if one.type == "REPEAT":
                 repeat = self._word(one)
-                span = span.to(repeat.span)
             else:
                 alias = self._word(one)
-                span = span.to(alias.span)
-        return LayerItem(word, options, repeat, alias, False, span)
+        return repeat, alias, end
 
     def options(self, found: list[Any]) -> tuple[Option, ...]:
         return tuple(found)
@@ -356,12 +454,27 @@ class _ToAst(Transformer[Token, Any]):
 
     def _sides(self, size: Token) -> tuple[Word, Word]:
         """``224 × 256`` as two words with their own spans."""
+        height, width = self._numbers(size)
+        return height, width
+
+    def _numbers(self, size: Token) -> list[Word]:
         start = self._span(size).start
-        height, width = (
+        return [
             Word(match[0], Span(start + match.start(), start + match.end()))
             for match in re.finditer(r"\d+", str(size))
-        )
-        return height, width
+        ]
+
+
+def _is(one: object, kind: str) -> bool:
+    return isinstance(one, Token) and one.type == kind
+
+
+def _flat(found: Sequence[Any]) -> list[LayerItem | Group]:
+    """Layers and brackets, those between bold marks with the others."""
+    items: list[LayerItem | Group] = []
+    for one in found:
+        items.extend(one if isinstance(one, list) else [one])
+    return items
 
 
 class _Draft:
@@ -371,25 +484,47 @@ class _Draft:
         self.name = name
         self.input: InputItem | None = None
         self.like: Like | None = None
-        self.layers: list[LayerItem] = []
+        self.layers: list[Step] = []
+        self.outputs: Outputs | None = None
+        self.means: Means | None = None
         self.claims: list[Claim] = []
         self.sections: dict[str, list[Setting]] = {}
         self.heads: dict[str, Span] = {}
         self.is_complete = is_complete
 
-    def spec(self, source: Source) -> Spec:
+    def spec(self, source: Source, blocks: tuple[Block, ...]) -> Spec:
         return Spec(
             self.name,
             self.input,
             self.like,
             tuple(self.layers),
-            None,
-            None,
+            self.outputs,
+            self.means,
             tuple(self.claims),
             tuple(self.sections.get("train", ())),
             tuple(self.sections.get("test", ())),
-            (),
+            blocks,
             source,
+            self.is_complete,
+        )
+
+
+class _BlockDraft:
+    """A block while its lines are gathered."""
+
+    def __init__(self, head: BlockHead) -> None:
+        self.head = head
+        self.join: Literal["+", "&"] | None = None
+        self.branches: list[Branch] = []
+        self.is_complete = True
+
+    def block(self) -> Block:
+        return Block(
+            self.head.name,
+            self.head.parameters,
+            self.join,
+            tuple(self.branches),
+            self.head.span,
             self.is_complete,
         )
 
@@ -406,12 +541,16 @@ class _Assembly:
         self._after_table = False  # nothing but blank lines since a table
         self._unnamed: Statement | None = None  # the first statement of a net without a name
         self._section: str | None = None
+        self._blocks: list[_BlockDraft] = []
         self._number_of_nets = 0
         self._too_many: Span | None = None  # where there are more nets than there may be
         self._is_full = False  # no more nets are kept
         self._is_lost = False  # a line before the first net could not be read
 
-    def specs(self, lines: list[Line], broken: dict[int, Rule]) -> tuple[Spec, ...]:
+    def specs(
+        self, lines: list[Line], broken: dict[int, Rule]
+    ) -> tuple[tuple[Spec, ...], tuple[Block, ...]]:
+        """The nets of the file, and its blocks."""
         for i, line in enumerate(lines):
             if i in broken:
                 self._skip(i + 1, broken[i])
@@ -430,7 +569,25 @@ class _Assembly:
             self._limit(draft.claims, MAX_CLAIMS, "claim")
             for kind, settings in draft.sections.items():
                 self._limit(settings, MAX_SETTINGS, f"{kind} setting")
-        return tuple(draft.spec(self._source) for draft in self._drafts)
+        self._limit_blocks()
+        blocks = tuple(draft.block() for draft in self._blocks)
+        return tuple(draft.spec(self._source, blocks) for draft in self._drafts), blocks
+
+    def _limit_blocks(self) -> None:
+        seen: dict[str, Word] = {}
+        for draft in self._blocks:
+            name = draft.head.name
+            first = seen.setdefault(name.text.casefold(), name)
+            if first is not name:
+                what = syntax.BlockTwice(name=name.text)
+                self._report(what, name.span, Label(first.span, "the first one"))
+            if not draft.branches and draft.is_complete:
+                self._report(syntax.EmptyBlock(name=name.text), draft.head.span)
+                draft.is_complete = False
+        if len(self._blocks) > MAX_BLOCKS:
+            too_many = files.TooManyOf(what="block", found=len(self._blocks), limit=MAX_BLOCKS)
+            self._report(too_many, self._blocks[MAX_BLOCKS].head.span)
+            del self._blocks[MAX_BLOCKS:]
 
     def _limit(self, items: list[Any], limit: int, what: str) -> None:
         """Keep no more of the items than there may be."""
@@ -442,6 +599,9 @@ class _Assembly:
     def _skip(self, line: int, rule: Rule) -> None:
         """Continue after a line that could not be read, without reporting consequences."""
         if rule == "setting":
+            return
+        if rule == "body":
+            self._blocks[-1].is_complete = False
             return
         self._section = None
         if rule == "row" and not self._in_table:
@@ -460,9 +620,16 @@ class _Assembly:
                 for draft in self._current:
                     draft.sections[self._section].append(statement)
             return
+        if isinstance(statement, BlockLine):
+            self._block_line(statement)
+            return
         self._section = None
         if isinstance(statement, TableRow):
             self._row(statement)
+            return
+        if isinstance(statement, BlockHead):
+            self._in_table = self._after_table = False
+            self._blocks.append(_BlockDraft(statement))
             return
         if self._is_full and not isinstance(statement, NetName):
             return
@@ -483,6 +650,29 @@ class _Assembly:
                 for draft in self._current:
                     for item in items:
                         self._add(draft, item)
+
+    def _block_line(self, line: BlockLine) -> None:
+        block = self._blocks[-1]
+        branch = line.branch
+        if line.join is not None:
+            block.join = block.join or line.join
+            if line.join != block.join:
+                self._report(syntax.MixedJoins(where="block", first=block.join), line.span)
+                block.is_complete = False
+            if not block.branches and block.is_complete:
+                before = Span(line.span.start, line.span.start)
+                self._report(syntax.EmptyBranch(where="block"), before)
+                block.is_complete = False
+            block.branches.append(branch)
+        elif not block.branches:
+            block.branches.append(branch)
+        elif branch.source is not None:
+            self._report(syntax.FromInBranch(), line.span)
+            block.is_complete = False
+        else:
+            last = block.branches[-1]
+            items = (*last.items, *branch.items)
+            block.branches[-1] = Branch(last.source, items, last.span.to(branch.span))
 
     def _name_others(self, span: Span) -> None:
         """A named net begins: a net before it must have a name too."""
@@ -568,7 +758,7 @@ class _Assembly:
             self._report(what, span)
         return drafts if len(bad) < len(row.cells) else []
 
-    def _add(self, draft: _Draft, item: Item | Like) -> None:
+    def _add(self, draft: _Draft, item: Item | Like | Outputs | Means | From) -> None:
         match item:
             case InputItem():
                 if draft.input is not None:
@@ -584,8 +774,26 @@ class _Assembly:
                 draft.like = item
             case Claim():
                 draft.claims.append(item)
-            case LayerItem():
+            case Outputs():
+                if draft.outputs is not None:
+                    first = Label(draft.outputs.span, "the first one")
+                    self._report(syntax.Twice(what="outputs"), item.span, first)
+                draft.outputs = item
+            case Means():
+                if draft.means is not None:
+                    first = Label(draft.means.span, "the first one")
+                    self._report(syntax.Twice(what="conv is"), item.span, first)
+                draft.means = item
+            case LayerItem() | Group() | From():
                 draft.layers.append(item)
+            case Word() | SizeClaim():
+                text = self._source.slice(item.span)
+                what = syntax.Unexpected(
+                    found=text,
+                    expected=("layers", "an input", "a claim"),
+                    suggestion=corrected(text, len(text)),
+                )
+                self._report(what, item.span)
 
     def _check_names(self) -> None:
         seen: dict[str, Word] = {}

@@ -1,4 +1,4 @@
-"""Mistakes in the text of a spec (VGG001 to VGG009, VGG02x)."""
+"""Mistakes in the text of a spec (VGG001 to VGG009, VGG02x to VGG04x)."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -244,7 +244,8 @@ class SectionWithoutNet(Diagnostic):
 class Twice(Diagnostic):
     """Something that a net has once is written twice.
 
-    A net has one input, one ``like``, one ``train:`` section and one ``test:`` section.
+    A net has one input, one ``like``, one ``outputs``, one ``conv is``, one ``train:`` section and
+    one ``test:`` section.
 
         input 224x224 RGB
         input 32x32 RGB       wrong
@@ -329,3 +330,234 @@ class OpenRow(Diagnostic):
         if self.is_hidden:
             return "write the comment after the last `|`"
         return "write `|` at the end of the row"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommaInBracket(Diagnostic):
+    """A comma separates layers in a bracket.
+
+    Layers that follow each other have nothing between them. The branches of a bracket are separated
+    by ``+``, which adds their results, or by ``&``, which joins their channels.
+
+        [conv1-64, conv3-64]       wrong: one after the other, or side by side?
+        [conv1-64 conv3-64]        right: one after the other
+        [conv1-64 & conv3-64]      right: side by side, their channels joined
+    """
+
+    code = "VGG030"
+    TITLE = "a comma separates the layers of this bracket"
+    LABEL = "layers that follow each other have nothing between them"
+    HELP = "leave it out, or write `&` to join the channels of branches"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedJoins(Diagnostic):
+    """One bracket or block both adds its branches and joins their channels.
+
+    Put one of the two into a bracket of its own:
+
+        [conv3-64 + conv1-64 & identity]        wrong
+        [[conv3-64 + conv1-64] & identity]      right
+    """
+
+    code = "VGG031"
+    TITLE = "one {where} adds branches with `+` and joins them with `&`"
+    LABEL = "the first sign is `{first}`"
+    HELP = "put one of the two into a bracket of its own"
+    where: str
+    first: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyBranch(Diagnostic):
+    """A branch has no layers.
+
+    A branch that does nothing is ``identity``:
+
+        [conv3-64 + ]            wrong
+        [conv3-64 + identity]    right
+    """
+
+    code = "VGG032"
+    TITLE = "a branch of this {where} is empty"
+    LABEL = "expected a layer"
+    HELP = "write `identity` for a branch that does nothing"
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBracket(Diagnostic):
+    """A bracket is not closed on its line, or in its cell.
+
+    A bracket ends on the line on which it begins; what is longer is a ``block``.
+
+        [conv3-64 conv3-64 + shortcut        wrong
+        [conv3-64 conv3-64 + shortcut]       right
+    """
+
+    code = "VGG033"
+    TITLE = "the bracket is not closed {where}"
+    HELP = "close it with `]`; what is longer than a line is a `block`"
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrayBracket(Diagnostic):
+    """A bracket is closed that was not opened.
+
+    A bracket begins and ends on one line, and in a table in one cell:
+
+        conv3-64 conv3-64 + shortcut]        wrong
+        [conv3-64 conv3-64 + shortcut]       right
+    """
+
+    code = "VGG034"
+    TITLE = "no bracket is open here"
+    HELP = "write `[` where the bracket begins, or leave this one out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatBefore(Diagnostic):
+    """A repeat stands before its bracket.
+
+    As for a layer, it follows:
+
+        3x [conv3-64 conv3-64 + shortcut]      wrong
+        [conv3-64 conv3-64 + shortcut] x3      right
+    """
+
+    code = "VGG035"
+    TITLE = "`{found}` stands before the bracket"
+    HELP = "write `x{times}` behind the bracket"
+    found: str
+    times: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinOutsideBracket(Diagnostic):
+    """A ``+`` or ``&`` is not between the branches of a bracket.
+
+    Inside a bracket it separates branches, and in a block it begins a line. Layers that follow each
+    other have nothing between them.
+
+        conv3-64 + shortcut        wrong
+        [conv3-64 + shortcut]      right
+    """
+
+    code = "VGG036"
+    TITLE = "`{sign}` is not in a bracket"
+    sign: str
+    in_block: bool = False
+    """Whether the line belongs to a block, where the sign would begin it."""
+
+    def help(self) -> str | None:
+        if self.in_block:
+            return f"begin a line of the block with `{self.sign}`, or use a bracket"
+        other = "shortcut" if self.sign == "+" else "identity"
+        return f"put the branches into a bracket, as in `[conv3-64 {self.sign} {other}]`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BracketsTooDeep(Diagnostic):
+    """Brackets are nested too deeply.
+
+    The limit keeps a hostile file from taking all memory. A ``block`` gives a part of a bracket a
+    name, so that it can be written apart:
+
+        block part(c):
+          conv1-{c} & conv3-{c}
+    """
+
+    code = "VGG037"
+    TITLE = "brackets are nested more than {limit} deep"
+    HELP = "write the inner ones as a `block`"
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeansOneConv(Diagnostic):
+    """The line ``conv is`` has no conv or several.
+
+    The line says what stands around each conv of the net, so that it contains one:
+
+        conv is BN ReLU                     wrong
+        conv is BN ReLU conv(no-bias)       right
+    """
+
+    code = "VGG038"
+    HELP = "write one, as in `conv is conv(no-bias) BN ReLU`"
+    convs: int
+
+    def title(self) -> str:
+        return f"`conv is` contains {'no' if not self.convs else self.convs} `conv`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBrace(Diagnostic):
+    """A brace is not closed.
+
+    What is in braces is a number, worked out from the parameters of a block:
+
+        conv1-{4*c        wrong
+        conv1-{4*c}       right
+    """
+
+    code = "VGG039"
+    TITLE = "the brace is not closed"
+    HELP = "close it with `}}` directly after the number"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromInBranch(Diagnostic):
+    """A line of a block begins with ``from`` where a branch goes on.
+
+    A branch of a block begins at one place, which its first line names:
+
+        block part:
+          conv3-64
+          from pool4 conv1-64          wrong
+
+        block part:
+          conv3-64
+          + from pool4 conv1-64        right: a branch of its own
+    """
+
+    code = "VGG040"
+    TITLE = "`from` begins in the middle of a branch"
+    HELP = "write `+` or `&` before it, or leave it out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyBlock(Diagnostic):
+    """A block has no lines.
+
+    Its layers stand below its name, indented:
+
+        block part:
+        conv3-64          wrong
+          conv3-64        right
+    """
+
+    code = "VGG041"
+    TITLE = "the block `{name}` has no layers"
+    HELP = "indent them below this line"
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTwice(Diagnostic):
+    """Two blocks of a file have the same name.
+
+    A block belongs to the file, whatever net it stands in; case is ignored.
+
+        block part(c):
+          conv3-{c}
+        block part(c):        wrong
+          conv1-{c}
+    """
+
+    code = "VGG042"
+    TITLE = "the block `{name}` is written twice"
+    LABEL = "the second one"
+    HELP = "give it another name"
+    name: str
