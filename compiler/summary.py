@@ -8,6 +8,7 @@ from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.lower import load_network, lower
+from vggspec.compiler.outline import Part, outline
 from vggspec.lang.loading import read
 from vggspec.lang.packaged import packaged, title
 from vggspec.lang.parser import parse
@@ -25,6 +26,9 @@ class Summary:
     cost: NetworkCost
     batch: int | None
     """The images of a training step; None for a net that is not in the form of training."""
+
+    outline: tuple[Part, ...]
+    """The layers in the structure in which they are written."""
 
     def layers(self, *, implied: bool = False) -> list[tuple[Layer, LayerCost]]:
         """The layers with their costs; ``implied`` includes ReLU, dropout and flatten."""
@@ -110,7 +114,9 @@ def summarise(
         network = network.at(*at)
     is_trained = network is lowered.network
     batch = lowered.experiment.train.batch if is_trained else None
-    return Summary(lowered.spec.source.name, network, cost(network), batch)
+    return Summary(
+        lowered.spec.source.name, network, cost(network), batch, outline(network, lowered.steps)
+    )
 
 
 def _square(sides: Pair) -> float | list[float]:

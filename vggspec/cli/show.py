@@ -30,6 +30,7 @@ Examples:
   vggspec show D
   vggspec show specs/table1.vgg:D --dense --at 384x512
   vggspec show specs/D.vgg --svg D.svg
+  vggspec show resnet50-v1 --dot resnet50.dot
   vggspec show specs/D.vgg --json""",
 )
 @click.argument("spec", type=SPEC)
@@ -42,9 +43,17 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--svg", "figure", metavar="FILE", help="Write a figure of the net too.")
+@click.option("--dot", "graph", metavar="FILE", help="Write the net as a Graphviz graph too.")
 @terminal.wide_option
 def command(
-    spec: str, *, size: str | None, dense: bool, show_all: bool, as_json: bool, figure: str | None
+    spec: str,
+    *,
+    size: str | None,
+    dense: bool,
+    show_all: bool,
+    as_json: bool,
+    figure: str | None,
+    graph: str | None,
 ) -> None:
     """Print the layers of a net with their shapes, parameters and cost.
 
@@ -53,8 +62,9 @@ def command(
     are the receptive field and the step of one output position, in pixels of the image.
     """
     found = summarise(spec, at=None if size is None else _size(size), dense=dense)
-    if figure is not None:
-        check_spared([figure], [found.path], option="--svg")
+    for option, path in (("--svg", figure), ("--dot", graph)):
+        if path is not None:
+            check_spared([path], [found.path], option=option)
     if as_json:
         click.echo(json.dumps(found.as_data(implied=show_all), indent=2))
     else:
@@ -63,8 +73,14 @@ def command(
         from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
 
-        write_text(figure, draw(found.network))
+        write_text(figure, draw(found.network, found.outline))
         terminal.say("", f"wrote {figure}")
+    if graph is not None:
+        from vggspec.base.files import write_text
+        from vggspec.compiler.dot import dot
+
+        write_text(graph, dot(found.network, found.outline))
+        terminal.say("", f"wrote {graph}")
 
 
 def _size(text: str) -> tuple[int, int]:
