@@ -11,6 +11,7 @@ from typing import Literal
 from vggspec.compiler.ir import Layer, Network, Origin
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dwconv import DepthwiseConv
+from vggspec.compiler.ops.op import Op
 from vggspec.compiler.written import (
     WrittenBranch,
     WrittenFrom,
@@ -27,11 +28,16 @@ class Leaf:
     """A written layer, or the layers of a shortcut that is fitted."""
 
     layer: Layer
-    text: str
-    """The layer as one would write it in this net: what ``conv is …`` says is left out."""
+    written: Op
+    """Its op without what ``conv is …`` says of every conv."""
 
     layers: tuple[Layer, ...]
     """The layer and those that it implies, in the order of the net."""
+
+    @property
+    def text(self) -> str:
+        """The layer as one would write it in this net."""
+        return self.written.write()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,9 @@ class Bracket:
 
     after: tuple[Layer, ...]
     """The activation that a sum takes over."""
+
+    is_named: bool = False
+    """Whether the spec gives it its name."""
 
 
 Part = Leaf | Start | Bracket
@@ -117,7 +126,7 @@ class _Outlining:
             return None
         layers = self._up_to(name) + self._implied(name, origin)
         layer = self._network[name]
-        return Leaf(layer, _text(layer, written), layers)
+        return Leaf(layer, _written(layer.op, written), layers)
 
     def _bracket(self, group: WrittenGroup) -> Bracket:
         paths = [path for branch in group.branches if (path := self._path(branch)) is not None]
@@ -127,7 +136,7 @@ class _Outlining:
         last = self._network.layers[self._next - 1].name if self._next else ""
         after = self._implied(last, group.origin)
         join = None if joint is None else group.join
-        return Bracket(group.called, tuple(paths), join, joint, after)
+        return Bracket(group.called, tuple(paths), join, joint, after, group.item.alias is not None)
 
     def _path(self, branch: WrittenBranch) -> Path | None:
         """A branch; None for a shortcut that is dropped."""
@@ -153,10 +162,9 @@ class _Outlining:
         return self._network.layers[first : self._next]
 
 
-def _text(layer: Layer, written: WrittenLayer | None) -> str:
-    op = layer.op
-    if written is not None and written.meaning is not None and isinstance(op, Conv | DepthwiseConv):
-        options = {option.name.text.casefold() for option in written.meaning.item.options}
+def _written(op: Op, layer: WrittenLayer | None) -> Op:
+    if layer is not None and layer.meaning is not None and isinstance(op, Conv | DepthwiseConv):
+        options = {option.name.text.casefold() for option in layer.meaning.item.options}
         if "no-bias" in options:
-            op = replace(op, bias=True)
-    return op.write()
+            return replace(op, bias=True)
+    return op

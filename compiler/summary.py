@@ -1,12 +1,13 @@
 """A net in numbers: its layers with their shapes, parameters and cost."""
 
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
-from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.lower import load_network, lower
 from vggspec.compiler.outline import Part, outline
 from vggspec.lang.loading import read
@@ -36,21 +37,34 @@ class Summary:
         return [(layer, each) for layer, each in pairs if implied or not layer.op.is_implied]
 
     def as_data(self, *, implied: bool = False) -> dict[str, object]:
-        """The numbers for JSON. Sizes are in pixels, shapes (C, H, W)."""
+        """The numbers for JSON. Sizes are in pixels, shapes (C, H, W); the inputs of a layer are
+        those of the layers here that it reads, or the image.
+        """
+        pairs = self.layers(implied=implied)
+        sources = self._sources({layer.name for layer, _ in pairs})
         return totals(self.network, self.cost) | {
             "layers": [
                 {
                     "name": each.name,
                     "op": each.op,
+                    "inputs": [sources[name] for name in layer.inputs],
                     "output": list(each.output),
                     "parameters": each.parameters,
                     "macs": each.macs,
                     "receptive_field": _square(each.receptive_field),
                     "stride": _square(each.stride),
                 }
-                for _, each in self.layers(implied=implied)
+                for layer, each in pairs
             ]
         }
+
+    def _sources(self, listed: AbstractSet[str]) -> dict[str, str]:
+        """The listed layer, or the image, that each tensor comes from."""
+        found = {IMAGE: IMAGE}
+        for layer in self.network.layers:
+            is_listed = layer.name in listed
+            found[layer.name] = layer.name if is_listed else found[layer.inputs[0]]
+        return found
 
 
 @short_repr

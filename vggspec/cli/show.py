@@ -7,14 +7,15 @@ from collections import Counter
 import click
 
 from vggspec.base.catalogue import shapes
+from vggspec.base.wording import count
 from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
 from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import LayerCost
-from vggspec.compiler.geometry import Pair
+from vggspec.compiler.geometry import Number, Pair, apart, whole
 from vggspec.compiler.input_contract import in_words
-from vggspec.compiler.ir import Layer
+from vggspec.compiler.listing import listing
 from vggspec.compiler.ops.syntax import MAX_SIDE
 from vggspec.compiler.summary import Summary, summarise
 
@@ -97,16 +98,18 @@ def _print(found: Summary, *, show_all: bool) -> None:
     title = f"{network.name}, input {image.height} × {image.width} {image.color}: {in_words(image)}"
     print_text(title, bold=True)
     click.echo()
-    rows = [_row(layer, each) for layer, each in found.layers(implied=show_all)]
+    listed = found.layers(implied=show_all)
+    written = listing(found.outline, {layer.name for layer, _ in listed}.__contains__)
+    rows = [_row(written.get(layer.name, layer.op.write()), each) for layer, each in listed]
     print_table([HEADINGS, *rows], right=NUMBERS, optional=OPTIONAL)
     click.echo()
     print_table(_totals(found), right=(1,), bold=())
 
 
-def _row(layer: Layer, each: LayerCost) -> tuple[str, ...]:
+def _row(written: str, each: LayerCost) -> tuple[str, ...]:
     return (
         each.name,
-        layer.op.write(),
+        written,
         shapes.chw(each.output).replace(" ", ""),
         f"{each.parameters:,}" if each.parameters else "",
         scaled(each.macs) if each.macs else "",
@@ -127,10 +130,18 @@ def _totals(found: Summary) -> list[tuple[str, str, str]]:
         ("weights", memory(costs.weight_bytes), ""),
         ("largest activation", memory(largest.activation_bytes), f"an image, {largest.name}"),
     ]
+    distances = apart(found.network)
+    if distances:
+        each = [f"{name} by {_pixels(distance)}" for name, distance in distances.items()]
+        totals.append(("unequal places", count(len(each), "join"), ", ".join(each)))
     if found.batch is not None:
         kept = f"batches of {found.batch}, at least; {memory(costs.kept_bytes)} an image"
         totals.append(("training memory", memory(costs.training_bytes(found.batch)), kept))
     return totals
+
+
+def _pixels(number: Number) -> str:
+    return "1 pixel" if number == 1 else f"{whole(number):g} pixels"
 
 
 def _pair(sides: Pair) -> str:
