@@ -43,6 +43,7 @@ class FcToConv:
                     out_channels=layer.op.out_channels,
                     bias=layer.op.bias,
                     linear=layer.op.linear,
+                    activated=layer.op.activated,
                     fc_shape=stored,
                 )
                 nodes.append(replace(layer, op=conv))
