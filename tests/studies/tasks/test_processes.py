@@ -67,7 +67,7 @@ def test_results_come_in_order_where_that_is_wanted(
     expected = list(task.results(indices))
     for ahead in (1, 512):
         monkeypatch.setattr(processes, "AHEAD", ahead)
-        assert list(results_by(task, indices, 3, in_order=True)) == expected
+        assert list(results_by(task, indices, 2, in_order=True)) == expected
     assert list(results_by(task, [], 2, in_order=True)) == []
 
 
