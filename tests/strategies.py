@@ -11,6 +11,46 @@ from vggspec.compiler.tensor import MisfitError, TensorType
 
 CHANNELS = (1, 2, 4, 6, 8)
 
+_NUMBERS = ("64", "{c}", "{4*c}", "{ in / 2 }", "{c + s}")
+
+
+@st.composite
+def bracket_texts(draw: st.DrawFn, depth: int = 2) -> str:
+    """The text of a bracket; its layers are words of the language, not a net that fits."""
+    sign = draw(st.sampled_from((" + ", " & ")))
+    branches = draw(st.lists(branch_texts(depth), min_size=1, max_size=3))
+    repeat = draw(st.sampled_from(("", "", " x2", " x{n}")))
+    return f"[{sign.join(branches)}]{repeat}" + draw(st.sampled_from(("", "", " as part")))
+
+
+@st.composite
+def branch_texts(draw: st.DrawFn, depth: int = 2) -> str:
+    """The text of a branch: layers and brackets in it, from where it begins on or elsewhere."""
+    items = []
+    for _ in range(draw(st.integers(1, 3))):
+        if depth and draw(st.integers(0, 3)) == 0:
+            items.append(draw(bracket_texts(depth - 1)))
+            continue
+        number = draw(st.sampled_from(_NUMBERS))
+        plain = ("identity", "BN", "ReLU", "fire(16, 64)", "maxpool3/2(ceil)")
+        conv = f"conv3-{number}" + draw(st.sampled_from(("", "/2(once)", "/{s}(once, pad {p})")))
+        items.append(draw(st.sampled_from((conv, conv, *plain))))
+    source = draw(st.sampled_from(("", "", "from pool4 ", "from {skip} ")))
+    return source + " ".join(items)
+
+
+@st.composite
+def block_texts(draw: st.DrawFn, name: str) -> str:
+    """The text of a block called ``name``."""
+    head = f"block {name}" + draw(st.sampled_from(("", "(c)", "(c, s = 1, p = 0)"))) + ":"
+    sign = draw(st.sampled_from("+&"))
+    lines = [draw(branch_texts(1))]
+    for _ in range(draw(st.integers(0, 3))):
+        more = draw(branch_texts(1))
+        continues = draw(st.booleans()) and not more.startswith("from")
+        lines.append(more if continues else f"{sign} {more}")
+    return "\n".join((head, *(f"  {line}" for line in lines)))
+
 
 @dataclass
 class _Column:
