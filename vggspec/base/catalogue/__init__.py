@@ -11,7 +11,7 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "names", "shapes", "backends", "recipes", "data", "ranks", "runs",
+    "files", "syntax", "names", "shapes", "dense", "backends", "recipes", "data", "ranks", "runs",
     "artefacts", "checkpoints", "importing", "annotations", "engines", "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
