@@ -41,10 +41,11 @@ class CheckJoins:
             if any(over_space) or isinstance(layer.op, GlobalAvgPool):
                 averaged.add(layer.name)
             if any(over_space) and not all(over_space):
-                because = "one is averaged over the whole map, another is not"
+                because = "one branch is averaged over the whole map, another is not"
             elif not any(over_space) and len({seen[name].stride for name in layer.inputs}) > 1:
                 strides = sorted({seen[name].stride[0] for name in layer.inputs})
-                because = f"one has a position every {strides[0]} pixels, another {strides[-1]}"
+                finest, coarsest = strides[0], strides[-1]
+                because = f"branches have a position every {finest} and every {coarsest} pixels"
             else:
                 continue
             what = MeetsAtOneSize(layer=layer.name, because=because)

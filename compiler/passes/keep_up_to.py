@@ -105,13 +105,19 @@ def _activation(network: Network, layer: Layer) -> Layer:
 
 
 def _is_of_another(network: Network, user: Layer, layer: Layer) -> bool:
-    """Whether its name says that it is of another conv, as where BN and ReLU stand before convs:
+    """Whether its name says that it is of another layer, as where BN and ReLU stand before convs:
     ``conv1_2_bn`` after ``conv1_1``.
     """
-    owner = user.name.rpartition("_")[0]
-    while owner in network and not (network[owner].op.is_weight_layer or network[owner].op.is_join):
-        owner = owner.rpartition("_")[0]
-    return owner in network and owner != layer.name
+    owner = _owner(network, user.name)
+    return owner is not None and owner not in (layer.name, _owner(network, layer.name))
+
+
+def _owner(network: Network, name: str) -> str | None:
+    while "_" in name:
+        name = name.rpartition("_")[0]
+        if name in network and (network[name].op.is_weight_layer or network[name].op.is_join):
+            return name
+    return None
 
 
 def _up_to(network: Network, last: Layer) -> list[Node]:

@@ -83,8 +83,8 @@ def check(network: Network, folder: Path) -> None:
         try:
             prepared = prepare(network, CompileOptions(form=form))
         except VggspecError as error:
-            assert form == "dense"
-            assert error.reports[0].what.code in ("VGG270", "VGG271")
+            if form == "crop" or error.reports[0].what.code not in ("VGG270", "VGG271"):
+                raise
             event("refused")
             continue
         model = emit(
@@ -120,8 +120,8 @@ def check(network: Network, folder: Path) -> None:
             by_onnx = run_onnx(of, x)
             assert by_onnx.keys() == by_module.keys() == by_source.keys() == expected.keys()
             for name, value in expected.items():
-                assert torch.equal(by_module[name], by_source[name])
                 assert_close(by_module[name], value)
+                assert_close(by_source[name], value)
                 assert_close(by_onnx[name], value)
 
 

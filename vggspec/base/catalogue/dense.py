@@ -34,13 +34,11 @@ class MeetsAtOneSize(Diagnostic):
     """
 
     code = "VGG271"
-    TITLE = "`{layer}` cannot be applied densely: its branches meet at one image size only"
+    TITLE = "`{layer}` cannot be applied densely: {because}"
+    LABEL = "its branches meet at one image size only"
     HELP = "compile with `--crop`"
     layer: str
     because: str
-
-    def label(self) -> str:
-        return self.because
 
 
 @dataclass(frozen=True, kw_only=True)
