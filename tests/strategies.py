@@ -121,41 +121,29 @@ def _head(draw: st.DrawFn, column: _Column) -> None:
 
 
 @st.composite
-def networks(
-    draw: st.DrawFn, *, is_trained: bool = False, has_lrn: bool = True, least: int = 7
-) -> Network:
+def networks(draw: st.DrawFn) -> Network:
     """A net built on the IR: branches, joins of two to four, fan-out, taps and several heads.
 
-    Every end is an output. ``is_trained`` leaves out what a loss does not see: the soft-max.
+    Every end is an output.
     """
     color = draw(st.sampled_from(("RGB", "gray")))
-    net = Graph(draw(st.integers(least, 19)), draw(st.integers(least, 19)), color)
+    net = Graph(draw(st.integers(7, 19)), draw(st.integers(7, 19)), color)
     maps = [IMAGE]
+    steps = (_any_conv, _any_conv, _any_pool, _any_join, _any_join, _any_other)
     for _ in range(draw(st.integers(2, 9))):
         x = maps[-1] if draw(st.booleans()) else draw(st.sampled_from(maps))
-        step = draw(
-            st.sampled_from((_any_conv, _any_conv, _any_pool, _any_join, _any_join, _any_other))
-        )
-        if step is _any_other and not has_lrn:
-            step = _any_join
         try:
-            maps.append(step(draw, net, x, maps))
+            maps.append(draw(st.sampled_from(steps))(draw, net, x, maps))
         except VggspecError:
             continue  # it does not fit; nothing was added of what does not
     read = net.read()
     ends = [name for name in maps[1:] if name not in read] or [net.conv(IMAGE, 3)]
-    results = {}
-    for i, end in enumerate(ends):
-        head = _any_head(draw, net, end, is_trained=is_trained)
-        results[f"head{i}"] = head
+    results = {f"head{i}": _any_head(draw, net, end) for i, end in enumerate(ends)}
     taps = [name for name in maps[1:] if name in net.read()]
-    for i, tap in enumerate(
-        draw(st.lists(st.sampled_from(taps), max_size=2, unique=True)) if taps else ()
-    ):
-        results[f"tap{i}"] = tap
-    if len(results) == 1:
-        return net.net(*results.values())
-    return net.net(**results)
+    if taps:
+        chosen = draw(st.lists(st.sampled_from(taps), max_size=2, unique=True))
+        results |= {f"tap{i}": tap for i, tap in enumerate(chosen)}
+    return net.net(*results.values()) if len(results) == 1 else net.net(**results)
 
 
 def _any_conv(draw: st.DrawFn, net: Graph, x: str, _: list[str]) -> str:
@@ -215,7 +203,7 @@ def _any_other(draw: st.DrawFn, net: Graph, x: str, _: list[str]) -> str:
     return net.add(op, x)
 
 
-def _any_head(draw: st.DrawFn, net: Graph, x: str, *, is_trained: bool) -> str:
+def _any_head(draw: st.DrawFn, net: Graph, x: str) -> str:
     kind = draw(st.sampled_from(("map", "gap", "gap FC", "FC", "FC FC")))
     if kind == "map":
         return x
@@ -233,4 +221,4 @@ def _any_head(draw: st.DrawFn, net: Graph, x: str, *, is_trained: bool) -> str:
         if draw(st.booleans()):
             x = net.add(Dropout(), x)
         x = net.add(Linear(out_channels=3, bias=draw(st.booleans())), x)
-    return x if is_trained or draw(st.booleans()) else net.add(Softmax(), x)
+    return x if draw(st.booleans()) else net.add(Softmax(), x)

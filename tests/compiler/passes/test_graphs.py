@@ -1,7 +1,5 @@
 """Passes on nets with branches: what they compute, what they refuse, and that twice is once."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
