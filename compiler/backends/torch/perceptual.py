@@ -47,7 +47,7 @@ class Perceptual(nn.Module):
         self.requires_grad_(requires_grad=False)
         self.train(mode=False)
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 (torch's signature)
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001 (torch's signature)
         """Stay in ``eval()`` mode: a distance does not change while a net is trained with it."""
         return super().train(mode=False)
 
