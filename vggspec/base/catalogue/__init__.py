@@ -13,7 +13,7 @@ from vggspec.base.wording import nearest
 THEMES = (
     "files", "syntax", "layers", "graphs", "shapes", "backends", "recipes", "data", "ranks", "runs",
     "artefacts", "checkpoint_files", "importing", "annotations", "engines", "refitting", "running",
-    "verifying", "variants", "fusion", "evaluating", "features", "localising",
+    "verifying", "variants", "fusion", "evaluating", "features", "localising", "sizes",
 )  # fmt: skip
 
 
