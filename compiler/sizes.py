@@ -27,7 +27,8 @@ from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.sizes import MAX_PERIOD, FittingSizes, Remainders, Size, Sizes, above
 from vggspec.compiler.ir import IMAGE, Layer, Network, smallest
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
-from vggspec.compiler.tensor import MisfitError, TensorType
+from vggspec.compiler.ops.op import Op
+from vggspec.compiler.tensor import MisfitError, TensorType, Types
 
 if TYPE_CHECKING:
     from vggspec.compiler.geometry import Number
@@ -52,16 +53,15 @@ def sizes(network: Network) -> Fitting:
     Raises:
         VggspecError: branches of different strides meet, or the period is too long to be tried.
     """
-    joins = joins_of_maps(network)
-    before = _ancestors(network, joins)
     layers = [layer for layer in network.layers if layer.type.is_map]
-    own = network.input.type.size
-    first = [_least(network, layers, axis, own[axis]) for axis in (0, 1)]
-    rows, columns = (_remainders(network, before, axis, first[axis]) for axis in (0, 1))
+    read = _ancestors(network, joins_of_maps(network))
+    (first_row, rows), (first_column, columns) = (
+        _along(network, layers, read, axis) for axis in (0, 1)
+    )
     found: FittingSizes = Sizes(rows, columns)
     if rows.is_any and columns.is_any:
         found = "any"
-    return Fitting(least=above(found, (first[0], first[1])), sizes=found)
+    return Fitting(least=above(found, (first_row, first_column)), sizes=found)
 
 
 def joins_of_maps(network: Network) -> list[Layer]:
@@ -78,23 +78,25 @@ def _ancestors(network: Network, ends: Sequence[Layer]) -> list[Layer]:
     return [layer for layer in network.layers if layer.name in needed]
 
 
-def _least(network: Network, layers: Sequence[Layer], axis: int, own: int) -> int:
-    """The least size that all layers take, were there no joins."""
-    found = smallest(lambda n: _meets(network, layers, axis, (n,)) is not None, own)
-    assert found is not None, "the net takes its own size"
-    return found
-
-
-def _remainders(network: Network, layers: Sequence[Layer], axis: int, first: int) -> Remainders:
-    """The sizes from ``first`` on at which all joins meet."""
-    period = _period(network, layers, axis)
+def _along(
+    network: Network, layers: Sequence[Layer], read: Sequence[Layer], axis: int
+) -> tuple[int, Remainders]:
+    """The least size that all layers take, were there no joins, and those from it on at which all
+    joins meet; ``read`` are the joins and what they depend on.
+    """
+    steps = _steps(network, layers, axis)
+    own = network.input.type.size[axis]
+    first = smallest(lambda n: _meets(steps, (n,)) is not None, own)
+    assert first is not None, "the net takes its own size"
+    period = _period(network, read, axis)
     numbers = range(first, first + period)
-    meets = _meets(network, layers, axis, numbers)
+    names = {layer.name for layer in read}
+    meets = _meets([step for step in steps if step.name in names], numbers)
     assert meets is not None, "larger maps are taken where smaller ones are"
     found = {n % period for n, meet in zip(numbers, meets, strict=True) if meet}
     for shorter in range(1, period + 1):
         if period % shorter == 0 and all((n + shorter) % period in found for n in found):
-            return Remainders(shorter, tuple(sorted({n % shorter for n in found})))
+            return first, Remainders(shorter, tuple(sorted({n % shorter for n in found})))
     raise AssertionError("a period is a period of itself")
 
 
@@ -120,38 +122,64 @@ def _period(network: Network, layers: Sequence[Layer], axis: int) -> int:
     return period
 
 
-def _meets(
-    network: Network, layers: Iterable[Layer], axis: int, numbers: Sequence[int]
-) -> list[bool] | None:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A layer that changes rows or columns, or joins some."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    types: Types
+    axis: int
+
+    def after(self, given: tuple[int, ...]) -> int | None:
+        """The rows or columns of the output; None where the op does not take these inputs."""
+        types = []
+        for x, n in zip(self.types, given, strict=True):
+            channels, rows, columns = x.shape
+            types.append(TensorType((channels, rows, n) if self.axis else (channels, n, columns)))
+        try:
+            return self.op.infer(tuple(types)).size[self.axis]
+        except MisfitError:
+            return None
+
+
+def _steps(network: Network, layers: Iterable[Layer], axis: int) -> list[_Step]:
+    """The layers without those that compute each position from the one in its place."""
+    steps: list[_Step] = []
+    same = {IMAGE: IMAGE}
+    for layer in layers:
+        types = network.types_of(layer)
+        inputs = tuple(same[name] for name in layer.inputs)
+        reach = layer.op.reach(types)
+        is_same = (reach.size[axis], reach.stride[axis], reach.start[axis]) == (1, 1, 0) and (
+            layer.type.size[axis] == types[0].size[axis]
+        )
+        if is_same and not layer.op.is_join and not isinstance(layer.op, GlobalAvgPool):
+            same[layer.name] = inputs[0]
+            continue
+        same[layer.name] = layer.name
+        steps.append(_Step(layer.name, layer.op, inputs, types, axis))
+    return steps
+
+
+def _meets(steps: Iterable[_Step], numbers: Sequence[int]) -> list[bool] | None:
     """Whether all joins meet, for each size of the image; None where a size is too small."""
     found = {IMAGE: numbers}
     meets = [True] * len(numbers)
-    for layer in layers:
-        given = list(zip(*(found[name] for name in layer.inputs), strict=True))
+    for step in steps:
+        given = list(zip(*(found[name] for name in step.inputs), strict=True))
         # Of many sizes the layers behind large strides see few.
-        after = {each: _after(network, layer, axis, each) for each in set(given)}
-        if layer.op.is_join:
+        after = {each: step.after(each) for each in set(given)}
+        if step.op.is_join:
             meets = [meet and after[n] is not None for meet, n in zip(meets, given, strict=True)]
-            found[layer.name] = [each[0] for each in given]
+            found[step.name] = [each[0] for each in given]
             continue
         results = [n for n in map(after.__getitem__, given) if n is not None]
         if len(results) < len(given):
             return None
-        found[layer.name] = results
+        found[step.name] = results
     return meets
-
-
-def _after(network: Network, layer: Layer, axis: int, given: tuple[int, ...]) -> int | None:
-    """The rows or columns of a layer's output; None where it does not take these inputs."""
-    types = []
-    for x, n in zip(network.types_of(layer), given, strict=True):
-        shape = list(x.shape)
-        shape[1 + axis] = n
-        types.append(TensorType(tuple(shape)))
-    try:
-        return layer.op.infer(tuple(types)).size[axis]
-    except MisfitError:
-        return None
 
 
 def _refused(network: Network, layer: Layer, what: Diagnostic) -> VggspecError:

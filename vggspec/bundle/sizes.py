@@ -7,12 +7,15 @@ depends on the remainder of the size (``vggspec.compiler.sizes`` proves it).
 Sizes are (rows, columns).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vggspec.base.bounds import AtMost, Range
+from vggspec.base.catalogue.sizes import ProfileHasGaps
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import either
+from vggspec.bundle.profile import Profile
 
 MAX_PERIOD = 4096
 """Sizes that are tried to prove all; the strides of real nets divide 64."""
@@ -104,6 +107,30 @@ def all_fit(sizes: FittingSizes, low: Size, high: Size) -> bool:
     return sizes == "any" or all(
         axis.holds_all(*ends) for axis, *ends in zip(sizes.axes, low, high, strict=True)
     )
+
+
+def check_ranges(
+    profiles: Iterable[Profile], sizes: FittingSizes, *, path: str, is_chosen: bool = True
+) -> None:
+    """Make sure that branches meet for all sizes in every profile.
+
+    ``is_chosen`` is false where the profiles cannot be written by the user.
+
+    Raises:
+        VggspecError: one has sizes for which they do not.
+    """
+    for profile in profiles:
+        low, high = profile.min[1:], profile.max[1:]
+        if sizes == "any" or all_fit(sizes, low, high):
+            continue
+        size = "x".join(map(str, above(sizes, profile.opt[1:])))
+        images = (profile.min[0], profile.opt[0], profile.max[0])
+        what = ProfileHasGaps(
+            profile=str(profile),
+            fits=str(sizes),
+            example=",".join(f"{n}x{size}" for n in images) if is_chosen else None,
+        )
+        raise VggspecError(report(what, path=path))
 
 
 def above(sizes: FittingSizes, size: Size) -> Size:

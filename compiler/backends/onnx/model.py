@@ -16,7 +16,7 @@ from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes import inference, run
+from vggspec.compiler.passes import Pass, inference, run
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
@@ -32,6 +32,15 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     Raises:
         VggspecError: the options do not fit the net.
     """
+    return run(pipeline(network, options), network)
+
+
+def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
+    """The passes that prepare a network.
+
+    Raises:
+        VggspecError: the options do not fit the net.
+    """
     has_softmax = any(isinstance(layer.op, Softmax) for layer in network.layers)
     has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
@@ -41,7 +50,7 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
-    pipeline = inference(
+    return inference(
         "dense" if options.is_dense else "crop",
         options.average or "scores",
         keep_map=options.keep_map,
@@ -49,7 +58,6 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         stride=options.stride,
         layer=options.layer,
     )
-    return run(pipeline, network)
 
 
 def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:
