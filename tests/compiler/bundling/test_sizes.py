@@ -38,7 +38,7 @@ from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.ort_session import for_tensorrt
 from vggspec.runtime.predictor import Predictor
-from vggspec.studies.verify.images import pictures, synthetic
+from vggspec.studies.verification.images import pictures, synthetic
 
 Captured = pytest.CaptureFixture[str]
 
