@@ -383,7 +383,7 @@ class _Page:
     ends: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Below what each result is drawn: x and y."""
 
-    outputs: set[str] = field(default_factory=set)
+    outputs: frozenset[str] = frozenset()
     """The results whose names stand out."""
 
     joins: list[tuple[str, float, float, float]] = field(default_factory=list)
@@ -414,16 +414,18 @@ class _Page:
 
 def draw(network: Network, parts: Sequence[Part]) -> str:
     """The figure of a network with its outline, as SVG."""
-    stack = _stack(parts, is_folded=False)
+    several = len(network.outputs) > 1
+    outputs = frozenset(output.name for output in network.outputs if several)
+    stack = _Layout(outputs).stack(parts)
     if stack.height > TALL:
-        stack = _stack(parts, is_folded=True)
+        stack = _Layout(outputs, is_folded=True).stack(parts)
     lanes = sum(isinstance(part, Start) for part in parts) + sum(
         path.source is not None for bracket in _brackets(parts) for path in bracket.paths
     )
     side = max(0.0, stack.left + 10 - 142) + (LANE * lanes + 5 if lanes else 0)
     beyond = max(0.0, stack.right + 14 - 150)
     axis, width = AXIS + side, WIDTH + side + beyond
-    if len(network.outputs) > 1:
+    if several:
         width += 45
     image = network.input
     entry = MARGIN + 22
@@ -433,9 +435,8 @@ def draw(network: Network, parts: Sequence[Part]) -> str:
             _text(axis, MARGIN + 15, f"input {image.height} × {image.width} {image.color}"),
         ],
         {IMAGE: (axis, float(entry))},
+        outputs,
     )
-    if len(network.outputs) > 1:
-        page.outputs |= {output.name for output in network.outputs}
     stack.draw(page, axis, entry + 10.0, entry, None, axis + 150 + beyond)
     tops = stack.tops(entry + 10.0)
     page.draw_joins(axis - max(142.0, stack.left + 10))
@@ -447,77 +448,98 @@ def draw(network: Network, parts: Sequence[Part]) -> str:
     return _document(network, width, y + 59 + MARGIN, page.parts)
 
 
-def _stack(parts: Sequence[Part], *, is_folded: bool, is_inner: bool = False) -> _Stack:
-    """The drawing of a path; ``is_folded`` draws what repeats once."""
-    boxes: list[_Box] = []
-    for _, run in groupby(_units(parts), key=_key):
-        alike = list(run)
-        first, last = alike[0], alike[-1]
-        if isinstance(first[0], Leaf) and is_folded and len(alike) >= 3:
-            for i, (one, other) in enumerate(zip(first, last, strict=True)):
-                names = frozenset(unit[i].layer.name for unit in alike)
-                boxes.append(_Bar(one, other, len(alike), is_inner, names))
-        elif isinstance(first[0], Bracket) and is_folded and len(alike) >= 2:
-            boxes.append(_fork([unit[0] for unit in alike], is_folded, is_inner))
-        else:
-            for part in (part for unit in alike for part in unit):
-                if isinstance(part, Leaf):
-                    boxes.append(_Bar(part, part, 1, is_inner, frozenset({part.layer.name})))
-                elif isinstance(part, Start):
-                    boxes.append(_Origin(part.source))
-                elif part.join is None and (is_inner or not _has_join(part.paths[0].parts)):
-                    boxes += _branch(part.paths[0], is_folded, is_inner, has_source=True).boxes
-                else:
-                    boxes.append(_fork([part], is_folded, is_inner))
-    return _Stack(tuple(boxes))
+@dataclass(frozen=True)
+class _Layout:
+    """How the parts of a net are drawn."""
+
+    outputs: frozenset[str]
+    """Names of several results, which are never drawn as one."""
+
+    is_folded: bool = False
+    """Whether what repeats is drawn once."""
+
+    def stack(self, parts: Sequence[Part], *, is_inner: bool = False) -> _Stack:
+        """The drawing of a path."""
+        boxes: list[_Box] = []
+        for _, run in groupby(_units(parts), key=self._key):
+            units = list(run)
+            brackets = [unit for unit in units if isinstance(unit, Bracket)]
+            layers = [unit for unit in units if isinstance(unit, tuple)]
+            if self.is_folded and len(brackets) >= 2:
+                boxes.append(self._fork(brackets, is_inner=is_inner))
+            elif self.is_folded and len(layers) >= 3:
+                for alike in zip(*layers, strict=True):
+                    names = frozenset(leaf.layer.name for leaf in alike)
+                    boxes.append(_Bar(alike[0], alike[-1], len(alike), is_inner, names))
+            else:
+                for unit in units:
+                    boxes += self._alone(unit, is_inner=is_inner)
+        return _Stack(tuple(boxes))
+
+    def _alone(self, unit: "_Unit", *, is_inner: bool) -> Sequence[_Box]:
+        if isinstance(unit, Start):
+            return [_Origin(unit.source)]
+        if isinstance(unit, tuple):
+            return [_Bar(leaf, leaf, 1, is_inner, frozenset({leaf.layer.name})) for leaf in unit]
+        path = unit.paths[0]
+        if unit.join is None and (is_inner or not _has_join(path.parts)):
+            return self._branch(path, is_inner=is_inner, has_source=True).boxes
+        return [self._fork([unit], is_inner=is_inner)]
+
+    def _fork(self, alike: Sequence[Bracket], *, is_inner: bool) -> _Fork:
+        first, *others = alike
+        names = _names(alike) | {leaf.layer.name for leaf in leaves(others)}
+        has_source = first.join is None
+        stacks = [self._branch(path, is_inner=True, has_source=has_source) for path in first.paths]
+        return _Fork(
+            first,
+            alike[-1],
+            tuple(stacks),
+            len(alike),
+            is_framed=not is_inner or len(alike) > 1,
+            is_inner=is_inner,
+            names=frozenset(names),
+        )
+
+    def _branch(self, path: Path, *, is_inner: bool, has_source: bool) -> _Stack:
+        stack = self.stack(path.parts, is_inner=is_inner)
+        if path.source is None or not has_source:
+            return stack
+        return _Stack((_Origin(path.source), *stack.boxes))
+
+    def _key(self, unit: "_Unit") -> object:
+        """What is equal for units that may be drawn once."""
+        if isinstance(unit, Start):
+            return unit
+        if isinstance(unit, Bracket):
+            names = _names([unit]) | {leaf.layer.name for leaf in leaves([unit])}
+            return (_form(unit), names & self.outputs)
+        names = {leaf.layer.name for leaf in unit}
+        return ([(leaf.layer.op, leaf.layer.type) for leaf in unit], names & self.outputs)
 
 
-def _fork(alike: Sequence[Bracket], is_folded: bool, is_inner: bool) -> _Fork:  # noqa: FBT001
-    first, *others = alike
-    names = {name for one in alike for name in one.names}
-    names |= {one.joint.name for one in alike if one.joint is not None}
-    names |= {leaf.layer.name for leaf in leaves(others)}
-    has_source = first.join is None
-    return _Fork(
-        first,
-        alike[-1],
-        tuple(_branch(path, is_folded, True, has_source=has_source) for path in first.paths),
-        len(alike),
-        is_framed=not is_inner or len(alike) > 1,
-        is_inner=is_inner,
-        names=frozenset(names),
-    )
+_Unit = tuple[Leaf, ...] | Start | Bracket
 
 
-def _branch(path: Path, is_folded: bool, is_inner: bool, *, has_source: bool) -> _Stack:  # noqa: FBT001
-    stack = _stack(path.parts, is_folded=is_folded, is_inner=is_inner)
-    if path.source is None or not has_source:
-        return stack
-    return _Stack((_Origin(path.source), *stack.boxes))
+def _names(brackets: Sequence[Bracket]) -> set[str]:
+    """What the results of brackets are called."""
+    joints = {one.joint.name for one in brackets if one.joint is not None}
+    return joints | {name for one in brackets for name in one.names}
 
 
-def _units(parts: Sequence[Part]) -> list[list[Part]]:
+def _units(parts: Sequence[Part]) -> list[_Unit]:
     """The parts that are drawn; a layer takes its BN or LRN along."""
-    units: list[list[Part]] = []
+    units: list[_Unit] = []
     for part in parts:
-        if isinstance(part, Leaf) and part.layer.op.is_implied:
-            continue
-        follows = isinstance(part, Leaf) and part.layer.op.keyword in ("BN", "LRN")
-        if follows and units and isinstance(units[-1][0], Leaf):
-            units[-1].append(part)
-        else:
-            units.append([part])
+        if not isinstance(part, Leaf):
+            units.append(part)
+        elif not part.layer.op.is_implied:
+            follows = part.layer.op.keyword in ("BN", "LRN")
+            if follows and units and isinstance(units[-1], tuple):
+                units[-1] += (part,)
+            else:
+                units.append((part,))
     return units
-
-
-def _key(unit: Sequence[Part]) -> object:
-    """What is equal for units that may be drawn once."""
-    part = unit[0]
-    if isinstance(part, Bracket):
-        return _form(part)
-    if isinstance(part, Start):
-        return part
-    return [(one.layer.op, one.layer.type) for one in unit if isinstance(one, Leaf)]
 
 
 def _form(part: Part) -> object:

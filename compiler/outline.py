@@ -129,8 +129,9 @@ class _Outlining:
         return Leaf(layer, _written(layer.op, written), layers)
 
     def _bracket(self, group: WrittenGroup) -> Bracket:
-        paths = [path for branch in group.branches if (path := self._path(branch)) is not None]
         joint = self._network[group.name] if group.name in self._places else None
+        has_all = joint is not None and len(joint.inputs) == len(group.branches)
+        paths = [self._path(branch) for branch in group.branches if has_all or not _drops(branch)]
         if joint is not None:
             self._up_to(joint.name)
         last = self._network.layers[self._next - 1].name if self._next else ""
@@ -138,8 +139,7 @@ class _Outlining:
         join = None if joint is None else group.join
         return Bracket(group.called, tuple(paths), join, joint, after, group.item.alias is not None)
 
-    def _path(self, branch: WrittenBranch) -> Path | None:
-        """A branch; None for a shortcut that is dropped."""
+    def _path(self, branch: WrittenBranch) -> Path:
         special = branch.steps[0] if branch.steps else None
         if not isinstance(special, WrittenShortcut):
             return Path(branch.source, self.parts(branch.steps))
@@ -160,6 +160,11 @@ class _Outlining:
             name = layer.name
             self._next += 1
         return self._network.layers[first : self._next]
+
+
+def _drops(branch: WrittenBranch) -> bool:
+    special = branch.steps[0] if branch.steps else None
+    return isinstance(special, WrittenShortcut) and special.fit == "drop"
 
 
 def _written(op: Op, layer: WrittenLayer | None) -> Op:

@@ -98,7 +98,7 @@ conv is conv(no-bias) BN ReLU
 conv3-16
 [conv3-32/2 conv3-32 + avgpool conv1-32] as first
 [identity & [conv1-8 + ReLU conv3-8] & from conv1_1 maxpool] as second
-[dwconv3 conv1-8] x2
+[dwconv3 conv1-8 + shortcut(drop)] x2
 from first
 gap FC-2 as head
 outputs block2 head

@@ -89,7 +89,24 @@ def test_paths_that_begin_elsewhere_and_outputs() -> None:
     assert outputs == ["block3 · output", "head · output", "last · output"]
 
 
-@pytest.mark.parametrize("name", ["resnet50-v1", "resnext50", "repvgg-a0", "graph"])
+def test_an_output_is_not_drawn_with_its_like() -> None:
+    layers = "conv3-64\n" * 60
+    net = _net(f"input 8x8 gray\n{layers}FC-2\noutputs conv1_30 fc2")
+    assert {"conv1_30 · output", "conv1_1 … conv1_29", "conv1_31 … conv1_60"} <= set(
+        _texts(draw(net))
+    )
+
+
+def test_a_shortcut_that_is_dropped_is_no_branch() -> None:
+    net = _net("input 8x8 gray\n[conv1-8 conv3-8 + shortcut(drop)] x2\nFC-2")
+    drawn = draw(net)
+    assert drawn.count("<circle") == 1
+    assert {"block1_conv1", "block2"} <= set(_texts(drawn))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet50-v1", "resnext50", "googlenet", "squeezenet", "repvgg-a0", "graph"]
+)
 def test_bars_lie_apart_and_hold_their_texts(specs: Path, name: str) -> None:
     net = _net(GRAPH) if name == "graph" else load_network(str(specs / f"{name}.vgg"))
     root = ET.fromstring(draw(net))
