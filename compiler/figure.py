@@ -373,6 +373,13 @@ class _Stack:
                 color = GREY if page.outputs.isdisjoint(box.names) else INK
                 name = box.name if color == GREY else f"{box.name} · output"
                 page.add(_text(names, baseline, name, 10.5, color, ' text-anchor="start"'))
+                inside = _inside([box.bracket]) if isinstance(box, _Fork) else ()
+                for inner in inside:
+                    if inner in page.outputs - box.names:
+                        baseline += 13
+                        name = f"{_clipped(inner, 21)} · output"
+                        more = ' text-anchor="start"'
+                        page.add(_text(names, baseline, name, 10.5, INK, more))
 
 
 @dataclass
@@ -512,13 +519,19 @@ class _Layout:
         if isinstance(unit, Start):
             return unit
         if isinstance(unit, Bracket):
-            names = _names([unit]) | {leaf.layer.name for leaf in leaves([unit])}
+            names = {*_names([unit]), *_inside([unit])}
             return (_form(unit), names & self.outputs)
         names = {leaf.layer.name for leaf in unit}
         return ([(leaf.layer.op, leaf.layer.type) for leaf in unit], names & self.outputs)
 
 
 _Unit = tuple[Leaf, ...] | Start | Bracket
+
+
+def _inside(parts: Sequence[Part]) -> list[str]:
+    """The names of results in brackets, and of the brackets."""
+    layers = [leaf.layer.name for leaf in leaves(parts)]
+    return [*layers, *(name for one in _brackets(parts) for name in one.names)]
 
 
 def _names(brackets: Sequence[Bracket]) -> set[str]:

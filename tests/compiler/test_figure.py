@@ -97,6 +97,14 @@ def test_an_output_is_not_drawn_with_its_like() -> None:
     )
 
 
+def test_outputs_in_a_bracket_are_named_beside_it() -> None:
+    net = _net("input 8x8 gray\n[conv1-8 conv3-1 + identity] as a\noutputs a_conv1 a")
+    texts = _texts(draw(_net("input 8x8 gray\n[conv3-1 & conv3-8] as a\nFC-2")))
+    assert not [text for text in texts if text.endswith("output")]
+    texts = _texts(draw(net))
+    assert {"a · output", "a_conv1 · output"} <= set(texts)
+
+
 def test_a_shortcut_that_is_dropped_is_no_branch() -> None:
     net = _net("input 8x8 gray\n[conv1-8 conv3-8 + shortcut(drop)] x2\nFC-2")
     drawn = draw(net)

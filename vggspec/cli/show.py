@@ -61,7 +61,8 @@ def command(
 
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D. `activation` is the memory of the output for one image in fp32. `field` and `stride`
-    are the receptive field and the step of one output position, in pixels of the image.
+    are the receptive field and the step of one output position, in pixels of the image. `[`, `+`
+    or `&`, and `]` in `written` begin a bracket, its branches, and their sum or join.
     """
     found = summarise(spec, at=None if size is None else _size(size), dense=dense)
     for option, path in (("--svg", figure), ("--dot", graph)):
