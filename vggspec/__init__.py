@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
     from vggspec.compiler.initialise import initialise
     from vggspec.compiler.lower import network
+    from vggspec.compiler.perceptual import perceptual
     from vggspec.compiler.refitting import refit
     from vggspec.compiler.summary import packaged_specs, summarise
     from vggspec.compiler.torch_module import torch_module
@@ -77,6 +78,7 @@ _MODULES = {
     "network": "compiler.lower",
     "open_features": "studies.features.file",
     "packaged_specs": "compiler.summary",
+    "perceptual": "compiler.perceptual",
     "predict": "runtime.predicting",
     "refit": "compiler.refitting",
     "reproduce": "studies.reproduce",
@@ -117,6 +119,7 @@ __all__ = [
     "network",
     "open_features",
     "packaged_specs",
+    "perceptual",
     "predict",
     "refit",
     "reproduce",
