@@ -11,8 +11,9 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "layers", "graphs", "shapes", "backends", "recipes", "data", "ranks", "runs",
-    "artefacts", "checkpoint_files", "importing", "annotations", "engines", "refitting", "running",
+    "files", "syntax", "pasting", "layers", "graphs", "shapes", "backends", "recipes", "data",
+    "ranks", "runs", "artefacts", "checkpoint_files", "importing", "annotations", "engines",
+    "refitting", "running",
     "verifying", "variants", "fusion", "evaluating", "features", "localising",
 )  # fmt: skip
 
