@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from vggspec.base.catalogue import files
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source
 from vggspec.compiler.checking import check_source
@@ -43,6 +45,8 @@ def read_table(path: str | os.PathLike[str]) -> Pasted:
         VggspecError: as ``from_table``, or the file cannot be read.
     """
     path = os.fspath(path)
+    if path != "-" and not os.path.exists(path):  # as no spec has this name, none is suggested
+        raise VggspecError(report(files.Unreadable(reason="there is no such file"), path=path))
     return _read(read_source("-") if path == "-" else read(path))
 
 

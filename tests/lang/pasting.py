@@ -9,6 +9,9 @@ from vggspec.lang.parser import parse
 
 FOLDER = Path(__file__).parent / "pasted_tables"
 
+#: Table 1 of Simonyan & Zisserman 2015 in each form.
+FORMS = ("vgg-tabs.txt", "vgg-spaces.txt", "vgg-markdown.txt", "vgg-page.html", "vgg-source.tex")
+
 
 def pasted(name: str) -> str:
     """The text of one of the tables."""

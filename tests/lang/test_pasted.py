@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lang.pasting import nets, pasted
+from tests.lang.pasting import FORMS, nets, pasted
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.render import as_text
 from vggspec.base.source import Source
 from vggspec.compiler.pasting import from_table
 from vggspec.lang.pasted import draft
-
-FORMS = ("vgg-tabs.txt", "vgg-spaces.txt", "vgg-markdown.md", "vgg-page.html", "vgg-source.tex")
 
 
 def refused(text: str) -> VggspecError:

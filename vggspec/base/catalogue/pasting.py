@@ -129,8 +129,8 @@ class UnclearColumns(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TooManyColumns(Diagnostic):
-    """A row has more cells than its table has columns.
+class TooMuch(Diagnostic):
+    """A row has more cells than its table has columns, or the text has too many lines.
 
     The row with the names of the nets says how many columns there are.
 
@@ -141,12 +141,14 @@ class TooManyColumns(Diagnostic):
     code = "VGG056"
     TITLE = (
         "this row has {found} cells, and its table {columns} columns",
-        "a table has at most {limit} columns",
+        "a table has at most {most_columns} columns",
+        "the text has more than {most_lines} lines",
     )
-    HELP = "write one cell for each column"
+    HELP = ("write one cell for each of the {columns} columns", "copy the table alone")
     found: int | None = None
     columns: int | None = None
-    limit: int | None = None
+    most_columns: int | None = None
+    most_lines: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vggspec.base.catalogue import pasting
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source
 from vggspec.lang.pasted.grid import Desk, Notes
@@ -10,6 +12,8 @@ from vggspec.lang.pasted.nets import read_nets
 from vggspec.lang.pasted.tex import has_tabular, read_tabular
 from vggspec.lang.pasted.web import has_table, read_page
 from vggspec.lang.pasted.writing import Written, write
+
+MAX_LINES = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ def draft(source: Source) -> Draft:
         VggspecError: with every part of the table that is not understood.
     """
     desk = Desk(source, Reports(), Notes(source))
+    if source.num_lines > MAX_LINES:
+        what = pasting.TooMuch(most_lines=MAX_LINES)
+        raise VggspecError(report(what, source, source.line_span(MAX_LINES + 1)))
     if has_table(source.text):
         grid = read_page(desk)
     elif has_tabular(source.text):

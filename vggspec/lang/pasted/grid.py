@@ -104,7 +104,7 @@ def place(
         while taken and column in taken:
             column += 1
         if column + width > MAX_COLUMNS:
-            desk.report(pasting.TooManyColumns(limit=MAX_COLUMNS), span)
+            desk.report(pasting.TooMuch(most_columns=MAX_COLUMNS), span)
             break
         found.append(Cell(text, span, column, width))
         column += width

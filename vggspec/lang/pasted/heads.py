@@ -166,7 +166,7 @@ def _shifted(row: Row, columns: int, desk: Desk) -> Row:
     if last == columns + 1 and first.first == 0 and _LABELLED.fullmatch(first.text.text):
         moved = (Cell(c.text, c.span, c.first - 1, c.width) for c in row.cells[1:])
         return Row((first, *moved), row.span, columns)
-    what = pasting.TooManyColumns(found=len(row.cells), columns=columns)
+    what = pasting.TooMuch(found=len(row.cells), columns=columns)
     desk.report(what, row.span)
     return Row((), row.span, columns)
 

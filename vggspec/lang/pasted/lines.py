@@ -154,7 +154,7 @@ def _row(desk: Desk, span: Span, form: Form) -> Row | None:
         if bullet:
             desk.notes.add("the mark of the list is dropped", span)
     if len(starts) > MAX_COLUMNS:
-        desk.report(pasting.TooManyColumns(limit=MAX_COLUMNS), span)
+        desk.report(pasting.TooMuch(most_columns=MAX_COLUMNS), span)
         return None
     cells = []
     for column, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -172,7 +172,7 @@ def _spaced(desk: Desk, numbers: Sequence[int]) -> Grid:
     columns = max(map(len, segments.values()))
     if columns > MAX_COLUMNS:
         span = desk.source.line_span(max(segments, key=lambda n: len(segments[n])))
-        desk.report(pasting.TooManyColumns(limit=MAX_COLUMNS), span)
+        desk.report(pasting.TooMuch(most_columns=MAX_COLUMNS), span)
         return Grid((), 0, is_exact=False)
     full = [spans for spans in segments.values() if len(spans) == columns]
     places = [
@@ -193,7 +193,7 @@ def _spaced(desk: Desk, numbers: Sequence[int]) -> Grid:
             if len(under[i]) != 1:  # across columns: it takes all that its neighbours leave
                 first = max(under[i - 1], default=columns) + 1 if i else 0
                 last = min(under[i + 1], default=0) - 1 if i + 1 < len(spans) else columns - 1
-                said = f"`{inner.text}` stands across columns: read as a cell of all that are free"
+                said = f"`{inner.text}` stands across columns: read as a cell of all free columns"
                 desk.notes.add(said, line)
             if first > last or (i and first in under[i - 1]):
                 what = "this text does not stand in a column of its own"

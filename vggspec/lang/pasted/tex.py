@@ -10,8 +10,9 @@ from vggspec.lang.pasted.cells import Layer, read_cell
 from vggspec.lang.pasted.grid import MAX_COLUMNS, Desk, Grid, Row, place
 from vggspec.lang.pasted.text import Building, Text
 
-MAX_TOKENS = 1 << 18  # after the commands of the text are replaced by what they stand for
+MAX_MORE = 1 << 16  # tokens, when the commands of the text are replaced by what they stand for
 MAX_DEPTH = 24
+MAX_CELLS = 1 << 14
 
 _TOKEN = re.compile(
     r"(?P<comment>%[^\n]*\n?)"
@@ -253,6 +254,7 @@ def _expanded(tokens: Sequence[_Token], commands: dict[str, _Command]) -> list[_
     found: list[_Token] = []
     # What is still to be read, the next token last, and how deep in definitions it is.
     waiting: list[tuple[_Token, int]] = [(token, 0) for token in reversed(tokens)]
+    most = len(waiting) + MAX_MORE
     while waiting:
         token, depth = waiting.pop()
         command = commands.get(token.text) if token.kind == "command" else None
@@ -276,7 +278,7 @@ def _expanded(tokens: Sequence[_Token], commands: dict[str, _Command]) -> list[_
                 else:
                     body.append((replace(one, start=token.start, end=end), depth + 1))
             waiting += reversed(body)
-        if len(found) + len(waiting) > MAX_TOKENS:
+        if len(found) + len(waiting) > most:
             raise _TexError("the text becomes too long by its definitions", token.start, token.end)
     return found
 
@@ -306,7 +308,7 @@ def _table(tokens: Sequence[_Token], desk: Desk) -> Grid:
     rows: list[Row] = []
     cells: list[tuple[Text, Span, int]] = []
     is_exact = False
-    start = 0
+    start = number = 0
     depth = inner = 0
     for i, token in enumerate((*tokens, _Token("end", "", -1, -1))):
         depth += (token.text == "{") - (token.text == "}")
@@ -319,6 +321,9 @@ def _table(tokens: Sequence[_Token], desk: Desk) -> Grid:
         if is_last and depth > 0:
             brace = next(one for one in tokens if one.text == "{")
             raise _TexError("a brace is not closed", brace.start, brace.end)
+        number += 1
+        if number > MAX_CELLS and not is_last:
+            raise _TexError(f"a table has more than {MAX_CELLS} cells", token.start, token.end)
         shown = _Cell(desk)
         shown.read(tokens[start:i], bold=False, depth=0)
         text = shown.building.built()
