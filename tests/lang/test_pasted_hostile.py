@@ -1,14 +1,10 @@
 """Pasted text that is damaged, endless or nested is refused, and every guess stays bounded."""
 
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from tests.lang.pasting import pasted
 from vggspec.base.diagnostic import VggspecError
-from vggspec.base.source import Source
-from vggspec.compiler.checking import check_source
 from vggspec.compiler.pasting import from_table, read_table
 from vggspec.lang.loading import MAX_BYTES
 
@@ -68,36 +64,3 @@ def test_a_megabyte_is_not_read(tmp_path: Path) -> None:
     path.write_text("|" * (1 << 20))
     with pytest.raises(VggspecError, match="VGG013"):
         read_table(path)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["vgg-tabs.txt", "vgg-spaces.txt", "vgg-markdown.txt", "vgg-page.html", "vgg-source.tex"],
-)
-def test_a_damaged_table_is_refused_or_gives_a_spec_without_mistakes(name: str) -> None:
-    """Characters lost, doubled and swapped; nothing but a spec or reports with places comes out."""
-    text = pasted(name)
-    random = Random(name)
-    outcomes = set()
-    for _ in range(12):
-        at = random.randrange(len(text))
-        to = min(len(text), at + random.randrange(1, 12))
-        damaged = random.choice(
-            (
-                text[:at] + text[to:],
-                text[:at] + text[at:to] * 2 + text[to:],
-                text[:at] + random.choice("[](){}<>|&\\\t\n×x0") + text[to:],
-            )
-        )
-        try:
-            spec = from_table(damaged).spec
-        except VggspecError as error:
-            outcomes.add("refused")
-            for report in error.reports:
-                assert report.source is not None
-                assert report.span is not None
-                assert report.span.end <= len(damaged)
-        else:
-            outcomes.add("read")
-            assert check_source(Source("spec.vgg", spec)).reports == ()
-    assert outcomes == {"refused", "read"}

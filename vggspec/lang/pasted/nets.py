@@ -71,7 +71,11 @@ class Nets:
 
 def read_nets(grid: Grid, desk: Desk) -> Nets:
     """The nets of a table; mistakes are reported."""
-    grid = replace(grid, rows=tuple(_closed(grid.rows)))
+    filled = [row for row in grid.rows if row.cells]
+    if not filled:
+        desk.report(pasting.NoTable(), Span(0, 0))
+        return Nets((), ())
+    grid = replace(grid, rows=tuple(_closed(filled)))
     head = read_head(grid, desk)
     if not head.nets:
         return Nets((), ())
