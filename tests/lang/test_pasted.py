@@ -95,6 +95,18 @@ def test_the_table_of_resnet_becomes_brackets(name: str) -> None:
     assert "50 weight layers" in text
 
 
+@pytest.mark.parametrize("name", ["resnet-source.tex", "resnet-tabs.txt", "resnet-spaces.txt"])
+def test_with_what_the_paper_says_beside_it_the_table_is_resnet(name: str, specs: Path) -> None:
+    """Shortcuts and batch normalisation are in the text of the paper, not in its table."""
+    spec = from_table(pasted(name)).spec.replace("] x", " + shortcut] x")
+    found = nets(f"{spec}\nconv is conv(no-bias) BN ReLU\n")
+    expected = nets((specs / "resnet.vgg").read_text("utf-8"))
+    assert len(found) == (3 if name == "resnet-spaces.txt" else 5)
+    for net, layers in found.items():
+        depth = net.split("-")[1]
+        assert layers[1:] == expected[f"ResNet-{depth}"][1:]  # the means of the colours apart
+
+
 def test_a_list_is_a_column() -> None:
     found = from_table(
         "AlexNet\n"
