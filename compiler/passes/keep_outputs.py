@@ -29,7 +29,5 @@ class KeepOutputs:
             VggspecError: there is no such layer.
         """
         tensors = [meant(network, name) for name in self.names]
-        outputs = [
-            Output(name, layer.name) for name, layer in zip(self.names, tensors, strict=True)
-        ]
+        outputs = [Output(name, layer.name) for name, layer in zip(self.names, tensors, strict=True)]
         return network.rebuild(needed_for(network, tensors), outputs)

@@ -266,3 +266,21 @@ def test_definitions_of_latex_are_followed() -> None:
 def test_look_alikes_of_the_hyphen_and_of_times_are_read() -> None:
     found = from_table("3✕3, 8\nconv3–8\nFC—10\n")
     assert found.spec == "conv3-8\nconv3-8\nFC-10\n"
+
+
+@pytest.mark.parametrize("layer", ["2 × conv3-8", "3*3 conv, 8", "conv3-8, stride -2", "a pool"])
+def test_a_damaged_first_layer_is_no_name(layer: str) -> None:
+    """What stands above the layers names the net or is a title, unless it could be a layer."""
+    assert {code for code, _, _ in places(refused(f"A\n{layer}\nFC-10\n"))} <= {"VGG052", "VGG058"}
+    two = f"A\tB\n{layer}\tconv3-8\nFC-10\n"
+    assert {code for code, _, _ in places(refused(two))} <= {"VGG052", "VGG058"}
+
+
+def test_columns_of_numbers_are_no_list() -> None:
+    assert places(refused("Layer\tKernel\tOut\nconv\t3×3\t64\n")) == [("VGG050", 1, "")]
+
+
+def test_the_name_of_a_net_may_have_a_width() -> None:
+    found = from_table("ResNeXt-50 (32×4d)\tB\nconv3-8\tconv3-8\nTop-5 error\t10\t9\n")
+    assert "| ResNeXt-50-32-4d | B " in found.spec
+    assert "line 3: the row `Top-5 error` is not read" in found.notes

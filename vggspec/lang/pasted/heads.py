@@ -31,6 +31,11 @@ _PROPERTIES = re.compile(
 _HALF_CLAIM = re.compile(r"[0-9]{1,4}\s+weight(?:\s+layers?)?", re.IGNORECASE)
 _DEPTH = re.compile(r"([0-9]{1,4})[\s-]layers?", re.IGNORECASE)
 _MAX_NAME = 60
+#: What no name and no title of a table has in it.
+_LIKE_LAYERS = re.compile(
+    r"conv[\s-]*[0-9]|[0-9]\s*[x×*]\s*[0-9]+(?![0-9d])|[0-9]\s*[x×*]\s*conv|pool|soft-?max|dropout",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,8 @@ def _of_a_list(rows: Sequence[Row], first: int, desk: Desk) -> Head:
 
 def _is_content(row: Row) -> bool:
     for cell in row.cells:
-        if _HALF_CLAIM.fullmatch(cell.text.text):
-            return True
+        if _HALF_CLAIM.fullmatch(cell.text.text) or _LIKE_LAYERS.search(cell.text.text):
+            return True  # even if it is not understood: then it is reported, not dropped
         read = read_cell(cell.text)
         if read.items and not read.troubles:
             return True
@@ -154,7 +159,10 @@ def _has_layers(rows: Sequence[Row], column: int) -> bool:
     return False
 
 
-_LABELLED = re.compile(r".{0,40}\bparam(?:eter)?s?\b.{0,40}|.{0,20}\bflops\b.{0,20}", re.IGNORECASE)
+_LABELLED = re.compile(
+    r".{0,40}\b(?:param(?:eter)?s?|flops|macs|m(?:ult-?)?-?adds?|top-?[15]|error|accuracy)\b.{0,40}",
+    re.IGNORECASE,
+)
 
 
 def _shifted(row: Row, columns: int, desk: Desk) -> Row:

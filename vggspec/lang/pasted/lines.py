@@ -124,7 +124,13 @@ def _tables(source: Source, paragraphs: Sequence[_Paragraph]) -> list[tuple[int,
     tables = [one for one in found if one[2] != "list"]
     if tables:
         return tables
-    content = [n for n in range(1, source.num_lines + 1) if _is_content(source.line_text(n))]
+    content = [
+        number
+        for one in paragraphs
+        if one.form == "list"
+        for number in range(one.first, one.last + 1)
+        if _is_content(source.line_text(number))
+    ]
     if not content:
         return []
     first = content[0]
