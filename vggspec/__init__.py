@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
     from vggspec.compiler.initialise import initialise
     from vggspec.compiler.lower import network
+    from vggspec.compiler.merging.merge import merge
     from vggspec.compiler.refitting import refit
     from vggspec.compiler.summary import packaged_specs, summarise
     from vggspec.compiler.torch_module import torch_module
@@ -74,6 +75,7 @@ _MODULES = {
     "inspect": "studies.inspection.inspection",
     "load": "runtime.predictor",
     "localise": "studies.localisation.localise",
+    "merge": "compiler.merging.merge",
     "network": "compiler.lower",
     "open_features": "studies.features.file",
     "packaged_specs": "compiler.summary",
@@ -114,6 +116,7 @@ __all__ = [
     "inspect",
     "load",
     "localise",
+    "merge",
     "network",
     "open_features",
     "packaged_specs",

@@ -26,6 +26,7 @@ NEED_MORE = {
     "VGG132": "another file; see tests/lang/test_loading.py",
     "VGG209": "another input size",
     "VGG158": "another file with a block of the same name",
+    "VGG160": "a net to merge, and its weights; see tests/compiler/merging",
     "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
     "VGG408": "weights named on the command line",
