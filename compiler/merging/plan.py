@@ -9,7 +9,7 @@ Result  x -> conv3 -> relu
 Source: Ding et al. 2021, "RepVGG: Making VGG-style ConvNets Great Again", section 3.3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +21,8 @@ from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.passes.rewiring import replace_all_uses
+
+MORE_THAN_A_CONV = "one of its branches is more than one conv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ class Plan:
     sums: Mapping[str, str]
     """The sums that are gone, each with the conv of the result in its place."""
 
+    members: Mapping[str, frozenset[str]]
+    """The convs that each sum of ``sums`` is made of."""
+
     left: tuple[Left, ...]
 
 
@@ -105,6 +110,7 @@ class _Work:
 
     gone: set[str] = field(default_factory=set)
     sums: dict[str, str] = field(default_factory=dict)
+    members: dict[str, frozenset[str]] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
     def is_only_for(self, name: str, reader: Layer) -> bool:
@@ -169,7 +175,7 @@ def _fold_sum(work: _Work, add: Layer) -> str | None:
         return "no branch of it is a conv"
     bases = {conv.base for conv in convs.values()}
     if len(bases) > 1:
-        return "its branches are not one conv each of one tensor"
+        return MORE_THAN_A_CONV
     (base,) = bases
     terms: list[Folded] = []
     others = 0
@@ -184,7 +190,7 @@ def _fold_sum(work: _Work, add: Layer) -> str | None:
             terms.append(Identity())
             others += 1
         else:
-            return "its branches are not one conv each of one tensor"
+            return MORE_THAN_A_CONV
     channels = work.network.type_of(base).channels
     merged = _merged([conv.op for conv in convs.values()], channels, has_identity=others > 0)
     if isinstance(merged, str):
@@ -196,7 +202,21 @@ def _fold_sum(work: _Work, add: Layer) -> str | None:
             work.gone.add(name)
             work.left.pop(name, None)
     work.sums[add.name] = owner
+    work.members[add.name] = frozenset(_members(work.affine[add.name].folded))
     return None
+
+
+def _members(folded: Folded) -> Iterator[str]:
+    match folded:
+        case Weights(layer=layer):
+            yield layer.name
+        case Normed(of=inner):
+            yield from _members(inner)
+        case Sum(terms=terms):
+            for term in terms:
+                yield from _members(term)
+        case Identity():
+            pass
 
 
 def _merged(ops: Sequence[Op], channels: int, *, has_identity: bool) -> Op | str:
@@ -274,7 +294,7 @@ def _result(work: _Work) -> Plan:
     }
     left = tuple(Left(name, why) for name, why in work.left.items() if name in merged)
     folded = {name: one.folded for name, one in made.items()}
-    return Plan(merged, folded, frozenset(norms), work.sums, left)
+    return Plan(merged, folded, frozenset(norms), work.sums, work.members, left)
 
 
 def replace_op(layer: Layer, op: Op, source: str) -> Node:

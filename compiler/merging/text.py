@@ -97,7 +97,9 @@ def _must_stay(
             is_followed = isinstance(following, WrittenLayer) and isinstance(
                 following.op, BatchNorm | Activation
             )
-            if sum(named[name] for name in ends) > 1:
+            if not plan.members[step.name] <= _convs_in(step):
+                yield step.name, "a conv of it stands elsewhere"
+            elif sum(named[name] for name in ends) > 1:
                 yield step.name, "two outputs are called after it"
             elif is_last and in_sum and not is_activated:
                 yield step.name, "it ends a branch of another sum"
@@ -107,6 +109,18 @@ def _must_stay(
         for branch in step.branches:
             stays = step.join == "+" or (step.join is None and is_last and in_sum)
             yield from _must_stay(net, plan, branch.steps, named, in_sum=stays)
+
+
+def _convs_in(group: WrittenGroup) -> set[str]:
+    """The convs in a bracket, those of shortcuts too."""
+    found = {layer.name for layer in layers_in((group,))}
+    for branch in group.branches:
+        for step in branch.steps:
+            if isinstance(step, WrittenShortcut):
+                found.add(step.name)
+            elif isinstance(step, WrittenGroup):
+                found |= _convs_in(step)
+    return found
 
 
 @dataclass(slots=True)

@@ -66,7 +66,9 @@ def _in_words(found: "Merged", *, is_whole: bool) -> Iterator[str]:
     yield f"parameters: {before:,} before, {after:,} after".replace(",", " ")
     if not found.left:
         return
-    yield f"left as they are: {count(len(found.left), 'layer')}"
+    adds = sum(found.network[one.name].op.keyword == "add" for one in found.left)
+    sums, norms = count(adds, "sum"), count(len(found.left) - adds, "batch normalisation")
+    yield f"left as they are: {sums}, {norms}"
     listed = found.left if is_whole else found.left[:3]
     for one in listed:
         yield f"  {shown(one.name)}: {one.why}"
