@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vggspec.base.catalogue.graphs import FalseDepth, FalseMacs
 from vggspec.base.catalogue.layers import FalseParameters, FalseWeightLayers
-from vggspec.base.catalogue.merging import NothingToMerge
+from vggspec.base.catalogue.merging import NothingToMerge, NotWritable
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.files import is_same_file, replacing_file
 from vggspec.base.render import shown
@@ -22,6 +22,7 @@ from vggspec.compiler.merging.plan import Left, Plan, plan
 from vggspec.compiler.merging.text import Writer, Written, must_stay, written
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dwconv import DepthwiseConv
+from vggspec.compiler.ops.op import Activation
 from vggspec.compiler.passes.drop_training_ops import DropTrainingOps
 from vggspec.compiler.weights import Array, for_net, layers_sha256, open_weights, write
 from vggspec.compiler.written import (
@@ -86,8 +87,9 @@ def merge(spec: Path, weights: Path, *, out: Path | None = None, watch: Watcher 
         message = f"`{shown(path)}` is no name of a spec; it must end in `{SUFFIX}`."
         raise ArgumentError(message)
     weights_path = path.removesuffix(SUFFIX) + ".safetensors"
+    given = (lowered.spec.source.name, os.fspath(weights))
     for target in (path, weights_path):
-        if any(is_same_file(target, read) for read in (lowered.spec.source.name, weights)):
+        if any(is_same_file(target, read) for read in given):
             message = f"`{shown(target)}` is a file that is read; name another one."
             raise ArgumentError(message)
     own = pick(parse(Source(lowered.spec.source.name, lowered.text)), net_name(lowered.spec))
@@ -147,10 +149,15 @@ def _as_text(net: Written, planned: Plan, name: str) -> tuple[str, Network, dict
 
     Names are written only where a layer would be called otherwise, which the text without them
     shows.
+
+    Raises:
+        VggspecError: no text was found that has the graph of the plan.
     """
     expected = DropTrainingOps()(planned.network)
-    nameable = {layer.name for layer in layers_in(net.steps)} | set(planned.sums.values())
-    called = set(planned.sums.values())
+    sums = set(planned.sums.values())
+    nameable = {layer.name for layer in layers_in(net.steps)} | sums
+    activations = {layer.name for layer in layers_in(net.steps) if isinstance(layer.op, Activation)}
+    called = set(sums)
     referred = set(_referred(net.steps)) | {output.name for output in net.network.outputs}
     claims: Sequence[Claim] = ()
     while True:
@@ -159,16 +166,24 @@ def _as_text(net: Written, planned: Plan, name: str) -> tuple[str, Network, dict
         try:
             merged = lower(parse(Source(f"{name}{SUFFIX}", text)).specs[0]).network
         except VggspecError:
-            if referred & nameable <= called:
-                raise
-            called |= referred & nameable  # it names a layer that is called otherwise
-            continue
-        same = pairs(expected, DropTrainingOps()(merged))
+            same = None
+        else:
+            same = pairs(expected, DropTrainingOps()(merged))
         if same is None:
-            raise AssertionError(f"this text is not the merged net:\n{text}")
+            # It refers to a layer that is called otherwise here, or two would have one name.
+            more = referred & nameable
+            if more <= called:
+                more = nameable - activations
+            if more <= called:
+                raise VggspecError(
+                    report(NotWritable(net=net.network.name), path=net.spec.source.name)
+                )
+            called |= more
+            continue
         unlike = {old for new, old in same.items() if new != writer.names.get(old, old)}
-        if not (unlike & nameable) <= called:
-            called |= unlike & nameable
+        unlike &= nameable - activations
+        if not unlike <= called:
+            called |= unlike
         elif claims or not net.spec.claims:
             return text, merged, same
         else:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +90,17 @@ class MergedNumbers:
             case Identity():
                 return np.zeros(rows.stop - rows.start)
             case Normed(of=inner, norm=norm):
-                centred = self._bias(inner, rows) - self._read(norm, "running_mean", rows)
+                centred: Numbers = self._bias(inner, rows) - self._read(norm, "running_mean", rows)
                 return centred * self._factor(norm, rows) + self._read(norm, "bias", rows)
             case Sum(terms=terms):
-                return np.sum([self._bias(term, rows) for term in terms], axis=0)
+                total: Numbers = np.sum([self._bias(term, rows) for term in terms], axis=0)
+                return total
 
     def _factor(self, norm: Layer, rows: slice) -> Numbers:
         assert isinstance(norm.op, BatchNorm)
         deviation = np.sqrt(self._read(norm, "running_var", rows) + norm.op.eps)
         return self._read(norm, "weight", rows) / deviation
 
-    def _read(self, layer: Layer, array: str, rows: slice) -> Any:
-        return self.file.read(f"{layer.name}.{array}")[rows].astype(np.float64)
+    def _read(self, layer: Layer, array: str, rows: slice) -> Numbers:
+        found: Numbers = self.file.read(f"{layer.name}.{array}")[rows].astype(np.float64)
+        return found

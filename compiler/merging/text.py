@@ -34,6 +34,8 @@ from vggspec.lang.formatter import one_net
 #: The ops implied before and after a conv.
 Implied = tuple[tuple[Op, ...], tuple[Op, ...]]
 
+ENDS_A_BRANCH = "it ends a branch of another sum"
+
 _RELU: Implied = ((), (Relu(),))
 _NOTHING: Implied = ((), ())
 
@@ -85,11 +87,17 @@ def _must_stay(
     in_sum: bool,
 ) -> Iterator[tuple[str, str]]:
     """``in_sum``: the steps are a branch of a sum that stays."""
+    end = steps[-1] if steps else None
+    has_norm = isinstance(end, WrittenLayer) and isinstance(end.op, BatchNorm)
+    before = steps[-2] if len(steps) > 1 else None
+    is_after_bracket = in_sum and isinstance(before, WrittenGroup)
+    if is_after_bracket and isinstance(end, WrittenLayer) and end.name in plan.norms:
+        yield end.name, ENDS_A_BRANCH  # without it the branch would end in a conv
     for i, step in enumerate(steps):
         if not isinstance(step, WrittenGroup):
             continue
         is_last = i + 1 == len(steps)
-        following = None if is_last else steps[i + 1]
+        following = steps[i + 1] if i + 1 < len(steps) else None
         if step.name in plan.sums:
             users = net.network.users(step.name)
             is_activated = any(isinstance(user.op, Activation) for user in users)
@@ -101,8 +109,8 @@ def _must_stay(
                 yield step.name, "a conv of it stands elsewhere"
             elif sum(named[name] for name in ends) > 1:
                 yield step.name, "two outputs are called after it"
-            elif is_last and in_sum and not is_activated:
-                yield step.name, "it ends a branch of another sum"
+            elif i + 1 + has_norm >= len(steps) and in_sum and not is_activated:
+                yield step.name, ENDS_A_BRANCH
             elif is_followed and len(users) > 1:
                 yield step.name, "it is read before and after what follows it"
             continue

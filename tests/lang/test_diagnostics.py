@@ -27,6 +27,7 @@ NEED_MORE = {
     "VGG209": "another input size",
     "VGG158": "another file with a block of the same name",
     "VGG160": "a net to merge, and its weights; see tests/compiler/merging",
+    "VGG161": "as VGG160",
     "VGG131": "another file, larger than a golden should be",
     "VGG407": "the other net, which training opens",
     "VGG408": "weights named on the command line",

@@ -63,7 +63,7 @@ def _in_words(found: "Merged", *, is_whole: bool) -> Iterator[str]:
     sums, norms = count(len(found.sums), "sum"), count(len(found.norms), "batch normalisation")
     yield f"merged: {sums}, {norms}"
     before, after = found.before.parameters, found.network.parameters
-    yield f"parameters: {before:,} before, {after:,} after".replace(",", " ")
+    yield f"parameters: {before:,} before, {after:,} after"
     if not found.left:
         return
     adds = sum(found.network[one.name].op.keyword == "add" for one in found.left)

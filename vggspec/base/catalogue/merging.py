@@ -31,3 +31,19 @@ class NothingToMerge(Diagnostic):
             return "it has neither batch normalisations nor sums"
         more = len(self.left) - 3
         return "; ".join(self.left[:3]) + (f"; and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWritable(Diagnostic):
+    """The merged net cannot be written as a spec that computes the same.
+
+    The text of a merged net is read again and compared with its graph before anything is written.
+    Brackets in brackets whose layers have names that depend on those of others may fail this:
+
+        [[conv3-64 + conv1-64] ReLU [conv3-64 + BN] ReLU + identity]     may fail
+    """
+
+    code = "VGG161"
+    TITLE = "the merged form of net `{net}` cannot be written as a spec"
+    HELP = "write brackets that stand in brackets as blocks, or give them names with `as`"
+    net: str
