@@ -283,7 +283,8 @@ def _result(work: _Work) -> Plan:
     for layer in work.network.layers:
         if layer.name in made:
             one = made[layer.name]
-            nodes.append(replace_op(layer, one.op, one.base))
+            node = Node(name=layer.name, op=one.op, inputs=(one.base,), origin=layer.origin)
+            nodes.append(node)
         elif layer.name not in work.gone and layer.name not in instead:
             nodes.append(layer)
     merged = replace_all_uses(work.network, nodes, instead)
@@ -295,8 +296,3 @@ def _result(work: _Work) -> Plan:
     left = tuple(Left(name, why) for name, why in work.left.items() if name in merged)
     folded = {name: one.folded for name, one in made.items()}
     return Plan(merged, folded, frozenset(norms), work.sums, work.members, left)
-
-
-def replace_op(layer: Layer, op: Op, source: str) -> Node:
-    """A layer's place with another op."""
-    return Node(name=layer.name, op=op, inputs=(source,), origin=layer.origin)

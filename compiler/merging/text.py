@@ -266,27 +266,19 @@ class Writer:
         self, group: WrittenGroup, conv: str, common: Implied | None, *, apart: bool
     ) -> list[tuple[str, bool]]:
         """The conv in place of a sum; ``apart``: its activation must be written."""
-        members = [
-            layer
-            for layer in layers_in((group,))
-            if layer.op.is_weight_layer  # all of them agree in their activation
-        ]
         op = self.plan.network[conv].op
-        implied = _NOTHING
-        is_last = False
-        if members:
-            implied = (
-                (),
-                tuple(one for one in self._implied(members[0])[1] if isinstance(one, Activation)),
-            )
-            is_last = all(member.name in self.net.last for member in members)
-        ended = [user.op for user in self.net.network.users(group.name)]
-        activations = tuple(one for one in ended if isinstance(one, Activation))
+        activations = tuple(
+            user.op
+            for user in self.net.network.users(group.name)
+            if isinstance(user.op, Activation) and user.origin == group.origin
+        )
+        is_last = all(
+            layer.name in self.net.last for layer in layers_in((group,)) if layer.op.is_weight_layer
+        )
         if not apart:
-            return self._weights(op, implied, common, is_last=is_last)
-        named = any(isinstance(one, Activation) for one in implied[1])
+            return self._weights(op, ((), activations), common, is_last=is_last)
         words = self._weights(op, _NOTHING, common, is_last=is_last)
-        return words + [(_word(one), False) for one in activations if named]
+        return words + [(_word(one), False) for one in activations]
 
     def _implied(self, layer: WrittenLayer) -> Implied:
         """What is implied before and after a weight layer, but for what is folded."""

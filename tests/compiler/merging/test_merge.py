@@ -243,6 +243,13 @@ SUMS = [
     ),
     ("conv3-8 [BN + identity] conv3-8 BN FC-5", 0, 1, 2, []),
     ("conv3-8 [from conv1_1 BN + from conv1_1 conv3-8 BN] FC-5", 1, 2, 0, []),
+    (
+        "conv3-8 [[conv3-8(linear) BN + BN] + conv1-8] FC-5",
+        2,
+        2,
+        0,
+        ["conv3-8", "conv3-8 as block1"],
+    ),
     # Without names conv1_2 would be the layer that was conv1_1.
     (
         "[conv3-4 BN + conv1-4 BN] conv3-4 conv3-4 FC-5 as f\noutputs conv1_2 f",
