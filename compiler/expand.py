@@ -461,6 +461,7 @@ class Expansion:
         for i, branch in enumerate(group.branches):
             channels = entering
             source = None
+            scope.namer.begin()
             if branch.source is not None:
                 source = self._source_of(branch.source, scope)
                 channels = None if source is None else self._channels.get(source)

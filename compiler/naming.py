@@ -170,6 +170,10 @@ class LocalNamer:
         """The next name of a bracket, or of the use of a block called ``kind``."""
         return _counted(kind, self.taken, self._numbers)
 
+    def begin(self) -> None:
+        """Begin a branch: what follows belongs to no layer of another one."""
+        self._last = None
+
     def unique(self, name: str) -> str:
         """The name, with a number where it is taken."""
         found = _unique(name, self.taken, self._numbers)

@@ -257,14 +257,12 @@ class _Wiring:
             return current
         elif not op.is_weight_layer:
             return current
-        replaced = isinstance(following, WrittenLayer) and isinstance(following.op, Activation)
-        if not replaced and weights.name not in self._moved:
-            for one in self._ops_after(weights):
+        is_written = isinstance(following, WrittenLayer) and isinstance(following.op, Activation)
+        for one in self._ops_after(weights):
+            # The activation may be written, or belong to a sum.
+            is_elsewhere = is_written or weights.name in self._moved
+            if not (is_elsewhere and isinstance(one, Activation)):
                 current = self._implied(one, weights, current)
-        elif weights.name in self._moved:
-            for one in self._ops_after(weights):
-                if not isinstance(one, Activation):
-                    current = self._implied(one, weights, current)
         self.results[layer.name] = self.results[weights.name] = current
         if isinstance(weights.op, Linear) and self._drops(weights, layer.name):
             drop = Dropout(rate=self._rate)

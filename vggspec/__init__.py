@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
     from vggspec.compiler.initialise import initialise
     from vggspec.compiler.lower import network
+    from vggspec.compiler.merging.merge import merge
     from vggspec.compiler.pasting import from_table
     from vggspec.compiler.perceptual import perceptual
     from vggspec.compiler.refitting import refit
@@ -77,6 +78,7 @@ _MODULES = {
     "inspect": "studies.inspection.inspection",
     "load": "runtime.predictor",
     "localise": "studies.localisation.localise",
+    "merge": "compiler.merging.merge",
     "network": "compiler.lower",
     "open_features": "studies.features.file",
     "packaged_specs": "compiler.summary",
@@ -119,6 +121,7 @@ __all__ = [
     "inspect",
     "load",
     "localise",
+    "merge",
     "network",
     "open_features",
     "packaged_specs",

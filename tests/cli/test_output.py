@@ -169,6 +169,7 @@ def test_what_an_encoding_lacks_is_written_as_numbers(tmp_path: Path, encoding: 
         ["doctor", "{}/b"],
         ["inspect", "{}/b"],
         ["import", "{}/small.vgg", "{}/small.safetensors", "-o", "{}/i.safetensors"],
+        ["merge", "{}/small.vgg", "--weights", "{}/small.safetensors", "-o", "{}/m.vgg"],
         ["compile", "{}/small.vgg", "--weights", "{}/small.safetensors", "-o", "{}/c"],
     ],
     ids=lambda args: args[0],

@@ -71,7 +71,7 @@ def test_wide_characters_take_two_columns() -> None:
         ["show", "D", "--at", "384x512"],
         ["explain", "VGG2311"],
         *([name, "--help"] for name in ("check", "show", "specs", "diff", "fmt", "explain")),
-        *([name, "--help"] for name in ("init", "import")),
+        *([name, "--help"] for name in ("init", "import", "merge")),
     ],
     ids=" ".join,
 )

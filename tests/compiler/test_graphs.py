@@ -162,6 +162,18 @@ def test_a_written_activation_replaces_the_implied_one() -> None:
     torch.testing.assert_close(module(x), y)
 
 
+@torch.inference_mode()
+def test_a_written_activation_keeps_the_implied_norm() -> None:
+    module, conv, x = _made("conv is conv(no-bias) BN ReLU\nconv3-4 SiLU\nconv3-5 gap\n")
+    y = f.silu(conv.norm(conv(x, "conv1_1", padding=1), "bn1_1"))
+    torch.testing.assert_close(module(x), conv(y, "conv1_2", padding=1).mean((2, 3)))
+
+
+def test_a_norm_that_is_a_branch_belongs_to_no_conv() -> None:
+    network = net("input 9x9 RGB\nconv3-4\n[conv3-4 BN + conv1-4 BN + BN] as rep\nFC-2\n").network
+    assert network["rep_add"].inputs == ("rep_conv1_bn", "rep_conv2_bn", "rep_bn1")
+
+
 def test_names() -> None:
     text = """\
 input 32x32 RGB

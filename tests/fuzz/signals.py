@@ -45,6 +45,7 @@ COMMANDS = {
     "show": ["show", "small.vgg", "--svg", "out.svg"],
     "init": ["init", "small.vgg", "-o", "out.safetensors"],
     "import": ["import", "small.vgg", "small.safetensors", "-o", "out.safetensors"],
+    "merge": ["merge", "small.vgg", "--weights", "small.safetensors", "-o", "out.vgg"],
     "compile": ["compile", "small.vgg", "--weights", "small.safetensors", "-o", "bundle"],
     "inspect": ["inspect", "bundle"],
     "predict": ["predict", "bundle", "data/val/a/0.png"],

@@ -30,6 +30,8 @@ NEED_MORE = {
     "VGG262": "an image",
     "VGG263": "a profile",
     "VGG264": "a graph with the test protocol",
+    "VGG160": "a net to merge, and its weights; see tests/compiler/merging",
+    "VGG161": "as VGG160",
     "VGG131": "another file, larger than a golden should be",
     **dict.fromkeys(
         ("VGG270", "VGG271", "VGG272", "VGG273", "VGG274"),

@@ -35,6 +35,7 @@ COMMANDS = {
     "init": "Write a weights file with random weights.",
     "import": "Convert a checkpoint of another tool to a weights file.",
     "train": "Train a net on a folder of images.",
+    "merge": "Fold branches and batch normalisation of a trained net into convs.",
     "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
     "inspect": "Print the contents, inputs and outputs of a bundle.",
     "verify": "Compare the outputs of a bundle with those of the net in fp32.",

@@ -1,0 +1,1 @@
+"""Branches and batch normalisation of a trained net folded into convs."""
