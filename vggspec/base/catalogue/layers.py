@@ -12,7 +12,8 @@ class UnknownLayer(Diagnostic):
 
     The layers are
 
-        conv3-64  maxpool  avgpool  LRN  BN  dropout  FC-4096  gap  soft-max  boxes
+        conv3-64  dwconv3  maxpool  avgpool  gap  FC-4096  soft-max  boxes
+        BN  LRN  dropout  ReLU  ReLU6  SiLU
 
     and case does not matter. ReLU is implied after every conv and FC but the last.
 
@@ -26,8 +27,8 @@ class UnknownLayer(Diagnostic):
         "{because}",
         "did you mean `{suggestion}`?",
         (
-            "the layers are conv3-64, maxpool, avgpool, LRN, BN, dropout(0.5), FC-4096, gap, "
-            "soft-max and boxes(per-class)"
+            "the layers are conv3-64, dwconv3, maxpool, avgpool, gap, FC-4096, LRN, BN, "
+            "dropout(0.5), ReLU, ReLU6, SiLU, soft-max and boxes(per-class)"
         ),
     )
     word: str
