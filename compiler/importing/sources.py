@@ -22,8 +22,7 @@ from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.matching import Matched
 from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
-from vggspec.compiler.ir import Color, ImageInput
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
 from vggspec.compiler.weights import Metadata, metadata_of
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
@@ -181,20 +180,37 @@ def _measured(checkpoint: Checkpoint, image: ImageInput) -> tuple[float, ...] | 
     return mean if is_ours and mean is not None and len(mean) == image.channels else None
 
 
-def turn_first_layer(matched: Matched, path: str) -> None:
-    """Let a first layer for BGR take RGB, or the other way round.
+def turn_first_layer(network: Network, matched: Matched, path: str) -> None:
+    """Let the layers that read the image take RGB instead of BGR, or the other way round.
 
     Raises:
-        VggspecError: it has groups, each with channels of its own.
+        VggspecError: one has groups, each with channels of its own, or joins the image with others.
     """
-    slot = matched.pairs[0].slot
-    if isinstance(slot.layer.op, Conv) and slot.layer.op.groups > 1:
-        why = f"`{slot.layer.name}` has groups, and cannot be turned from BGR to RGB or back"
-        raise VggspecError(report(UnknownCheckpoint(reason=why), path=path))
-    assert slot.kernel is not None
-    weight = matched.arrays[slot.weight.name]
-    turned = weight.reshape(slot.kernel)[:, ::-1]
-    matched.arrays[slot.weight.name] = np.ascontiguousarray(turned).reshape(weight.shape)
+    slots = {pair.slot.layer.name: pair.slot for pair in matched.pairs}
+    turned = {IMAGE}  # and what has its channels in the order of the image's
+    for layer in network.layers:
+        if turned.isdisjoint(layer.inputs):
+            continue
+        slot = slots.get(layer.name)
+        arrays, names = matched.arrays, [param.name for param in layer.params]
+        if slot is None:
+            if layer.op.is_join:
+                raise _unturnable(f"`{layer.name}` reads the image beside other maps", path)
+            turned.add(layer.name)
+        elif slot.kernel is None:
+            arrays |= {name: np.ascontiguousarray(arrays[name][::-1]) for name in names}
+            turned.add(layer.name)
+        elif slot.kernel[1] != network.input.channels:
+            raise _unturnable(f"`{layer.name}` has groups", path)
+        else:
+            weight = arrays[names[0]]
+            found = weight.reshape(slot.kernel)[:, ::-1]
+            arrays[names[0]] = np.ascontiguousarray(found).reshape(weight.shape)
+
+
+def _unturnable(why: str, path: str) -> VggspecError:
+    reason = f"{why}, and cannot be turned from BGR to RGB or back"
+    return VggspecError(report(UnknownCheckpoint(reason=reason), path=path))
 
 
 def _in_color(image: ImageInput, color: Color) -> ImageInput:
