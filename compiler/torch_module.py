@@ -40,12 +40,13 @@ def torch_module(
     from vggspec.compiler.backends.torch import module as backend
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
+    from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
     from vggspec.compiler.weights import open_weights
 
-    over_space = AverageOverSpace(average=average, keep_map=keep_map)
     # Dropout stays in both forms: `train()` and `eval()` switch it.
-    pipeline = (FcToConv(), over_space) if dense else (over_space,)
+    left_out = AverageBeforeLinear, DropTrainingOps
+    passes = inference("dense" if dense else "crop", average, keep_map=keep_map)
+    pipeline = tuple(each for each in passes if not isinstance(each, left_out))
     lowered = load_network(os.fspath(spec))
     if weights is None:
         return backend.emit(run(pipeline, lowered.network))

@@ -6,18 +6,19 @@ from typing import cast
 
 import onnx
 
-from vggspec.base.diagnostic import VggspecError
 from vggspec.base.version import __version__
 from vggspec.bundle.manifest import InputContract, Manifest, OutputContract, OutputKind
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import OPSET
-from vggspec.compiler.backends.onnx.model import prepare
+from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.geometry import Pair
 from vggspec.compiler.input_contract import known_mean
-from vggspec.compiler.ir import ImageInput, Network, smallest
+from vggspec.compiler.ir import ImageInput, Network
 from vggspec.compiler.lower import Lowered
-from vggspec.compiler.passes.average_over_space import AVERAGE
+from vggspec.compiler.passes import AverageBeforeLinear, run
+from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
+from vggspec.compiler.sizes import Fitting, sizes
 from vggspec.compiler.weights import WeightsFile
 
 
@@ -36,6 +37,7 @@ def describe(
         for output in network.outputs
     )
     window, stride = window_and_stride(lowered.network, options)
+    fitting = sizes_of(lowered.network, options)
     return Manifest(
         net=network.name,
         spec_text=lowered.text,
@@ -47,8 +49,9 @@ def describe(
             mean=known_mean(image),
             std=image.std,
             scale=image.scale,
-            size=least_size(network) if options.is_dense else image.type.size,
+            size=fitting.least,
             is_dynamic=options.is_dense,
+            sizes=fitting.sizes,
         ),
         outputs=outputs,
         window=window,
@@ -96,22 +99,19 @@ def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] |
     return labels
 
 
-def least_size(network: Network) -> tuple[int, int]:
-    """The smallest image, rows and columns, that a fully convolutional network takes."""
+def sizes_of(network: Network, options: CompileOptions) -> Fitting:
+    """The sizes of images that a net takes; ``network`` is as the spec has it.
 
-    def fits(height: int, width: int) -> bool:
-        try:
-            network.at(height, width)
-        except VggspecError:
-            return False
-        return True
-
-    height, width = network.input.height, network.input.width
-    least_height = smallest(lambda n: fits(n, width), height)
-    least_width = smallest(lambda n: fits(height, n), width)
-    assert least_height is not None
-    assert least_width is not None
-    return least_height, least_width
+    Raises:
+        VggspecError: it takes none but its own, and is to be applied densely.
+    """
+    if not options.is_dense:
+        return Fitting(least=network.input.type.size, sizes="any")
+    # An average that moves takes joins along: what it averages must meet all the same.
+    passes = [
+        each for each in pipeline(network, options) if not isinstance(each, AverageBeforeLinear)
+    ]
+    return sizes(run(tuple(passes), network))
 
 
 def window_and_stride(
@@ -122,7 +122,8 @@ def window_and_stride(
     ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
     where pooling rounds up, a finer map has positions past it.
     """
-    map_size, own_stride = _score_map(prepare(network, CompileOptions(form=options.form)))
+    own = CompileOptions(form=options.form, keep_map=options.keep_map)
+    map_size, own_stride = _score_map(prepare(network, own))
     # What is left of the input when the other positions' steps are taken off.
     height, width = (
         side - step * (number - 1)
@@ -140,6 +141,8 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
     # Boxes are not averaged: the last layer's map is theirs.
     last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
+    # Where a net averages its last map itself, the positions are those of the map that is kept.
+    last = next((out.layer for out in network.outputs if out.name == SCORE_MAP), last)
     if not network.type_of(last).is_map or not before_average:
         return (1, 1), _pixels(maps[-1].stride) if maps else (1, 1)
     stride = {layer.name: layer.stride for layer in maps}[last]

@@ -16,7 +16,8 @@ from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes import inference, run
+from vggspec.compiler.passes import Pass, inference, run
+from vggspec.compiler.passes.average_over_space import SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
@@ -32,8 +33,21 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     Raises:
         VggspecError: the options do not fit the net.
     """
-    has_softmax = any(isinstance(layer.op, Softmax) for layer in network.layers)
-    has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
+    prepared = run(pipeline(network, options), network)
+    if options.keep_map and all(output.name != SCORE_MAP for output in prepared.outputs):
+        because = f"the first output, `{network.outputs[0].name}`, is a map of an inner layer"
+        raise _refuse(backends.NoScoreMap(because=because), network)
+    return prepared
+
+
+def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
+    """The passes that prepare a network.
+
+    Raises:
+        VggspecError: the options do not fit the net.
+    """
+    has_softmax = any(isinstance(network[out.layer].op, Softmax) for out in network.outputs)
+    has_boxes = isinstance(network[network.outputs[0].layer].op, Boxes)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
     if options.keep_map and (not options.is_dense or has_boxes or options.layer is not None):
@@ -41,7 +55,7 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
-    pipeline = inference(
+    return inference(
         "dense" if options.is_dense else "crop",
         options.average or "scores",
         keep_map=options.keep_map,
@@ -49,7 +63,6 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         stride=options.stride,
         layer=options.layer,
     )
-    return run(pipeline, network)
 
 
 def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:
@@ -83,16 +96,14 @@ def emit(
     if weights_as == "embedded" and bytes_of_weights > MAX_EMBEDDED_BYTES:
         what = backends.TooLargeForOneFile(bytes=bytes_of_weights)
         raise VggspecError(report(what, path=str(weights.path)))
-    names = {output.layer: output.name for output in network.outputs}
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
+    names = {output.layer: output.name for output in reversed(network.outputs)}
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
-    # `conv1_2` as an output means the numbers after its ReLU; its own have another name then.
-    renamed |= {
-        name: f"{name}.before"
-        for layer, name in names.items()
-        if name in network and renamed.get(name, name) == name and layer != name
-    }
-    graph = OnnxGraph(network.name, renamed)
+    # A tap may be called as one layer and be the result of another: conv1_2, after its ReLU.
+    inner = {output.name for output in network.outputs if output.name in network} - renamed.keys()
+    other_names = {name: f"{name}.inner" for name in inner}
+    other_names |= {f"{name}.output": name for name in inner}
+    graph = OnnxGraph(network.name, renamed | other_names)
     image = IMAGE
     if contract == "raw":
         image = preprocess(graph, network.input, mean, _planes(graph))
@@ -110,8 +121,12 @@ def emit(
         return name if stored == used else graph.cast(name, used)
 
     tensors = add_layers(graph, network, image, types, give)
-    for layer_name in names.keys() - renamed.keys():
-        graph.cast(tensors[layer_name], "fp32", names[layer_name])
+    for output in network.outputs:
+        node = f"{output.name}.output" if output.name in inner else output.name
+        if types[output.layer] != "fp32":
+            graph.cast(tensors[output.layer], "fp32", node)
+        elif output.name != names[output.layer]:
+            graph.node("Identity", (tensors[output.layer],), node)
     height: int | str = "H" if is_dynamic else network.input.height
     width: int | str = "W" if is_dynamic else network.input.width
     channels = network.input.channels
@@ -120,11 +135,13 @@ def emit(
     else:
         taken = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
     outputs = []
+    maps = [out.name for out in network.outputs if network.type_of(out.layer).is_map]
     for output in network.outputs:
         kind = network.type_of(output.layer)
         shape: list[int | str] = ["N", *kind.shape]
         if kind.is_map and is_dynamic:
-            shape[2:] = ["h", "w"]
+            # Dimensions of one name are equal, and maps may have different sizes.
+            shape[2:] = ["h", "w"] if len(maps) == 1 else [f"h_{output.name}", f"w_{output.name}"]
         outputs.append(tensor_info(output.name, FLOAT, shape))
     metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
     return graph.model([taken], outputs, metadata, __version__)
