@@ -63,6 +63,9 @@ SOURCES: dict[str, Source] = {
 #: Caffe's pixels (``VGG16_Weights.IMAGENET1K_FEATURES``).
 _FEATURES_ALONE = Source("torchvision", (123.0, 117.0, 104.0))
 
+#: torchvision's GoogLeNet, which normalises its input again (``transform_input``): to -1 … 1.
+_INCEPTION = Source("torchvision", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
 #: Conv layers of the nets A, B, D and E, which are all that the collections contain.
 _PUBLISHED = (8, 10, 13, 16)
 
@@ -72,6 +75,7 @@ _NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("keras", re.compile(r"(.*[./])?block\d+_conv\d+", re.DOTALL)),
     ("tf-slim", re.compile(r"(.*/)?vgg_\w+/conv\d+/conv\d+_\d+", re.DOTALL)),
 )
+_OF_INCEPTION = re.compile(r"(.*\.)?inception\d[a-e]\.branch\d\..*", re.DOTALL)
 _TIMM = re.compile(r"(.*\.)?(pre_logits\.fc\d|head\.fc)", re.DOTALL)
 
 
@@ -155,6 +159,8 @@ def _claim(
         source = SOURCES["caffe"]  # conversions of the authors' nets have torchvision's names, too
     elif source.name == "torchvision" and _is_features_alone(matched, checkpoint):
         source = _FEATURES_ALONE
+    elif source.name == "torchvision" and any(map(_OF_INCEPTION.fullmatch, _conv_names(matched))):
+        source = _INCEPTION
     is_certain = named is not None or len(_conv_names(matched)) in _PUBLISHED
     return _Claim(source.input(image), source.name, named is None, is_certain)
 

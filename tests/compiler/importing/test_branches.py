@@ -1,8 +1,13 @@
 """Which tensors are whose where layers of one shape are on different branches."""
 
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
@@ -13,6 +18,8 @@ from vggspec.base.render import as_text
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.matching import Hints, match
+from vggspec.compiler.ir import Layer
+from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.passes import TRAINING, run
 
 INPUT = "input 17x15 RGB(mean 0)"
@@ -249,6 +256,73 @@ def test_our_own_names_say_all(*, is_sorted: bool) -> None:
         for each in (state, shuffled):
             found = scores(spec, each, Hints(), x, is_sorted=is_sorted)
             np.testing.assert_array_equal(found, expected)
+
+
+CONVS = st.lists(st.sampled_from(["conv1-4", "conv3-4", "conv1-6"]), min_size=1, max_size=3)
+
+
+@given(data=st.data(), has_norms=st.booleans(), are_norms_last=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_a_file_in_the_order_of_no_net_is_taken_rightly_or_refused(
+    data: st.DataObject, has_norms: bool, are_norms_last: bool
+) -> None:
+    """An author lists the branches of a block in any order, each from its first layer to its last,
+    and the norms after their convs or at the end of the block.
+    """
+    text, blocks = f"net g\n{INPUT}\n", []
+    if has_norms:
+        text += "conv is conv(no-bias) BN ReLU\n"
+    text += "conv3-4\n"
+    for _ in range(data.draw(st.integers(1, 3))):
+        block = data.draw(st.lists(CONVS, min_size=1, max_size=3))
+        branches = " & ".join(map(" ".join, block)) if len(block) > 1 else " ".join(block[0])
+        text += f"[{branches}]\n" if len(block) > 1 else f"[{branches} + shortcut]\n"
+        blocks.append([len(convs) for convs in block])
+    network = net(text + "gap FC-3\n").network
+    slots = [layer for layer in network.layers if layer.params]
+    each = 2 if has_norms else 1
+    listed, at = slots[:each], each
+    for number, lengths in enumerate(blocks, start=1):
+        inside = [slot for slot in slots if slot.name.startswith(f"block{number}_")]
+        at += len(inside)
+        ends = sorted({0, *accumulate(each * length for length in lengths), len(inside)})
+        parts = [inside[start:end] for start, end in pairwise(ends)]
+        chosen = [slot for part in data.draw(st.permutations(parts)) for slot in part]
+        if are_norms_last:
+            chosen.sort(key=lambda slot: isinstance(slot.op, BatchNorm))
+        listed += chosen
+    listed += slots[at:]
+
+    def shapes(layers: Iterable[Layer]) -> list[tuple[tuple[int, ...], ...]]:
+        return [tuple(param.stored for param in layer.params) for layer in layers]
+
+    # A file that looks as the net does is taken as it is.
+    is_alike = shapes(slots) == shapes(listed)
+    whose = {slot.name: i for i, slot in enumerate(listed if is_alike else slots)}
+    state = {
+        f"{_letters(place)}.{param.name.rpartition('.')[2]}": np.full(
+            param.stored, whose[layer.name], np.float32
+        )
+        for place, layer in enumerate(listed)
+        for param in layer.params
+    }
+    of = Checkpoint(
+        path="w", kind="pytorch", tensors=state, has_order=True, key=None, others=(), metadata={}
+    )
+    try:
+        arrays = match(network, of, Hints()).arrays
+    except VggspecError:
+        if is_alike:
+            raise
+        return
+    for place, slot in enumerate(slots):
+        assert all((arrays[param.name] == place).all() for param in slot.params), slot.name
+
+
+def _letters(number: int) -> str:
+    """A name that says no order."""
+    digits = str(7919 * (number + 1) % 9973)
+    return "".join(chr(ord("a") + int(digit)) for digit in digits) + "z"
 
 
 def test_a_shuffled_file_with_other_names_is_refused() -> None:
