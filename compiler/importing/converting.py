@@ -109,7 +109,7 @@ def import_weights(
     matched = match(network, read, hints)
     expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
     if expected.is_turned:
-        turn_first_layer(matched, source)
+        turn_first_layer(network, matched, source)
     if names is None:
         own = own_metadata(read).labels
         names = own if own is not None and len(own) == network.num_classes else None

@@ -17,6 +17,7 @@ import numpy as np
 from vggspec.compiler.ir import Layer, Network, map_before
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array
 
@@ -84,11 +85,11 @@ def slots_of(network: Network) -> list[Slot]:
     for layer in network.layers:
         if isinstance(layer.op, BatchNorm):
             slots.append(Slot(layer, None, is_flat=False))
-        elif isinstance(layer.op, Conv):
+        elif isinstance(layer.op, Conv | DepthwiseConv):
             out, channels, height, width = layer.params[0].stored
-            size = network.type_of(layer.inputs[0]).size
-            covers = (height, width) == size and layer.op.padding == (0, 0)
-            is_flat = layer.op.groups == 1 and (covers or (height, width) == (1, 1))
+            x = network.type_of(layer.inputs[0])
+            covers = (height, width) == x.size and layer.op.padding == (0, 0)
+            is_flat = channels == x.channels and (covers or (height, width) == (1, 1))
             slots.append(Slot(layer, (out, channels, height, width), is_flat=is_flat))
         elif layer.op.is_weight_layer:
             before = map_before(network, layer.inputs[0])

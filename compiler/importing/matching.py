@@ -8,7 +8,7 @@ weights of one shape give wrong answers silently.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.fields import short
 from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import nearest
+from vggspec.compiler.importing.branches import Dependences, is_called_after, normed_layer
 from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.layouts import (
     LAYOUTS,
@@ -38,7 +39,7 @@ from vggspec.compiler.importing.modules import (
     modules_of,
     relation,
 )
-from vggspec.compiler.ir import Network
+from vggspec.compiler.ir import IMAGE, Network
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.weights import Array
 
@@ -129,6 +130,7 @@ class _Matching:
     def __init__(self, network: Network, checkpoint: Checkpoint, hints: Hints) -> None:
         self._network, self._checkpoint, self._hints = network, checkpoint, hints
         self._slots = slots_of(network)
+        self._dependences = Dependences(network)
         names = list(checkpoint.tensors)
         # A file sorted by name does not record the order of layers.
         self._by_file = checkpoint.has_order and names != sorted(names)
@@ -301,8 +303,15 @@ class _Matching:
                 pairs |= {
                     slot.layer.name: _pair(slot, by_name[slot.layer.name], layout) for slot in ours
                 }
-            else:
-                pairs |= self._assigned(ours, theirs, layout)
+                continue
+            if is_norm and self._are_on_branches(ours):
+                pairs |= self._followers(ours, modules, pairs, layout)
+                used = {id(pair.module) for pair in pairs.values()}
+                ours = [slot for slot in ours if slot.layer.name not in pairs]
+                theirs = [module for module in theirs if id(module) not in used]
+            pairs |= self._assigned(ours, theirs, layout)
+            listed = slots if is_norm else ours
+            self._check_branches(ours, pairs, listed, layout)
         self._check_rest(modules, pairs)
         ordered = tuple(pairs[slot.layer.name] for slot in self._slots)
         self._check_norms(ordered)
@@ -381,6 +390,87 @@ class _Matching:
             slots[i].layer.name: Pair(slots[i], modules[j], fits[i, j]) for i, j in found.items()
         }
 
+    def _followers(
+        self,
+        slots: Sequence[Slot],
+        modules: Sequence[Module],
+        pairs: Mapping[str, Pair],
+        layout: Layout,
+    ) -> dict[str, Pair]:
+        """Batch normalisations that each read one layer alone, with the module that follows, or is
+        called after, that layer's; nothing unless there is one for each.
+        """
+        following = {id(a): b for a, b in pairwise(best_order(self._modules, by_file=True))}
+        norms = [module for module in modules if module.is_norm]
+        found: dict[str, Pair] = {}
+        for slot in slots:
+            layer = normed_layer(self._network, slot.layer.name)
+            if layer is None:
+                continue
+            of = pairs[layer].module
+            if self._by_file:
+                likely = [following[id(of)]] if id(of) in following else []
+            else:
+                likely = [module for module in norms if is_called_after(module.name, of.name)]
+            fitting = [
+                module
+                for module in likely
+                if any(module is norm for norm in norms) and _change(slot, module, layout)
+            ]
+            if len(fitting) != 1:
+                return {}
+            found[slot.layer.name] = _pair(slot, fitting[0], layout)
+        are_apart = len({id(pair.module) for pair in found.values()}) == len(found)
+        return found if are_apart else {}
+
+    def _are_on_branches(self, slots: Sequence[Slot]) -> bool:
+        """Whether two batch normalisations of one shape are on different branches."""
+        return any(
+            a.weight.stored == b.weight.stored
+            and self._dependences.are_apart(a.layer.name, b.layer.name)
+            for a, b in combinations(slots, 2)
+        )
+
+    def _check_branches(
+        self,
+        slots: Sequence[Slot],
+        pairs: Mapping[str, Pair],
+        before: Sequence[Slot],
+        layout: Layout,
+    ) -> None:
+        """Refuse layers that took their modules by the order alone, on different branches, unless
+        all layers are in the order of the net: authors do not agree which branch is first.
+
+        ``before`` are all layers that took theirs by order, in the order of the net.
+        """
+        apart = self._apart(slots, pairs, layout)
+        if not apart:
+            return
+        listed = [pairs[slot.layer.name].module for slot in before]
+        if self._by_file:
+            are_in_order = all(a.place < b.place for a, b in pairwise(listed))
+        else:
+            are_in_order = all(relation(a.name, b.name) < 0 for a, b in pairwise(listed))
+        if not are_in_order:
+            theirs = tuple(pairs[slot.layer.name].module.title for slot in apart)
+            layers = tuple(slot.layer.name for slot in apart)
+            has_order = self._by_file
+            raise _UnclearError(
+                importing.UnclearBranches(layers=layers, theirs=theirs, has_order=has_order)
+            )
+
+    def _apart(
+        self, slots: Sequence[Slot], pairs: Mapping[str, Pair], layout: Layout
+    ) -> list[Slot]:
+        """Layers that each could take the module of another one, on another branch."""
+        found: dict[str, Slot] = {}
+        for a, b in combinations(slots, 2):
+            if self._dependences.are_apart(a.layer.name, b.layer.name):
+                of_a, of_b = pairs[a.layer.name].module, pairs[b.layer.name].module
+                if _change(a, of_b, layout) is not None and _change(b, of_a, layout) is not None:
+                    found |= {a.layer.name: a, b.layer.name: b}
+        return [slot for slot in slots if slot.layer.name in found]
+
     def _misfit(
         self,
         slots: Sequence[Slot],
@@ -424,7 +514,8 @@ class _Matching:
         for pair in pairs:
             name, owner = pair.slot.layer.name, pair.slot.layer.inputs[0]
             while owner in self._network and owner not in ours:
-                owner = self._network[owner].inputs[0]
+                inputs = self._network[owner].inputs
+                owner = inputs[0] if len(inputs) == 1 else IMAGE  # a join has no one before it
             theirs = followed.get(id(pair.module))
             is_other = (
                 pair.module.path[-1] != name  # else it is called as ours is

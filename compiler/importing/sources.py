@@ -22,8 +22,7 @@ from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.matching import Matched
 from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
-from vggspec.compiler.ir import Color, ImageInput
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
 from vggspec.compiler.weights import Metadata, metadata_of
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
@@ -64,6 +63,9 @@ SOURCES: dict[str, Source] = {
 #: Caffe's pixels (``VGG16_Weights.IMAGENET1K_FEATURES``).
 _FEATURES_ALONE = Source("torchvision", (123.0, 117.0, 104.0))
 
+#: torchvision's GoogLeNet, which normalises its input again (``transform_input``): to -1 … 1.
+_INCEPTION = Source("torchvision", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
 #: Conv layers of the nets A, B, D and E, which are all that the collections contain.
 _PUBLISHED = (8, 10, 13, 16)
 
@@ -73,6 +75,7 @@ _NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("keras", re.compile(r"(.*[./])?block\d+_conv\d+", re.DOTALL)),
     ("tf-slim", re.compile(r"(.*/)?vgg_\w+/conv\d+/conv\d+_\d+", re.DOTALL)),
 )
+_OF_INCEPTION = re.compile(r"(.*\.)?inception\d[a-e]\.branch\d\..*", re.DOTALL)
 _TIMM = re.compile(r"(.*\.)?(pre_logits\.fc\d|head\.fc)", re.DOTALL)
 
 
@@ -156,6 +159,8 @@ def _claim(
         source = SOURCES["caffe"]  # conversions of the authors' nets have torchvision's names, too
     elif source.name == "torchvision" and _is_features_alone(matched, checkpoint):
         source = _FEATURES_ALONE
+    elif source.name == "torchvision" and any(map(_OF_INCEPTION.fullmatch, _conv_names(matched))):
+        source = _INCEPTION
     is_certain = named is not None or len(_conv_names(matched)) in _PUBLISHED
     return _Claim(source.input(image), source.name, named is None, is_certain)
 
@@ -181,20 +186,37 @@ def _measured(checkpoint: Checkpoint, image: ImageInput) -> tuple[float, ...] | 
     return mean if is_ours and mean is not None and len(mean) == image.channels else None
 
 
-def turn_first_layer(matched: Matched, path: str) -> None:
-    """Let a first layer for BGR take RGB, or the other way round.
+def turn_first_layer(network: Network, matched: Matched, path: str) -> None:
+    """Let the layers that read the image take RGB instead of BGR, or the other way round.
 
     Raises:
-        VggspecError: it has groups, each with channels of its own.
+        VggspecError: one has groups, each with channels of its own, or joins the image with others.
     """
-    slot = matched.pairs[0].slot
-    if isinstance(slot.layer.op, Conv) and slot.layer.op.groups > 1:
-        why = f"`{slot.layer.name}` has groups, and cannot be turned from BGR to RGB or back"
-        raise VggspecError(report(UnknownCheckpoint(reason=why), path=path))
-    assert slot.kernel is not None
-    weight = matched.arrays[slot.weight.name]
-    turned = weight.reshape(slot.kernel)[:, ::-1]
-    matched.arrays[slot.weight.name] = np.ascontiguousarray(turned).reshape(weight.shape)
+    slots = {pair.slot.layer.name: pair.slot for pair in matched.pairs}
+    turned = {IMAGE}  # and what has its channels in the order of the image's
+    for layer in network.layers:
+        if turned.isdisjoint(layer.inputs):
+            continue
+        slot = slots.get(layer.name)
+        arrays, names = matched.arrays, [param.name for param in layer.params]
+        if slot is None:
+            if layer.op.is_join:
+                raise _unturnable(f"`{layer.name}` reads the image beside other maps", path)
+            turned.add(layer.name)
+        elif slot.kernel is None:
+            arrays |= {name: np.ascontiguousarray(arrays[name][::-1]) for name in names}
+            turned.add(layer.name)
+        elif slot.kernel[1] != network.input.channels:
+            raise _unturnable(f"`{layer.name}` has groups", path)
+        else:
+            weight = arrays[names[0]]
+            found = weight.reshape(slot.kernel)[:, ::-1]
+            arrays[names[0]] = np.ascontiguousarray(found).reshape(weight.shape)
+
+
+def _unturnable(why: str, path: str) -> VggspecError:
+    reason = f"{why}, and cannot be turned from BGR to RGB or back"
+    return VggspecError(report(UnknownCheckpoint(reason=reason), path=path))
 
 
 def _in_color(image: ImageInput, color: Color) -> ImageInput:

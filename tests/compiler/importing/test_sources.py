@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 import vggspec
+from tests.peers import set_statistics
 from tests.refusals import refused
 from vggspec.cli import run
+from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 
 #: torchvision's net A, 11 weight layers, with a 64th of its channels.
@@ -337,3 +340,44 @@ def test_the_first_fc_is_turned_by_channels(folder: Folder) -> None:
     found = safetensors.numpy.load_file(folder.weights)["fc1.weight"]
     blue_first = weight.reshape(2, 3, 2, 2)
     np.testing.assert_array_equal(found.reshape(2, 3, 2, 2), blue_first[:, ::-1])
+
+
+def of_own_weights(first: str, folder: Path, *, is_bgr: bool) -> torch.Tensor:
+    """What a net that begins so makes of noise, as RGB with its weights turned, or as BGR."""
+    spec, ours, turned = (folder / name for name in ("n.vgg", "n.pth", "n.safetensors"))
+    spec.write_text(f"net n\ninput 9x7 RGB(mean 0)\n{first} FC-3\n")
+    torch.manual_seed(0)
+    module = torch_module.emit(load_network(spec).network)
+    set_statistics(module)
+    torch.save(module.state_dict(), ours)
+    options = vggspec.ImportOptions(bgr=is_bgr)
+    vggspec.import_weights(spec, ours, out=turned, options=options)
+    x = torch.randn(2, 3, 9, 7)
+    found = torch_module.loaded(load_network(spec).network, open_weights(turned)).eval()
+    with torch.inference_mode():
+        scores: torch.Tensor = found(x if is_bgr else x.flip(1))
+    return scores
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["conv3-4 gap", "[conv3-4 & maxpool3/1(pad 1) conv1-2] gap", "BN maxpool conv3-4", "FC-5"],
+)
+def test_all_that_reads_the_image_is_turned(first: str, tmp_path: Path) -> None:
+    turned = of_own_weights(first, tmp_path, is_bgr=True)
+    torch.testing.assert_close(turned, of_own_weights(first, tmp_path, is_bgr=False))
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ("dwconv3 gap", "`conv1_1` has groups"),
+        ("conv3-6(groups 3) gap", "`conv1_1` has groups"),
+        ("[identity & conv3-4] gap", "`block1_concat` reads the image beside other maps"),
+    ],
+)
+def test_what_mixes_colours_with_others_cannot_be_turned(
+    first: str, why: str, tmp_path: Path
+) -> None:
+    with refused(re.escape(f"{why}, and cannot be turned from BGR to RGB or back")):
+        of_own_weights(first, tmp_path, is_bgr=True)

@@ -192,3 +192,36 @@ class BadName(Diagnostic):
     option: str
     reason: str
     suggestion: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnclearBranches(Diagnostic):
+    """Layers on different branches have weights of one shape, and the checkpoint lists its layers
+    in another order than the net.
+
+    Authors do not agree which branch is first: some define the shortcut of a block before its
+    convolutions, some after them. Where the whole file is in the order of the net, that order
+    decides. Elsewhere, name the pairs:
+
+        vggspec import resnet50.vgg net.pth --map conv2_1_conv3=c --map conv2_1_shortcut=proj
+    """
+
+    code = "VGG548"
+    layers: tuple[str, ...]
+    theirs: tuple[str, ...]
+    has_order: bool
+
+    def title(self) -> str:
+        why = (
+            "the file lists its layers in another order than the net"
+            if self.has_order
+            else "the names do not give an order of all layers, and the file has none"
+        )
+        return (
+            f"{some(self.layers)} have weights of one shape on different branches, and it is not"
+            f" clear which of {some(self.theirs)} are whose: {why}"
+        )
+
+    def help(self) -> str | None:
+        given = " ".join(f"--map {layer}=LAYER" for layer in self.layers[:2])
+        return f"match them yourself: `{given}`, where LAYER is the checkpoint's"
