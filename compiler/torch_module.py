@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from vggspec.base.catalogue.backends import NoScoreMap
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Average
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ def torch_module(
 ) -> "SpecModule":
     """A spec as a PyTorch module, whose submodules and ``state_dict`` have the layers' names.
 
-    It takes float32 ``(N, C, H, W)`` and returns the net's output, ``(N, classes)``. The numbers
+    It takes float32 ``(N, C, H, W)`` and returns the net's output, ``(N, classes)``; a dict of
+    tensors by name where the spec names several ``outputs``, with gradients. The numbers
     are ``(x - mean) * scale / std``, x from 0 to 255, with those of the module's ``network.input``:
     as the spec says, or as the weights expect where it says nothing.
     ``dense`` gives the fully convolutional form on the same weights, for images of any larger
@@ -41,12 +44,16 @@ def torch_module(
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
+    from vggspec.compiler.results import in_words, result_of
     from vggspec.compiler.weights import open_weights
 
     over_space = AverageOverSpace(average=average, keep_map=keep_map)
     # Dropout stays in both forms: `train()` and `eval()` switch it.
     pipeline = (FcToConv(), over_space) if dense else (over_space,)
     lowered = load_network(os.fspath(spec))
+    if keep_map and result_of(lowered.network) == "activations":
+        what = NoScoreMap(because=f"the net gives {in_words(lowered.network.outputs)}")
+        raise VggspecError(report(what, path=os.fspath(spec)))
     if weights is None:
         return backend.emit(run(pipeline, lowered.network))
     file = open_weights(weights)

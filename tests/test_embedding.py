@@ -212,7 +212,8 @@ def test_it_refuses_a_plan_that_was_changed(program: Any, made: Made) -> None:
         ({"engine": None}, "not a plan"),
         ({"format": 3}, "format 3"),
         ({"engine": {"is_stripped": True}}, "no weights"),
-        ({"outputs": [{"is_map": True}]}, "boxes"),
+        ({"outputs": [{"kind": "boxes"}]}, "boxes"),
+        ({"outputs": [{"kind": "activations"}, {"kind": "activations"}]}, "activations"),
     ],
     ids=["graph", "newer", "stripped", "boxes"],
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vggspec.base.recipe import Average
-from vggspec.compiler.ir import Network, Node, Output
+from vggspec.compiler.ir import FEATURES, Network, Node, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
@@ -23,10 +23,15 @@ from vggspec.compiler.ops.softmax import Softmax
 
 AVERAGE, VECTOR = "average", "vector"
 
+#: What the first output is called where the spec gives it no name.
+UNNAMED = ("scores", "posteriors", FEATURES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AverageOverSpace:
-    """Averages the first output over rows and columns; boxes keep their places."""
+    """Averages the first output over rows and columns; boxes keep their places, and so does an
+    inner layer that the spec names as an output.
+    """
 
     name: ClassVar[str] = "average-over-space"
 
@@ -40,6 +45,8 @@ class AverageOverSpace:
         if not last.type.is_map or isinstance(last.op, Boxes):
             return network
         is_softmax = isinstance(last.op, Softmax)
+        if output.name not in UNNAMED and not is_softmax:
+            return network
         scores = last.inputs[0] if is_softmax else last.name
         after = scores if is_softmax and self.average == "scores" else last.name
         average = Node(name=AVERAGE, op=GlobalAvgPool(), inputs=(after,), origin=last.origin)

@@ -110,7 +110,7 @@ def test_a_wrong_value_is_named(made: Made, key: str, value: Any) -> None:
 
 
 def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:
-    rewrite(made.path, {"format": 3, "net": None})
+    rewrite(made.path, {"format": 4, "net": None})
     with pytest.raises(VggspecError) as error:
         open_bundle(made.path)
     assert code(error) == "VGG523"

@@ -18,6 +18,7 @@ from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import inference, run
 from vggspec.compiler.precision import number_types, weight_types
+from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
@@ -36,8 +37,12 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
-    if options.keep_map and (not options.is_dense or has_boxes or options.layer is not None):
+    is_inner = result_of(network) == "activations"
+    no_map = has_boxes or is_inner or options.layer is not None
+    if options.keep_map and (not options.is_dense or no_map):
         because = "the net gives boxes" if has_boxes else "a crop has one position"
+        if is_inner:
+            because = f"the net gives {in_words(network.outputs)}"
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
@@ -83,16 +88,14 @@ def emit(
     if weights_as == "embedded" and bytes_of_weights > MAX_EMBEDDED_BYTES:
         what = backends.TooLargeForOneFile(bytes=bytes_of_weights)
         raise VggspecError(report(what, path=str(weights.path)))
-    names = {output.layer: output.name for output in network.outputs}
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
+    names = {output.layer: output.name for output in reversed(network.outputs)}
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
-    # `conv1_2` as an output means the numbers after its ReLU; its own have another name then.
-    renamed |= {
-        name: f"{name}.before"
-        for layer, name in names.items()
-        if name in network and renamed.get(name, name) == name and layer != name
-    }
-    graph = OnnxGraph(network.name, renamed)
+    # A tap may be called as one layer and be the result of another: conv1_2, after its ReLU.
+    inner = {output.name for output in network.outputs if output.name in network} - renamed.keys()
+    other_names = {name: f"{name}.inner" for name in inner}
+    other_names |= {f"{name}.output": name for name in inner}
+    graph = OnnxGraph(network.name, renamed | other_names)
     image = IMAGE
     if contract == "raw":
         image = preprocess(graph, network.input, mean, _planes(graph))
@@ -110,8 +113,12 @@ def emit(
         return name if stored == used else graph.cast(name, used)
 
     tensors = add_layers(graph, network, image, types, give)
-    for layer_name in names.keys() - renamed.keys():
-        graph.cast(tensors[layer_name], "fp32", names[layer_name])
+    for output in network.outputs:
+        node = f"{output.name}.output" if output.name in inner else output.name
+        if types[output.layer] != "fp32":
+            graph.cast(tensors[output.layer], "fp32", node)
+        elif output.name != names[output.layer]:
+            graph.node("Identity", (tensors[output.layer],), node)
     height: int | str = "H" if is_dynamic else network.input.height
     width: int | str = "W" if is_dynamic else network.input.width
     channels = network.input.channels
@@ -120,11 +127,13 @@ def emit(
     else:
         taken = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
     outputs = []
+    maps = [out.name for out in network.outputs if network.type_of(out.layer).is_map]
     for output in network.outputs:
         kind = network.type_of(output.layer)
         shape: list[int | str] = ["N", *kind.shape]
         if kind.is_map and is_dynamic:
-            shape[2:] = ["h", "w"]
+            # Dimensions of one name are equal, and maps may have different sizes.
+            shape[2:] = ["h", "w"] if len(maps) == 1 else [f"h_{output.name}", f"w_{output.name}"]
         outputs.append(tensor_info(output.name, FLOAT, shape))
     metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
     return graph.model([taken], outputs, metadata, __version__)

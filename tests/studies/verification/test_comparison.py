@@ -137,12 +137,14 @@ def test_outputs_that_differ_in_kind(manifest: Manifest, change: Any, words: str
 def test_figures_add_up() -> None:
     one = Figures(
         images=1, error=0.1, max_abs=0.2, mean_abs=0.1, cosine=0.9,
-        top1=1, top5=1, tied=1, saturated=0, is_finite=True, where="here",
+        top1=1, top5=1, tied=1, saturated=0, is_finite=True, errors={"a": 0.1}, where="here",
     )  # fmt: skip
     three = replace(one, images=3, error=0.5, mean_abs=0.5, cosine=0.8, top1=2, where="there")
+    three = replace(three, errors={"a": 0.5})
     both = one.merged(three)
     assert both == three.merged(one)
     assert (both.images, both.error, both.where) == (4, 0.5, "there")
+    assert both.errors == {"a": 0.5}
     assert both.mean_abs == pytest.approx(0.4)
     assert (both.cosine, both.top1, both.top5, both.tied) == (0.8, 3, 2, 2)
     bad = replace(one, error=math.inf, is_finite=False, where="lost")
