@@ -16,6 +16,9 @@ SECONDS := 10
 # A worker that has no tests left takes some of another's.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+# Else every process compiles all that it imports: for PyTorch, ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all lint fuzz bench clean
 .DELETE_ON_ERROR:
 

@@ -12,21 +12,28 @@ from dataclasses import dataclass
 from vggspec.base.safetensors_header import Shape
 from vggspec.compiler.geometry import Number, fields
 from vggspec.compiler.ir import IMAGE, Layer, Network
-from vggspec.compiler.memory import KEEPS_OUTPUT, owners
+from vggspec.compiler.memory import owners
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.dropout import Dropout
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.ops.pad_shortcut import PadShortcut
+from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.silu import Silu
+from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.tensor import TensorType
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
 MASK_BYTES = 1
 
-_KEEP_INPUT = Conv | Linear | MaxPool | BatchNorm | Lrn
+_KEEP_INPUT = Conv | DepthwiseConv | Linear | MaxPool | BatchNorm | Lrn | PadShortcut | Silu
+_KEEP_OUTPUT = Relu | Softmax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +107,17 @@ def cost(network: Network) -> NetworkCost:
 
     ``kept_bytes`` holds each tensor that PyTorch's backward pass will read, once:
 
-    - the inputs of conv, FC, pooling, BN and LRN;
-    - the outputs of ReLU, which works in place of its input, and of soft-max;
-    - for each max-pooled number the index of where it came from, 8 bytes;
+    - the inputs of conv, FC, pooling, BN, LRN and SiLU, and of ReLU6, which copies what it
+      overwrites;
+    - the outputs of ReLU, which works in place of its input where nothing else reads that, and of
+      soft-max;
+    - for each max-pooled number the index of where it came from, 8 bytes; so for what a shortcut
+      with padding takes of its input;
     - for each number under dropout a byte that says whether it lives;
     - for LRN the padded squares, the sums and the denominators.
 
-    Weights are not counted again. ``gap`` keeps nothing, nor does what comes before the first
-    weights.
+    Weights are not counted again. Sums, joins and ``gap`` keep nothing, nor does what comes before
+    the first weights.
     """
     seen = fields(network)
     layers = [
@@ -179,9 +189,11 @@ def _kept_bytes(network: Network) -> int:
         if not layer.params and learning.isdisjoint(layer.inputs):
             continue  # nothing before it needs a gradient
         learning.add(layer.name)
-        if isinstance(op, _KEEP_INPUT):
+        if isinstance(op, Relu6) and memory[layer.name] != layer.name:
+            more += FLOAT_BYTES * layer.type.num_elements
+        elif isinstance(op, _KEEP_INPUT | Relu6):
             kept.update(memory[name] for name in layer.inputs)
-        if isinstance(op, KEEPS_OUTPUT):
+        if isinstance(op, _KEEP_OUTPUT):
             kept.add(memory[layer.name])
         more += _own_bytes(layer, network.type_of(layer.inputs[0]))
     return more + sum(FLOAT_BYTES * network.type_of(name).num_elements for name in kept)
@@ -194,6 +206,9 @@ def _own_bytes(layer: Layer, x: TensorType) -> int:
             return 0
         case MaxPool():
             return INDEX_BYTES * layer.type.num_elements
+        case PadShortcut():
+            rows, columns = layer.type.size
+            return INDEX_BYTES * x.channels * rows * columns
         case Dropout():
             return MASK_BYTES * x.num_elements
         case Lrn(n=n):

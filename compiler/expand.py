@@ -327,6 +327,9 @@ class Expansion:
         self, item: LayerItem, block: Block, scope: _Scope, channels: int | None
     ) -> tuple[list[WrittenStep], int | None]:
         """One use of a block, with its repeats."""
+        if not block.is_complete:
+            self._is_broken = True
+            return [], None
         folded = block.name.text.casefold()
         if folded in scope.blocks:
             chain = (*scope.blocks[scope.blocks.index(folded) :], folded)

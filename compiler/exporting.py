@@ -34,22 +34,21 @@ def export(
     from vggspec.compiler.backends.torch import source as torch_source
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
-    from vggspec.compiler.results import in_words, result_of
+    from vggspec.compiler.results import check_map
 
     lowered = load_network(os.fspath(spec))
     if to != "torch-source":
         raise ArgumentError(f"export() writes torch-source, not {to}")
     chosen = average or lowered.experiment.test.average
     pipeline = inference(form, chosen, keep_map=keep_map, pool=pool, stride=stride, layer=layer)
-    is_inner = result_of(lowered.network) == "activations"
-    if keep_map and (form == "crop" or layer is not None or is_inner):
+    if keep_map and (form == "crop" or layer is not None):
         because = f"the output is that of `{layer}`" if layer else "a crop has one position"
-        if layer is None and is_inner:
-            because = f"the net gives {in_words(lowered.network.outputs)}"
         raise VggspecError(report(backends.NoScoreMap(because=because), path=os.fspath(spec)))
     # Dropout stays, and the average stays where it is because of it.
     left_out = AverageBeforeLinear, DropTrainingOps
     network = run(tuple(p for p in pipeline if not isinstance(p, left_out)), lowered.network)
+    if keep_map:
+        check_map(lowered.network, network)
     text = torch_source.emit(network, network.input.mean, os.path.basename(os.fspath(spec)))
     write_text(os.fspath(out), text)
     return Path(out)

@@ -8,6 +8,7 @@ Claims are checked last.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -40,6 +41,7 @@ from vggspec.compiler.written import (
 )
 from vggspec.lang.ast import (
     Block,
+    Branch,
     Document,
     From,
     Group,
@@ -391,38 +393,46 @@ class _Lowering:
         spec = self._spec
         if spec.like is None:
             return spec.source.text
-        # The other net's last layers, which have no activation.
-        bare = base.last - paths(base.steps).without_following()
+        natural = paths(base.steps).without_following()
         items: list[Step] = []
+        edits: dict[int, str] = {}
         groups = groupby(base.steps, key=lambda step: id(getattr(step, "item", step)))
         for _, run in groups:
             alike = list(run)
+            # What was last in the other net has no activation; what is last only here has one.
+            words = {
+                id(layer.item): word
+                for layer in layers_in(tuple(alike))
+                if (word := _said(layer, base.last, natural)) is not None
+            }
             match alike[0]:
                 case WrittenLayer():
                     for layer in alike:
                         assert isinstance(layer, WrittenLayer)
-                        item = replace(layer.item, repeat=None)
-                        items.append(
-                            _without_activation(item, layer) if layer.name in bare else item
-                        )
+                        own = replace(layer.item, repeat=None)
+                        word = _said(layer, base.last, natural)
+                        items.append(own if word is None else with_option(own, word))
                 case WrittenFrom(name=name):
                     items += [From(Word(name, spec.span), spec.span)] * len(alike)
                 case WrittenGroup(item=item):
-                    inner = {layer.name: layer for layer in layers_in(tuple(alike))}
-                    ends = {id(inner[name].item): inner[name] for name in bare & inner.keys()}
-                    if ends and (item.repeat is not None or isinstance(item, LayerItem)):
+                    is_shared = item.repeat is not None or isinstance(item, LayerItem)
+                    if is_shared and any(word != "activated" for word in words.values()):
                         assert spec.like is not None
                         net = spec.like.path.text
                         self._report(graphs.LikeRepeatedEnd(net=net), spec.like.span)
                         return None
+                    edits |= words
                     if item.repeat is not None:
                         repeat = Word(f"x{len(alike)}", item.repeat.span)
-                        items.append(replace(item, repeat=repeat))
-                    else:
-                        items.append(_edited(item, ends))
+                        item = replace(item, repeat=repeat)
+                    items.append(_edited(item, words))
                 case _:
                     pass  # claims of the other net's table are its own
-        whole = replace(spec, means=base.means, blocks=base.blocks)
+        blocks = tuple(
+            replace(block, branches=_edited_branches(block.branches, edits))
+            for block in base.blocks
+        )
+        whole = replace(spec, means=base.means, blocks=blocks)
         return one_net(whole, self._name, base.input, items)
 
     def _like(self) -> _Base | None:
@@ -498,19 +508,27 @@ def _names_of(step: WrittenStep) -> tuple[str, ...]:
             return ()
 
 
-def _without_activation(item: LayerItem, layer: WrittenLayer) -> LayerItem:
-    return with_option(item, "linear" if layer.meaning is None else "plain")
+def _said(layer: WrittenLayer, last: AbstractSet[str], natural: AbstractSet[str]) -> str | None:
+    """The option that says of a layer what its place in the net does not, or None."""
+    if not layer.op.is_weight_layer or (layer.name in last) == (layer.name in natural):
+        return None
+    if layer.name in natural:
+        return "activated"
+    return "linear" if layer.meaning is None else "plain"
 
 
-def _edited(item: Group | LayerItem, ends: Mapping[int, WrittenLayer]) -> Group | LayerItem:
-    """A bracket whose layers in ``ends``, by the identity of their items, have no activation."""
+def _edited(item: Group | LayerItem, words: Mapping[int, str]) -> Group | LayerItem:
+    """A step with more options, by the identity of the items that get them."""
     if isinstance(item, LayerItem):
-        return _without_activation(item, ends[id(item)]) if id(item) in ends else item
-    branches = tuple(
-        replace(branch, items=tuple(_edited(one, ends) for one in branch.items))
-        for branch in item.branches
+        return with_option(item, words[id(item)]) if id(item) in words else item
+    return replace(item, branches=_edited_branches(item.branches, words))
+
+
+def _edited_branches(branches: tuple[Branch, ...], words: Mapping[int, str]) -> tuple[Branch, ...]:
+    return tuple(
+        replace(branch, items=tuple(_edited(one, words) for one in branch.items))
+        for branch in branches
     )
-    return replace(item, branches=branches)
 
 
 def _kind(op: Op) -> str:

@@ -36,7 +36,7 @@ def overwritten(network: Network) -> frozenset[str]:
     return frozenset(
         layer.name
         for layer in network.layers
-        if isinstance(layer.op, Activation) and is_alone(layer)
+        if isinstance(layer.op, Activation) and layer.op.shares_memory and is_alone(layer)
     )
 
 

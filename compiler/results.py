@@ -8,12 +8,13 @@ classifies, and where it is boxes it localises.
 from collections.abc import Sequence
 from typing import cast
 
+from vggspec.base.catalogue.backends import NoScoreMap
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import OutputKind
 from vggspec.compiler.ir import FEATURES, Network, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-
-SCORE_MAP = "score_map"
+from vggspec.compiler.passes.average_over_space import SCORE_MAP
 
 #: Names that no layer of a spec has.
 OF_KINDS = ("posteriors", "scores", FEATURES, SCORE_MAP)
@@ -34,6 +35,18 @@ def kind_of(network: Network, output: Output) -> OutputKind:
 def result_of(network: Network) -> OutputKind:
     """The kind of the main output of a net that is as its spec has it."""
     return kind_of(network, network.outputs[0])
+
+
+def check_map(network: Network, prepared: Network) -> None:
+    """Refuse a class score map of a net whose first output is the map of an inner layer.
+
+    Raises:
+        VggspecError: it is such a net.
+    """
+    is_inner = result_of(network) == "activations"
+    if is_inner and all(output.name != SCORE_MAP for output in prepared.outputs):
+        because = f"the net gives {in_words(network.outputs)}"
+        raise VggspecError(report(NoScoreMap(because=because), path=f"net {network.name}"))
 
 
 def in_words(outputs: Sequence[Output]) -> str:

@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-from vggspec.base.catalogue.backends import NoScoreMap
-from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Average
 
 if TYPE_CHECKING:
@@ -43,17 +41,17 @@ def torch_module(
     from vggspec.compiler.backends.torch import module as backend
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.passes import AverageOverSpace, FcToConv, run
-    from vggspec.compiler.results import in_words, result_of
+    from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
+    from vggspec.compiler.results import check_map
     from vggspec.compiler.weights import open_weights
 
-    over_space = AverageOverSpace(average=average, keep_map=keep_map)
     # Dropout stays in both forms: `train()` and `eval()` switch it.
-    pipeline = (FcToConv(), over_space) if dense else (over_space,)
+    left_out = AverageBeforeLinear, DropTrainingOps
+    passes = inference("dense" if dense else "crop", average, keep_map=keep_map)
+    pipeline = tuple(each for each in passes if not isinstance(each, left_out))
     lowered = load_network(os.fspath(spec))
-    if keep_map and result_of(lowered.network) == "activations":
-        what = NoScoreMap(because=f"the net gives {in_words(lowered.network.outputs)}")
-        raise VggspecError(report(what, path=os.fspath(spec)))
+    if keep_map:
+        check_map(lowered.network, run(pipeline, lowered.network))
     if weights is None:
         return backend.emit(run(pipeline, lowered.network))
     file = open_weights(weights)

@@ -212,7 +212,7 @@ class _Wiring:
             following = steps[i + 1] if i + 1 < len(steps) else None
             match step:
                 case WrittenLayer():
-                    before = steps[i - 1] if i else None
+                    before = [*reversed(steps[max(0, i - 2) : i])]
                     current = self._layer(step, current, before, following)
                 case WrittenFrom(name=name):
                     current = self.tensor(name)
@@ -228,10 +228,12 @@ class _Wiring:
         self,
         layer: WrittenLayer,
         current: str,
-        before: WrittenStep | None,
+        previous: Sequence[WrittenStep],
         following: WrittenStep | None,
     ) -> str:
+        """Add a layer and what it implies; ``previous`` are the two before it, the last first."""
         op = layer.op
+        before = previous[0] if previous else None
         meant = self._ops_before(layer)
         for one in meant:
             current = self._implied(one, layer, current)
@@ -245,6 +247,14 @@ class _Wiring:
         if isinstance(op, BatchNorm) and _is_weights(before):
             assert isinstance(before, WrittenLayer)
             weights = before
+        elif isinstance(op, Activation):
+            # Written directly after a weight layer, it is that one's activation.
+            owners = previous[:2] if _is_norm(before) else previous[:1]
+            if owners and _is_weights(owners[-1]):
+                for owner in owners:
+                    assert isinstance(owner, WrittenLayer)
+                    self.results[owner.name] = current
+            return current
         elif not op.is_weight_layer:
             return current
         replaced = isinstance(following, WrittenLayer) and isinstance(following.op, Activation)
@@ -277,17 +287,23 @@ class _Wiring:
         return True
 
     def _ops_before(self, layer: WrittenLayer) -> tuple[Op, ...]:
-        if layer.meaning is None or layer.name in self._last or _is_plain(layer):
+        if layer.meaning is None or self._stands_alone(layer):
             return ()
         return layer.meaning.before
 
     def _ops_after(self, layer: WrittenLayer) -> tuple[Op, ...]:
         """The ops implied after a weight layer, its activation included."""
         is_linear = getattr(layer.op, "linear", False)
-        if layer.name in self._last or _is_plain(layer):
+        if self._stands_alone(layer):
             return ()
         ops: tuple[Op, ...] = (Relu(),) if layer.meaning is None else layer.meaning.after
         return tuple(op for op in ops if not (is_linear and isinstance(op, Activation)))
+
+    def _stands_alone(self, layer: WrittenLayer) -> bool:
+        """Whether nothing is implied before or after a weight layer."""
+        if getattr(layer.op, "activated", False):
+            return False
+        return layer.name in self._last or _is_plain(layer)
 
     # -- brackets --------------------------------------------------------------------------------
 

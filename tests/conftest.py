@@ -43,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()  # to look for garbage in what is imported and collected takes ten seconds
+
+
+def pytest_collection_finish() -> None:
+    """Never look through all that was imported and collected."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:
@@ -78,9 +85,13 @@ def _wide_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _memory_is_returned() -> Iterator[None]:
-    """Return to the system what a module has freed: a process runs many of them."""
+    """Return to the system what a module has freed: a process runs many of them.
+
+    What outlives one, libraries above all, is not looked through again after the next.
+    """
     yield
     gc.collect()
+    gc.freeze()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -16,7 +16,7 @@ from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import ImageInput, Network, smallest
 from vggspec.compiler.lower import Lowered
-from vggspec.compiler.passes.average_over_space import AVERAGE
+from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
 from vggspec.compiler.results import kind_of, result_of
 from vggspec.compiler.weights import WeightsFile
 
@@ -130,7 +130,8 @@ def window_and_stride(
         strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]
         rows, columns = zip(*strides, strict=True)
         return network.input.type.size, (max(rows), max(columns))
-    map_size, own_stride = _score_map(prepare(network, CompileOptions(form=options.form)))
+    own = CompileOptions(form=options.form, keep_map=options.keep_map)
+    map_size, own_stride = _score_map(prepare(network, own))
     # What is left of the input when the other positions' steps are taken off.
     height, width = (
         side - step * (number - 1)
@@ -148,6 +149,8 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
     # Boxes are not averaged: the last layer's map is theirs.
     last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
+    # Where a net averages its last map itself, the positions are those of the map that is kept.
+    last = next((out.layer for out in network.outputs if out.name == SCORE_MAP), last)
     if not network.type_of(last).is_map or not before_average:
         return (1, 1), _pixels(maps[-1].stride) if maps else (1, 1)
     stride = {layer.name: layer.stride for layer in maps}[last]

@@ -56,6 +56,9 @@ class Conv(Op):
     plain: bool = False
     """Whether it stands alone, whatever a conv stands for in its net."""
 
+    activated: bool = False
+    """Whether an activation follows even where no other weight layer does."""
+
     fc_shape: tuple[int, ...] | None = None
     """For an FC layer applied as a convolution: the shape of its weight in the weights file."""
 
@@ -78,6 +81,7 @@ class Conv(Op):
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
             plain=args.flag("plain"),
+            activated=args.flag("activated"),
         )
 
     def write(self) -> str:
@@ -91,6 +95,7 @@ class Conv(Op):
             unless(1, "groups", self.groups),
             "linear" if self.linear else "",
             "plain" if self.plain else "",
+            "activated" if self.activated else "",
             "" if self.bias else "no-bias",
         )
 

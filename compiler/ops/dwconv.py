@@ -54,6 +54,9 @@ class DepthwiseConv(Op):
     plain: bool = False
     """Whether it stands alone, whatever a conv stands for in its net."""
 
+    activated: bool = False
+    """Whether an activation follows even where no other weight layer does."""
+
     @classmethod
     def read(cls, args: Arguments) -> Self:
         kernel = args.size("kernel", (3, 3), "a receptive field of", 1, MAX_SIDE)
@@ -71,6 +74,7 @@ class DepthwiseConv(Op):
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
             plain=args.flag("plain"),
+            activated=args.flag("activated"),
         )
 
     def of(self, channels: int) -> Conv:
@@ -85,6 +89,7 @@ class DepthwiseConv(Op):
             bias=self.bias,
             linear=self.linear,
             plain=self.plain,
+            activated=self.activated,
         )
 
     def write(self) -> str:
@@ -97,6 +102,7 @@ class DepthwiseConv(Op):
             unless(1, "dilation", self.dilation),
             "linear" if self.linear else "",
             "plain" if self.plain else "",
+            "activated" if self.activated else "",
             "" if self.bias else "no-bias",
         )
 

@@ -33,7 +33,10 @@ class Linear(Op):
     out_channels: int
     bias: bool = True
     linear: bool = False
-    """Whether no ReLU follows."""
+    """Whether no activation follows."""
+
+    activated: bool = False
+    """Whether an activation follows even where no other weight layer does."""
 
     @classmethod
     def read(cls, args: Arguments) -> Self:
@@ -41,12 +44,14 @@ class Linear(Op):
             out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
             bias=not args.flag("no-bias"),
             linear=args.flag("linear"),
+            activated=args.flag("activated"),
         )
 
     def write(self) -> str:
         return with_options(
             f"FC-{self.out_channels}",
             "linear" if self.linear else "",
+            "activated" if self.activated else "",
             "" if self.bias else "no-bias",
         )
 

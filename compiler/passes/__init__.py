@@ -10,11 +10,13 @@ from vggspec.base.recipe import Average, Form, Rounding
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes.average_before_linear import AverageBeforeLinear
 from vggspec.compiler.passes.average_over_space import AverageOverSpace
+from vggspec.compiler.passes.check_joins import CheckJoins
 from vggspec.compiler.passes.drop_softmax import DropSoftmax
 from vggspec.compiler.passes.drop_training_ops import DropTrainingOps
 from vggspec.compiler.passes.fc_to_conv import FcToConv
 from vggspec.compiler.passes.finer_stride import FinerStride
 from vggspec.compiler.passes.keep_up_to import KeepUpTo, before_last
+from vggspec.compiler.passes.linear_before_average import LinearBeforeAverage
 from vggspec.compiler.passes.round_pools import RoundPools
 
 
@@ -57,7 +59,9 @@ def inference(
         DropTrainingOps(),  # before those that would have to look past a dropout
         *rounded,
         FcToConv(),
+        CheckJoins(),  # of the convolutions that fc-to-conv makes too
         *finer,  # dilates the convolutions that fc-to-conv makes
+        *((LinearBeforeAverage(),) if keep_map else ()),
         over_space,  # needs the map that fc-to-conv makes
         AverageBeforeLinear(),  # needs the average
     )
@@ -67,12 +71,14 @@ __all__ = [
     "TRAINING",
     "AverageBeforeLinear",
     "AverageOverSpace",
+    "CheckJoins",
     "DropSoftmax",
     "DropTrainingOps",
     "FcToConv",
     "FinerStride",
     "Form",
     "KeepUpTo",
+    "LinearBeforeAverage",
     "Pass",
     "RoundPools",
     "before_last",

@@ -16,59 +16,65 @@ from typing import ClassVar
 from vggspec.compiler.ir import IMAGE, Layer, Network, Node
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
+from vggspec.compiler.ops.op import Op
 from vggspec.compiler.passes.average_over_space import AVERAGE
+from vggspec.compiler.passes.rewiring import fresh
 
 
 @dataclass(frozen=True, slots=True)
 class AverageBeforeLinear:
-    """Exchanges the average and the linear layers before it."""
+    """Exchanges the averages of the heads and the linear layers before them."""
 
     name: ClassVar[str] = "average-before-linear"
 
     def __call__(self, network: Network) -> Network:
         """The network that averages as early as it may."""
-        if AVERAGE not in network or not _gains(network, network[AVERAGE].inputs[0]):
-            return network
-        average = network[AVERAGE]
-        moved = _Moved(network, average)
-        result = moved.mean(average.inputs[0])
-        names = {node.name for node in moved.nodes}
-        nodes: list[Node] = []
         for layer in network.layers:
-            if layer.name == AVERAGE:
-                nodes += moved.nodes
-            elif layer.name not in names:
-                nodes.append(layer)
-        readers = {layer.name for layer in network.users(AVERAGE)}
-        nodes = [
-            replace(node, inputs=tuple(result if name == AVERAGE else name for name in node.inputs))
-            if node.name in readers
-            else node
-            for node in nodes
-        ]
-        return network.rebuild(nodes)
+            if _is_of_head(layer) and _gains(network, layer.inputs[0]):
+                network = _moved(network, layer)
+        return network
 
 
-class _Moved:
-    """The nodes that compute the mean of a tensor, the averages first."""
+def _is_of_head(layer: Layer) -> bool:
+    """Whether the pass average-over-space has made it."""
+    is_named = layer.name == AVERAGE or layer.name.endswith(f"_{AVERAGE}")
+    return is_named and isinstance(layer.op, GlobalAvgPool)
 
-    def __init__(self, network: Network, average: Layer) -> None:
-        self.nodes: list[Node] = []
-        self._network = network
-        self._average = average
-        self._averages = 0
 
-    def mean(self, name: str) -> str:
-        """The name of the mean of a tensor, whose nodes are added."""
-        if not _commutes(self._network, name) or not _gains(self._network, name):
-            self._averages += 1
-            own = AVERAGE if self._averages == 1 else f"{AVERAGE}_{self._averages}"
-            self.nodes.append(replace(self._average, name=own, inputs=(name,)))
-            return own
-        layer = self._network[name]
-        inputs = tuple(self.mean(each) for each in layer.inputs)
-        self.nodes.append(replace(layer, inputs=inputs))
-        return name
+def _moved(network: Network, average: Layer) -> Network:
+    taken = {layer.name for layer in network.layers} - {average.name}
+    averages: dict[str, Node] = {}  # by what they read
+    moved: set[str] = set()
+
+    def mean(name: str) -> str:
+        """The name of the mean of a tensor."""
+        if _gains(network, name):
+            moved.add(name)
+            for each in network[name].inputs:
+                mean(each)
+            return name
+        if name not in averages:
+            own = fresh(average.name, taken)
+            averages[name] = replace(average, name=own, inputs=(name,))
+        return averages[name].name
+
+    result = mean(average.inputs[0])
+    nodes: list[Node] = []
+    written: set[str] = set()
+    for layer in network.layers:
+        if layer.name == average.name:
+            continue
+        inputs = tuple(result if name == average.name else name for name in layer.inputs)
+        if layer.name in moved:
+            # Layers with weights keep their order; the averages stand before their first reader.
+            for name in inputs:
+                if name in averages and name not in written:
+                    written.add(name)
+                    nodes.append(averages[name])
+            inputs = tuple(averages[name].name if name in averages else name for name in inputs)
+        nodes.append(replace(layer, inputs=inputs))
+    return network.rebuild(nodes)
 
 
 def _commutes(network: Network, name: str) -> bool:
@@ -78,7 +84,7 @@ def _commutes(network: Network, name: str) -> bool:
     if any(output.layer == name for output in network.outputs):
         return False
     op = network[name].op
-    return op.is_join or _is_linear(op)
+    return op.is_join or is_linear(op)
 
 
 def _gains(network: Network, name: str) -> bool:
@@ -89,7 +95,8 @@ def _gains(network: Network, name: str) -> bool:
     return not layer.op.is_join or any(_gains(network, each) for each in layer.inputs)
 
 
-def _is_linear(op: object) -> bool:
+def is_linear(op: Op) -> bool:
+    """Whether the mean over positions and the op may be exchanged."""
     if isinstance(op, BatchNorm):
         return True
     return (

@@ -1,5 +1,8 @@
 """Removes the soft-max at the end: the loss of section 3.1 takes class scores.
 
+In a net with several heads each loses its own. A soft-max that another layer reads stays for that
+one. What was called ``posteriors`` is called ``scores``; other names stay.
+
 Given   fc8 -> prob      output posteriors
 Result  fc8              output scores
 """
@@ -9,7 +12,8 @@ from typing import ClassVar
 
 from vggspec.compiler.ir import Network, Output
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes.rewiring import without
+
+SCORES, POSTERIORS = "scores", "posteriors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +23,27 @@ class DropSoftmax:
     name: ClassVar[str] = "drop-softmax"
 
     def __call__(self, network: Network) -> Network:
-        """The network whose output is class scores."""
-        last = {output.layer for output in network.outputs}
-        gone = {
-            layer.name
+        """The network whose outputs are class scores."""
+        results = {output.layer for output in network.outputs}
+        scores = {
+            layer.name: layer.inputs[0]
             for layer in network.layers
-            if layer.name in last and isinstance(layer.op, Softmax)
+            if layer.name in results and isinstance(layer.op, Softmax)
         }
-        if not gone:
+        if not scores:
             return network
-        outputs = [
-            Output("scores" if output.name == "posteriors" else output.name, output.layer)
-            for output in network.outputs
+        names = {output.name for output in network.outputs}
+        outputs: list[Output] = []
+        for output in network.outputs:
+            name, layer = output.name, scores.get(output.layer, output.layer)
+            if name == POSTERIORS and Output(SCORES, layer) in network.outputs:
+                continue  # they are an output already
+            if name == POSTERIORS and SCORES not in names:
+                name = SCORES
+            outputs.append(Output(name, layer))
+        nodes = [
+            layer
+            for layer in network.layers
+            if layer.name not in scores or network.users(layer.name)
         ]
-        return without(network.rebuild(network.layers, outputs), network.layers, gone)
+        return network.rebuild(nodes, outputs)

@@ -12,6 +12,9 @@ A pooling that rounded up is padded at its end, by what its windows reached past
 layer pads its input, shifted windows see the map's own numbers in place of padding; at the map's
 edge all see padding as before.
 
+In a graph every tensor has a stride, and those of branches agree where they meet. So what becomes
+of a layer follows from the strides of what it reads and gives, whatever lies between.
+
 Source: Sermanet et al. 2014, section 3.3.
 """
 
@@ -19,16 +22,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from vggspec.base.catalogue.dense import OutputsOfDifferentStrides
 from vggspec.base.catalogue.variants import StrideOfACrop, StrideOutOfReach
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.geometry import fields
-from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.ir import IMAGE, Network, Output
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.pad_shortcut import PadShortcut
+from vggspec.compiler.passes.check_joins import CheckJoins
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +53,27 @@ class FinerStride:
         Raises:
             VggspecError: that stride is impossible, or FC layers fix the size of the image.
         """
+        CheckJoins()(network)
         strides = _strides(network)
         own = max(strides.values())
         if own == self.stride:
             return network
         if any(isinstance(layer.op, Linear) for layer in network.layers):
             raise VggspecError(report(StrideOfACrop(), path=f"net {network.name}"))
+        of_outputs = tuple((out.name, _stride_of(network, strides, out)) for out in network.outputs)
+        if len({stride for _, stride in of_outputs}) > 1:
+            what = OutputsOfDifferentStrides(outputs=of_outputs)
+            raise VggspecError(report(what, path=f"net {network.name}"))
         changes = _changes(network, strides, self.stride)
         average = None if changes is None else _dilated_average(network, changes)
         if changes is None or average is not None:
-            what = StrideOutOfReach(
+            out_of_reach = StrideOutOfReach(
                 stride=self.stride,
                 own=own,
                 possible=_possible(network, strides),
                 average=average,
             )
-            raise VggspecError(report(what, path=f"net {network.name}"))
+            raise VggspecError(report(out_of_reach, path=f"net {network.name}"))
         return network.rebuild(
             replace(layer, op=_refined(layer.op, *changes[layer.name]))
             if layer.name in changes
@@ -80,6 +92,18 @@ def _strides(network: Network) -> dict[str, int]:
         is_before = not isinstance(layer.op, GlobalAvgPool)
         if is_before and all(name in found for name in layer.inputs):
             found[layer.name] = int(seen[layer.name].stride[0])
+    return found
+
+
+def _stride_of(network: Network, strides: Mapping[str, int], output: Output) -> int:
+    """That of an output, or of the maps that it is an average of."""
+    left, found = [output.layer], 1
+    while left:
+        name = left.pop()
+        if name in strides:
+            found = max(found, strides[name])
+        else:
+            left += network[name].inputs
     return found
 
 
@@ -142,7 +166,7 @@ def _refined(op: Op, factor: int, dilation: int) -> Op:
     if factor == dilation == 1:
         return op
     match op:
-        case Conv():
+        case Conv() | DepthwiseConv():
             return replace(
                 op,
                 stride=op.stride // factor,
@@ -158,5 +182,8 @@ def _refined(op: Op, factor: int, dilation: int) -> Op:
                 dilation=op.dilation * (1 if op.kernel_size == 1 else dilation),
                 end_padding=None if op.end == op.padding else op.end * dilation,
             )
+        case PadShortcut():
+            return replace(op, stride=op.stride // factor)
         case _:
+            assert factor == 1, f"{op.keyword} has no stride"
             return op

@@ -1,7 +1,8 @@
 """Makes the activations of a layer the output and removes the layers after it.
 
-A conv or FC means its output after its batch normalisation and its ReLU: ``conv4_3`` is what the
-field calls the features of conv4_3. The last FC has no ReLU and is itself.
+A conv or FC means its output after its batch normalisation and its activation: ``conv4_3`` is what
+the field calls the features of conv4_3. A sum means its output after its activation. The last FC
+has no activation and is itself, and so is a layer whose numbers something else reads before them.
 
 Given   … relu7 -> fc8 -> prob      output posteriors
 Result  … relu7                     output features
@@ -12,16 +13,19 @@ Source: Simonyan & Zisserman 2015, appendix B.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vggspec.base.catalogue.dense import SeveralBeforeLast
 from vggspec.base.catalogue.variants import NoSuchOutput, NothingBeforeLast
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import nearest
 from vggspec.compiler.ir import FEATURES, IMAGE, Layer, Network, Node, Output
+from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.flatten import Flatten
-from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.op import Activation
 from vggspec.compiler.passes.average_over_space import VECTOR
+from vggspec.compiler.passes.rewiring import at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +63,21 @@ class KeepUpTo:
 def before_last(network: Network) -> str:
     """The layer whose numbers the last conv or FC works on: ``relu7`` of the paper's nets.
 
+    In a net with several heads it is that of the first.
+
     Raises:
-        VggspecError: it works on the image.
+        VggspecError: it works on the image, or there are several.
     """
-    last = network.weight_layers[-1]
-    name = last.inputs[0]
+    last = network.outputs[0].layer
+    while last != IMAGE and not network[last].op.is_weight_layer:
+        if network[last].op.is_join:
+            raise VggspecError(at(network[last], SeveralBeforeLast(join=last), network))
+        last = network[last].inputs[0]
+    name = last if last == IMAGE else network[last].inputs[0]
     while name != IMAGE and isinstance(network[name].op, Flatten | Dropout):
         name = network[name].inputs[0]
     if name == IMAGE:
-        raise VggspecError(report(NothingBeforeLast(layer=last.name), path=f"net {network.name}"))
+        raise VggspecError(report(NothingBeforeLast(layer=last), path=f"net {network.name}"))
     return name
 
 
@@ -79,14 +89,35 @@ def _computing(network: Network, layer: Layer) -> Layer:
 
 
 def _activation(network: Network, layer: Layer) -> Layer:
-    """The batch normalisation and the ReLU that belong to a conv or FC, where it has them."""
-    users = network.users(layer.name)
-    if len(users) == 1 and (
-        (layer.op.is_weight_layer and isinstance(users[0].op, BatchNorm | Relu))
-        or (isinstance(layer.op, BatchNorm) and isinstance(users[0].op, Relu))
-    ):
-        return _activation(network, users[0])
-    return layer
+    """The batch normalisation and the activation that belong to a layer, where it has them."""
+    last = layer
+    while len(users := network.users(last.name)) == 1:
+        op = users[0].op
+        has_norm = layer.op.is_weight_layer and last is layer
+        has_activation = layer.op.is_weight_layer or isinstance(layer.op, BatchNorm | Add)
+        is_its = (has_norm and isinstance(op, BatchNorm)) or (
+            has_activation and isinstance(op, Activation) and not isinstance(last.op, Activation)
+        )
+        if not is_its or _is_of_another(network, users[0], layer):
+            break
+        last = users[0]
+    return last
+
+
+def _is_of_another(network: Network, user: Layer, layer: Layer) -> bool:
+    """Whether its name says that it is of another layer, as where BN and ReLU stand before convs:
+    ``conv1_2_bn`` after ``conv1_1``.
+    """
+    owner = _owner(network, user.name)
+    return owner is not None and owner not in (layer.name, _owner(network, layer.name))
+
+
+def _owner(network: Network, name: str) -> str | None:
+    while "_" in name:
+        name = name.rpartition("_")[0]
+        if name in network and (network[name].op.is_weight_layer or network[name].op.is_join):
+            return name
+    return None
 
 
 def _up_to(network: Network, last: Layer) -> list[Node]:

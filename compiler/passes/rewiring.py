@@ -1,10 +1,11 @@
-"""The one way in which passes change edges: every use of a tensor becomes a use of another."""
+"""What passes share: every use of a tensor becomes a use of another; names; places of mistakes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from vggspec.compiler.ir import Network, Node, Output
+from vggspec.base.diagnostic import Diagnostic, Report, report
+from vggspec.compiler.ir import Layer, Network, Node, Output
 
 
 def replace_all_uses(
@@ -45,3 +46,19 @@ def without(network: Network, nodes: Iterable[Node], dropped: AbstractSet[str]) 
             (instead[node.name],) = node.inputs
     kept = [node for node in nodes if node.name not in dropped]
     return replace_all_uses(network, kept, instead)
+
+
+def fresh(name: str, taken: set[str]) -> str:
+    """The name, or with a number where it is taken; it is taken from then on."""
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}_{number}", number + 1
+    taken.add(unique)
+    return unique
+
+
+def at(layer: Layer, what: Diagnostic, network: Network) -> Report:
+    """A mistake at the text that a layer came from."""
+    if layer.origin is None:
+        return report(what, path=f"net {network.name}")
+    return report(what, layer.origin.source, layer.origin.span)

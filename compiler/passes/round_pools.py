@@ -2,7 +2,8 @@
 
 In a dense net it decides how many positions a map has: for an image of n pixels a VGG net gives
 ``n // 32 - 6`` rounding down and ``ceil(n / 32) - 6`` rounding up, the last of which see past the
-image. At the net's own input the first FC must still see the map that its weights are for.
+image. At the net's own input the first FC must still see the map that its weights are for, and
+branches must still meet.
 
 Given   pool5 (2 × 2, stride 2)
 Result  pool5 (2 × 2, stride 2, ceil)
@@ -11,12 +12,14 @@ Result  pool5 (2 × 2, stride 2, ceil)
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from vggspec.base.catalogue.shapes import FixedInput
+from vggspec.base.catalogue.dense import OtherRoundingAtJoin
+from vggspec.base.catalogue.shapes import CannotAdd, CannotJoin, FixedInput
 from vggspec.base.catalogue.variants import OtherRounding
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Rounding
-from vggspec.compiler.ir import Layer, Network, Node, build
+from vggspec.compiler.ir import Builder, Layer, Network, Node
 from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.passes.rewiring import at
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +34,31 @@ class RoundPools:
         """The network whose poolings all round that way.
 
         Raises:
-            VggspecError: at the net's own input an FC would get a map of another size.
+            VggspecError: at the net's own input an FC would get a map of another size, or branches
+                would not meet.
         """
         nodes: list[Node] = [self._rounded(layer) for layer in network.layers]
         if all(node is layer for node, layer in zip(nodes, network.layers, strict=True)):
             return network
-        try:
-            return build(network.name, network.input, nodes, network.outputs, fixed=network)
-        except VggspecError as error:
-            what = error.reports[0].what
-            if not isinstance(what, FixedInput):
-                raise
-            other = OtherRounding(
-                to=self.to, layer=what.layer, made_for=what.made_for, given=what.given
-            )
-            raise VggspecError(report(other, path=f"net {network.name}")) from error
+        builder = Builder(network.name, network.input, fixed=network)
+        for layer, node in zip(network.layers, nodes, strict=True):
+            try:
+                builder.add(node)
+            except VggspecError as error:
+                raise self._refused(network, layer, error) from error
+        return builder.finish(network.outputs)
+
+    def _refused(self, network: Network, layer: Layer, error: VggspecError) -> VggspecError:
+        what = error.reports[0].what
+        if isinstance(what, CannotAdd | CannotJoin):
+            parts = OtherRoundingAtJoin(to=self.to, layer=layer.name, shapes=what.shapes)
+            return VggspecError(at(layer, parts, network))
+        if not isinstance(what, FixedInput):
+            return error
+        other = OtherRounding(
+            to=self.to, layer=what.layer, made_for=what.made_for, given=what.given
+        )
+        return VggspecError(report(other, path=f"net {network.name}"))
 
     def _rounded(self, layer: Layer) -> Node:
         op = layer.op

@@ -3,13 +3,15 @@
 import atexit
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import IO
+from typing import IO, Any, Self
 
 from tests.conftest import ROOT
 
@@ -48,7 +50,9 @@ def vggspec(
         # Libraries take much of what memory is limited to.
         server = _server(*(LIBRARIES if limits is None else ("vggspec.cli.check",)))
         if server.is_ready():
-            return server.run(command, Path.cwd() / (cwd or ""), limits or {})
+            with server.start(command[3:], Path.cwd() / (cwd or ""), limits=limits) as process:
+                out, err = process.communicate()
+            return subprocess.CompletedProcess(command, process.returncode, out, err)
     assert limits is None, "limits are those of a fork"
     return subprocess.run(
         command,
@@ -59,6 +63,69 @@ def vggspec(
         text=True,
         check=False,
     )
+
+
+def start(*args: str | Path, cwd: Path | None = None, is_leader: bool = False) -> "Started":
+    """Start ``vggspec`` in such a fork; as a leader it has a session, and so a group, of its own.
+
+    The end of a ``with`` statement kills it.
+    """
+    server = _server(*LIBRARIES)
+    assert server.is_ready(), "another environment"
+    arguments = [*map(str, args)]
+    return server.start(arguments, Path.cwd() / (cwd or ""), is_leader=is_leader)
+
+
+class Started:
+    """A command that a server has started; it is used as a ``subprocess.Popen`` is."""
+
+    def __init__(self, server: "Server", pid: int, folder: Path, stderr: IO[str]) -> None:
+        self.pid = pid
+        self.stderr = stderr
+        self._server = server
+        self._folder = folder
+        self._code: int | None = None
+
+    @property
+    def returncode(self) -> int:
+        """Its exit code, once it is known to have ended."""
+        assert self._code is not None
+        return self._code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        self.wait()
+        self.stderr.close()
+        shutil.rmtree(self._folder)
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended."""
+        if self._code is None:
+            self._code = self._server.ask(wait=self.pid, flags=os.WNOHANG)
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it is known to have ended."""
+        if self._code is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        if self._code is None:
+            self._code = self._server.ask(wait=self.pid, flags=0)
+
+    def communicate(self) -> tuple[str, str]:
+        """What it has written, and the rest of its errors, when it has ended."""
+        err = self.stderr.read()
+        self.wait()
+        return (self._folder / "out").read_text(), err
 
 
 class Server:
@@ -91,26 +158,39 @@ class Server:
         """Whether it runs no command, and its libraries see the environment of now."""
         return not self._lock.locked() and self._environment == _early()
 
-    def run(
-        self, command: list[str], cwd: Path, limits: dict[str, int]
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``python -m vggspec`` with these arguments."""
-        with self._lock, tempfile.TemporaryDirectory(prefix="vggspec-run-") as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            out.touch()
-            err.touch()
-            request = {
-                "arguments": command[3:],
-                "environment": dict(os.environ),
-                "cwd": str(cwd),
-                "out": str(out),
-                "err": str(err),
-                "limits": limits,
-            }
+    def start(
+        self,
+        arguments: list[str],
+        cwd: Path,
+        *,
+        limits: dict[str, int] | None = None,
+        is_leader: bool = False,
+    ) -> Started:
+        """Start ``vggspec`` with these arguments."""
+        folder = Path(tempfile.mkdtemp(prefix="vggspec-run-"))
+        out, err = folder / "out", folder / "err"
+        out.touch()
+        os.mkfifo(err)
+        stderr = os.open(err, os.O_RDONLY | os.O_NONBLOCK)  # does not wait for who writes
+        os.set_blocking(stderr, True)
+        pid = self.ask(
+            arguments=arguments,
+            environment=dict(os.environ),
+            cwd=str(cwd),
+            out=str(out),
+            err=str(err),
+            limits=limits or {},
+            is_leader=is_leader,
+        )
+        assert pid is not None
+        return Started(self, pid, folder, open(stderr, encoding="utf-8"))
+
+    def ask(self, **request: Any) -> int | None:
+        """What it answers to a request."""
+        with self._lock:
             os.write(self._requests, f"{json.dumps(request)}\n".encode())
-            code = int(self._lines.readline())
-            texts = (path.read_text() for path in (out, err))
-            return subprocess.CompletedProcess(command, code, *texts)
+            answer: int | None = json.loads(self._lines.readline())
+            return answer
 
 
 @cache

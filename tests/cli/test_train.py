@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import vggspec as vggspec_package
-from tests.cli.run import vggspec
+from tests.cli.run import Started, start, vggspec
 from tests.training.folders import (
     TINY,
     TO_BOXES,
@@ -216,18 +216,18 @@ def test_a_net_of_boxes_starts_from_one_that_classifies(annotated: Path, capsys:
 
 
 def test_ranks_find_the_boxes_that_one_device_finds(annotated: Path) -> None:
-    """Batches that the ranks do not divide; of the last one, two examples, the third has none."""
+    """Batches that the ranks do not divide; of the last one, one example, the second has none."""
     args = ["per-class.vgg", "--data", "boxes", "--precision", "fp32"]
-    args += ["--set", "stop=after 6 iterations", "--set", "batch=11"]
+    args += ["--set", "stop=after 6 iterations", "--set", "batch=17"]
     assert run(["train", *args, "-o", "1"]) == 0
     one = open_weights("1/last.safetensors")
     validation = json.loads(Path("1/run.json").read_text())["result"]["best"]["validation"]
-    done = vggspec("train", *args, "-o", "3", "--procs", "3", cwd=annotated)
+    done = vggspec("train", *args, "-o", "2", "--procs", "2", cwd=annotated)
     assert done.returncode == 0, done.stderr
-    other = open_weights("3/last.safetensors")
+    other = open_weights("2/last.safetensors")
     for name in one.tensors:
         np.testing.assert_allclose(other.read(name), one.read(name), rtol=1e-4, atol=2e-6)
-    found = json.loads(Path("3/run.json").read_text())["result"]["best"]["validation"]
+    found = json.loads(Path("2/run.json").read_text())["result"]["best"]["validation"]
     assert found["class_errors"] == validation["class_errors"]
     assert found["errors"] == validation["errors"]
     assert found["loss"] == pytest.approx(validation["loss"], rel=1e-5)
@@ -288,23 +288,22 @@ ENDLESS = ["--set", "stop=after 1000000 epochs"]
 
 
 @contextlib.contextmanager
-def started(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
-    """``vggspec train`` as a process, once it has been through an epoch; killed in the end."""
-    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        seen = ""
-        while not seen.rpartition("\nepoch")[1]:
-            line = process.stderr.readline()
-            assert line, seen
-            seen += line
-        yield process
-    finally:
-        for pid in (*children(process.pid), process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.communicate()
+def started(*arguments: str, line: str = "epoch") -> "Iterator[Started]":
+    """``vggspec train`` as a process, once it has told of its first epoch, or what another line
+    begins with; killed in the end.
+    """
+    with start("train", "tiny.vgg", "--data", "images", *arguments) as process:
+        try:
+            seen = ""
+            while not seen.rpartition(f"\n{line}")[1]:
+                told = process.stderr.readline()
+                assert told, seen
+                seen += told
+            yield process
+        finally:
+            for pid in children(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +318,7 @@ def started(*arguments: str) -> "Iterator[subprocess.Popen[str]]":
 def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: int) -> None:
     with started("-o", "out", "--procs", f"{ranks}", *ENDLESS) as process:
         process.send_signal(number)
-        out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate()
         assert process.returncode == 128 + number, rest
     assert out == ""
     assert rest.count("interrupted at step") == 1
@@ -395,7 +394,7 @@ def test_a_rank_that_is_killed_ends_the_run(here: Path) -> None:
             assert process.poll() is None
             time.sleep(0.01)
         os.kill(ranks[1], signal.SIGKILL)
-        out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate()
     assert (process.returncode, out) == (1, "")
     assert rest.count("error[") == 1
     assert "error[VGG483]: a rank was lost: rank 1 was ended by SIGKILL" in rest
@@ -416,32 +415,26 @@ def test_an_error_of_one_rank_is_reported_once(here: Path) -> None:
 
 def test_a_signal_before_the_first_epoch_is_one_line(here: Path) -> None:
     """However far the ranks have come by then."""
-    command = [sys.executable, "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
-    with subprocess.Popen(
-        [*command, "--procs", "2"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    args = ["train", "tiny.vgg", "--data", "images", "--procs", "2"]
+    with start(*args, is_leader=True) as process:
         while len(children(process.pid)) < 2:
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGTERM)
-        out, rest = process.communicate(timeout=60)
+        out, rest = process.communicate()
     assert (process.returncode, out, rest) == (143, "", "interrupted by SIGTERM\n")
     assert not Path("runs").exists()
 
 
 def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
-    with started("-o", "out", "--procs", "2", *ENDLESS) as process:
+    with started("-o", "out", "--procs", "2", *ENDLESS, line="ranks:") as process:
         ranks = children(process.pid)
         for rank in ranks:
             os.kill(rank, signal.SIGSTOP)  # they cannot save
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)  # of two at once the system delivers one
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate()
     assert process.returncode == 130
     assert rest.splitlines()[-1] == "interrupted"  # the launcher says it for all
     assert rest.count("interrupted") == 1
@@ -464,12 +457,12 @@ def test_data_that_does_not_fit_leaves_no_folder(here: Path, capsys: Captured) -
 
 
 def test_more_ranks_than_there_is_work_for(here: Path) -> None:
-    args = ["tiny.vgg", "--data", "images", "--set", "batch=2"]
-    done = vggspec("train", *args, "--procs", "3", cwd=here)
+    args = ["tiny.vgg", "--data", "images", "--set", "batch=1"]
+    done = vggspec("train", *args, "--procs", "2", cwd=here)
     assert done.returncode == 1
-    assert "error[VGG481]: 3 ranks are requested, and there are 2 images in a batch" in done.stderr
+    assert "error[VGG481]: 2 ranks are requested, and there are 1 images in a batch" in done.stderr
     assert done.stderr.count("error[") == 1
-    both = vggspec("train", *args, "--procs", "3", "--gpus", "2", cwd=here)
+    both = vggspec("train", *args, "--procs", "2", "--gpus", "2", cwd=here)
     assert both.returncode == 2
     gpus = vggspec("train", *args, "--gpus", "2", cwd=here)
     assert gpus.returncode in (1, 3)  # by whether there is one GPU

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
-from tests.strategies import net_texts
+from tests.graphs import NETS
+from tests.strategies import net_texts, networks
 from vggspec.base.source import Source
 from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost, run_cost
@@ -157,7 +158,8 @@ def _saved_bytes(network: Network, batch: int) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         scores = module(image)
-    assert scores.requires_grad == any(True for _ in network.params())
+    if isinstance(scores, torch.Tensor):
+        assert scores.requires_grad == any(True for _ in network.params())
     return sum(storage.nbytes() for storage in found.values())
 
 
@@ -181,12 +183,29 @@ def test_what_autograd_keeps(spec: str) -> None:
 @given(net_texts())
 def test_what_autograd_keeps_of_any_net(text: str) -> None:
     """To the byte, but for what does not grow with the batch and for the masks of dropout."""
-    network = _net(text)
+    _assert_kept(_net(text))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks())
+def test_what_autograd_keeps_of_any_graph(network: Network) -> None:
+    _assert_kept(network)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_autograd_keeps_of_nets_with_branches(name: str) -> None:
+    _assert_kept(NETS[name])
+
+
+def _assert_kept(network: Network) -> None:
     # Two batches, since the statistics of a batch that BN keeps are there once.
     kept = _saved_bytes(network, 4) - _saved_bytes(network, 3)
-    masks = sum(
-        layer.type.num_elements for layer in network.layers if layer.op.keyword == "dropout"
-    )
+    learning: set[str] = set()
+    masks = 0
+    for layer in network.layers:
+        if layer.params or not learning.isdisjoint(layer.inputs):
+            learning.add(layer.name)
+            masks += layer.type.num_elements * (layer.op.keyword == "dropout")
     assert cost(network).kept_bytes == kept - 3 * masks
 
 

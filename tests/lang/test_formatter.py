@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import net_texts
+from tests.strategies import block_texts, bracket_texts, branch_texts, net_texts
 from vggspec.base.source import Source
 from vggspec.compiler.ops import spell
 from vggspec.lang.ast import Document, Quoted, Word
@@ -61,6 +61,7 @@ def _format(text: str) -> str:
         ("OUTPUTS  Conv1_1  fc8", "outputs Conv1_1 fc8"),
         ("Conv IS conv( No-Bias ) bn", "conv is conv(no-bias) BN"),
         ("conv3-{ 4 * c }/{s}(Once, pad { p } )X{ n }", "conv3-{4*c}/{s}(once, pad {p}) x{n}"),
+        ("CONV3-{ 4*C }(PAD {P}) X{N}", "conv3-{4*C}(pad {P}) x{N}"),
         ("22  Weight  LAYERS deep", "22 weight layers deep"),
         ("1 weight layers Deep", "1 weight layer deep"),
         ("1.8g mac", "1.8G MACs"),
@@ -151,6 +152,48 @@ def test_a_table() -> None:
     )
 
 
+def test_a_table_with_names_and_sizes() -> None:
+    text = """\
+|NAME|A|B|Output|
+|-|-|-|-|
+|LRN|conv3-64|[conv3-64+identity]x2|56 × 56 × 64|
+||maxpool||
+||**1.8g macs**|2 weight layers deep||
+"""
+    assert (
+        _format(text)
+        == """\
+| name | A             | B                        | output   |
+|------|---------------|--------------------------|----------|
+| LRN  | conv3-64      | [conv3-64 + identity] x2 | 56x56x64 |
+|      |                 maxpool                  |          |
+|      | **1.8G MACs** | 2 weight layers deep     |          |
+"""
+    )
+
+
+def test_a_table_of_rows() -> None:
+    text = """\
+block Fire(c, N):
+ conv3-{c} x{N}
+|LAYER|c|Output|Name|N|
+|-|-|-|-|-|
+|fire|64|56x56|lrn|2|
+|MAXPOOL bn|||||
+"""
+    assert (
+        _format(text)
+        == """\
+block Fire(c, N):
+  conv3-{c} x{N}
+| layer      | c  | output | name | N |
+|------------|----|--------|------|---|
+| fire       | 64 | 56x56  | lrn  | 2 |
+| maxpool BN |    |        |      |   |
+"""
+    )
+
+
 def test_a_spanning_row_widens_the_columns() -> None:
     rows = _format("|A|B|\n|LRN(n 5, k 2, alpha 1e-4)|\n|gap|FC-2|").splitlines()
     assert rows[1] == "| LRN(n 5, k 2, alpha 1e-4) |"
@@ -182,9 +225,10 @@ def _meaning(node: object) -> object:
 
 
 #: Words whose case is their own: a name follows these.
-_NAMING = ("net", "as")
+_NAMING = ("net", "as", "from")
 _TIMES = re.compile(r"(?<![a-z])x(?=\d)")
-_TOKEN = re.compile(r'"[^"]*"|\*\*|[^\s(),:|*]+|[(),:|]')
+_TOKEN = re.compile(r'"[^"]*"|\*\*|(?:[^\s(),:|*\[\]+&{}]|\{[^{}]*\})+|[(),:|\[\]+&]')
+_MARKS = "(),:|[]+&"
 
 
 @st.composite
@@ -207,7 +251,7 @@ def _roughened(draw: st.DrawFn, lines: list[str]) -> str:
             if not is_name and draw(st.booleans()):
                 token = token.upper() if draw(st.booleans()) else _TIMES.sub("×", token)
             # Spaces part words, and around punctuation they are free.
-            free = not text.strip() or token in "(),:|" or previous in "(),:|"
+            free = not text.strip() or token in _MARKS or previous in _MARKS
             text += draw(st.sampled_from(("", " ", "  "))) if free and text.strip() else ""
             text += draw(st.sampled_from((" ", "   "))) if not free else ""
             text += token
@@ -223,6 +267,9 @@ _CELLS = (
     "maxpool3/2(ceil)",
     "FC-10 x2",
     "**12 weight layers**",
+    "[conv3-64 + identity] x2 as part",
+    "**[conv1-8 & LRN]** conv3-8",
+    "1.8G MACs",
 )
 _SETTINGS = (
     "scale 256..512",
@@ -234,6 +281,17 @@ _SETTINGS = (
 
 
 @st.composite
+def _rows(draw: st.DrawFn) -> list[str]:
+    """A table whose rows are layers."""
+    lines = ["", "|Layer|c|name|s2|output|", "|-|-|-|-|-|"]
+    for _ in range(draw(st.integers(0, 3))):
+        layer = draw(st.sampled_from(("fire", "conv3-64(pad 1)", "**LRN**")))
+        number, name, size = (draw(st.sampled_from(("", one))) for one in ("64", "F1", "7 x 7"))
+        lines.append(f"|{layer}|{number}|{name}||{size}|")
+    return [*lines, "|[conv3-8 + shortcut] x2 maxpool||M||7x7x8|", ""]
+
+
+@st.composite
 def _files(draw: st.DrawFn) -> str:
     """A file of columns, tables and sections, written carelessly."""
     lines: list[str] = []
@@ -241,15 +299,29 @@ def _files(draw: st.DrawFn) -> str:
         if draw(st.booleans()):
             column = draw(net_texts()).replace("net sample", f"net N{number}")
             lines += column.splitlines()
+            if draw(st.booleans()):
+                lines.append(draw(st.one_of(bracket_texts(), branch_texts())))
+            if draw(st.booleans()):
+                lines += ["conv is conv(no-bias) BN ReLU", "outputs conv1_1 Head"]
+            if draw(st.booleans()):
+                lines += draw(_rows())
         else:
             width = draw(st.integers(1, 3))
+            extra = draw(st.sampled_from(((), ("name",), ("output",), ("Name", "output"))))
             lines.append("")  # the table is not to go on with the one above
-            lines.append("".join(f"|T{number}{i}" for i in range(width)) + "|")
-            lines.append("|---" * width + "|")
+            heads = [*extra, *(f"T{number}{i}" for i in range(width))]
+            lines.append("|" + "|".join(heads) + "|")
+            lines.append("|---" * len(heads) + "|")
             for _ in range(draw(st.integers(0, 4))):
                 cells = draw(st.lists(st.sampled_from(_CELLS), min_size=width, max_size=width))
                 row = cells if draw(st.booleans()) else cells[:1]
+                names = {"name": "", "output": draw(st.sampled_from(("", "56 x 56", "7×7×64")))}
+                if not any(re.search(r" as |weight|MACs", cell) for cell in row) and any(row):
+                    names["name"] = draw(st.sampled_from(("", "Row")))
+                row = [*(names[one.lower()] for one in extra), *row]
                 lines.append("|" + "|".join(row) + "|")
+        if draw(st.integers(0, 2)) == 0:
+            lines += draw(block_texts(f"part{number}")).splitlines()
         for section in draw(st.sampled_from(((), ("train",), ("train", "test")))):
             lines.append(f"{section}:")
             lines += (f"  {one}" for one in draw(st.lists(st.sampled_from(_SETTINGS), max_size=3)))
@@ -269,6 +341,15 @@ def test_formatting_keeps_the_meaning_and_is_done_once(text: str) -> None:
     ]
     assert format_document(again, spell) == formatted
     assert not re.search(r"[ \t]\n|\n\n\n|^\n|[^\n]\Z", formatted)
+
+
+GRAPHS = sorted((Path(__file__).parent / "graphs").glob("*.vgg"))
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_specs_of_papers_are_canonical(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert _format(text) == text
 
 
 @settings(max_examples=60, deadline=None)

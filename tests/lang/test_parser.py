@@ -1,6 +1,7 @@
 """Text to syntax tree: every construct of the language, with its place."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -27,12 +28,13 @@ from vggspec.lang.ast import (
     Quoted,
     SectionHead,
     Setting,
+    SizeClaim,
     Spec,
     Statement,
     TableRow,
     Word,
 )
-from vggspec.lang.parser import MAX_NETS, MAX_WORD, parse, parse_leniently
+from vggspec.lang.parser import MAX_BLOCKS, MAX_NETS, MAX_WORD, parse, parse_leniently
 
 
 def _document(text: str) -> Document:
@@ -371,6 +373,151 @@ def test_comments_do_not_end_a_table_and_blank_lines_do() -> None:
     assert [spec.name and spec.name.text for spec in nets] == ["A", "B"]
 
 
+BLOCK = """\
+block bottleneck(c, s = 1):
+  conv1-{c}/{s}(once)   # reduce
+  conv3-{ c }
+
+# a remark
+  & shortcut
+  & from {skip} conv1-{4 * c} x{n}
+  BN
+"""
+
+
+def test_block() -> None:
+    source = Source("t.vgg", f"net A\nconv3-8\n{BLOCK}FC-2\nnet B\nFC-3\n")
+    document = parse(source)
+    (block,) = document.blocks
+    assert source.slice(block.span) == "block bottleneck(c, s = 1):"
+    assert source.slice(block.name.span) == "bottleneck"
+    assert [one.name.text for one in block.parameters] == ["c", "s"]
+    assert [one.default and one.default.text for one in block.parameters] == [None, "1"]
+    assert block.join == "&"
+    first, second, third = block.branches
+    assert _written(first) == ["conv1-{c}/{s}", "conv3-{ c }"]
+    assert source.slice(first.span).startswith("conv1-{c}/{s}(once)")
+    assert (_written(second), second.source) == (["shortcut"], None)
+    assert third.source == Word("{skip}", third.span)
+    assert _written(third) == ["conv1-{4 * c}", "BN"]
+    assert block.is_complete
+    # It ends with the first line that is not indented, and belongs to all nets.
+    assert [[item.word.text for item in _items(spec)] for spec in document.specs] == [
+        ["conv3-8", "FC-2"],
+        ["FC-3"],
+    ]
+    assert all(spec.blocks == document.blocks and spec.is_complete for spec in document.specs)
+
+
+def _items(spec: Spec) -> list[LayerItem]:
+    return [item for item in spec.layers if isinstance(item, LayerItem)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "block b:\n  BN\nconv3-8\nFC-2\n",
+        "conv3-8\nblock b:\n  BN\nFC-2\n",
+        "conv3-8\nFC-2\nblock b:\n  BN\n",
+        "conv3-8\ntrain:\n  batch 2\nblock b:\n  BN\nFC-2\n",
+        "block b:\n  BN\nnet a\nconv3-8\nFC-2\n",
+        "block b:\n\tBN\n\n| a |\n| conv3-8 |\nblock c:\n BN\nFC-2\n",
+    ],
+)
+def test_a_block_stands_anywhere(text: str) -> None:
+    document = _document(text)
+    (spec,) = document.specs
+    assert [item.word.text for item in _items(spec)] == ["conv3-8", "FC-2"]
+    assert spec.blocks == document.blocks != ()
+
+
+NAMED = """\
+| name  | output   | A                   | B           |
+|-------|----------|---------------------|-------------|
+| conv1 | 4x4      |          conv3-8/2               |
+| two   | 4x4x8    | conv3-8 [a + b] x2  | BN          |
+|       | 1 x 1    |             gap                  |
+| none  |          | conv3-8             |             |
+|       |          | 2G MACs             | **3G MACs** |
+"""
+
+
+def test_a_table_with_names_and_sizes() -> None:
+    first, second = _document(NAMED).specs
+    conv, size, group, other_size, gap, last_size, none = first.layers
+    assert isinstance(conv, LayerItem)
+    assert conv.alias == Word("conv1", conv.span)
+    assert size == SizeClaim(Word("4", size.span), Word("4", size.span), None, size.span)
+    assert isinstance(group, Group)
+    assert (group.join, group.alias) == (None, Word("two", group.span))
+    assert [type(item) for item in group.branches[0].items] == [LayerItem, Group]
+    assert isinstance(other_size, SizeClaim)
+    assert other_size.channels == Word("8", other_size.span)
+    assert isinstance(last_size, SizeClaim)
+    assert isinstance(none, LayerItem)
+    assert none.alias == Word("none", none.span)
+    assert isinstance(gap, LayerItem)
+    assert gap.alias is None
+    assert [type(item) for item in second.layers] == [
+        LayerItem, SizeClaim, LayerItem, SizeClaim, LayerItem, SizeClaim,
+    ]  # fmt: skip
+    assert second.layers[0] is conv  # one row, read once
+    bn = second.layers[2]
+    assert isinstance(bn, LayerItem)
+    assert bn.alias == Word("two", bn.span)
+    assert [claim.number.text for claim in (*first.claims, *second.claims)] == ["2G", "3G"]
+
+
+def test_columns_of_names_and_sizes_stand_anywhere() -> None:
+    (spec,) = _document("| A | output | name |\n| conv3-8 | 8x8 | c1 |\n").specs
+    layer, size = spec.layers
+    assert isinstance(layer, LayerItem)
+    assert layer.alias == Word("c1", layer.span)
+    assert isinstance(size, SizeClaim)
+
+
+ROWS = """\
+net A
+conv3-8
+
+| layer               | name | s1 | e3 | output |
+|---------------------|------|----|----|--------|
+| fire(scale 2)       | f1   | 16 | 64 | 8x8    |
+| [a & b] x2 maxpool  | p    |    |    |        |
+| **12 weight layers** |     |    |    |        |
+| fire                |      |    | 32 |        |
+
+FC-2
+"""
+
+
+def test_a_table_of_rows() -> None:
+    source = Source("t.vgg", ROWS)
+    (spec,) = parse(source).specs
+    _, fire, size, group, other, fc = spec.layers
+    assert isinstance(fire, LayerItem)
+    assert [_texts(option.words) for option in fire.options] == [
+        ["scale", "2"],
+        ["s1", "16"],
+        ["e3", "64"],
+    ]
+    assert source.slice(fire.options[1].span) == "16"
+    assert fire.alias == Word("f1", fire.span)
+    assert isinstance(size, SizeClaim)
+    assert isinstance(group, Group)
+    assert group.alias == Word("p", group.span)
+    assert isinstance(other, LayerItem)
+    assert [_texts(option.words) for option in other.options] == [["e3", "32"]]
+    assert isinstance(fc, LayerItem)
+    assert len(spec.claims) == 1
+
+
+def test_a_table_of_rows_is_the_unnamed_net() -> None:
+    (spec,) = _document("| layer | c |\n| conv3-8 | |\nFC-2\n").specs
+    assert spec.name is None
+    assert [item.word.text for item in _items(spec)] == ["conv3-8", "FC-2"]
+
+
 def test_several_nets() -> None:
     first, second = _document("net A\nFC-10\ntrain:\n  batch 2\nnet B\nFC-20\nsoft-max\n").specs
     assert [item.word.text for item in first.layers] == ["FC-10"]
@@ -440,6 +587,23 @@ def test_claims_and_input_may_stand_anywhere() -> None:
         ("conv is [conv + BN]\nFC-1", [("VGG001", 1, 9)]),
         ("conv3-{c\nFC-1", [("VGG039", 1, 7)]),
         ("from\noutputs\nFC-1", [("VGG001", 1, 5), ("VGG001", 2, 8)]),
+        ("block b:\n  a\n  from p a\nFC-1", [("VGG040", 3, 3)]),
+        ("block b:\n  a\n  + c\n  & d\nFC-1", [("VGG031", 4, 3)]),
+        ("block b:\n  + a\n  + \nFC-1", [("VGG032", 2, 3), ("VGG032", 3, 4)]),
+        ("block b:\nFC-1\nblock B:\n  BN", [("VGG041", 1, 1), ("VGG042", 3, 7)]),
+        ("block conv3:\n  BN\nFC-1", [("VGG043", 1, 7)]),
+        ("block b\n  BN\n  [a, b]\nFC-1", [("VGG044", 1, 8), ("VGG030", 3, 5)]),
+        ("block b[:\n  BN\nFC-1", [("VGG033", 1, 8)]),
+        ("block b(in, c, c):\n  BN\nFC-1", [("VGG045", 1, 9), ("VGG045", 1, 16)]),
+        ("| layer | 3 | c | c |\n| a | 1 | | |", [("VGG045", 1, 11), ("VGG045", 1, 19)]),
+        ("| layer | c |\n| a b | 1 |\n| a | b |", [("VGG046", 2, 9), ("VGG047", 3, 7)]),
+        ("| layer | c |\n| a |", [("VGG006", 2, 1)]),
+        ("| layer | c( |\n| a | 1 | 2 |\n| a, |", [("VGG001", 1, 14), ("VGG001", 3, 4)]),
+        ("| name | output |\n| a | 3 |", [("VGG007", 1, 3)]),
+        ("|name|A|B|\n|x|BN|\n|x|BN|BN|BN|", [("VGG006", 3, 1)]),
+        ("|A|name|B|\n|BN|x|", [("VGG006", 2, 1)]),
+        ("|name|output|A|\n|1|2|BN|", [("VGG047", 2, 2), ("VGG047", 2, 4)]),
+        ("|name|A|\n|x|BN as y|\n|x|2G MACs|", [("VGG048", 2, 2), ("VGG048", 3, 2)]),
     ],
 )  # fmt: skip
 def test_mistake(text: str, mistakes: list[tuple[str, int, int]]) -> None:
@@ -518,15 +682,28 @@ def test_any_text_is_checked(text: str) -> None:
     _check(text.replace("\r", "\n"))
 
 
+def test_number_of_blocks() -> None:
+    blocks = [f"block b{i}:\n  BN\n" for i in range(MAX_BLOCKS)]
+    assert len(_document("FC-1\n" + "".join(blocks)).blocks) == MAX_BLOCKS
+    found = _mistakes("FC-1\n" + "".join(blocks) + "block last:\n  BN\n")
+    assert found == [("VGG018", 2 + 2 * MAX_BLOCKS, 1)]
+
+
 WORDS_OF_THE_LANGUAGE = """
     conv3-64 conv FC-10 FC maxpool3/2 BN LRN soft-max boxes gap dropout net input like train: as
     test: x2 × up to ( ) , : | ** 224x224 16 138M weight layers parameters RGB mean 1 0.5 1/0 -1 pad
     linear scale batch 256..512 first last start from – # "D.vgg" "t.vgg" "
+    [ ] + & [conv3-8 {c} { } {in/2} identity shortcut once outputs conv1_1 is block part(c): layer
+    name output 8x8x8 deep MACs ReLU dwconv3 x{n}
 """
 WORDS = st.sampled_from([*WORDS_OF_THE_LANGUAGE.split(), "\n", "\n", "\n  ", "\t", " "])
 
 
-SPECS = [path.read_text("utf-8") for path in sorted((ROOT / "specs").glob("*.vgg"))]
+SPECS = [
+    path.read_text("utf-8")
+    for folder in (ROOT / "specs", Path(__file__).parent / "graphs")
+    for path in sorted(folder.glob("*.vgg"))
+]
 
 
 @settings(deadline=None, max_examples=150)

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 import time
 from errno import ENOSPC
 from pathlib import Path
@@ -14,7 +12,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from tests.cli.run import vggspec
+from tests.cli.run import start, vggspec
 from tests.training.folders import picture, tiny, write_folder
 from vggspec.base.catalogue import artefacts, runs
 from vggspec.base.catalogue import data as catalogue
@@ -123,21 +121,16 @@ def test_a_run_that_was_killed_three_times_gives_the_bits_of_the_whole(
     (tmp_path / "tiny.vgg").write_text(tiny().spec.source.text)
     args = ["train", "tiny.vgg", "--data", str(data.root)]
     args += ["--set", "stop=after 15 epochs", "--resume", "--save-every", "0", "-o"]
-    command = [sys.executable, "-m", "vggspec", *args]
     assert vggspec(*args, "whole", cwd=tmp_path).returncode == 0
     folder = tmp_path / "parts" / "checkpoints"
     moment = random.Random(5)
     for _ in range(3):
         before = steps(folder)
-        process = subprocess.Popen(
-            [*command, "parts"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while steps(folder) <= before + moment.randrange(2, 7):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.002)
-        time.sleep(moment.random() * 0.02)
-        process.kill()
-        process.wait()
+        with start(*args, "parts", cwd=tmp_path) as process:
+            while steps(folder) <= before + moment.randrange(2, 7):
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.002)
+            time.sleep(moment.random() * 0.02)
     reached = steps(folder)
     assert 9 <= reached < 60
     done = vggspec(*args, "parts", cwd=tmp_path)

@@ -43,7 +43,7 @@ class Heard(TrainWatcher):
         self.epochs.append(now)
 
 
-@pytest.mark.parametrize("procs", [1, 2])
+@pytest.mark.parametrize("procs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_is_one_call(here: Path, procs: int) -> None:
     watch = Heard()
     result = train(here / "tiny.vgg", data="images", run="run", procs=procs, watch=watch)
@@ -100,16 +100,21 @@ def test_a_run_is_stopped_by_an_event_or_a_signal_and_resumed(here: Path) -> Non
 def test_ranks_are_stopped_by_an_event(here: Path) -> None:
     stop = Event()
 
-    class Stopping(TrainWatcher):
+    class Stopping(Heard):
         def epoch(self, now: Epoch) -> None:
+            super().epoch(now)
             stop.set()
 
-    settings = ["stop=after 1000000 epochs"]
-    result = train(
-        "tiny.vgg", data="images", procs=2, settings=settings, watch=Stopping(), stop=stop
-    )
+    settings, watch = ["stop=after 1000000 epochs"], Stopping()
+    result = train("tiny.vgg", data="images", procs=2, settings=settings, watch=watch, stop=stop)
+    (plan,) = watch.plans
+    assert (plan.net, plan.ranks, plan.begins) == ("tiny", 2, "new")
+    assert (plan.train_images, plan.val_images) == (30, 12)
+    assert [each.epoch for each in watch.epochs] == [*range(1, len(watch.epochs) + 1)]
+    assert result.best in watch.epochs
     assert (result.was_stopped, result.stopped_by) == (True, None)
-    assert result.best is not None
+    assert result.spec == "tiny.vgg"
+    open_weights(result.weights)
 
 
 def test_wrong_arguments(here: Path) -> None:

@@ -176,6 +176,8 @@ class BlockHead:
     name: Word
     parameters: tuple[Parameter, ...]
     span: Span = field(compare=False)
+    is_complete: bool = field(default=True, compare=False)
+    """False where it could not be read whole; then its name may be empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from vggspec.lang.ast import (
     TableRow,
     Word,
 )
+from vggspec.lang.tables import Role, roles
 
 INDENT = "  "
 MAX_ALIGNED = 120  # columns; a longer cell or line is not aligned with, as all others would grow
@@ -45,6 +46,42 @@ COLORS = {"rgb": "RGB", "bgr": "BGR", "gray": "gray", "grey": "gray"}
 
 #: A layer's word to its canonical spelling; any other word as it is.
 Spell = Callable[[str], str]
+
+_BRACES = re.compile(r"\{[^{}]*\}")
+_STAND_IN = 8_100_001  # a number that nobody writes, in place of one in braces
+
+#: Words whose arguments may be names of layers, which keep their case.
+_TAKE_NAMES = frozenset(("crop", "resize"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """How the layers of one file are spelled."""
+
+    word: Spell
+    uses: frozenset[str]
+    """Words of the file whose arguments may be names: its blocks."""
+
+    def layer(self, item: LayerItem) -> str:
+        """A layer with its options."""
+        word = _braced(item.word.text)
+        takes_names = word.casefold() in self.uses
+        return self._spelled(word) + _options(item.options, keep_case=takes_names)
+
+    def _spelled(self, word: str) -> str:
+        """A word in its canonical spelling, numbers in braces as they are."""
+        braces = _BRACES.findall(word)
+        if not braces:
+            return self.word(word)
+        stand_ins = iter(range(_STAND_IN, _STAND_IN + len(braces)))
+        spelled = self.word(_BRACES.sub(lambda _: str(next(stand_ins)), word))
+        for i, written in enumerate(braces):
+            spelled = spelled.replace(str(_STAND_IN + i), written)
+        return spelled
+
+
+def _spelling(spell: Spell, blocks: Iterable[Block]) -> _Spelling:
+    return _Spelling(spell, _TAKE_NAMES.union(block.name.text.casefold() for block in blocks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +99,8 @@ class _Printed:
 def format_document(document: Document, spell: Spell) -> str:
     """The canonical text of a file without mistakes."""
     lines: list[str] = []
-    for trailing, group in groupby(_printed(document, spell), key=lambda one: one.has_both):
+    spelling = _spelling(spell, document.blocks)
+    for trailing, group in groupby(_printed(document, spelling), key=lambda one: one.has_both):
         printed = list(group)
         width = _width(one.code for one in printed) if trailing else 0
         for one in printed:
@@ -77,14 +115,15 @@ def format_document(document: Document, spell: Spell) -> str:
 
 def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[Step]) -> str:
     """The text of a spec with another input and other layers, one a line, and not like any net."""
+    spell = _spelling(str, spec.blocks)
     lines = [f"net {name}"]
     if image is not None:
         lines.append(_input(image))
     if spec.means is not None:
-        lines.append(_means(spec.means, str))
+        lines.append(_means(spec.means, spell))
     for block in spec.blocks:
-        lines += _block(block)
-    lines += [_layers((item,), str) for item in layers if not isinstance(item, SizeClaim)]
+        lines += _block(block, spell)
+    lines += [_layers((item,), spell) for item in layers if not isinstance(item, SizeClaim)]
     if spec.outputs is not None:
         lines.append(_outputs(spec.outputs))
     lines += [_claim(claim) for claim in spec.claims]
@@ -102,7 +141,10 @@ def with_option(item: LayerItem, word: str) -> LayerItem:
     return replace(item, options=(*item.options, option))
 
 
-def _printed(document: Document, spell: Spell) -> Iterator[_Printed]:
+_AS_WRITTEN = _Spelling(str, frozenset())
+
+
+def _printed(document: Document, spell: _Spelling) -> Iterator[_Printed]:
     codes = _codes(document, spell)
     indented = _in_sections(document)
     for i, (code, line) in enumerate(zip(codes, document.lines, strict=True)):
@@ -146,7 +188,7 @@ def _in_sections(document: Document) -> set[int]:
     return found
 
 
-def _codes(document: Document, spell: Spell) -> list[str]:
+def _codes(document: Document, spell: _Spelling) -> list[str]:
     """The statement of each line as text, rows of a table padded to its columns."""
     codes: list[str] = []
     table: dict[int, TableRow] = {}
@@ -163,33 +205,55 @@ def _codes(document: Document, spell: Spell) -> list[str]:
     return codes
 
 
-def _fill(codes: list[str], table: dict[int, TableRow], spell: Spell) -> None:
+def _fill(codes: list[str], table: dict[int, TableRow], spell: _Spelling) -> None:
     """Put the rows of a table that has ended in their lines."""
     for i, text in zip(table, _table(list(table.values()), spell), strict=True):
         codes[i] = text
     table.clear()
 
 
-def _table(rows: Sequence[TableRow], spell: Spell) -> list[str]:
+def _table(rows: Sequence[TableRow], spell: _Spelling) -> list[str]:
     if not rows:
         return []
-    # The first row names the nets, and a net may be called as a layer is.
-    header = [_cell(cell, lambda word: word) for cell in rows[0].cells]
-    cells = [header, *([_cell(cell, spell) for cell in row.cells] for row in rows[1:])]
-    columns = len(header)
-    widths = [0] * columns
-    spanning = 0
+    columns = roles(rows[0])
+    cells = [_texts(row, columns, spell, is_head=i == 0) for i, row in enumerate(rows)]
+    widths = [0] * len(columns)
+    wide = 0
     for row, texts in zip(rows, cells, strict=True):
-        if len(texts) == columns and not row.is_rule:
-            lengths = [_width((text,)) for text in texts]
-            widths = [max(pair) for pair in zip(widths, lengths, strict=True)]
-        elif not row.is_rule:
-            spanning = max(spanning, _width(texts))
-    missing = spanning - (sum(widths) + 3 * (columns - 1))
-    if missing > 0:
-        share, rest = divmod(missing, columns)
-        widths = [width + share + (i < rest) for i, width in enumerate(widths)]
-    return [_row(row, texts, widths) for row, texts in zip(rows, cells, strict=True)]
+        if row.is_rule:
+            continue
+        is_spanning = len(texts) != len(columns)
+        nets = [i for i, role in enumerate(columns) if role == "net"] if is_spanning else []
+        if is_spanning:
+            wide = max(wide, _width(texts[nets[0] : nets[0] + 1]))
+            texts = [*texts[: nets[0]], *("" for _ in nets), *texts[nets[0] + 1 :]]
+        lengths = [_width((text,)) for text in texts]
+        widths = [max(pair) for pair in zip(widths, lengths, strict=True)]
+    nets = [i for i, role in enumerate(columns) if role == "net"]
+    missing = wide - (sum(widths[i] for i in nets) + 3 * (len(nets) - 1))
+    if nets and missing > 0:
+        share, rest = divmod(missing, len(nets))
+        for at, i in enumerate(nets):
+            widths[i] += share + (at < rest)
+    return [_row(row, texts, columns, widths) for row, texts in zip(rows, cells, strict=True)]
+
+
+def _texts(
+    row: TableRow, columns: tuple[Role, ...], spell: _Spelling, *, is_head: bool
+) -> list[str]:
+    """The cells of a row. The first row names nets, and a net may be called as a layer is."""
+    if row.is_rule:
+        return ["---"]
+    cells = row.cells
+    if len(cells) != len(columns):  # one spans the nets
+        first = columns.index("net")
+        columns = (*columns[:first], "net", *columns[first + columns.count("net") :])
+    texts = []
+    for role, cell in zip(columns, cells, strict=True):
+        is_name = is_head or role == "name"
+        text = _cell(cell, _AS_WRITTEN if is_name else spell)
+        texts.append(text.lower() if is_head and role in ("layer", "name", "output") else text)
+    return texts
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -198,17 +262,24 @@ def _width(texts: Iterable[str]) -> int:
     return max((length for length in lengths if length <= MAX_ALIGNED), default=0)
 
 
-def _row(row: TableRow, texts: Sequence[str], widths: Sequence[int]) -> str:
+def _row(
+    row: TableRow, texts: Sequence[str], columns: tuple[Role, ...], widths: Sequence[int]
+) -> str:
     if row.is_rule:
         return "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    if len(texts) != len(widths):
-        inner = sum(widths) + 3 * len(widths) - 1
-        return f"|{texts[0].center(inner)}|"
-    padded = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
-    return f"| {' | '.join(padded)} |"
+    padded = []
+    if len(texts) == len(widths):
+        padded = [f" {text.ljust(width)} " for text, width in zip(texts, widths, strict=True)]
+    else:
+        first, count = columns.index("net"), columns.count("net")
+        others = (*widths[:first], 0, *widths[first + count :])
+        padded = [f" {text.ljust(width)} " for text, width in zip(texts, others, strict=True)]
+        inner = sum(widths[first : first + count]) + 3 * count - 1
+        padded[first] = texts[first].center(inner)
+    return f"|{'|'.join(padded)}|"
 
 
-def _cell(cell: Cell, spell: Spell) -> str:
+def _cell(cell: Cell, spell: _Spelling) -> str:
     if cell.rule:
         return "---"
     match cell.items:
@@ -220,7 +291,7 @@ def _cell(cell: Cell, spell: Spell) -> str:
             return _layers(items, spell)
 
 
-def _statement(statement: Statement, spell: Spell) -> str:
+def _statement(statement: Statement, spell: _Spelling) -> str:
     match statement:
         case NetName(name=name):
             return f"net {name.text}"
@@ -266,15 +337,15 @@ def _outputs(outputs: Outputs) -> str:
     return f"outputs {' '.join(name.text for name in outputs.names)}"
 
 
-def _means(means: Means, spell: Spell) -> str:
+def _means(means: Means, spell: _Spelling) -> str:
     return f"conv is {_layers(means.items, spell)}"
 
 
-def _block(block: Block) -> list[str]:
+def _block(block: Block, spell: _Spelling) -> list[str]:
     """The lines of a block, one a branch."""
     lines = [_block_head(block.name, block.parameters)]
     for i, branch in enumerate(block.branches):
-        lines.append(INDENT + _signed(block.join if i else None, branch, str))
+        lines.append(INDENT + _signed(block.join if i else None, branch, spell))
     return lines
 
 
@@ -285,19 +356,19 @@ def _block_head(name: Word, parameters: Sequence[Parameter]) -> str:
     return f"block {name.text}" + (f"({', '.join(written)})" if parameters else "") + ":"
 
 
-def _signed(join: str | None, branch: Branch, spell: Spell) -> str:
+def _signed(join: str | None, branch: Branch, spell: _Spelling) -> str:
     text = _branch(branch, spell)
     return text if join is None else f"{join} {text}"
 
 
-def _branch(branch: Branch, spell: Spell) -> str:
+def _branch(branch: Branch, spell: _Spelling) -> str:
     parts = [] if branch.source is None else [f"from {_braced(branch.source.text)}"]
     if branch.items:
         parts.append(_layers(branch.items, spell))
     return " ".join(parts)
 
 
-def _layers(items: Sequence[Item | Step], spell: Spell) -> str:
+def _layers(items: Sequence[Item | Step], spell: _Spelling) -> str:
     parts = []
     for bold, group in groupby(items, key=lambda item: getattr(item, "bold", False)):
         text = " ".join(_item(item, spell) for item in group)
@@ -305,10 +376,10 @@ def _layers(items: Sequence[Item | Step], spell: Spell) -> str:
     return " ".join(parts)
 
 
-def _item(item: Item | Step, spell: Spell) -> str:
+def _item(item: Item | Step, spell: _Spelling) -> str:
     match item:
         case LayerItem():
-            text = spell(_braced(item.word.text)) + _options(item.options)
+            text = spell.layer(item)
         case Group(join=join, branches=branches):
             inner = (_branch(branch, spell) for branch in branches)
             text = f"[{f' {join} '.join(inner)}]"
@@ -329,19 +400,32 @@ def _item(item: Item | Step, spell: Spell) -> str:
     return text
 
 
+def _with_braces_of(text: str, changed: str) -> str:
+    """A changed text with its braces as they were."""
+    braces = iter(_BRACES.findall(text))
+    return _BRACES.sub(lambda match: next(braces, match[0]), changed)
+
+
 def _braced(text: str) -> str:
     """A word without the spaces in its braces."""
-    return re.sub(r"\{[^{}]*\}", lambda match: "".join(match[0].split()), text)
+    return _BRACES.sub(lambda match: "".join(match[0].split()), text)
 
 
-def _options(options: Sequence[Option]) -> str:
-    written = (" ".join(_plain(word) for word in option.words) for option in options)
+def _options(options: Sequence[Option], *, keep_case: bool = False) -> str:
+    plain = _unspaced if keep_case else _plain
+    written = (" ".join(plain(word) for word in option.words) for option in options)
     return f"({', '.join(written)})" if options else ""
 
 
+def _unspaced(word: Word) -> str:
+    """``5 × 5``, ``× 2`` and ``{4 * c}`` as ``5x5``, ``x2`` and ``{4*c}``."""
+    return "".join(word.text.split()).replace("×", "x")
+
+
 def _plain(word: Word) -> str:
-    """Lower case; ``5 × 5`` and ``× 2`` as ``5x5`` and ``x2``."""
-    return "".join(word.text.split()).lower().replace("×", "x")
+    """The same in lower case; parameters in braces keep theirs."""
+    text = _unspaced(word)
+    return _with_braces_of(text, text.lower())
 
 
 def _setting(setting: Setting) -> str:

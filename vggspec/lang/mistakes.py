@@ -379,3 +379,46 @@ def almost_a_head(text: str) -> tuple[Literal["train", "test"], Diagnostic, int,
         open_ = syntax.Unexpected(found="", expected=("`:`",), suggestion=f"{kind}:")
         return kind, open_, len(text), len(text)
     return None
+
+
+_BLOCK_HEAD = re.compile(
+    r"block(?![^\s|(),:#\"*×\[\]+&])\s*(?P<name>[^\s|(),:=#\"*×\[\]+&]*)", re.IGNORECASE
+)
+_PARAMETERS = re.compile(r"([^\W\d]\w*)(?:\s*=?\s*(\d{1,9})(?!\w))?")
+
+
+def almost_a_block(text: str, error: UnexpectedInput) -> tuple[str, Diagnostic, int, int] | None:
+    """For a malformed first line of a block: its name, the mistake, and the place."""
+    match = _BLOCK_HEAD.match(text)
+    if match is None:
+        return None
+    at, found, accepts = _place(text, error)
+    name, rest = match["name"], text[match.end() :]
+    is_named = re.fullmatch(r"[A-Za-z]\w*", name) is not None
+    expected = _expected_of_block(accepts) if is_named else "a name"
+    suggestion = None
+    if len(text) <= REACH and "`" in expected and (not found or found.isalnum() or found == ":"):
+        inner, _, after = rest.partition(":")
+        pairs = _PARAMETERS.findall(inner)
+        written = ", ".join(one + (f" = {default}" if default else "") for one, default in pairs)
+        if not after.strip():
+            suggestion = f"block {name}({written}):" if written else f"block {name}:"
+    after_colon = is_named and at > text.find(":") >= 0 and bool(found)
+    what = syntax.MalformedBlock(
+        found=found,
+        expected=expected,
+        suggestion=suggestion,
+        is_body=after_colon,
+    )
+    return name if is_named else "", what, at, at + len(found)
+
+
+def _expected_of_block(accepts: set[str]) -> str:
+    known = {
+        "PARAMETER": "a parameter",
+        "DEFAULT": "a whole number",
+        "COMMA": "`,` or `)`",
+        "RPAR": "`,` or `)`",
+        "COLON": "`:`",
+    }
+    return next((text for name, text in known.items() if name in accepts), "the end of the line")

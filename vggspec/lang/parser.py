@@ -45,7 +45,15 @@ from vggspec.lang.ast import (
     TableRow,
     Word,
 )
-from vggspec.lang.mistakes import Rule, almost_a_head, brackets, corrected, unreadable
+from vggspec.lang.mistakes import (
+    Rule,
+    almost_a_block,
+    almost_a_head,
+    brackets,
+    corrected,
+    unreadable,
+)
+from vggspec.lang.tables import Role, roles, spanning, spread, word_in
 
 MAX_NETS = 64
 MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
@@ -69,6 +77,17 @@ _COUNTED = re.compile(r'#.*|(?P<word>"[^"\n]*"?|\*\*?|[|(),:\[\]+&]|[^\s|(),:#"*
 
 #: A first row of these has no names of nets in it, though they would do as names.
 _LAYER_LIKE = re.compile(r"conv\d.*|fc-?\d.*|(max|avg)pool.*|soft-?max", re.IGNORECASE)
+#: Words that a block may not be called, because layers and keywords are written so.
+_NO_BLOCK = re.compile(
+    r"(dw|up)?conv(\d.*)?|fc(\d.*)?|(max|avg)pool.*|up\d.*|soft_?max|gap|bn|lrn|l2norm|dropout|boxes"
+    r"|relu6?|silu|crop|resize|identity|shortcut|x\d*|net|input|like|from|as|outputs|block|train|test",
+    re.IGNORECASE,
+)
+_BLOCK_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_PARAMETER = re.compile(r"[^\W\d]\w*")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_BLOCK = re.compile(r"\s*block\s", re.IGNORECASE)
+_ROWS = re.compile(r"\s*\|\s*layer\s*\|", re.IGNORECASE)
 _FOREIGN_COMMENT = re.compile(r"(?<!\S)//")
 
 
@@ -129,6 +148,10 @@ def _parsed(source: Source) -> tuple[Document, tuple[Report, ...]]:
             end = span.start + len(code.rstrip())
             statement = _statement(source, Span(start, end), rule, reports)
             if isinstance(statement, SectionHead | BlockHead):
+                section, section_indent = statement, indent
+            if statement is None and rule == "column" and _BLOCK.match(code):
+                # Its lines are not to be read as layers of a net.
+                statement = BlockHead(Word("", span), (), span, is_complete=False)
                 section, section_indent = statement, indent
             if statement is None:
                 broken[number - 1] = rule
@@ -203,6 +226,12 @@ def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Stat
         # The line alone, not a slice of the file: positions are moved when the tree is read.
         tree = _lark().parse(text, start=rule)
     except UnexpectedInput as error:
+        block = almost_a_block(text, error) if rule == "column" else None
+        if block is not None:
+            name, what, start, end = block
+            reports.add(report(what, source, Span(span.start + start, span.start + end)))
+            word = Word(name, Span(span.start, span.end))
+            return BlockHead(word, (), span, is_complete=False)
         reports.add(unreadable(source, span, text, rule, error))
         return None
     reader = _ToAst(span)
@@ -516,7 +545,7 @@ class _BlockDraft:
         self.head = head
         self.join: Literal["+", "&"] | None = None
         self.branches: list[Branch] = []
-        self.is_complete = True
+        self.is_complete = head.is_complete
 
     def block(self) -> Block:
         return Block(
@@ -538,6 +567,8 @@ class _Assembly:
         self._drafts: list[_Draft] = []
         self._current: list[_Draft] = []  # the nets to which the next line belongs
         self._in_table = False
+        self._columns: tuple[Role, ...] = ()  # of the table
+        self._parameters: tuple[Word | None, ...] = ()  # of a table of rows, by column
         self._after_table = False  # nothing but blank lines since a table
         self._unnamed: Statement | None = None  # the first statement of a net without a name
         self._section: str | None = None
@@ -571,6 +602,8 @@ class _Assembly:
                 self._limit(settings, MAX_SETTINGS, f"{kind} setting")
         self._limit_blocks()
         blocks = tuple(draft.block() for draft in self._blocks)
+        for draft in self._drafts:
+            draft.is_complete = draft.is_complete and all(block.is_complete for block in blocks)
         return tuple(draft.spec(self._source, blocks) for draft in self._drafts), blocks
 
     def _limit_blocks(self) -> None:
@@ -578,7 +611,7 @@ class _Assembly:
         for draft in self._blocks:
             name = draft.head.name
             first = seen.setdefault(name.text.casefold(), name)
-            if first is not name:
+            if first is not name and name.text:
                 what = syntax.BlockTwice(name=name.text)
                 self._report(what, name.span, Label(first.span, "the first one"))
             if not draft.branches and draft.is_complete:
@@ -606,7 +639,9 @@ class _Assembly:
         self._section = None
         if rule == "row" and not self._in_table:
             self._in_table = True  # its first row, so the nets of the other rows are unknown
-            self._current = []
+            self._columns = ()
+            if not _ROWS.match(self._source.line_text(line)):
+                self._current = []
         elif re.match(r"\s*net\b", self._source.line_text(line), re.IGNORECASE):
             self._begin([_Draft(None, is_complete=False)])
         elif not self._current:
@@ -629,7 +664,7 @@ class _Assembly:
             return
         if isinstance(statement, BlockHead):
             self._in_table = self._after_table = False
-            self._blocks.append(_BlockDraft(statement))
+            self._block_head(statement)
             return
         if self._is_full and not isinstance(statement, NetName):
             return
@@ -650,6 +685,29 @@ class _Assembly:
                 for draft in self._current:
                     for item in items:
                         self._add(draft, item)
+
+    def _block_head(self, head: BlockHead) -> None:
+        self._blocks.append(_BlockDraft(head))
+        if not head.is_complete:
+            return
+        name = head.name
+        is_taken = _NO_BLOCK.fullmatch(name.text) is not None
+        if is_taken or not _BLOCK_NAME.fullmatch(name.text):
+            what = syntax.NotABlockName(name=name.text, is_taken=is_taken)
+            self._report(what, name.span)
+            self._blocks[-1].is_complete = False
+        seen: dict[str, Word] = {}
+        for parameter in head.parameters:
+            word = parameter.name
+            first = seen.setdefault(word.text.casefold(), word)
+            if first is not word:
+                twice = syntax.NotAParameter(name=word.text, is_second=True)
+                self._report(twice, word.span, Label(first.span, "the first one"))
+            elif word.text.casefold() == "in":
+                self._report(syntax.NotAParameter(name=word.text), word.span)
+            else:
+                continue
+            self._blocks[-1].is_complete = False
 
     def _block_line(self, line: BlockLine) -> None:
         block = self._blocks[-1]
@@ -708,55 +766,198 @@ class _Assembly:
 
     def _row(self, row: TableRow) -> None:
         if not self._in_table:
-            self._name_others(row.span)
             self._in_table = True
-            self._begin(self._header(row))
+            self._columns = roles(row)
+            if self._columns[0] == "layer":
+                self._parameters = self._argument_names(row)
+                if not self._current and not self._is_full:
+                    self._unnamed = row
+                    self._begin([_Draft(None)])
+            else:
+                self._name_others(row.span)
+                self._begin(self._header(row))
             return
         if row.is_rule:
             return
         nets = self._current
-        if len(row.cells) not in (1, len(nets)):
-            if nets:
-                what = syntax.RaggedRow(cells=len(row.cells), nets=len(nets))
-                self._report(what, row.span)
+        if not nets:
+            return
+        cells = spread(self._columns, row)
+        if cells is None:
+            if self._columns:
+                self._report(self._ragged(row), row.span)
             for draft in nets:
                 draft.is_complete = False
             return
-        for i, draft in enumerate(nets):
-            if draft.name is None:
+        name = size = None
+        for role, cell in zip(self._columns, cells, strict=True):
+            if role == "name":
+                name = self._row_name(cell)
+            elif role == "output":
+                size = self._row_size(cell)
+        if self._columns[0] == "layer":
+            items = self._with_arguments(cells)
+            if items is None:
+                for draft in nets:
+                    draft.is_complete = False
+                return
+            named = [self._named(items, name)] * len(nets)
+        else:
+            once: dict[int, Sequence[Item]] = {}  # a cell that spans nets is one for all
+            for role, cell in zip(self._columns, cells, strict=True):
+                if role == "net" and id(cell) not in once:
+                    once[id(cell)] = self._named(cell.items, name)
+            pairs = zip(self._columns, cells, strict=True)
+            named = [once[id(cell)] for role, cell in pairs if role == "net"]
+        if name is not None and not any(_steps(items) for items in named):
+            self._report(syntax.NamedRow(name=name.text), name.span)
+        for draft, items in zip(nets, named, strict=False):
+            if draft.name is None and "net" in self._columns:
                 continue  # its column has no name, which is reported
-            cell = row.cells[0] if len(row.cells) == 1 else row.cells[i]
-            for item in cell.items:
+            for item in items:
                 self._add(draft, item)
+            if size is not None:
+                draft.layers.append(size)
+
+    def _ragged(self, row: TableRow) -> syntax.RaggedRow:
+        nets, columns = self._columns.count("net"), len(self._columns)
+        if nets == columns:
+            return syntax.RaggedRow(cells=len(row.cells), nets=nets)
+        return syntax.RaggedRow(
+            cells=len(row.cells),
+            nets=nets,
+            columns=columns,
+            spanning=spanning(self._columns),
+        )
+
+    def _argument_names(self, row: TableRow) -> tuple[Word | None, ...]:
+        """The parameters that head the columns of a table of rows, None where there is none."""
+        found: list[Word | None] = []
+        seen: dict[str, Word] = {}
+        for role, cell in zip(self._columns, row.cells, strict=True):
+            word = word_in(cell)
+            is_name = word is not None and _PARAMETER.fullmatch(word.text)
+            if word is None or not is_name:
+                text, span = self._written(cell)
+                self._report(syntax.NotAParameter(name=text, in_table=True), span)
+                found.append(None)
+                continue
+            first = seen.setdefault(word.text.casefold(), word)
+            if first is not word:
+                twice = syntax.NotAParameter(name=word.text, in_table=True, is_second=True)
+                self._report(twice, word.span, Label(first.span, "the first one"))
+            found.append(word if role == "argument" and first is word else None)
+        return tuple(found)
+
+    def _with_arguments(self, cells: tuple[Cell, ...]) -> Sequence[Item] | None:
+        """The layers of a row, its arguments among the options of the only one; None for a row
+        whose arguments are not known.
+        """
+        options: list[Option] = []
+        is_known = True
+        for role, word, cell in zip(self._columns, self._parameters, cells, strict=True):
+            if role != "argument" or not cell.items:
+                continue
+            match cell.items:
+                case (Word(span=span) as value,) if _NUMBER.fullmatch(value.text):
+                    if word is not None:
+                        options.append(Option((word, value), span))
+                    is_known = is_known and word is not None
+                case _:
+                    self._wrong_cell(cell, "a number")
+                    is_known = False
+        items = cells[0].items
+        match items:
+            case (LayerItem() as layer,):
+                items = (replace(layer, options=(*layer.options, *options)),)
+            case _ if options:
+                self._report(syntax.ArgumentsOfSeveral(), options[0].span)
+                is_known = False
+        return items if is_known else None
+
+    def _row_name(self, cell: Cell) -> Word | None:
+        word = word_in(cell)
+        if word is None and cell.items:
+            self._wrong_cell(cell, "a name")
+        return word
+
+    def _row_size(self, cell: Cell) -> SizeClaim | None:
+        match cell.items:
+            case (SizeClaim() as size,):
+                return size
+            case ():
+                return None
+            case _:
+                self._wrong_cell(cell, "a size such as `56x56` or `56x56x256`")
+                return None
+
+    def _wrong_cell(self, cell: Cell, expected: str) -> None:
+        text, span = self._written(cell)
+        self._report(syntax.WrongCell(found=text, expected=expected), span)
+
+    def _written(self, cell: Cell) -> tuple[str, Span]:
+        """The text of a cell and its place; of an empty cell, all of it."""
+        text = self._source.slice(cell.span)
+        start = cell.span.start + len(text) - len(text.lstrip())
+        text = text.strip()
+        return text, Span(start, start + len(text)) if text else cell.span
+
+    def _named(self, items: Sequence[Item], name: Word | None) -> Sequence[Item]:
+        """The layers of a row as one thing with a name."""
+        steps = _steps(items)
+        if name is None or not steps:
+            return items
+        (first, *others) = steps
+        if others:
+            span = first.span.to(others[-1].span)
+            return (Group(None, (Branch(None, steps, span),), None, name, bold=False, span=span),)
+        if first.alias is not None:
+            what = syntax.NamedRow(name=name.text, other=first.alias.text)
+            self._report(what, name.span, Label(first.alias.span, "named here"))
+            return items
+        return (replace(first, alias=name),)
 
     def _header(self, row: TableRow) -> list[_Draft]:
         """A net for each name; for a cell without a name, one whose mistakes are not reported."""
         drafts = []
         bad: list[Cell] = []
-        for cell in row.cells:
-            match cell.items:
-                case (LayerItem(word=word, options=(), repeat=None, alias=None),) if NAME.fullmatch(
-                    word.text
-                ) and not _LAYER_LIKE.fullmatch(word.text):
-                    drafts.append(_Draft(word))
-                case _:
-                    drafts.append(_Draft(None, is_complete=False))
-                    bad.append(cell)
+        for role, cell in zip(self._columns, row.cells, strict=True):
+            if role != "net":
+                continue
+            word = word_in(cell)
+            if word and NAME.fullmatch(word.text) and not _LAYER_LIKE.fullmatch(word.text):
+                drafts.append(_Draft(word))
+            else:
+                drafts.append(_Draft(None, is_complete=False))
+                bad.append(cell)
+        self._check_columns(row)
+        if not drafts:
+            bad.append(row.cells[0])
         if bad:
-            text = self._source.slice(bad[0].span)
-            start = bad[0].span.start + len(text) - len(text.lstrip())
-            span = Span(start, start + len(text.strip())) if text.strip() else bad[0].span
+            text, span = self._written(bad[0])
             what = syntax.NotANetName(
-                name=text.strip(),
+                name=text,
                 columns=len(row.cells),
-                is_one_of_several=len(bad) < len(row.cells),
-                follows_table=self._after_table and len(bad) == len(row.cells),
+                is_one_of_several=len(bad) < len(drafts),
+                follows_table=self._after_table and len(bad) == len(drafts),
             )
             if what.follows_table:
                 for draft in self._current:  # the rows that follow are theirs
                     draft.is_complete = False
             self._report(what, span)
-        return drafts if len(bad) < len(row.cells) else []
+        return drafts if len(bad) < len(drafts) else []
+
+    def _check_columns(self, row: TableRow) -> None:
+        """Report a second column of names or of sizes."""
+        seen: dict[Role, Word] = {}
+        for role, cell in zip(self._columns, row.cells, strict=True):
+            word = word_in(cell)
+            if word is None or role == "net":
+                continue
+            first = seen.setdefault(role, word)
+            if first is not word:
+                twice = syntax.NotAParameter(name=word.text, in_table=True, is_second=True)
+                self._report(twice, word.span, Label(first.span, "the first one"))
 
     def _add(self, draft: _Draft, item: Item | Like | Outputs | Means | From) -> None:
         match item:
@@ -807,3 +1008,7 @@ class _Assembly:
 
     def _report(self, what: Diagnostic, span: Span, *others: Label) -> None:
         self._reports.add(report(what, self._source, span, *others))
+
+
+def _steps(items: Sequence[Item]) -> tuple[LayerItem | Group, ...]:
+    return tuple(item for item in items if isinstance(item, LayerItem | Group))

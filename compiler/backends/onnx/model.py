@@ -17,8 +17,8 @@ from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import inference, run
+from vggspec.compiler.passes.average_over_space import SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
@@ -33,16 +33,12 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     Raises:
         VggspecError: the options do not fit the net.
     """
-    has_softmax = any(isinstance(layer.op, Softmax) for layer in network.layers)
-    has_boxes = any(isinstance(layer.op, Boxes) for layer in network.layers)
+    has_softmax = any(isinstance(network[out.layer].op, Softmax) for out in network.outputs)
+    has_boxes = isinstance(network[network.outputs[0].layer].op, Boxes)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
-    is_inner = result_of(network) == "activations"
-    no_map = has_boxes or is_inner or options.layer is not None
-    if options.keep_map and (not options.is_dense or no_map):
+    if options.keep_map and (not options.is_dense or has_boxes or options.layer is not None):
         because = "the net gives boxes" if has_boxes else "a crop has one position"
-        if is_inner:
-            because = f"the net gives {in_words(network.outputs)}"
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
@@ -54,7 +50,11 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         stride=options.stride,
         layer=options.layer,
     )
-    return run(pipeline, network)
+    prepared = run(pipeline, network)
+    if options.keep_map and all(output.name != SCORE_MAP for output in prepared.outputs):
+        because = f"the first output, `{network.outputs[0].name}`, is a map of an inner layer"
+        raise _refuse(backends.NoScoreMap(because=because), network)
+    return prepared
 
 
 def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:

@@ -110,11 +110,17 @@ def _forward(network: Network, members: Container[str]) -> list[str]:
         last_read.update((name, i) for name in chain[0].inputs if name != IMAGE)
     last_read.update((output.layer, len(results)) for output in network.outputs)
     named = {output.layer: output.name for output in network.outputs[1:]}
+    taken = {"x", "image", "self", "torch", "nn"}
 
     def variable(result: str) -> str:
         """``x`` for what only the next statement reads, else a name of its own."""
-        own = f"{result}_" if result in ("x", "image") else result
-        return named.get(result, "x" if last_read[result] <= number[result] + 1 else own)
+        if result not in named and last_read[result] <= number[result] + 1:
+            return "x"
+        own = named.get(result, result)
+        while own in taken:  # a tap may be called as one layer and be the result of another
+            own += "_"
+        taken.add(own)
+        return own
 
     variables = {IMAGE: "image"} | {result: variable(result) for result in results}
     torch = _Recorder("torch")

@@ -123,7 +123,7 @@ def test_a_data_set_is_resumed(
     given: dict[str, Any] = {
         "data": data,
         "classifiers": made["judge"].bundle.path,
-        "scales": (40, 48),
+        "scales": (20, 24),
         "device": "cpu",
     }
     watch = Heard()
@@ -131,7 +131,7 @@ def test_a_data_set_is_resumed(
     assert whole.tally is not None
     assert whole.tally.images == len(whole.images) == 6
     assert whole.top == 3
-    assert watch.topics["test"] == "Q 40, 48, dense, with mirror images"
+    assert watch.topics["test"] == "Q 20, 24, dense, with mirror images"
     assert watch.topics["nets"] == ", ".join(map(str, nets))
 
     def refuse(_found: Localisation) -> None:

@@ -3,31 +3,25 @@
 import multiprocessing
 import os
 import signal
-import struct
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.runtime.bundles import make, weights
 from tests.studies.evaluation.pictures import write_pictures
+from tests.studies.tasks.spawned import Lagging, die_within_a_message
 from vggspec.base import recipe
 from vggspec.base.catalogue.artefacts import NotFinite
 from vggspec.base.catalogue.evaluating import LostProcess
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
-from vggspec.base.fields import Fields
 from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
-from vggspec.studies.evaluation.answers import Answering, Result
+from vggspec.studies.evaluation.answers import Answering
 from vggspec.studies.evaluation.question import ask
 from vggspec.studies.tasks import processes
 from vggspec.studies.tasks.processes import results_by
@@ -73,40 +67,8 @@ def test_results_come_in_order_where_that_is_requested(
     expected = list(task.results(indices))
     for ahead in (1, 512):
         monkeypatch.setattr(processes, "AHEAD", ahead)
-        assert list(results_by(task, indices, 3, in_order=True)) == expected
+        assert list(results_by(task, indices, 2, in_order=True)) == expected
     assert list(results_by(task, [], 2, in_order=True)) == []
-
-
-@dataclass(frozen=True)
-class Lagging:
-    """A task of numbers: those that three divides wait for the gate to be opened."""
-
-    gate: Event
-    sent: Semaphore
-    threads: int | None = 1
-
-    @property
-    def indices(self) -> NDArray[np.int64]:
-        return np.arange(120)
-
-    def with_threads(self, threads: int) -> "Lagging":
-        return replace(self, threads=threads)
-
-    def digest(self) -> str:
-        return ""
-
-    def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
-        for index in indices:
-            if index % 3 == 0:
-                self.gate.wait()
-            yield Result(index=index, unread="x" * 200_000)  # more than a pipe holds
-            self.sent.release()
-
-    def as_data(self, result: Result) -> dict[str, Any]:
-        return asdict(result)
-
-    def from_data(self, data: Fields) -> Result:
-        return Result(**data)
 
 
 def test_who_is_far_ahead_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,16 +132,10 @@ def test_a_process_that_is_killed_is_reported(task: Answering) -> None:
     assert "SIGKILL" in what.title()
 
 
-def _torn(connection: Connection) -> None:
-    """Begin a message of 1000 bytes, and be killed."""
-    os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_process_that_is_killed_within_a_message_is_reported() -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_torn, args=(theirs,))
+    process = context.Process(target=die_within_a_message, args=(theirs,))
     process.start()
     theirs.close()
     with ours, pytest.raises(VggspecError) as caught:

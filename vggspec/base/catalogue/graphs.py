@@ -103,8 +103,10 @@ class UnknownSource(Diagnostic):
 class SeveralEnds(Diagnostic):
     """Several paths of the net end, and no line says which results it has.
 
-    from conv4_3  conv1-10 as aux
-    outputs prob aux                 right: both ends are named
+    The line ``outputs`` names them, in their order:
+
+        from conv4_3  conv1-10 as aux
+        outputs prob aux                 right: both ends are named
     """
 
     code = "VGG144"
@@ -141,8 +143,10 @@ class UnreadEnd(Diagnostic):
 class UnknownOutput(Diagnostic):
     """``outputs`` names a layer that the net does not have, or one twice.
 
-    outputs conv1_2 conv2_2      right
-    outputs conv1_2 conv1_2      wrong
+    Each result has the name of its layer, bracket or block use.
+
+        outputs conv1_2 conv2_2      right
+        outputs conv1_2 conv1_2      wrong
     """
 
     code = "VGG146"
@@ -217,8 +221,10 @@ class BlockArguments(Diagnostic):
 class BlockCircle(Diagnostic):
     """A block uses itself, directly or through others.
 
-    block a:
-      conv3-64 a      wrong
+    It could never be written out.
+
+        block a:
+          conv3-64 a      wrong
     """
 
     code = "VGG150"
@@ -233,9 +239,11 @@ class BlockCircle(Diagnostic):
 class NormBesideMeaning(Diagnostic):
     """``BN`` follows a conv that already has one by the net's ``conv is`` line.
 
-    conv is conv(no-bias) BN ReLU
-    conv3-64 BN                       wrong
-    conv3-64                          right
+    With such a line a written conv stands for all that it says.
+
+        conv is conv(no-bias) BN ReLU
+        conv3-64 BN                       wrong
+        conv3-64                          right
     """
 
     code = "VGG151"

@@ -101,7 +101,7 @@ class UnclosedBold(Diagnostic):
 class RaggedRow(Diagnostic):
     """A row has neither one cell for each net of its table nor one cell that spans all.
 
-    An empty cell adds nothing:
+    The columns ``name`` and ``output`` have cells of their own. An empty cell adds nothing:
 
         | A       | B       | C |
         | conv3-8 | conv3-8 |         wrong: which two of the three?
@@ -110,10 +110,22 @@ class RaggedRow(Diagnostic):
     """
 
     code = "VGG006"
-    TITLE = "this row has {cells:count cell}, the table has {nets:count net}"
-    HELP = "write {nets:count cell}, empty ones included, or one that spans all"
+    TITLE = (
+        "this row has {cells:count cell}, the table has {columns:count column}",
+        "this row has {cells:count cell}, the table has {nets:count net}",
+    )
+    HELP = (
+        "write {columns} cells, empty ones included, or {spanning}, one of which spans all nets",
+        "write {columns:count cell}, empty ones included",
+        "write {nets:count cell}, empty ones included, or one that spans all",
+    )
     cells: int
     nets: int
+    columns: int | None = None
+    """For a table with other columns than nets, how many."""
+
+    spanning: int | None = None
+    """Cells of a row in which one spans all nets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -561,3 +573,170 @@ class BlockTwice(Diagnostic):
     LABEL = "the second one"
     HELP = "give it another name"
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotABlockName(Diagnostic):
+    """A block is called as a layer or a keyword is, or by something that is no name.
+
+    A block is used as a layer is, so that its name must be another one. It contains letters, digits
+    and ``_``, and begins with a letter.
+
+        block conv3:         wrong
+        block separable:     right
+    """
+
+    code = "VGG043"
+    TITLE = "`{name}` is not a name for a block"
+    name: str
+    is_taken: bool
+    """Whether a layer or a keyword is called so."""
+
+    def label(self) -> str:
+        if self.is_taken:
+            return "a layer or a keyword is written so"
+        return "a name begins with a letter; digits and `_` may follow"
+
+    def help(self) -> str | None:
+        rest = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in self.name)
+        rest = rest.strip("_") + ("_block" if self.is_taken else "")
+        return f"write another name, such as `{rest}`" if rest[:1].isalpha() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalformedBlock(Diagnostic):
+    """The first line of a block is not its name, its parameters and a colon.
+
+    The layers of the block stand below it, indented.
+
+        block part(c, s = 1)             wrong: the colon is missing
+          conv3-{c}/{s}
+
+        block part: conv3-64             wrong: on the next line
+
+        block part(c, s = 1):            right: s is 1 where a use does not give it
+          conv3-{c}/{s}
+    """
+
+    code = "VGG044"
+    TITLE = ("`{found}` is not expected here", "the first line of the block ends too early")
+    found: str
+    expected: str
+    suggestion: str | None
+    is_body: bool
+    """Whether the layers of the block stand on its first line."""
+
+    def label(self) -> str:
+        return f"expected {'the end of the line' if self.is_body else self.expected}"
+
+    def help(self) -> str | None:
+        if self.is_body:
+            return "write the layers on the next lines, indented"
+        if self.suggestion is not None:
+            return f"write `{self.suggestion}`"
+        return (
+            "write a name, parameters if there are any, and a colon, as in `block part(c, s = 1):`"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAParameter(Diagnostic):
+    """A parameter has no usable name, or the name of another one.
+
+    A parameter is made of letters, digits and ``_`` and begins with a letter; ``in`` is how many
+    channels enter the block. The first row of a table that begins with ``layer`` contains
+    parameters, ``name`` and ``output``, each once.
+
+        | layer | 3x3 |      wrong
+        | fire  | 64  |
+
+        | layer | e3  |      right
+        | fire  | 64  |
+    """
+
+    code = "VGG045"
+    name: str
+    in_table: bool = False
+    is_second: bool = False
+
+    def title(self) -> str:
+        if self.is_second:
+            where = "columns of the table" if self.in_table else "parameters of the block"
+            return f"two {where} are called `{self.name}`"
+        if not self.name:
+            return "a column of the table has no name"
+        return f"`{self.name}` is not a name for a parameter"
+
+    def label(self) -> str:
+        if self.is_second:
+            return "the second one"
+        if self.name.casefold() == "in":
+            return "it stands for the channels that enter the block"
+        return "a name begins with a letter; digits and `_` may follow"
+
+    def help(self) -> str | None:
+        if self.in_table and not self.is_second:
+            return "write the name of a parameter, `name` or `output`"
+        return "give it another name"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArgumentsOfSeveral(Diagnostic):
+    """A row of a table has arguments, and not one layer to take them.
+
+        | layer            | e1 |
+        | conv3-64 maxpool | 64 |      wrong: for which of the two?
+
+        | layer            | e1 |
+        | conv3-64 maxpool |    |      right
+        | expand           | 64 |
+
+    Only a layer or the use of a block takes arguments.
+    """
+
+    code = "VGG046"
+    TITLE = "this row has arguments, and not one layer to take them"
+    LABEL = "the first argument"
+    HELP = "give the layer that takes them a row of its own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongCell(Diagnostic):
+    """A cell holds something else than the head of its column says.
+
+    The column ``name`` holds names, ``output`` sizes, and a column with the name of a parameter
+    numbers:
+
+        | layer    | name  | output     |
+        | conv3-64 | conv1 | 224, 224   |      wrong
+        | conv3-64 | conv1 | 224x224x64 |      right
+    """
+
+    code = "VGG047"
+    TITLE = "`{found}` is not expected in this column"
+    LABEL = "expected {expected}"
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRow(Diagnostic):
+    """The column ``name`` names a row that has no layers, or a layer that has a name.
+
+        | layer             | name  |
+        | conv3-64 as first | conv1 |      wrong: two names
+        | conv3-64          | conv1 |      right
+
+    A name in this column has the meaning of ``as``.
+    """
+
+    code = "VGG048"
+    TITLE = (
+        "the row is called `{name}`, its layer `{other}`",
+        "the row called `{name}` has no layers",
+    )
+    name: str
+    other: str | None = None
+
+    def help(self) -> str | None:
+        return "keep one of the names" if self.other is not None else "leave the name out"

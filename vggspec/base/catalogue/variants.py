@@ -120,3 +120,41 @@ class ProtocolNotVaried(Diagnostic):
     code = "VGG666"
     TITLE = "a bundle that contains the test protocol cannot be compiled in another form"
     HELP = "compile its nets without `--protocol`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTaps(Diagnostic):
+    """A perceptual distance compares feature maps, and an output of the net is a vector.
+
+    Name layers with ``taps``, or outputs in the spec, that lie before the first FC.
+    """
+
+    code = "VGG667"
+    TITLE = "an output of net `{net}` is no feature map"
+    HELP = "name conv or pooling layers with `taps`, as in `taps=('conv1_2', 'conv2_2')`"
+    net: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherFactors(Diagnostic):
+    """The learned factors of a perceptual distance are for other taps.
+
+    The file has an array ``lin0.model.1.weight`` for the first tap, ``lin1.model.1.weight`` for the
+    second, and so on, with one number for each channel of the tap.
+    """
+
+    code = "VGG668"
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+    def title(self) -> str:
+        if not self.found:
+            return "it has no factors of a perceptual distance"
+        return f"it has factors for taps of {_listed(self.found)} channels"
+
+    def help(self) -> str | None:
+        return f"take a file for taps of {_listed(self.expected)} channels, or leave `factors` out"
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))

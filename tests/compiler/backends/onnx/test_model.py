@@ -48,7 +48,7 @@ SIZES = [(256, 341), (341, 256), (384, 512), (225, 225)]
     ("name", "is_wide", "sizes"),
     [
         *(pytest.param(name, False, SIZES, id=name) for name in SPECS),
-        pytest.param("D", True, SIZES[:1], id="D at its full width"),
+        pytest.param("vgg-f", True, SIZES[:1], id="vgg-f at its full width"),
         *(
             pytest.param(name, True, SIZES, id=f"wide {name}", marks=pytest.mark.slow)
             for name in SPECS

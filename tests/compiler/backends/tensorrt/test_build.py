@@ -44,6 +44,7 @@ from vggspec.runtime.machine import Driver, Gpu, Machine
 
 SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.vgg") if path.stem != "table1")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+ONE_OF_EACH_GENERATION = ("7.5", "8.9", "12.0")
 LANDSCAPE = Profile((1, 32, 32), (2, 32, 43), (4, 32, 64))
 PORTRAIT = Profile((1, 32, 32), (2, 43, 32), (4, 64, 32))
 WITHOUT_GPU = Machine(platform="linux-x86_64")
@@ -100,7 +101,7 @@ def build_refused(code: str, words: str) -> Any:
     [
         *(pytest.param(name, 8, PRECISIONS, id=name) for name in SPECS),
         pytest.param("D", 4, PRECISIONS, id="D at a quarter of its width"),
-        pytest.param("D", 1, ("fp16",), id="D at its full width"),
+        pytest.param("vgg-f", 1, ("fp16",), id="vgg-f at its full width"),
         *(
             pytest.param(name, 1, PRECISIONS, id=f"wide {name}", marks=pytest.mark.slow)
             for name in SPECS
@@ -164,7 +165,16 @@ def test_finer_strides_and_layers(
     assert open_bundle(tmp_path / "b").manifest == manifest
 
 
-@pytest.mark.parametrize("capability", [*RTX_CAPABILITIES, ",".join(RTX_CAPABILITIES)])
+@pytest.mark.parametrize(
+    "capability",
+    [
+        *(
+            pytest.param(one, marks=[] if one in ONE_OF_EACH_GENERATION else pytest.mark.slow)
+            for one in RTX_CAPABILITIES
+        ),
+        ",".join(RTX_CAPABILITIES),
+    ],
+)
 def test_every_compute_capability(capability: str, tmp_path: Path) -> None:
     lowered, weights = small(tmp_path)
     capabilities = tuple(capability.split(","))

@@ -1,0 +1,88 @@
+"""Mistakes found when a net with branches is compiled in another form (VGG27x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.catalogue.shapes import chw
+from vggspec.base.diagnostic import Diagnostic
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixesPositions(Diagnostic):
+    """A net is applied densely by making its FC layers convolutions, which needs no flattened map.
+    An FC and an activation give the same numbers then; ``BN`` and ``soft-max`` of a flattened map
+    work across all of its positions, and have no counterpart on a larger map.
+    """
+
+    code = "VGG270"
+    TITLE = "`{layer}` cannot be applied densely: it works across the positions of a flattened map"
+    HELP = "compile with `--crop`, or write an FC or `gap` before it"
+    layer: str
+    size: tuple[int, int]
+
+    def label(self) -> str:
+        return f"the map is {self.size[0]} × {self.size[1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeetsAtOneSize(Diagnostic):
+    """Branches that are added or joined must have the same rows and columns on every image, or the
+    net cannot be applied densely.
+
+    They have them at one size only where one branch is averaged over the whole map by ``gap`` and
+    the other is not, where their strides are different, or where an FC reads what was flattened
+    from maps of different sizes.
+    """
+
+    code = "VGG271"
+    TITLE = "`{layer}` cannot be applied densely: {because}"
+    LABEL = "its branches meet at one image size only"
+    HELP = "compile with `--crop`"
+    layer: str
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputsOfDifferentStrides(Diagnostic):
+    """``--stride`` is the distance between the positions of one output. In a net with several
+    outputs it would be unclear whose.
+    """
+
+    code = "VGG272"
+    HELP = "name one of them with `--layer`, or remove `--stride`"
+    outputs: tuple[tuple[str, int], ...]
+    """Each output with its stride."""
+
+    def title(self) -> str:
+        each = ", ".join(f"`{name}` every {stride}" for name, stride in self.outputs)
+        return f"the outputs have different strides, in pixels: {each}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherRoundingAtJoin(Diagnostic):
+    """``--pool ceil`` makes every pooling round up, ``--pool floor`` down. Branches that are added
+    or joined meet as the spec says. With the other rounding one branch may get a row more than the
+    other.
+    """
+
+    code = "VGG273"
+    HELP = "remove `--pool`: the net's poolings round as its spec says"
+    to: str
+    layer: str
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def title(self) -> str:
+        way = "up" if self.to == "ceil" else "down"
+        first, second = map(chw, self.shapes)
+        return f"with pooling rounded {way} `{self.layer}` would get {first} and {second}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralBeforeLast(Diagnostic):
+    """Features are the input of the last conv or FC layer (appendix B of the paper drops the last
+    FC). Where the net ends in a sum or in joined branches, each branch has a last layer.
+    """
+
+    code = "VGG274"
+    TITLE = "no layer is the last with weights: `{join}` has several branches"
+    HELP = "name a layer with `--layer`"
+    join: str
