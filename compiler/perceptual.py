@@ -87,7 +87,7 @@ def _read_factors(path: str, network: "Network") -> "list[NDArray[np.float32]]":
 
     tensors = read_checkpoint(path).tensors
     expected = tuple(network.type_of(output.layer).channels for output in network.outputs)
-    found = []
+    found: list[NDArray[np.float32]] = []
     while (array := tensors.get(f"lin{len(found)}.model.1.weight")) is not None:
         found.append(array.reshape(-1))
     sizes = tuple(array.size for array in found)

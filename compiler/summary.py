@@ -1,13 +1,16 @@
 """A net in numbers: its layers with their shapes, parameters and cost."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
-from vggspec.compiler.ir import Layer, Network
-from vggspec.compiler.lower import load_network, lower
+from vggspec.compiler.ir import Layer, Network, map_before
+from vggspec.compiler.lower import Lowered, load_network, lower
+from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.sizes import Fitting, joins_of_maps, sizes
 from vggspec.lang.loading import read
 from vggspec.lang.packaged import packaged, title
 from vggspec.lang.parser import parse
@@ -26,6 +29,13 @@ class Summary:
     batch: int | None
     """The images of a training step; None for a net that is not in the form of training."""
 
+    fitting: Fitting | Diagnostic | None
+    """The sizes for which its branches meet, applied densely, or why they meet at few; None for a
+    net without branches."""
+
+    is_fixed: bool
+    """Whether FC layers take a map of one size, so that the image has one."""
+
     def layers(self, *, implied: bool = False) -> list[tuple[Layer, LayerCost]]:
         """The layers with their costs; ``implied`` includes ReLU, dropout and flatten."""
         pairs = zip(self.network.layers, self.cost.layers, strict=True)
@@ -33,20 +43,31 @@ class Summary:
 
     def as_data(self, *, implied: bool = False) -> dict[str, object]:
         """The numbers for JSON. Sizes are in pixels, shapes (C, H, W)."""
-        return totals(self.network, self.cost) | {
-            "layers": [
-                {
-                    "name": each.name,
-                    "op": each.op,
-                    "output": list(each.output),
-                    "parameters": each.parameters,
-                    "macs": each.macs,
-                    "receptive_field": _square(each.receptive_field),
-                    "stride": _square(each.stride),
-                }
-                for _, each in self.layers(implied=implied)
-            ]
-        }
+        fitting: dict[str, object] = {}
+        if isinstance(self.fitting, Fitting):
+            some = self.fitting.sizes
+            fitting["sizes"] = some if some == "any" else asdict(some)
+            fitting["least_size"] = list(self.fitting.least)
+        elif self.fitting is not None:
+            fitting["sizes"] = None
+        return (
+            totals(self.network, self.cost)
+            | fitting
+            | {
+                "layers": [
+                    {
+                        "name": each.name,
+                        "op": each.op,
+                        "output": list(each.output),
+                        "parameters": each.parameters,
+                        "macs": each.macs,
+                        "receptive_field": _square(each.receptive_field),
+                        "stride": _square(each.stride),
+                    }
+                    for _, each in self.layers(implied=implied)
+                ]
+            }
+        )
 
 
 @short_repr
@@ -100,17 +121,55 @@ def summarise(
     Raises:
         VggspecError: the spec cannot be read or has mistakes, or does not fit the size.
     """
-    lowered = load_network(spec)
+    return summary_of(load_network(spec), at=at, dense=dense)
+
+
+def summary_of(
+    lowered: Lowered, *, at: tuple[int, int] | None = None, dense: bool = False
+) -> Summary:
+    """As ``summarise``, for a spec that is lowered already.
+
+    Raises:
+        VggspecError: the net does not fit the size.
+    """
     network = lowered.network
     if dense:
-        from vggspec.compiler.passes.fc_to_conv import FcToConv
-
-        network = FcToConv()(network)
+        network = _dense(network)
     if at is not None:
         network = network.at(*at)
     is_trained = network is lowered.network
     batch = lowered.experiment.train.batch if is_trained else None
-    return Summary(lowered.spec.source.name, network, cost(network), batch)
+    return Summary(
+        path=lowered.spec.source.name,
+        network=network,
+        cost=cost(network),
+        batch=batch,
+        fitting=_fitting(network),
+        is_fixed=any(_reads_map(network, layer) for layer in network.layers),
+    )
+
+
+def _dense(network: Network) -> Network:
+    from vggspec.compiler.passes.fc_to_conv import FcToConv
+
+    return FcToConv()(network)
+
+
+def _fitting(network: Network) -> Fitting | Diagnostic | None:
+    if not joins_of_maps(network):
+        return None
+    try:
+        return sizes(_dense(network))
+    except VggspecError as error:
+        return error.reports[0].what
+
+
+def _reads_map(network: Network, layer: Layer) -> bool:
+    """Whether it is an FC that reads a map of several positions."""
+    if not isinstance(layer.op, Linear):
+        return False
+    read = map_before(network, layer.inputs[0])
+    return read is not None and read.size != (1, 1)
 
 
 def _square(sides: Pair) -> float | list[float]:

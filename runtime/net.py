@@ -170,6 +170,7 @@ def view_of(manifest: Manifest) -> View:
         is_dynamic=manifest.input.is_dynamic,
         window=manifest.window,
         stride=manifest.stride,
+        sizes=manifest.input.sizes,
     )
 
 

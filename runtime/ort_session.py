@@ -32,6 +32,7 @@ from vggspec.base.safetensors_header import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.profile import BatchShape, Profile, derive_profiles, spans
+from vggspec.bundle.sizes import check_ranges
 from vggspec.runtime.machine import ask_driver
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
 
@@ -172,7 +173,8 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
     (microsoft/onnxruntime#6455).
 
     Raises:
-        VggspecError: a scale of the protocol is smaller than the net's window.
+        VggspecError: a scale of the protocol is smaller than the net's window, or branches of the
+            net do not meet for every size.
     """
     contract = manifest.input
     profile = covering(
@@ -183,6 +185,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
             is_dynamic=contract.is_dynamic,
         )
     )
+    check_ranges((profile,), contract.sizes, path=f"net {manifest.net}", is_chosen=False)
     is_raw = contract.contract == "raw"
     channels = len(contract.mean)
 

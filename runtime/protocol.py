@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.data import SmallerThanWindow
+from vggspec.base.catalogue.sizes import BranchesDoNotMeet
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol
 from vggspec.base.short_repr import short_repr
+from vggspec.bundle.sizes import FittingSizes, fits, nearest
 from vggspec.runtime.preprocess import rescalings
 
 INPUTS_A_BATCH = 10  # bounds the memory of a batch; 50 crops are 5 batches
@@ -72,6 +74,9 @@ class View:
     stride: Size
     """From one position of the score map to the next."""
 
+    sizes: FittingSizes = "any"
+    """The larger images at which the net's branches meet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -116,16 +121,33 @@ def inputs(
     """The inputs ``(H, W, C)`` of the net, each followed by its mirror image; nothing is copied.
 
     Raises:
-        VggspecError: the rescaled image is smaller than the net's window.
+        VggspecError: the rescaled image is smaller than the net's window, or the net's branches do
+            not meet for it.
     """
     size = rescaled.shape[0], rescaled.shape[1]
     least = needed(way, view)
     if size[0] < least[0] or size[1] < least[1]:
         raise VggspecError(report(SmallerThanWindow(size=size, window=least)))
+    check_size(size if way == "dense" else view.window, view)
     seen = [rescaled] if way == "dense" else list(_crops(rescaled, view.window, protocol))
     if not protocol.flip:
         return seen
     return [each for one in seen for each in (one, one[:, ::-1])]
+
+
+def check_size(size: Size, view: View) -> None:
+    """Make sure that the net's branches meet for an image of this size.
+
+    Raises:
+        VggspecError: they do not.
+    """
+    if view.sizes != "any" and not fits(view.sizes, size):
+        what = BranchesDoNotMeet(
+            size=size,
+            fits=str(view.sizes),
+            nearest=nearest(view.sizes, size, view.least),
+        )
+        raise VggspecError(report(what))
 
 
 def classify(
@@ -136,7 +158,8 @@ def classify(
     ``dense`` and ``crops`` together are the mean of both (section 4.3).
 
     Raises:
-        VggspecError: the rescaled image is smaller than the net's window, or too large.
+        VggspecError: the rescaled image is smaller than the net's window, too large, or of a size
+            for which the net's branches do not meet.
     """
     posteriors: list[NDArray[np.float64]] = []
     maps: list[PosteriorMap] = []

@@ -7,6 +7,7 @@ every frame to one size. docs/embedding.md says when that is the paper's rescale
 """
 
 from vggspec.bundle.manifest import Manifest
+from vggspec.bundle.sizes import above
 
 CONFIG = "nvinfer.txt"
 LABELS = "nvinfer_labels.txt"
@@ -96,7 +97,7 @@ def _size(manifest: Manifest) -> tuple[int, int]:
         return manifest.input.size
     scale = max(manifest.test.scales[0], *manifest.input.size)
     long, short = VIDEO_ASPECT
-    return scale, (2 * scale * long + short) // (2 * short)
+    return above(manifest.input.sizes, (scale, (2 * scale * long + short) // (2 * short)))
 
 
 def _model(manifest: Manifest) -> list[str]:

@@ -5,19 +5,20 @@ from dataclasses import replace
 
 import onnx
 
-from vggspec.base.diagnostic import VggspecError
 from vggspec.base.version import __version__
 from vggspec.bundle.manifest import InputContract, Manifest, OutputContract
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import OPSET
-from vggspec.compiler.backends.onnx.model import prepare
+from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
-from vggspec.compiler.ir import ImageInput, Network, smallest
+from vggspec.compiler.ir import ImageInput, Network
 from vggspec.compiler.lower import Lowered
+from vggspec.compiler.passes import AverageBeforeLinear, run
 from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
 from vggspec.compiler.results import kind_of, result_of
+from vggspec.compiler.sizes import Fitting, sizes
 from vggspec.compiler.weights import WeightsFile
 
 
@@ -37,6 +38,7 @@ def describe(
         for output, type_ in ((out, network.type_of(out.layer)) for out in network.outputs)
     )
     window, stride = window_and_stride(lowered.network, options)
+    fitting = sizes_of(lowered.network, options)
     return Manifest(
         net=network.name,
         spec_text=lowered.text,
@@ -48,8 +50,9 @@ def describe(
             mean=known_mean(image),
             std=image.std,
             scale=image.scale,
-            size=least_size(network) if options.is_dense else image.type.size,
+            size=fitting.least,
             is_dynamic=options.is_dense,
+            sizes=fitting.sizes,
         ),
         outputs=outputs,
         window=window,
@@ -97,22 +100,19 @@ def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] |
     return labels
 
 
-def least_size(network: Network) -> tuple[int, int]:
-    """The smallest image, rows and columns, that a fully convolutional network takes."""
+def sizes_of(network: Network, options: CompileOptions) -> Fitting:
+    """The sizes of images that a net takes; ``network`` is as the spec has it.
 
-    def fits(height: int, width: int) -> bool:
-        try:
-            network.at(height, width)
-        except VggspecError:
-            return False
-        return True
-
-    height, width = network.input.height, network.input.width
-    least_height = smallest(lambda n: fits(n, width), height)
-    least_width = smallest(lambda n: fits(height, n), width)
-    assert least_height is not None
-    assert least_width is not None
-    return least_height, least_width
+    Raises:
+        VggspecError: it takes none but its own, and is to be applied densely.
+    """
+    if not options.is_dense:
+        return Fitting(least=network.input.type.size, sizes="any")
+    # An average that moves takes joins along: what it averages must meet all the same.
+    passes = [
+        each for each in pipeline(network, options) if not isinstance(each, AverageBeforeLinear)
+    ]
+    return sizes(run(tuple(passes), network))
 
 
 def window_and_stride(

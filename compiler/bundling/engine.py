@@ -24,10 +24,11 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import BYTES, LAYERS, MODEL, PLAN, FileEntry, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import Profile, derive_profiles
+from vggspec.bundle.sizes import check_ranges
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.tensorrt import build as tensorrt_engine
 from vggspec.compiler.backends.tensorrt.build import Built
-from vggspec.compiler.bundling.description import describe, least_size, window_and_stride
+from vggspec.compiler.bundling.description import describe, sizes_of, window_and_stride
 from vggspec.compiler.bundling.graph import add_reference
 from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.cost import run_cost
@@ -83,6 +84,8 @@ def write_engine_bundle(
     lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
     profiles = asked.profiles or default_profiles(lowered, options)
+    fitting = sizes_of(lowered.network, options)
+    check_ranges(profiles, fitting.sizes, path=f"net {network.name}")
     check_profiles(network, options, profiles)
     planned(costs(network, options, profiles))
     types = number_types(network, options.precision, options.keep_fp32)
@@ -160,7 +163,7 @@ def default_profiles(lowered: Lowered, options: CompileOptions) -> tuple[Profile
     size = network.input.type.size
     return derive_profiles(
         lowered.experiment.test,
-        least=least_size(network) if options.is_dense else size,
+        least=sizes_of(lowered.network, options).least,
         window=window_and_stride(lowered.network, options)[0] if options.is_dense else size,
         is_dynamic=options.is_dense,
         max_batch=None if options.engine is None else options.engine.max_batch,

@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from vggspec.base.catalogue import fusion
 from vggspec.base.catalogue.data import GraphRescales
+from vggspec.base.catalogue.sizes import NotForPictures
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.labels import Classes, check_same
 from vggspec.bundle.manifest import MODEL, WEIGHTS, InputContract, Manifest, Member, OutputContract
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.onnx.protocol import PICTURE, POSTERIORS, GraphNet, emit
-from vggspec.compiler.bundling.description import describe, least_size
+from vggspec.compiler.bundling.description import describe
 from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
@@ -52,6 +53,8 @@ def write_protocol_bundle(
         weights = for_net(given, network)
         path = WEIGHTS if len(nets) == 1 else f"1/{name}.safetensors"
         own = describe(lowered, network, weights, net_options)
+        if own.input.sizes != "any":
+            raise _refused(NotForPictures(fits=str(own.input.sizes)), lowered)
         manifest = own if manifest is None else _both(manifest, own)
         members.append(
             Member(
@@ -69,7 +72,7 @@ def write_protocol_bundle(
                 name=name,
                 network=network,
                 mean=known_mean(network.input),
-                least=least_size(network),
+                least=own.input.size,
                 weights=weights,
                 location=PurePosixPath(path).name,
             )

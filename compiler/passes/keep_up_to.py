@@ -10,6 +10,7 @@ Result  … relu7                     output features
 Source: Simonyan & Zisserman 2015, appendix B.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,12 +45,8 @@ class KeepUpTo:
         Raises:
             VggspecError: there is no such layer.
         """
-        if self.layer not in network:
-            like = nearest(self.layer, [layer.name for layer in network.layers])
-            what = NoSuchOutput(layer=self.layer, like=like)
-            raise VggspecError(report(what, path=f"net {network.name}"))
-        last = _activation(network, _computing(network, network[self.layer]))
-        nodes: list[Node] = _up_to(network, last)
+        last = meant(network, self.layer)
+        nodes = needed_for(network, [last])
         result = last.name
         if self.flat and last.type.is_map:
             result = VECTOR
@@ -58,6 +55,28 @@ class KeepUpTo:
         if tuple(nodes) == network.layers and outputs == network.outputs:
             return network
         return network.rebuild(nodes, outputs)
+
+
+def meant(network: Network, name: str) -> Layer:
+    """The layer that gives what a name means: for a conv the ReLU after it.
+
+    Raises:
+        VggspecError: there is no such layer.
+    """
+    if name not in network:
+        like = nearest(name, [layer.name for layer in network.layers])
+        what = NoSuchOutput(layer=name, like=like)
+        raise VggspecError(report(what, path=f"net {network.name}"))
+    return _activation(network, _computing(network, network[name]))
+
+
+def needed_for(network: Network, layers: Iterable[Layer]) -> list[Node]:
+    """The layers that these ones read, directly or not, and themselves."""
+    needed = {layer.name for layer in layers}
+    for layer in reversed(network.layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+    return [layer for layer in network.layers if layer.name in needed]
 
 
 def before_last(network: Network) -> str:
@@ -118,11 +137,3 @@ def _owner(network: Network, name: str) -> str | None:
         if name in network and (network[name].op.is_weight_layer or network[name].op.is_join):
             return name
     return None
-
-
-def _up_to(network: Network, last: Layer) -> list[Node]:
-    needed = {last.name}
-    for layer in reversed(network.layers):
-        if layer.name in needed:
-            needed.update(layer.inputs)
-    return [layer for layer in network.layers if layer.name in needed]

@@ -14,8 +14,16 @@ from tests.runtime.bundles import Made, as_data, make, rewrite
 from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.digests import file_entry
-from vggspec.bundle.manifest import MANIFEST, MODEL, OutputContract, OutputKind, read_manifest
+from vggspec.bundle.manifest import (
+    MANIFEST,
+    MODEL,
+    OWN_SHA256,
+    OutputContract,
+    OutputKind,
+    read_manifest,
+)
 from vggspec.bundle.opening import open_bundle
+from vggspec.bundle.sizes import Remainders, Sizes
 
 
 def code(error: pytest.ExceptionInfo[VggspecError]) -> str:
@@ -62,6 +70,10 @@ def test_a_manifest_survives_the_way_through_its_file(tmp_path: Path) -> None:
         ("input.size", [16]),
         ("input.size", [16.0, 16.0]),
         ("input.is_dynamic", 1),
+        ("input.sizes", "some"),
+        ("input.sizes", None),
+        ("input.sizes", 4),
+        ("input.sizes", {"rows": {"period": 4, "remainders": [0]}}),
         ("outputs", []),
         ("outputs", [3]),
         ("outputs.0.kind", "labels"),
@@ -107,6 +119,32 @@ def test_a_wrong_value_is_named(made: Made, key: str, value: Any) -> None:
     assert code(error) == "VGG522"
     words = key.split(".")
     assert next(word for word in reversed(words) if not word.isdigit()) in title(error)
+
+
+def test_sizes_are_read(made: Made) -> None:
+    axis = {"period": 8, "remainders": [0, 3]}
+    rewrite(made.path, {"input.sizes": {"rows": axis, "columns": axis}})
+    read = Remainders(8, (0, 3))
+    assert open_bundle(made.path).manifest.input.sizes == Sizes(read, read)
+
+
+def test_without_sizes_all_fit(made: Made) -> None:
+    """In bundles that were written before."""
+    data = json.loads((made.path / MANIFEST).read_text("utf-8"))
+    del data["input"]["sizes"], data[OWN_SHA256]
+    (made.path / MANIFEST).write_text(json.dumps(data), "utf-8")
+    assert open_bundle(made.path).manifest.input.sizes == "any"
+
+
+@pytest.mark.parametrize(
+    ("period", "remainders"),
+    [(0, [0]), (4, []), (4, [4]), (4, [2, 0]), (4, [0, 0]), (8, [1]), (1 << 20, [0]), (4, 0)],
+)
+def test_remainders_are_checked(made: Made, period: int, remainders: Any) -> None:
+    axis = {"period": period, "remainders": remainders}
+    rewrite(made.path, {"input.sizes": {"rows": axis, "columns": axis}})
+    with refused("VGG522.*`input.sizes"):
+        open_bundle(made.path)
 
 
 def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:

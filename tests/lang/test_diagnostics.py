@@ -26,6 +26,11 @@ NEED_MORE = {
     "VGG132": "another file; see tests/lang/test_loading.py",
     "VGG209": "another input size",
     "VGG158": "another file with a block of the same name",
+    "VGG260": "a compiled net; see tests/compiler/test_sizes.py",
+    "VGG261": "a compiled net; see tests/compiler/test_sizes.py",
+    "VGG262": "an image",
+    "VGG263": "a profile",
+    "VGG264": "a graph with the test protocol",
     "VGG131": "another file, larger than a golden should be",
     **dict.fromkeys(
         ("VGG270", "VGG271", "VGG272", "VGG273", "VGG274"),

@@ -340,8 +340,12 @@ def _value(hint: Any, data: Fields, key: str) -> Any:
         hint, *rest = get_args(hint)
         marks = tuple(rest)
     if get_origin(hint) in (Union, UnionType):
-        (inner,) = (each for each in get_args(hint) if each is not NoneType)
-        return None if data.is_null(key) else _value(inner, data, key)
+        kinds = [each for each in get_args(hint) if each is not NoneType]
+        if len(kinds) < len(get_args(hint)) and data.is_null(key):
+            return None
+        # Of two kinds, the first one is a word and the other one an object.
+        is_word = isinstance(data.raw(key), str)
+        return _value(kinds[0] if is_word else kinds[-1], data, key)
     bounds: dict[str, int] = {}
     most: dict[str, int] = {}
     for mark in marks:

@@ -26,6 +26,7 @@ from vggspec.bundle import format1
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
+from vggspec.bundle.sizes import FittingSizes, fits
 
 FORMAT = 3
 """Format 1 had no ``options``, format 2 no ``activations``; both are still read."""
@@ -82,9 +83,11 @@ class InputContract:
     """Rows and columns of the net's window: the input of a crop, the least input of a dense net."""
 
     is_dynamic: bool
-    """Whether any larger size will do."""
+    """Whether larger sizes will do."""
 
     name: str = "image"
+    sizes: FittingSizes = "any"
+    """The larger sizes at which the branches of the net meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,6 +372,14 @@ def _check_input(at: str, contract: InputContract) -> None:
         raise BadFieldError(f"`{at}.mean` and `{at}.std` do not have {channels} numbers")
     if contract.std is not None and min(contract.std) <= 0:
         raise BadFieldError(f"`{at}.std` is not positive")
+    if contract.sizes == "any":
+        return
+    for axis in contract.sizes.axes:
+        in_order = tuple(sorted(set(axis.remainders)))
+        if axis.remainders != in_order or not in_order or in_order[-1] >= axis.period:
+            raise BadFieldError(f"`{at}.sizes` has remainders that are none of the period")
+    if not contract.is_dynamic or not fits(contract.sizes, contract.size):
+        raise BadFieldError(f"`{at}.sizes` do not fit `{at}.size`")
 
 
 def _check_members(manifest: Manifest) -> None:

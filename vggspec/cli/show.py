@@ -16,6 +16,7 @@ from vggspec.compiler.geometry import Pair
 from vggspec.compiler.input_contract import in_words
 from vggspec.compiler.ir import Layer
 from vggspec.compiler.ops.syntax import MAX_SIDE
+from vggspec.compiler.sizes import Fitting
 from vggspec.compiler.summary import Summary, summarise
 
 HEADINGS = ("layer", "written", "output", "parameters", "MACs", "activation", "field", "stride")
@@ -58,7 +59,7 @@ def command(
     if as_json:
         click.echo(json.dumps(found.as_data(implied=show_all), indent=2))
     else:
-        _print(found, show_all=show_all)
+        print_summary(found, show_all=show_all)
     if figure is not None:
         from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
@@ -76,7 +77,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _print(found: Summary, *, show_all: bool) -> None:
+def print_summary(found: Summary, *, show_all: bool = False) -> None:
+    """Print the layers and the totals."""
     network, image = found.network, found.network.input
     title = f"{network.name}, input {image.height} × {image.width} {image.color}: {in_words(image)}"
     print_text(title, bold=True)
@@ -111,6 +113,15 @@ def _totals(found: Summary) -> list[tuple[str, str, str]]:
         ("weights", memory(costs.weight_bytes), ""),
         ("largest activation", memory(largest.activation_bytes), f"an image, {largest.name}"),
     ]
+    fitting = found.fitting
+    if isinstance(fitting, Fitting):
+        words = [str(fitting.sizes)] if fitting.sizes != "any" else []
+        words.append(f"at least {fitting.least[0]} × {fitting.least[1]}")
+        if found.is_fixed:
+            words.append("with --dense")
+        totals.append(("sizes", "any" if fitting.sizes == "any" else "some", ", ".join(words)))
+    elif fitting is not None:
+        totals.append(("sizes", "its own", fitting.title()))
     if found.batch is not None:
         kept = f"batches of {found.batch}, at least; {memory(costs.kept_bytes)} an image"
         totals.append(("training memory", memory(costs.training_bytes(found.batch)), kept))

@@ -314,7 +314,7 @@ class _ToAst(Transformer[Token, Any]):
         for one in found:
             match one:
                 case Layers():
-                    items.extend(one.items)
+                    items.extend(item for item in one.items if not isinstance(item, From))
                 case Claim():
                     items.append(Claim(one.kind, one.number, bold, one.span))
                 case InputItem():

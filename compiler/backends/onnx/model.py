@@ -16,7 +16,7 @@ from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes import inference, run
+from vggspec.compiler.passes import Pass, inference, run
 from vggspec.compiler.passes.average_over_space import SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
@@ -33,6 +33,19 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     Raises:
         VggspecError: the options do not fit the net.
     """
+    prepared = run(pipeline(network, options), network)
+    if options.keep_map and all(output.name != SCORE_MAP for output in prepared.outputs):
+        because = f"the first output, `{network.outputs[0].name}`, is a map of an inner layer"
+        raise _refuse(backends.NoScoreMap(because=because), network)
+    return prepared
+
+
+def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
+    """The passes that prepare a network.
+
+    Raises:
+        VggspecError: the options do not fit the net.
+    """
     has_softmax = any(isinstance(network[out.layer].op, Softmax) for out in network.outputs)
     has_boxes = isinstance(network[network.outputs[0].layer].op, Boxes)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
@@ -42,7 +55,7 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)
-    pipeline = inference(
+    return inference(
         "dense" if options.is_dense else "crop",
         options.average or "scores",
         keep_map=options.keep_map,
@@ -50,11 +63,6 @@ def prepare(network: Network, options: CompileOptions) -> Network:
         stride=options.stride,
         layer=options.layer,
     )
-    prepared = run(pipeline, network)
-    if options.keep_map and all(output.name != SCORE_MAP for output in prepared.outputs):
-        because = f"the first output, `{network.outputs[0].name}`, is a map of an inner layer"
-        raise _refuse(backends.NoScoreMap(because=because), network)
-    return prepared
 
 
 def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:

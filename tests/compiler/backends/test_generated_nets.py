@@ -12,8 +12,8 @@ from tests.nets import images, net, random_weights, run_onnx, run_torch
 from tests.strategies import net_texts
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
-from vggspec.compiler.bundling.description import least_size
 from vggspec.compiler.input_contract import known_mean, settled
+from vggspec.compiler.sizes import sizes as fitting
 
 
 @given(
@@ -52,7 +52,7 @@ def test_generated_nets_agree(
         of = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         sizes = [(image.height, image.width)]
         if options.is_dense:
-            sizes += [(image.height + more[0], image.width + more[1]), least_size(prepared)]
+            sizes += [(image.height + more[0], image.width + more[1]), fitting(prepared).least]
         for height, width in sizes:
             x = images(2, image.channels, height, width)
             expected = run_torch(lowered, weights, options, x)

@@ -14,7 +14,7 @@ THEMES = (
     "files", "syntax", "layers", "graphs", "shapes", "dense", "backends", "recipes", "data",
     "ranks", "runs", "artefacts", "checkpoint_files", "importing", "annotations", "engines",
     "refitting", "running", "verifying", "variants", "fusion", "evaluating", "features",
-    "localising",
+    "localising", "sizes",
 )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ def _tensor(image: InputContract) -> str:
     else:
         shape = f"float32 N × {channels} × {height} × {width}"
     least = f", at least {image.size[0]} × {image.size[1]}" if image.is_dynamic else ""
-    return f"{shape}{least}"
+    fitting = "" if image.sizes == "any" else f"; sizes {image.sizes}"
+    return f"{shape}{least}{fitting}"
 
 
 def _pixels(image: InputContract) -> str:

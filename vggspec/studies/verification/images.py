@@ -22,6 +22,7 @@ from vggspec.base.wording import count
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile
+from vggspec.bundle.sizes import below
 from vggspec.data.pictures import list_images
 from vggspec.data.read import Pixels, read_image
 from vggspec.runtime.preprocess import rescalings
@@ -56,7 +57,7 @@ def synthetic(
         VggspecError: all sizes are too large.
     """
     manifest = bundle.manifest
-    every_case = cases(profiles)
+    every_case = cases(profiles, manifest.input.sizes)
     found = within(every_case, is_engine=manifest.engine is not None)
     if not found:
         smallest = min((case.shape for case in every_case), key=prod)
@@ -111,18 +112,17 @@ def _no_images(reason: str, folder: str | os.PathLike[str]) -> VggspecError:
 
 
 def _rescaled(path: Path, manifest: Manifest) -> Iterator[Pixels]:
-    """A picture at each scale, as a batch of one; its centre if the net takes one size only."""
+    """A picture at each scale, as a batch of one; its centre if the net takes one size only, or
+    the largest part of it in the middle for which the net's branches meet.
+    """
     contract, test = manifest.input, manifest.test
     pixels = read_image(path, contract.color)
     for rescaled in rescalings(pixels, test.scales, test.resize):
-        if contract.is_dynamic:
-            yield rescaled[None]
-            continue
-        rows, columns = contract.size
         size = rescaled.shape[0], rescaled.shape[1]
-        if size[0] < rows or size[1] < columns:
+        if size[0] < contract.size[0] or size[1] < contract.size[1]:
             what = SmallerThanWindow(size=size, window=contract.size)
             raise VggspecError(report(what, path=str(path)))
+        rows, columns = below(contract.sizes, size) if contract.is_dynamic else contract.size
         top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
         yield rescaled[None, top : top + rows, left : left + columns]
 

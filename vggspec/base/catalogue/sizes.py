@@ -1,0 +1,116 @@
+"""Sizes of images at which the branches of a net do not meet (VGG26x)."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vggspec.base.diagnostic import Diagnostic
+
+Size = tuple[int, int]
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinOfStrides(Diagnostic):
+    """Branches that are added or joined have different strides, and a net that takes images of any
+    size was asked for. On a larger image such branches grow apart.
+
+        input 4x4 RGB
+        [conv3-8/2 & maxpool1/3]      wrong: 2 × 2 both, and on 16 × 16 pixels 8 × 8 and 6 × 6
+        [conv3-8/2 & maxpool1/2]      right
+    """
+
+    code = "VGG260"
+    TITLE = "{layer} joins branches that grow apart on larger images"
+    HELP = "give all branches the same stride, or compile the net with `--crop`"
+    layer: str
+    strides: tuple[int | Fraction | None, ...]
+    """Pixels from one position to the next; None for a map of one position."""
+
+    def label(self) -> str:
+        said = ("one position" if s is None else f"one every {s} pixels" for s in self.strides)
+        return " and ".join(said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongPeriod(Diagnostic):
+    """Whether branches meet depends on the remainder of the image's size, divided by their strides.
+    The remainders are tried one by one, up to 4096 of them; the strides of known nets divide 64.
+
+        [conv3-8/99 conv3-8/99 + conv1-8/99 conv1-8/99]      wrong: 9801 remainders
+        [conv3-8/9 conv3-8/9 + conv1-8/9 conv1-8/9]          right: 81
+    """
+
+    code = "VGG261"
+    TITLE = "branches meet or not with a period of {period} pixels, more than {limit}"
+    HELP = "use smaller strides before the branches meet, or compile the net with `--crop`"
+    period: int
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchesDoNotMeet(Diagnostic):
+    """Maps that a net adds or joins must have the same rows and columns. Strides round, so with
+    some image sizes one branch may have a row more than the other. Nothing is padded or cropped
+    silently: such an image is refused before it is run.
+
+        vggspec inspect FCN-8s      says: sizes multiples of 32
+
+    Poolings that round up (``--pool ceil``) often let branches meet for every size.
+    """
+
+    code = "VGG262"
+    NOTE = "sizes that fit: {fits}"
+    size: Size
+    fits: str
+    nearest: tuple[Size, ...]
+
+    def title(self) -> str:
+        return f"the branches of the net do not meet for an image of {_by(self.size)}"
+
+    def help(self) -> str | None:
+        fit = "fits" if len(self.nearest) == 1 else "fit"
+        return f"crop it, or give other `--scales`: {' and '.join(map(_by, self.nearest))} {fit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileHasGaps(Diagnostic):
+    """A profile of an engine is a range of sizes, and the branches of the net do not meet for all
+    of them: the engine would fail, or give wrong numbers, for those in between.
+
+        --profile 1x256x256,2x256x320,8x256x512      wrong where sizes must be multiples of 32
+        --profile 1x256x320,2x256x320,8x256x320      right
+
+    The first three shapes may differ in the number of images only. The profiles that follow from
+    the scales of ``test:`` are ranges, too.
+    """
+
+    code = "VGG263"
+    TITLE = "the profile {profile} has sizes at which the branches of the net do not meet"
+    HELP = (
+        "write a profile for each size, such as `--profile {example}`",
+        "run it without TensorRT, such as with `--device cuda`",
+    )
+    NOTE = "sizes that fit: {fits}"
+    profile: str
+    fits: str
+    example: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotForPictures(Diagnostic):
+    """A graph with the test protocol takes pictures of any size and rescales them, so that they
+    keep their proportions. Where branches of a net do not meet for all sizes, most pictures would
+    fail.
+
+        vggspec compile FCN-8s --protocol                 wrong where sizes must be multiples of 32
+        vggspec compile FCN-8s --protocol --pool ceil     right: they meet for every size
+    """
+
+    code = "VGG264"
+    TITLE = "a graph with the test protocol takes pictures of any size, and this net does not"
+    HELP = "compile it without `--protocol`; `--pool ceil` may let its branches meet"
+    NOTE = "sizes that fit: {fits}"
+    fits: str
