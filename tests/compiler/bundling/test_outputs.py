@@ -403,3 +403,26 @@ def test_a_manifest_that_contradicts_itself(
     rewrite(tmp_path / "b", change)
     with refused(f"VGG522.*{words}"):
         open_bundle(tmp_path / "b")
+
+
+# The guide.
+
+
+def test_the_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a net of the same layers with fewer channels."""
+    text = (ROOT / "docs" / "compiling.md").read_text("utf-8")
+    section = text.split("## Several outputs\n")[1].split("\n## ")[0]
+    (spec,) = re.findall(r"```vgg\n(.*?)```", section, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    narrow(tmp_path, "lpips")
+    (tmp_path / "taps.vgg").write_text(spec, "utf-8")
+    random_weights(load_network(str(tmp_path / "D.vgg")), tmp_path / "D.safetensors")
+    picture(tmp_path / "photo.jpg", (150, 131))
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    exec(compile(code, "compiling.md", "exec"), space)
+    assert space["maps"]["conv3_3"].shape == (16, 37, 32)
+    assert space["half"]["conv1_2"].shape == (4, 147, 128)
+    x = torch.from_numpy(images(1, 3, 40, 44)).requires_grad_()
+    space["module"](x)["conv3_3"].sum().backward()
+    assert x.grad is not None
