@@ -20,13 +20,15 @@ from tests.conftest import ROOT
 from tests.nets import disagreement, images, random_weights, session
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
-from vggspec.bundle.manifest import MANIFEST, MODEL
+from tests.runtime.tensorrt.fake import FakeCuda, FakeTrt, as_plan
+from vggspec.bundle.manifest import MANIFEST, MODEL, REFERENCE
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.lower import load_network
 from vggspec.data.read import read_image
 from vggspec.runtime.preprocess import normalise
+from vggspec.runtime.tensorrt.session import TrtSession
 
 SIZES = ((33, 47), (50, 21))
 #: Layers of each block, and the outputs with their strides.
@@ -371,6 +373,24 @@ def test_an_engine_has_every_output(precision: Any, tmp_path: Path) -> None:
     assert [output.name for output in compiled.manifest.outputs] == list(NETS["lpips"][1])
     sections = vggspec.inspect(tmp_path / "b").sections()
     assert any("conv5_3: float32 N × 32 × h × w" in row[1] for row in sections[0].rows)
+
+
+@pytest.mark.parametrize("version", ["10.0.1", "11.4", "rtx-1.7"])
+def test_a_session_of_an_engine_gives_every_output(version: str, tmp_path: Path) -> None:
+    """With a recorded library and device, whose numbers are those of ONNX Runtime."""
+    spec, weights = made(tmp_path, "style")
+    out = tmp_path / "b"
+    graph = vggspec.compile(spec, weights=weights, out=out, single_file=True)
+    as_plan(out, graph.manifest, version=version)
+    cuda = FakeCuda("late")
+    truth = session(out / REFERENCE)
+    with TrtSession(open_bundle(out), trt=FakeTrt(version, cuda), cuda=cuda) as engine:
+        assert [port.name for port in engine.outputs] == list(NETS["style"][1])
+        for shape in ((1, 3, 24, 31), (3, 3, 25, 24), (1, 3, 24, 31)):
+            x = images(*shape)
+            found = engine.run({"image": x})
+            for name, array in zip(NETS["style"][1], truth.run(None, {"image": x}), strict=True):
+                np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5)
 
 
 def test_profiles_follow_from_the_spec(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.compiler.bundling import manifests
 from tests.runtime.bundles import make
 from vggspec.bundle.manifest import Manifest, OutputContract
 from vggspec.studies.verification.comparison import TOP, Figures, compare_outputs
@@ -150,3 +151,27 @@ def test_figures_add_up() -> None:
     bad = replace(one, error=math.inf, is_finite=False, where="lost")
     assert not both.merged(bad).is_finite
     assert both.merged(bad).where == "lost"
+
+
+def test_activations_are_compared_output_by_output() -> None:
+    """Each relative to its own largest number: a small map is not hidden by a large one."""
+    outputs = (
+        OutputContract(name="conv1", kind="activations", channels=2, is_map=True),
+        OutputContract(name="fc2", kind="activations", channels=3),
+    )
+    manifest = replace(manifests.onnx(), outputs=outputs)
+    expected = {
+        "conv1": np.array([[[[900.0]], [[0.0]]]], np.float32),
+        "fc2": np.array([[1e-3, 2e-3, 4e-3]], np.float32),
+    }
+    found = expected | {"fc2": np.array([[1e-3, 2e-3, 3e-3]], np.float32)}
+    figures = compare_outputs(found, expected, manifest, 1e-4)
+    assert figures.errors == {"conv1": 0.0, "fc2": pytest.approx(0.25)}
+    assert figures.error == pytest.approx(0.25)
+    assert figures.where == "fc2, image 0, channel 2"
+    assert figures.max_abs == pytest.approx(1e-3)
+    same = compare_outputs(expected, expected, manifest, 1e-4)
+    assert (same.error, same.top1) == (0.0, 1)
+    assert same.cosine == pytest.approx(1)
+    with pytest.raises(ValueError, match="no output `fc2`"):
+        compare_outputs({"conv1": found["conv1"]}, expected, manifest, 1e-4)
