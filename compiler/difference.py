@@ -1,29 +1,53 @@
 """The difference of two nets, layer by layer, as bold type shows it in Table 1.
 
-Layers are equal if they are written alike; their names do not matter.
+Layers are equal if they are written alike; their names do not matter. Brackets are compared with
+brackets, those of one name first, and then what is left of them layer by layer, so that a shortcut
+around layers is all that differs where one was added.
 """
 
 import os
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from vggspec.base.recipe import TestProtocol, TrainRecipe
 from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import NetworkCost, cost
-from vggspec.compiler.ir import ImageInput, Layer, Network
+from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.outline import Bracket, Leaf, Part, Path, Start, outline
 from vggspec.compiler.summary import totals
+from vggspec.compiler.written import layers_in
+
+NAMED = 7
+"""What a name that both specs give to a bracket counts; a layer counts 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a bracket is written with: ``[``, ``+ shortcut``, ``]``; or ``from pool4``."""
+
+    text: str
+    is_edge: bool = field(default=False, compare=False)
+    """Whether it is indented as its bracket is, and not as the layers in it."""
+
+    def write(self) -> str:
+        """The text."""
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """A layer of the first net and its counterpart in the second; None where a net has none."""
+    """A layer or mark of the first net and its counterpart in the second; None where a net has
+    none.
+    """
 
-    first: Op | None
-    second: Op | None
+    first: Op | Mark | None
+    second: Op | Mark | None
+    depths: tuple[int, int] = (0, 0)
+    """In how many brackets each stands."""
 
     @property
     def is_same(self) -> bool:
@@ -93,91 +117,235 @@ def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Diffe
 
 def difference(first: Lowered, second: Lowered) -> Difference:
     """Compare the written layers, the inputs and the experiments of two nets."""
-    ops = [
-        [layer.op for layer in one.network.layers if _is_written(one.network, layer)]
-        for one in (first, second)
-    ]
+    mine, other = (_elements(outline(one.network, one.steps)) for one in (first, second))
     pairs = [
-        ("", _input(first.network.input), _input(second.network.input)),
+        ("", _input(first), _input(second)),
         ("train", _train(first.experiment.train), _train(second.experiment.train)),
         ("test", _test(first.experiment.test), _test(second.experiment.test)),
     ]
     changes = [
-        Change(section, key, mine[key], other[key])
-        for section, mine, other in pairs
-        for key in mine
-        if mine[key] != other[key]
+        Change(section, key, values[key], others[key])
+        for section, values, others in pairs
+        for key in values
+        if values[key] != others[key]
     ]
     networks = first.network, second.network
     costs = cost(networks[0]), cost(networks[1])
-    return Difference(networks, costs, tuple(_align(*ops)), tuple(changes))
+    return Difference(networks, costs, tuple(_align(mine, other)), tuple(changes))
 
 
-def _is_written(network: Network, layer: Layer) -> bool:
-    """Whether the spec contains the layer; a dropout may come from the recipe."""
-    if not layer.op.is_implied:
-        return True
-    # An implied layer comes from the text of the layer that it follows.
-    before = layer.inputs[0]
-    follows = network[before].origin if before in network else None
-    return layer.op.syntax is not None and layer.origin != follows
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A bracket with branches."""
+
+    join: str
+    paths: "tuple[tuple[_Element, ...], ...]"
+    names: tuple[str, ...] = field(compare=False)
+    is_named: bool = field(compare=False)
 
 
-def _align(first: Sequence[Op], second: Sequence[Op]) -> list[LayerPair]:
+_Element = Op | Mark | _Group
+_Line = tuple[Op | Mark, int]
+
+
+def _elements(parts: Sequence[Part]) -> tuple[_Element, ...]:
+    """What is compared of a path; a bracket without branches is a part of it."""
+    found: list[_Element] = []
+    for part in parts:
+        match part:
+            case Leaf(written=op):
+                found.append(op if op.syntax is not None else Mark(op.write()))
+            case Start(source=source):
+                found.append(Mark(f"from {source}"))
+            case Bracket(join=None, paths=paths):
+                for path in paths:
+                    found += _of_path(path)
+            case Bracket(join=join, paths=paths):
+                first, *others = map(_of_path, paths)
+                branches = [first]
+                for branch in others:
+                    mark, *rest = branch
+                    if isinstance(mark, Mark):
+                        branches.append((Mark(f"{join} {mark.text}", is_edge=True), *rest))
+                    else:
+                        branches.append((Mark(f"{join}", is_edge=True), *branch))
+                found.append(_Group(f"{join}", tuple(branches), part.names, part.is_named))
+    return tuple(found)
+
+
+def _of_path(path: Path) -> tuple[_Element, ...]:
+    parts = _elements(path.parts)
+    if path.source is not None:
+        return (Mark(f"from {path.source}"), *parts)
+    return parts or (Mark("identity"),)
+
+
+def _align(
+    first: Sequence[_Element], second: Sequence[_Element], depth: int = 0
+) -> list[LayerPair]:
     """The longest alignment of equal layers; a replacement is in the row of what it replaces.
 
     A layer goes to the first of several like it, so that what a net adds to a block comes last
     in the block, where Table 1 has it.
     """
-    common = _common(first, second)
     rows: list[LayerPair] = []
-    removed: list[Op] = []
-    added: list[Op] = []
+    removed: list[_Line] = []
+    added: list[_Line] = []
+    for one, other in _pairs(first, second):
+        if one is None or other is None:
+            removed += [] if one is None else _lines(one, depth)
+            added += [] if other is None else _lines(other, depth)
+            continue
+        rows += _left(removed, added)
+        removed, added = [], []
+        if isinstance(one, _Group) and isinstance(other, _Group):
+            rows.append(LayerPair(Mark("["), Mark("["), (depth, depth)))
+            for mine, others in zip_longest(one.paths, other.paths, fillvalue=()):
+                rows += _align(mine, others, depth + 1)
+            rows.append(LayerPair(Mark("]"), Mark("]"), (depth, depth)))
+        else:
+            [(line, at)] = _lines(one, depth)
+            rows.append(LayerPair(line, line, (at, at)))
+    return rows + _left(removed, added)
+
+
+def _left(removed: Sequence[_Line], added: Sequence[_Line]) -> list[LayerPair]:
+    """The rows of what is not in both: a layer may be, where one net alone has a bracket."""
+    rows: list[LayerPair] = []
+    some: list[tuple[_Line | None, _Line | None]] = []
+    mine, others = [line for line, _ in removed], [line for line, _ in added]
+    i = j = 0
 
     def flush() -> None:
-        rows.extend(LayerPair(*pair) for pair in zip_longest(removed, added))
-        removed.clear()
-        added.clear()
+        only = [one for one, _ in some if one], [other for _, other in some if other]
+        for one, other in zip_longest(*only):
+            depths = (one[1] if one else 0, other[1] if other else 0)
+            rows.append(LayerPair(one and one[0], other and other[0], depths))
+        some.clear()
 
-    i = j = 0
-    while i < len(first) or j < len(second):
-        if i < len(first) and j < len(second) and first[i] == second[j]:
-            flush()
-            rows.append(LayerPair(first[i], second[j]))
-            i, j = i + 1, j + 1
-        elif j == len(second) or (i < len(first) and common[i + 1][j] >= common[i][j + 1]):
-            removed.append(first[i])
-            i += 1
-        else:
-            added.append(second[j])
-            j += 1
+    for one, other in _pairs(mine, others, are_marks_equal=False):
+        before = removed[i] if one is not None else None
+        after = added[j] if other is not None else None
+        i, j = i + (one is not None), j + (other is not None)
+        if before is None or after is None:
+            some.append((before, after))
+            continue
+        flush()
+        rows.append(LayerPair(before[0], after[0], (before[1], after[1])))
     flush()
     return rows
 
 
-def _common(first: Sequence[Op], second: Sequence[Op]) -> list["array[int]"]:
-    """How many layers ``first[i:]`` and ``second[j:]`` can have in common, for each i and j."""
-    numbers: dict[Op, int] = {}
-    mine = [numbers.setdefault(op, len(numbers)) for op in first]
-    other = [numbers.setdefault(op, len(numbers)) for op in second]
+def _lines(element: _Element, depth: int) -> list[_Line]:
+    """An element as lines, each with how far it is indented."""
+    if isinstance(element, _Group):
+        inner = [line for path in element.paths for one in path for line in _lines(one, depth + 1)]
+        return [(Mark("["), depth), *inner, (Mark("]"), depth)]
+    is_edge = isinstance(element, Mark) and element.is_edge
+    return [(element, depth - is_edge)]
+
+
+def _pairs(
+    first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
+) -> Iterator[tuple[_Element | None, _Element | None]]:
+    """The elements of both in order: pairs, and those that only one has."""
+    table = _common(first, second, are_marks_equal=are_marks_equal)
+    i = j = 0
+    while i < len(first) or j < len(second):
+        both = i < len(first) and j < len(second)
+        alike = _weight(first[i], second[j], are_marks_equal=are_marks_equal) if both else 0
+        if alike and table[i][j] == alike + table[i + 1][j + 1]:
+            yield first[i], second[j]
+            i, j = i + 1, j + 1
+        elif j == len(second) or (i < len(first) and table[i + 1][j] >= table[i][j + 1]):
+            yield first[i], None
+            i += 1
+        else:
+            yield None, second[j]
+            j += 1
+
+
+def _weight(first: _Element, second: _Element, *, are_marks_equal: bool = True) -> int:
+    """How much two elements have in common: 2 a layer, and more for the name of a bracket,
+    most for one that the spec gives.
+    """
+    if isinstance(first, _Group) and isinstance(second, _Group):
+        inside = _inside(first, second)
+        return inside and inside + _of_names(first, second)
+    if isinstance(first, Mark) and not are_marks_equal:
+        return 0
+    return 2 * (first == second)
+
+
+def _inside(first: _Group, second: _Group) -> int:
+    """How much two brackets have in common but for their names; 0 for a sum and a join."""
+    if first.join != second.join:
+        return 0
+    paths = zip(first.paths, second.paths, strict=False)
+    return 2 + sum(_common(mine, others)[0][0] for mine, others in paths)
+
+
+def _of_names(first: _Group, second: _Group) -> int:
+    if set(first.names).isdisjoint(second.names):
+        return 0
+    return NAMED if first.is_named and second.is_named else 1
+
+
+def _common(
+    first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
+) -> list["array[int]"]:
+    """How much ``first[i:]`` and ``second[j:]`` can have in common, for each i and j."""
+    numbers: dict[_Element, int] = {}
+    mine = [numbers.setdefault(one, len(numbers)) for one in first]
+    other = [numbers.setdefault(one, len(numbers)) for one in second]
+    groups = {j: one for j, one in enumerate(second) if isinstance(one, _Group)}
+    inside: dict[tuple[int, int], int] = {}
     below = array("H", bytes(2 * (len(other) + 1)))
     table = [below]
-    for number in reversed(mine):
+    for number, element in zip(reversed(mine), reversed(first), strict=True):
         row = array("H", below)
+        equal = 2 if are_marks_equal or not isinstance(element, Mark) else 0
         for j in range(len(other) - 1, -1, -1):
-            row[j] = below[j + 1] + 1 if number == other[j] else max(below[j], row[j + 1])
+            alike = equal if number == other[j] else 0
+            if isinstance(element, _Group) and j in groups:
+                pair = number, other[j]
+                if pair not in inside:
+                    inside[pair] = _inside(element, groups[j])
+                alike = inside[pair] and inside[pair] + _of_names(element, groups[j])
+            row[j] = max(below[j], row[j + 1], below[j + 1] + alike)
         table.append(row)
         below = row
     return table[::-1]
 
 
-def _input(image: ImageInput) -> dict[str, str]:
+def _input(net: Lowered) -> dict[str, str]:
+    image = net.network.input
     return {
         "input": f"{image.height}x{image.width} {image.color}",
         "mean": "measured" if image.mean is None else _numbers(image.mean),
         "std": "1" if image.std is None else _numbers(image.std),
         "scale": f"{image.scale:g}",
+        "conv is": _meaning(net),
+        "outputs": "" if net.spec.outputs is None else _names(net),
     }
+
+
+def _names(net: Lowered) -> str:
+    return " ".join(output.name for output in net.network.outputs)
+
+
+def _meaning(net: Lowered) -> str:
+    """What each conv stands for."""
+    meanings = (layer.meaning for layer in layers_in(net.steps) if layer.meaning is not None)
+    meaning = next(meanings, None)
+    if meaning is None:
+        return "conv ReLU"
+    options = ", ".join(
+        " ".join(word.text for word in option.words) for option in meaning.item.options
+    )
+    conv = f"conv({options})" if options else "conv"
+    words = [*(op.write() for op in meaning.before), conv, *(op.write() for op in meaning.after)]
+    return " ".join("ReLU" if word == "relu" else word for word in words)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -53,7 +53,7 @@ def _value(text: str, values: Mapping[str, int | str | None]) -> int | str | Non
     if isinstance(given, str):
         return given
     try:
-        tree = ast.parse(re.sub(r"\bin\b", _ENTERS, name), mode="eval")
+        tree = ast.parse(re.sub(r"(?i)\bin\b", _ENTERS, name), mode="eval")
         number = _number(tree.body, name, values)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         because = "is neither a number nor a parameter"

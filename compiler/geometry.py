@@ -80,6 +80,19 @@ def fields(network: Network) -> dict[str, Field]:
     return found
 
 
+def apart(network: Network) -> dict[str, Number]:
+    """The joins whose inputs lie in unequal places, and how many pixels they lie apart at most."""
+    seen = fields(network)
+    found: dict[str, Number] = {}
+    for layer in network.layers:
+        if layer.op.is_join:
+            places = [seen[name].place for name in layer.inputs]
+            distance = max(max(axis) - min(axis) for axis in zip(*places, strict=True))
+            if distance:
+                found[layer.name] = distance
+    return found
+
+
 def whole(number: Number) -> int | float:
     """A stride as a number of JSON."""
     return int(number) if number == int(number) else float(number)

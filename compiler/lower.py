@@ -79,6 +79,9 @@ class Lowered:
     text is self-contained.
     """
 
+    steps: tuple[WrittenStep, ...]
+    """What the network was made of: its layers and brackets as written."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Base:
@@ -259,7 +262,7 @@ class _Lowering:
             if false is not None:
                 self._report(*false)
         text = self._text(base)
-        return None if text is None else Lowered(network, experiment, spec, text)
+        return None if text is None else Lowered(network, experiment, spec, text, base.steps)
 
     def _outputs(self, wired: Wired) -> list[Output] | None:
         """The results of the net, as it says or as its only end gives them; None and a report."""

@@ -72,7 +72,8 @@ def perceptual(
     if not all(kind.is_map for kind in maps):
         raise VggspecError(report(NoTaps(net=network.name), path=f"net {network.name}"))
     arrays = None if factors is None else _read_factors(os.fspath(factors), network)
-    module = Perceptual(backend.loaded(network, file), arrays, (low, high))
+    features = backend.loaded(network, file, of=lowered.network)
+    module = Perceptual(features, arrays, (low, high))
     module.weights_sha256 = file.data_sha256()
     return module
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vggspec.bundle.options import Precision
 from vggspec.compiler.ir import Network
+from vggspec.compiler.ops.add import Add
 from vggspec.compiler.precision import LARGEST, number_types, weight_types
 from vggspec.compiler.weights import WeightsFile
 
@@ -121,6 +122,14 @@ def _out_of_range(
         ]
         if layer.name in activations:
             sizes.append(("output", activations[layer.name], own))
+        before_last = layer.inputs[:-1]
+        if (
+            isinstance(layer.op, Add)
+            and len(before_last) > 1
+            and activations.keys() >= {*before_last}
+        ):
+            # What is added up before the last branch may be larger than the sum.
+            sizes.append(("output", sum(activations[name] for name in before_last), own))
         of_layer = []
         for what, largest, kind in sizes:
             is_small = 0 < largest < LEAST_NORMAL[kind]

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING
 
-from vggspec.base.catalogue.sizes import JoinOfStrides, LongPeriod
+from vggspec.base.catalogue.dense import MeetsAtOneSize
+from vggspec.base.catalogue.sizes import LongPeriod
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.sizes import MAX_PERIOD, FittingSizes, Remainders, Size, Sizes, above
 from vggspec.compiler.ir import IMAGE, Layer, Network, smallest
@@ -111,7 +112,11 @@ def _period(network: Network, layers: Sequence[Layer], axis: int) -> int:
     for layer in layers:
         before = tuple(dict.fromkeys(strides[name] for name in layer.inputs))
         if layer.op.is_join and len(before) > 1:
-            raise _refused(network, layer, JoinOfStrides(layer=layer.name, strides=before))
+            known = sorted(stride for stride in before if stride is not None)
+            because = "one branch is averaged over the whole map, another is not"
+            if len(known) == len(before):
+                because = f"branches have a position every {known[0]} and every {known[-1]} pixels"
+            raise _refused(network, layer, MeetsAtOneSize(layer=layer.name, because=because))
         stride = before[0]
         if stride is not None:
             stride *= layer.op.reach(network.types_of(layer)).stride[axis]

@@ -1,15 +1,17 @@
 """A net in numbers: its layers with their shapes, parameters and cost."""
 
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 
 from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
-from vggspec.compiler.ir import Layer, Network, map_before
+from vggspec.compiler.ir import IMAGE, Layer, Network, map_before
 from vggspec.compiler.lower import Lowered, load_network, lower
 from vggspec.compiler.ops.linear import Linear
+from vggspec.compiler.outline import Part, outline
 from vggspec.compiler.sizes import Fitting, joins_of_maps, sizes
 from vggspec.lang.loading import read
 from vggspec.lang.packaged import packaged, title
@@ -36,13 +38,20 @@ class Summary:
     is_fixed: bool
     """Whether FC layers take a map of one size, so that the image has one."""
 
+    outline: tuple[Part, ...]
+    """The layers in the structure in which they are written."""
+
     def layers(self, *, implied: bool = False) -> list[tuple[Layer, LayerCost]]:
         """The layers with their costs; ``implied`` includes ReLU, dropout and flatten."""
         pairs = zip(self.network.layers, self.cost.layers, strict=True)
         return [(layer, each) for layer, each in pairs if implied or not layer.op.is_implied]
 
     def as_data(self, *, implied: bool = False) -> dict[str, object]:
-        """The numbers for JSON. Sizes are in pixels, shapes (C, H, W)."""
+        """The numbers for JSON. Sizes are in pixels, shapes (C, H, W); the inputs of a layer are
+        those of the layers here that it reads, or the image.
+        """
+        pairs = self.layers(implied=implied)
+        sources = self._sources({layer.name for layer, _ in pairs})
         fitting: dict[str, object] = {}
         if isinstance(self.fitting, Fitting):
             some = self.fitting.sizes
@@ -58,16 +67,25 @@ class Summary:
                     {
                         "name": each.name,
                         "op": each.op,
+                        "inputs": [sources[name] for name in layer.inputs],
                         "output": list(each.output),
                         "parameters": each.parameters,
                         "macs": each.macs,
                         "receptive_field": _square(each.receptive_field),
                         "stride": _square(each.stride),
                     }
-                    for _, each in self.layers(implied=implied)
+                    for layer, each in pairs
                 ]
             }
         )
+
+    def _sources(self, listed: AbstractSet[str]) -> dict[str, str]:
+        """The listed layer, or the image, that each tensor comes from."""
+        found = {IMAGE: IMAGE}
+        for layer in self.network.layers:
+            is_listed = layer.name in listed
+            found[layer.name] = layer.name if is_listed else found[layer.inputs[0]]
+        return found
 
 
 @short_repr
@@ -146,6 +164,7 @@ def summary_of(
         batch=batch,
         fitting=_fitting(network),
         is_fixed=any(_reads_map(network, layer) for layer in network.layers),
+        outline=outline(network, lowered.steps),
     )
 
 

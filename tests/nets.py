@@ -17,7 +17,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.initialise import write_initial
-from vggspec.compiler.lower import Lowered, lower
+from vggspec.compiler.lower import Lowered, load_network, lower
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, write
 from vggspec.lang.loading import pick
 from vggspec.lang.parser import parse
@@ -42,20 +42,56 @@ def net(text: str, name: str = "test.vgg") -> Lowered:
     return lower(pick(parse(Source(name, text)), None))
 
 
+def _single(path: Path) -> list[str]:
+    """The net of a spec, or all nets of a table."""
+    nets = [spec.name for spec in parse(Source(str(path), path.read_text("utf-8"))).specs]
+    return [path.stem] if len(nets) == 1 else [f"{path.stem}:{name.text}" for name in nets if name]
+
+
+#: Our specs of one path, the nets of Table 1 among them, each once.
+COLUMNS = (
+    "A", "A-LRN", "B", "C", "D", "E", "alexnet", "digits", "nin", "overfeat-fast", "vgg-cam",
+    "vgg-f", "vgg-m", "vgg-s", "vgg16-bn", "zfnet",
+)  # fmt: skip
+
+#: Our specs with branches or several outputs.
+GRAPHS = tuple(
+    name
+    for path in sorted((ROOT / "specs").glob("*.vgg"))
+    if path.stem not in (*COLUMNS, "table1")
+    for name in _single(path)
+)
+
+#: Of these the ones that show what the others do not: a sum, channels joined, depthwise convs and a
+#: dropped shortcut, BN before convs, taps.
+FEW_GRAPHS = ("resnet:ResNet-18", "googlenet", "mobilenetv2", "densenet:DenseNet-121", "lpips")
+
+
+def spec_of_ours(name: str) -> Lowered:
+    """A net of ``specs/``: ``D``, ``resnet:ResNet-18``."""
+    file, _, net_name = name.partition(":")
+    return load_network(f"{ROOT / 'specs' / file}.vgg{':' if net_name else ''}{net_name}")
+
+
 def narrowed(name: str, by: int = 8) -> Lowered:
     """A spec of ours with an eighth of its channels, or another part: all its layers, sizes and
-    options, 1/64 of the arithmetic. Its claims, which are of the wide net, are left out.
+    options, 1/64 of the arithmetic. Arguments of blocks stay, and claims, which are of the wide
+    net, are left out.
     """
-    lines = (ROOT / "specs" / f"{name}.vgg").read_text("utf-8").splitlines()
+    text = spec_of_ours(name).text
+    by = min(by, 4) if "groups 32" in text else by
     wide = re.compile(r"\b(conv[0-9x]+|FC)-(\d+)")
-    text = "\n".join(line for line in lines if not re.match(r"[\d.,]+M? (weight|parameters)", line))
+    claim = re.compile(r"[\d.]+[MG]? (weight layers?|parameters|MACs)")
+    text = "\n".join(line for line in text.splitlines() if not claim.search(line))
+    text = re.sub(r"\b(\d+x\d+)x\d+\b", r"\1", text)
     last = max(match.start() for match in wide.finditer(text))  # the classes
 
     def narrow(match: re.Match[str]) -> str:
         number = int(match[2])
         return f"{match[1]}-{number if match.start() == last else max(2, number // by)}"
 
-    return net(wide.sub(narrow, text), f"{name}.vgg")
+    source = Source(f"{name.partition(':')[0]}.vgg", wide.sub(narrow, text))
+    return lower(pick(parse(source), name.partition(":")[2] or None))
 
 
 def random_weights(lowered: Lowered, path: Path, seed: int = 0) -> WeightsFile:

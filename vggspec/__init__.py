@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
     from vggspec.compiler.initialise import initialise
     from vggspec.compiler.lower import network
+    from vggspec.compiler.pasting import from_table
+    from vggspec.compiler.perceptual import perceptual
     from vggspec.compiler.refitting import refit
     from vggspec.compiler.summary import packaged_specs, summarise
     from vggspec.compiler.torch_module import torch_module
@@ -69,6 +71,7 @@ _MODULES = {
     "fit_svm": "studies.features.fit_svm",
     "format_spec": "compiler.formatting",
     "format_text": "compiler.formatting",
+    "from_table": "compiler.pasting",
     "import_weights": "compiler.importing.converting",
     "initialise": "compiler.initialise",
     "inspect": "studies.inspection.inspection",
@@ -77,6 +80,7 @@ _MODULES = {
     "network": "compiler.lower",
     "open_features": "studies.features.file",
     "packaged_specs": "compiler.summary",
+    "perceptual": "compiler.perceptual",
     "predict": "runtime.predicting",
     "refit": "compiler.refitting",
     "reproduce": "studies.reproduce",
@@ -109,6 +113,7 @@ __all__ = [
     "fit_svm",
     "format_spec",
     "format_text",
+    "from_table",
     "import_weights",
     "initialise",
     "inspect",
@@ -117,6 +122,7 @@ __all__ = [
     "network",
     "open_features",
     "packaged_specs",
+    "perceptual",
     "predict",
     "refit",
     "reproduce",

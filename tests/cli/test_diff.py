@@ -49,6 +49,20 @@ def test_the_same_net_twice(specs: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out.endswith("\nno difference\n")
 
 
+def test_graphs(
+    tmp_path: Path, capsys: Captured, golden: Callable[[str, str], None], specs: Path
+) -> None:
+    other = tmp_path / "other.vgg"
+    text = (specs / "resnet50-v1.vgg").read_text("utf-8")
+    for old, new in (("x4", "x3"), ("x6", "x7"), ("conv3-{c}", "conv3-{c}(groups 32)")):
+        assert old in text
+        text = text.replace(old, new)
+    lines = text.splitlines()
+    other.write_text("\n".join(line for line in lines if not line[:1].isdigit()))
+    assert run(["diff", str(specs / "resnet50-v1.vgg"), str(other)]) == 0
+    golden("diff/resnet50-v1-other.txt", capsys.readouterr().out)
+
+
 def test_what_cannot_be_read(specs: Path, capsys: Captured) -> None:
     assert run(["diff", str(specs / "D.vgg"), str(specs / "missing.vgg")]) == 1
     assert "VGG010" in capsys.readouterr().err

@@ -116,3 +116,62 @@ def test_a_link_stays_a_link(rough: Path, tmp_path: Path) -> None:
     assert run(["fmt", str(link)]) == 0
     assert link.is_symlink()
     assert rough.read_text() == CANONICAL
+
+
+TABLE = "A\tB\n3×3, 4\t3×3, 4; 3×3, 4\nmax pool, 3×3\nFC-2\n"
+
+
+def test_a_table_is_printed_as_a_spec(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "table.txt"
+    path.write_text(TABLE)
+    assert run(["fmt", "--from-table", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == (
+        "| A       | B               |\n"
+        "|---------|-----------------|\n"
+        "| conv3-4 | conv3-4 conv3-4 |\n"
+        "|         maxpool3/2        |\n"
+        "|            FC-2           |\n"
+    )
+    assert captured.err == (
+        "note:   line 3: a 3 × 3 pooling without a stride: 2 is taken, as in all specs\n"
+    )
+    assert path.read_text() == TABLE
+
+
+def test_a_table_comes_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("3×3, 4\nFC-2\n".encode())))
+    assert run(["fmt", "-q", "--from-table", "-"]) == 0
+    assert capsys.readouterr().out == "conv3-4\nFC-2\n"
+
+
+def test_a_table_with_mistakes_prints_no_spec(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "table.txt"
+    path.write_text("A\tB\nconv3-4\tconv3-l6\nFC-2\nmax\tpool\n")
+    assert run(["fmt", "--from-table", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{path}:2:9" in captured.err
+    assert "write `conv3-16`, if that is meant" in captured.err
+    assert f"{path}:4:1" in captured.err
+    assert "2 mistakes" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--check", "t.txt"], "leave out --check"),
+        (["--diff", "t.txt"], "leave out --diff"),
+        (["t.txt", "u.txt"], "takes one file"),
+    ],
+)
+def test_a_table_is_one_file(options: list[str], said: str, capsys: Captured) -> None:
+    assert run(["fmt", "--from-table", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_missing_table(tmp_path: Path, capsys: Captured) -> None:
+    assert run(["fmt", "--from-table", str(tmp_path / "none.txt")]) == 1
+    assert "VGG015" in capsys.readouterr().err

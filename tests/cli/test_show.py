@@ -9,6 +9,7 @@ import pytest
 
 from tests.nets import SMALL
 from vggspec.cli import run
+from vggspec.compiler.lower import load_network
 
 Golden = Callable[[str, str], None]
 Captured = pytest.CaptureFixture[str]
@@ -60,26 +61,80 @@ def test_json(tmp_path: Path, capsys: Captured) -> None:
         "parameters": 16 + 122,
         "macs": 720 + 120,
         "layers": [
-            _layer("conv1_1", "conv", [4, 6, 10], 16, 720, [1, 3], 2),
-            _layer("pool1", "maxpool", [4, 3, 5], 0, 0, [3, 5], 4),
-            _layer("fc2", "FC", [2], 122, 120, [11, 21], 4),
-            _layer("prob", "soft-max", [2], 0, 0, [11, 21], 4),
+            _layer("conv1_1", "conv", "image", [4, 6, 10], 16, 720, [1, 3], 2),
+            _layer("pool1", "maxpool", "conv1_1", [4, 3, 5], 0, 0, [3, 5], 4),
+            _layer("fc2", "FC", "pool1", [2], 122, 120, [11, 21], 4),
+            _layer("prob", "soft-max", "fc2", [2], 0, 0, [11, 21], 4),
         ],
     }
 
 
 def _layer(
-    name: str, op: str, output: list[int], parameters: int, macs: int, field: object, stride: object
+    name: str,
+    op: str,
+    source: str,
+    output: list[int],
+    parameters: int,
+    macs: int,
+    field: object,
+    stride: object,
 ) -> dict[str, object]:
     return {
         "name": name,
         "op": op,
+        "inputs": [source],
         "output": output,
         "parameters": parameters,
         "macs": macs,
         "receptive_field": field,
         "stride": stride,
     }
+
+
+GRAPH = """\
+net graph
+input 32x32 RGB
+conv is conv(no-bias) BN ReLU
+conv3-16
+[conv3-32/2 conv3-32 + avgpool conv1-32] as first
+[identity & [conv1-8 + ReLU conv3-8] & from conv1_1 maxpool] as second
+[dwconv3 conv1-8] x2
+from first
+gap FC-2 as head
+outputs block2 head
+"""
+
+
+def test_the_structure_of_a_graph(
+    tmp_path: Path, capsys: Captured, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    spec = tmp_path / "graph.vgg"
+    spec.write_text(GRAPH)
+    assert run(["show", str(spec)]) == 0
+    out = capsys.readouterr().out
+    golden("show/graph.txt", out)
+    assert run(["show", str(spec), "--all"]) == 0
+    everything = capsys.readouterr().out
+    golden("show/graph-all.txt", everything)
+    assert max(map(len, f"{out}{everything}".splitlines())) <= 80
+
+
+def test_the_inputs_of_a_graph(tmp_path: Path, capsys: Captured) -> None:
+    spec = tmp_path / "graph.vgg"
+    spec.write_text(GRAPH)
+    network = load_network(str(spec)).network
+    everything = _json(capsys, str(spec), "--all")["layers"]
+    assert isinstance(everything, list)
+    assert {one["name"]: tuple(one["inputs"]) for one in everything} == {
+        layer.name: layer.inputs for layer in network.layers
+    }
+    some = _json(capsys, str(spec))["layers"]
+    assert isinstance(some, list)
+    inputs = {one["name"]: one["inputs"] for one in some}
+    assert inputs["first_add"] == ["first_conv2_bn", "first_conv3_bn"]
+    assert inputs["second_concat"] == ["first_add", "second_add", "second_pool1"]
+    assert inputs["second_pool1"] == ["bn1_1"]
 
 
 def test_dense_at_another_size(specs: Path, capsys: Captured) -> None:
@@ -121,12 +176,20 @@ def test_a_figure(specs: Path, tmp_path: Path, capsys: Captured) -> None:
     assert captured.out.startswith("A, input")
 
 
-def test_a_figure_does_not_replace_the_spec(tmp_path: Path, capsys: Captured) -> None:
+def test_a_graph_for_graphviz(specs: Path, tmp_path: Path, capsys: Captured) -> None:
+    graph = tmp_path / "A.dot"
+    assert run(["show", str(specs / "A.vgg"), "--dot", str(graph)]) == 0
+    assert graph.read_text("utf-8").startswith('digraph "A" {')
+    assert capsys.readouterr().err == f"wrote {graph}\n"
+
+
+@pytest.mark.parametrize("option", ["--svg", "--dot"])
+def test_a_figure_does_not_replace_the_spec(option: str, tmp_path: Path, capsys: Captured) -> None:
     spec = tmp_path / "small.vgg"
     spec.write_text(SMALL)
-    assert run(["show", f"{spec}:small", "--svg", str(spec)]) == 2
+    assert run(["show", f"{spec}:small", option, str(spec)]) == 2
     captured = capsys.readouterr()
-    assert f"`--svg {spec}` is a file that is read" in captured.err
+    assert f"`{option} {spec}` is a file that is read" in captured.err
     assert not captured.out
     assert spec.read_text() == SMALL
 

@@ -99,6 +99,41 @@ def test_input_and_recipes() -> None:
     )
 
 
+COLUMN = "net a\ninput 32x32 RGB\nconv3-8 conv3-8 maxpool conv3-16 conv3-16 FC-2"
+
+
+def test_a_shortcut_around_layers_is_all_that_it_adds() -> None:
+    graph = COLUMN.replace("conv3-8 conv3-8", "[conv3-8 conv3-8 + shortcut]")
+    assert _shown(_between(COLUMN, graph)) == [
+        *("+[", "=conv3-8", "=conv3-8", "++ shortcut", "+]"),
+        *("=maxpool", "=conv3-16", "=conv3-16", "=FC-2"),
+    ]
+    assert _between(COLUMN, graph).rows[1].depths == (0, 1)
+
+
+def test_brackets_go_by_their_names() -> None:
+    net = "input 32x32 RGB\nconv3-8\n[conv3-8 conv3-8 + identity] x2 as a\nconv3-4 FC-2"
+    other = net.replace("[conv3-8 conv3-8 +", "[conv1-8 conv3-8 conv1-8 +")
+    bracket = ["=[", "-conv3-8 +conv1-8", "=conv3-8", "+conv1-8", "=+ identity", "=]"]
+    rest = ["=conv3-4", "=FC-2"]
+    assert _shown(_between(net, other)) == ["=conv3-8", *bracket, *bracket, *rest]
+    another = net.replace("x2 as a", "as a_2")
+    bracket = ["[", "conv3-8", "conv3-8", "+ identity", "]"]
+    assert _shown(_between(another, net)) == [
+        *("=conv3-8", *(f"+{one}" for one in bracket), *(f"={one}" for one in bracket), *rest)
+    ]
+
+
+def test_what_a_conv_stands_for_and_what_is_an_output() -> None:
+    means = f"{COLUMN}\nconv is conv(no-bias) BN ReLU\nfrom pool1\nFC-3 as head\noutputs head fc3"
+    found = _between(COLUMN, means)
+    assert _shown(found)[-2:] == ["+from pool1", "+FC-3"]
+    assert found.changes == (
+        Change("", "conv is", "conv ReLU", "conv(no-bias) BN ReLU"),
+        Change("", "outputs", "", "head fc3"),
+    )
+
+
 @settings(max_examples=40, deadline=None)
 @given(net_texts(), net_texts())
 def test_every_layer_stands_in_one_row(first: str, second: str) -> None:

@@ -2,8 +2,12 @@
 
 import numpy as np
 
+from tests.graphs import Graph
 from tests.nets import net
 from vggspec.bundle.options import Precision
+from vggspec.compiler.ir import IMAGE
+from vggspec.compiler.ops.add import Add
+from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.precision import LARGEST
 from vggspec.compiler.ranges import LEAST_NORMAL, compare
 
@@ -55,3 +59,25 @@ def test_numbers_that_lose_digits_are_told_and_no_mistake() -> None:
     # A bias may be small: it is added to larger numbers.
     assert compare(network, "fp16", (), {}, {"conv1_3.bias": 1e-7}).small == ()
     assert compare(network, "fp16", (), {}, {"conv1_3.bias": 1e5}).beyond[0].what == "weights"
+
+
+def test_sums_are_out_of_range_before_their_last_branch() -> None:
+    """40000 + 40000 - 50000 fits, and 80000 does not."""
+    graph = Graph(4, 4)
+    branches = [graph.conv(IMAGE, 2, act=None) for _ in range(3)]
+    total = graph.add(Add(), *branches, name="sum")
+    network = graph.net(graph.conv(total, 2, act=None))
+    sizes = dict(zip(branches, (4e4, 4e4, 5e4), strict=True)) | {"sum": 3e4}
+    found = compare(network, "fp16", (), sizes, {})
+    assert [(each.layer, each.largest) for each in found.beyond] == [("sum", 8e4)]
+    assert found.keep_fp32 == ("sum",)
+    assert compare(network, "bf16", (), sizes, {}).beyond == ()
+
+
+def test_a_branch_in_fp32_makes_the_sum_fp32() -> None:
+    graph = Graph(4, 4)
+    low = graph.conv(IMAGE, 2, act=None, name="low")
+    total = graph.add(Add(), low, graph.add(Lrn(), low), name="sum")
+    network = graph.net(graph.conv(total, 2, act=None, name="last"))
+    found = compare(network, "fp16", (), {"low": 6e4, "sum": 1e5}, {})
+    assert [(each.layer, each.what) for each in found.beyond] == [("last", "input")]

@@ -26,7 +26,6 @@ NEED_MORE = {
     "VGG132": "another file; see tests/lang/test_loading.py",
     "VGG209": "another input size",
     "VGG158": "another file with a block of the same name",
-    "VGG260": "a compiled net; see tests/compiler/test_sizes.py",
     "VGG261": "a compiled net; see tests/compiler/test_sizes.py",
     "VGG262": "an image",
     "VGG263": "a profile",

@@ -8,6 +8,7 @@ from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
 from vggspec.cli.table import print_table
 from vggspec.compiler.difference import Difference, LayerPair, diff
+from vggspec.compiler.listing import INDENT
 
 
 @click.command(
@@ -55,8 +56,8 @@ def command(first: str, second: str, *, as_json: bool) -> None:
 def _cells(row: LayerPair) -> tuple[str, str]:
     marks = ("  ", "  ") if row.is_same else ("- ", "+ ")
     first, second = (
-        mark + op.write() if op else ""
-        for mark, op in zip(marks, (row.first, row.second), strict=True)
+        mark + INDENT * depth + op.write() if op else ""
+        for mark, op, depth in zip(marks, (row.first, row.second), row.depths, strict=True)
     )
     return first, second
 

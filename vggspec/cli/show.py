@@ -7,14 +7,15 @@ from collections import Counter
 import click
 
 from vggspec.base.catalogue import shapes
+from vggspec.base.wording import count
 from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
 from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import LayerCost
-from vggspec.compiler.geometry import Pair
+from vggspec.compiler.geometry import Number, Pair, apart, whole
 from vggspec.compiler.input_contract import in_words
-from vggspec.compiler.ir import Layer
+from vggspec.compiler.listing import listing
 from vggspec.compiler.ops.syntax import MAX_SIDE
 from vggspec.compiler.sizes import Fitting
 from vggspec.compiler.summary import Summary, summarise
@@ -31,6 +32,7 @@ Examples:
   vggspec show D
   vggspec show specs/table1.vgg:D --dense --at 384x512
   vggspec show specs/D.vgg --svg D.svg
+  vggspec show resnet50-v1 --dot resnet50.dot
   vggspec show specs/D.vgg --json""",
 )
 @click.argument("spec", type=SPEC)
@@ -43,9 +45,17 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--svg", "figure", metavar="FILE", help="Write a figure of the net too.")
+@click.option("--dot", "graph", metavar="FILE", help="Write the net as a Graphviz graph too.")
 @terminal.wide_option
 def command(
-    spec: str, *, size: str | None, dense: bool, show_all: bool, as_json: bool, figure: str | None
+    spec: str,
+    *,
+    size: str | None,
+    dense: bool,
+    show_all: bool,
+    as_json: bool,
+    figure: str | None,
+    graph: str | None,
 ) -> None:
     """Print the layers of a net with their shapes, parameters and cost.
 
@@ -54,8 +64,9 @@ def command(
     are the receptive field and the step of one output position, in pixels of the image.
     """
     found = summarise(spec, at=None if size is None else _size(size), dense=dense)
-    if figure is not None:
-        check_spared([figure], [found.path], option="--svg")
+    for option, path in (("--svg", figure), ("--dot", graph)):
+        if path is not None:
+            check_spared([path], [found.path], option=option)
     if as_json:
         click.echo(json.dumps(found.as_data(implied=show_all), indent=2))
     else:
@@ -64,8 +75,14 @@ def command(
         from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
 
-        write_text(figure, draw(found.network))
+        write_text(figure, draw(found.network, found.outline))
         terminal.say("", f"wrote {figure}")
+    if graph is not None:
+        from vggspec.base.files import write_text
+        from vggspec.compiler.dot import dot
+
+        write_text(graph, dot(found.network, found.outline))
+        terminal.say("", f"wrote {graph}")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -83,16 +100,18 @@ def print_summary(found: Summary, *, show_all: bool = False) -> None:
     title = f"{network.name}, input {image.height} × {image.width} {image.color}: {in_words(image)}"
     print_text(title, bold=True)
     click.echo()
-    rows = [_row(layer, each) for layer, each in found.layers(implied=show_all)]
+    listed = found.layers(implied=show_all)
+    written = listing(found.outline, {layer.name for layer, _ in listed}.__contains__)
+    rows = [_row(written.get(layer.name, layer.op.write()), each) for layer, each in listed]
     print_table([HEADINGS, *rows], right=NUMBERS, optional=OPTIONAL)
     click.echo()
     print_table(_totals(found), right=(1,), bold=())
 
 
-def _row(layer: Layer, each: LayerCost) -> tuple[str, ...]:
+def _row(written: str, each: LayerCost) -> tuple[str, ...]:
     return (
         each.name,
-        layer.op.write(),
+        written,
         shapes.chw(each.output).replace(" ", ""),
         f"{each.parameters:,}" if each.parameters else "",
         scaled(each.macs) if each.macs else "",
@@ -122,10 +141,18 @@ def _totals(found: Summary) -> list[tuple[str, str, str]]:
         totals.append(("sizes", "any" if fitting.sizes == "any" else "some", ", ".join(words)))
     elif fitting is not None:
         totals.append(("sizes", "its own", fitting.title()))
+    distances = apart(found.network)
+    if distances:
+        each = [f"{name} by {_pixels(distance)}" for name, distance in distances.items()]
+        totals.append(("unequal places", count(len(each), "join"), ", ".join(each)))
     if found.batch is not None:
         kept = f"batches of {found.batch}, at least; {memory(costs.kept_bytes)} an image"
         totals.append(("training memory", memory(costs.training_bytes(found.batch)), kept))
     return totals
+
+
+def _pixels(number: Number) -> str:
+    return "1 pixel" if number == 1 else f"{whole(number):g} pixels"
 
 
 def _pair(sides: Pair) -> str:

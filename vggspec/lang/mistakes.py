@@ -47,7 +47,7 @@ _NOT_IN_A_CELL = re.compile(r"(net|like|train|test)(?=[\s:\"]|$)", re.IGNORECASE
 _WORD = re.compile(r'[^\s|(),:#"*×\[\]+&]+')
 #: A repeat where a line, a cell or a branch begins, and a bracket after it.
 _REPEAT_BEFORE = re.compile(
-    r"(?:^|[\[+&|(])\s*(?:\*\*)?\s*(?P<times>(\d{1,9})\s*[x×*]?|[x×]\s*(\d{1,9}))\s*(?=\[)",
+    r"(?:^|[\[+&|(])\s*(?:\*\*\s*)?(?P<times>(\d{1,9})(?:\s*[x×*])?|[x×]\s*(\d{1,9}))\s*(?=\[)",
     re.IGNORECASE,
 )
 

@@ -79,8 +79,10 @@ def emit(network: Network) -> SpecModule:
     return SpecModule(network)
 
 
-def loaded(network: Network, weights: WeightsFile) -> SpecModule:
+def loaded(network: Network, weights: WeightsFile, *, of: Network | None = None) -> SpecModule:
     """The module of a network with the weights of a file, which is mapped and not copied.
+
+    ``of`` is the net that the weights are for, where ``network`` is a part of it.
 
     Pages of the file come into memory where they are read. To train the module changes its memory,
     never the file.
@@ -91,7 +93,7 @@ def loaded(network: Network, weights: WeightsFile) -> SpecModule:
     """
     from safetensors.torch import load_file
 
-    for_net(weights, network)
+    for_net(weights, of or network)
     with named_in_text(weights.path) as name:
         return with_state(network, load_file(name))
 

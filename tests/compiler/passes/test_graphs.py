@@ -1,5 +1,7 @@
 """Passes on nets with branches: what they compute, what they refuse, and that twice is once."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,14 @@ from torch import Tensor
 
 from tests.compiler.interpretation import interpreted
 from tests.graphs import NETS, Graph, inception, random_arrays, residual
-from tests.nets import images
+from tests.nets import images, net, random_weights, run_onnx, run_torch, session
 from tests.refusals import refused
 from tests.strategies import networks
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.bundles.writer import write_bundle
 from vggspec.compiler.ir import IMAGE, Network, Output
 from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.avg_pool import AvgPool
@@ -380,6 +383,25 @@ def test_class_maps_of_nets_that_end_in_gap(kind: str) -> None:
             last = every[network["gap"].inputs[0]]
             wanted = torch.einsum("oc,nchw->nohw", weight, last) + bias[:, None, None]
             close(found["score_map"], wanted)
+
+
+def test_the_bundle_of_a_class_map(tmp_path: Path) -> None:
+    """A position of the map stands for the pixels from it to the next."""
+    lowered = net("net t\ninput 16x20 gray\nconv3-6 maxpool gap dropout(0.2) FC-4 soft-max")
+    weights = random_weights(lowered, tmp_path / "w")
+    options = CompileOptions(keep_map=True)
+    manifest = write_bundle(lowered, weights, tmp_path / "b", options).manifest
+    assert (manifest.window, manifest.stride) == ((2, 2), (2, 2))
+    x = images(2, 1, 21, 26)
+    found = run_onnx(session(tmp_path / "b/1/model.onnx"), x)
+    by_torch = run_torch(lowered, weights, options, x)
+    assert found["score_map"].shape == (2, 4, 10, 13)
+    for name, value in by_torch.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+    scores = torch.from_numpy(found["score_map"].mean((2, 3)))
+    np.testing.assert_allclose(found["posteriors"], scores.softmax(1), rtol=1e-4, atol=1e-6)
+    plain = write_bundle(lowered, weights, tmp_path / "c", CompileOptions()).manifest
+    assert plain.window == (16, 20)
 
 
 def _scores(network: Network) -> str:

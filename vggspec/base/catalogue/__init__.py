@@ -11,10 +11,10 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "layers", "graphs", "shapes", "dense", "backends", "recipes", "data",
-    "ranks", "runs", "artefacts", "checkpoint_files", "importing", "annotations", "engines",
-    "refitting", "running", "verifying", "variants", "fusion", "evaluating", "features",
-    "localising", "sizes",
+    "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
+    "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "importing",
+    "annotations", "engines", "refitting", "running", "verifying", "variants", "fusion",
+    "evaluating", "features", "localising",
 )  # fmt: skip
 
 

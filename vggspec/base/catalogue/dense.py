@@ -11,6 +11,9 @@ class MixesPositions(Diagnostic):
     """A net is applied densely by making its FC layers convolutions, which needs no flattened map.
     An FC and an activation give the same numbers then; ``BN`` and ``soft-max`` of a flattened map
     work across all of its positions, and have no counterpart on a larger map.
+
+        vggspec compile net.vgg --weights W           wrong
+        vggspec compile net.vgg --weights W --crop    right
     """
 
     code = "VGG270"
@@ -31,6 +34,8 @@ class MeetsAtOneSize(Diagnostic):
     They have them at one size only where one branch is averaged over the whole map by ``gap`` and
     the other is not, where their strides are different, or where an FC reads what was flattened
     from maps of different sizes.
+
+        [conv8-16(pad 0) & maxpool conv4-16(pad 0)]    wrong: they meet where the map is 8 × 8
     """
 
     code = "VGG271"
@@ -45,6 +50,9 @@ class MeetsAtOneSize(Diagnostic):
 class OutputsOfDifferentStrides(Diagnostic):
     """``--stride`` is the distance between the positions of one output. In a net with several
     outputs it would be unclear whose.
+
+        vggspec compile net.vgg --weights W --stride 8                    wrong
+        vggspec compile net.vgg --weights W --stride 8 --layer conv4_3    right
     """
 
     code = "VGG272"
@@ -62,6 +70,8 @@ class OtherRoundingAtJoin(Diagnostic):
     """``--pool ceil`` makes every pooling round up, ``--pool floor`` down. Branches that are added
     or joined meet as the spec says. With the other rounding one branch may get a row more than the
     other.
+
+        [maxpool & conv2-64/2(pad 0)]    on a map of 9 × 9, with ``--pool ceil``: 5 × 5 and 4 × 4
     """
 
     code = "VGG273"
@@ -80,6 +90,8 @@ class OtherRoundingAtJoin(Diagnostic):
 class SeveralBeforeLast(Diagnostic):
     """Features are the input of the last conv or FC layer (appendix B of the paper drops the last
     FC). Where the net ends in a sum or in joined branches, each branch has a last layer.
+
+        [conv1-10 + conv3-10] gap soft-max
     """
 
     code = "VGG274"

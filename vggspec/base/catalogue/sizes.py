@@ -1,7 +1,6 @@
 """Sizes of images at which the branches of a net do not meet (VGG26x)."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from vggspec.base.diagnostic import Diagnostic
 
@@ -10,28 +9,6 @@ Size = tuple[int, int]
 
 def _by(size: Size) -> str:
     return f"{size[0]} × {size[1]}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinOfStrides(Diagnostic):
-    """Branches that are added or joined have different strides, and a net that takes images of any
-    size was asked for. On a larger image such branches grow apart.
-
-        input 4x4 RGB
-        [conv3-8/2 & maxpool1/3]      wrong: 2 × 2 both, and on 16 × 16 pixels 8 × 8 and 6 × 6
-        [conv3-8/2 & maxpool1/2]      right
-    """
-
-    code = "VGG260"
-    TITLE = "{layer} joins branches that grow apart on larger images"
-    HELP = "give all branches the same stride, or compile the net with `--crop`"
-    layer: str
-    strides: tuple[int | Fraction | None, ...]
-    """Pixels from one position to the next; None for a map of one position."""
-
-    def label(self) -> str:
-        said = ("one position" if s is None else f"one every {s} pixels" for s in self.strides)
-        return " and ".join(said)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ import torch
 
 from tests.conftest import ROOT
 from tests.nets import (
+    COLUMNS,
+    FEW_GRAPHS,
+    GRAPHS,
     SMALL,
     Arrays,
     disagreement,
@@ -20,6 +23,7 @@ from tests.nets import (
     run_onnx,
     run_torch,
     session,
+    spec_of_ours,
 )
 from tests.refusals import refused
 from vggspec.bundle.manifest import WEIGHTS
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
 #: them the last digits: 6e-6 was seen on processors with AVX-512, 1.4e-5 on one with AVX2 alone.
 TOLERANCE = 3e-5
 
-SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.vgg") if path.stem != "table1")
+SPECS = (*COLUMNS, *FEW_GRAPHS)
+OTHERS = tuple(name for name in GRAPHS if name not in FEW_GRAPHS)
 #: Landscape, portrait, larger than any crop, and one pixel more than a window.
 SIZES = [(256, 341), (341, 256), (384, 512), (225, 225)]
 
@@ -51,8 +56,9 @@ SIZES = [(256, 341), (341, 256), (384, 512), (225, 225)]
         pytest.param("vgg-f", True, SIZES[:1], id="vgg-f at its full width"),
         *(
             pytest.param(name, True, SIZES, id=f"wide {name}", marks=pytest.mark.slow)
-            for name in SPECS
+            for name in (*SPECS, *OTHERS)
         ),
+        *(pytest.param(name, False, SIZES, id=name, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
 def test_all_forms_agree(
@@ -62,7 +68,7 @@ def test_all_forms_agree(
     tmp_path: Path,
     record_property: pytest.FixtureRequest,
 ) -> None:
-    lowered = load_network(str(ROOT / f"specs/{name}.vgg")) if is_wide else narrowed(name)
+    lowered = spec_of_ours(name) if is_wide else narrowed(name)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     image = lowered.network.input
     worst = 0.0

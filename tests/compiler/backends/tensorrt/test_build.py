@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 from tests.cli.run import vggspec
-from tests.conftest import ROOT
-from tests.nets import SMALL, any_weights, narrowed, net, random_weights
+from tests.nets import (
+    COLUMNS,
+    FEW_GRAPHS,
+    GRAPHS,
+    SMALL,
+    any_weights,
+    narrowed,
+    net,
+    random_weights,
+    spec_of_ours,
+)
 from tests.refusals import refused
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_CAPABILITIES
@@ -35,14 +44,15 @@ from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
 from vggspec.compiler.backends.tensorrt.progress import Shares
 from vggspec.compiler.bundling.engine import write_engine_bundle
 from vggspec.compiler.bundling.staging import WrittenBundle
-from vggspec.compiler.lower import Lowered, load_network
+from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, open_weights
 from vggspec.runtime import machine
 from vggspec.runtime.machine import Driver, Gpu, Machine
 
-SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.vgg") if path.stem != "table1")
+SPECS = (*COLUMNS, *FEW_GRAPHS)
+OTHERS = tuple(name for name in GRAPHS if name not in FEW_GRAPHS)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 ONE_OF_EACH_GENERATION = ("7.5", "8.9", "12.0")
 LANDSCAPE = Profile((1, 32, 32), (2, 32, 43), (4, 32, 64))
@@ -104,15 +114,16 @@ def build_refused(code: str, words: str) -> Any:
         pytest.param("vgg-f", 1, ("fp16",), id="vgg-f at its full width"),
         *(
             pytest.param(name, 1, PRECISIONS, id=f"wide {name}", marks=pytest.mark.slow)
-            for name in SPECS
+            for name in (*SPECS, *OTHERS)
         ),
+        *(pytest.param(name, 8, PRECISIONS, id=name, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
 def test_every_spec_in_every_precision(
     name: str, by: int, precisions: tuple[Precision, ...], tmp_path: Path
 ) -> None:
     """The size of the plan tells in which precision TensorRT stored the weights, of a wide net."""
-    lowered = load_network(str(ROOT / f"specs/{name}.vgg")) if by == 1 else narrowed(name, by)
+    lowered = spec_of_ours(name) if by == 1 else narrowed(name, by)
     weights = any_weights(lowered, tmp_path / "w.safetensors")
     height, width = lowered.network.input.type.size
     profile = Profile((1, height, width), (2, height, width + 32), (4, height, 2 * width))
