@@ -34,6 +34,7 @@ def export(
     from vggspec.compiler.backends.torch import source as torch_source
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
+    from vggspec.compiler.results import check_map
 
     lowered = load_network(os.fspath(spec))
     if to != "torch-source":
@@ -46,6 +47,8 @@ def export(
     # Dropout stays, and the average stays where it is because of it.
     left_out = AverageBeforeLinear, DropTrainingOps
     network = run(tuple(p for p in pipeline if not isinstance(p, left_out)), lowered.network)
+    if keep_map:
+        check_map(lowered.network, network)
     text = torch_source.emit(network, network.input.mean, os.path.basename(os.fspath(spec)))
     write_text(os.fspath(out), text)
     return Path(out)

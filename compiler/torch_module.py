@@ -19,7 +19,8 @@ def torch_module(
 ) -> "SpecModule":
     """A spec as a PyTorch module, whose submodules and ``state_dict`` have the layers' names.
 
-    It takes float32 ``(N, C, H, W)`` and returns the net's output, ``(N, classes)``. The numbers
+    It takes float32 ``(N, C, H, W)`` and returns the net's output, ``(N, classes)``; a dict of
+    tensors by name where the spec names several ``outputs``, with gradients. The numbers
     are ``(x - mean) * scale / std``, x from 0 to 255, with those of the module's ``network.input``:
     as the spec says, or as the weights expect where it says nothing.
     ``dense`` gives the fully convolutional form on the same weights, for images of any larger
@@ -41,6 +42,7 @@ def torch_module(
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
+    from vggspec.compiler.results import check_map
     from vggspec.compiler.weights import open_weights
 
     # Dropout stays in both forms: `train()` and `eval()` switch it.
@@ -48,6 +50,8 @@ def torch_module(
     passes = inference("dense" if dense else "crop", average, keep_map=keep_map)
     pipeline = tuple(each for each in passes if not isinstance(each, left_out))
     lowered = load_network(os.fspath(spec))
+    if keep_map:
+        check_map(lowered.network, run(pipeline, lowered.network))
     if weights is None:
         return backend.emit(run(pipeline, lowered.network))
     file = open_weights(weights)

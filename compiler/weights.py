@@ -45,6 +45,7 @@ from vggspec.bundle.digests import digest
 from vggspec.bundle.manifest import WEIGHTS
 from vggspec.bundle.opening import HASHED_ON_OPEN_BYTES
 from vggspec.compiler.ir import Color, ImageInput, Network
+from vggspec.compiler.results import result_of
 
 Array = NDArray[np.float32]
 
@@ -175,19 +176,20 @@ def _is_header_changed(layout: Layout) -> bool:
 
 
 def check_fits(weights: WeightsFile, network: Network) -> None:
-    """Check that the file contains exactly the parameters of the net. For a net that was cut, it
-    may also contain those of the layers that were removed.
+    """Check that the file contains exactly the parameters of the net. For a net that was cut, and
+    for one whose outputs are those of inner layers, it may also contain those of other layers.
 
     Raises:
         VggspecError: it is another net's, or of another number type.
     """
     path = str(weights.path)
+    is_part = network.is_cut or result_of(network) == "activations"
     wanted = {param.name: param for param in network.params()}
     missing = tuple(name for name in wanted if name not in weights.tensors)
     unknown = tuple(
         short(name)
         for name in weights.tensors
-        if name not in wanted and not name.endswith(".num_batches_tracked") and not network.is_cut
+        if name not in wanted and not name.endswith(".num_batches_tracked") and not is_part
     )
     unlike = tuple(
         f"{name}: {_by(weights.tensors[name].shape)} in the file, {_by(param.stored)} in the net"
@@ -204,7 +206,7 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
         )
         raise VggspecError(report(what, path=path))
     made_for = weights.metadata.layers_sha256
-    if made_for is not None and not network.is_cut and made_for != layers_sha256(network):
+    if made_for is not None and not is_part and made_for != layers_sha256(network):
         what_order = artefacts.OtherOrder(net=network.name, made_for=weights.metadata.net)
         raise VggspecError(report(what_order, path=path))
     for name in wanted:

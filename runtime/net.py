@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import Manifest, OutputContract, OutputKind
+from vggspec.bundle.manifest import Manifest, OutputContract
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import normalise
@@ -23,7 +23,8 @@ from vggspec.runtime.protocol import View
 from vggspec.runtime.session import Arrays, Device, Port, Session
 
 Pixels = NDArray[np.uint8]
-Outputs = dict[OutputKind, NDArray[np.float64]]
+Outputs = dict[str, NDArray[np.float64]]
+"""By kind; activations by name."""
 
 
 class BundleNet:
@@ -60,12 +61,21 @@ class BundleNet:
         return self._session.device
 
     def __call__(self, images: Pixels) -> Outputs:
-        """All outputs by kind for images ``(N, H, W, C)``, RGB or gray.
+        """All outputs for images ``(N, H, W, C)``, RGB or gray: by kind, activations by name.
 
         Raises:
             VggspecError: the engine fails, or an output is not finite.
         """
         return self._outputs(self._session.run(self._feed(images)), len(images))
+
+    def arrays(self, images: Pixels) -> Arrays:
+        """All outputs by name for images ``(N, H, W, C)``, in the graph's own precision.
+
+        Raises:
+            VggspecError: the engine fails, or an output is not finite.
+        """
+        arrays = self._session.run(self._feed(images))
+        return {each.name: _checked(arrays, each, len(images)) for each in self.manifest.outputs}
 
     def apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
         """The outputs of each batch, in order.
@@ -117,7 +127,8 @@ class BundleNet:
         return {self.manifest.input.name: normalise(images, self.manifest.input)}
 
     def _outputs(self, arrays: Arrays, number: int) -> Outputs:
-        return {each.kind: _checked(arrays, each, number) for each in self.manifest.outputs}
+        found = {each.key: _checked(arrays, each, number) for each in self.manifest.outputs}
+        return {key: array.astype(np.float64) for key, array in found.items()}
 
 
 def check_ports(session: Session, manifest: Manifest, path: str) -> None:
@@ -163,13 +174,16 @@ def view_of(manifest: Manifest) -> View:
     )
 
 
-def _checked(arrays: Arrays, output: OutputContract, num_images: int) -> NDArray[np.float64]:
-    array = arrays[output.name].astype(np.float64)
+def _checked(arrays: Arrays, output: OutputContract, num_images: int) -> NDArray[Any]:
+    array = arrays[output.name]
     num_axes = 4 if output.is_map else 2
     if array.ndim != num_axes or array.shape[:2] != (num_images, output.channels):
-        what = "classes" if output.kind != "boxes" else "numbers"
+        names = {"boxes": "numbers", "features": "channels", "activations": "channels"}
+        what = names.get(output.kind, "classes")
         why = f"`{output.name}` came out as {array.shape}, with {output.channels} {what} expected"
         raise VggspecError(report(RunFailed(reason=why)))
     if not np.isfinite(array).all():
-        raise VggspecError(report(NotFinite(output=output.kind.replace("_", " "))))
+        of_layer = f"activations of {output.name}"
+        kind = of_layer if output.kind == "activations" else output.kind.replace("_", " ")
+        raise VggspecError(report(NotFinite(output=kind)))
     return array

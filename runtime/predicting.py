@@ -46,6 +46,7 @@ def predict(
         is_path = isinstance(image, str | os.PathLike)
         listed += named_images([image], watch) if is_path else [image]  # type: ignore[list-item]
     with Predictor(bundle, device=device, threads=threads) as predictor:
+        predictor.check()
         yield from predict_each(
             predictor,
             listed,

@@ -1,17 +1,19 @@
 """A bundle as a function of images: an image goes in, a ``Prediction`` comes out."""
 
+import contextlib
+import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeAlias, get_args, overload
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias, cast, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
-from vggspec.base.catalogue.fusion import FixedMirrorImages
+from vggspec.base.catalogue.fusion import FixedMirrorImages, HoldsProtocol
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.short_repr import short_repr
@@ -21,7 +23,8 @@ from vggspec.data.read import ImageLike, reading
 from vggspec.runtime.central_boxes import central_boxes
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.picture_net import PictureNet
-from vggspec.runtime.protocol import Answer, PosteriorMap, classify
+from vggspec.runtime.preprocess import rescale
+from vggspec.runtime.protocol import Answer, PosteriorMap, classify, inputs, ways
 from vggspec.runtime.session import Device
 
 Kind = Literal["posteriors", "scores", "boxes"]
@@ -109,7 +112,7 @@ class Predictor:
     The net is loaded once; several threads may call the predictor.
 
     Raises:
-        VggspecError: it is not a bundle, is damaged, or gives neither classes nor boxes.
+        VggspecError: it is not a bundle, or is damaged.
         MissingLibraryError: ``device`` is not available.
     """
 
@@ -128,15 +131,15 @@ class Predictor:
         self._net = load_bundle(bundle, load)
         self.manifest = self._net.manifest
         result = self.manifest.result
-        if result.kind not in get_args(Kind):
-            self._net.close()
-            what = NoClasses(output=result.kind.replace("_", " "))
-            raise VggspecError(report(what, path=self._net.path))
-        self.kind: Kind = result.kind  # type: ignore[assignment]
+        gives = cast("Kind", result.kind) if result.kind in get_args(Kind) else None
+        self.kind: Kind | None = gives
+        """What predictions have; None for a net without classes and boxes, which has outputs."""
+
         number = result.channels // 4 if self.kind == "boxes" else result.channels
         numbered = tuple(f"class {i}" for i in range(number))
         has_one_box = self.kind == "boxes" and number == 1
-        self.labels: tuple[str, ...] = () if has_one_box else self.manifest.labels or numbered
+        is_nameless = has_one_box or self.kind is None
+        self.labels: tuple[str, ...] = () if is_nameless else self.manifest.labels or numbered
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -187,15 +190,51 @@ class Predictor:
         averaged, as ``vggspec localise`` does without a classifier.
 
         Raises:
-            VggspecError: an image cannot be read, or is too small or too large.
+            VggspecError: an image cannot be read, or is too small or too large; or the net gives
+                neither classes nor boxes.
             TypeError: ``image`` is of another type, or ``scales`` are not whole numbers.
             ArgumentError: an array or a tensor has another shape, number type or range, or its
                 layout is ambiguous; ``scales`` are not sizes; or ``resize`` is neither.
         """
+        self.check()
         protocol = self._protocol(scales, flip, resize)
         if isinstance(image, list | tuple):
             return [self._predict(each, protocol) for each in image]
         return self._predict(image, protocol)  # type: ignore[arg-type]
+
+    def outputs(self, image: ImageLike, scale: int | None = None) -> dict[str, NDArray[Any]]:
+        """All outputs of the net for one image, by their names: maps ``(C, h, w)`` and vectors
+        ``(C,)``, as the graph computes them.
+
+        ``scale`` is Q in pixels; None leaves the image as it is. A net of one size sees the central
+        window of the rescaled image, with None at the first scale of the spec.
+
+        Raises:
+            VggspecError: the image cannot be read, or is too small or too large; or the graph
+                contains the test protocol.
+            TypeError, ArgumentError: as for a call.
+        """
+        net, test = self._net, self.manifest.test
+        if isinstance(net, PictureNet):
+            raise VggspecError(report(HoldsProtocol(), path=net.path))
+        one = replace(test, dense=True, crops=None, flip=False)
+        with reading(image, net.color) as pixels, _about(image):
+            own = min(pixels.shape[:2]) if net.view.is_dynamic else test.scales[0]
+            (scale,) = as_scales(own if scale is None else operator.index(scale))
+            rescaled = rescale(pixels, scale, test.resize)
+            (way,) = ways(net.view, one)
+            (seen,) = inputs(rescaled, way, net.view, one)
+            return {name: array[0] for name, array in net.arrays(seen[np.newaxis]).items()}
+
+    def check(self) -> None:
+        """Refuse a net that gives neither classes nor boxes.
+
+        Raises:
+            VggspecError: it is one.
+        """
+        if self.kind is None:
+            what = NoClasses(output=self.manifest.gives)
+            raise VggspecError(report(what, path=self._net.path))
 
     def close(self) -> None:
         """Free the net and its memory."""
@@ -237,8 +276,8 @@ class Predictor:
         return protocol
 
     def _predict(self, image: ImageLike, protocol: TestProtocol) -> Prediction:
-        file = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-        with reading(image, self._net.color) as pixels:
+        assert self.kind is not None
+        with reading(image, self._net.color) as pixels, _about(image) as file:
             empty = Prediction(
                 posteriors=np.zeros(0),
                 kind=self.kind,
@@ -249,11 +288,7 @@ class Predictor:
                 size=(pixels.shape[0], pixels.shape[1]),
                 file=file,
             )
-            try:
-                return self._filled(empty, pixels, protocol)
-            except VggspecError as error:
-                # From here on, what fails is about this image.
-                raise VggspecError(*(replace(one, path=file) for one in error.reports)) from error
+            return self._filled(empty, pixels, protocol)
 
     def _filled(
         self, empty: Prediction, pixels: NDArray[np.uint8], protocol: TestProtocol
@@ -267,11 +302,21 @@ class Predictor:
         def apply(images: NDArray[np.uint8]) -> Answer:
             outputs = net(images)
             maps = outputs.get("score_map")
-            posteriors = outputs[self.manifest.result.kind]
+            posteriors = outputs[self.manifest.result.key]
             return Answer(posteriors, None if maps is None else softmax(maps))
 
         posteriors, maps = classify(apply, pixels, net.view, protocol)
         return replace(empty, posteriors=posteriors, maps=maps)
+
+
+@contextlib.contextmanager
+def _about(image: ImageLike) -> Iterator[str | None]:
+    """The path of an image, if it is one; what fails in the block is about this image."""
+    file = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    try:
+        yield file
+    except VggspecError as error:
+        raise VggspecError(*(replace(one, path=file) for one in error.reports)) from error
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

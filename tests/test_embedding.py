@@ -210,11 +210,12 @@ def test_it_refuses_a_plan_that_was_changed(program: Any, made: Made) -> None:
     ("changes", "words"),
     [
         ({"engine": None}, "not a plan"),
-        ({"format": 3}, "format 3"),
+        ({"format": 4}, "format 4"),
         ({"engine": {"is_stripped": True}}, "no weights"),
-        ({"outputs": [{"is_map": True}]}, "boxes"),
+        ({"outputs": [{"kind": "boxes"}]}, "boxes"),
+        ({"outputs": [{"kind": "activations"}, {"kind": "activations"}]}, "activations"),
     ],
-    ids=["graph", "newer", "stripped", "boxes"],
+    ids=["graph", "newer", "stripped", "boxes", "several"],
 )
 def test_it_refuses_other_bundles(
     program: Any, made: Made, changes: dict[str, Any], words: str

@@ -2,22 +2,22 @@
 
 import hashlib
 from dataclasses import replace
-from typing import cast
 
 import onnx
 
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import InputContract, Manifest, OutputContract, OutputKind
+from vggspec.bundle.manifest import InputContract, Manifest, OutputContract
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.cost import cost
-from vggspec.compiler.geometry import Pair
+from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import ImageInput, Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.passes import AverageBeforeLinear, run
 from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
+from vggspec.compiler.results import kind_of, result_of
 from vggspec.compiler.sizes import Fitting, sizes
 from vggspec.compiler.weights import WeightsFile
 
@@ -30,11 +30,12 @@ def describe(
     outputs = tuple(
         OutputContract(
             name=output.name,
-            kind=cast("OutputKind", output.name),
-            channels=network.type_of(output.layer).channels,
-            is_map=network.type_of(output.layer).is_map,
+            kind=kind_of(lowered.network, output),
+            channels=type_.channels,
+            is_map=type_.is_map,
+            size=type_.size if type_.is_map and not options.is_dense else None,
         )
-        for output in network.outputs
+        for output, type_ in ((out, network.type_of(out.layer)) for out in network.outputs)
     )
     window, stride = window_and_stride(lowered.network, options)
     fitting = sizes_of(lowered.network, options)
@@ -94,7 +95,7 @@ def input_of(contract: InputContract, lowered: Lowered) -> ImageInput:
 def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] | None:
     """The labels that came with the weights, where they name the numbers of the output."""
     labels = weights.metadata.labels
-    if result.kind == "features" or not labels or not result.is_of(len(labels)):
+    if result.kind in ("features", "activations") or not labels or not result.is_of(len(labels)):
         return None
     return labels
 
@@ -120,8 +121,15 @@ def window_and_stride(
     """What one position of the score map sees of the image, and how far it is to the next one.
 
     ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
-    where pooling rounds up, a finer map has positions past it.
+    where pooling rounds up, a finer map has positions past it. Activations of several layers have
+    several strides: the largest is given, with the net's whole input.
     """
+    if options.layer is None and result_of(network) == "activations":
+        prepared = prepare(network, options)
+        seen = fields(prepared)
+        strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]
+        rows, columns = zip(*strides, strict=True)
+        return network.input.type.size, (max(rows), max(columns))
     own = CompileOptions(form=options.form, keep_map=options.keep_map)
     map_size, own_stride = _score_map(prepare(network, own))
     # What is left of the input when the other positions' steps are taken off.

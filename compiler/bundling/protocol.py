@@ -19,6 +19,7 @@ from vggspec.compiler.bundling.description import describe
 from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
+from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.weights import WeightsFile, for_net
 
 
@@ -107,9 +108,11 @@ def _check(nets: Sequence[tuple[Lowered, WeightsFile]], options: CompileOptions)
     """
     first, _ = nets[0]
     for lowered, _ in nets:
-        output = lowered.network.outputs[0].name
-        if output != POSTERIORS:
-            raise _refused(fusion.NoPosteriors(gives=output), lowered)
+        network = lowered.network
+        kind = result_of(network)
+        if kind != POSTERIORS or len(network.outputs) > 1:
+            gives = kind if len(network.outputs) == 1 else in_words(network.outputs)
+            raise _refused(fusion.NoPosteriors(gives=gives), lowered)
         if lowered.experiment.test.resize != "rounded":
             raise _refused(GraphRescales(), lowered)
         if lowered.experiment.test.crops is not None and options.form != "dense":

@@ -156,7 +156,8 @@ def _input(contract: InputContract, most: int) -> str:
 
 
 def _output(manifest: Manifest, output: OutputContract, most: int) -> str:
-    shape = (output.channels, -1, -1) if output.is_map else (output.channels,)
+    size = output.size or (-1, -1)
+    shape = (output.channels, *size) if output.is_map else (output.channels,)
     lines = [
         f"name: {_quoted(output.name)}",
         "data_type: TYPE_FP32",

@@ -65,7 +65,8 @@ def write_variant(
     before = replace(bundle.manifest.options, engine=None, single_file=False)
     options = changes.applied(before)
     network = prepare(lowered.network, options)
-    if network == prepare(lowered.network, before):
+    is_same_form = options.is_dense == before.is_dense  # without FC layers only their sizes differ
+    if is_same_form and network == prepare(lowered.network, before):
         return bundle
     if bundle.manifest.engine is not None:
         options = replace(options, precision="fp32", keep_fp32=())

@@ -26,6 +26,7 @@ from vggspec.compiler.importing.sources import (
 )
 from vggspec.compiler.importing.tables import is_average
 from vggspec.compiler.lower import Lowered, load_network
+from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.weights import changed_part, describe, expecting, save
 
 Path = str | os.PathLike[str]
@@ -101,6 +102,9 @@ def import_weights(
     is_replaced = _exists(path)
     names = None
     if options.labels is not None:
+        if result_of(network) == "activations":
+            gives = in_words(network.outputs)
+            raise ArgumentError(f"labels name classes, and the net gives {gives}")
         names = _read_labels(os.fspath(options.labels), network.num_classes)
     read = read_checkpoint(source, options.key)
     for note in _notes(read, source):
@@ -112,7 +116,9 @@ def import_weights(
         turn_first_layer(network, matched, source)
     if names is None:
         own = own_metadata(read).labels
-        names = own if own is not None and len(own) == network.num_classes else None
+        is_classed = result_of(network) != "activations"
+        fits = own is not None and is_classed and len(own) == network.num_classes
+        names = own if fits else None
     described = describe(network, labels=names)
     save(path, matched.arrays, expecting(described, expected.input, expected.source))
     if is_replaced:

@@ -183,7 +183,7 @@ std::size_t bytesEach(nvinfer1::DataType type) {
     return type == nvinfer1::DataType::kFLOAT ? sizeof(float) : sizeof(uint8_t);
 }
 
-// The mean over the batch of the first output that has an answer for each class.
+// The mean over the batch of the output that has an answer for each class.
 std::vector<float> classify(nvinfer1::ICudaEngine& engine, std::vector<Image> const& images,
                             Options const& options) {
     using nvinfer1::TensorIOMode;
@@ -223,11 +223,11 @@ std::vector<float> classify(nvinfer1::ICudaEngine& engine, std::vector<Image> co
         auto const dims = context->getTensorShape(name);
         memory[name] = allocate(volume(dims) * bytesEach(engine.getTensorDataType(name)));
         require(context->setTensorAddress(name, memory[name].get()), "an address is refused");
-        if (result == nullptr && !isInput(name) && dims.nbDims == 2) {
+        if (std::string{name} == "posteriors" || std::string{name} == "scores") {
             result = name;
         }
     }
-    require(result != nullptr, "the plan has no output with an answer for each class");
+    require(result != nullptr, "the plan has no output `posteriors` or `scores`, so no classes");
 
     std::vector<float> planes;
     std::vector<uint8_t> pixels;

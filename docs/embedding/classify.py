@@ -53,16 +53,17 @@ def read_manifest(bundle: Path) -> dict:
         manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     except ValueError as error:
         raise FailureError(f"{bundle}/manifest.json is damaged: {error}") from error
-    if manifest["format"] not in (1, 2):
+    if manifest["format"] not in (1, 2, 3):
         raise FailureError(
-            f"{bundle} has format {manifest['format']}, and this program knows 1 and 2"
+            f"{bundle} has format {manifest['format']}, and this program knows 1 to 3"
         )
     if manifest["engine"] is None:
         raise FailureError(f"{bundle} holds an ONNX graph, not a plan")
     if manifest["engine"]["is_stripped"]:
         raise FailureError(f"the plan of {bundle} has no weights")
-    if manifest["outputs"][0]["is_map"]:
-        raise FailureError(f"the net of {bundle} gives boxes, not classes")
+    kind = manifest["outputs"][0]["kind"]
+    if kind not in ("posteriors", "scores"):
+        raise FailureError(f"the net of {bundle} gives {kind}, not classes")
     return manifest
 
 

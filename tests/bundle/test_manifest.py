@@ -148,7 +148,7 @@ def test_remainders_are_checked(made: Made, period: int, remainders: Any) -> Non
 
 
 def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:
-    rewrite(made.path, {"format": 3, "net": None})
+    rewrite(made.path, {"format": 4, "net": None})
     with pytest.raises(VggspecError) as error:
         open_bundle(made.path)
     assert code(error) == "VGG523"

@@ -158,8 +158,10 @@ def test_the_sizes_may_be_torchvisions(tmp_path: Path) -> None:
 def test_a_net_of_features_does_not_classify(tmp_path: Path) -> None:
     made = make(tmp_path / "small")
     rewrite(made.path, {"outputs.0.kind": "features", "labels": None, "options.layer": "fc3"})
-    with refused("gives features, not classes") as error:
-        Predictor(made.path)
+    with Predictor(made.path, device="cpu") as predictor:
+        assert predictor.kind is None
+        with refused("gives features, not classes") as error:
+            predictor(np.zeros((24, 24, 3), np.uint8))
     assert error.value.reports[0].what.code == "VGG526"
 
 

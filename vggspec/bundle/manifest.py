@@ -28,8 +28,8 @@ from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
 from vggspec.bundle.sizes import FittingSizes, fits
 
-FORMAT = 2
-"""Format 1 had no ``options``; it is still read."""
+FORMAT = 3
+"""Format 1 had no ``options``, format 2 no ``activations``; both are still read."""
 
 MANIFEST = "manifest.json"
 MODEL = "1/model.onnx"
@@ -53,7 +53,9 @@ MAX_CHANNELS = 1 << 22
 """Of an output: four for each of a million classes."""
 
 Contract = Literal["float", "raw", "picture"]
-OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features"]
+OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features", "activations"]
+"""``features`` are the activations of one layer, averaged over space; ``activations`` are those of
+a layer that the spec names as an output, as they are."""
 
 
 #: Bytes of a number.
@@ -90,12 +92,19 @@ class InputContract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContract:
-    """An output tensor: ``(N, classes)``, or ``(N, classes, h, w)`` for maps."""
+    """An output tensor: ``(N, channels)``, or ``(N, channels, h, w)`` for maps."""
 
     name: str
     kind: OutputKind
     channels: Annotated[int, Range(1, MAX_CHANNELS)]
     is_map: bool = False
+    size: Annotated[Size, Range(1, MAX_SIDE)] | None = None
+    """Rows and columns of a map; None for a vector, and where they follow from the image's."""
+
+    @property
+    def key(self) -> str:
+        """Unlike that of any other output of the net: its kind, or its name for activations."""
+        return self.name if self.kind == "activations" else self.kind
 
     def is_of(self, classes: int) -> bool:
         """Whether it fits this number of classes: boxes have four channels each, or four shared."""
@@ -157,10 +166,11 @@ class Manifest:
     outputs: Annotated[tuple[OutputContract, ...], AtMost(MAX_FILES)]
     window: Annotated[Size, Range(1, MAX_SCALE)]
     """Rows and columns of the image that one position of the score map sees, without padding: the
-    net's input."""
+    net's input. It is the net's input, too, where the main output is activations."""
 
     stride: Annotated[Size, Range(1, MAX_SIDE)]
-    """Pixels of the image from one position of the score map to the next."""
+    """Pixels of the image from one position of the score map to the next; of activations, the
+    largest of their strides."""
 
     labels: tuple[str, ...] | None
     test: TestProtocol
@@ -209,13 +219,30 @@ class Manifest:
         return self.outputs[0]
 
     @property
+    def classifies(self) -> bool:
+        """Whether the main output has a number for each class."""
+        return self.result.kind in ("posteriors", "scores")
+
+    @property
+    def gives(self) -> str:
+        """What the main output is, in words: ``posteriors``; ``activations of conv1_2, fc7``."""
+        if self.result.kind != "activations":
+            return self.result.kind.replace("_", " ")
+        return f"activations of {', '.join(output.name for output in self.outputs)}"
+
+    @property
+    def format(self) -> int:
+        """The format of its file: the earliest one that can say it."""
+        return FORMAT if any(out.kind == "activations" for out in self.outputs) else FORMAT - 1
+
+    @property
     def score_map(self) -> OutputContract | None:
         """The output with a score for each class at each position, if there is one."""
         return next((output for output in self.outputs if output.kind == "score_map"), None)
 
     def to_json(self) -> str:
         """The text of ``manifest.json``, which ends with the digest of the rest."""
-        table = asdict(self) | {"format": FORMAT}
+        table = asdict(self) | {"format": self.format}
         table[OWN_SHA256] = _own_sha256(Fields(table))
         return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 
@@ -266,7 +293,7 @@ def _manifest(data: Fields) -> Manifest:
     _check_input("input", manifest.input)
     _check_different("files", "path", [entry.path for entry in manifest.files])
     _check_different("outputs", "name", [output.name for output in manifest.outputs])
-    _check_different("outputs", "kind", [output.kind for output in manifest.outputs])
+    _check_different("outputs", "kind", [output.key for output in manifest.outputs])
     _check_different("members", "name", [member.name for member in manifest.members])
     if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
         raise BadFieldError("`layer` does not go with the `kind` of the outputs")
@@ -274,6 +301,10 @@ def _manifest(data: Fields) -> Manifest:
         raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):
         raise BadFieldError("there are not as many labels as classes")
+    if manifest.labels is not None and manifest.result.kind == "activations":
+        raise BadFieldError("there are `labels` without classes")
+    if manifest.format == FORMAT > data.integer("format", 1, FORMAT):
+        raise BadFieldError("`outputs` have a `kind` that their `format` does not have")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
         raise BadFieldError("`engine` is there without a plan, or a plan without `engine`")
     if (manifest.engine is None) != (manifest.options.engine is None):

@@ -53,7 +53,7 @@ Examples:
     "--layer",
     metavar="LAYER",
     help="The layer to describe, as `vggspec show` lists it.  [default: the one before the last "
-    "conv or FC]",
+    "conv or FC, or all that the spec's `outputs` names]",
 )
 @click.option(
     "--scales",

@@ -119,6 +119,7 @@ def command(
         check_targets(heatmap, names, kind="heat map", option="--heatmap")
     with contextlib.ExitStack() as stack:
         predictor = stack.enter_context(Predictor(bundle, device=device, threads=threads))
+        predictor.check()
         if predictor.kind == "boxes":
             raise VggspecError(report(NoClasses(output=predictor.kind), path=bundle))
         if heatmap and not predictor.gives_maps:

@@ -181,6 +181,8 @@ def _verdict(each: "Comparison", tolerance: float) -> str:
 
 def _summary(found: "Verification") -> Iterator[str]:
     tolerance, failed = found.tolerance, found.failed
+    if len(found.manifest.outputs) > 1 and found.manifest.result.kind == "activations":
+        yield f"Largest errors: {', '.join(_largest(found))}."
     if failed:
         worst = max(failed, key=lambda e: (not math.isfinite(e.figures.error), e.figures.error))
         shape = _by(worst.shape) if worst.shape is not None else shown(worst.point)
@@ -200,6 +202,13 @@ def _summary(found: "Verification") -> Iterator[str]:
             f"For {count(saturated, 'image')} the posteriors of all classes but one are too small"
             " to compare: compile it with `--map` to compare the scores."
         )
+
+
+def _largest(found: "Verification") -> Iterator[str]:
+    for output in found.manifest.outputs:
+        errors = [each.figures.errors[output.name] for each in found.comparisons]
+        worst = max(errors, key=lambda error: (math.isnan(error), error))
+        yield f"{shown(output.name)} {worst:.1e}"
 
 
 def _by(shape: Sequence[int]) -> str:

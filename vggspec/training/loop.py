@@ -23,12 +23,13 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.optional import has_library
 from vggspec.compiler.backends.torch.module import SpecModule, emit
-from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.ir import Layer, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
+from vggspec.compiler.results import result_of
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
@@ -520,6 +521,15 @@ def training_network(lowered: Lowered) -> Network:
     """
     network = lowered.network
     last = network[network.outputs[0].layer]
+    kind = result_of(network)
+    if kind == "activations" or len(network.outputs) > 1:
+        names = " ".join(output.name for output in network.outputs)
+        because = (
+            f"training takes one output, of classes or boxes; train it without `outputs {names}`, "
+            "and its weights serve the net with that line too"
+        )
+        raise _not_trainable(last, because)
+    network = network.rebuild(network.layers, (Output(kind, last.name),))
     if isinstance(last.op, Boxes) and last.type.is_map:
         raise _not_trainable(last, "it gives boxes for each place of a map")
     if not network.weight_layers:

@@ -13,6 +13,7 @@ from vggspec.base.catalogue.runs import NoRun
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
+from vggspec.compiler.results import result_of
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.interruption import Stop, handles_signals, stop_on_signals
 from vggspec.training.launch import ending_with_launcher, is_launched_here
@@ -194,7 +195,7 @@ def _plan(
         classes=len(data.classes),
         train_images=len(data.train),
         val_images=len(data.val),
-        has_boxes=net.outputs[0].name == "boxes",
+        has_boxes=result_of(net) == "boxes",
         recipe=lowered.experiment.train,
         run=run,
         begins=begins,

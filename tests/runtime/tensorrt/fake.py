@@ -32,7 +32,7 @@ from tests.engines import engine_options
 from tests.runtime.bundles import Made, make
 from vggspec.bundle.digests import file_entry
 from vggspec.bundle.engine import Engine, Flavour
-from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE
+from vggspec.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, Manifest
 from vggspec.bundle.profile import Profile
 
 LISTINGS = ("10.0.1", "10.16", "11.0", "11.4", "rtx-1.7")
@@ -63,8 +63,21 @@ def make_plan(folder: Path, *, version: str = "11.4", **changes: Any) -> Made:
     profiles = changes.pop("profiles", PROFILES)
     facts = {key: changes.pop(key) for key in list(changes) if key in Engine.__slots__}
     made = make(folder, **changes)
+    manifest = as_plan(folder, made.manifest, version=version, profiles=profiles, **facts)
+    return replace(made, manifest=manifest)
+
+
+def as_plan(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    version: str = "11.4",
+    profiles: tuple[Profile, ...] = PROFILES,
+    **facts: Any,
+) -> Manifest:
+    """Make a plan of the graph of a bundle in one file; the bundle's new manifest."""
     (folder / MODEL).rename(folder / REFERENCE)
-    contract = made.manifest.input
+    contract = manifest.input
     plan = {
         "onnx": base64.b64encode((folder / REFERENCE).read_bytes()).decode(),
         "profiles": [[p.min, p.opt, p.max] for p in profiles],
@@ -93,10 +106,10 @@ def make_plan(folder: Path, *, version: str = "11.4", **changes: Any) -> Made:
         }
     )
     files = (file_entry(folder, PLAN), file_entry(folder, REFERENCE, is_needed=False))
-    options = replace(made.manifest.options, engine=engine_options(engine))
-    manifest = replace(made.manifest, model=PLAN, files=files, engine=engine, options=options)
+    options = replace(manifest.options, engine=engine_options(engine))
+    manifest = replace(manifest, model=PLAN, files=files, engine=engine, options=options)
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    return replace(made, manifest=manifest)
+    return manifest
 
 
 # The device.
@@ -469,6 +482,7 @@ class FakeTrt(SimpleNamespace):
                 )
                 nodes = [*self._net.get_inputs(), *self._net.get_outputs()]
                 self._nodes = {node.name: node for node in nodes}
+                self._known_shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
                 library.engines.add(self)
 
             @property
@@ -510,6 +524,17 @@ class FakeTrt(SimpleNamespace):
                     how = how._strategy
                 assert how == ExecutionContextAllocationStrategy.USER_MANAGED
                 return Context(self)
+
+            def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+                """The shapes of the outputs for one of the input."""
+                if shape not in self._known_shapes:
+                    (node,) = self._net.get_inputs()
+                    dtype = np.uint8 if "uint8" in node.type else np.float32
+                    names = [output.name for output in self._net.get_outputs()]
+                    arrays = self._net.run(names, {node.name: np.zeros(shape, dtype)})
+                    shapes = [array.shape for array in arrays]
+                    self._known_shapes[shape] = dict(zip(names, shapes, strict=True))
+                return self._known_shapes[shape]
 
             def _axes(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
                 n, h, w = shape
@@ -561,10 +586,7 @@ class FakeTrt(SimpleNamespace):
                 assert self._shape is not None
                 if "output shape" in library.refuses:
                     return (-1, 5)
-                images, rows, columns = self._size()
-                rank = len(self._engine._nodes[name].shape)
-                whole = (images, 5, rows // 4 - 3, columns // 4 - 3)
-                return whole[:rank]
+                return self._engine._shapes(self._shape)[name]
 
             def update_device_memory_size_for_shapes(self) -> int:
                 assert self._shape is not None, "memory is asked for before the shape is set"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.compiler.bundling import manifests
 from tests.runtime.bundles import make
 from vggspec.bundle.manifest import Manifest, OutputContract
 from vggspec.studies.verification.comparison import TOP, Figures, compare_outputs
@@ -137,14 +138,40 @@ def test_outputs_that_differ_in_kind(manifest: Manifest, change: Any, words: str
 def test_figures_add_up() -> None:
     one = Figures(
         images=1, error=0.1, max_abs=0.2, mean_abs=0.1, cosine=0.9,
-        top1=1, top5=1, tied=1, saturated=0, is_finite=True, where="here",
+        top1=1, top5=1, tied=1, saturated=0, is_finite=True, errors={"a": 0.1}, where="here",
     )  # fmt: skip
     three = replace(one, images=3, error=0.5, mean_abs=0.5, cosine=0.8, top1=2, where="there")
+    three = replace(three, errors={"a": 0.5})
     both = one.merged(three)
     assert both == three.merged(one)
     assert (both.images, both.error, both.where) == (4, 0.5, "there")
+    assert both.errors == {"a": 0.5}
     assert both.mean_abs == pytest.approx(0.4)
     assert (both.cosine, both.top1, both.top5, both.tied) == (0.8, 3, 2, 2)
     bad = replace(one, error=math.inf, is_finite=False, where="lost")
     assert not both.merged(bad).is_finite
     assert both.merged(bad).where == "lost"
+
+
+def test_activations_are_compared_output_by_output() -> None:
+    """Each relative to its own largest number: a small map is not hidden by a large one."""
+    outputs = (
+        OutputContract(name="conv1", kind="activations", channels=2, is_map=True),
+        OutputContract(name="fc2", kind="activations", channels=3),
+    )
+    manifest = replace(manifests.onnx(), outputs=outputs)
+    expected = {
+        "conv1": np.array([[[[900.0]], [[0.0]]]], np.float32),
+        "fc2": np.array([[1e-3, 2e-3, 4e-3]], np.float32),
+    }
+    found = expected | {"fc2": np.array([[1e-3, 2e-3, 3e-3]], np.float32)}
+    figures = compare_outputs(found, expected, manifest, 1e-4)
+    assert figures.errors == {"conv1": 0.0, "fc2": pytest.approx(0.25)}
+    assert figures.error == pytest.approx(0.25)
+    assert figures.where == "fc2, image 0, channel 2"
+    assert figures.max_abs == pytest.approx(1e-3)
+    same = compare_outputs(expected, expected, manifest, 1e-4)
+    assert (same.error, same.top1) == (0.0, 1)
+    assert same.cosine == pytest.approx(1)
+    with pytest.raises(ValueError, match="no output `fc2`"):
+        compare_outputs({"conv1": found["conv1"]}, expected, manifest, 1e-4)

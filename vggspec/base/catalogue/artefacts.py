@@ -293,14 +293,19 @@ class NoMapInBundle(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class NoClasses(Diagnostic):
-    """The bundle's net does not end in class scores, so it cannot classify."""
+    """The bundle's net does not end in class scores, so it cannot classify. ``vggspec features``
+    writes the activations of layers, averaged over space; in Python
+    ``vggspec.load(BUNDLE).outputs(IMAGE)`` gives all outputs as arrays.
+    """
 
     code = "VGG526"
     TITLE = "the net gives {output}, not classes"
     output: str
 
     def help(self) -> str | None:
-        return "use `vggspec localise`" if self.output == "boxes" else None
+        if self.output == "boxes":
+            return "use `vggspec localise`"
+        return "use `vggspec features`, or in Python `vggspec.load(BUNDLE).outputs(IMAGE)`"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -398,7 +398,7 @@ def _check_outputs(nets: Sequence[Asked]) -> None:
         if each.manifest.members:
             raise _at(HoldsProtocol(), each.path)
         if kind not in ("posteriors", "scores"):
-            raise _at(NoClasses(output=kind.replace("_", " ")), each.path)
+            raise _at(NoClasses(output=each.manifest.gives), each.path)
         if kind == "scores" and len(nets) > 1:
             raise _at(evaluating.ScoresNotFused(), each.path)
 

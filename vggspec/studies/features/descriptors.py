@@ -3,7 +3,9 @@
 For an image at scale Q, the net outputs the activation of each channel of the layer, averaged over
 space in the graph. It is averaged with that of the mirror image. Several scales are averaged or
 stacked. Each net's descriptor is then divided by its L2 norm, descriptors of several nets are
-stacked, and the whole is divided by its norm: so each net has the same weight.
+stacked, and the whole is divided by its norm: so each net has the same weight. A net whose spec
+names several layers as outputs gives their activations as they are: they are averaged here, and
+stacked.
 
 Source: Simonyan & Zisserman 2015, appendix B. It leaves open whether the descriptors of two nets
 are normalised before they are stacked.
@@ -20,6 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.runtime.net import Outputs
 from vggspec.studies.features.file import row_of
 from vggspec.studies.pipeline import Applied, Seen, see
 
@@ -60,7 +63,8 @@ def describe(
     threads: int | None = None,
     batch_pixels: int | None = None,
 ) -> Generator[Described, None, None]:
-    """Describe images, in the order of ``indices``, with nets that output ``features``.
+    """Describe images, in the order of ``indices``, with nets that output ``features``, or
+    activations of several layers.
 
     Raises:
         VggspecError: a net's engine fails, or returns NaN.
@@ -81,7 +85,7 @@ def descriptor(seen: Seen, nets: int, combination: Combination) -> Floats:
     parts = []
     for net in range(nets):
         at_scales = [
-            sight.outputs["features"].mean(axis=0) for sight in seen.sights if sight.net == net
+            over_space(sight.outputs).mean(axis=0) for sight in seen.sights if sight.net == net
         ]
         if combination.over_scales == "stack":
             part = np.concatenate(at_scales)
@@ -90,6 +94,12 @@ def descriptor(seen: Seen, nets: int, combination: Combination) -> Floats:
         parts.append(unit(part) if combination.normalise else part)
     whole = np.concatenate(parts)
     return unit(whole) if combination.normalise else whole
+
+
+def over_space(outputs: Outputs) -> Floats:
+    """All outputs of a net for ``n`` images, averaged over space and stacked: ``(n, D)``."""
+    vectors = [array.mean(axis=(2, 3)) if array.ndim == 4 else array for array in outputs.values()]
+    return np.concatenate(vectors, axis=1)
 
 
 def width(channels: Sequence[int], scales: Sequence[int], over_scales: OverScales) -> int:

@@ -112,7 +112,8 @@ def features(
     image and its mirror image.
 
     A bundle that classifies is recompiled up to the layer before its last conv or FC, and applied
-    densely. Descriptors of several nets are concatenated. Unreadable images are left out; more than
+    densely. Of a net whose spec names several layers as its outputs, all are concatenated.
+    Descriptors of several nets are concatenated. Unreadable images are left out; more than
     1 in 100 of a split are an error.
 
     Args:
@@ -122,7 +123,8 @@ def features(
         out: The file to write. Until it is complete, it is hidden beside its path, for
             ``resume``.
         split: The only split to describe. None describes ``train`` and ``val``, or all images.
-        layer: The layer to describe. None is the one before the last conv or FC.
+        layer: The layer to describe. None is the one before the last conv or FC, or all that the
+            spec names as outputs.
         scales: Each Q, in pixels. None is the spec's ``test:`` section.
         resize: How the longer side is rounded. None is the spec's ``test:`` section.
         flip: Whether to average with the mirror image. None is the spec's ``test:`` section.
@@ -171,7 +173,7 @@ def features(
         for net, protocol, given in zip(nets, protocols, opened, strict=True):
             _check_scales(net.manifest, protocol, str(given.path))
         numbers = width(
-            [each.manifest.result.channels for each in nets],
+            [_numbers(each.manifest) for each in nets],
             [len(each.scales) for each in protocols],
             combine,
         )
@@ -226,13 +228,18 @@ def _splits(folder: Path, split: str | None, watch: Watcher) -> list[_Split]:
 def _up_to(
     bundle: Bundle, layer: str | None, stack: contextlib.ExitStack, watch: Watcher
 ) -> Bundle:
-    """The bundle compiled up to the layer: itself, if it was compiled so."""
+    """The bundle compiled up to the layer: itself, if it was compiled so, or if its spec names the
+    layers.
+    """
     manifest = bundle.manifest
     if manifest.members:
         raise VggspecError(report(HoldsProtocol(), path=str(bundle.path)))
     if manifest.layer is not None and layer in (None, manifest.layer):
         return bundle
-    last = layer or before_last(lowered_of(bundle).network)
+    has_layers = layer is None and manifest.result.kind == "activations"
+    if has_layers and manifest.form == "dense":
+        return bundle
+    last = None if has_layers else layer or before_last(lowered_of(bundle).network)
     found = stack.enter_context(varied(bundle, Changes(layer=last, form="dense")))
     if manifest.engine is not None:
         watch.note(f"{bundle.path} is recompiled in fp32 for this; its engine is not used")
@@ -261,7 +268,8 @@ def _settings(
             {
                 "net": manifest.net,
                 "layer": manifest.layer,
-                "numbers": manifest.result.channels,
+                **_outputs(manifest),
+                "numbers": _numbers(manifest),
                 "scales": list(protocol.scales),
                 "flip": protocol.flip,
                 "resize": protocol.resize,
@@ -272,6 +280,18 @@ def _settings(
         "combine": combination.over_scales,
         "normalise": combination.normalise,
     }
+
+
+def _numbers(manifest: Manifest) -> int:
+    """The numbers for an image at one scale."""
+    return sum(output.channels for output in manifest.outputs)
+
+
+def _outputs(manifest: Manifest) -> dict[str, list[str]]:
+    """The layers of a net that has several outputs."""
+    if manifest.result.kind != "activations":
+        return {}
+    return {"outputs": [output.name for output in manifest.outputs]}
 
 
 def _digest(manifest: Manifest) -> str:
@@ -287,7 +307,8 @@ def _in_words(settings: Mapping[str, Any]) -> list[str]:
         how = {"average": "averaged", "stack": "stacked"}[settings["combine"]]
         many = f", {how}" if len(net["scales"]) > 1 else ""
         flip = ", with the mirror image" if net["flip"] else ""
-        lines.append(f"{net['net']} up to {net['layer']}, Q {scales}{many}{flip}")
+        layers = ", ".join(net["outputs"]) if "outputs" in net else f"up to {net['layer']}"
+        lines.append(f"{net['net']} {layers}, Q {scales}{many}{flip}")
     return lines
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.short_repr import short_repr
-from vggspec.bundle.manifest import FORMAT, Manifest
+from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.bundle.profile import Profile
 from vggspec.runtime.compatibility import profiles_of
@@ -42,7 +42,7 @@ class Inspection:
         """
         manifest = self.manifest
         data: dict[str, object] = asdict(manifest) | {
-            "format": FORMAT,
+            "format": manifest.format,
             "form": manifest.form,
             "average": manifest.average,
             "pool": manifest.pool,

@@ -63,11 +63,14 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "layer", shown(manifest.layer)
     if manifest.pool is not None:
         yield "pooling", f"rounded {'up' if manifest.pool == 'ceil' else 'down'}"
-    rows, columns = manifest.window
-    yield "window", f"{rows} × {columns} pixels, stride {_pair(manifest.stride)}"
+    has_inner = manifest.result.kind == "activations"
+    if not has_inner:
+        rows, columns = manifest.window
+        yield "window", f"{rows} × {columns} pixels, stride {_pair(manifest.stride)}"
     yield "test", _protocol(manifest)
     yield "precision", _precision(manifest)
-    yield "classes", _labels(manifest)
+    if not has_inner:
+        yield "classes", _labels(manifest)
     tools = (f"{shown(name)} {shown(version)}" for name, version in manifest.tools.items())
     yield "made by", ", ".join(tools)
     for title, server in (("Triton", triton), ("DeepStream", deepstream)):
@@ -102,7 +105,8 @@ def _pixels(image: InputContract) -> str:
 
 
 def _output(output: OutputContract, *, is_batch: bool) -> str:
-    shape = "N × " * is_batch + str(output.channels) + " × h × w" * output.is_map
+    size = " × h × w" if output.size is None else f" × {_sizes(output.size)}"
+    shape = "N × " * is_batch + str(output.channels) + size * output.is_map
     return f"{shown(output.name)}: float32 {shape}"
 
 
@@ -124,7 +128,8 @@ def _protocol(manifest: Manifest) -> str:
     if test.resize == "torchvision":
         words.append("rescaled as by torchvision")
     words.append("with mirror images" if test.flip else "no mirror images")
-    if not manifest.members:  # each member has an average of its own
+    has_average = not manifest.members and manifest.result.kind != "activations"
+    if has_average:  # each member has an average of its own
         words.append(f"{manifest.average} averaged over space")
     return ", ".join(words)
 

@@ -140,10 +140,10 @@ class Ensemble(Generic[N]):
                 raise _at(HoldsProtocol(), net)
         for net in nets:
             if net.manifest.result.kind != "boxes":
-                raise _at(localising.NoBoxes(gives=net.manifest.result.kind), net)
+                raise _at(localising.NoBoxes(gives=net.manifest.gives), net)
         for net in classifiers:
             if net.manifest.result.kind != "posteriors":
-                gives = net.manifest.result.kind
+                gives = net.manifest.gives
                 raise _at(localising.NoPosteriorsForBoxes(gives=gives), net)
         self._nets, self._classifiers, self.method = nets, classifiers, method
         self._check_classes()

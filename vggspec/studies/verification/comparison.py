@@ -21,6 +21,9 @@ FLOOR = 1e-30
 
 TOP = 5
 
+#: What the channels of an output are, where they are no classes.
+_AXES = {"boxes": "number", "activations": "channel"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
@@ -29,15 +32,16 @@ class Figures:
     images: int
     error: float
     """Largest difference of class scores over all outputs, relative to the largest score, or to 1
-    if all scores are smaller. Posteriors are compared by their logarithms, which are the scores up
-    to a constant: a posterior of 1 hides differences. Infinite if an output contains NaN or
-    infinity."""
+    if all scores are smaller; of activations relative to the largest of their layer. Posteriors are
+    compared by their logarithms, which are the scores up to a constant: a posterior of 1 hides
+    differences. Infinite if an output contains NaN or infinity."""
 
     max_abs: float
-    """Largest absolute difference of the main output, which has posteriors or scores."""
+    """Largest absolute difference of the main output, which has posteriors or scores; of all
+    outputs where they are activations, and so below."""
 
     mean_abs: float
-    """Mean absolute difference of the main output."""
+    """Mean absolute difference of the main output; the largest of them."""
 
     cosine: float
     """Smallest cosine similarity over the images, of the main output's scores minus their mean."""
@@ -59,6 +63,9 @@ class Figures:
     is_finite: bool
     """Whether all outputs of both nets are finite."""
 
+    errors: dict[str, float]
+    """The error of each output, by its name."""
+
     where: str
     """The position of ``error``: output, image, class, row and column."""
 
@@ -78,6 +85,10 @@ class Figures:
             tied=self.tied + other.tied,
             saturated=self.saturated + other.saturated,
             is_finite=self.is_finite and other.is_finite,
+            errors={
+                name: max(error, other.errors[name], key=_badness)
+                for name, error in self.errors.items()
+            },
             where=worse.where,
         )
 
@@ -97,15 +108,15 @@ def compare_outputs(
         for output in manifest.outputs
     ]
     result = manifest.result
-    ours, theirs = (arrays[result.name].astype(np.float64) for arrays in (found, expected))
     is_finite = all(
         np.isfinite(arrays[output.name]).all()
         for output in manifest.outputs
         for arrays in (found, expected)
     )
     error, where = max(parts, key=lambda part: part[0])
+    theirs = expected[result.name]
     figures = Figures(
-        images=len(ours),
+        images=len(theirs),
         error=error,
         max_abs=math.inf,
         mean_abs=math.inf,
@@ -113,24 +124,39 @@ def compare_outputs(
         top1=0,
         top5=0,
         tied=0,
-        saturated=_saturated(theirs, manifest) if is_finite else 0,
+        saturated=_saturated(theirs.astype(np.float64), manifest) if is_finite else 0,
         is_finite=is_finite,
+        errors={out.name: part[0] for out, part in zip(manifest.outputs, parts, strict=True)},
         where=where,
     )
     if not is_finite:
         return figures
-    difference = np.abs(ours - theirs)
-    figures = replace(figures, max_abs=float(difference.max()), mean_abs=float(difference.mean()))
-    # Positions of a map in one axis: (N, K, h * w).
-    a, b = (
-        values.reshape(len(values), values.shape[1], -1)
-        for values in (_scores(ours, result), _scores(theirs, result))
-    )
-    figures = replace(figures, cosine=_cosine(a, b))
-    # Boxes have no likeliest class.
-    if result.kind not in ("posteriors", "scores"):
-        return replace(figures, top1=len(a), top5=len(a))
-    return _ranked(figures, a.mean(axis=2), b.mean(axis=2), 2 * tolerance * _unit(b))
+    has_inner = result.kind == "activations"
+    distances = [
+        _distances(found[output.name], expected[output.name], output)
+        for output in (manifest.outputs if has_inner else [result])
+    ]
+    max_abs, mean_abs, cosine = zip(*distances, strict=True)
+    figures = replace(figures, max_abs=max(max_abs), mean_abs=max(mean_abs), cosine=min(cosine))
+    if not manifest.classifies:  # boxes and activations have no likeliest class
+        return replace(figures, top1=len(theirs), top5=len(theirs))
+    a, b = (_positions(arrays[result.name], result) for arrays in (found, expected))
+    margin = 2 * tolerance * _unit(b, result)
+    return _ranked(figures, a.mean(axis=2), b.mean(axis=2), margin)
+
+
+def _distances(
+    found: Floats, expected: Floats, output: OutputContract
+) -> tuple[float, float, float]:
+    """The largest and the mean absolute difference of an output, and its smallest cosine."""
+    difference = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    cosine = _cosine(_positions(found, output), _positions(expected, output))
+    return float(difference.max()), float(difference.mean()), cosine
+
+
+def _positions(values: Floats, output: OutputContract) -> Floats:
+    """Scores ``(N, K, h * w)``: the positions of a map are in one axis."""
+    return _scores(values.astype(np.float64), output).reshape(*values.shape[:2], -1)
 
 
 def _check_shapes(found: Arrays, expected: Arrays, output: OutputContract) -> None:
@@ -155,7 +181,7 @@ def _part(
     ours, theirs = (_scores(values.astype(np.float64), output) for values in (found, expected))
     difference = np.abs(ours - theirs)
     at = np.unravel_index(int(np.argmax(difference)), difference.shape)
-    return float(difference[at]) / _unit(theirs), _place(output, at, labels)
+    return float(difference[at]) / _unit(theirs, output), _place(output, at, labels)
 
 
 def _saturated(posteriors: Floats, manifest: Manifest) -> int:
@@ -177,11 +203,16 @@ def _scores(values: Floats, output: OutputContract) -> Floats:
     return centred
 
 
-def _unit(scores: Floats) -> float:
+def _unit(scores: Floats, output: OutputContract) -> float:
     """The number that an error of scores is relative to: at least 1, since smaller scores hardly
-    change the posteriors.
+    change the posteriors. An error of activations is relative to the largest of them.
     """
-    return max(float(np.abs(scores).max()), 1.0)
+    largest = float(np.abs(scores).max())
+    return (largest or 1.0) if output.kind == "activations" else max(largest, 1.0)
+
+
+def _badness(error: float) -> float:
+    return math.inf if math.isnan(error) else error
 
 
 def _cosine(ours: Floats, theirs: Floats) -> float:
@@ -213,7 +244,7 @@ def _place(output: OutputContract, at: Sequence[Any], labels: tuple[str, ...] | 
     """``score_map, image 0, class 7 (bee), row 2, column 3``."""
     words = [output.name, f"image {at[0]}"]
     index = int(at[1])
-    kind = "number" if output.kind == "boxes" else "class"
+    kind = _AXES.get(output.kind, "class")
     is_labelled = labels is not None and kind == "class" and index < len(labels)
     label = f" ({labels[index]})" if labels is not None and is_labelled else ""
     words.append(f"{kind} {index}{label}")

@@ -255,9 +255,8 @@ def _compare(
     return tuple(sorted(found.values(), key=lambda each: (each.profile is None, each.profile)))
 
 
-def _finite(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures with None for NaN and infinity, which JSON lacks."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in figures.items()
-    }
+def _finite(value: Any) -> Any:
+    """The value with None for NaN and infinity, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
