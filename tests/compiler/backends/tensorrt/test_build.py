@@ -114,7 +114,7 @@ def build_refused(code: str, words: str) -> Any:
         pytest.param("vgg-f", 1, ("fp16",), id="vgg-f at its full width"),
         *(
             pytest.param(name, 1, PRECISIONS, id=f"wide {name}", marks=pytest.mark.slow)
-            for name in (*SPECS, *OTHERS)
+            for name in (*COLUMNS, *GRAPHS)
         ),
         *(pytest.param(name, 8, PRECISIONS, id=name, marks=pytest.mark.slow) for name in OTHERS),
     ],
