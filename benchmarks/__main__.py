@@ -8,6 +8,7 @@ import sys
 SCRIPTS = (
     "startup",
     "compile_d",
+    "compile_graphs",
     "engine_d",
     "load_d",
     "dense_d",
