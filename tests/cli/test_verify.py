@@ -27,7 +27,8 @@ Capture = pytest.CaptureFixture[str]
 
 FIGURES = Figures(
     images=8, error=6.5e-4, max_abs=1.9e-4, mean_abs=9.2e-7, cosine=0.999999,
-    top1=8, top5=8, tied=0, saturated=0, is_finite=True, where="score_map, image 0, class 3",
+    top1=8, top5=8, tied=0, saturated=0, is_finite=True, errors={"score_map": 6.5e-4},
+    where="score_map, image 0, class 3",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
-from vggspec.compiler.bundles.writer import write_bundle
+from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.ir import IMAGE, Network, Output
 from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.avg_pool import AvgPool
