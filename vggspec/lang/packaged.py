@@ -11,7 +11,8 @@ SUFFIX = ".vgg"
 def packaged() -> dict[str, str]:
     """The paths of the specs that come with vggspec, by name, the paper's nets first."""
     folder = Path(str(resources.files("vggspec.specs")))
-    paths = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: (len(path.stem) > 5, path.stem))
+    found = folder.glob(f"*{SUFFIX}")
+    paths = sorted(found, key=lambda path: (not path.stem[0].isupper(), path.stem))
     return {path.stem: str(path) for path in paths}
 
 

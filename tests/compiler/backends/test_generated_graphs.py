@@ -20,8 +20,8 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.backends.torch import source as torch_source
-from vggspec.compiler.bundles.description import least_size
 from vggspec.compiler.ir import Network
+from vggspec.compiler.sizes import sizes as fitting
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 
 RELATIVE = 1e-5  # of the largest number in the net: sums may cancel
@@ -101,7 +101,7 @@ def check(network: Network, folder: Path) -> None:
         sizes = [(image.height, image.width)]
         if form == "dense":
             sizes += [(image.height + 2, image.width + 5), (image.height + 9, image.width)]
-            sizes += [least_size(prepared)]
+            sizes += [fitting(prepared).least]
         for size in sizes:
             try:
                 prepared.at(*size)

@@ -140,7 +140,8 @@ def test_every_spec_in_every_precision(
         types = weight_types(network, number_types(network, precision))
         stored = sum(BYTES[types[param.name]] * param.num_elements for param in network.params())
         size = bundle.model.stat().st_size
-        assert stored * 0.99 < size < stored * 1.02 + (4 << 20)
+        of_layers = (4 << 20) + (16 << 10) * len(network.layers)
+        assert stored * 0.99 < size < stored * 1.02 + of_layers
         assert layer_types(out)[first_conv(network)] == precision
         bundle.model.unlink()
 

@@ -19,7 +19,7 @@ from vggspec.compiler.backends.tensorrt.build import build
 from vggspec.compiler.backends.tensorrt.network import check_network, parse
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.rounding import rounded
+from vggspec.compiler.rounded_weights import rounded
 from vggspec.runtime.tensorrt import library
 from vggspec.runtime.tensorrt.messages import logger
 
