@@ -36,7 +36,7 @@ def _compile(spec: str, model: str) -> Claim:
     vggspec = [sys.executable, "-m", "vggspec"]
     if not weights.exists():
         process(peer)
-        process([*vggspec, "import", spec, str(state), "-o", str(weights)])
+        process([*vggspec, "import", spec, str(state), "--from", "torchvision", "-o", str(weights)])
     compile_it = [*vggspec, "compile", spec, "--weights", str(weights), "-o", str(bundle)]
     process(compile_it)
     ours: list[float] = []
