@@ -70,17 +70,20 @@ def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> C
     The timing cache is left out too: it is a path of the machine that built the engine.
     """
 
-    def changes_nothing(others: CompileOptions) -> bool:
+    def is_same(others: CompileOptions) -> bool:
         return prepare(lowered.network, others) == network
 
     kept = tuple(layer.name for layer in network.layers if layer.name in options.keep_fp32)
     engine = options.engine
     if engine is not None:
         engine = replace(engine, timing_cache=None, timing_cache_mode="record")
+    # Where an option is not given there is nothing to compare.
+    has_pool = options.pool is not None and not is_same(replace(options, pool=None))
+    has_stride = options.stride is not None and not is_same(replace(options, stride=None))
     return replace(
         options,
-        pool=None if changes_nothing(replace(options, pool=None)) else options.pool,
-        stride=None if changes_nothing(replace(options, stride=None)) else options.stride,
+        pool=options.pool if has_pool else None,
+        stride=options.stride if has_stride else None,
         keep_fp32=() if options.precision == "fp32" else kept,
         engine=engine,
     )
