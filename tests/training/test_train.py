@@ -59,6 +59,20 @@ def test_a_run_is_one_call(here: Path, procs: int) -> None:
         train("tiny.vgg", data="none", procs=procs)
 
 
+def test_a_net_with_branches_is_trained(here: Path) -> None:
+    """Sums and joined channels are no modules; dropout in a branch is drawn all the same."""
+    text = TINY.replace(
+        "maxpool", "[conv3-4 dropout(0.2) conv3-4 + shortcut] x2 [conv1-2 & identity] maxpool", 1
+    )
+    assert text != TINY
+    (here / "graph.vgg").write_text(text)
+    watch = Heard()
+    result = train(here / "graph.vgg", data="images", run="graph", gpus=0, watch=watch)
+    assert [each.epoch for each in watch.epochs] == [1, 2, 3]
+    weights = open_weights(result.weights)
+    assert "block2_conv2.weight" in weights.tensors
+
+
 def test_a_general_watcher_hears_of_steps(here: Path) -> None:
     heard: list[Progress] = []
 

@@ -40,8 +40,9 @@ class Dropouts:
         self._seed = seed
         self._batch = batch
         self._layers: list[tuple[RowDropout, str, tuple[int, ...]]] = []
+        modules = dict(model.named_children())  # sums and joined channels have none
         for layer in model.network.layers:
-            module = model.get_submodule(layer.name)
+            module = modules.get(layer.name)
             if not isinstance(module, nn.Dropout):
                 continue
             mine = RowDropout(module.p)
