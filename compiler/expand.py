@@ -21,7 +21,7 @@ from vggspec.compiler.naming import LocalNamer, Namer, unusable
 from vggspec.compiler.ops import OPS
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.conv import AnyConv, Conv
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
@@ -310,7 +310,7 @@ class Expansion:
                 return steps, channels
             name = self._name(op, item, scope)
             channels = self._channels[name] = _after(op, channels)
-            is_conv = isinstance(op, Conv | DepthwiseConv)
+            is_conv = isinstance(op, AnyConv)
             steps.append(
                 WrittenLayer(
                     op,
@@ -547,7 +547,7 @@ class Expansion:
         op = self._once(item, read) if plain is item else self._once(None, read)
         if op is None or not once:
             return op
-        if not isinstance(op, Conv | DepthwiseConv | MaxPool):
+        if not isinstance(op, AnyConv | MaxPool):
             fact = f"`{plain.word.text}` has no stride"
             self._report(graphs.OnceInVain(fact=fact, advice="remove `once`"), once[0].span)
         elif scope.number is None:
@@ -654,7 +654,7 @@ class Expansion:
                     has_norm = meaning is not None and any(
                         isinstance(op, BatchNorm) for op in (*meaning.before, *meaning.after)
                     )
-                    if has_norm and not getattr(previous.op, "plain", False):
+                    if has_norm and not (isinstance(previous.op, AnyConv) and previous.op.plain):
                         self._report(graphs.NormBesideMeaning(), item.span)
             previous = step
 

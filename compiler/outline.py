@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vggspec.compiler.ir import Layer, Network, Origin
-from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.ops.dwconv import DepthwiseConv
+from vggspec.compiler.ops.conv import AnyConv
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.written import (
     WrittenBranch,
@@ -168,7 +167,7 @@ def _drops(branch: WrittenBranch) -> bool:
 
 
 def _written(op: Op, layer: WrittenLayer | None) -> Op:
-    if layer is not None and layer.meaning is not None and isinstance(op, Conv | DepthwiseConv):
+    if layer is not None and layer.meaning is not None and isinstance(op, AnyConv):
         options = {option.name.text.casefold() for option in layer.meaning.item.options}
         if "no-bias" in options:
             return replace(op, bias=True)

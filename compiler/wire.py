@@ -17,9 +17,8 @@ from vggspec.compiler.naming import implied_name
 from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.concat import Concat
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.conv import AnyConv
 from vggspec.compiler.ops.dropout import Dropout
-from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Activation, Op
@@ -291,7 +290,7 @@ class _Wiring:
 
     def _ops_after(self, layer: WrittenLayer) -> tuple[Op, ...]:
         """The ops implied after a weight layer, its activation included."""
-        is_linear = getattr(layer.op, "linear", False)
+        is_linear = isinstance(layer.op, AnyConv | Linear) and layer.op.linear
         if self._stands_alone(layer):
             return ()
         ops: tuple[Op, ...] = (Relu(),) if layer.meaning is None else layer.meaning.after
@@ -299,7 +298,7 @@ class _Wiring:
 
     def _stands_alone(self, layer: WrittenLayer) -> bool:
         """Whether nothing is implied before or after a weight layer."""
-        if getattr(layer.op, "activated", False):
+        if isinstance(layer.op, AnyConv | Linear) and layer.op.activated:
             return False
         return layer.name in self._last or _is_plain(layer)
 
@@ -402,7 +401,7 @@ class _Wiring:
         weights = _ends_in(branch.steps)
         if weights is None:
             return None, True
-        has_bias = bool(getattr(weights.op, "bias", True))
+        has_bias = not isinstance(weights.op, AnyConv | Linear) or weights.op.bias
         last = branch.steps[-1]
         if isinstance(last, WrittenLayer) and isinstance(last.op, BatchNorm):
             return last.op, has_bias
@@ -468,7 +467,7 @@ def _is_weights(step: WrittenStep | None) -> bool:
 
 
 def _is_plain(layer: WrittenLayer) -> bool:
-    return isinstance(layer.op, Conv | DepthwiseConv) and layer.op.plain
+    return isinstance(layer.op, AnyConv) and layer.op.plain
 
 
 def _ends_in(steps: Sequence[WrittenStep]) -> WrittenLayer | None:

@@ -16,8 +16,7 @@ import numpy as np
 
 from vggspec.compiler.ir import Layer, Network, map_before
 from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.ops.dwconv import DepthwiseConv
+from vggspec.compiler.ops.conv import AnyConv
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array
 
@@ -85,7 +84,7 @@ def slots_of(network: Network) -> list[Slot]:
     for layer in network.layers:
         if isinstance(layer.op, BatchNorm):
             slots.append(Slot(layer, None, is_flat=False))
-        elif isinstance(layer.op, Conv | DepthwiseConv):
+        elif isinstance(layer.op, AnyConv):
             out, channels, height, width = layer.params[0].stored
             x = network.type_of(layer.inputs[0])
             covers = (height, width) == x.size and layer.op.padding == (0, 0)

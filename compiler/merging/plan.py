@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from vggspec.compiler.ir import Layer, Network, Node
 from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.conv import AnyConv, Conv
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Op
@@ -262,12 +262,12 @@ def _middle(conv: Conv) -> tuple[int, int]:
 
 
 def _area(op: Op) -> int:
-    assert isinstance(op, Conv | DepthwiseConv)
+    assert isinstance(op, AnyConv)
     return op.kernel_size[0] * op.kernel_size[1]
 
 
 def _with_bias(op: Op) -> Op:
-    assert isinstance(op, Conv | DepthwiseConv | Linear)
+    assert isinstance(op, AnyConv | Linear)
     return replace(op, bias=True)
 
 

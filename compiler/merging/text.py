@@ -13,8 +13,7 @@ from vggspec.compiler.formatting import format_text
 from vggspec.compiler.ir import Network
 from vggspec.compiler.merging.plan import Plan
 from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.ops.dwconv import DepthwiseConv
+from vggspec.compiler.ops.conv import AnyConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Activation, Op
 from vggspec.compiler.ops.relu import Relu
@@ -283,7 +282,7 @@ class Writer:
     def _implied(self, layer: WrittenLayer) -> Implied:
         """What is implied before and after a weight layer, but for what is folded."""
         op = layer.op
-        assert isinstance(op, Conv | DepthwiseConv | Linear)
+        assert isinstance(op, AnyConv | Linear)
         is_alone = layer.name in self.net.last or getattr(op, "plain", False)
         if is_alone and not op.activated:
             return _NOTHING
@@ -320,7 +319,7 @@ class Writer:
         counted: Counter[Implied] = Counter()
         for layer in layers_in(self.net.steps):
             op = layer.op
-            if isinstance(op, Conv | DepthwiseConv) and not op.linear and not op.plain:
+            if isinstance(op, AnyConv) and not op.linear and not op.plain:
                 if layer.name in self.net.last and not op.activated:
                     continue
                 counted[self._implied(layer)] += 1
@@ -334,7 +333,7 @@ class Writer:
         *,
         is_last: bool,
     ) -> list[tuple[str, bool]]:
-        assert isinstance(op, Conv | DepthwiseConv | Linear)
+        assert isinstance(op, AnyConv | Linear)
         before, after = _RELU if isinstance(op, Linear) or common is None else common
         quiet = before, tuple(one for one in after if not isinstance(one, Activation))
         flags: dict[str, bool] = {"linear": False, "activated": False}

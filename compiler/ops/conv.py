@@ -26,29 +26,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conv(Op):
-    """2-D cross-correlation.
+class AnyConv(Op):
+    """What a convolution and a depthwise one have in common: the window, and what follows."""
 
-    In   ``(C, H, W)``
-    Out  ``(out_channels, H', W')``, ``H' = (H + 2 pad - dilation (kernel - 1) - 1) // stride + 1``
-    """
-
-    keyword: ClassVar[str] = "conv"
     is_weight_layer: ClassVar[bool] = True
     arithmetic: ClassVar[Arithmetic] = "chosen"
-    syntax: ClassVar[Syntax | None] = Syntax(
-        "conv",
-        r"(?P<kernel>\d+(?:[x×]\d+)?)-(?P<channels>\d+)(?:/(?P<stride>\d+))?",
-        "conv<receptive field>-<channels>, such as `conv3-64`",
-        ("", "-", "/"),
-    )
 
     kernel_size: tuple[int, int]
-    out_channels: int
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     dilation: int = 1
-    groups: int = 1
     bias: bool = True
     linear: bool = False
     """Whether no activation follows."""
@@ -59,11 +46,9 @@ class Conv(Op):
     activated: bool = False
     """Whether an activation follows even where no other weight layer does."""
 
-    fc_shape: tuple[int, ...] | None = None
-    """For an FC layer applied as a convolution: the shape of its weight in the weights file."""
-
-    @classmethod
-    def read(cls, args: Arguments) -> Self:
+    @staticmethod
+    def read_fields(args: Arguments) -> dict[str, Any]:
+        """The fields above for a layer of a spec; mistakes are reported to ``args``."""
         kernel = args.size("kernel", (3, 3), "a receptive field of", 1, MAX_SIDE)
         dilation = args.option_integer("dilation", 1, 1, MAX_SIDE)
         padding = args.option_size("pad", None, 0, MAX_SIDE)
@@ -71,33 +56,72 @@ class Conv(Op):
             if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
                 args.problem(shapes.EvenKernel(kernel=kernel))
             padding = (dilation * (kernel[0] - 1) // 2, dilation * (kernel[1] - 1) // 2)
-        return cls(
-            kernel_size=kernel,
-            out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
-            stride=args.integer("stride", 1, "a stride of", 1, MAX_SIDE),
-            padding=padding,
-            dilation=dilation,
-            groups=args.option_integer("groups", 1, 1, MAX_CHANNELS),
-            bias=not args.flag("no-bias"),
-            linear=args.flag("linear"),
-            plain=args.flag("plain"),
-            activated=args.flag("activated"),
-        )
+        return {
+            "kernel_size": kernel,
+            "stride": args.integer("stride", 1, "a stride of", 1, MAX_SIDE),
+            "padding": padding,
+            "dilation": dilation,
+        }
 
-    def write(self) -> str:
+    @staticmethod
+    def read_flags(args: Arguments) -> dict[str, Any]:
+        """What follows the layer, and whether it has a bias."""
+        return {
+            "bias": not args.flag("no-bias"),
+            "linear": args.flag("linear"),
+            "plain": args.flag("plain"),
+            "activated": args.flag("activated"),
+        }
+
+    def written(self, channels: str, *more: str) -> str:
+        """The layer as one would write it; ``channels`` and ``more`` are what the kind adds."""
         same = tuple(self.dilation * (k - 1) // 2 for k in self.kernel_size)
         is_same = self.padding == same and all(k % 2 for k in self.kernel_size)
         return with_options(
-            f"conv{one_or_two(self.kernel_size)}-{self.out_channels}"
+            f"{self.keyword}{one_or_two(self.kernel_size)}{channels}"
             + ("" if self.stride == 1 else f"/{self.stride}"),
             "" if is_same else f"pad {one_or_two(self.padding)}",
             unless(1, "dilation", self.dilation),
-            unless(1, "groups", self.groups),
+            *more,
             "linear" if self.linear else "",
             "plain" if self.plain else "",
             "activated" if self.activated else "",
             "" if self.bias else "no-bias",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(AnyConv):
+    """2-D cross-correlation.
+
+    In   ``(C, H, W)``
+    Out  ``(out_channels, H', W')``, ``H' = (H + 2 pad - dilation (kernel - 1) - 1) // stride + 1``
+    """
+
+    keyword: ClassVar[str] = "conv"
+    syntax: ClassVar[Syntax | None] = Syntax(
+        "conv",
+        r"(?P<kernel>\d+(?:[x×]\d+)?)-(?P<channels>\d+)(?:/(?P<stride>\d+))?",
+        "conv<receptive field>-<channels>, such as `conv3-64`",
+        ("", "-", "/"),
+    )
+
+    out_channels: int
+    groups: int = 1
+    fc_shape: tuple[int, ...] | None = None
+    """For an FC layer applied as a convolution: the shape of its weight in the weights file."""
+
+    @classmethod
+    def read(cls, args: Arguments) -> Self:
+        return cls(
+            **cls.read_fields(args),
+            out_channels=args.integer("channels", 1, "a number of channels of", 1, MAX_CHANNELS),
+            groups=args.option_integer("groups", 1, 1, MAX_CHANNELS),
+            **cls.read_flags(args),
+        )
+
+    def write(self) -> str:
+        return self.written(f"-{self.out_channels}", unless(1, "groups", self.groups))
 
     def infer(self, inputs: Types) -> TensorType:
         (x,) = inputs
