@@ -594,6 +594,11 @@ class Expansion:
         if _is_bare_conv(item):
             return None  # the `conv` of `conv is …`
         found = find(item, _SYNTAXES)
+        if isinstance(found, layers.UnknownLayer) and not (found.because or found.suggestion):
+            # The word of no kind of layer: a branch or a block may be meant.
+            branches = ("identity", "shortcut")
+            known = (*branches, *(block.name.text for block in self._blocks.values()))
+            found = replace(found, suggestion=nearest(item.word.text, known))
         if isinstance(found, Diagnostic):
             setting = unindented(item.word.text, self._source, item.word.span.start)
             # `Dense(10)` is no setting.
