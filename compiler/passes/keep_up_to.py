@@ -19,6 +19,7 @@ from vggspec.base.catalogue.variants import NoSuchOutput, NothingBeforeLast
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import nearest
 from vggspec.compiler.ir import FEATURES, IMAGE, Layer, Network, Node, Output
+from vggspec.compiler.naming import place_of
 from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
@@ -27,6 +28,9 @@ from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.op import Activation
 from vggspec.compiler.passes.average_over_space import VECTOR
 from vggspec.compiler.passes.rewiring import at
+
+#: How the names of batch normalisations and activations begin or end.
+_KINDS = ("bn", "relu", "silu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +129,18 @@ def _activation(network: Network, layer: Layer) -> Layer:
 
 def _is_of_another(network: Network, user: Layer, layer: Layer) -> bool:
     """Whether its name says that it is of another layer, as where BN and ReLU stand before convs:
-    ``conv1_2_bn`` after ``conv1_1``.
+    ``bn1_2`` or ``conv1_2_bn`` after ``conv1_1``.
     """
     owner = _owner(network, user.name)
     return owner is not None and owner not in (layer.name, _owner(network, layer.name))
 
 
 def _owner(network: Network, name: str) -> str | None:
-    while "_" in name:
-        name = name.rpartition("_")[0]
-        if name in network and (network[name].op.is_weight_layer or network[name].op.is_join):
-            return name
+    """The weight layer or join that a batch normalisation or an activation is named after."""
+    for layer in network.layers:
+        if layer.op.is_weight_layer or layer.op.is_join:
+            place = place_of(layer.name)
+            names = (own for kind in _KINDS for own in (f"{layer.name}_{kind}", kind + place))
+            if name.rstrip("_") in names:
+                return layer.name
     return None

@@ -164,3 +164,25 @@ def test_the_weights_of_the_layers_kept_must_be_there(tmp_path: Path) -> None:
     write_bundle(other, weights, tmp_path / "b", CompileOptions(layer="conv2_1"))
     with refused(r"(?s)VGG503.*fc3\.weight"):
         write_bundle(other, weights, tmp_path / "c", CompileOptions(layer="fc3"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv is BN ReLU conv(no-bias)\nconv3-8 conv3-8 x2 gap FC-3\n",
+        "conv is BN ReLU conv\nconv3-8(plain)\n[identity & conv3-8] x2\nBN ReLU gap FC-3\n",
+        "conv is conv BN ReLU\nconv3-8 x2\n[conv3-8 conv3-8 + shortcut] x2\ngap FC-3\n",
+        "conv3-8\nmaxpool BN ReLU\nconv3-8 SiLU gap FC-3\n",
+        "conv3-8 BN conv3-8\n[conv3-8 BN + BN] ReLU FC-3\n",
+    ],
+)
+def test_a_name_means_what_it_means_in_a_spec(text: str) -> None:
+    """``--layer`` and ``outputs`` agree, BN and activation before a conv or after it."""
+    text = f"input 16x16 RGB\n{text}"
+    network = net(text).network
+    for layer in network.layers:
+        if layer.op.is_weight_layer or layer.op.is_join:
+            names = dict.fromkeys((layer.name, network.layers[-1].name))
+            tapped = net(f"{text}outputs {' '.join(names)}\n").network
+            kept = KeepUpTo(layer=layer.name)(network)
+            assert kept.outputs[0].layer == tapped.outputs[0].layer, layer.name

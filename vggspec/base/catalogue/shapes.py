@@ -294,4 +294,4 @@ class CannotJoin(Diagnostic):
     def help(self) -> str | None:
         if len(self.shapes[0]) != len(self.shapes[1]):
             return "write the FC after the bracket"
-        return "give all branches the same stride and the same padding"
+        return "give all branches the same stride, padding and rounding (`ceil`)"
