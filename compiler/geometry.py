@@ -8,11 +8,13 @@ its inputs see: the hull of their fields, which may lie apart.
 Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.op import Reach
+from vggspec.compiler.tensor import Types
 
 Number = int | Fraction
 
@@ -72,12 +74,18 @@ def fields(network: Network) -> dict[str, Field]:
     """The field of each tensor, by the name of the layer that computes it."""
     found = {IMAGE: Field()}
     for layer in network.layers:
-        reach = layer.op.reach(network.types_of(layer))
-        seen = found[layer.inputs[0]]
-        for name in layer.inputs[1:]:
-            seen = seen.hull(found[name])
-        found[layer.name] = seen.seen_by(reach)
+        found[layer.name] = field_of(layer, network.types_of(layer), found)
     return found
+
+
+def field_of(layer: Layer, inputs: Types, found: Mapping[str, Field]) -> Field:
+    """The field of a layer's output; ``inputs`` are the types of what it reads, ``found`` the
+    fields.
+    """
+    seen = found[layer.inputs[0]]
+    for name in layer.inputs[1:]:
+        seen = seen.hull(found[name])
+    return seen.seen_by(layer.op.reach(inputs))
 
 
 def apart(network: Network) -> dict[str, Number]:

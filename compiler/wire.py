@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from vggspec.base.catalogue import graphs, shapes
-from vggspec.compiler.geometry import Field, Number
+from vggspec.compiler.geometry import Field, Number, field_of
 from vggspec.compiler.ir import IMAGE, Builder, ImageInput, Node, Origin
 from vggspec.compiler.naming import implied_name
 from vggspec.compiler.ops.add import Add
@@ -349,7 +349,7 @@ class _Wiring:
 
     def _join(self, group: WrittenGroup, ends: Sequence[str]) -> str:
         inputs = tuple(ends)
-        strides = [self._fields[name].stride[0] for name in inputs]
+        strides = [self._stride(name) for name in inputs]
         types = [self.builder.type_of(name) for name in inputs]
         for i in range(1, len(inputs)):
             if group.join == "+" and (types[i] != types[0] or strides[i] != strides[0]):
@@ -370,7 +370,7 @@ class _Wiring:
     ) -> str | None:
         """The tensor of a shortcut that fits the branch before it; None where it is dropped."""
         x, y = self.builder.type_of(entering), self.builder.type_of(end)
-        stride = Fraction(self._fields[end].stride[0]) / Fraction(self._fields[entering].stride[0])
+        stride = Fraction(self._stride(end)) / Fraction(self._stride(entering))
         if x == y and stride == 1 and shortcut.fit != "project":
             return entering
         if shortcut.fit == "drop":
@@ -425,12 +425,23 @@ class _Wiring:
 
     def _add(self, name: str, op: Op, inputs: tuple[str, ...], origin: Origin) -> str:
         self.builder.add(Node(name=name, op=op, inputs=inputs, origin=origin))
-        seen = self._fields[inputs[0]]
-        for other in inputs[1:]:
-            seen = seen.hull(self._fields[other])
-        reach = op.reach(tuple(map(self.builder.type_of, inputs)))
-        self._fields[name] = seen.seen_by(reach)
         return name
+
+    def _stride(self, name: str) -> Number:
+        """Pixels from one row of a tensor to the next; computed where branches meet alone."""
+        pending = [name]
+        while pending:
+            one = pending[-1]
+            if one not in self._fields:
+                layer = self.builder[one]
+                lacking = [each for each in layer.inputs if each not in self._fields]
+                if lacking:
+                    pending += lacking
+                    continue
+                types = tuple(map(self.builder.type_of, layer.inputs))
+                self._fields[one] = field_of(layer, types, self._fields)
+            pending.pop()
+        return self._fields[name].stride[0]
 
     def _implied(self, op: Op, layer: WrittenLayer, current: str) -> str:
         """Add an op implied by a layer."""
