@@ -117,7 +117,15 @@ interrupt.run(work)
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4])
 def test_an_interruption_while_it_starts_is_one_line(after_s: float) -> None:
     """Whatever is being imported."""
-    program = "from vggspec.__main__ import main; print(end='.', flush=True); main()"
+    program = """
+import vggspec.__main__ as command
+work = command._work
+def say_and_work():
+    print(end=".", flush=True)
+    return work()
+command._work = say_and_work
+command.main()
+"""
     started = subprocess.Popen(
         [sys.executable, "-c", program, "train", "-h"],
         stdout=subprocess.PIPE,
