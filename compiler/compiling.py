@@ -37,7 +37,6 @@ WITHOUT_PROTOCOL = {
     "layer": "its graph only outputs posteriors",
     "precision": "its graph computes in fp32",
     "keep_fp32": "its graph computes in fp32",
-    "single_file": "its weights are beside the graph",
 }
 
 

@@ -40,7 +40,7 @@ def refit(
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    copy_weights: bool = False,
+    link_weights: bool = False,
 ) -> RefittedBundle:
     """Replace the weights in a bundle's TensorRT engine, as ``vggspec refit`` does.
 
@@ -65,7 +65,7 @@ def refit(
     began = time.monotonic()
     path = Path(bundle if out is None else out)
     refitted = bundles.refit(
-        opened, lowered_of(opened), file, path, machine, copy_weights=copy_weights
+        opened, lowered_of(opened), file, path, machine, link_weights=link_weights
     )
     return RefittedBundle(
         path=path, refitted=refitted, weights=file.metadata, seconds=time.monotonic() - began

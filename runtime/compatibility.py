@@ -364,7 +364,7 @@ def _options_to_name(manifest: Manifest, machine: Machine | None) -> CompileOpti
         options,
         form=None if manifest.form == "dense" and not options.protocol else manifest.form,
         average=None if manifest.average == manifest.test.average else manifest.average,
-        copy_weights=False,  # depends on where the weights are
+        link_weights=False,  # depends on where the weights are
         engine=engine,
     )
 

@@ -99,9 +99,7 @@ def stand_in(folder: Path, engine: Engine = RTX, *, layers: str | None = None) -
     """
     lowered = net(SPEC)
     weights = random_weights(lowered, folder.parent / f"{folder.name}.safetensors")
-    manifest = write_bundle(
-        lowered, weights, folder, CompileOptions(keep_map=True, copy_weights=True)
-    ).manifest
+    manifest = write_bundle(lowered, weights, folder, CompileOptions(keep_map=True)).manifest
     (folder / MODEL).rename(folder / REFERENCE)
     (folder / PLAN).write_bytes(STAND_IN)
     files = [

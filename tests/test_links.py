@@ -91,7 +91,7 @@ def test_a_bundle_of_links_is_used_like_any_other(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = CompileOptions(precision=precision, copy_weights=True)  # type: ignore[arg-type]
+    options = CompileOptions(precision=precision)  # type: ignore[arg-type]
     lowered = net(SMALL)
     write_bundle(lowered, open_weights(weights), tmp_path / "plain", options)
     (tmp_path / "root").mkdir()
@@ -113,10 +113,10 @@ def test_a_bundle_of_links_is_used_like_any_other(
     [["--weights", "link.safetensors"], ["--weights", "link.safetensors", "--protocol"], []],
     ids=["weights", "protocol", "beside the spec"],
 )
-@pytest.mark.parametrize("copy", [[], ["--copy-weights"]], ids=["link", "copy"])
+@pytest.mark.parametrize("link", [[], ["--link-weights"]], ids=["copy", "link"])
 def test_weights_may_be_named_by_a_link(
     options: list[str],
-    copy: list[str],
+    link: list[str],
     weights: Path,
     picture: Path,
     tmp_path: Path,
@@ -126,12 +126,12 @@ def test_weights_may_be_named_by_a_link(
     Path("link.safetensors").symlink_to("again.safetensors")
     Path("again.safetensors").symlink_to("store/real.safetensors")
     Path("small.safetensors").symlink_to("store/real.safetensors")
-    assert run(["compile", "small.vgg", *options, *copy, "-o", "other/b"]) == 0
+    assert run(["compile", "small.vgg", *options, *link, "-o", "other/b"]) == 0
     bundle = open_bundle("other/b", deep=True)
     assert not (bundle.path / WEIGHTS).is_symlink()
     assert (bundle.path / WEIGHTS).read_bytes() == weights.read_bytes()
-    for link in ("link.safetensors", "again.safetensors", "small.safetensors"):
-        Path(link).unlink()
+    for name in ("link.safetensors", "again.safetensors", "small.safetensors"):
+        Path(name).unlink()
     with vggspec.load("other/b") as predictor:
         assert predictor(picture).posteriors.shape == (10,)
 

@@ -104,7 +104,7 @@ def write_engine_bundle(
         )
 
     def produce(staging: Staging) -> Manifest:
-        staging.add_weights(weights, copy=options.copy_weights, is_needed=False)
+        staging.add_weights(weights, link=options.link_weights, is_needed=False)
         model = graph("declared").SerializeToString()
         arrays = rounded(weights, weight_types(network, types))
         manifest = describe(lowered, network, weights, options)

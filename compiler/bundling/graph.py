@@ -4,14 +4,19 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from vggspec.base.catalogue import artefacts
 from vggspec.base.catalogue.engines import OnnxWithoutBf16
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import MODEL, REFERENCE, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.bundling.description import describe, input_of
-from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
+from vggspec.compiler.bundling.staging import (
+    Staging,
+    WrittenBundle,
+    check_outside,
+    check_place,
+    write,
+)
 from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_input
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
@@ -41,10 +46,8 @@ def write_bundle(
     """
     target = Path(out)
     check_place(target)
-    inside = Path(os.path.realpath(weights.path)).is_relative_to(os.path.realpath(target))
-    if options.single_file and inside:  # they would be removed with the bundle that is replaced
-        what = artefacts.InTheWay(what="a bundle with the weights file that is read")
-        raise VggspecError(report(what, path=str(target)))
+    if options.single_file:
+        check_outside(target, weights)
     if options.precision == "bf16":
         raise VggspecError(report(OnnxWithoutBf16(), path=f"net {lowered.network.name}"))
     options = options.settled(lowered.experiment.test)
@@ -70,7 +73,7 @@ def write_bundle(
     def produce(staging: Staging) -> Manifest:
         staging.add_graph(MODEL, model)
         if not options.single_file:
-            staging.add_weights(weights, copy=options.copy_weights, refer=refer)
+            staging.add_weights(weights, link=options.link_weights, refer=refer)
             if options.precision != "fp32":
                 add_reference(staging, network, weights, options)
         manifest = describe(lowered, network, weights, options)

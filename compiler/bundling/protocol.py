@@ -16,7 +16,13 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.onnx.protocol import PICTURE, POSTERIORS, GraphNet, emit
 from vggspec.compiler.bundling.description import describe
-from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
+from vggspec.compiler.bundling.staging import (
+    Staging,
+    WrittenBundle,
+    check_outside,
+    check_place,
+    write,
+)
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.results import in_words, result_of
@@ -30,16 +36,20 @@ def write_protocol_bundle(
 ) -> WrittenBundle:
     """Write a bundle with a graph from pictures to posteriors; a bundle at ``out`` is replaced.
 
-    Of ``options`` it uses the average, ``flip``, ``pool``, ``stride`` and ``copy_weights``. With
-    the form ``dense`` a net whose spec asks for crops is applied densely too.
+    Of ``options`` it uses the average, ``flip``, ``pool``, ``stride``, ``single_file`` and
+    ``link_weights``. With the form ``dense`` a net whose spec asks for crops is applied densely
+    too.
 
     Raises:
         VggspecError: the nets cannot be fused, a net gives no posteriors or asks for crops, weights
-            are another net's or not finite, something that is not a bundle is in the way, or the
-            system refuses.
+            are another net's, not finite or too large to embed, something that is not a bundle is
+            in the way, or the system refuses.
     """
     target = Path(out)
     check_place(target)
+    if options.single_file:
+        for _, given in nets:
+            check_outside(target, given)
     flip = _check(nets, options)
     names = _names([lowered.network.name for lowered, _ in nets])
     members: list[Member] = []
@@ -50,8 +60,10 @@ def write_protocol_bundle(
         lowered, mean_from = settled(net, given)
         net_options = replace(options, form="dense").settled(lowered.experiment.test)
         network = prepare(lowered.network, net_options)
-        weights = for_net(given, network)
+        weights = for_net(given, network, is_read=options.single_file)
         path = WEIGHTS if len(nets) == 1 else f"1/{name}.safetensors"
+        if options.single_file:
+            path = MODEL
         own = describe(lowered, network, weights, net_options)
         if own.input.sizes != "any":
             raise _refused(NotForPictures(fits=str(own.input.sizes)), lowered)
@@ -74,7 +86,7 @@ def write_protocol_bundle(
                 mean=known_mean(network.input),
                 least=own.input.size,
                 weights=weights,
-                location=PurePosixPath(path).name,
+                location=None if options.single_file else PurePosixPath(path).name,
             )
         )
         means.append(mean_from)
@@ -94,7 +106,8 @@ def write_protocol_bundle(
     def produce(staging: Staging) -> Manifest:
         staging.add_graph(MODEL, model)
         for part, member in zip(parts, members, strict=True):
-            staging.add_weights(part.weights, copy=options.copy_weights, path=member.weights)
+            if not options.single_file:
+                staging.add_weights(part.weights, link=options.link_weights, path=member.weights)
         return manifest
 
     return write(target, produce, mean_from=tuple(means))

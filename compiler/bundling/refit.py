@@ -103,7 +103,7 @@ def refit(
     out: str | os.PathLike[str],
     machine: Machine,
     *,
-    copy_weights: bool = False,
+    link_weights: bool = False,
 ) -> Refitted:
     """Write a bundle with the engine of ``bundle`` and new weights; ``out`` may be that bundle.
 
@@ -116,7 +116,7 @@ def refit(
     """
     target, manifest = Path(out), bundle.manifest
     check_place(target)
-    options = replace(manifest.options, copy_weights=copy_weights)
+    options = replace(manifest.options, link_weights=link_weights)
     lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
     weights = check(bundle, network, weights, machine)
@@ -130,7 +130,7 @@ def refit(
     def produce(staging: Staging) -> Manifest:
         nonlocal num_arrays
         folder = staging.folder
-        staging.add_weights(weights, copy=copy_weights, is_needed=False)
+        staging.add_weights(weights, link=link_weights, is_needed=False)
         work = EngineRefit(trt, bundle, network, weights, options)
         with checking(weights) as check_digest:
             num_arrays = work.run(data, folder)
@@ -139,7 +139,7 @@ def refit(
         staging.files.insert(0, file_entry(folder, PLAN))
         add_reference(staging, network, weights, options)
         if (bundle.path / LAYERS).is_file():
-            place(bundle.path / LAYERS, folder / LAYERS, copy=True)
+            place(bundle.path / LAYERS, folder / LAYERS)
             staging.add(LAYERS, is_needed=False)
         image = network.input
         return replace(

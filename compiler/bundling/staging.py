@@ -6,6 +6,7 @@ and the configurations of servers.
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +22,22 @@ from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.input_contract import MeanFrom
-from vggspec.compiler.weights import WeightsFile, checked
+from vggspec.compiler.weights import WeightsFile
 
-WeightsBy = Literal["link", "clone", "copy", "embedding"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedWeights:
+    """How the weights file of a net came into a bundle, and what that cost."""
+
+    by: Literal["link", "clone", "copy"]
+    """A hard link is the user's own file, which ``onnx`` refuses to load. A clone is a file of its
+    own that shares the blocks of the user's on disk. Links and clones take no space."""
+
+    bytes: int
+    """Size of the file."""
+
+    seconds: float
+    """Time that it took."""
 
 
 @short_repr
@@ -35,8 +49,8 @@ class WrittenBundle:
     mean_from: tuple[MeanFrom, ...]
     """Where the mean of each net comes from."""
 
-    weights_by: tuple[WeightsBy, ...]
-    """How the weights of each net came into the bundle."""
+    weights: tuple[PlacedWeights, ...]
+    """How the weights of each net came into the bundle; empty where the graph contains them."""
 
     notes: tuple[str, ...] = ()
     """Options without effect, and what else the user should know, in words."""
@@ -48,7 +62,7 @@ class Staging:
 
     folder: Path
     files: list[FileEntry] = field(default_factory=list)
-    weights_by: list[WeightsBy] = field(default_factory=list)
+    weights: list[PlacedWeights] = field(default_factory=list)
 
     def add(self, path: str, *, is_needed: bool = True) -> None:
         """List a file that is in the folder."""
@@ -71,23 +85,20 @@ class Staging:
         self,
         weights: WeightsFile,
         *,
-        copy: bool,
+        link: bool,
         refer: bool = False,
         path: str = WEIGHTS,
         is_needed: bool = True,
     ) -> None:
-        """Link or copy the weights into the folder and list them; with ``refer`` by a symbolic
-        link, for a bundle that is removed before they are.
-
-        Raises:
-            VggspecError: they were copied, and differ from the digest in their header.
+        """Clone or copy the weights into the folder, or ``link`` them, and list them; with
+        ``refer`` by a symbolic link, for a bundle that is removed before they are.
         """
         target = self.folder / path
         target.parent.mkdir(exist_ok=True)
-        by = place(weights.path, target, copy=copy, refer=refer)
-        if by == "copy":
-            weights = checked(weights, (), is_read=True)
-        self.weights_by.append(by)
+        began = time.monotonic()
+        by = place(weights.path, target, link=link, refer=refer)
+        seconds = time.monotonic() - began
+        self.weights.append(PlacedWeights(by=by, bytes=weights.bytes, seconds=seconds))
         self.files.append(
             FileEntry(
                 path=path,
@@ -121,8 +132,9 @@ def write(
         manifest = produce(staging)
         manifest = replace(manifest, files=tuple(staging.files))
         _write_texts(folder, manifest)
-    by: tuple[WeightsBy, ...] = tuple(staging.weights_by) or ("embedding",)
-    return WrittenBundle(manifest=manifest, mean_from=mean_from, weights_by=by, notes=notes)
+    return WrittenBundle(
+        manifest=manifest, mean_from=mean_from, weights=tuple(staging.weights), notes=notes
+    )
 
 
 def check_place(target: Path) -> None:
@@ -140,6 +152,17 @@ def check_place(target: Path) -> None:
     else:
         return
     raise VggspecError(report(artefacts.InTheWay(what=what), path=str(target)))
+
+
+def check_outside(target: Path, weights: WeightsFile) -> None:
+    """Make sure that weights which are embedded are not removed with the bundle that is replaced.
+
+    Raises:
+        VggspecError: they are inside of it.
+    """
+    if Path(os.path.realpath(weights.path)).is_relative_to(os.path.realpath(target)):
+        what = artefacts.InTheWay(what="a bundle with the weights file that is read")
+        raise VggspecError(report(what, path=str(target)))
 
 
 def _write_texts(folder: Path, manifest: Manifest) -> None:

@@ -1,8 +1,8 @@
 """A bundle in another form: with another average or rounding, with a finer stride, or up to a
 layer.
 
-It is compiled again from the spec in the manifest and points at the same weights, so it takes
-kilobytes and no time. Its input is the same: mean, scale and contract.
+It is compiled again from the spec in the manifest, with the same weights; ``varied`` refers to them
+and takes kilobytes. Its input is the same: mean, scale and contract.
 """
 
 import os

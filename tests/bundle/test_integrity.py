@@ -138,7 +138,7 @@ def test_import_says_that_a_header_was_changed(tmp_path: Path, cli: Cli) -> None
 
 
 @pytest.mark.parametrize("edit", [edited, edited_in_place])
-@pytest.mark.parametrize("options", [(), ("--copy-weights",), ("--single-file",), ("--protocol",)])
+@pytest.mark.parametrize("options", [(), ("--link-weights",), ("--single-file",), ("--protocol",)])
 def test_changed_weights_are_refused_and_what_mends_it_does(
     tmp_path: Path, cli: Cli, edit: Callable[[Path, Path], Path], options: tuple[str, ...]
 ) -> None:
@@ -290,7 +290,7 @@ def spoilt(folder: Path, name: str, value: float, *, is_ours: bool) -> Path:
 @pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize(
     "options",
-    [(), ("--map",), ("--protocol",), ("--single-file",), ("--copy-weights",)],
+    [(), ("--map",), ("--protocol",), ("--single-file",), ("--link-weights",)],
     ids=lambda options: " ".join(options) or "plain",
 )
 def test_a_bias_of_minus_infinity_is_refused_in_every_form(

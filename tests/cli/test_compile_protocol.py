@@ -99,7 +99,6 @@ def test_a_finer_stride_is_an_option(here: Path) -> None:
         ["--input", "raw"],
         ["--map"],
         ["--layer", "conv1_1"],
-        ["--single-file"],
         ["--precision", "fp16"],
         ["--keep-fp32", "conv1_1"],
     ],

@@ -92,7 +92,7 @@ def test_an_answer_that_is_no_number_is_refused(bundles: Path, tmp_path: Path) -
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     bundle = tmp_path / "b"
-    write_protocol_bundle([(lowered, weights)], bundle, CompileOptions(copy_weights=True))
+    write_protocol_bundle([(lowered, weights)], bundle, CompileOptions())
     data = np.memmap(bundle / "1/model.safetensors", np.uint8, "r+")
     data[weights.data_start :] = 0xFF  # NaN
     data.flush()

@@ -368,14 +368,15 @@ def _remove_abandoned(parent: Path, boot: str) -> None:
 
 
 def place(
-    source: Path, target: Path, *, copy: bool, refer: bool = False
+    source: Path, target: Path, *, link: bool = False, refer: bool = False
 ) -> Literal["link", "clone", "copy"]:
-    """Add a second name for a file that is never overwritten, in the cheapest way. Links are
-    resolved.
+    """Put the content of a file, which is never overwritten, under a second name, in the cheapest
+    way. Links are resolved.
 
-    With ``refer`` the second name is a symbolic link, if the system supports it. A clone shares
-    blocks on disk until one side is written (Btrfs, XFS); a hard link is the same file. If neither
-    is possible, across disks for instance, or with ``copy``, the bytes are copied.
+    A clone is a file of its own that shares blocks on disk until one side is written (Btrfs, XFS).
+    Where the file system has none, the bytes are copied; with ``link`` the second name is a hard
+    link, which is the same file, where that is possible. With ``refer`` it is a symbolic link, if
+    the system supports it.
     """
     source = Path(os.path.realpath(source, strict=True))
     if refer:
@@ -384,7 +385,7 @@ def place(
             return "link"
     if _clone(source, target):
         return "clone"
-    if not copy:
+    if link:
         try:
             os.link(source, target)
         except OSError:
@@ -405,7 +406,7 @@ def replace_by_twin(source: Path, target: Path) -> None:
         refusals(target),
         _scratch(target.parent, _hidden(target), ".tmp", Path.mkdir) as folder,
     ):
-        place(source, folder / target.name, copy=False)
+        place(source, folder / target.name, link=True)
         # Renaming one name of a file to another has no effect; the folder's removal removes it.
         os.replace(folder / target.name, target)
 

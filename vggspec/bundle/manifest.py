@@ -130,7 +130,7 @@ class Member:
     """How rescaled pixels become what its first layer takes; the graph does it."""
 
     weights: InnerPath
-    """The weights file, from the bundle's folder."""
+    """The weights file, from the bundle's folder; the model itself where it contains them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,8 +185,12 @@ class CompileOptions:
         "LAYER",
     )
     single_file: bool = _flag(False, "--single-file", "Embed the weights in the ONNX file.")
-    copy_weights: bool = _flag(
-        False, "--copy-weights", "Copy the weights into the bundle even where a hard link works."
+    link_weights: bool = _flag(
+        False,
+        "--link-weights/--copy-weights",
+        "Hard-link the weights into the bundle. It saves their space where the file system cannot "
+        "clone files, but onnx and tools built on it refuse to load linked weights.  [default: "
+        "copy]",
     )
     protocol: bool = _flag(
         False,

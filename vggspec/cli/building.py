@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.base.watcher import Progress, Watcher
-from vggspec.cli.terminal import complain
+from vggspec.cli.terminal import complain, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vggspec.compiler.bundling.engine import ProfileCost
+    from vggspec.compiler.bundling.staging import PlacedWeights
+
+#: Weights files up to this size are copied without a word.
+SMALL_BYTES = 16 << 20
 
 SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 
@@ -40,6 +44,23 @@ class WithLog(Watcher):
         if severity <= 1 and self._verbose == 0:
             return  # errors are raised, and reported once
         complain(text, f"TensorRT {SEVERITIES[min(severity, 4)]}")
+
+
+def tell_weights(placed: "Sequence[PlacedWeights]", *, is_link: bool) -> None:
+    """Print how weights came into a bundle and what it cost; ``is_link`` is what was asked for."""
+    from vggspec.base.quantities import memory
+
+    size = sum(each.bytes for each in placed)
+    ways = {each.by for each in placed}
+    if "copy" in ways and is_link:
+        tell(f"weights: {memory(size)} copied: they cannot be linked from there")
+    elif "copy" in ways and size > SMALL_BYTES:
+        seconds = sum(each.seconds for each in placed)
+        tell(f"weights: {memory(size)} copied in {seconds:.1f} s; --link-weights takes no space")
+    elif "link" in ways:
+        tell("weights: linked, which onnx refuses to load; ONNX Runtime and vggspec load them")
+    elif "clone" in ways and size > SMALL_BYTES:
+        tell(f"weights: {memory(size)} cloned, which takes no space")
 
 
 def show_cost(costs: "Sequence[ProfileCost]") -> None:

@@ -7,6 +7,7 @@ import click
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.bundle.options import CompileOptions, EngineOptions
+from vggspec.cli.building import tell_weights
 from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
@@ -175,5 +176,4 @@ def _tell(compiled: "Compiled") -> None:
         inputs, written.mean_from, compiled.weights, strict=True
     ):
         tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
-    if "copy" in written.weights_by and not manifest.options.copy_weights:
-        tell("the weights were copied: they cannot be linked from there")
+    tell_weights(written.weights, is_link=manifest.options.link_weights)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.cli.building import tell_weights
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.terminal import tell
 
@@ -28,11 +29,10 @@ Examples:
     help="The new bundle, a folder.  [default: replace BUNDLE on success]",
 )
 @click.option(
-    "--copy-weights",
-    is_flag=True,
-    help="Copy the weights into the bundle even where a hard link works.",
+    "--link-weights/--copy-weights",
+    help="Hard-link the weights into the bundle instead of copying them.  [default: copy]",
 )
-def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -> None:
+def command(bundle: str, weights: str, out: str | None, *, link_weights: bool) -> None:
     """Put other weights of the same net into a bundle's TensorRT engine, without rebuilding it.
 
     The engine must be built with --refittable; one built with --strip-weights takes back the
@@ -44,7 +44,7 @@ def command(bundle: str, weights: str, out: str | None, *, copy_weights: bool) -
     """
     from vggspec.compiler.refitting import refit
 
-    _tell(refit(bundle, weights, out, copy_weights=copy_weights))
+    _tell(refit(bundle, weights, out, link_weights=link_weights))
     click.echo(out or bundle)
 
 
@@ -56,8 +56,7 @@ def _tell(done: "RefittedBundle") -> None:
     tell_input(manifest.input, written.mean_from[0], done.weights)
     for note in done.refitted.notes:
         tell(note)
-    if "copy" in written.weights_by and not manifest.options.copy_weights:
-        tell("the weights were copied: they cannot be linked from there")
+    tell_weights(written.weights, is_link=manifest.options.link_weights)
     engine = manifest.engine
     assert engine is not None
     arrays = count(done.refitted.num_arrays, "array")

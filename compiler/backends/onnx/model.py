@@ -1,7 +1,7 @@
 """A network as an ONNX model, written from the IR rather than traced."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -92,10 +92,8 @@ def emit(
     check_fits(weights, network)
     types = number_types(network, "fp32") if types is None else types
     used_as = weight_types(network, types)
-    bytes_of_weights = sum(BYTES[used_as[p.name]] * p.num_elements for p in network.params())
-    if weights_as == "embedded" and bytes_of_weights > MAX_EMBEDDED_BYTES:
-        what = backends.TooLargeForOneFile(bytes=bytes_of_weights)
-        raise VggspecError(report(what, path=str(weights.path)))
+    if weights_as == "embedded":
+        check_embedded(weights, [network], used_as)
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
     names = {output.layer: output.name for output in reversed(network.outputs)}
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
@@ -145,6 +143,25 @@ def emit(
         outputs.append(tensor_info(output.name, FLOAT, shape))
     metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
     return graph.model([taken], outputs, metadata, __version__)
+
+
+def check_embedded(
+    weights: WeightsFile, nets: Iterable[Network], used_as: Mapping[str, Precision] | None = None
+) -> None:
+    """Check that the weights of nets fit one ONNX file; ``used_as`` are their number types, None
+    is fp32. ``weights`` are those of the first net, which an error names.
+
+    Raises:
+        VggspecError: they do not.
+    """
+    types = used_as or {}
+    size = sum(
+        BYTES[types.get(param.name, "fp32")] * param.num_elements
+        for network in nets
+        for param in network.params()
+    )
+    if size > MAX_EMBEDDED_BYTES:
+        raise VggspecError(report(backends.TooLargeForOneFile(bytes=size), path=str(weights.path)))
 
 
 def add_layers(

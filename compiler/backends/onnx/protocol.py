@@ -25,7 +25,7 @@ from vggspec.compiler.backends.onnx.graph import (
     OnnxGraph,
     tensor_info,
 )
-from vggspec.compiler.backends.onnx.model import add_layers, preprocess
+from vggspec.compiler.backends.onnx.model import add_layers, check_embedded, preprocess
 from vggspec.compiler.backends.onnx.rescaling import Rescaling
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types
@@ -55,8 +55,8 @@ class GraphNet:
     """Rows and columns of the smallest image that it takes."""
 
     weights: WeightsFile
-    location: str
-    """The weights file, from the folder of the graph."""
+    location: str | None
+    """The weights file, from the folder of the graph; None embeds the weights."""
 
 
 def emit(nets: Sequence[GraphNet], *, flip: bool) -> onnx.ModelProto:
@@ -69,10 +69,11 @@ def emit(nets: Sequence[GraphNet], *, flip: bool) -> onnx.ModelProto:
     is no scale, the node ``GUARD`` fails.
 
     Raises:
-        VggspecError: weights do not fit their net.
+        VggspecError: weights do not fit their net, or are too large to embed.
     """
     for each in nets:
         check_fits(each.weights, each.network)
+    check_embedded(nets[0].weights, [each.network for each in nets if each.location is None])
     first = nets[0].network
     (num_classes,) = first.type_of(first.outputs[0].layer).shape
     graph = OnnxGraph("protocol", {})
@@ -182,6 +183,9 @@ def _add_net(graph: OnnxGraph, body: OnnxGraph, net: GraphNet, x: str) -> str:
     """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``."""
 
     def give(param: Param) -> str:
+        if net.location is None:
+            data = net.weights.read(param.name).tobytes()
+            return graph.embedded(param.name, param.shape, "fp32", data)
         offset = net.weights.tensors[param.name].offset
         return graph.external(param.name, param.shape, net.location, offset)
 

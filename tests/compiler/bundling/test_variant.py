@@ -91,7 +91,7 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     assert variant.manifest.labels == edited.labels
     assert variant.manifest.test == edited.test
     assert variant.manifest.average == "posteriors"
-    assert (variant.path / WEIGHTS).samefile(bundle.path / WEIGHTS)
+    assert (variant.path / WEIGHTS).read_bytes() == (bundle.path / WEIGHTS).read_bytes()
     assert variant.model.stat().st_size < 16 << 10
     features = write_variant(Bundle(bundle.path, edited), tmp_path / "f", Changes(layer="fc4"))
     assert (features.manifest.labels, features.manifest.result.channels) == (None, 10)
@@ -207,7 +207,7 @@ def test_it_is_verified_and_inspected(
     options: CompileOptions, against: str, tmp_path: Path
 ) -> None:
     written(tmp_path, options)
-    done = vggspec("verify", "b", "--against", against, cwd=tmp_path)
+    done = vggspec("verify", "b", "-q", "--against", against, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     shown = vggspec("inspect", "b", cwd=tmp_path)
     assert shown.returncode == 0

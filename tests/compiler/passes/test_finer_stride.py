@@ -304,7 +304,7 @@ def test_the_manifest_tells_the_window_of_the_net(pool: Rounding | None, tmp_pat
     weights = random_weights(lowered, tmp_path / "w")
     least = 193 if pool == "ceil" else 224
     for stride in (None, 32, 16, 8):
-        options = CompileOptions(stride=stride, pool=pool, copy_weights=True)
+        options = CompileOptions(stride=stride, pool=pool)
         write_bundle(lowered, weights, tmp_path / "b", options)
         onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
         manifest = open_bundle(tmp_path / "b", deep=True).manifest

@@ -82,7 +82,7 @@ def test_a_layer_averaged_over_space_or_flattened(
     path, x, w = expected
     lowered, weights = net(TEXT), open_weights(path)
     for form, image in (("dense", "large"), ("dense", "window"), ("crop", "window")):
-        options = CompileOptions(layer=layer, form=form, copy_weights=True)
+        options = CompileOptions(layer=layer, form=form)
         written = write_bundle(lowered, weights, tmp_path / form, options).manifest
         onnx.checker.check_model(str(tmp_path / form / "1/model.onnx"), full_check=True)
         whole = activations(w, torch.from_numpy(x[image]))[layer]

@@ -70,7 +70,7 @@ BOXES = SMALL.replace("FC-10\nsoft-max", "FC-4(linear)\nboxes(shared)")
 def write(folder: Path, text: str = SMALL, name: str = "test.vgg", **options: Any) -> Path:
     lowered = net(text, name)
     weights = random_weights(lowered, folder / "weights.safetensors")
-    write_bundle(lowered, weights, folder / "bundle", CompileOptions(copy_weights=True, **options))
+    write_bundle(lowered, weights, folder / "bundle", CompileOptions(**options))
     return folder / "bundle"
 
 

@@ -139,9 +139,13 @@ def _members_in_torch(bundle: Bundle) -> Forward:
     manifest = bundle.manifest
     modules = []
     for member in manifest.members:
-        weights = open_weights(bundle.path / member.weights)
-        module = torch_module.loaded(member_of(bundle, member), weights).eval()
-        modules.append((module, member.input))
+        network = member_of(bundle, member)
+        if member.weights == manifest.model:
+            state = _embedded_weights(bundle, network, f"{member.name}/")
+            module = torch_module.with_state(network, state)
+        else:
+            module = torch_module.loaded(network, open_weights(bundle.path / member.weights))
+        modules.append((module.eval(), member.input))
 
     def apply(images: Pixels) -> Arrays:
         sides = [images, images[:, :, ::-1]] if manifest.test.flip else [images]
@@ -167,8 +171,10 @@ def _module(bundle: Bundle) -> "SpecModule":
     return torch_module.with_state(network, _embedded_weights(bundle, network)).eval()
 
 
-def _embedded_weights(bundle: Bundle, network: Network) -> "dict[str, torch.Tensor]":
-    """The weights of a bundle whose graph contains them."""
+def _embedded_weights(
+    bundle: Bundle, network: Network, prefix: str = ""
+) -> "dict[str, torch.Tensor]":
+    """The weights of a bundle whose graph contains them, under names that begin with ``prefix``."""
     if bundle.model.suffix != ".onnx":
         raise VggspecError(report(NoWeightsToVerify(missing=WEIGHTS), path=str(bundle.path)))
     import onnx
@@ -178,9 +184,9 @@ def _embedded_weights(bundle: Bundle, network: Network) -> "dict[str, torch.Tens
     tensors = {tensor.name: tensor for tensor in onnx.load(bundle.model).graph.initializer}
     state = {}
     for param in network.params():
-        if param.name not in tensors:
-            missing = NoWeightsToVerify(missing=param.name)
-            raise VggspecError(report(missing, path=str(bundle.model)))
-        array = numpy_helper.to_array(tensors[param.name]).astype(np.float32)
+        name = prefix + param.name
+        if name not in tensors:
+            raise VggspecError(report(NoWeightsToVerify(missing=name), path=str(bundle.model)))
+        array = numpy_helper.to_array(tensors[name]).astype(np.float32)
         state[param.name] = torch.from_numpy(array.copy())
     return state

@@ -1,12 +1,16 @@
 """The ONNX model agrees with PyTorch for every spec, in both forms, at sizes that are awkward."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnxslim
+import polygraphy.backend.onnx as polygraphy_onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 
 from tests.conftest import ROOT
 from tests.nets import (
@@ -143,9 +147,9 @@ def test_dense_is_the_fc_head_slid_over_the_last_map(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        CompileOptions(copy_weights=True),
+        CompileOptions(),
         CompileOptions(single_file=True),
-        CompileOptions(form="crop", copy_weights=True),
+        CompileOptions(form="crop"),
     ],
     ids=["copy", "single-file", "crop"],
 )
@@ -167,13 +171,49 @@ def test_the_only_weights_file_is_not_replaced_by_a_graph_that_holds_it(tmp_path
     assert open_bundle(tmp_path / "b").manifest.form == "crop"
 
 
+def _loaded(path: Path) -> onnx.ModelProto:
+    return onnx.load(path)
+
+
+def _slimmed(path: Path) -> onnx.ModelProto:
+    slimmed: onnx.ModelProto = onnxslim.slim(str(path))
+    return slimmed
+
+
+def _by_polygraphy(path: Path) -> onnx.ModelProto:
+    found: onnx.ModelProto = polygraphy_onnx.onnx_from_path(str(path))
+    return found
+
+
+@pytest.mark.parametrize("load", [_loaded, _slimmed, _by_polygraphy], ids=lambda f: f.__name__)
+def test_other_tools_load_a_bundle_with_its_weights(
+    load: Callable[[Path], onnx.ModelProto], tmp_path: Path
+) -> None:
+    """Each refuses a file of weights that has two names; the reference evaluator runs the graph."""
+    lowered = net(SMALL.replace("LRN", ""))  # the evaluator's runs over images
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    written = write_bundle(lowered, weights, tmp_path / "b", CompileOptions())
+    (placed,) = written.weights
+    assert placed.by in ("copy", "clone")
+    assert placed.bytes == weights.bytes
+    path = tmp_path / "b/1/model.onnx"
+    x = np.random.default_rng(1).normal(size=(2, 3, 40, 53)).astype(np.float32)
+    names = [output.name for output in written.manifest.outputs]
+    found = ReferenceEvaluator(load(path)).run(names, {"image": x})
+    for name, array in zip(names, found, strict=True):
+        np.testing.assert_allclose(
+            array, run_onnx(session(path), x)[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
 def test_linked_weights_differ_from_copied_ones_in_nothing(tmp_path: Path) -> None:
-    """The checker refuses hard links as such; the graph is the same, byte for byte."""
+    """``onnx`` refuses hard links as such; the graph is the same, byte for byte."""
     lowered = net(SMALL)
     weights = random_weights(lowered, tmp_path / "w.safetensors")
-    linked = write_bundle(lowered, weights, tmp_path / "linked", CompileOptions())
-    write_bundle(lowered, weights, tmp_path / "copied", CompileOptions(copy_weights=True))
-    assert linked.weights_by[0] in ("link", "clone")
+    options = CompileOptions(link_weights=True)
+    linked = write_bundle(lowered, weights, tmp_path / "linked", options)
+    write_bundle(lowered, weights, tmp_path / "copied", CompileOptions())
+    assert linked.weights[0].by in ("link", "clone")
     for file in ("1/model.onnx", "1/model.safetensors"):
         assert (tmp_path / "linked" / file).read_bytes() == (
             tmp_path / "copied" / file

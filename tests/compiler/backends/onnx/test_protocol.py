@@ -25,6 +25,8 @@ from PIL import Image
 from torch import nn
 
 from tests.nets import SMALL, net, random_weights, run_onnx, session
+from tests.refusals import refused
+from vggspec.bundle.manifest import MODEL
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import FLOAT, INT64, UINT8, OnnxGraph, tensor_info
@@ -411,7 +413,7 @@ def test_the_least_size_is_that_of_the_net(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_checker_accepts_it_in_full(number: int, tmp_path: Path) -> None:
     nets = [made(tmp_path, NETS["BN and LRN"], seed=seed) for seed in range(number)]
-    write_protocol_bundle(nets, tmp_path / "b", CompileOptions(copy_weights=True))
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
     path = tmp_path / "b/1/model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(path, load_external_data=False)
@@ -420,6 +422,33 @@ def test_the_checker_accepts_it_in_full(number: int, tmp_path: Path) -> None:
     )
     (posteriors,) = inferred.graph.output
     assert [axis.dim_value for axis in posteriors.type.tensor_type.shape.dim] == [5]
+
+
+def test_a_single_file_gives_the_same_numbers(tmp_path: Path) -> None:
+    nets = [made(tmp_path, NETS["BN and LRN"], seed=seed) for seed in range(2)]
+    write_protocol_bundle(nets, tmp_path / "b", CompileOptions())
+    write_protocol_bundle(nets, tmp_path / "one", CompileOptions(single_file=True))
+    assert {path.name for path in (tmp_path / "one/1").iterdir()} == {"model.onnx"}
+    onnx.checker.check_model(str(tmp_path / "one/1/model.onnx"), full_check=True)
+    manifest = open_bundle(tmp_path / "one", deep=True).manifest
+    assert [member.weights for member in manifest.members] == [MODEL, MODEL]
+    given = picture(40, 53, 3)
+    np.testing.assert_array_equal(
+        run(tmp_path / "one", given, [40, 32]), run(tmp_path / "b", given, [40, 32])
+    )
+
+
+def test_weights_too_large_for_one_file_are_counted_over_all_nets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = [made(tmp_path, NETS["plain"], seed=seed) for seed in range(2)]
+    size = sum(4 * param.num_elements for param in nets[0][0].network.params())
+    monkeypatch.setattr("vggspec.compiler.backends.onnx.model.MAX_EMBEDDED_BYTES", 2 * size - 1)
+    options = CompileOptions(single_file=True)
+    write_protocol_bundle(nets[:1], tmp_path / "b", options)
+    with refused("VGG301"):
+        write_protocol_bundle(nets, tmp_path / "two", options)
+    assert not (tmp_path / "two").exists()
 
 
 def test_weights_stand_once_and_outside_the_loop(tmp_path: Path) -> None:
