@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vggspec.studies.features.extraction import features
     from vggspec.studies.features.file import open_features
     from vggspec.studies.features.fit_svm import fit_svm
+    from vggspec.studies.inspection.card import card
     from vggspec.studies.inspection.inspection import inspect
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
@@ -61,6 +62,7 @@ _MODULES = {
     "TrainWatcher": "training.progress",
     "VggspecError": "base.diagnostic",
     "Watcher": "base.watcher",
+    "card": "studies.inspection.card",
     "check": "compiler.checking",
     "compile": "compiler.compiling",
     "diff": "compiler.difference",
@@ -104,6 +106,7 @@ __all__ = [
     "VggspecError",
     "Watcher",
     "__version__",
+    "card",
     "check",
     "compile",
     "diff",

@@ -27,25 +27,54 @@ OPTIONAL = (HEADINGS.index("reads"), HEADINGS.index("op"))
 Examples:
   vggspec inspect D
   vggspec inspect D --json
-  vggspec inspect D --spec > D.vgg""",
+  vggspec inspect D --spec > D.vgg
+  vggspec inspect D --markdown --run runs/D/2026-03-01-1 > README.md""",
 )
 @click.argument("bundle")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--spec", "only_spec", is_flag=True, help="Print the spec it was compiled from.")
+@click.option("--markdown", "as_card", is_flag=True, help="Print a model card in Markdown.")
+@click.option(
+    "--run",
+    metavar="DIR",
+    help="With --markdown: the training run that the weights come from, whose data and results the "
+    "card states.",
+)
+@click.option(
+    "--licence",
+    "--license",
+    metavar="ID",
+    help="With --markdown: the licence of the weights, such as apache-2.0.",
+)
 @wide_option
-def command(bundle: str, *, as_json: bool, only_spec: bool) -> None:
+def command(
+    bundle: str,
+    *,
+    as_json: bool,
+    only_spec: bool,
+    as_card: bool,
+    run: str | None,
+    licence: str | None,
+) -> None:
     """Print what a bundle takes and returns, its profiles, files, engine and layers.
 
     The facts come from the manifest and the files beside it; an engine is never loaded.
     """
-    if as_json and only_spec:
-        raise click.UsageError("`--spec` and `--json` exclude each other.")
+    if as_json + only_spec + as_card > 1:
+        raise click.UsageError("`--spec`, `--json` and `--markdown` exclude each other.")
+    if not as_card and (run, licence) != (None, None):
+        raise click.UsageError("`--run` and `--licence` are for `--markdown`.")
     from vggspec.bundle.opening import open_bundle
     from vggspec.studies.inspection.inspection import inspect, specs_of
 
     if only_spec:  # also of a bundle whose list of layers is damaged
         for text in specs_of(open_bundle(bundle).manifest):
             click.echo(text, nl=not text.endswith("\n"))
+        return
+    if as_card:
+        from vggspec.studies.inspection.card import card
+
+        click.echo(card(bundle, run=run, licence=licence), nl=False)
         return
     found = inspect(bundle)
     if as_json:

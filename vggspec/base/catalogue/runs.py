@@ -77,3 +77,16 @@ class RunInUse(Diagnostic):
     code = "VGG495"
     TITLE = "another process is training this run"
     HELP = "wait for it, or stop it; Ctrl-C lets it save first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotOfRun(Diagnostic):
+    """A model card states the data and the results of a training run beside a bundle. That is true
+    only if the bundle has weights of that run, ``best.safetensors`` or ``last.safetensors``, which
+    their digests tell.
+    """
+
+    code = "VGG496"
+    TITLE = "the bundle's weights are not those of the run `{run}`"
+    HELP = "name the run that they come from, or compile `best.safetensors` of this one"
+    run: str
