@@ -1,11 +1,13 @@
 """The paper's questions, asked of small nets: does depth help, scale jitter, a start from net A?
 
-Trains the nets of ``miniature.vgg`` on the pictures of ``shapes.py``, tests them densely, and
-writes a table with the mean error over seeds and how far the seeds lie apart.
+And one of a later paper: do shortcuts help? Trains the nets of ``miniature.vgg`` and of
+``miniature-graphs.vgg`` on the pictures of ``shapes.py``, tests them densely, and writes a table
+with the mean error over seeds and how far the seeds lie apart.
 
     python -m benchmarks.paper_in_miniature
 
-Source: Simonyan & Zisserman 2015, section 3.1 (the start from A) and Tables 3 and 4.
+Sources: Simonyan & Zisserman 2015, section 3.1 (the start from A) and Tables 3 and 4; He et al.
+2016, Table 2 (plain nets and residual ones).
 
 S is the smallest side of a training image in pixels, Q that of a test image.
 """
@@ -22,6 +24,7 @@ from benchmarks.laboratory import Effort, Laboratory, asked, at_once, line, perc
 from benchmarks.weights import OUT
 
 SPEC = Path(__file__).with_name("miniature.vgg")
+GRAPHS = Path(__file__).with_name("miniature-graphs.vgg")
 
 #: For each S, Q as in Table 3 of the paper, and several Q as in its Table 4.
 SCALES = {"37": (37, (32, 37, 42)), "55": (55, (50, 55, 60)), "37..73": (55, (37, 55, 73))}
@@ -35,6 +38,7 @@ class Setting:
     """A net and how it is trained; each is trained once for every seed."""
 
     net: str
+    file: Path = SPEC
     scale: str = "37"
     start: str = "he"
     is_from_a: bool = False
@@ -44,6 +48,10 @@ class Setting:
     def name(self) -> str:
         words = (self.net, self.scale, self.start.replace(" ", ""), "A" if self.is_from_a else "")
         return "-".join(word for word in words if word)
+
+    @property
+    def spec(self) -> str:
+        return f"{self.file}:{self.net}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +77,13 @@ START = [
     Setting(net="E"),
     Setting(net="E", is_from_a=True),
 ]
+GRAPH_NETS = ("E-shortcut", "E-BN", "E-BN-shortcut", "ResNet-18", "column")
+SHORTCUTS = [Setting(net="E"), *(Setting(net=net, file=GRAPHS) for net in GRAPH_NETS)]
 TABLES = {
     "Does depth help?": DEPTH,
     "Does scale jitter help?": JITTER,
     "Does a start from A help?": START,
+    "Do shortcuts help?": SHORTCUTS,
 }
 
 
@@ -92,7 +103,7 @@ class Study(Laboratory):
             best = self._train(setting, seed)
             q, several = SCALES[setting.scale]
             bundle = str(run / "bundle")
-            self.vggspec("compile", f"{SPEC}:{setting.net}", "--weights", str(best), "-o", bundle)
+            self.vggspec("compile", setting.spec, "--weights", str(best), "-o", bundle)
             seen = {
                 "at_one_scale": self._error(bundle, (q,)),
                 "at_several": self._error(bundle, several),
@@ -110,7 +121,7 @@ class Study(Laboratory):
             layers = "first 4 conv, last 3 FC"
             settings.append(f'start=from "{self._trained_a(seed)}": {layers}')
         run = self._run(setting, seed)
-        return self.trained(f"{SPEC}:{setting.net}", run, self._data, seed, settings)
+        return self.trained(setting.spec, run, self._data, seed, settings)
 
     def _trained_a(self, seed: int) -> str:
         """Net A with its trained weights beside it, as a spec that others start from."""
