@@ -357,11 +357,15 @@ def test_a_rank_that_is_done_ignores_signals_to_its_end() -> None:
 
 @pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_ranks_train_what_one_device_trains(here: Path, ranks: int) -> None:
-    """Five steps with dropout, BN, a bad image, and batches that no number of ranks divides.
+    """Five steps of a graph with dropout, BN, a bad image, and batches that no number of ranks
+    divides.
 
     The last batch is of two images, so the third rank has none.
     """
-    Path("tiny.vgg").write_text(TINY.replace("conv3-4", "conv3-4 BN").replace("FC-8", "FC-8 BN"))
+    graph = "conv3-4 BN as stem [conv3-4/2 BN + shortcut(pad)] [identity & from stem conv1-2/2 BN]"
+    text = TINY.replace("conv3-4\nmaxpool", graph).replace("FC-8", "FC-8 BN")
+    assert "stem" in text
+    Path("tiny.vgg").write_text(text)
     write_folder(here / "more", train=35, val=1)  # enough for a bad one
     Path("images").rename("few")
     Path("more").rename("images")

@@ -31,6 +31,49 @@ test:
   scale 19
 """
 
+_GRAPH_RECIPE = """\
+train:
+  scale 18..20
+  batch 8
+  rate 1e-2
+  dropout 0.2
+  stop after 3 epochs
+  start he
+test:
+  scale 19
+"""
+
+#: Every kind of shortcut: equal shapes, a projection, zero channels, left out, always a projection.
+RESIDUAL = f"""\
+net residual
+input 16x16 RGB(std 64)
+conv is conv(no-bias) BN ReLU
+conv3-4
+[conv3-6/2(once) conv3-6 + shortcut] x2
+[conv3-8/2 conv3-8 + shortcut(pad)]
+[conv1-16 dwconv3 conv1-10(linear) + shortcut(drop)] x2
+[conv3-10 + shortcut(project)]
+gap
+FC-3
+soft-max
+{_GRAPH_RECIPE}"""
+
+#: Four branches of an inception module, a dense block, and a layer that is read three times.
+JOINED = f"""\
+net joined
+input 16x16 RGB(std 64)
+conv is BN ReLU conv(no-bias)
+conv3-4 as stem
+maxpool
+[conv1-2 & conv1-2 conv3-3 & maxpool3/1(pad 1) conv1-2 & from stem conv3-2/2]
+[identity & conv1-4 conv3-2] x2
+[identity & from stem avgpool2 conv1-3]
+maxpool
+FC-8
+FC-3
+soft-max
+{_GRAPH_RECIPE}"""
+
 
 def tiny(*changes: tuple[str, str]) -> Lowered:
     """The tiny net, with parts of its text changed."""

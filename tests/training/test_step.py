@@ -1,7 +1,7 @@
 """A step of training: in parts, on several ranks' rows, in bf16, against PyTorch's own modules."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.nets import net
-from tests.training.folders import tiny
+from tests.training.folders import JOINED, RESIDUAL, tiny
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.initialise import draw
@@ -20,9 +20,6 @@ from vggspec.training.dropout import Dropouts, RowDropout
 from vggspec.training.loop import training_network
 from vggspec.training.ranks import Ranks
 from vggspec.training.step import Stepper
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CPU = torch.device("cpu")
 MEAN = (100.0, 110.0, 120.0)
@@ -49,7 +46,7 @@ def stepper(model: SpecModule, recipe: TrainRecipe, at_a_time: int = 8) -> Stepp
     return Stepper(model, normalise, recipe, Ranks(), seed=0, precision="fp32", at_a_time=at_a_time)
 
 
-def gradients(model: SpecModule) -> dict[str, Tensor]:
+def gradients(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -90,6 +87,126 @@ def test_updates_are_those_of_torch_sgd() -> None:
     theirs = dict(model.named_parameters())
     for name, parameter in mine.model.named_parameters():
         torch.testing.assert_close(parameter, theirs[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def conv_bn(
+    inputs: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, act: bool
+) -> nn.Sequential:
+    pad = kernel // 2
+    conv = nn.Conv2d(inputs, channels, kernel, stride, pad, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU() if act else nn.Identity())
+
+
+class Sum(nn.Module):
+    """What branches give, added and rectified."""
+
+    def __init__(self, *branches: nn.Module, act: bool = True) -> None:
+        super().__init__()
+        self.branches, self.act = nn.ModuleList(branches), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self.branches[0](x) + self.branches[1](x)
+        return total.relu() if self.act else total
+
+
+class ZeroChannels(nn.Module):
+    """Every second row and column of 6 channels, and two channels of zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, 2))
+
+
+def residual() -> nn.Module:
+    """``RESIDUAL`` in PyTorch's modules."""
+
+    def two(inputs: int, channels: int, stride: int = 1) -> nn.Module:
+        first = conv_bn(inputs, channels, stride=stride, act=True)
+        return nn.Sequential(first, conv_bn(channels, channels, act=False))
+
+    def inverted(inputs: int) -> nn.Module:
+        depthwise = conv_bn(16, 16, groups=16, act=True)
+        return nn.Sequential(
+            conv_bn(inputs, 16, 1, act=True), depthwise, conv_bn(16, 10, 1, act=False)
+        )
+
+    return nn.Sequential(
+        conv_bn(3, 4, act=True),
+        Sum(two(4, 6, 2), conv_bn(4, 6, 1, stride=2, act=False)),
+        Sum(two(6, 6), nn.Identity()),
+        Sum(two(6, 8, 2), ZeroChannels()),
+        inverted(8),
+        Sum(inverted(10), nn.Identity(), act=False),
+        Sum(conv_bn(10, 10, act=False), conv_bn(10, 10, 1, act=False)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(10, 3),
+    )
+
+
+def bn_conv(inputs: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(), conv)
+
+
+class Joined(nn.Module):
+    """``JOINED`` in PyTorch's modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = bn_conv(3, 4, 3)
+        self.a = bn_conv(4, 2, 1)
+        self.b = nn.Sequential(bn_conv(4, 2, 1), bn_conv(2, 3, 3))
+        self.c = nn.Sequential(nn.MaxPool2d(3, 1, 1), bn_conv(4, 2, 1))
+        self.d = bn_conv(4, 2, 3, 2)
+        self.dense = nn.ModuleList(
+            nn.Sequential(bn_conv(n, 4, 1), bn_conv(4, 2, 3)) for n in (9, 11)
+        )
+        self.skip = nn.Sequential(nn.AvgPool2d(2), bn_conv(4, 3, 1))
+        self.head = nn.Sequential(nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = self.stem(x)
+        x = nn.functional.max_pool2d(stem, 2)
+        x = torch.cat([self.a(x), self.b(x), self.c(x), self.d(stem)], 1)
+        for layer in self.dense:
+            x = torch.cat([x, layer(x)], 1)
+        x = torch.cat([x, self.skip(stem)], 1)
+        scores: Tensor = self.head(nn.functional.max_pool2d(x, 2).flatten(1))
+        return scores
+
+
+def numbers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and statistics by their names, in the order of the layers."""
+    state = model.state_dict().items()
+    return [(name, tensor) for name, tensor in state if not name.endswith("num_batches_tracked")]
+
+
+@pytest.mark.parametrize(("text", "make"), [(RESIDUAL, residual), (JOINED, Joined)])
+def test_graphs_learn_as_torch_modules_do(text: str, make: Callable[[], nn.Module]) -> None:
+    """Gradients through shortcuts and joined channels, and statistics of BN, for three steps."""
+    lowered = net(text.replace("dropout 0.2", "dropout 0"))
+    recipe = lowered.experiment.train
+    mine, theirs = stepper(filled(lowered), recipe), make().train()
+    for (_, tensor), (_, start) in zip(numbers(theirs), numbers(mine.model), strict=True):
+        tensor.copy_(start)
+    sgd = torch.optim.SGD(
+        theirs.parameters(), recipe.rate, recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    normalise = Normalise(mine.model.network.input, MEAN)
+    for step in (1, 2, 3):
+        loss = mine(batch(), 8, step)
+        sgd.zero_grad()
+        expected = nn.functional.cross_entropy(theirs(normalise(batch())), batch().labels)
+        expected.backward()
+        sgd.step()
+        assert float(loss) / 8 == pytest.approx(expected.item(), rel=1e-4)
+        found = gradients(mine.model).items()
+        for (name, gradient), parameter in zip(found, theirs.parameters(), strict=True):
+            assert parameter.grad is not None
+            assert parameter.grad.any(), name
+            torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+    for (name, tensor), (_, number) in zip(numbers(mine.model), numbers(theirs), strict=True):
+        torch.testing.assert_close(tensor, number, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_bad_images_weigh_nothing() -> None:
