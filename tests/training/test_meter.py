@@ -28,6 +28,8 @@ def test_the_time_left_of_a_resumed_run_starts_from_its_pace_before(
     now, state.step = 5600.0, 700
     assert meter.look().left_s == pytest.approx(660 / 606 * 400)
     assert meter.seconds() == 1600.0
+    now, state.step = 6100.0, 1103  # an epoch that began before an end that was changed
+    assert meter.look().left_s == 0
 
 
 def test_the_time_left_of_a_new_run_follows_from_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

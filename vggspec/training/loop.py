@@ -523,11 +523,7 @@ def training_network(lowered: Lowered) -> Network:
     last = network[network.outputs[0].layer]
     kind = result_of(network)
     if kind == "activations" or len(network.outputs) > 1:
-        names = " ".join(output.name for output in network.outputs)
-        because = (
-            f"training takes one output, of classes or boxes; train it without `outputs {names}`, "
-            "and its weights serve the net with that line too"
-        )
+        because = f"training takes one output, of classes or boxes; {_how_to_have_one(network)}"
         raise _not_trainable(last, because)
     network = network.rebuild(network.layers, (Output(kind, last.name),))
     if isinstance(last.op, Boxes) and last.type.is_map:
@@ -539,6 +535,15 @@ def training_network(lowered: Lowered) -> Network:
     if norm is not None and lowered.experiment.train.batch < 2:
         raise _not_trainable(norm, "batch normalisation of vectors needs two images a batch")
     return network
+
+
+def _how_to_have_one(network: Network) -> str:
+    read = {name for layer in network.layers for name in layer.inputs}
+    ends = [output.name for output in network.outputs if output.layer not in read]
+    if len(ends) > 1:
+        return f"this net ends in {' and '.join(ends)}: keep one of these branches"
+    names = " ".join(output.name for output in network.outputs)
+    return f"train it without `outputs {names}`, and its weights serve the net with that line too"
 
 
 def check_validation(network: Network, validate: Validate) -> None:

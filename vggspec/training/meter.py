@@ -129,4 +129,5 @@ class Meter:
             seconds += trusted
             steps += trusted * self._first_step / self._seconds_before
         per_step = seconds / steps if steps else seconds
-        return per_step * (self._last_step - self._state.step)
+        # A run that is resumed with an earlier end than before still finishes its epoch.
+        return per_step * max(0, self._last_step - self._state.step)

@@ -333,6 +333,10 @@ def test_heads_do_not_train_yet_and_are_not_fused(tmp_path: Path) -> None:
     spec, weights = small(tmp_path)
     with refused("(?s)VGG427.*train it without `outputs prob conv2_2 fc3`"):
         vggspec.train(spec, data=tmp_path / "data")
+    ends = "input 32x32 RGB\nconv3-8 FC-10 as fine\nfrom conv1_1\nFC-2 as coarse\n"
+    (tmp_path / "ends.vgg").write_text(f"{ends}outputs conv1_1 fine coarse\n")
+    with refused("(?s)VGG427.*ends in fine and coarse: keep one of these branches"):
+        vggspec.train(tmp_path / "ends.vgg", data=tmp_path / "data")
     with refused("(?s)VGG672.*activations of prob, conv2_2, fc3"):
         vggspec.compile([spec], weights=[weights], out=tmp_path / "b", protocol=True)
 
