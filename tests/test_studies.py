@@ -17,6 +17,7 @@ from benchmarks import shapes
 from benchmarks.laboratory import Effort, Laboratory, percent, record
 from tests.training.folders import TINY, write_folder
 from vggspec.cli import run
+from vggspec.compiler.cost import cost
 from vggspec.compiler.lower import load_network
 
 LITTLE = Effort(epochs=1, train=2, val=1)
@@ -32,6 +33,24 @@ def test_the_miniature_has_the_papers_depths_and_the_classes() -> None:
     networks = [load_network(f"{paper.SPEC}:{net}").network for net in "ABCDE"]
     assert [len(network.weight_layers) for network in networks] == [11, 13, 16, 16, 19]
     assert {network.num_classes for network in networks} == {len(shapes.CLASSES)}
+
+
+def test_nets_with_shortcuts_differ_from_columns_in_nothing_else() -> None:
+    """The same recipe, weights and arithmetic; of ResNet-18 and its column at least the MACs."""
+    plain = load_network(f"{paper.SPEC}:E")
+    found = {name: load_network(f"{paper.GRAPHS}:{name}") for name in paper.GRAPH_NETS}
+    for lowered in found.values():
+        assert lowered.experiment == plain.experiment
+        assert lowered.network.input == plain.network.input
+    for one, other in (
+        (plain, found["E-shortcut"]),
+        (found["E-BN"], found["E-BN-shortcut"]),
+    ):
+        weights = [[param.stored for param in each.network.params()] for each in (one, other)]
+        assert weights[0] == weights[1]
+        assert cost(one.network).macs == cost(other.network).macs
+    macs = [cost(found[name].network).macs for name in ("ResNet-18", "column")]
+    assert macs[1] == pytest.approx(macs[0], rel=0.01)
 
 
 def test_the_paper_s_tables_say_what_was_seen() -> None:
