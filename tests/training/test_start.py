@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.nets import random_weights
+from tests.nets import any_weights, random_weights
 from tests.refusals import refused
+from tests.training.folders import JOINED, RESIDUAL
 from vggspec.base.catalogue import artefacts, recipes
 from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.initialise import write_initial
@@ -27,6 +28,7 @@ train:
   start he
   start from "shallow.vgg": first 2 conv, last 2 FC
 """
+FROM_SOURCE = 'start he\n  start from "source.vgg": '
 
 
 def spec(folder: Path, name: str, text: str) -> Lowered:
@@ -125,6 +127,36 @@ def test_all_but_the_last_layer_for_other_classes(tmp_path: Path) -> None:
                 array, weights.read(name)
             )
             assert is_theirs != (name.split(".")[0] in new) or not array.any(), name
+
+
+@pytest.mark.parametrize("text", [RESIDUAL, JOINED])
+def test_all_but_the_last_layer_of_a_graph(tmp_path: Path, text: str) -> None:
+    """Depthwise convs, convs of shortcuts, and batch normalisation before convs, too."""
+    net = spec(tmp_path, "source", text).network
+    weights = any_weights(spec(tmp_path, "source", text), tmp_path / f"{net.name}.safetensors")
+    new = text.replace("FC-3", "FC-7").replace("start he", FROM_SOURCE + "all but last FC")
+    found = start(spec(tmp_path, "new", new), tmp_path)
+    last = net.weight_layers[-1].name
+    for name, array in found.items():
+        if name.split(".")[0] != last:
+            np.testing.assert_array_equal(array, weights.read(name), err_msg=name)
+    assert found[f"{last}.weight"].shape[0] == 7
+    with refused("VGG407"):
+        start(spec(tmp_path, "new", new.replace("last FC", "last 3 FC")), tmp_path)
+
+
+def test_the_first_convs_of_a_graph(tmp_path: Path) -> None:
+    """Counted as papers do, without those of shortcuts, which come with the convs before them."""
+    source = spec(tmp_path, "source", RESIDUAL)
+    weights = any_weights(source, tmp_path / "residual.safetensors")
+    new = RESIDUAL.replace("conv3-6 + shortcut] x2", "conv3-6 + shortcut] x3")
+    new = new.replace("start he", FROM_SOURCE + "first 5 conv")
+    taken = set()
+    for name, array in start(spec(tmp_path, "new", new), tmp_path).items():
+        if name in weights.tensors and np.array_equal(array, weights.read(name)):
+            taken.add(name.split(".")[0].removesuffix("_bn"))
+    block = {f"block{i}_conv{j}" for i in (1, 2) for j in (1, 2)}
+    assert taken == {"conv1_1", "bn1_1", *block, "block1_shortcut"}
 
 
 def test_a_whole_net_starts_from_its_newest_run(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ conv1_1, conv2_1, conv3_1 and conv3_2: by their order they would not even fit, a
 where the others have two.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,7 @@ from vggspec.compiler.initialise import draw
 from vggspec.compiler.input_contract import complete, expected
 from vggspec.compiler.ir import ImageInput, Layer, Network
 from vggspec.compiler.lower import Lowered, base_folder, load_network
-from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.conv import AnyConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import (
@@ -186,13 +186,14 @@ def _same_places(
 ) -> Iterator[tuple[Layer, Layer]]:
     """The layers that start from others, each with the one it starts from."""
     is_whole = layers_from.first_conv is None and layers_from.last_fc is None
-    convs = len(_of_kind(network, Conv)) if is_whole else layers_from.first_conv or 0
+    convs = len(_of_kind(network, AnyConv)) if is_whole else layers_from.first_conv or 0
     fcs = len(_of_kind(network, Linear)) if is_whole else layers_from.last_fc or 0
-    for kind, word, number in ((Conv, "conv", convs), (Linear, "FC", fcs)):
+    for kind, word, number in ((AnyConv, "conv", convs), (Linear, "FC", fcs)):
         mine, theirs = _of_kind(network, kind), _of_kind(other, kind)
         for net, layers in ((network, mine), (other, theirs)):
-            if len(layers) < number:
-                what = TooFewLayers(net=net.name, kind=word, requested=number, found=len(layers))
+            requested = max(number, layers_from.but_last_fc if kind is Linear else 0)
+            if len(layers) < requested:
+                what = TooFewLayers(net=net.name, kind=word, requested=requested, found=len(layers))
                 raise VggspecError(report(what, path=layers_from.path))
         if kind is Linear:
             spared = layers_from.but_last_fc
@@ -206,16 +207,26 @@ def _same_places(
         yield from zip(mine, theirs, strict=True)
 
 
-def _of_kind(network: Network, kind: type[Conv | Linear]) -> list[Layer]:
-    return [layer for layer in network.layers if isinstance(layer.op, kind)]
+def _of_kind(network: Network, kind: type[AnyConv | Linear]) -> list[Layer]:
+    return [layer for layer in network.weight_layers if isinstance(layer.op, kind)]
 
 
 def _params(network: Network, layer: Layer) -> dict[str, Param]:
-    """The parameters of a layer, and of the batch normalisation that belongs to it."""
-    found = {param.name.removeprefix(f"{layer.name}."): param for param in layer.params}
-    for user in network.users(layer.name):
-        if isinstance(user.op, BatchNorm):
-            found |= {f"BN {p.name.removeprefix(f'{user.name}.')}": p for p in user.params}
+    """The parameters of a weight layer, and of the layers up to the next one that nobody counts:
+    batch normalisation, and convs of shortcuts. The first weight layer has those before it, too.
+    """
+    weights = network.weight_layers
+    first = 0 if layer is weights[0] else network.layers.index(layer)
+    ends = (network.layers.index(other) for other in weights[weights.index(layer) + 1 :])
+    found: dict[str, Param] = {}
+    numbers: Counter[str] = Counter()
+    for each in network.layers[first : next(ends, None)]:
+        before = ""
+        if each is not layer and each.params:
+            word = each.op.keyword
+            numbers[word] += 1
+            before = f"{word} " if numbers[word] == 1 else f"{word} {numbers[word]} "
+        found |= {before + param.name.removeprefix(f"{each.name}."): param for param in each.params}
     return found
 
 
