@@ -170,33 +170,35 @@ def test_options_reach_the_graph(here: Path) -> None:
     assert json.loads((here / "c/manifest.json").read_text())["options"]["average"] == "posteriors"
 
 
-@pytest.mark.parametrize("form", ["--crop", "--dense"])
-def test_the_source_file_needs_torch_alone(here: Path, form: str) -> None:
-    done = vggspec("compile", "small.vgg", "--torch", form, "-o", "net.py", cwd=here)
-    assert (done.returncode, done.stdout) == (0, "net.py\n")
-    vggspec("compile", "small.vgg", form, "-o", "b", cwd=here)
-    size = (32, 32) if form == "--crop" else (41, 36)
-    x = images(2, 3, *size)
-    np.save(here / "x.npy", x)
+def test_the_source_file_needs_torch_alone(here: Path) -> None:
+    sizes = {"crop": (32, 32), "dense": (41, 36)}
+    for form, size in sizes.items():
+        done = vggspec("compile", "small.vgg", "--torch", f"--{form}", "-o", f"{form}.py", cwd=here)
+        assert (done.returncode, done.stdout) == (0, f"{form}.py\n")
+        vggspec("compile", "small.vgg", f"--{form}", "-o", form, cwd=here)
+        np.save(here / f"{form}-x.npy", images(2, 3, *size))
     # An interpreter in which only torch (and its own needs) can be imported.
     program = (
         "import sys, torch\n"
         "for name in ('vggspec', 'safetensors', 'onnx'):\n"
         "    sys.modules[name] = None\n"
-        "import numpy, net\n"
-        "module = net.load('small.safetensors')\n"
-        "with torch.inference_mode():\n"
-        "    y = module(torch.from_numpy(numpy.load('x.npy')))\n"
-        "numpy.save('y.npy', y.numpy())\n"
-        "print(','.join(module.state_dict()))\n"
+        "import numpy, crop, dense\n"
+        "for net in (crop, dense):\n"
+        "    module = net.load('small.safetensors')\n"
+        "    with torch.inference_mode():\n"
+        "        y = module(torch.from_numpy(numpy.load(f'{net.__name__}-x.npy')))\n"
+        "    numpy.save(f'{net.__name__}-y.npy', y.numpy())\n"
+        "    print(','.join(module.state_dict()))\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    expected = run_onnx(session(here / "b/1/model.onnx"), x)["posteriors"]
-    np.testing.assert_allclose(np.load(here / "y.npy"), expected, rtol=1e-4, atol=1e-6)
-    assert "conv1_1.weight" in ran.stdout.split(",")
+    for form, names in zip(sizes, ran.stdout.splitlines(), strict=True):
+        x, y = (np.load(here / f"{form}-{of}.npy") for of in "xy")
+        expected = run_onnx(session(here / form / "1/model.onnx"), x)["posteriors"]
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
+        assert "conv1_1.weight" in names.split(",")
 
 
 def test_a_finer_stride_rounding_and_a_layer(here: Path) -> None:

@@ -214,7 +214,9 @@ def test_a_disk_that_fills_up_leaves_nothing(here: Path) -> None:
     assert listing(here) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_build_that_is_interrupted_leaves_nothing(here: Path, number: signal.Signals) -> None:
     """While TensorRT builds: the plan's file is there, and empty."""
     text = SMALL.replace("FC-24", "FC-4096").replace("FC-10\n", "FC-4096\nFC-10\n")

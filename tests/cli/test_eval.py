@@ -480,7 +480,9 @@ def test_an_interrupted_run_is_not_dropped_in_silence(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_all_and_says_how_to_go_on(
     made: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:

@@ -215,15 +215,19 @@ def test_a_net_of_boxes_starts_from_one_that_classifies(annotated: Path, capsys:
     assert open_bundle("bundle").manifest.labels == ("blue", "green", "red")
 
 
-def test_ranks_find_the_boxes_that_one_device_finds(annotated: Path) -> None:
+def test_ranks_of_torchrun_find_the_boxes_that_one_device_finds(annotated: Path) -> None:
     """Batches that the ranks do not divide; of the last one, one example, the second has none."""
     args = ["per-class.vgg", "--data", "boxes", "--precision", "fp32"]
     args += ["--set", "stop=after 6 iterations", "--set", "batch=17"]
     assert run(["train", *args, "-o", "1"]) == 0
     one = open_weights("1/last.safetensors")
     validation = json.loads(Path("1/run.json").read_text())["result"]["best"]["validation"]
-    done = vggspec("train", *args, "-o", "2", "--procs", "2", cwd=annotated)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "vggspec", "train", *args, "-o", "2", "--gpus", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "2/best.safetensors\n"
+    assert json.loads(Path("2/run.json").read_text())["computed"]["ranks"] == 2
     other = open_weights("2/last.safetensors")
     for name in one.tensors:
         np.testing.assert_allclose(other.read(name), one.read(name), rtol=1e-4, atol=2e-6)
@@ -307,15 +311,17 @@ def started(*arguments: str, line: str = "epoch") -> "Iterator[Started]":
 
 
 @pytest.mark.parametrize(
-    ("ranks", "number"),
+    ("ranks", "number", "ranks_then"),
     [
-        (1, signal.SIGINT),
-        (2, signal.SIGTERM),
-        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(2, signal.SIGINT, marks=pytest.mark.slow),
+        (1, signal.SIGINT, 1),
+        (2, signal.SIGTERM, 1),  # see `test_a_rank_that_is_killed_ends_the_run` for 1, 2
+        pytest.param(1, signal.SIGTERM, 1, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGINT, 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: int) -> None:
+def test_a_signal_saves_and_leaves(
+    here: Path, number: signal.Signals, ranks: int, ranks_then: int
+) -> None:
     with started("-o", "out", "--procs", f"{ranks}", *ENDLESS) as process:
         process.send_signal(number)
         out, rest = process.communicate()
@@ -325,11 +331,10 @@ def test_a_signal_saves_and_leaves(here: Path, number: signal.Signals, ranks: in
     go_on = rest.splitlines()[-1]
     assert go_on == f"vggspec train out --resume --data images --procs {ranks}"
     assert {path.name for path in Path("out").iterdir()} >= NAMES
-    done = vggspec("compile", "tiny.vgg", "--weights", "out/last.safetensors", "-o", "b", cwd=here)
-    assert done.returncode == 0, done.stderr
+    assert run(["compile", "tiny.vgg", "--weights", "out/last.safetensors", "-o", "b"]) == 0
     last = json.loads(Path("out/run.json").read_text())["result"]["step"]
-    more = vggspec(*go_on.split()[1:], "--set", f"stop=after {last + 3} iterations", cwd=here)
-    assert more.returncode == 0, more.stderr
+    words = [*go_on.split()[1:-1], f"{ranks_then}"]
+    assert run([*words, "--set", f"stop=after {last + 3} iterations"]) == 0
     assert json.loads(Path("out/run.json").read_text())["result"]["step"] == last + 3
 
 
@@ -391,12 +396,12 @@ def test_ranks_train_what_one_device_trains(here: Path, ranks: int) -> None:
 
 
 def test_a_rank_that_is_killed_ends_the_run(here: Path) -> None:
-    with started("-o", "out", "--procs", "2", *ENDLESS) as process:
+    """One that two ranks resume after one has trained."""
+    short = ["--set", "stop=after 1 iterations"]
+    assert run(["train", "tiny.vgg", "--data", "images", "-o", "out", *short]) == 0
+    with started("-o", "out", "--resume", "--procs", "2", *ENDLESS) as process:
         ranks = children(process.pid)
         assert len(ranks) == 2
-        while not Path("out/last.safetensors").exists():  # an epoch is told before it is saved
-            assert process.poll() is None
-            time.sleep(0.01)
         os.kill(ranks[1], signal.SIGKILL)
         out, rest = process.communicate()
     assert (process.returncode, out) == (1, "")
@@ -445,6 +450,7 @@ def test_a_second_signal_ends_all_ranks_at_once(here: Path) -> None:
     assert all(ends(rank) for rank in ranks)
 
 
+@pytest.mark.slow  # see `test_a_rank_stops_when_its_launcher_has_ended`
 def test_ranks_end_with_the_process_that_started_them(here: Path) -> None:
     with started("-o", "out", "--procs", "2", *ENDLESS) as process:
         ranks = children(process.pid)
@@ -466,10 +472,8 @@ def test_more_ranks_than_there_is_work_for(here: Path) -> None:
     assert done.returncode == 1
     assert "error[VGG481]: 2 ranks are requested, and there are 1 images in a batch" in done.stderr
     assert done.stderr.count("error[") == 1
-    both = vggspec("train", *args, "--procs", "2", "--gpus", "2", cwd=here)
-    assert both.returncode == 2
-    gpus = vggspec("train", *args, "--gpus", "2", cwd=here)
-    assert gpus.returncode in (1, 3)  # by whether there is one GPU
+    assert run(["train", *args, "--procs", "2", "--gpus", "2"]) == 2
+    assert run(["train", *args, "--gpus", "2"]) in (1, 3)  # by whether there is one GPU
 
 
 def test_a_port_in_use_is_named(here: Path) -> None:
@@ -485,17 +489,6 @@ def test_a_port_in_use_is_named(here: Path) -> None:
     assert f"error[VGG482]: the ranks cannot meet at 127.0.0.1:{port}" in done.stderr
     assert "MASTER_PORT" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_torchrun_starts_ranks_too(here: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "vggspec", "train", "tiny.vgg", "--data", "images"]
-    done = subprocess.run(
-        [*command, "-o", "out", "--gpus", "0"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "out/best.safetensors\n"
-    assert json.loads(Path("out/run.json").read_text())["computed"]["ranks"] == 2
 
 
 def ends(pid: int, within_s: float = 30.0) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from threading import Event
@@ -11,8 +12,10 @@ import pytest
 from tests.refusals import refused
 from tests.training.folders import TINY, write_folder
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.interrupt import LAUNCHER
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.compiler.weights import open_weights
+from vggspec.training.launch import ending_with_launcher, is_launched_here
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainWatcher
 from vggspec.training.train import train
@@ -129,6 +132,19 @@ def test_ranks_are_stopped_by_an_event(here: Path) -> None:
     assert (result.was_stopped, result.stopped_by) == (True, None)
     assert result.spec == "tiny.vgg"
     open_weights(result.weights)
+
+
+def test_a_rank_stops_when_its_launcher_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for launcher, is_there in ((ended.pid, False), (os.getppid(), True)):
+        monkeypatch.setenv(LAUNCHER, str(launcher))
+        stop = Event()
+        with ending_with_launcher(stop):
+            assert stop.wait(2.0 if is_there else 60.0) is not is_there
+    monkeypatch.delenv(LAUNCHER)
+    with ending_with_launcher(Event()):
+        assert not is_launched_here()
 
 
 def test_wrong_arguments(here: Path) -> None:

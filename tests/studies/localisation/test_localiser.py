@@ -232,8 +232,7 @@ def test_centrally_the_box_is_the_mean_of_the_central_windows(
         (["shared", "per-class"], ["other classes"]),
     ],
 )
-@pytest.mark.parametrize("crops", [None, 2])
-@pytest.mark.parametrize("size", SIZES[:2])
+@pytest.mark.parametrize(("crops", "size"), [(None, SIZES[0]), (2, SIZES[1])])
 def test_densely_it_is_the_best_of_the_merged_boxes(
     made: dict[str, Made],
     ends: list[str],
