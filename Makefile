@@ -1,6 +1,6 @@
 # make demo       train, compile and apply a small net, from nothing
 # make test       everything that CI checks
-# make test-all   the slow tests too: every spec at its full width, the whole demo
+# make test-all   the slow tests too: every spec at its full width, the whole demo; random examples
 # make lint       style and types
 # make fuzz       damaged and hostile input, SECONDS=10 for each kind
 # make bench      the figures that the README states, measured here
@@ -29,7 +29,7 @@ test: lint
 	$(PYTEST)
 
 test-all: lint
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow' --hypothesis-profile=random
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

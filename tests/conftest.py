@@ -17,9 +17,11 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tests.runtime.bundles import Made
 
-# How long an example takes is the machine's business: no test asserts a time.
-settings.register_profile("vggspec", settings.default, deadline=None)
-settings.load_profile("vggspec")
+# How long an example takes is the machine's business: no test asserts a time. The same examples
+# each time, so that a change alone makes a test fail; `--hypothesis-profile=random` draws others.
+settings.register_profile("same", settings.default, deadline=None, derandomize=True)
+settings.register_profile("random", settings.default, deadline=None)
+settings.load_profile("same")
 
 # Workers side by side have a processor each. With as many threads as there are processors, those of
 # one wait for the other's at every small operation, and tests take up to ten times as long.
