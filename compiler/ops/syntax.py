@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from vggspec.base.catalogue import layers
 from vggspec.base.diagnostic import Diagnostic
@@ -34,8 +35,7 @@ class Syntax:
 
     def match(self, word: str) -> re.Match[str] | None:
         """The match of the whole word, or None; case does not matter."""
-        pattern = f"{re.escape(self.stem)}{self.numbers}"
-        return re.fullmatch(pattern, word, re.IGNORECASE)
+        return _pattern(self.stem, self.numbers).fullmatch(word)
 
     def spell(self, word: str) -> str:
         """A word that matches, in its canonical spelling."""
@@ -56,6 +56,11 @@ class Syntax:
         """The first spelling that ``form`` shows."""
         shown = re.search("`([^`]+)`", self.form)
         return shown[1] if shown else self.stem
+
+
+@cache
+def _pattern(stem: str, numbers: str) -> re.Pattern[str]:
+    return re.compile(f"{re.escape(stem)}{numbers}", re.IGNORECASE)
 
 
 def _numbers_as_meant(text: str, places: int) -> list[str]:
