@@ -177,7 +177,12 @@ class _Matching:
         return found
 
     def matched(self) -> Matched:
-        layouts = LAYOUTS if self._hints.layout is None else (self._hints.layout,)
+        certain, given = self._checkpoint.layout, self._hints.layout
+        if certain is not None and given not in (None, certain):
+            reason = f"the kernels of this format are {certain}"
+            raise _MisfitError(importing.BadName(option=f"--layout {given}", reason=reason))
+        known = given or certain
+        layouts = LAYOUTS if known is None else (known,)
         fitting: dict[Layout, tuple[Pair, ...]] = {}
         misfits: list[tuple[Layout, _MisfitError]] = []
         for layout in layouts:
