@@ -119,7 +119,7 @@ def import_weights(
     _check_epsilons(matched, read)
     expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
     if expected.is_turned:
-        turn_first_layer(network, matched, source)
+        turn_first_layer(network, matched.arrays, source)
     if names is None:
         own = own_metadata(read).labels
         is_classed = result_of(network) != "activations"

@@ -44,7 +44,7 @@ _RENAMED = {
     "running_std": "moving_variance",  # Keras 1 called the variance so
 }
 
-#: The part of a layer that variables of unknown kinds are: one that must not be left out in silence.
+#: What variables of unknown kinds are: a part of a layer that is not left out in silence.
 _UNKNOWN = "weight"
 
 #: Layers that change numbers and have no weights that are taken.

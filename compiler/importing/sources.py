@@ -19,11 +19,12 @@ from vggspec.base.catalogue.importing import UnknownNormalisation
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError
 from vggspec.compiler.importing.checkpoint import Checkpoint
+from vggspec.compiler.importing.layouts import slots_of
 from vggspec.compiler.importing.matching import Matched
 from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
 from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
-from vggspec.compiler.weights import Metadata, metadata_of
+from vggspec.compiler.weights import Array, Metadata, metadata_of
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
 
@@ -186,19 +187,20 @@ def _measured(checkpoint: Checkpoint, image: ImageInput) -> tuple[float, ...] | 
     return mean if is_ours and mean is not None and len(mean) == image.channels else None
 
 
-def turn_first_layer(network: Network, matched: Matched, path: str) -> None:
-    """Let the layers that read the image take RGB instead of BGR, or the other way round.
+def turn_first_layer(network: Network, arrays: dict[str, Array], path: str) -> None:
+    """Let the layers that read the image take RGB instead of BGR, or the other way round; ``path``
+    is the file of the arrays.
 
     Raises:
         VggspecError: one has groups, each with channels of its own, or joins the image with others.
     """
-    slots = {pair.slot.layer.name: pair.slot for pair in matched.pairs}
+    slots = {slot.layer.name: slot for slot in slots_of(network)}
     turned = {IMAGE}  # and what has its channels in the order of the image's
     for layer in network.layers:
         if turned.isdisjoint(layer.inputs):
             continue
         slot = slots.get(layer.name)
-        arrays, names = matched.arrays, [param.name for param in layer.params]
+        names = [param.name for param in layer.params]
         if slot is None:
             if layer.op.is_join:
                 raise _unturnable(f"`{layer.name}` reads the image beside other maps", path)
