@@ -44,7 +44,7 @@ class Source:
     def input(self, image: ImageInput) -> ImageInput:
         """The input of a spec as these weights expect it, in the order of their channels."""
         in_rgb = replace(image, color="RGB", mean=self.mean, std=self.std, scale=1.0)
-        return _in_color(in_rgb, self.color)
+        return in_color(in_rgb, self.color)
 
 
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -124,7 +124,7 @@ def expectation(
             what_open = UnknownNormalisation(line=line(shown), sees_colours=image.channels == 3)
             raise VggspecError(report(what_open, path=checkpoint.path))
         return Expected(image, "spec", is_turned, is_guessed=False)
-    wanted = _in_color(claim.input, image.color)
+    wanted = in_color(claim.input, image.color)
     if is_said(image):
         found = image if image.mean is not None else replace(image, mean=wanted.mean)
         if not agree(found, wanted):
@@ -221,7 +221,7 @@ def _unturnable(why: str, path: str) -> VggspecError:
     return VggspecError(report(UnknownCheckpoint(reason=reason), path=path))
 
 
-def _in_color(image: ImageInput, color: Color) -> ImageInput:
+def in_color(image: ImageInput, color: Color) -> ImageInput:
     """The same input with its channels in that order."""
     if image.color == color:
         return image

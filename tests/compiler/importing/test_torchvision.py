@@ -130,8 +130,8 @@ def test_googlenet_without_its_auxiliary_classifiers(tmp_path: Path) -> None:
 
 @SLOW
 def test_a_shortcut_that_is_defined_first(tmp_path: Path) -> None:
-    """ResNet-50 as detectron2 and Caffe list it. By names that are torchvision's no order counts; by
-    others it is asked for.
+    """ResNet-50 as detectron2 and Caffe list it: of torchvision's names no order counts, of others
+    it does.
     """
     theirs = made("resnet50")
     state = theirs.state_dict()
