@@ -22,8 +22,8 @@ def keras() -> ModuleType:
         return importlib.import_module("keras")
 
 
-def vgg(name: str, by: int, size: tuple[int, int], classes: int = 10) -> Any:
-    """``VGG16`` or ``VGG19`` of ``keras.applications``, with a part of its channels."""
+def narrowed(name: str, by: int, size: tuple[int, int], classes: int = 10) -> Any:
+    """A net of ``keras.applications``, such as ``VGG16``, with a part of its channels."""
     make = getattr(keras().applications, name)
     with keras().device("meta"):  # for its description
         config = make(weights=None, input_shape=(32, 32, 3), classes=classes).get_config()
@@ -37,7 +37,7 @@ def vgg(name: str, by: int, size: tuple[int, int], classes: int = 10) -> Any:
             settings["units"] //= by
         layer.pop("build_config", None)
     model = randomised(keras().Model.from_config(config))
-    first = model.get_layer("block1_conv1").kernel
+    first = next(weight for weight in model.weights if len(weight.shape) == 4)
     first.assign(first / 64)  # of pixels
     return model
 

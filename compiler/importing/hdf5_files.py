@@ -33,6 +33,9 @@ from vggspec.compiler.importing.stored import (
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _MAX_OBJECTS, _MAX_DEPTH = 100_000, 32
+_MAX_TEXTS = 1 << 30
+"""Bytes of an attribute, beyond which they must be in proportion to the file."""
+
 _REPACK = "h5repack -f NONE -l CONTI PATH plain.h5 writes it as plain blocks"
 
 
@@ -108,7 +111,9 @@ class Hdf5:
             if kind is None:
                 raise BadFileError(f"its attribute `{short(name)}` is no text")
             # Several may point to one long text, which is no longer than what is no numbers.
-            check_growth(number * (kind.length or self._rest), self.bytes)
+            longest = number * (kind.length or self._rest)
+            if longest > _MAX_TEXTS:
+                check_growth(longest, self.bytes)
             found = np.asarray(attributes[name], object).reshape(-1)
             return [each if isinstance(each, str) else each.decode() for each in found]
 

@@ -121,7 +121,7 @@ def _read(file: Hdf5, described: list[_Described] | None) -> Weights:
         epsilons={
             name: float(layer.settings["epsilon"])
             for name, layer in layers
-            if layer.kind in _NORMS and isinstance(layer.settings.get("epsilon"), float | int)
+            if layer.kind in _NORMS and isinstance(layer.settings.get("epsilon"), float)
         },
         computing=tuple(
             name for name, layer in layers if layer.kind in map(_snake_case, _COMPUTING)
@@ -355,21 +355,16 @@ def _described(value: object, where: str, depth: int) -> list[_Described]:
         raise BadFileError(f"{where} describes no layers")
     found = []
     for layer in listed:
-        kind = layer.get("class_name") if isinstance(layer, dict) else None
-        settings = layer.get("config") if isinstance(layer, dict) else None
-        is_list = isinstance(settings, list)
-        name = settings.get("name") if isinstance(settings, dict) else layer.get("name", kind)
+        about = layer if isinstance(layer, dict) else {}
+        settings = about.get("config")
+        own = settings if isinstance(settings, dict) else {}
+        kind = about.get("class_name")
+        name = own.get("name", about.get("name", kind))
         if not isinstance(kind, str) or not isinstance(name, str):
             raise BadFileError(f"{where} describes a layer without a class or a name")
-        holds_layers = is_list or (isinstance(settings, dict) and "layers" in settings)
-        found.append(
-            _Described(
-                name,
-                _snake_case(kind),
-                settings if isinstance(settings, dict) else {},
-                _described(layer, where, depth + 1) if holds_layers else [],
-            )
-        )
+        is_model = isinstance(settings, list) or "layers" in own
+        inner_layers = _described(layer, where, depth + 1) if is_model else []
+        found.append(_Described(name, _snake_case(kind), own, inner_layers))
     return found
 
 

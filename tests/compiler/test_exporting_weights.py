@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 import vggspec
-from tests.conftest import ROOT
-from tests.keras_nets import keras, vgg
+from tests import keras_nets
 from tests.nets import disagreement, images, narrowed, random_weights
-from tests.peers import set_statistics, torchvision_models
+from tests.peers import torchvision_models
 from tests.refusals import refused
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.compiler.weights import open_weights
@@ -131,3 +130,163 @@ def test_torchvision_loads_it(
             found = load(made(), path)(torch.from_numpy(x)).softmax(1).numpy()
         assert disagreement(found, expected) < 1e-5
         net.check_round_trip(path)
+
+
+@pytest.mark.parametrize("name", ["A", "vgg16-bn", "resnet:ResNet-18"])
+def test_timm_loads_it(name: str, tmp_path: Path) -> None:
+    torchvision_models()  # which timm imports
+    timm = pytest.importorskip("timm")
+    net = Net(tmp_path, name, TORCHVISION)
+    path = tmp_path / "there.safetensors"
+    vggspec.export_weights(net.named, net.weights, to="timm", out=path)
+    with torch.device("meta"):
+        model = timm.create_model({"A": "vgg11", "vgg16-bn": "vgg16_bn"}.get(name, "resnet18"))
+    state = safetensors.torch.load_file(path)
+    assert state.keys() == model.state_dict().keys()
+    for key, tensor in model.state_dict().items():
+        assert tensor.ndim == state[key].ndim, key
+    net.check_round_trip(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["D", "resnet:ResNet-50"])
+def test_timms_class_scores(name: str, tmp_path: Path) -> None:
+    """At full width, as timm has no other."""
+    torchvision_models()
+    timm = pytest.importorskip("timm")
+    net = Net(tmp_path, name, TORCHVISION, by=1)
+    path = tmp_path / "there.pth"
+    vggspec.export_weights(net.named, net.weights, to="timm", out=path)
+    x = images(1, 3, 224, 224)
+    model = load(timm.create_model("vgg16" if name == "D" else "resnet50"), path)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(x)).softmax(1).numpy()
+    assert disagreement(found, net.posteriors(x)) < 1e-5
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR"])
+@pytest.mark.parametrize(("name", "model"), [("D", "VGG16"), ("E", "VGG19")])
+def test_keras_loads_it(name: str, model: str, color: str, tmp_path: Path) -> None:
+    """Its models take BGR: the first layer of a net that takes RGB is turned, and turned back."""
+    net = Net(tmp_path, name, CAFFE if color == "RGB" else "BGR(mean 103.939 116.779 123.68)")
+    pixels = images(1, 224, 224, 3) * 60
+    peer = keras_nets.narrowed(model, 8, (224, 224), classes=1000)
+    x = pixels if color == "RGB" else pixels[..., ::-1]
+    expected = net.posteriors(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    for path in (tmp_path / "there.h5", tmp_path / "there.weights.h5"):
+        done = vggspec.export_weights(net.spec, net.weights, to="keras", out=path)
+        assert done.is_turned == (color == "RGB")
+        keras_nets.randomised(peer, seed=1)
+        peer.load_weights(path)
+        with torch.inference_mode():
+            found = peer(pixels[..., ::-1].copy()).numpy()
+        assert disagreement(found, expected) < 1e-5, path
+        net.check_round_trip(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "why"),
+    [
+        ("C", "torchvision", "`conv3_3` is another conv than theirs: 3 × 3"),
+        ("A-LRN", "timm", "`norm1_1` is a layer that its nets do not have"),
+        ("A", "keras", "it has no VGG-11"),
+        ("vgg16-bn", "keras", "it has no VGG-16 with BN"),
+        ("resnet50-v1", "torchvision", "`conv3_1_conv1` is another conv than theirs"),
+        ("resnet:ResNet-50", "keras", "`conv1` has no bias"),
+        ("resnet:ResNet-18", "keras", "its ResNets have blocks of three convs"),
+        ("googlenet", "torchvision", "BN alone does not follow"),
+        ("densenet:DenseNet-121", "torchvision", "the branches after"),
+        ("squeezenet", "timm", ""),
+        ("repvgg-a0", "timm", ""),
+        ("mobilenetv2", "torchvision", ""),
+        ("lpips", "torchvision", "its nets end in three FC layers"),
+        ("alexnet", "torchvision", "`norm1` is a layer that its nets do not have"),
+    ],
+)
+def test_what_a_collection_does_not_have_is_refused(
+    name: str, to: Any, why: str, tmp_path: Path
+) -> None:
+    with refused(f"(?s)VGG557.*{to} has no net like `.*{why}.*it has VGG-"):
+        vggspec.export_weights(
+            name, "no such file", to=to,
+            out=tmp_path / ("w.h5" if to == "keras" else "w.pth"),
+        )  # fmt: skip
+
+
+SMALL_D = "\n".join(
+    ["conv3-2 x2 maxpool"] * 2 + ["conv3-2 x3 maxpool"] * 3 + ["FC-3 FC-3 FC-2 soft-max"]
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("conv3-2 x3", "conv3-2 x2"), "2-2-2-3-3-0 convs"),
+        (("conv3-2 x2", "conv3-2(linear) x2"), "no ReLU follows `conv1_1`"),
+        (("conv3-2 x2", "conv3-2(no-bias) x2"), "`conv1_1` has no bias"),
+        (("conv3-2 x2", "conv3-2 BN conv3-2"), "BN follows some convs and not all"),
+        (("maxpool", "avgpool"), "`pool1` is another pooling"),
+        (("224x224", "256x224"), "a map of 8 × 7, theirs of 7 × 7"),
+        (("FC-3 FC-3", "FC-3"), "its nets end in three FC layers"),
+        (("FC-3 FC-3", "FC-3 BN FC-3"), "`bn6` is a layer that its nets do not have"),
+        (("conv3-2 x2", "conv3-2(groups 2) x2"), "another conv than theirs"),
+    ],
+)
+def test_what_differs_is_named(change: tuple[str, str], why: str, tmp_path: Path) -> None:
+    spec = tmp_path / "net.vgg"
+    spec.write_text(f"net n\ninput 224x224 RGB\n{SMALL_D}\n".replace(*change, 1))
+    if "groups" in change[1]:
+        spec.write_text(
+            spec.read_text().replace("conv3-2(groups 2) x2", "conv3-2\nconv3-2(groups 2)", 1)
+        )
+    with refused(why):
+        vggspec.export_weights(spec, "no such file", to="torchvision", out=tmp_path / "w.pth")
+    assert not (tmp_path / "w.pth").exists()
+
+
+def test_another_epsilon_is_refused(tmp_path: Path) -> None:
+    spec = tmp_path / "net.vgg"
+    spec.write_text(narrowed("vgg16-bn").text.replace("BN\n", "BN(eps 1e-3)\n", 1))
+    with refused("`bn1_1` has eps 0.001, theirs 1e-05"):
+        vggspec.export_weights(spec, "no such file", to="torchvision", out=tmp_path / "w.pth")
+
+
+def small(folder: Path, given: str) -> tuple[Path, Path]:
+    spec, weights = folder / "net.vgg", folder / "net.safetensors"
+    spec.write_text(f"net n\ninput 224x224 {given}\n{SMALL_D}\n")
+    vggspec.initialise(spec, out=weights)
+    return spec, weights
+
+
+@pytest.mark.parametrize("given", ["RGB(mean 1 2 3)", CAFFE, "gray", "RGB"])
+def test_another_input_is_refused_unless_it_is_kept(given: str, tmp_path: Path) -> None:
+    spec, weights = small(tmp_path, given)
+    out = tmp_path / "w.pth"
+    with refused("(?s)VGG558.*torchvision gives its nets RGB, .*--keep-input"):
+        vggspec.export_weights(spec, weights, to="torchvision", out=out)
+    assert not out.exists()
+    done = vggspec.export_weights(spec, weights, to="torchvision", out=out, keep_input=True)
+    assert done.input.color == given[: len(done.input.color)]
+    assert not done.is_turned
+    state = torch.load(out, weights_only=True)
+    np.testing.assert_array_equal(
+        state["features.0.weight"], open_weights(weights).read("conv1_1.weight")
+    )
+
+
+def test_files_that_it_does_not_write(tmp_path: Path) -> None:
+    spec, weights = small(tmp_path, TORCHVISION)
+    for out, to in (("w.onnx", "torchvision"), ("w.pth", "keras"), ("w.h5", "timm")):
+        with pytest.raises(ArgumentError, match="must end in"):
+            vggspec.export_weights(spec, weights, to=to, out=tmp_path / out)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="is a file that is read"):
+        vggspec.export_weights(spec, weights, to="timm", out=weights)
+    with pytest.raises(ArgumentError, match="torchvision, timm or keras"):
+        vggspec.export_weights(spec, weights, to="mxnet", out=tmp_path / "w")  # type: ignore[arg-type]
+
+
+def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
+    spec, weights = small(tmp_path, TORCHVISION)
+    spec.write_text(spec.read_text().replace("FC-2", "FC-5"))
+    with refused("VGG50"):
+        vggspec.export_weights(spec, weights, to="timm", out=tmp_path / "w.pth")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vggspec
-from tests.keras_nets import keras, randomised, saved, vgg
+from tests.keras_nets import keras, narrowed, randomised, saved
 from tests.nets import disagreement
 from tests.refusals import refused
 from vggspec.compiler.importing.checkpoint import read_checkpoint
@@ -71,7 +71,7 @@ def theirs(model: Any, images: np.ndarray) -> np.ndarray:
 )
 def test_class_scores_are_keras(name: str, by: int, size: tuple[int, int], tmp_path: Path) -> None:
     """On maps of 2 × 3, by which a wrong order of the first FC's columns would be seen."""
-    model = vgg(name, by, size)
+    model = narrowed(name, by, size)
     images = pixels(size)
     expected = theirs(model, keras().applications.vgg16.preprocess_input(images.copy()))
     assert expected.max() < 0.9
@@ -82,6 +82,43 @@ def test_class_scores_are_keras(name: str, by: int, size: tuple[int, int], tmp_p
         assert open_weights(path.with_suffix(".safetensors")).metadata.source == "keras"
         assert disagreement(posteriors(module, images), expected) < 1e-5, file
         path.unlink()
+
+
+RESNET50 = """\
+net resnet50
+input 64x96 RGB
+conv is conv BN(eps 1.001e-5) ReLU
+block bottleneck(c, s = 1):
+  conv1-{c}/{s}(once)
+  conv3-{c}
+  conv1-{4*c}
+  + shortcut
+conv7-8/2 as conv1
+maxpool3/2(pad 1)
+bottleneck(8) x3 as conv2
+bottleneck(16, 2) x4 as conv3
+bottleneck(32, 2) x6 as conv4
+bottleneck(64, 2) x3 as conv5
+gap FC-10 soft-max
+"""
+
+
+def test_resnets_are_matched_by_their_names(tmp_path: Path) -> None:
+    """Keras lists the shortcut beside a block's last conv, which has the same shape."""
+    model = narrowed("ResNet50", 8, (64, 96))
+    images = pixels((64, 96))
+    expected = theirs(model, keras().applications.resnet.preprocess_input(images.copy()))
+    before = model.get_weights()
+    for file in ("legacy.h5", "net.weights.h5"):
+        path = saved(model, tmp_path / file)
+        module = imported(RESNET50, path, source="keras")
+        assert disagreement(posteriors(module, images), expected) < 1e-5, file
+        spec, weights = path.with_suffix(".vgg"), path.with_suffix(".safetensors")
+        vggspec.export_weights(spec, weights, to="keras", out=path)
+        model.set_weights([np.zeros_like(array) for array in before])
+        model.load_weights(path)
+        for one, same, weight in zip(before, model.get_weights(), model.weights, strict=True):
+            np.testing.assert_array_equal(one, same, weight.path)
 
 
 OWN = """\
