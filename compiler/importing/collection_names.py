@@ -21,6 +21,7 @@ from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
 
@@ -37,7 +38,7 @@ IN_WORDS: dict[Collection, str] = {
 }
 
 #: Convs of each stage of a VGG.
-_VGGS = {
+_VGGS: dict[tuple[int, ...], str] = {
     (1, 1, 2, 2, 2): "VGG-11",
     (2, 2, 2, 2, 2): "VGG-13",
     (2, 2, 3, 3, 3): "VGG-16",
@@ -55,6 +56,18 @@ _BOTTLENECK = ((3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3))
 
 #: What batch normalisation adds to its variance.
 _EPSILONS: dict[Collection, float] = {"torchvision": 1e-5, "timm": 1e-5, "keras": 1.001e-5}
+
+
+#: What layers of a ResNet are called in messages.
+_WORDS: dict[type[Op], str] = {
+    Conv: "a conv",
+    BatchNorm: "BN",
+    Relu: "a ReLU",
+    MaxPool: "a max pooling",
+    GlobalAvgPool: "gap",
+    Flatten: "an FC layer",
+    Linear: "an FC layer",
+}
 
 
 class NoNamesError(Exception):
@@ -150,7 +163,8 @@ def _halves(network: Network) -> tuple[list[Layer], list[Layer]]:
     Raises:
         NoNamesError: it has another layer.
     """
-    features, classifier = [], []
+    features: list[Layer] = []
+    classifier: list[Layer] = []
     before = IMAGE
     has_relu = True
     for layer in network.layers:
@@ -292,7 +306,7 @@ def _check_step(step: _Step, window: tuple[int, int, int], *, has_bias: bool) ->
 
 def _block(block: _Block, stage: int, number: int) -> dict[str, str]:
     begin = f"layer{stage}.{number}."
-    found = {}
+    found: dict[str, str] = {}
     for i, step in enumerate(block.steps, 1):
         found |= {step.conv.name: f"{begin}conv{i}", step.norm.name: f"{begin}bn{i}"}
     if (short := block.shortcut) is not None:
@@ -305,7 +319,7 @@ def _block_of_keras(block: _Block, stage: int, number: int) -> dict[str, str]:
     begin = f"conv{stage + 1}_block{number + 1}_"
     numbered = list(enumerate(block.steps, 1))
     last = [*([(0, block.shortcut)] if block.shortcut else []), numbered.pop()]
-    found = {}
+    found: dict[str, str] = {}
     for i, step in numbered:
         found |= {step.conv.name: f"{begin}{i}_conv", step.norm.name: f"{begin}{i}_bn"}
     found |= {step.conv.name: f"{begin}{i}_conv" for i, step in last}
@@ -394,10 +408,9 @@ def _branch(network: Network, begin: str, end: str) -> list[_Step]:
     return found
 
 
-def _after(network: Network, name: str, kind: type) -> Layer:
+def _after(network: Network, name: str, kind: type[Op]) -> Layer:
     """The one layer that reads a tensor, of that kind."""
     readers = network.users(name)
     if len(readers) != 1 or not isinstance(readers[0].op, kind):
-        word = {Relu: "a ReLU", MaxPool: "a max pooling", BatchNorm: "BN"}.get(kind, kind.__name__)
-        raise NoNamesError(f"{word} alone does not follow `{name}`, as it does in a ResNet")
+        raise NoNamesError(f"{_WORDS[kind]} alone does not follow `{name}`, as it does in a ResNet")
     return readers[0]

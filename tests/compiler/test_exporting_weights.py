@@ -102,7 +102,7 @@ def load(net: nn.Module, path: Path) -> nn.Module:
 
 
 CASES = [
-    ("A", torchvision_vgg("A"), 8),
+    pytest.param("A", torchvision_vgg("A"), 8, marks=pytest.mark.slow),
     ("vgg16-bn", torchvision_vgg("vgg16-bn"), 8),
     ("alexnet of one tower", torchvision_alexnet, 8),
     ("resnet:ResNet-18", lambda: torchvision_models().resnet18(weights=None), 1),
@@ -164,8 +164,10 @@ def test_timms_class_scores(name: str, tmp_path: Path) -> None:
     assert disagreement(found, net.posteriors(x)) < 1e-5
 
 
-@pytest.mark.parametrize("color", ["RGB", "BGR"])
-@pytest.mark.parametrize(("name", "model"), [("D", "VGG16"), ("E", "VGG19")])
+@pytest.mark.parametrize(
+    ("name", "model", "color"),
+    [("D", "VGG16", "RGB"), ("E", "VGG19", "RGB"), ("D", "VGG16", "BGR")],
+)
 def test_keras_loads_it(name: str, model: str, color: str, tmp_path: Path) -> None:
     """Its models take BGR: the first layer of a net that takes RGB is turned, and turned back."""
     net = Net(tmp_path, name, CAFFE if color == "RGB" else "BGR(mean 103.939 116.779 123.68)")

@@ -8,8 +8,8 @@ from vggspec.base.wording import count, either
 
 @dataclass(frozen=True, kw_only=True)
 class OtherFormat(Diagnostic):
-    """``import`` reads safetensors, npz, PyTorch's files of tensors and Keras's files. Another format
-    is known by its first bytes; the help shows how to convert it where it was written.
+    """``import`` reads safetensors, npz, PyTorch's files of tensors and Keras's files. Another
+    format is known by its first bytes; the help shows how to convert it where it was written.
     """
 
     code = "VGG550"
