@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
     from vggspec.compiler.difference import diff
     from vggspec.compiler.exporting import export
+    from vggspec.compiler.exporting_weights import export_weights
     from vggspec.compiler.formatting import format_spec, format_text
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
     from vggspec.compiler.initialise import initialise
@@ -70,6 +71,7 @@ _MODULES = {
     "evaluate": "studies.evaluation.evaluate",
     "explain": "base.catalogue",
     "export": "compiler.exporting",
+    "export_weights": "compiler.exporting_weights",
     "features": "studies.features.extraction",
     "fit_svm": "studies.features.fit_svm",
     "format_spec": "compiler.formatting",
@@ -114,6 +116,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "export_weights",
     "features",
     "fit_svm",
     "format_spec",

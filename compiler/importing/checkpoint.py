@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +23,16 @@ from vggspec.base.fields import short
 from vggspec.base.safetensors_header import BadTensorsError, Tensor, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS
-from vggspec.compiler.importing import foreign_files, numpy_files, tables, torch_files
+from vggspec.compiler.importing import (
+    foreign_files,
+    hdf5_files,
+    keras_files,
+    numpy_files,
+    tables,
+    torch_files,
+)
 from vggspec.compiler.importing.archives import Archive
+from vggspec.compiler.importing.layouts import Layout
 from vggspec.compiler.importing.pickles import Pickle, read_pickle
 from vggspec.compiler.importing.stored import (
     BadFileError,
@@ -34,7 +42,7 @@ from vggspec.compiler.importing.stored import (
     check_growth,
 )
 
-Kind = Literal["pytorch", "safetensors", "npz"]
+Kind = Literal["pytorch", "safetensors", "npz", "keras"]
 
 #: Floating point types by their names in safetensors.
 _TYPES: dict[str, Any] = {
@@ -75,6 +83,15 @@ class Checkpoint:
     skipped: tuple[str, ...] = ()
     """Tensors of the table that are not floating point, except counts of batches."""
 
+    layout: Layout | None = None
+    """The axes of the kernels, where the format defines them."""
+
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    """What batch normalisations add to their variance, by layer, where the file says it."""
+
+    notes: tuple[str, ...] = ()
+    """What else the file says of the model, and is not imported."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Content:
@@ -83,10 +100,13 @@ class _Content:
     kind: Kind
     value: object
     metadata: Mapping[str, str]
+    layout: Layout | None = None
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
-    """Read a safetensors, npz or PyTorch file; ``key`` names the table to take.
+    """Read a safetensors, npz, PyTorch or Keras file; ``key`` names the table to take.
 
     Raises:
         VggspecError: it cannot be read.
@@ -123,6 +143,9 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
             for name, stored in table.items()
             if not stored.is_float and not name.endswith("num_batches_tracked")
         ),
+        layout=content.layout,
+        epsilons=content.epsilons,
+        notes=content.notes,
     )
 
 
@@ -164,6 +187,8 @@ def _open(path: str, stack: ExitStack) -> _Content:
         return _Content("safetensors", tensors, layout.metadata)
     if sample.head.startswith(b"PK"):
         archive = stack.enter_context(Archive(path))
+        if keras_files.WEIGHTS in archive.members:
+            return _of_keras(keras_files.read_archive(archive, stack))
         if any(torch_files.is_pickle(name) for name in archive.members):
             known = foreign_files.recognise_archive(archive.members)
             if foreign_files.is_program(known):
@@ -174,6 +199,8 @@ def _open(path: str, stack: ExitStack) -> _Content:
         if not archive.members:
             raise RefusedError(checkpoint_files.NoTensors(holds="nothing"))
         raise _foreign(foreign_files.recognise_archive(archive.members))
+    if sample.head.startswith(hdf5_files.SIGNATURE):
+        return _of_keras(keras_files.read_file(path, stack))
     if torch_files.LEGACY.match(sample.head):
         return _of_torch(path, torch_files.read_legacy(path))
     known = foreign_files.recognise(sample)
@@ -228,6 +255,14 @@ def _of_npz(archive: Archive, path: str) -> dict[str, Stored]:
         )
         held = (f"pickled objects in `{short(name)}`",)
         raise RefusedError(checkpoint_files.HoldsCode(names=held, way=way)) from error
+
+
+def _of_keras(read: keras_files.Weights) -> _Content:
+    names = ", ".join(f"`{short(name)}`" for name in read.computing[:4])
+    notes = (f"the model also computes in {names}, which is not imported: the spec must say it",)
+    return _Content(
+        "keras", read.tensors, {}, "hwio", read.epsilons, notes if read.computing else ()
+    )
 
 
 def _of_torch(path: str, pickle: Pickle) -> _Content:

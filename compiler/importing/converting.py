@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isclose
 from typing import Literal
 
-from vggspec.base.catalogue import artefacts
+from vggspec.base.catalogue import artefacts, importing
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.fields import short
 from vggspec.base.files import is_same_file, leads_to
@@ -26,6 +27,7 @@ from vggspec.compiler.importing.sources import (
 )
 from vggspec.compiler.importing.tables import is_average
 from vggspec.compiler.lower import Lowered, load_network
+from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.weights import changed_part, describe, expecting, save
 
@@ -73,6 +75,9 @@ class Imported:
     expected: Expected
     """How the input is normalised, and how that is known."""
 
+    is_epsilon_known: bool
+    """Whether the file says what its batch normalisations add to their variance: as in the spec."""
+
 
 def import_weights(
     spec: Path,
@@ -82,7 +87,7 @@ def import_weights(
     options: ImportOptions | None = None,
     watch: Watcher = SILENT,
 ) -> Imported:
-    """Convert a checkpoint of PyTorch, safetensors or npz to a weights file of a spec.
+    """Convert a checkpoint of PyTorch or Keras, safetensors or npz to a weights file of a spec.
 
     No code of the checkpoint is run. ``out`` is ``<net>.safetensors`` in the working folder by
     default; a file there is replaced, with a note to ``watch``. ``watch`` also receives notes about
@@ -111,9 +116,10 @@ def import_weights(
         watch.note(note)
     hints = Hints(layout=options.layout, pairs=dict(options.pairs), ignored=tuple(options.ignored))
     matched = match(network, read, hints)
+    _check_epsilons(matched, read)
     expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
     if expected.is_turned:
-        turn_first_layer(network, matched, source)
+        turn_first_layer(network, matched.arrays, source)
     if names is None:
         own = own_metadata(read).labels
         is_classed = result_of(network) != "activations"
@@ -123,7 +129,7 @@ def import_weights(
     save(path, matched.arrays, expecting(described, expected.input, expected.source))
     if is_replaced:
         watch.note(f"{shown(path)} existed and was replaced")
-    return Imported(path, matched, expected)
+    return Imported(path, matched, expected, is_epsilon_known=bool(read.epsilons))
 
 
 def _check(spec: str, lowered: Lowered, path: str, checkpoint: str, options: ImportOptions) -> None:
@@ -141,6 +147,16 @@ def _check(spec: str, lowered: Lowered, path: str, checkpoint: str, options: Imp
         raise ArgumentError(message)
 
 
+def _check_epsilons(matched: Matched, read: Checkpoint) -> None:
+    for pair in matched.pairs:
+        op, found = pair.slot.layer.op, read.epsilons.get(pair.module.name)
+        if isinstance(op, BatchNorm) and found is not None and not isclose(op.eps, found):
+            what = importing.OtherEpsilon(
+                layer=pair.slot.layer.name, eps=op.eps, theirs=pair.module.title, found=found
+            )
+            raise VggspecError(report(what, path=read.path))
+
+
 def _exists(path: str) -> bool:
     """Whether a file with content is at the path: not a stream, such as ``/dev/stdout``."""
     if not os.path.isfile(path) or isinstance(leads_to(path), int):
@@ -150,7 +166,7 @@ def _exists(path: str) -> bool:
 
 def _notes(read: Checkpoint, path: str) -> list[str]:
     """The decisions that were made while a checkpoint was read."""
-    found = []
+    found = list(read.notes)
     averages = [name for name in read.others if is_average(name)]
     taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"
     if averages and not is_average(read.key or ""):

@@ -60,10 +60,6 @@ _TRUSTED = (
 )
 _OBJECT = "where you trust it: np.load(PATH, allow_pickle=True, encoding='latin1').item() gives it"
 _STATE = "where it was written, save its tensors: torch.save(model.state_dict(), 'w.pth')"
-_KERAS = (
-    "in Keras: np.savez('weights.npz', **{w.path: w.numpy() for w in"
-    " keras.models.load_model(PATH).weights})"
-)
 _TENSORFLOW = (
     "in TensorFlow: r = tf.train.load_checkpoint(PATH); np.savez('weights.npz', **{name:"
     " r.get_tensor(name) for name in r.get_variable_to_shape_map()})"
@@ -141,7 +137,6 @@ FORMATS = (
     Format("a web page", _says(r"<(!doctype|html|head|body|!--|meta)\b"), _DOWNLOAD),
     Format("an XML page", _says(r"<(\?xml|error)\b"), _DOWNLOAD),
     Format("the list of the parts of a checkpoint", _is_index, _PARTS),
-    Format("an HDF5 file, as Keras writes them", _begins(b"\x89HDF\r\n\x1a\n"), _KERAS),
     Format("a MATLAB file", _begins(b"MATLAB 5.0 MAT", b"MATLAB 7.3 MAT"), _MATLAB),
     Format(
         "a pickled object in a NumPy file",
@@ -232,7 +227,6 @@ _EXPORTED = Format(
 _ARCHIVES = (
     (r"(^|/)(constants\.pkl|code/.*)$", _SCRIPT),
     (r"(^|/)(archive_format|serialized_exported_program\.json|models/[^/]+\.json)$", _EXPORTED),
-    (r"(^|/)model\.weights\.h5$", Format("a Keras model", bool, _KERAS)),
     (r"\.mlmodel$", Format("a Core ML model", bool, _SOURCE)),
     (r"(^|/)saved_model\.pb$|\.index$", Format("a TensorFlow model, zipped", bool, _TENSORFLOW)),
     (

@@ -49,6 +49,10 @@ class Slot:
     is_flat: bool
     """Whether the weight may be a matrix: of an FC layer, or a convolution that is one."""
 
+    channels_apart: int | None = None
+    """How many channels a depthwise convolution takes, each with filters of its own; None of other
+    layers."""
+
     @property
     def weight(self) -> Param:
         """The array that the module's weight becomes."""
@@ -77,6 +81,12 @@ class Change:
         moved = tensor.reshape(self.apart).transpose(self.axes)
         return np.ascontiguousarray(moved).reshape(shape)
 
+    def undo(self, ours: Array, shape: tuple[int, ...]) -> Array:
+        """The tensor of this shape that ``apply`` makes ours of."""
+        moved = ours.reshape([self.apart[axis] for axis in self.axes])
+        back = moved.transpose(np.argsort(self.axes))
+        return np.ascontiguousarray(back).reshape(shape)
+
 
 def slots_of(network: Network) -> list[Slot]:
     """The layers that have weights, in the order of the net."""
@@ -89,7 +99,8 @@ def slots_of(network: Network) -> list[Slot]:
             x = network.type_of(layer.inputs[0])
             covers = (height, width) == x.size and layer.op.padding == (0, 0)
             is_flat = channels == x.channels and (covers or (height, width) == (1, 1))
-            slots.append(Slot(layer, (out, channels, height, width), is_flat=is_flat))
+            apart = x.channels if channels == 1 else None
+            slots.append(Slot(layer, (out, channels, height, width), is_flat, apart))
         elif layer.op.is_weight_layer:
             before = map_before(network, layer.inputs[0])
             shape = (layer.params[0].stored[1], 1, 1) if before is None else before.shape
@@ -111,6 +122,12 @@ def change_for(slot: Slot, shape: tuple[int, ...], layout: Layout) -> Change | N
     apart = tuple(kernel)
     if shape == apart:
         return Change(apart, axes)
+    if layout == "hwio" and slot.channels_apart is not None:
+        # A depthwise kernel of TensorFlow is rows, columns, in, times.
+        out, _, *window = slot.kernel
+        times = out // slot.channels_apart
+        if shape == (*window, slot.channels_apart, times):
+            return Change(shape, (2, 3, 0, 1))
     if slot.is_flat and shape in _matrices(slot.kernel, layout):
         return Change(apart, axes)
     return None

@@ -7,6 +7,7 @@ weights of one shape give wrong answers silently.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import cast
@@ -20,6 +21,7 @@ from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import nearest
 from vggspec.compiler.importing.branches import Dependences, is_called_after, normed_layer
 from vggspec.compiler.importing.checkpoint import Checkpoint
+from vggspec.compiler.importing.collection_names import COLLECTIONS, NoNamesError, names_in
 from vggspec.compiler.importing.layouts import (
     LAYOUTS,
     Change,
@@ -131,6 +133,7 @@ class _Matching:
         self._network, self._checkpoint, self._hints = network, checkpoint, hints
         self._slots = slots_of(network)
         self._dependences = Dependences(network)
+        self._named = list(_named(network))
         names = list(checkpoint.tensors)
         # A file sorted by name does not record the order of layers.
         self._by_file = checkpoint.has_order and names != sorted(names)
@@ -177,7 +180,12 @@ class _Matching:
         return found
 
     def matched(self) -> Matched:
-        layouts = LAYOUTS if self._hints.layout is None else (self._hints.layout,)
+        certain, given = self._checkpoint.layout, self._hints.layout
+        if certain is not None and given not in (None, certain):
+            reason = f"the kernels of this format are {certain}"
+            raise _MisfitError(importing.BadName(option=f"--layout {given}", reason=reason))
+        known = given or certain
+        layouts = LAYOUTS if known is None else (known,)
         fitting: dict[Layout, tuple[Pair, ...]] = {}
         misfits: list[tuple[Layout, _MisfitError]] = []
         for layout in layouts:
@@ -290,7 +298,7 @@ class _Matching:
         modules = [m for m in group if slots and id(m) not in taken]
         if not any(isinstance(slot.layer.op, Linear) for slot in self._slots):
             modules = _without_classifier(modules, sum(not slot.is_norm for slot in slots))
-        by_name = _of_our_names(slots, modules)
+        by_name = _of_our_names(slots, modules) or self._of_a_collection(slots, modules)
         for is_norm, kind in ((False, "weight layers"), (True, "batch normalisations")):
             ours = [slot for slot in slots if slot.is_norm is is_norm]
             theirs = [m for m in modules if (m.is_norm if is_norm else m.is_weighted)]
@@ -316,6 +324,27 @@ class _Matching:
         ordered = tuple(pairs[slot.layer.name] for slot in self._slots)
         self._check_norms(ordered)
         return ordered
+
+    def _of_a_collection(
+        self, slots: Sequence[Slot], modules: Sequence[Module]
+    ) -> dict[str, Module]:
+        """The modules by the names that a collection gives the layers of such a net, where each is
+        called so, perhaps behind one prefix; else nothing.
+        """
+        found = {module.name: module for module in modules}
+        for theirs in self._named:
+            names = {slot.layer.name: theirs[slot.layer.name] for slot in slots}
+            first = next(iter(names.values()), "")
+            begins = [name.removesuffix(first) for name in found if name.endswith(first)]
+            fitting = [
+                begin
+                for begin in begins
+                if begin[-1:] in ("", ".", "/")
+                and all(begin + name in found for name in names.values())
+            ]
+            if len(fitting) == 1:
+                return {layer: found[fitting[0] + name] for layer, name in names.items()}
+        return {}
 
     def _chosen_pair(self, layer: str, module: Module, layout: Layout) -> Pair:
         slot = next(slot for slot in self._slots if slot.layer.name == layer)
@@ -535,6 +564,13 @@ class _Matching:
                     f" follows `{owner}`, which is `{ours[owner].title}`"
                 )
                 raise _MisfitError(_unlike(why), len(pairs))
+
+
+def _named(network: Network) -> Iterator[dict[str, str]]:
+    """What the collections that have such a net call its layers."""
+    for collection in COLLECTIONS:
+        with suppress(NoNamesError):
+            yield names_in(network, collection)
 
 
 def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:

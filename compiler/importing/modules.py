@@ -113,6 +113,11 @@ def modules_of(tensors: Mapping[str, Array]) -> list[Module]:
     return list(modules.values())
 
 
+def is_part(name: str) -> bool:
+    """Whether a tensor is a known part of a layer, by its name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def relation(a: str, b: str) -> int:
     """-1 where names say that ``a`` is before ``b``, 1 where it is after it, 0 where they do not.
 

@@ -19,11 +19,12 @@ from vggspec.base.catalogue.importing import UnknownNormalisation
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError
 from vggspec.compiler.importing.checkpoint import Checkpoint
+from vggspec.compiler.importing.layouts import slots_of
 from vggspec.compiler.importing.matching import Matched
 from vggspec.compiler.importing.modules import is_of_classifier
 from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_said, line, other
 from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
-from vggspec.compiler.weights import Metadata, metadata_of
+from vggspec.compiler.weights import Array, Metadata, metadata_of
 
 Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
 
@@ -43,7 +44,7 @@ class Source:
     def input(self, image: ImageInput) -> ImageInput:
         """The input of a spec as these weights expect it, in the order of their channels."""
         in_rgb = replace(image, color="RGB", mean=self.mean, std=self.std, scale=1.0)
-        return _in_color(in_rgb, self.color)
+        return in_color(in_rgb, self.color)
 
 
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -123,7 +124,7 @@ def expectation(
             what_open = UnknownNormalisation(line=line(shown), sees_colours=image.channels == 3)
             raise VggspecError(report(what_open, path=checkpoint.path))
         return Expected(image, "spec", is_turned, is_guessed=False)
-    wanted = _in_color(claim.input, image.color)
+    wanted = in_color(claim.input, image.color)
     if is_said(image):
         found = image if image.mean is not None else replace(image, mean=wanted.mean)
         if not agree(found, wanted):
@@ -186,19 +187,20 @@ def _measured(checkpoint: Checkpoint, image: ImageInput) -> tuple[float, ...] | 
     return mean if is_ours and mean is not None and len(mean) == image.channels else None
 
 
-def turn_first_layer(network: Network, matched: Matched, path: str) -> None:
-    """Let the layers that read the image take RGB instead of BGR, or the other way round.
+def turn_first_layer(network: Network, arrays: dict[str, Array], path: str) -> None:
+    """Let the layers that read the image take RGB instead of BGR, or the other way round; ``path``
+    is the file of the arrays.
 
     Raises:
         VggspecError: one has groups, each with channels of its own, or joins the image with others.
     """
-    slots = {pair.slot.layer.name: pair.slot for pair in matched.pairs}
+    slots = {slot.layer.name: slot for slot in slots_of(network)}
     turned = {IMAGE}  # and what has its channels in the order of the image's
     for layer in network.layers:
         if turned.isdisjoint(layer.inputs):
             continue
         slot = slots.get(layer.name)
-        arrays, names = matched.arrays, [param.name for param in layer.params]
+        names = [param.name for param in layer.params]
         if slot is None:
             if layer.op.is_join:
                 raise _unturnable(f"`{layer.name}` reads the image beside other maps", path)
@@ -219,7 +221,7 @@ def _unturnable(why: str, path: str) -> VggspecError:
     return VggspecError(report(UnknownCheckpoint(reason=reason), path=path))
 
 
-def _in_color(image: ImageInput, color: Color) -> ImageInput:
+def in_color(image: ImageInput, color: Color) -> ImageInput:
     """The same input with its channels in that order."""
     if image.color == color:
         return image

@@ -16,6 +16,7 @@ EXTRAS = {
     "webdataset": "train",
     "sklearn": "svm",
     "pycuda": "cuda",
+    "h5py": "keras",
 }
 
 

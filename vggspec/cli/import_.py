@@ -12,9 +12,9 @@ from vggspec.cli import progress, terminal
 from vggspec.cli.completing import SPEC
 
 if TYPE_CHECKING:
+    from vggspec.compiler.importing.converting import Imported
     from vggspec.compiler.importing.layouts import Layout
-    from vggspec.compiler.importing.matching import Matched
-    from vggspec.compiler.importing.sources import Expected, Name
+    from vggspec.compiler.importing.sources import Name
 
 
 @click.command(
@@ -89,10 +89,10 @@ def command(
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D.
 
-    Reads PyTorch files, safetensors and npz; no code of a file is run. Layers are matched by the
-    shapes of their weights, and layers of one shape by the order in the file and by their names.
-    An ambiguous match is an error. The weights file records how the input is normalised. A file
-    that exists is replaced, with a note.
+    Reads files of PyTorch and Keras, safetensors and npz; no code of a file is run. Layers are
+    matched by the shapes of their weights, and layers of one shape by the order in the file and by
+    their names. An ambiguous match is an error. The weights file records how the input is
+    normalised. A file that exists is replaced, with a note.
     """
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
 
@@ -107,7 +107,7 @@ def command(
     )
     with progress.shown() as watch:
         found = import_weights(spec, checkpoint, out=out, options=options, watch=watch)
-    for text in _in_words(found.matched, found.expected, is_whole=verbose):
+    for text in _in_words(found, is_whole=verbose):
         terminal.say("", text)
     terminal.say_written(found.path)
 
@@ -126,11 +126,12 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _in_words(matched: "Matched", expected: "Expected", *, is_whole: bool) -> Iterator[str]:
+def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
     """The source of each layer's weights, and what was inferred."""
     from vggspec.compiler.importing.layouts import IN_WORDS
     from vggspec.compiler.input_contract import in_words
 
+    matched, expected = found.matched, found.expected
     pairs = [shown(pair.in_words()) for pair in matched.pairs]
     left_out = len(pairs) - 2
     if left_out > 1 and not is_whole:
@@ -153,7 +154,8 @@ def _in_words(matched: "Matched", expected: "Expected", *, is_whole: bool) -> It
         yield whose + (", by the layers' names; `--from` says otherwise" * expected.is_guessed)
     if expected.is_turned:
         yield f"  the first layer was turned to {expected.input.color}"
-    if any(pair.module.is_norm and pair.module.is_of_tensorflow for pair in matched.pairs):
+    norms = [pair.module for pair in matched.pairs if pair.module.is_norm]
+    if not found.is_epsilon_known and any(norm.is_of_tensorflow for norm in norms):
         yield (
             "note: TensorFlow's batch normalisation adds 0.001 to the variance where PyTorch's adds"
             "\n  0.00001; if the net kept that, write `BN(eps 1e-3)` in the spec"

@@ -8,12 +8,12 @@ from vggspec.base.wording import count, either
 
 @dataclass(frozen=True, kw_only=True)
 class OtherFormat(Diagnostic):
-    """``import`` reads safetensors, npz and PyTorch's files of tensors. Another format is known
-    by its first bytes; the help shows how to convert it where it was written.
+    """``import`` reads safetensors, npz, PyTorch's files of tensors and Keras's files. Another
+    format is known by its first bytes; the help shows how to convert it where it was written.
     """
 
     code = "VGG550"
-    TITLE = "this is {is_a}; import reads safetensors, npz and PyTorch's files of tensors"
+    TITLE = "this is {is_a}; import reads safetensors, npz, and files of PyTorch and Keras"
     HELP = "{way}"
     is_a: str
     way: str
@@ -94,8 +94,8 @@ class NoTensors(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class UnusableTensor(Diagnostic):
-    """A tensor of the table is not a plain block of numbers: it is sparse, quantised, or without
-    data or a number type.
+    """A tensor of the table is not a plain block of numbers: it is sparse, quantised, compressed,
+    in another file, or without data or a number type.
     """
 
     code = "VGG555"

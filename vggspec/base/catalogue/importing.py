@@ -184,6 +184,8 @@ class BadName(Diagnostic):
     checkpoint:
 
         vggspec import net.vgg net.pth --map conv1_1=features.0 --ignore loss
+
+    ``--layout`` is for files that do not define the axes of their kernels; those of Keras do.
     """
 
     code = "VGG547"
@@ -225,3 +227,23 @@ class UnclearBranches(Diagnostic):
     def help(self) -> str | None:
         given = " ".join(f"--map {layer}=LAYER" for layer in self.layers[:2])
         return f"match them yourself: `{given}`, where LAYER is the checkpoint's"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherEpsilon(Diagnostic):
+    """A batch normalisation of the checkpoint adds another number to its variance than that of the
+    spec, so its outputs would be others. Keras adds 0.001 by default, PyTorch 0.00001.
+
+        conv is conv BN(eps 1e-3) ReLU
+
+    Models of Keras (``.keras``, and ``.h5`` of whole models) say the number; files of weights do
+    not.
+    """
+
+    code = "VGG549"
+    TITLE = "`{theirs}` adds {found:g} to its variance, `{layer}` adds {eps:g}"
+    HELP = "write `BN(eps {found:g})` in the spec"
+    layer: str
+    eps: float
+    theirs: str
+    found: float
