@@ -250,6 +250,14 @@ SUMS = [
         0,
         ["conv3-8", "conv3-8 as block1"],
     ),
+    # A written activation stands in place of the implied one, whatever else is folded.
+    (
+        "conv is BN conv SiLU\nconv3-8 conv3-8(plain) conv3-8 ReLU6 FC-6 BN ReLU6 FC-5",
+        0,
+        2,
+        1,
+        ["conv is BN conv SiLU", "conv3-8", "conv3-8(plain)", "conv3-8(plain)", "ReLU6", "FC-6"],
+    ),
     # Without names conv1_2 would be the layer that was conv1_1.
     (
         "[conv3-4 BN + conv1-4 BN] conv3-4 conv3-4 FC-5 as f\noutputs conv1_2 f",
