@@ -423,6 +423,21 @@ def test_arrays_are_made_a_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     assert CHUNK * 8 <= 16 << 20
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_both_files_are_written_or_neither(tmp_path: Path) -> None:
+    """The spec is written last; a full disk leaves no weights without it."""
+    spec, weights = random_net(COLUMN, tmp_path)
+    (tmp_path / "out.vgg").symlink_to("/dev/full")
+    with refused("no space"):
+        merge(spec, weights, out=tmp_path / "out.vgg")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["net.safetensors", "net.vgg", "out.vgg"]
+    (tmp_path / "out.safetensors").write_bytes(b"old")
+    with refused("no space"):
+        merge(spec, weights, out=tmp_path / "out.vgg")
+    assert (tmp_path / "out.safetensors").read_bytes() == b"old"
+
+
 def test_what_the_weights_say_is_kept(tmp_path: Path) -> None:
     spec, weights = random_net(COLUMN + "test:\n  scale 9\n  flip off\n", tmp_path)
     arrays = arrays_of(weights)
