@@ -35,7 +35,7 @@ NEED_MORE = {
     "VGG161": "as VGG160",
     "VGG131": "another file, larger than a golden should be",
     **dict.fromkeys(
-        ("VGG270", "VGG271", "VGG272", "VGG273", "VGG274"),
+        ("VGG243", "VGG270", "VGG271", "VGG272", "VGG273", "VGG274"),
         "an option of a compilation; see tests/compiler/passes/test_graphs.py",
     ),
     "VGG407": "the other net, which training opens",
