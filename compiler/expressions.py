@@ -80,6 +80,9 @@ def _number(node: ast.expr, text: str, values: Mapping[str, int | str | None]) -
                 because = f"names `{name}`, which is no parameter here"
                 suggestion = nearest(name, known)
                 advice = f"the parameters are {', '.join(known)}" if known else None
+                if name == IN:
+                    because = "names `in`: the channels that enter a bracket or block"
+                    advice = f"write it in one, `[conv1-{{{text}}}]`, or the number itself"
                 raise ExpressionError(
                     BadExpression(text=text, because=because, suggestion=suggestion, advice=advice)
                 )

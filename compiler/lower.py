@@ -25,7 +25,7 @@ from vggspec.compiler.claims import falsehood
 from vggspec.compiler.expand import MAX_LAYERS, Expansion
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
-from vggspec.compiler.ir import ImageInput, Network, Output
+from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
@@ -271,13 +271,18 @@ class _Lowering:
             if len(wired.ends) == 1:
                 (end,) = wired.ends.values()
                 return [Output(_kind(wired.builder[end].op), end)]
+            if not wired.ends:
+                self._report(graphs.ImageAsOutput(named=None), spec.span)
+                return None
             self._report(graphs.SeveralEnds(names=tuple(wired.ends)), spec.span)
             return None
         outputs: list[Output] = []
         for word in spec.outputs.names:
             folded = word.text.casefold()
             name = next((one for one in wired.results if one.casefold() == folded), None)
-            if name is None:
+            if folded == IMAGE or wired.results.get(name or "") == IMAGE:
+                self._report(graphs.ImageAsOutput(named=name or IMAGE), word.span)
+            elif name is None:
                 like = nearest(word.text, tuple(wired.results))
                 what = graphs.UnknownOutput(
                     fact=f"the net has no layer `{word.text}`", suggestion=like

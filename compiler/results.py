@@ -37,6 +37,14 @@ def result_of(network: Network) -> OutputKind:
     return kind_of(network, network.outputs[0])
 
 
+def is_plain(network: Network) -> bool:
+    """Whether a net gives one vector of class scores or posteriors and nothing else."""
+    (first, *more) = network.outputs
+    result = network.type_of(first.layer)
+    is_vector = not result.is_map or result.size == (1, 1)
+    return not more and is_vector and kind_of(network, first) in ("posteriors", "scores")
+
+
 def check_map(network: Network, prepared: Network) -> None:
     """Refuse a class score map of a net whose first output is the map of an inner layer.
 

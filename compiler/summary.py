@@ -8,7 +8,7 @@ from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.base.short_repr import short_repr
 from vggspec.compiler.cost import LayerCost, NetworkCost, cost
 from vggspec.compiler.geometry import Pair, whole
-from vggspec.compiler.ir import IMAGE, Layer, Network, map_before
+from vggspec.compiler.ir import IMAGE, Layer, Network, Output, map_before
 from vggspec.compiler.lower import Lowered, load_network, lower
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.outline import Part, outline
@@ -46,6 +46,11 @@ class Summary:
         pairs = zip(self.network.layers, self.cost.layers, strict=True)
         return [(layer, each) for layer, each in pairs if implied or not layer.op.is_implied]
 
+    def outputs(self) -> list[tuple[Output, LayerCost]]:
+        """The results of the net, with what is known of the layers that compute them."""
+        costs = {each.name: each for each in self.cost.layers}
+        return [(output, costs[output.layer]) for output in self.network.outputs]
+
     def as_data(self, *, implied: bool = False) -> dict[str, object]:
         """The numbers for JSON. Sizes are in pixels, shapes (C, H, W); the inputs of a layer are
         those of the layers here that it reads, or the image.
@@ -63,6 +68,16 @@ class Summary:
             totals(self.network, self.cost)
             | fitting
             | {
+                "outputs": [
+                    {
+                        "name": output.name,
+                        "layer": output.layer,
+                        "output": list(each.output),
+                        "receptive_field": _square(each.receptive_field),
+                        "stride": _square(each.stride),
+                    }
+                    for output, each in self.outputs()
+                ],
                 "layers": [
                     {
                         "name": each.name,
@@ -75,7 +90,7 @@ class Summary:
                         "stride": _square(each.stride),
                     }
                     for layer, each in pairs
-                ]
+                ],
             }
         )
 

@@ -185,7 +185,13 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
             is_dynamic=contract.is_dynamic,
         )
     )
-    check_ranges((profile,), contract.sizes, path=f"net {manifest.net}", is_chosen=False)
+    check_ranges(
+        (profile,),
+        contract.sizes,
+        path=f"net {manifest.net}",
+        is_derived=True,
+        is_writable=False,
+    )
     is_raw = contract.contract == "raw"
     channels = len(contract.mean)
 

@@ -6,17 +6,19 @@ from dataclasses import replace
 import onnx
 
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import InputContract, Manifest, OutputContract
+from vggspec.bundle.manifest import InputContract, Manifest, OutputContract, Position
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
-from vggspec.compiler.ir import ImageInput, Network
+from vggspec.compiler.ir import ImageInput, Network, Output
 from vggspec.compiler.lower import Lowered
+from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.passes import AverageBeforeLinear, run
 from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
+from vggspec.compiler.passes.keep_up_to import needed_for
 from vggspec.compiler.results import kind_of, result_of
 from vggspec.compiler.sizes import Fitting, sizes
 from vggspec.compiler.weights import WeightsFile
@@ -27,16 +29,7 @@ def describe(
 ) -> Manifest:
     """The manifest of a net, prepared as ``network``, without files, engine and members."""
     image = network.input
-    outputs = tuple(
-        OutputContract(
-            name=output.name,
-            kind=kind_of(lowered.network, output),
-            channels=type_.channels,
-            is_map=type_.is_map,
-            size=type_.size if type_.is_map and not options.is_dense else None,
-        )
-        for output, type_ in ((out, network.type_of(out.layer)) for out in network.outputs)
-    )
+    outputs = tuple(_output(lowered.network, network, out, options) for out in network.outputs)
     window, stride = window_and_stride(lowered.network, options)
     fitting = sizes_of(lowered.network, options)
     return Manifest(
@@ -62,6 +55,32 @@ def describe(
         tools={"vggspec": __version__, "onnx": onnx.__version__, "opset": str(OPSET)},
         files=(),
     )
+
+
+def _output(
+    written: Network, prepared: Network, output: Output, options: CompileOptions
+) -> OutputContract:
+    kind, type_ = kind_of(written, output), prepared.type_of(output.layer)
+    position = None
+    if kind == "activations" and type_.is_map and not _sees_all(prepared, output.layer):
+        seen = fields(prepared)[output.layer]
+        position = Position(
+            start=_pixels(seen.start), window=seen.size, stride=_pixels(seen.stride)
+        )
+    return OutputContract(
+        name=output.name,
+        kind=kind,
+        channels=type_.channels,
+        is_map=type_.is_map,
+        size=type_.size if type_.is_map and not options.is_dense else None,
+        position=position,
+    )
+
+
+def _sees_all(network: Network, name: str) -> bool:
+    """Whether a tensor depends on a mean of a whole map: it has no window of its own."""
+    layers = needed_for(network, [network[name]])
+    return any(isinstance(layer.op, GlobalAvgPool) for layer in layers)
 
 
 def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> CompileOptions:
@@ -160,6 +179,6 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     return network.type_of(last).size, _pixels(stride)
 
 
-def _pixels(stride: Pair) -> tuple[int, int]:
-    rows, columns = stride
+def _pixels(pair: Pair) -> tuple[int, int]:
+    rows, columns = pair
     return int(rows), int(columns)

@@ -85,7 +85,7 @@ def write_engine_bundle(
     network = prepare(lowered.network, options)
     profiles = asked.profiles or default_profiles(lowered, options)
     fitting = sizes_of(lowered.network, options)
-    check_ranges(profiles, fitting.sizes, path=f"net {network.name}")
+    check_ranges(profiles, fitting.sizes, path=f"net {network.name}", is_derived=not asked.profiles)
     check_profiles(network, options, profiles)
     planned(costs(network, options, profiles))
     types = number_types(network, options.precision, options.keep_fp32)

@@ -97,6 +97,10 @@ class Matched:
     unused: tuple[str, ...]
     """Tensors that no layer takes."""
 
+    by_place: tuple[str, ...] = ()
+    """Layers on different branches that could have each other's weights: the place in the file
+    decided, and no name says the same."""
+
 
 class _MisfitError(Exception):
     """The modules are not those of the net."""
@@ -213,6 +217,7 @@ class _Matching:
             layout=layout,
             is_layout_guessed=not is_clear,
             unused=tuple(name for name in self._checkpoint.tensors if name not in used),
+            by_place=self._by_place(pairs, layout),
         )
 
     def _likely_layout(self, pairs: Sequence[Pair]) -> Layout | None:
@@ -492,13 +497,34 @@ class _Matching:
         self, slots: Sequence[Slot], pairs: Mapping[str, Pair], layout: Layout
     ) -> list[Slot]:
         """Layers that each could take the module of another one, on another branch."""
-        found: dict[str, Slot] = {}
+        found = {slot.layer.name for both in self._alike(slots, pairs, layout) for slot in both}
+        return [slot for slot in slots if slot.layer.name in found]
+
+    def _alike(
+        self, slots: Sequence[Slot], pairs: Mapping[str, Pair], layout: Layout
+    ) -> Iterator[tuple[Slot, Slot]]:
+        """Two layers on different branches that each could take the module of the other."""
         for a, b in combinations(slots, 2):
             if self._dependences.are_apart(a.layer.name, b.layer.name):
                 of_a, of_b = pairs[a.layer.name].module, pairs[b.layer.name].module
                 if _change(a, of_b, layout) is not None and _change(b, of_a, layout) is not None:
-                    found |= {a.layer.name: a, b.layer.name: b}
-        return [slot for slot in slots if slot.layer.name in found]
+                    yield a, b
+
+    def _by_place(self, found: Sequence[Pair], layout: Layout) -> tuple[str, ...]:
+        """See ``Matched.by_place``; batch normalisations go with the layers that they follow."""
+        pairs = {pair.slot.layer.name: pair for pair in found}
+        slots = [
+            pair.slot
+            for name, pair in pairs.items()
+            if not pair.slot.is_norm and name not in self._chosen and pair.module.path[-1] != name
+        ]
+        unsaid = {
+            slot.layer.name
+            for both in self._alike(slots, pairs, layout)
+            if relation(*(pairs[slot.layer.name].module.name for slot in both)) == 0
+            for slot in both
+        }
+        return tuple(name for name in pairs if name in unsaid)
 
     def _misfit(
         self,

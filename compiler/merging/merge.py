@@ -8,7 +8,7 @@ from vggspec.base.catalogue.graphs import FalseDepth, FalseMacs
 from vggspec.base.catalogue.layers import FalseParameters, FalseWeightLayers
 from vggspec.base.catalogue.merging import NothingToMerge, NotWritable
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.files import is_same_file, replacing_file
+from vggspec.base.files import is_same_file, replacing_file, restored_on_failure
 from vggspec.base.render import shown
 from vggspec.base.short_repr import short_repr
 from vggspec.base.source import Source
@@ -73,7 +73,7 @@ def merge(spec: Path, weights: Path, *, out: Path | None = None, watch: Watcher 
 
     ``out`` is the spec of the result, ``<net>-merged.vgg`` in the working folder by default; its
     weights are beside it, in a file that ends in ``.safetensors``. Files there are replaced, with a
-    note to ``watch``.
+    note to ``watch``. Both are written, or neither is.
 
     Raises:
         VggspecError: the spec has mistakes, nothing of it can be folded, the weights are another
@@ -117,7 +117,7 @@ def merge(spec: Path, weights: Path, *, out: Path | None = None, watch: Watcher 
 
     metadata = replace(file.metadata, net=merged.name, layers_sha256=layers_sha256(merged))
     existed = [target for target in (path, weights_path) if os.path.isfile(target)]
-    with replacing_file(path) as spec_file:
+    with restored_on_failure(weights_path), replacing_file(path) as spec_file:
         spec_file.write(text.encode())
         shapes = {array: param.stored for array, (param, _) in params.items()}
         write(weights_path, shapes, chunks, metadata)

@@ -190,7 +190,7 @@ class Writer:
                 case WrittenLayer(name=name) if name in self.plan.norms:
                     self.renamed[name] = current
                 case WrittenLayer(name=name):
-                    words = self._layer(step, common)
+                    words = self._layer(step, common, is_activated=_is_activation(following))
                     alias = self._alias(name, name, prefix)
                     for word, is_it in words:
                         yield False, word + alias * is_it
@@ -253,13 +253,19 @@ class Writer:
 
     # -- layers ----------------------------------------------------------------------------------
 
-    def _layer(self, layer: WrittenLayer, common: Implied | None) -> list[tuple[str, bool]]:
-        """The words of a layer, and which of them is the layer itself."""
+    def _layer(
+        self, layer: WrittenLayer, common: Implied | None, *, is_activated: bool
+    ) -> list[tuple[str, bool]]:
+        """The words of a layer, and which of them is the layer itself; ``is_activated``: its
+        activation is written after it, in place of the implied one.
+        """
         if not layer.op.is_weight_layer:
             return [(_word(layer.op), True)]
         op = self.plan.network[layer.name].op
         is_last = layer.name in self.net.last
-        return self._weights(op, self._implied(layer), common, is_last=is_last)
+        return self._weights(
+            op, self._implied(layer), common, is_last=is_last, is_activated=is_activated
+        )
 
     def _merged(
         self, group: WrittenGroup, conv: str, common: Implied | None, *, apart: bool
@@ -332,18 +338,20 @@ class Writer:
         common: Implied | None,
         *,
         is_last: bool,
+        is_activated: bool = False,
     ) -> list[tuple[str, bool]]:
         assert isinstance(op, AnyConv | Linear)
-        before, after = _RELU if isinstance(op, Linear) or common is None else common
-        quiet = before, tuple(one for one in after if not isinstance(one, Activation))
+        usual = _RELU if isinstance(op, Linear) or common is None else common
+        if is_activated:
+            implied, usual = _quiet(implied), _quiet(usual)
         flags: dict[str, bool] = {"linear": False, "activated": False}
         if not isinstance(op, Linear):
             flags["plain"] = False
         if implied == _NOTHING and is_last:
             around = _NOTHING
-        elif implied == (before, after):
+        elif implied == usual:
             around, flags["activated"] = _NOTHING, is_last
-        elif implied == quiet:
+        elif implied == _quiet(usual):
             around, flags["linear"], flags["activated"] = _NOTHING, True, is_last
         else:
             around = implied
@@ -378,6 +386,16 @@ class Writer:
         if source:
             texts.insert(0, f"from {source}")
         return " ".join(texts) or "identity"
+
+
+def _is_activation(step: WrittenStep | None) -> bool:
+    return isinstance(step, WrittenLayer) and isinstance(step.op, Activation)
+
+
+def _quiet(implied: Implied) -> Implied:
+    """Without the activation."""
+    before, after = implied
+    return before, tuple(op for op in after if not isinstance(op, Activation))
 
 
 def _local(name: str, prefix: str | None) -> str:

@@ -16,6 +16,8 @@ from vggspec.base.files import (
     completing_file,
     replacing_file,
     replacing_folder,
+    restored_on_failure,
+    write_files,
     write_text,
 )
 
@@ -50,6 +52,38 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_file_is_put_back_if_what_follows_fails(old: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_text(old)
+        path.chmod(0o640)
+        os.utime(path, (1, 1))
+    with pytest.raises(ZeroDivisionError), restored_on_failure(path):  # noqa: PT012 (the block is the test)
+        write_text(path, "new")
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == ([] if old is None else ["file"])
+    if old is not None:
+        assert path.read_text() == old
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o640, 1)
+    with restored_on_failure(path):
+        write_text(path, "new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_files_of_a_folder_with_others_are_written_all_or_none(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").symlink_to("/dev/full")
+    for texts in ({"a": "new", "b": "new"}, {"b": "new", "a": "new"}):
+        with refused("no space"):
+            write_files(tmp_path, texts)
+        assert (tmp_path / "a").read_text() == "old"
+        assert sorted(os.listdir(tmp_path)) == ["a", "b", "other"]
 
 
 def test_what_fails_in_the_block_of_a_file_gone_on_with_is_not_the_files_refusal(

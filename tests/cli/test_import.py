@@ -243,3 +243,17 @@ def test_weights_of_our_own_keep_what_their_header_says(
         assert metadata.labels == ("cat", "dog")
         assert "x - (120 110 100)" in capsys.readouterr().err
     assert run(["import", str(spec), str(path), "-o", str(out), "--bgr"]) == 1
+
+
+def test_branches_that_the_order_alone_tells_apart_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "n.vgg").write_text("input 8x8 RGB(mean 0)\n[conv3-4 & conv3-4] as mix\ngap FC-3\n")
+    parts = {"left": nn.Conv2d(3, 4, 3), "right": nn.Conv2d(3, 4, 3), "fc": nn.Linear(8, 3)}
+    torch.save(nn.ModuleDict(parts).state_dict(), tmp_path / "n.pt")
+    given = [str(tmp_path / "n.vgg"), str(tmp_path / "n.pt"), "-o", str(tmp_path / "o")]
+    assert run(["import", *given]) == 0
+    said = capsys.readouterr().err
+    assert "told apart by the order in the file alone: mix_conv1, mix_conv2\n" in said
+    assert run(["import", *given, "--map", "mix_conv1=left", "--map", "mix_conv2=right"]) == 0
+    assert "told apart" not in capsys.readouterr().err

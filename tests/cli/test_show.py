@@ -60,6 +60,15 @@ def test_json(tmp_path: Path, capsys: Captured) -> None:
         "weight_layers": 2,
         "parameters": 16 + 122,
         "macs": 720 + 120,
+        "outputs": [
+            {
+                "name": "posteriors",
+                "layer": "prob",
+                "output": [2],
+                "receptive_field": [11, 21],
+                "stride": 4,
+            }
+        ],
         "layers": [
             _layer("conv1_1", "conv", "image", [4, 6, 10], 16, 720, [1, 3], 2),
             _layer("pool1", "maxpool", "conv1_1", [4, 3, 5], 0, 0, [3, 5], 4),
@@ -147,6 +156,35 @@ def test_dense_at_another_size(specs: Path, capsys: Captured) -> None:
     assert "conv7-4096(pad 0)" in out
     assert "6×10×4096" in out
     assert "training memory" not in out
+
+
+def test_outputs_are_listed_where_they_are_no_plain_scores(
+    specs: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["show", str(specs / "lpips.vgg")]) == 0
+    out = capsys.readouterr().out
+    listed = out.split("\noutput ")[1].split("\n\n")[0].splitlines()
+    assert [line.split() for line in listed] == [
+        ["layer", "shape", "field", "stride"],
+        ["conv1_2", "relu1_2", "224×224×64", "5", "1"],
+        ["conv2_2", "relu2_2", "112×112×128", "14", "2"],
+        ["conv3_3", "relu3_3", "56×56×256", "40", "4"],
+        ["conv4_3", "relu4_3", "28×28×512", "92", "8"],
+        ["conv5_3", "relu5_3", "14×14×512", "196", "16"],
+    ]
+    (tmp_path / "map.vgg").write_text("input 16x16 RGB\nconv3-4/2 conv3-3\n")
+    assert run(["show", str(tmp_path / "map.vgg")]) == 0
+    assert "\noutput  layer    shape  field  stride\nscores  " in capsys.readouterr().out
+    for name in ("D.vgg", "nin.vgg"):
+        assert run(["show", str(specs / name)]) == 0
+        assert "\noutput " not in capsys.readouterr().out
+    assert run(["show", str(specs / "lpips.vgg"), "--json"]) == 0
+    (first, *_) = json.loads(capsys.readouterr().out)["outputs"]
+    assert first == {
+        "name": "conv1_2", "layer": "relu1_2", "output": [64, 224, 224], "receptive_field": 5,
+        "stride": 1,
+    }  # fmt: skip
 
 
 def test_a_net_for_crops_has_one_size(specs: Path, capsys: Captured) -> None:

@@ -17,8 +17,9 @@ from vggspec.compiler import expand
 from vggspec.compiler import lower as lowering
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.ops.conv import Conv
+from vggspec.lang.assembly import MAX_CLAIMS, MAX_NETS, MAX_SETTINGS
 from vggspec.lang.loading import MAX_BYTES, read
-from vggspec.lang.parser import MAX_CLAIMS, MAX_NETS, MAX_SETTINGS, MAX_WORDS, count_words
+from vggspec.lang.parser import MAX_WORDS, count_words
 
 COLUMNS = "|" + "|".join(f"n{i}" for i in range(MAX_NETS)) + "|\n"
 

@@ -13,6 +13,7 @@ from vggspec.base.diagnostic import Report, VggspecError
 from vggspec.base.render import as_dict, as_github, as_json, as_text
 from vggspec.base.source import Location, Source, Span
 from vggspec.compiler.checking import check_source
+from vggspec.lang.assembly import MAX_BLOCKS, MAX_NETS
 from vggspec.lang.ast import (
     Branch,
     Cell,
@@ -34,7 +35,7 @@ from vggspec.lang.ast import (
     TableRow,
     Word,
 )
-from vggspec.lang.parser import MAX_BLOCKS, MAX_NETS, MAX_WORD, parse, parse_leniently
+from vggspec.lang.parser import MAX_WORD, parse, parse_leniently
 
 
 def _document(text: str) -> Document:

@@ -261,11 +261,11 @@ class Fields:
         table = self.object(key)
         return {name: table.number(name) for name in table.names()}
 
-    def pair(self, key: str, high: int = MAX_SIDE) -> tuple[int, int]:
-        """Two sizes."""
+    def pair(self, key: str, high: int = MAX_SIDE, low: int = 1) -> tuple[int, int]:
+        """Two whole numbers, of rows and of columns."""
         values = self._list(key, int, "whole numbers", MAX_LIST)
-        if len(values) != 2 or not all(1 <= value <= high for value in values):
-            raise self.bad(key, f"is not two whole numbers from 1 to {high}")
+        if len(values) != 2 or not all(low <= value <= high for value in values):
+            raise self.bad(key, f"is not two whole numbers from {low} to {high}")
         return values[0], values[1]
 
     def shape(self, key: str, high: int = MAX_SIDE) -> tuple[int, int, int]:
@@ -357,8 +357,9 @@ def _value(hint: Any, data: Fields, key: str) -> Any:
     if get_origin(hint) is tuple and inside[-1] is Ellipsis:
         return _tuple(inside[0], data, key, bounds, most)
     if get_origin(hint) is tuple:
-        high = {"high": bounds["high"]} if bounds else {}
-        return data.pair(key, **high) if len(inside) == 2 else data.shape(key, **high)
+        if len(inside) == 2:
+            return data.pair(key, **bounds)
+        return data.shape(key, **({"high": bounds["high"]} if bounds else {}))
     if get_origin(hint) is Literal:
         return data.choice(key, *inside)
     if get_origin(hint) is dict:

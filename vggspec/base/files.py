@@ -197,6 +197,48 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
 
 
+@contextmanager
+def restored_on_failure(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put back what stands at ``path`` if the block fails: a file as it was, or nothing.
+
+    Around a block that replaces this file and then another one, it makes both whole or neither. A
+    process that is killed between the two leaves the first one new.
+
+    Raises:
+        VggspecError: the system refuses to keep the old file.
+    """
+    with refusals(path):
+        target = leads_to(path)
+        mode = _mode(target) if isinstance(target, Path) else None
+    if not isinstance(target, Path) or mode is None or not stat.S_ISREG(mode):
+        yield  # what a device got cannot be taken back
+        return
+    with ExitStack() as stack:
+        old = None
+        if target.exists():
+            with refusals(path):
+                scratch = _scratch(target.parent, _hidden(target), ".tmp", Path.mkdir)
+                old = stack.enter_context(scratch) / target.name
+                _keep(target, old)
+        try:
+            yield
+        except BaseException:
+            with refusals(path):
+                if old is None:
+                    target.unlink(missing_ok=True)
+                else:
+                    os.replace(old, target)
+            raise
+
+
+def _keep(target: Path, old: Path) -> None:
+    """A second name of a file, or a copy where the file system has no such names."""
+    try:
+        os.link(target, old)
+    except OSError:
+        shutil.copy2(target, old)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file, whole or not at all.
 
@@ -230,7 +272,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     """Write several text files into a folder: all or none. They replace the folder, so that files
     of two versions are never mixed. If it contains other files, these are kept, and the new ones
-    are added one after the other.
+    are added one after the other; a failure puts back what was there.
 
     Raises:
         VggspecError: the system refuses.
@@ -238,6 +280,8 @@ def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
     with refusals(path), suppress(FileNotFoundError), os.scandir(path) as entries:
         if not all(entry.name in texts and entry.is_file() for entry in entries):
             with ExitStack() as stack:
+                for name in texts:
+                    stack.enter_context(restored_on_failure(Path(path) / name))
                 for name, text in reversed(list(texts.items())):
                     file = stack.enter_context(replacing_file(Path(path) / name))
                     file.write(text.encode())

@@ -91,6 +91,23 @@ class InputContract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What the positions of a map see of the image, in pixels; pairs are (rows, columns).
+
+    Position (i, j) sees ``window`` pixels from ``start + (i, j) * stride`` on, each axis by itself.
+    """
+
+    start: Annotated[Size, Range(-MAX_SIDE, MAX_SIDE)]
+    """Where the window of the first position begins: below 0 where it sees padding."""
+
+    window: Annotated[Size, Range(1, MAX_SIDE)]
+    """How much a position sees, padding included."""
+
+    stride: Annotated[Size, Range(1, MAX_SIDE)]
+    """From one position to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContract:
     """An output tensor: ``(N, channels)``, or ``(N, channels, h, w)`` for maps."""
 
@@ -100,6 +117,10 @@ class OutputContract:
     is_map: bool = False
     size: Annotated[Size, Range(1, MAX_SIDE)] | None = None
     """Rows and columns of a map; None for a vector, and where they follow from the image's."""
+
+    position: Position | None = None
+    """Where in the image the positions of activations lie; None for a vector, for maps of scores,
+    which ``Manifest.window`` and ``Manifest.stride`` describe, and in older manifests."""
 
     @property
     def key(self) -> str:
@@ -297,6 +318,8 @@ def _manifest(data: Fields) -> Manifest:
     _check_different("members", "name", [member.name for member in manifest.members])
     if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
         raise BadFieldError("`layer` does not go with the `kind` of the outputs")
+    if any(out.position and (not out.is_map or out.key == out.kind) for out in manifest.outputs):
+        raise BadFieldError("one of `outputs` has a `position`, and is no map of activations")
     if manifest.model not in paths:
         raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):

@@ -23,6 +23,9 @@ MAX_PERIOD = 4096
 MOST_SAID = 4
 """Remainders, or ranges of them, that are named in words."""
 
+MOST_EXAMPLES = 3
+"""Profiles that an error suggests."""
+
 Size = tuple[int, int]
 
 
@@ -110,27 +113,44 @@ def all_fit(sizes: FittingSizes, low: Size, high: Size) -> bool:
 
 
 def check_ranges(
-    profiles: Iterable[Profile], sizes: FittingSizes, *, path: str, is_chosen: bool = True
+    profiles: Iterable[Profile],
+    sizes: FittingSizes,
+    *,
+    path: str,
+    is_derived: bool = False,
+    is_writable: bool = True,
 ) -> None:
     """Make sure that branches meet for all sizes in every profile.
 
-    ``is_chosen`` is false where the profiles cannot be written by the user.
+    ``is_derived``: they follow from the scales of ``test:``; ``is_writable``: the user can write
+    others.
 
     Raises:
         VggspecError: one has sizes for which they do not.
     """
+    profiles = tuple(profiles)
     for profile in profiles:
         low, high = profile.min[1:], profile.max[1:]
         if sizes == "any" or all_fit(sizes, low, high):
             continue
-        size = "x".join(map(str, above(sizes, profile.opt[1:])))
-        images = (profile.min[0], profile.opt[0], profile.max[0])
+        shapes = [profile.opt[1:]]
+        if is_derived:  # the square image of a scale, then the usual ones
+            shapes = [size for each in profiles for size in (each.min[1:], each.opt[1:])]
+        fitting = dict.fromkeys(above(sizes, size) for size in shapes)
+        examples = tuple(_of_one_size(profile, size) for size in fitting)
         what = ProfileHasGaps(
             profile=str(profile),
             fits=str(sizes),
-            example=",".join(f"{n}x{size}" for n in images) if is_chosen else None,
+            is_derived=is_derived,
+            examples=examples[:MOST_EXAMPLES] if is_writable else (),
         )
         raise VggspecError(report(what, path=path))
+
+
+def _of_one_size(profile: Profile, size: Size) -> str:
+    """A profile for as many images of one size, as ``--profile`` takes it."""
+    shapes = [(shape[0], *size) for shape in (profile.min, profile.opt, profile.max)]
+    return str(Profile(*shapes))
 
 
 def above(sizes: FittingSizes, size: Size) -> Size:

@@ -141,6 +141,11 @@ def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
         names = ", ".join(map(_shown, matched.unused if is_whole else matched.unused[:3]))
         more = "" if is_whole or len(matched.unused) <= 3 else ", …"
         yield f"not used: {count(len(matched.unused), 'tensor')}, {names}{more}"
+    if matched.by_place:
+        names = ", ".join(matched.by_place if is_whole else matched.by_place[:4])
+        more = "" if is_whole or len(matched.by_place) <= 4 else ", …"
+        yield f"branches told apart by the order in the file alone: {names}{more}"
+        yield "  `--map` says otherwise"
     if matched.layout != "oihw" or matched.is_layout_guessed:
         guessed = " by its names; `--layout` says otherwise" if matched.is_layout_guessed else ""
         yield f"layout: {matched.layout} ({IN_WORDS[matched.layout]}){guessed}"

@@ -15,13 +15,16 @@ from vggspec.cli.targets import check_spared
 from vggspec.compiler.cost import LayerCost
 from vggspec.compiler.geometry import Number, Pair, apart, whole
 from vggspec.compiler.input_contract import in_words
+from vggspec.compiler.ir import Output
 from vggspec.compiler.listing import listing
 from vggspec.compiler.ops.syntax import MAX_SIDE
+from vggspec.compiler.results import is_plain
 from vggspec.compiler.sizes import Fitting
 from vggspec.compiler.summary import Summary, summarise
 
 HEADINGS = ("layer", "written", "output", "parameters", "MACs", "activation", "field", "stride")
 NUMBERS = range(2, 8)
+OUTPUT_HEADINGS = ("output", "layer", "shape", "field", "stride")
 OPTIONAL = (5, 7, 6, 3)  # left out in this order on a narrow terminal
 
 
@@ -62,7 +65,8 @@ def command(
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D. `activation` is the memory of the output for one image in fp32. `field` and `stride`
     are the receptive field and the step of one output position, in pixels of the image. `[`, `+`
-    or `&`, and `]` in `written` begin a bracket, its branches, and their sum or join.
+    or `&`, and `]` in `written` begin a bracket, its branches, and their sum or join. Outputs
+    are listed where there are several, or one that is no vector of class scores.
     """
     found = summarise(spec, at=None if size is None else _size(size), dense=dense)
     for option, path in (("--svg", figure), ("--dot", graph)):
@@ -105,6 +109,11 @@ def print_summary(found: Summary, *, show_all: bool = False) -> None:
     written = listing(found.outline, {layer.name for layer, _ in listed}.__contains__)
     rows = [_row(written.get(layer.name, layer.op.write()), each) for layer, each in listed]
     print_table([HEADINGS, *rows], right=NUMBERS, optional=OPTIONAL)
+    outputs = found.outputs()
+    if len(outputs) > 1 or not is_plain(network):
+        click.echo()
+        rows = [_output_row(output, each) for output, each in outputs]
+        print_table([OUTPUT_HEADINGS, *rows], right=range(2, 5), optional=(3,))
     click.echo()
     print_table(_totals(found), right=(1,), bold=())
 
@@ -117,6 +126,16 @@ def _row(written: str, each: LayerCost) -> tuple[str, ...]:
         f"{each.parameters:,}" if each.parameters else "",
         scaled(each.macs) if each.macs else "",
         memory(each.activation_bytes),
+        _pair(each.receptive_field),
+        _pair(each.stride),
+    )
+
+
+def _output_row(output: Output, each: LayerCost) -> tuple[str, ...]:
+    return (
+        output.name,
+        each.name,
+        shapes.chw(each.output).replace(" ", ""),
         _pair(each.receptive_field),
         _pair(each.stride),
     )

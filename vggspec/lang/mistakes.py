@@ -347,6 +347,9 @@ _LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
                 r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
                 lambda m: f"{m[1]} x{m[2]}",
             ),
+            (r"\*\s*(\d{1,9})(?![\w.-])", lambda m: f"x{m[1]}"),
+            # `3×3, 64` stands in the tables of He et al.
+            (rf"\b(?=\d\s*[x×]\s*\d\b){_SIDES}\s*,\s*(?P<channels>\d+)", _conv),
             (r"([^\s(]+\([^()]*)$", lambda m: f"{m[1].rstrip()})"),
         ),
     )

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.nets import images, net, random_weights, run_onnx, run_torch
+from tests.refusals import told
 from tests.strategies import net_texts
+from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.input_contract import known_mean, settled
@@ -40,7 +42,12 @@ def test_generated_nets_agree(
         CompileOptions(form="crop", average=average),
         CompileOptions(form="dense", average=average, keep_map=keep_map),
     ):
-        prepared = prepare(lowered.network, options)
+        try:
+            prepared = prepare(lowered.network, options)
+        except VggspecError as error:  # an FC with an activation after `gap` has no map
+            if not (options.keep_map and "VGG243" in told(error)):
+                raise
+            continue
         model = emit(
             prepared,
             weights,

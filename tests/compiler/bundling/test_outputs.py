@@ -304,6 +304,62 @@ def test_features_are_those_of_every_output(form: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(one.splits["images"].features[0], means[1], rtol=1e-4, atol=1e-5)
 
 
+POSITIONS = """\
+input 40x33 RGB
+conv3-2(linear) as a
+conv5x3-2/2(pad 1, linear) as b
+avgpool3/2(ceil) as c
+[conv3-2(dilation 2, linear) & conv1-2(linear)] as d
+conv2-2(pad 0, linear) as e
+gap as f
+FC-2 as g
+outputs a b c d e f g
+"""
+
+
+@pytest.mark.parametrize("form", ["dense", "crop"])
+def test_the_manifest_says_what_positions_see(form: Any, tmp_path: Path) -> None:
+    """Exactly these pixels have an influence, by the gradients of torch."""
+    spec, weights = small(tmp_path, POSITIONS)
+    manifest = vggspec.compile(spec, weights=weights, out=tmp_path / "b", form=form).manifest
+    assert open_bundle(tmp_path / "b").manifest == manifest
+    module = vggspec.torch_module(spec, weights).eval()
+    with torch.no_grad():
+        for array in module.parameters():
+            array.fill_(1)  # so that nothing cancels
+    seen = {output.name: output.position for output in manifest.outputs}
+    assert [name for name, position in seen.items() if position is None] == ["f", "g"]
+    for name, position in seen.items():
+        if position is None:
+            continue
+        x = torch.ones(1, 3, 40, 33, requires_grad=True)
+        found = module(x)[name]
+        for at in ((0, 0), (2, 3), (found.shape[2] // 2, found.shape[3] // 2)):
+            (gradient,) = torch.autograd.grad(found[0, :, *at].sum(), x, retain_graph=True)
+            for axis, n in enumerate((40, 33)):
+                pixels = gradient.abs().sum((0, 1, 3 - axis)).nonzero().flatten().tolist()
+                first = position.start[axis] + at[axis] * position.stride[axis]
+                end = first + position.window[axis]
+                assert (pixels[0], pixels[-1]) == (max(first, 0), min(end, n) - 1), (name, at)
+    rows = vggspec.inspect(tmp_path / "b").sections()[0].rows
+    assert any("; window 7 × 5 pixels from (-2, -2), stride 2 pixels" in row[1] for row in rows)
+
+
+def test_manifests_without_positions_are_read(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    spec, weights = made(tmp_path, "lpips")
+    vggspec.compile(spec, weights=weights, out=tmp_path / "b")
+    path = tmp_path / "b" / MANIFEST
+    data = json.loads(path.read_text("utf-8"))
+    data.pop("manifest_sha256")
+    for output in data["outputs"]:
+        assert output.pop("position")["stride"]
+    path.write_text(json.dumps(data), "utf-8")
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert all(output.position is None for output in manifest.outputs)
+    assert "window" not in str(vggspec.inspect(tmp_path / "b").sections()[0].rows)
+
+
 # What needs one output of classes or boxes.
 
 
@@ -417,6 +473,8 @@ def test_profiles_follow_from_the_spec(tmp_path: Path) -> None:
         ({"format": 2}, "format"),
         ({"outputs.1.name": "conv1_2"}, "outputs"),
         ({"outputs.0.size": [0, 3]}, "size"),
+        ({"outputs.0.position": {"start": [0, 0], "window": [0, 1], "stride": [1, 1]}}, "window"),
+        ({"outputs.0.is_map": False}, "position"),
     ],
 )
 def test_a_manifest_that_contradicts_itself(

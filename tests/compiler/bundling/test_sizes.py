@@ -1,6 +1,7 @@
 """A net whose branches do not meet for every image: who says so, and when."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import pytest
 from PIL import Image
 
 from tests.nets import net, random_weights, run_torch
-from tests.refusals import refused
+from tests.refusals import refused, told
 from vggspec.base.watcher import SILENT
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions
-from vggspec.bundle.profile import Profile
+from vggspec.bundle.profile import Profile, parse_profile
 from vggspec.bundle.sizes import Remainders, Sizes, check_ranges
 from vggspec.cli import run
 from vggspec.cli.show import print_summary
+from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.bundling.deepstream import config as deepstream_config
 from vggspec.compiler.bundling.description import sizes_of
-from vggspec.compiler.bundling.engine import write_engine_bundle
+from vggspec.compiler.bundling.engine import check_profiles, write_engine_bundle
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.ir import IMAGE, ImageInput, Node, Output, build
@@ -156,6 +158,25 @@ def test_an_engine_with_sizes_that_do_not_fit_is_not_built(
         with refused(r"VGG263(.|\n)*do not meet(.|\n)*--profile \dx(.|\n)*sizes that fit: mul"):
             write_engine_bundle(lowered, weights, tmp_path / "fork", given)
     assert not (tmp_path / "fork").exists()
+
+
+def test_what_is_suggested_in_place_of_default_profiles_is_taken(
+    lowered: Lowered, weights: WeightsFile, tmp_path: Path
+) -> None:
+    """As written in the error: the square and the usual images of the scale, where they fit."""
+    derived = CompileOptions(engine=EngineOptions(flavour="tensorrt_rtx"))
+    with refused("VGG263(.|\n)*which follows from `test:`") as caught:
+        write_engine_bundle(lowered, weights, tmp_path / "fork", derived)
+    texts = re.findall(r"--profile (\S+?)[ `]", " ".join(told(caught.value).split()))
+    assert texts == [
+        "1x36x36,2x36x36,8x36x36",
+        "1x36x48,2x36x48,8x36x48",
+        "1x48x36,2x48x36,8x48x36",
+    ]
+    profiles = tuple(parse_profile(text, 1) for text in texts)
+    check_ranges(profiles, Sizes(MULTIPLES, MULTIPLES), path="fork")
+    options = replace(derived, engine=replace(derived.engine, profiles=profiles))
+    check_profiles(prepare(lowered.network, options), options, profiles)
 
 
 def test_a_profile_of_one_size_that_fits_is_taken() -> None:

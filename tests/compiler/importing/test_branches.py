@@ -325,6 +325,46 @@ def _letters(number: int) -> str:
     return "".join(chr(ord("a") + int(digit)) for digit in digits) + "z"
 
 
+TWINS = f"{INPUT}\nconv3-4 as stem\n[conv3-4 & conv3-4] as mix\ngap FC-3\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "by_place"),
+    [
+        (("left", "right"), ("mix_conv1", "mix_conv2")),
+        (("alpha", "zeta"), ("mix_conv1", "mix_conv2")),
+        (("branch1", "branch2"), ()),
+        (("mix.0.conv", "mix.1.conv"), ()),
+        (("mix_conv2", "mix_conv1"), ()),  # our own names, in any order
+    ],
+)
+def test_what_only_the_place_in_the_file_tells_apart_is_said(
+    names: tuple[str, str], by_place: tuple[str, ...]
+) -> None:
+    network = net(TWINS).network
+    called = dict(zip(("stem", *names, "fc2"), network.weight_layers, strict=True))
+    state = {
+        f"{name}.{param.name.rpartition('.')[2]}": np.zeros(param.stored, np.float32)
+        for name, layer in called.items()
+        for param in layer.params
+    }
+    of = Checkpoint(
+        path="w", kind="pytorch", tensors=state, has_order=True, key=None, others=(), metadata={}
+    )
+    assert match(network, of, Hints()).by_place == by_place
+    pairs = {f"mix_conv{i}": name for i, name in enumerate(names, 1)}
+    assert match(network, of, Hints(pairs=pairs)).by_place == ()
+
+
+def test_a_shortcut_that_the_place_tells_from_a_conv_is_said() -> None:
+    state = state_of(ResNet(LISTED["torchvision"]))
+    of = Checkpoint(
+        path="w", kind="pytorch", tensors=state, has_order=True, key=None, others=(), metadata={}
+    )
+    found = match(net(RESNET).network, of, Hints()).by_place
+    assert found == ("conv2_1_conv3", "conv2_1_shortcut")
+
+
 def test_a_shuffled_file_with_other_names_is_refused() -> None:
     state = state_of(ResNet(LISTED["torchvision"]))
     x = images(1, 3, 17, 15)

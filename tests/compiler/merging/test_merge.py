@@ -250,6 +250,14 @@ SUMS = [
         0,
         ["conv3-8", "conv3-8 as block1"],
     ),
+    # A written activation stands in place of the implied one, whatever else is folded.
+    (
+        "conv is BN conv SiLU\nconv3-8 conv3-8(plain) conv3-8 ReLU6 FC-6 BN ReLU6 FC-5",
+        0,
+        2,
+        1,
+        ["conv is BN conv SiLU", "conv3-8", "conv3-8(plain)", "conv3-8(plain)", "ReLU6", "FC-6"],
+    ),
     # Without names conv1_2 would be the layer that was conv1_1.
     (
         "[conv3-4 BN + conv1-4 BN] conv3-4 conv3-4 FC-5 as f\noutputs conv1_2 f",
@@ -413,6 +421,21 @@ def test_arrays_are_made_a_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     parts = merge(spec, weights, out=tmp_path / "parts.vgg")
     assert Path(parts.weights).read_bytes() == Path(whole.weights).read_bytes()
     assert CHUNK * 8 <= 16 << 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_both_files_are_written_or_neither(tmp_path: Path) -> None:
+    """The spec is written last; a full disk leaves no weights without it."""
+    spec, weights = random_net(COLUMN, tmp_path)
+    (tmp_path / "out.vgg").symlink_to("/dev/full")
+    with refused("no space"):
+        merge(spec, weights, out=tmp_path / "out.vgg")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["net.safetensors", "net.vgg", "out.vgg"]
+    (tmp_path / "out.safetensors").write_bytes(b"old")
+    with refused("no space"):
+        merge(spec, weights, out=tmp_path / "out.vgg")
+    assert (tmp_path / "out.safetensors").read_bytes() == b"old"
 
 
 def test_what_the_weights_say_is_kept(tmp_path: Path) -> None:

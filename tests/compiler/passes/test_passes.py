@@ -36,7 +36,7 @@ PASSES: list[tuple[Pass, ...]] = [
 TEXTS = {
     "small": SMALL,
     "gap": "net t\ninput 9x11 gray\nconv3-6 BN\nconv1-5 gap soft-max",
-    "fc after gap": "net t\ninput 9x11 gray\nconv3-6\nmaxpool\ngap\nFC-7 BN\nFC-5\nsoft-max",
+    "fc after gap": "net t\ninput 9x11 gray\nconv3-6 maxpool\ngap\nFC-7(linear) BN\nFC-5 soft-max",
     "norm last": "net t\ninput 12x12 RGB\nconv3-6\nmaxpool\nFC-8\nFC-5 BN\nsoft-max",
     "FC alone": "net t\ninput 3x4 gray\nFC-5\nsoft-max",
     "no soft-max": "net t\ninput 12x10 RGB\nconv3-6\nmaxpool\nFC-8\nFC-5",

@@ -1,4 +1,4 @@
-"""Mistakes found when a net with branches is compiled in another form (VGG27x)."""
+"""Mistakes found when a net with branches is compiled in another form (VGG243, VGG27x)."""
 
 from dataclasses import dataclass
 
@@ -98,3 +98,30 @@ class SeveralBeforeLast(Diagnostic):
     TITLE = "no layer is the last with weights: `{join}` has several branches"
     HELP = "name a layer with `--layer`"
     join: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoMapPastAverage(Diagnostic):
+    """A net that averages its last map by ``gap`` has a class score map where only linear layers
+    stand between: FC layers without activation, ``BN``, dropout. The mean of their results at each
+    position is their result for the mean. That does not hold of an activation, so that the scores
+    of such a net have no places in the image.
+
+        gap FC-10 soft-max                     has a map
+        gap FC-64(linear) FC-10 soft-max       has a map
+        gap FC-64 FC-10 soft-max               has none
+    """
+
+    code = "VGG243"
+    HELP = "remove `--map`"
+    layer: str
+    is_read: bool
+    """Whether it is linear, but its numbers are used elsewhere too."""
+
+    def title(self) -> str:
+        return f"there is no class score map: `{self.layer}` is between `gap` and the scores"
+
+    def label(self) -> str:
+        if self.is_read:
+            return "an output or another layer needs its numbers"
+        return "the mean of its results is not its result for the mean"

@@ -371,3 +371,28 @@ class OtherBlock(Diagnostic):
     HELP = "give this block another name"
     net: str
     block: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAsOutput(Diagnostic):
+    """A result of the net is the image itself: no layer stands before it.
+
+    Who runs the net has the image already.
+
+        [identity] as a  conv3-64 as b
+        outputs a b                          wrong: `a` is the image
+        outputs b                            right
+    """
+
+    code = "VGG162"
+    TITLE = "the output {name} is the image itself"
+    named: str | None
+    """How the line ``outputs`` calls it; None for a net without that line."""
+
+    @property
+    def name(self) -> str:
+        """It in the words of the spec."""
+        return "of the net" if self.named is None else f"`{self.named}`"
+
+    def help(self) -> str | None:
+        return "write a layer" if self.named is None else "name layers only"

@@ -203,7 +203,7 @@ class UnclearBranches(Diagnostic):
 
     Authors do not agree which branch is first: some define the shortcut of a block before its
     convolutions, some after them. Where the whole file is in the order of the net, that order
-    decides. Elsewhere, name the pairs:
+    decides, and ``import`` says so where no name says the same. Elsewhere, name the pairs:
 
         vggspec import resnet50.vgg net.pth --map conv2_1_conv3=c --map conv2_1_shortcut=proj
     """

@@ -60,20 +60,32 @@ class ProfileHasGaps(Diagnostic):
         --profile 1x256x256,2x256x320,8x256x512      wrong where sizes must be multiples of 32
         --profile 1x256x320,2x256x320,8x256x320      right
 
-    The first three shapes may differ in the number of images only. The profiles that follow from
-    the scales of ``test:`` are ranges, too.
+    The three shapes may differ in the number of images only. The profiles that follow from the
+    scales of ``test:`` are ranges, too: which sizes your images have, rescaled to these scales,
+    only you know.
     """
 
     code = "VGG263"
-    TITLE = "the profile {profile} has sizes at which the branches of the net do not meet"
-    HELP = (
-        "write a profile for each size, such as `--profile {example}`",
-        "run it without TensorRT, such as with `--device cuda`",
-    )
     NOTE = "sizes that fit: {fits}"
     profile: str
     fits: str
-    example: str | None = None
+    is_derived: bool
+    """Whether it follows from ``test:``, and the user did not write it."""
+
+    examples: tuple[str, ...]
+    """Profiles of one size each; none where the user cannot write any."""
+
+    def title(self) -> str:
+        of_test = ", which follows from `test:`," if self.is_derived else ""
+        has = "has sizes at which the branches of the net do not meet"
+        return f"the profile {self.profile}{of_test} {has}"
+
+    def help(self) -> str | None:
+        if not self.examples:
+            return "run it without TensorRT, such as with `--device cuda`"
+        options = " ".join(f"--profile {example}" for example in self.examples)
+        have = " that your images have" if self.is_derived else ""
+        return f"write a profile for each size{have}, such as `{options}`"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vggspec.base.catalogue import pasting
 from vggspec.base.source import Span
-from vggspec.lang.parser import NAME
+from vggspec.lang.assembly import NAME
 from vggspec.lang.pasted.cells import Statement, read_cell
 from vggspec.lang.pasted.grid import Cell, Desk, Grid, Row
 from vggspec.lang.pasted.text import Text, joined, look_alike

@@ -7,7 +7,14 @@ from vggspec.base.quantities import memory
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.bundle.engine import Engine, Hardware, Refit
-from vggspec.bundle.manifest import SCALES, FileEntry, InputContract, Manifest, OutputContract
+from vggspec.bundle.manifest import (
+    SCALES,
+    FileEntry,
+    InputContract,
+    Manifest,
+    OutputContract,
+    Position,
+)
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.input_contract import formula
 from vggspec.runtime.compatibility import capabilities
@@ -107,7 +114,16 @@ def _pixels(image: InputContract) -> str:
 def _output(output: OutputContract, *, is_batch: bool) -> str:
     size = " × h × w" if output.size is None else f" × {_sizes(output.size)}"
     shape = "N × " * is_batch + str(output.channels) + size * output.is_map
-    return f"{shown(output.name)}: float32 {shape}"
+    return f"{shown(output.name)}: float32 {shape}{_position(output.position)}"
+
+
+def _position(position: Position | None) -> str:
+    """What the positions of a map of activations see."""
+    if position is None:
+        return ""
+    first = ", ".join(map(str, position.start))
+    window = _sizes(position.window)
+    return f"; window {window} pixels from ({first}), stride {_pair(position.stride)}"
 
 
 def _members(manifest: Manifest) -> Iterator[tuple[str, str]]:
