@@ -14,7 +14,7 @@ Source: the safetensors format, https://github.com/huggingface/safetensors#forma
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -175,9 +175,12 @@ def _is_header_changed(layout: Layout) -> bool:
     return stated != _header_sha256(tensors, layout.metadata)
 
 
-def check_fits(weights: WeightsFile, network: Network) -> None:
+def check_fits(
+    weights: WeightsFile, network: Network, *, needed: Collection[str] | None = None
+) -> None:
     """Check that the file contains exactly the parameters of the net. For a net that was cut, and
-    for one whose outputs are those of inner layers, it may also contain those of other layers.
+    for one whose outputs are those of inner layers, it may also contain those of other layers. Of
+    ``needed`` parameters, all by default, none may be missing.
 
     Raises:
         VggspecError: it is another net's, or of another number type.
@@ -185,7 +188,8 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
     path = str(weights.path)
     is_part = network.is_cut or result_of(network) == "activations"
     wanted = {param.name: param for param in network.params()}
-    missing = tuple(name for name in wanted if name not in weights.tensors)
+    lost = [name for name in wanted if name not in weights.tensors]
+    missing = tuple(name for name in lost if needed is None or name in needed)
     unknown = tuple(
         short(name)
         for name in weights.tensors
@@ -209,7 +213,7 @@ def check_fits(weights: WeightsFile, network: Network) -> None:
     if made_for is not None and not is_part and made_for != layers_sha256(network):
         what_order = artefacts.OtherOrder(net=network.name, made_for=weights.metadata.net)
         raise VggspecError(report(what_order, path=path))
-    for name in wanted:
+    for name in (name for name in wanted if name not in lost):
         dtype = weights.tensors[name].dtype
         if dtype != "F32":
             raise VggspecError(

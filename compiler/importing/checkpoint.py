@@ -24,25 +24,28 @@ from vggspec.base.safetensors_header import BadTensorsError, Tensor, read_layout
 from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MANIFEST, WEIGHTS
 from vggspec.compiler.importing import (
+    caffe_files,
     foreign_files,
     hdf5_files,
     keras_files,
+    matconvnet_files,
     numpy_files,
     tables,
     torch_files,
+    torchscript_files,
 )
 from vggspec.compiler.importing.archives import Archive
-from vggspec.compiler.importing.layouts import Layout
 from vggspec.compiler.importing.pickles import Pickle, read_pickle
 from vggspec.compiler.importing.stored import (
     BadFileError,
+    Known,
     RefusedError,
     Stored,
     as_float32,
     check_growth,
 )
 
-Kind = Literal["pytorch", "safetensors", "npz", "keras"]
+Kind = Literal["pytorch", "safetensors", "npz", "keras", "caffe", "matconvnet"]
 
 #: Floating point types by their names in safetensors.
 _TYPES: dict[str, Any] = {
@@ -83,14 +86,8 @@ class Checkpoint:
     skipped: tuple[str, ...] = ()
     """Tensors of the table that are not floating point, except counts of batches."""
 
-    layout: Layout | None = None
-    """The axes of the kernels, where the format defines them."""
-
-    epsilons: Mapping[str, float] = field(default_factory=dict)
-    """What batch normalisations add to their variance, by layer, where the file says it."""
-
-    notes: tuple[str, ...] = ()
-    """What else the file says of the model, and is not imported."""
+    known: Known = field(default_factory=Known)
+    """What the file says of the net beside its tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +97,11 @@ class _Content:
     kind: Kind
     value: object
     metadata: Mapping[str, str]
-    layout: Layout | None = None
-    epsilons: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    known: Known = field(default_factory=Known)
 
 
 def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
-    """Read a safetensors, npz, PyTorch or Keras file; ``key`` names the table to take.
+    """Read the tensors of a file; ``key`` names the table to take.
 
     Raises:
         VggspecError: it cannot be read.
@@ -143,9 +138,7 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
             for name, stored in table.items()
             if not stored.is_float and not name.endswith("num_batches_tracked")
         ),
-        layout=content.layout,
-        epsilons=content.epsilons,
-        notes=content.notes,
+        known=content.known,
     )
 
 
@@ -190,6 +183,8 @@ def _open(path: str, stack: ExitStack) -> _Content:
         if keras_files.WEIGHTS in archive.members:
             return _of_keras(keras_files.read_archive(archive, stack))
         if any(torch_files.is_pickle(name) for name in archive.members):
+            if torchscript_files.is_script(archive.members):
+                return _Content("pytorch", torchscript_files.read(archive), {})
             known = foreign_files.recognise_archive(archive.members)
             if foreign_files.is_program(known):
                 raise _foreign(known)
@@ -203,6 +198,12 @@ def _open(path: str, stack: ExitStack) -> _Content:
         return _of_keras(keras_files.read_file(path, stack))
     if torch_files.LEGACY.match(sample.head):
         return _of_torch(path, torch_files.read_legacy(path))
+    if caffe_files.is_caffe(sample):
+        table, known_of = caffe_files.read(path)
+        return _Content("caffe", table, {}, known_of)
+    if matconvnet_files.is_matlab(sample):
+        table, known_of = matconvnet_files.read(path)
+        return _Content("matconvnet", table, {}, known_of)
     known = foreign_files.recognise(sample)
     if known is foreign_files.PICKLE:
         raise RefusedError(_of_pickle(path))
@@ -261,7 +262,10 @@ def _of_keras(read: keras_files.Weights) -> _Content:
     names = ", ".join(f"`{short(name)}`" for name in read.computing[:4])
     notes = (f"the model also computes in {names}, which is not imported: the spec must say it",)
     return _Content(
-        "keras", read.tensors, {}, "hwio", read.epsilons, notes if read.computing else ()
+        "keras",
+        read.tensors,
+        {},
+        Known(layout="hwio", epsilons=read.epsilons, notes=notes if read.computing else ()),
     )
 
 

@@ -7,6 +7,7 @@ from math import isclose
 from typing import Literal
 
 from vggspec.base.catalogue import artefacts, importing
+from vggspec.base.catalogue.importing import OtherClassOrder
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.fields import short
 from vggspec.base.files import is_same_file, leads_to
@@ -16,8 +17,10 @@ from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, either, reason
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
+from vggspec.compiler.importing.closest import closest
+from vggspec.compiler.importing.comparing import Compared, compare
 from vggspec.compiler.importing.layouts import Layout
-from vggspec.compiler.importing.matching import Hints, Matched, match
+from vggspec.compiler.importing.matching import Hints, Matched, Part, match
 from vggspec.compiler.importing.sources import (
     Expected,
     Name,
@@ -28,12 +31,15 @@ from vggspec.compiler.importing.sources import (
 from vggspec.compiler.importing.tables import is_average
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.weights import changed_part, describe, expecting, save
+from vggspec.data.imagenet import BACKGROUND, CLASSES, imagenet_classes, other_order
 
 Path = str | os.PathLike[str]
 
 MAX_LABELS_BYTES = 16 << 20
+NO_LABELS = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +65,18 @@ class ImportOptions:
     key: str | None = None
     """The table of the checkpoint to take, if it contains several, such as ``model_ema``."""
 
-    labels: Path | None = None
-    """A file with the names of the classes, one a line."""
+    only: Part | None = None
+    """The part of the net to import: ``features`` are the layers before the first FC layer. The
+    weights file contains these alone."""
+
+    labels: Path | Literal["none"] | None = None
+    """A file with the names of the classes, one a line; ``none`` leaves the classes without names.
+    None takes those of the checkpoint, or ImageNet's for weights of a collection that has its 1000
+    classes."""
+
+    check: bool = False
+    """Run the net of the weights' own library, torchvision or timm, beside ours, and refuse weights
+    whose scores differ."""
 
 
 @short_repr
@@ -69,87 +85,127 @@ class Imported:
     """A checkpoint as a weights file."""
 
     path: str
+    spec: str
+    """The spec, or the one that was found."""
+
     matched: Matched
     """Which tensor each layer took."""
 
     expected: Expected
     """How the input is normalised, and how that is known."""
 
+    labels: tuple[str, ...] | None
+    """The names of the classes."""
+
+    compared: Compared | None
+    """The scores beside those of the library's own net, if ``check`` asked for it."""
+
     is_epsilon_known: bool
     """Whether the file says what its batch normalisations add to their variance: as in the spec."""
 
 
 def import_weights(
-    spec: Path,
+    spec: Path | None,
     checkpoint: Path,
     *,
     out: Path | None = None,
     options: ImportOptions | None = None,
     watch: Watcher = SILENT,
 ) -> Imported:
-    """Convert a checkpoint of PyTorch or Keras, safetensors or npz to a weights file of a spec.
+    """Convert a checkpoint of another tool to a weights file of a spec.
 
-    No code of the checkpoint is run. ``out`` is ``<net>.safetensors`` in the working folder by
-    default; a file there is replaced, with a note to ``watch``. ``watch`` also receives notes about
-    decisions that the caller may want to change.
+    Reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and MatConvNet. No code of
+    the checkpoint is run. A ``spec`` of None is the packaged one whose layers have its shapes.
+    ``out`` is ``<net>.safetensors`` in the working folder by default, or
+    ``<net>-features.safetensors`` for the features alone; a file there is replaced, with a note to
+    ``watch``. ``watch`` also receives notes about decisions that the caller may want to change.
 
     Raises:
         VggspecError: the spec has mistakes, or the checkpoint cannot be read, belongs to another
-            net, or leaves open which tensor belongs to which layer.
+            net, or leaves open which tensor belongs to which layer; or no packaged spec fits it, or
+            several do; or a check found other scores, or nothing to compare with.
         ArgumentError: an option does not fit the net, or ``out`` is a file that is read.
+        MissingLibraryError: a check needs a library that is not installed.
     """
     options = options or ImportOptions()
-    lowered = load_network(spec)
-    network = lowered.network
     source = os.fspath(checkpoint)
-    path = f"{network.name}.safetensors" if out is None else os.fspath(out)
-    _check(os.fspath(spec), lowered, path, source, options)
-    is_replaced = _exists(path)
-    names = None
-    if options.labels is not None:
-        if result_of(network) == "activations":
-            gives = in_words(network.outputs)
-            raise ArgumentError(f"labels name classes, and the net gives {gives}")
-        names = _read_labels(os.fspath(options.labels), network.num_classes)
+    hints = Hints(
+        layout=options.layout,
+        pairs=dict(options.pairs),
+        ignored=tuple(options.ignored),
+        only=options.only,
+    )
+    # A spec that is named is checked before a large file is read.
+    lowered = None if spec is None else load_network(spec)
+    if lowered is not None:
+        path = _check(os.fspath(spec or ""), lowered, out, source, options)
     read = read_checkpoint(source, options.key)
-    for note in _notes(read, source):
+    for note in _notes(read, source, options):
         watch.note(note)
-    hints = Hints(layout=options.layout, pairs=dict(options.pairs), ignored=tuple(options.ignored))
-    matched = match(network, read, hints)
+    if lowered is None:
+        spec, matched = closest(read, hints)
+        lowered = load_network(spec)
+        path = _check(spec, lowered, out, source, options)
+        watch.note(f"the spec is {spec}: of those that come with vggspec it has these layers")
+    else:
+        matched = match(lowered.network, read, hints)
+    network = lowered.network
     _check_epsilons(matched, read)
+    is_replaced = _exists(path)
+    given = _given_labels(lowered, options)
     expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
     if expected.is_turned:
         turn_first_layer(network, matched.arrays, source)
-    if names is None:
-        own = own_metadata(read).labels
-        is_classed = result_of(network) != "activations"
-        fits = own is not None and is_classed and len(own) == network.num_classes
-        names = own if fits else None
+    names, notes = _labels(lowered, read, given, expected.source, options)
+    compared = None
+    if options.check:
+        compared = compare(network, expected.input, matched, read, expected.source)
     described = describe(network, labels=names)
     save(path, matched.arrays, expecting(described, expected.input, expected.source))
+    for note in notes:
+        watch.note(note)
     if is_replaced:
         watch.note(f"{shown(path)} existed and was replaced")
-    return Imported(path, matched, expected, is_epsilon_known=bool(read.epsilons))
+    return Imported(
+        path=path,
+        spec=os.fspath(spec or ""),
+        matched=matched,
+        expected=expected,
+        labels=names,
+        compared=compared,
+        is_epsilon_known=bool(read.known.epsilons),
+    )
 
 
-def _check(spec: str, lowered: Lowered, path: str, checkpoint: str, options: ImportOptions) -> None:
-    labels = None if options.labels is None else os.fspath(options.labels)
+def _check(
+    spec: str, lowered: Lowered, out: Path | None, checkpoint: str, options: ImportOptions
+) -> str:
+    """The file to write, after a look at what is asked for."""
+    network = lowered.network
+    part = f"-{options.only}" if options.only else ""
+    path = f"{network.name}{part}.safetensors" if out is None else os.fspath(out)
+    labels = None if options.labels in (None, NO_LABELS) else os.fspath(options.labels)
     for read in (lowered.spec.source.name, checkpoint, labels):
         if read is not None and is_same_file(path, read):
             message = f"`{shown(path)}` is a file that is read; name another one."
             raise ArgumentError(message)
-    color = lowered.network.input.color
+    if options.only and not any(isinstance(layer.op, Linear) for layer in network.layers):
+        raise ArgumentError(f"{spec} has no FC layers, and so is features alone: leave out --only")
+    if options.only and options.check:
+        raise ArgumentError("--check compares class scores, and --only features gives none")
+    color = network.input.color
     if color == "gray" and (options.bgr or options.source not in (None, "spec")):
         message = f"--bgr and --from are for nets that take colours; {spec} is gray"
         raise ArgumentError(message)
     if options.bgr and color == "BGR":
         message = f"--bgr turns a first layer to RGB; {spec} is BGR"
         raise ArgumentError(message)
+    return path
 
 
 def _check_epsilons(matched: Matched, read: Checkpoint) -> None:
     for pair in matched.pairs:
-        op, found = pair.slot.layer.op, read.epsilons.get(pair.module.name)
+        op, found = pair.slot.layer.op, read.known.epsilons.get(pair.module.name)
         if isinstance(op, BatchNorm) and found is not None and not isclose(op.eps, found):
             what = importing.OtherEpsilon(
                 layer=pair.slot.layer.name, eps=op.eps, theirs=pair.module.title, found=found
@@ -164,9 +220,11 @@ def _exists(path: str) -> bool:
     return os.path.getsize(path) > 0
 
 
-def _notes(read: Checkpoint, path: str) -> list[str]:
+def _notes(read: Checkpoint, path: str, options: ImportOptions) -> list[str]:
     """The decisions that were made while a checkpoint was read."""
-    found = list(read.notes)
+    found = list(read.known.notes)
+    if read.known.source == "caffe" and options.source not in (None, "caffe") and not options.bgr:
+        found.append("nets of Caffe take BGR as a rule; `--bgr` turns the first layer")
     averages = [name for name in read.others if is_average(name)]
     taken = f"the table `{_shown(read.key)}`" if read.key else "the outermost table"
     if averages and not is_average(read.key or ""):
@@ -192,6 +250,56 @@ def _notes(read: Checkpoint, path: str) -> list[str]:
 
 def _shown(name: str) -> str:
     return shown(short(name))
+
+
+def _given_labels(lowered: Lowered, options: ImportOptions) -> tuple[str, ...] | None:
+    """The labels of the file that the caller names."""
+    if options.labels is None or options.labels == NO_LABELS:
+        return None
+    network = lowered.network
+    if result_of(network) == "activations":
+        gives = in_words(network.outputs)
+        raise ArgumentError(f"labels name classes, and the net gives {gives}")
+    return _read_labels(os.fspath(options.labels), network.num_classes)
+
+
+def _labels(
+    lowered: Lowered,
+    read: Checkpoint,
+    given: tuple[str, ...] | None,
+    source: str,
+    options: ImportOptions,
+) -> tuple[tuple[str, ...] | None, list[str]]:
+    """The names of the classes, and what to say of them: those given, those of the checkpoint, or
+    ImageNet's for weights of a collection.
+
+    Raises:
+        VggspecError: those given are ImageNet's in another order than the weights'.
+    """
+    network = lowered.network
+    if result_of(network) in ("activations", "boxes") or options.labels == NO_LABELS:
+        return None, []
+    if given is not None:
+        order = other_order(given)
+        if order is not None and source != "spec":
+            what = OtherClassOrder(order=order, source=source)
+            raise VggspecError(report(what, path=os.fspath(options.labels or "")))
+        say = f"the labels are ImageNet's in {order}; published weights are in the usual one"
+        return given, [say] if order is not None else []
+    own = own_metadata(read).labels or read.known.labels
+    if own is not None:
+        if len(own) == network.num_classes:
+            return own, []
+        say = f"left out the checkpoint's {len(own)} labels: the net has {network.num_classes}"
+        return None, [f"{say} classes"]
+    names = imagenet_classes()
+    has_background = source == "tf-slim" and network.num_classes == CLASSES + 1
+    if source == "spec" or not (has_background or network.num_classes == CLASSES):
+        return None, []
+    whose = f"as {source}'s weights have them; `--labels none` leaves them out"
+    if has_background:
+        return (BACKGROUND, *names), [f"labels: a background class and ImageNet's 1000, {whose}"]
+    return names, [f"labels: ImageNet's 1000 classes in the usual order, {whose}"]
 
 
 def _read_labels(path: str, classes: int) -> tuple[str, ...]:

@@ -64,11 +64,6 @@ _TENSORFLOW = (
     "in TensorFlow: r = tf.train.load_checkpoint(PATH); np.savez('weights.npz', **{name:"
     " r.get_tensor(name) for name in r.get_variable_to_shape_map()})"
 )
-_CAFFE = (
-    "in Caffe: np.savez('weights.npz', **{f'{name}.{part}': blob.data for name, blobs in"
-    " caffe.Net(PROTOTXT, PATH, caffe.TEST).params.items() for part, blob in zip(('weight',"
-    " 'bias'), blobs)}); its first layer takes BGR"
-)
 _ONNX = (
     "save its numbers: np.savez('weights.npz', **{i.name: onnx.numpy_helper.to_array(i) for i in"
     " onnx.load(PATH).graph.initializer})"
@@ -81,7 +76,6 @@ _MXNET = (
     "in MXNet: np.savez('weights.npz', **{name.split(':')[1]: array.asnumpy() for name, array in"
     " mx.nd.load(PATH).items()})"
 )
-_MATLAB = f"scipy.io.loadmat(PATH), or h5py for version 7.3, gives its arrays; {_SAVE} saves them"
 _PARTS = (
     "join the parts: safetensors.torch.save_file({name: tensor of every part}, 'whole.safetensors')"
 )
@@ -112,17 +106,6 @@ def _is_onnx(file: Sample) -> bool:
     return first is not None or file.suffix == ".onnx"
 
 
-def _is_caffe(file: Sample) -> bool:
-    """A NetParameter: its name, then layers or inputs."""
-    found = re.match(rb"\n([\x01-\x7f])", file.head)
-    if found is None:
-        return False
-    end = 2 + found[1][0]
-    is_named = file.head[2:end].isascii() and file.head[2:end].decode().isprintable()
-    follows = (b"\x12", b"\x1a", b"\x22", b"\xa2\x06")
-    return is_named and (file.suffix == ".caffemodel" or file.head.startswith(follows, end))
-
-
 def _is_index(file: Sample) -> bool:
     return file.text is not None and file.text.startswith("{") and '"weight_map"' in file.text
 
@@ -137,7 +120,6 @@ FORMATS = (
     Format("a web page", _says(r"<(!doctype|html|head|body|!--|meta)\b"), _DOWNLOAD),
     Format("an XML page", _says(r"<(\?xml|error)\b"), _DOWNLOAD),
     Format("the list of the parts of a checkpoint", _is_index, _PARTS),
-    Format("a MATLAB file", _begins(b"MATLAB 5.0 MAT", b"MATLAB 7.3 MAT"), _MATLAB),
     Format(
         "a pickled object in a NumPy file",
         _matches(rb"\x93NUMPY.{2,6}\{.{0,200}\|O"),
@@ -169,7 +151,6 @@ FORMATS = (
     Format("a TensorFlow checkpoint", _is_tensorflow, _TENSORFLOW),
     Format("a TensorFlow SavedModel", _begins(b"\x08\x01\x12"), _TENSORFLOW),
     Format("an ONNX model", _is_onnx, _ONNX),
-    Format("a Caffe model", _is_caffe, _CAFFE),
     Format(
         "a frozen TensorFlow graph",  # nodes that begin with their names
         _matches(rb"\n.{1,2}\n[\x01-\x7f][\x20-\x7e]+\x12"),

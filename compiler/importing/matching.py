@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -42,8 +42,12 @@ from vggspec.compiler.importing.modules import (
     relation,
 )
 from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.weights import Array
+from vggspec.data.imagenet import CLASSES
+
+Part = Literal["features"]
 
 MAX_DEPTH = 12
 """Parts of a name that may be what a net's names share."""
@@ -59,6 +63,9 @@ class Hints:
 
     ignored: tuple[str, ...] = ()
     """Layers, groups of layers or tensors of the checkpoint that are no part of the net."""
+
+    only: Part | None = None
+    """The part of the net that takes weights; None is the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,12 @@ class Matched:
     """Layers on different branches that could have each other's weights: the place in the file
     decided, and no name says the same."""
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were taken, without running statistics."""
+        params = [param for pair in self.pairs for param in pair.slot.layer.params]
+        return sum(param.num_elements for param in params if param.is_trained)
+
 
 class _MisfitError(Exception):
     """The modules are not those of the net."""
@@ -135,7 +148,7 @@ def match(network: Network, checkpoint: Checkpoint, hints: Hints) -> Matched:
 class _Matching:
     def __init__(self, network: Network, checkpoint: Checkpoint, hints: Hints) -> None:
         self._network, self._checkpoint, self._hints = network, checkpoint, hints
-        self._slots = slots_of(network)
+        self._slots = _in_part(slots_of(network), hints.only)
         self._dependences = Dependences(network)
         self._named = list(_named(network))
         names = list(checkpoint.tensors)
@@ -184,7 +197,7 @@ class _Matching:
         return found
 
     def matched(self) -> Matched:
-        certain, given = self._checkpoint.layout, self._hints.layout
+        certain, given = self._checkpoint.known.layout, self._hints.layout
         if certain is not None and given not in (None, certain):
             reason = f"the kernels of this format are {certain}"
             raise _MisfitError(importing.BadName(option=f"--layout {given}", reason=reason))
@@ -200,7 +213,8 @@ class _Matching:
         if not fitting:
             # The layout in which most layers fit is the likeliest.
             raise max(misfits, key=lambda misfit: misfit[1].fitting)[1]
-        arrays = {layout: _arrays(pairs) for layout, pairs in fitting.items()}
+        is_summed = self._checkpoint.known.is_epsilon_in_variance
+        arrays = {layout: _arrays(pairs, is_summed=is_summed) for layout, pairs in fitting.items()}
         layout = next(iter(fitting))
         is_clear = all(_equal(arrays[layout], other) for other in arrays.values())
         if not is_clear:
@@ -313,9 +327,7 @@ class _Matching:
                 why = f"it has {has} {kind}, net {self._network.name} {needs}"
                 raise _MisfitError(_unlike(why), len(pairs))
             if by_name:
-                pairs |= {
-                    slot.layer.name: _pair(slot, by_name[slot.layer.name], layout) for slot in ours
-                }
+                pairs |= _pairs(ours, by_name, layout)
                 continue
             if is_norm and self._are_on_branches(ours):
                 pairs |= self._followers(ours, modules, pairs, layout)
@@ -599,10 +611,18 @@ def _named(network: Network) -> Iterator[dict[str, str]]:
             yield names_in(network, collection)
 
 
-def _arrays(pairs: Iterable[Pair]) -> dict[str, Array]:
+def _in_part(slots: list[Slot], part: Part | None) -> list[Slot]:
+    """The layers of the features, which end before the first FC layer."""
+    ends = [i for i, slot in enumerate(slots) if isinstance(slot.layer.op, Linear)]
+    return slots[: ends[0]] if part == "features" and ends else slots
+
+
+def _arrays(pairs: Iterable[Pair], *, is_summed: bool) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for pair in pairs:
-        arrays |= _norm_arrays(pair) if pair.slot.is_norm else _weight_arrays(pair)
+        arrays |= (
+            _norm_arrays(pair, is_summed=is_summed) if pair.slot.is_norm else _weight_arrays(pair)
+        )
     return arrays
 
 
@@ -620,6 +640,22 @@ def _pair(slot: Slot, module: Module, layout: Layout) -> Pair:
     if change is None:
         raise _MisfitError(_other_shape(slot, module))
     return Pair(slot, module, change)
+
+
+def _pairs(slots: Sequence[Slot], modules: Mapping[str, Module], layout: Layout) -> dict[str, Pair]:
+    """Each layer with the module of its name."""
+    found: dict[str, Pair] = {}
+    misfits: list[Diagnostic] = []
+    for slot in slots:
+        module = modules[slot.layer.name]
+        change = _change(slot, module, layout)
+        if change is None:
+            misfits.append(_other_shape(slot, module))
+        else:
+            found[slot.layer.name] = Pair(slot, module, change)
+    if misfits:
+        raise _MisfitError(misfits[0], len(found))
+    return found
 
 
 def _change(slot: Slot, module: Module, layout: Layout) -> Change | None:
@@ -684,8 +720,10 @@ def _weight_arrays(pair: Pair) -> dict[str, Array]:
     return found
 
 
-def _norm_arrays(pair: Pair) -> dict[str, Array]:
-    """Batch normalisation; a factor that is not there is 1, an offset that is not there 0."""
+def _norm_arrays(pair: Pair, *, is_summed: bool) -> dict[str, Array]:
+    """Batch normalisation; a factor that is not there is 1, an offset that is not there 0. Where
+    the file has the sum of the variance and what is added to it, ours is subtracted.
+    """
     found = {}
     for param in pair.slot.layer.params:
         role = cast("Role", param.name.rpartition(".")[2])
@@ -695,6 +733,19 @@ def _norm_arrays(pair: Pair) -> dict[str, Array]:
             if tensor is None
             else _vector(tensor, pair, role, param.stored[0])
         )
+        if role == "running_var" and is_summed:
+            found[param.name] = _without_epsilon(found[param.name], pair)
+    return found
+
+
+def _without_epsilon(summed: Array, pair: Pair) -> Array:
+    op = pair.slot.layer.op
+    assert isinstance(op, BatchNorm)
+    found = (summed.astype(np.float64) - op.eps).astype(np.float32)
+    if found.size and not found.min() >= 0:
+        name = pair.slot.layer.name
+        why = f"`{name}` adds {op.eps:g} to the variance, more than `{pair.module.title}`"
+        raise _MisfitError(_unlike(f"{why} does: write `BN(eps 1e-5)`, or less"))
     return found
 
 
@@ -719,7 +770,14 @@ def _other_shape(slot: Slot, module: Module) -> Diagnostic:
             name = short(module.names["bias"])
             needed = slot.weight.stored[0]
             return _unlike(f"`{name}` is {by(bias.shape)}, `{slot.layer.name}` needs {needed}")
-    return _unlike(f"`{name}` is {by(_shape(module))}, `{slot.layer.name}` needs {by(slot.takes)}")
+    shape = _shape(module)
+    why = f"`{name}` is {by(shape)}, `{slot.layer.name}` needs {by(slot.takes)}"
+    if CLASSES + 1 in shape and slot.takes[0] == CLASSES:
+        why += (
+            "; 1001 classes are ImageNet's after a background class, as some nets of TensorFlow"
+            " have them: write FC-1001"
+        )
+    return _unlike(why)
 
 
 def _unlike(why: str) -> Diagnostic:

@@ -3,7 +3,7 @@
 Sources: torchvision's documentation of ``VGG16_Weights``; timm's ``IMAGENET_DEFAULT_MEAN``;
 mmpretrain's ``configs/_base_/datasets/imagenet_bs32_pil_resize.py``; ``imagenet_utils.py`` of
 Keras, mode ``caffe``; the model cards of ``VGG_ILSVRC_16_layers``; ``vgg_preprocessing.py`` of
-TF-slim.
+TF-slim; ``cnn_imagenet_minimal.m`` of MatConvNet.
 """
 
 import re
@@ -26,7 +26,7 @@ from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_sai
 from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
 from vggspec.compiler.weights import Array, Metadata, metadata_of
 
-Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim"]
+Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim", "matconvnet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ SOURCES: dict[str, Source] = {
         Source("keras", ILSVRC_MEAN, color="BGR"),
         Source("caffe", ILSVRC_MEAN, color="BGR"),
         Source("tf-slim", ILSVRC_MEAN),
+        Source("matconvnet", ILSVRC_MEAN),
     )
 }
 
@@ -80,6 +81,9 @@ _OF_INCEPTION = re.compile(r"(.*\.)?inception\d[a-e]\.branch\d\..*", re.DOTALL)
 _TIMM = re.compile(r"(.*\.)?(pre_logits\.fc\d|head\.fc)", re.DOTALL)
 
 
+_BY_NAMES, _BY_FORMAT = "the layers' names", "the format of the file"
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """The input that the weights expect, and how that is known."""
@@ -93,8 +97,8 @@ class Expected:
     is_turned: bool
     """Whether the first layer takes its channels in another order than the spec's."""
 
-    is_guessed: bool
-    """Whether it is inferred from the names."""
+    guessed_by: str | None
+    """What it is inferred from: the names of the layers, or the format of the file."""
 
 
 def expectation(
@@ -116,14 +120,12 @@ def expectation(
     if claim is None:
         measured = None if image.mean is not None or is_bgr else _measured(checkpoint, image)
         if measured is not None:
-            return Expected(
-                replace(image, mean=measured), "spec", is_turned=False, is_guessed=False
-            )
+            return Expected(replace(image, mean=measured), "spec", is_turned=False, guessed_by=None)
         if image.mean is None:
             shown = replace(image, mean=ILSVRC_MEAN if image.channels == 3 else (33.3,))
             what_open = UnknownNormalisation(line=line(shown), sees_colours=image.channels == 3)
             raise VggspecError(report(what_open, path=checkpoint.path))
-        return Expected(image, "spec", is_turned, is_guessed=False)
+        return Expected(image, "spec", is_turned, guessed_by=None)
     wanted = in_color(claim.input, image.color)
     if is_said(image):
         found = image if image.mean is not None else replace(image, mean=wanted.mean)
@@ -131,7 +133,7 @@ def expectation(
             what = other(image, wanted, claim.source, is_import=True)
             raise VggspecError(report(what, path=checkpoint.path))
         wanted = found
-    return Expected(wanted, claim.source, is_turned, is_guessed=claim.is_guessed)
+    return Expected(wanted, claim.source, is_turned, claim.guessed_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class _Claim:
 
     input: ImageInput
     source: str
-    is_guessed: bool
+    guessed_by: str | None
     is_certain: bool
     """Whether a spec that contradicts it is probably wrong."""
 
@@ -151,19 +153,45 @@ def _claim(
     metadata = own_metadata(checkpoint)
     own = expected(metadata, image)
     if named is None and own is not None:
-        return _Claim(own, metadata.source or "spec", is_guessed=False, is_certain=True)
-    name = named or _by_names(matched)
+        return _Claim(own, metadata.source or "spec", guessed_by=None, is_certain=True)
+    of_file = checkpoint.known.source
+    name = named or source_of(matched, checkpoint)
     if name is None or image.channels != 3:
         return None
     source = SOURCES[name]
+    is_published = len(_conv_names(matched)) in _PUBLISHED
+    if named is None and of_file is not None:
+        return _by_format(image, source, checkpoint.known.mean, is_published=is_published)
     if named is None and is_bgr and source.color == "RGB":
         source = SOURCES["caffe"]  # conversions of the authors' nets have torchvision's names, too
     elif source.name == "torchvision" and _is_features_alone(matched, checkpoint):
         source = _FEATURES_ALONE
     elif source.name == "torchvision" and any(map(_OF_INCEPTION.fullmatch, _conv_names(matched))):
         source = _INCEPTION
-    is_certain = named is not None or len(_conv_names(matched)) in _PUBLISHED
-    return _Claim(source.input(image), source.name, named is None, is_certain)
+    is_certain = named is not None or is_published
+    by = _BY_NAMES if named is None else None
+    return _Claim(source.input(image), source.name, by, is_certain)
+
+
+def _by_format(
+    image: ImageInput, source: Source, mean: tuple[float, ...] | None, *, is_published: bool
+) -> _Claim:
+    """What a file in a collection's own format expects: its order of channels, and the mean that
+    the file has, or that all have of the published nets; of others a mean of the spec is as good.
+    """
+    if mean is not None:
+        red, green, blue = mean
+        source = replace(source, mean=(red, green, blue))
+    elif image.mean is not None and not is_published:
+        own = in_color(image, source.color)
+        return _Claim(own, source.name, _BY_FORMAT, is_certain=True)
+    by = _BY_FORMAT if mean is None else None
+    return _Claim(source.input(image), source.name, by, is_certain=True)
+
+
+def source_of(matched: Matched, checkpoint: Checkpoint) -> str | None:
+    """The collection of the weights by the format of the file, or by the names of the layers."""
+    return checkpoint.known.source or _by_names(matched)
 
 
 def own_metadata(checkpoint: Checkpoint) -> Metadata:

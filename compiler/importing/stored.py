@@ -1,7 +1,9 @@
-"""A tensor of a checkpoint that is not read yet, and how a checkpoint is refused."""
+"""A tensor of a checkpoint that is not read yet, what its file says of the net, and how a
+checkpoint is refused.
+"""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.catalogue import checkpoint_files
 from vggspec.base.diagnostic import Diagnostic
+from vggspec.compiler.importing.layouts import Layout
 
 #: The memory that a checkpoint may take: a constant plus a multiple of the file's size. From 8 bits
 #: to 32 is 4 times; the rest is for compressed archives.
@@ -43,6 +46,32 @@ class Stored:
     def bytes(self) -> int:
         """What it takes as float32."""
         return 4 * prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a format, or a file in it, says of the net beside its tensors."""
+
+    source: str | None = None
+    """The collection whose images are normalised as this net's, one of ``SOURCES``."""
+
+    layout: Layout | None = None
+    """The axes of the kernels."""
+
+    mean: tuple[float, ...] | None = None
+    """Mean of the training images: red, green, blue, 0 to 255."""
+
+    labels: tuple[str, ...] | None = None
+    """The names of the classes."""
+
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    """What batch normalisations add to their variance, by layer, where the file says it."""
+
+    is_epsilon_in_variance: bool = False
+    """Whether the variances are sums with what batch normalisation adds to them."""
+
+    notes: tuple[str, ...] = ()
+    """Decisions made while the file was read that the caller may want to know."""
 
 
 def check_growth(needed: int, file_bytes: int) -> None:

@@ -14,6 +14,7 @@ from vggspec.cli.completing import SPEC
 if TYPE_CHECKING:
     from vggspec.compiler.importing.converting import Imported
     from vggspec.compiler.importing.layouts import Layout
+    from vggspec.compiler.importing.matching import Part
     from vggspec.compiler.importing.sources import Name
 
 
@@ -21,20 +22,32 @@ if TYPE_CHECKING:
     "import",
     epilog="""\b
 Examples:
-  vggspec import specs/D.vgg vgg16.pth
-  vggspec import specs/D.vgg vgg16-caffe.pth --from caffe -o D.safetensors
-  vggspec import specs/D.vgg vgg16.safetensors --labels classes.txt
+  vggspec import D vgg16.pth --check
+  vggspec import VGG_ILSVRC_16_layers.caffemodel
+  vggspec import D vgg16-caffe.pth --from caffe -o D.safetensors
+  vggspec import D vgg16.safetensors --only features
+  vggspec import mine.vgg net.pth --labels classes.txt
   vggspec import net.vgg net.npz --map conv1_1=stem --layout hwio --from spec""",
 )
-@click.argument("spec", type=SPEC)
-@click.argument("checkpoint")
+@click.argument("files", type=SPEC, nargs=-1, required=True, metavar="[SPEC] CHECKPOINT")
 @click.option(
     "-o", "--out", metavar="FILE", help="The file to write.  [default: <net>.safetensors]"
 )
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim", "spec"]),
+    type=click.Choice(
+        [
+            "torchvision",
+            "timm",
+            "mmpretrain",
+            "keras",
+            "caffe",
+            "tf-slim",
+            "matconvnet",
+            "spec",
+        ]
+    ),
     help="The collection of the weights, which decides how images were normalised; `spec`: as in"
     " the spec.  [default: inferred from the names of the layers]",
 )
@@ -66,13 +79,27 @@ Examples:
     metavar="NAME",
     help="The table of the checkpoint to take, if it contains several, such as `model_ema`.",
 )
-@click.option("--labels", metavar="FILE", help="A file with the names of the classes, one a line.")
+@click.option(
+    "--only",
+    type=click.Choice(["features"]),
+    help="Import the layers before the first FC layer alone, such as for `start from`.",
+)
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="A file with the names of the classes, one a line; `none`: no names.  [default: those of"
+    " the checkpoint, or ImageNet's for 1000 classes of a known collection]",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Run torchvision's or timm's own net beside ours, and refuse weights whose scores differ.",
+)
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print details: the tensor that each layer takes."
 )
 def command(
-    spec: str,
-    checkpoint: str,
+    files: tuple[str, ...],
     out: str | None,
     *,
     source: str | None,
@@ -81,21 +108,28 @@ def command(
     pairs: tuple[str, ...],
     ignored: tuple[str, ...],
     key: str | None,
+    only: str | None,
     labels: str | None,
+    check: bool,
     verbose: bool,
 ) -> None:
     """Convert a checkpoint of another tool to a weights file.
 
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
-    lists: D.
+    lists: D. Without it, the one of that list is taken whose layers have the
+    shapes of the checkpoint's.
 
-    Reads files of PyTorch and Keras, safetensors and npz; no code of a file is run. Layers are
-    matched by the shapes of their weights, and layers of one shape by the order in the file and by
-    their names. An ambiguous match is an error. The weights file records how the input is
-    normalised. A file that exists is replaced, with a note.
+    Reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and
+    MatConvNet; no code of a file is run. Layers are matched by the shapes of
+    their weights, and layers of one shape by the order in the file and by their
+    names. An ambiguous match is an error. The weights file records how the
+    input is normalised. A file that exists is replaced, with a note.
     """
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
 
+    if len(files) > 2:
+        raise click.UsageError(f"takes a spec and a checkpoint, and got {len(files)} arguments")
+    spec = files[0] if len(files) == 2 else None
     options = ImportOptions(
         source=cast("Name | Literal['spec'] | None", source),
         bgr=bgr,
@@ -103,10 +137,12 @@ def command(
         pairs=_read_pairs(pairs),
         ignored=ignored,
         key=key,
+        only=cast("Part | None", only),
         labels=labels,
+        check=check,
     )
     with progress.shown() as watch:
-        found = import_weights(spec, checkpoint, out=out, options=options, watch=watch)
+        found = import_weights(spec, files[-1], out=out, options=options, watch=watch)
     for text in _in_words(found, is_whole=verbose):
         terminal.say("", text)
     terminal.say_written(found.path)
@@ -127,7 +163,7 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
-    """The source of each layer's weights, and what was inferred."""
+    """The source of each layer's weights, what was inferred, and what was compared."""
     from vggspec.compiler.importing.layouts import IN_WORDS
     from vggspec.compiler.input_contract import in_words
 
@@ -137,6 +173,8 @@ def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
     if left_out > 1 and not is_whole:
         pairs = [pairs[0], f"… {left_out} more; -v prints them", pairs[-1]]
     yield from pairs
+    layers = count(len(matched.pairs), "layer")
+    yield f"{layers} with {matched.num_parameters:,} parameters, in the shapes of the spec"
     if matched.unused:
         names = ", ".join(map(_shown, matched.unused if is_whole else matched.unused[:3]))
         more = "" if is_whole or len(matched.unused) <= 3 else ", …"
@@ -156,9 +194,18 @@ def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
     yield f"input: {in_words(expected.input, with_color=True)}"
     if expected.source != "spec":
         whose = f"  as {expected.source} normalises it"
-        yield whose + (", by the layers' names; `--from` says otherwise" * expected.is_guessed)
+        by = expected.guessed_by
+        yield whose + (f", by {by}; `--from` says otherwise" if by else "")
     if expected.is_turned:
         yield f"  the first layer was turned to {expected.input.color}"
+    if found.compared is not None:
+        peer, error = found.compared.peer, found.compared.error
+        height, width = found.compared.size
+        images = count(found.compared.images, "image")
+        yield (
+            f"check: {peer} gives the same scores, within {error:.1g} of the largest, for {images}"
+            f"\n  of noise, {height} × {width}"
+        )
     norms = [pair.module for pair in matched.pairs if pair.module.is_norm]
     if not found.is_epsilon_known and any(norm.is_of_tensorflow for norm in norms):
         yield (

@@ -102,8 +102,9 @@ def initial_weights(
     taken: dict[str, tuple[WeightsFile, str]] = {}
     for origin in origins(lowered, runs, given):
         weights = open_weights(origin.weights.path)
-        check_fits(weights, origin.net)
         pairs = _pairs(lowered.network, origin.net, origin.layers, weights)
+        # A file of the features alone is enough to start from these.
+        check_fits(weights, origin.net, needed={theirs.name for _, theirs in pairs})
         weights = checked(weights, [theirs.name for _, theirs in pairs], is_read=True)
         for mine, theirs in pairs:
             taken[mine.name] = weights, theirs.name

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -23,6 +24,7 @@ from torch import nn
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.render import as_text
+from vggspec.compiler.importing import foreign_files
 from vggspec.compiler.importing.checkpoint import Checkpoint, read_checkpoint
 
 NUMBERS = torch.Generator().manual_seed(0)
@@ -366,7 +368,6 @@ FOREIGN = [
     (b"\xef\xbb\xbf<html lang=de>", "w.pth", "a web page"),
     (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "w.pth", "an XML page"),
     (b'{"metadata": {}, "weight_map": {"a": "b"}}', "m.safetensors.index.json", "join the"),
-    (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(99), "vgg.mat", "scipy.io.loadmat"),
     (b"GGUF\x03\0\0\0" + bytes(99), "w.gguf", "a GGUF file"),
     (b"\x1c\0\0\0TFL3" + bytes(99), "w.tflite", "a TensorFlow Lite model"),
     (b"\x1c\0\0\0ET12" + bytes(99), "w.pte", "an ExecuTorch program"),
@@ -383,9 +384,6 @@ FOREIGN = [
     (b"\x01\x02\x03" * 99, "model.ckpt.data-00000-of-00001", "tf.train.load_checkpoint"),
     (b"\x08\x01\x12\xff\xff\x01\n\x05" + bytes(9), "saved_model.pb", "a TensorFlow SavedModel"),
     (b"\n\x2a\n\x05input\x12\x0bPlaceholder" + bytes(9), "frozen.pb", "a frozen TensorFlow graph"),
-    (b"\n\x10VGG_ILSVRC_16_la\x12\x84\x01" + bytes(99), "w.bin", "in Caffe"),
-    (b"\n\x10VGG_ILSVRC_16_la" + bytes(99), "vgg.caffemodel", "in Caffe"),
-    (b"\n\x05VGG16\xa2\x06\x20", "w.bin", "in Caffe"),
     (bytes(4) + b"\x01" + bytes(3) + bytes(8) + b"\x11" * 99, "vgg-16.weights", "a Darknet file"),
     (bytes(4) + b"\x02" + bytes(3) + b"\x05" + bytes(99), "yolo.weights", "a Darknet file"),
     (b"\x81\xa6params\x82\xa5conv1" + bytes(9), "flax_model.msgpack", "in Flax"),
@@ -414,11 +412,20 @@ def test_other_formats_are_known_by_their_first_bytes(
     assert words in text
 
 
+def test_the_advice_is_python() -> None:
+    """What is to be typed into another tool compiles, the names in it being ours."""
+    ways = [
+        each.way for each in foreign_files.FORMATS if re.match(r"in (Keras|Tens|Fl|MX)", each.way)
+    ]
+    assert len(ways) >= 4
+    for way in ways:
+        compile(way.partition(": ")[2], "advice", "exec")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda p: torch.jit.save(torch.jit.script(nn.Linear(3, 2)), p), "torch.jit.load"),
         (lambda p: onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), p),
          "an ONNX model"),
         (lambda p: np.save(p, np.zeros(3)), "one array without a name"),

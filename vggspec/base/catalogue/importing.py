@@ -1,4 +1,6 @@
-"""Mistakes found while a checkpoint and its normalisation are matched with a net (VGG54x)."""
+"""Mistakes found while a checkpoint is matched with a net, and its input with the spec's (VGG54x,
+VGG57x).
+"""
 
 from dataclasses import dataclass
 
@@ -236,8 +238,8 @@ class OtherEpsilon(Diagnostic):
 
         conv is conv BN(eps 1e-3) ReLU
 
-    Models of Keras (``.keras``, and ``.h5`` of whole models) say the number; files of weights do
-    not.
+    Models of Keras (``.keras``, and ``.h5`` of whole models) and of Caffe say the number; Keras's
+    files of weights do not.
     """
 
     code = "VGG549"
@@ -247,3 +249,92 @@ class OtherEpsilon(Diagnostic):
     eps: float
     theirs: str
     found: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherClassOrder(Diagnostic):
+    """The labels are ImageNet's, in another order than the classes of these weights.
+
+    Published weights have the order of the sorted WordNet ids, from tench to toilet tissue. The
+    development kit of ILSVRC numbers the classes otherwise, from kit fox on; with its list every
+    answer of the net has the name of another class.
+    """
+
+    code = "VGG570"
+    TITLE = (
+        "these labels are ImageNet's in {order}; the classes of {source}'s weights are in that of"
+        " the sorted WordNet ids"
+    )
+    HELP = "leave out `--labels`: ImageNet's names come with vggspec"
+    order: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPackagedSpec(Diagnostic):
+    """``import`` without a spec takes the one that comes with vggspec and whose layers have the
+    shapes of the checkpoint's. A net with other classes, or of another width, needs its own spec:
+
+        vggspec specs D > mine.vgg      then change, for instance, `FC-1000` to `FC-10`
+        vggspec import mine.vgg CHECKPOINT
+    """
+
+    code = "VGG571"
+    TITLE = "no spec that comes with vggspec has the layers of this checkpoint"
+    HELP = (
+        "the closest is `{closest}`: {reason}\n"
+        "copy it with `vggspec specs {file} > mine.vgg`, change it, and name it:"
+        " `vggspec import mine.vgg CHECKPOINT`"
+    )
+    closest: str
+    reason: str
+
+    @property
+    def file(self) -> str:
+        """The file of the spec, which may have several nets."""
+        return self.closest.partition(":")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralSpecs(Diagnostic):
+    """Several specs that come with vggspec have layers of the checkpoint's shapes. They differ in
+    what has no weights: local response normalisation, strides, padding.
+    """
+
+    code = "VGG572"
+    TITLE = "the specs {names:join} come with vggspec, and each has the layers of this checkpoint"
+    HELP = "name the one that it is: `vggspec import {first} CHECKPOINT`"
+    names: tuple[str, ...]
+
+    @property
+    def first(self) -> str:
+        """One of them, for the example."""
+        return self.names[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherScores(Diagnostic):
+    """``--check`` ran the net of the weights' own library beside ours, on the same images, and they
+    do not agree. No weights file was written.
+
+    The spec differs in something that has no weights: a pooling that rounds up, a stride, an
+    activation, the epsilon of batch normalisation, or the normalisation of the input.
+    """
+
+    code = "VGG573"
+    TITLE = "{peer} gives other scores: they differ by {error:.2g} of the largest"
+    HELP = "compare the spec with {peer}, or leave out `--check`"
+    peer: str
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPeer(Diagnostic):
+    """``--check`` compares with the net of torchvision or timm that has exactly the tensors of the
+    checkpoint: their names and their shapes.
+    """
+
+    code = "VGG574"
+    TITLE = "there is nothing to compare with: {reason}"
+    HELP = "leave out `--check`"
+    reason: str
