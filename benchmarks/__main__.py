@@ -14,6 +14,7 @@ SCRIPTS = (
     "dense_d",
     "evaluation",
     "protocol_graph",
+    "distance_graph",
     "input_pipeline",
     "train_step",
 )

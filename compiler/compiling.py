@@ -39,6 +39,15 @@ WITHOUT_PROTOCOL = {
     "keep_fp32": "its graph computes in fp32",
 }
 
+#: Options that cannot be used with ``--distance``, and why.
+WITHOUT_DISTANCE = {
+    "protocol": "its graph compares pictures as they are",
+    "average": "it averages the distances of all positions",
+    "keep_map": "its graph only outputs a distance",
+    "stride": "it compares the maps that the spec names",
+    "layer": "name layers in the spec, as in `outputs conv1_2 conv2_2`",
+}
+
 
 @short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +108,9 @@ def compile(  # noqa: A001 (the command's name)
     ``compile("D.vgg", weights="D.safetensors", out="D", stride=16, keep_map=True)``. With ``trt``
     the bundle contains a TensorRT engine; ``profiles`` may then be written as ``--profile`` takes
     them, ``"1x256x256,2x256x341,8x256x512"``. With ``protocol`` the graph contains the whole test
-    protocol, and several specs, each with its weights, are fused by averaging posteriors.
+    protocol, and several specs, each with its weights, are fused by averaging posteriors. With
+    ``distance`` it takes two pictures and gives their distance, as ``perceptual`` defines it, in
+    the activations that the spec's ``outputs`` line names.
 
     ``planned`` is called with the cost of each profile before an engine is built. ``watch``
     receives the build's progress and TensorRT's messages, from TensorRT's threads.
@@ -202,6 +213,16 @@ def contradiction(
     options: CompileOptions, *, nets: int = 1, weights: int | None = None
 ) -> str | None:
     """The first two options that contradict each other, in words that name the flags."""
+    if options.distance:
+        if options.engine is not None:
+            return "--trt cannot be used with --distance: an engine takes one picture here"
+        if not options.is_dense:
+            return "--crop cannot be used with --distance: its graph takes pictures of any size"
+        wrong = _beside(options, "--distance", WITHOUT_DISTANCE)
+        if wrong is not None:
+            return wrong
+    elif options.factors is not None:
+        return "--factors says what a graph with --distance multiplies by"
     if options.protocol:
         if options.engine is not None:
             return (
@@ -210,9 +231,9 @@ def contradiction(
             )
         if not options.is_dense:
             return "--crop cannot be used with --protocol: its graph applies nets densely"
-        for name, why in WITHOUT_PROTOCOL.items():
-            if getattr(options, name) != GRAPH[name].default:
-                return f"{flag_name(name)} cannot be used with --protocol: {why}"
+        wrong = _beside(options, "--protocol", WITHOUT_PROTOCOL)
+        if wrong is not None:
+            return wrong
         if weights is not None and weights != nets:
             return (
                 f"give --weights once for each spec, in their order: {nets} specs, {weights} "
@@ -227,6 +248,14 @@ def contradiction(
         return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
+    return None
+
+
+def _beside(options: CompileOptions, flag: str, reasons: Mapping[str, str]) -> str | None:
+    """Which of the options cannot be used with ``flag``, the first of those in ``reasons``."""
+    for name, why in reasons.items():
+        if getattr(options, name) != GRAPH[name].default:
+            return f"{flag_name(name)} cannot be used with {flag}: {why}"
     return None
 
 

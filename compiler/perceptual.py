@@ -4,15 +4,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vggspec.base.catalogue.variants import NoTaps, OtherFactors
-from vggspec.base.diagnostic import ArgumentError, VggspecError, report
+from vggspec.base.diagnostic import ArgumentError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from vggspec.compiler.backends.torch.perceptual import Perceptual
-    from vggspec.compiler.ir import Network
 
 
 def perceptual(
@@ -54,6 +49,7 @@ def perceptual(
     require("torch", "a perceptual distance")
     from vggspec.compiler.backends.torch import module as backend
     from vggspec.compiler.backends.torch.perceptual import Perceptual
+    from vggspec.compiler.factors import read_factors
     from vggspec.compiler.input_contract import settled
     from vggspec.compiler.lower import load_network
     from vggspec.compiler.passes import DropTrainingOps
@@ -68,30 +64,8 @@ def perceptual(
     network = DropTrainingOps()(lowered.network)
     if taps is not None:
         network = KeepOutputs(tuple(taps))(network)
-    maps = [network.type_of(output.layer) for output in network.outputs]
-    if not all(kind.is_map for kind in maps):
-        raise VggspecError(report(NoTaps(net=network.name), path=f"net {network.name}"))
-    arrays = None if factors is None else _read_factors(os.fspath(factors), network)
+    arrays = read_factors(None if factors is None else os.fspath(factors), network)
     features = backend.loaded(network, file, of=lowered.network)
     module = Perceptual(features, arrays, (low, high))
     module.weights_sha256 = file.data_sha256()
     return module
-
-
-def _read_factors(path: str, network: "Network") -> "list[NDArray[np.float32]]":
-    """The factors of each tap, one a channel.
-
-    Raises:
-        VggspecError: the file cannot be read, or is for other taps.
-    """
-    from vggspec.compiler.importing.checkpoint import read_checkpoint
-
-    tensors = read_checkpoint(path).tensors
-    expected = tuple(network.type_of(output.layer).channels for output in network.outputs)
-    found: list[NDArray[np.float32]] = []
-    while (array := tensors.get(f"lin{len(found)}.model.1.weight")) is not None:
-        found.append(array.reshape(-1))
-    sizes = tuple(array.size for array in found)
-    if sizes != expected:
-        raise VggspecError(report(OtherFactors(expected=expected, found=sizes), path=path))
-    return found

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Flavour
-from vggspec.bundle.manifest import WEIGHTS, Manifest
+from vggspec.bundle.manifest import FACTORS, WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, flags
 from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.runtime.machine import Gpu, Machine
@@ -347,8 +347,9 @@ def compile_command(
     spec = f"{manifest.net}.vgg"
     target = f"{spec}:{manifest.net}" if _has_several_nets(manifest.spec_text) else spec
     words = ["vggspec", "compile", target, *flags(_options_to_name(manifest, machine))]
-    if any(entry.path == WEIGHTS for entry in manifest.files):
-        words += ["--weights", f"{bundle.rstrip('/')}/{WEIGHTS}"]
+    for flag, path in (("--weights", WEIGHTS), ("--factors", FACTORS)):
+        if any(entry.path == path for entry in manifest.files):
+            words += [flag, f"{bundle.rstrip('/')}/{path}"]
     words += ["-o", f"{bundle.rstrip('/')}-rebuilt"]
     out = shlex.quote(spec)
     return f"vggspec inspect {shlex.quote(bundle)} --spec > {out}", shlex.join(words)
@@ -363,10 +364,15 @@ def _options_to_name(manifest: Manifest, machine: Machine | None) -> CompileOpti
     return replace(
         options,
         form=None if manifest.form == "dense" and not options.protocol else manifest.form,
-        average=None if manifest.average == manifest.test.average else manifest.average,
+        average=None if _follows(manifest) else manifest.average,
         link_weights=False,  # depends on where the weights are
         engine=engine,
     )
+
+
+def _follows(manifest: Manifest) -> bool:
+    """Whether the average is the spec's, or without effect."""
+    return manifest.compares or manifest.average == manifest.test.average
 
 
 def _flavour(engine: Engine, machine: Machine | None) -> Flavour:

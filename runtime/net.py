@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
+from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import Manifest, OutputContract
+from vggspec.bundle.manifest import InputContract, Manifest, OutputContract
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.preprocess import normalise
@@ -46,6 +47,8 @@ class BundleNet:
         self.manifest: Manifest = opened.manifest
         if self.manifest.members:
             raise VggspecError(report(HoldsProtocol(), path=str(opened.path)))
+        if self.manifest.compares:
+            raise VggspecError(report(ComparesPictures(), path=str(opened.path)))
         self.path = str(opened.path)
         self.view = view_of(self.manifest)
         gray = self.manifest.input.color == "gray"
@@ -141,13 +144,7 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
     def refusal(why: str) -> VggspecError:
         return VggspecError(report(EngineFailed(reason=why), path=path))
 
-    contract = manifest.input
-    height, width = (None, None) if contract.is_dynamic else contract.size
-    channels = len(contract.mean)
-    if contract.contract == "raw":
-        wanted = Port(contract.name, np.dtype(np.uint8), (None, height, width, channels))
-    else:
-        wanted = Port(contract.name, np.dtype(np.float32), (None, channels, height, width))
+    wanted = port_of(manifest.input, manifest.input.name)
     if len(session.inputs) != 1 or not wanted.fits(session.inputs[0]):
         got = " and ".join(f"`{port.name}` {port}" for port in session.inputs)
         raise refusal(f"it takes {got}, the manifest says `{wanted.name}` {wanted}")
@@ -161,6 +158,15 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
             raise refusal(f"{got}, the manifest says {output.channels} channels")
         if output.kind == "boxes" and output.channels % 4:
             raise refusal(f"boxes are four numbers each, the manifest says {output.channels}")
+
+
+def port_of(contract: InputContract, name: str) -> Port:
+    """An input of a graph that takes images."""
+    height, width = (None, None) if contract.is_dynamic else contract.size
+    channels = len(contract.mean)
+    if contract.contract == "raw":
+        return Port(name, np.dtype(np.uint8), (None, height, width, channels))
+    return Port(name, np.dtype(np.float32), (None, channels, height, width))
 
 
 def view_of(manifest: Manifest) -> View:

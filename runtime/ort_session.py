@@ -198,7 +198,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
     def text(shape: BatchShape) -> str:
         n, h, w = shape
         axes = (n, h, w, channels) if is_raw else (n, channels, h, w)
-        return f"{contract.name}:{'x'.join(map(str, axes))}"
+        return ",".join(f"{name}:{'x'.join(map(str, axes))}" for name in manifest.inputs)
 
     options = {
         "trt_fp16_enable": "0",

@@ -40,11 +40,7 @@ def predict(
         MissingLibraryError: ``device`` is not available.
         TypeError, ArgumentError: as ``Predictor``.
     """
-    given = list(images) if isinstance(images, list | tuple) else [images]
-    listed: list[ImageLike] = []
-    for image in given:
-        is_path = isinstance(image, str | os.PathLike)
-        listed += named_images([image], watch) if is_path else [image]  # type: ignore[list-item]
+    listed = listed_images(images, watch)
     with Predictor(bundle, device=device, threads=threads) as predictor:
         predictor.check()
         yield from predict_each(
@@ -56,6 +52,20 @@ def predict(
             watch=watch,
             on_error=on_error,
         )
+
+
+def listed_images(images: OneOrMany, watch: Watcher = SILENT) -> "list[ImageLike]":
+    """An image or a list of images, with those that the path of a folder means.
+
+    Raises:
+        VggspecError: a folder cannot be read.
+    """
+    given = list(images) if isinstance(images, list | tuple) else [images]
+    listed: list[ImageLike] = []
+    for image in given:
+        is_path = isinstance(image, str | os.PathLike)
+        listed += named_images([image], watch) if is_path else [image]  # type: ignore[list-item]
+    return listed
 
 
 def predict_each(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
+from vggspec.base.catalogue.distances import ComparesPictures, NoDistance
 from vggspec.base.catalogue.fusion import FixedMirrorImages, HoldsProtocol
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
@@ -22,6 +23,7 @@ from vggspec.data.box_coding import Boxes
 from vggspec.data.read import ImageLike, reading
 from vggspec.runtime.central_boxes import central_boxes
 from vggspec.runtime.net import BundleNet
+from vggspec.runtime.pair_net import PairNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.preprocess import rescale
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify, inputs, ways
@@ -94,7 +96,8 @@ class Prediction:
 def load(
     bundle: str | os.PathLike[str], *, device: Device = "auto", threads: int | None = None
 ) -> "Predictor":
-    """Open a bundle, to apply its net to images: ``load("D")("photo.jpg").top(5)``.
+    """Open a bundle, to apply its net to images: ``load("D")("photo.jpg").top(5)``, or
+    ``load("lpips").distance("one.png", "other.png")`` for one that compares pictures.
 
     ``threads`` bounds the CPU threads of one run; None leaves the number to the engine. A TensorRT
     engine is native code and is only loaded for ``device="tensorrt"``.
@@ -124,8 +127,9 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
 
-        def load(opened: Bundle) -> BundleNet | PictureNet:
-            kind = PictureNet if opened.manifest.members else BundleNet
+        def load(opened: Bundle) -> BundleNet | PictureNet | PairNet:
+            manifest = opened.manifest
+            kind = PairNet if manifest.compares else PictureNet if manifest.members else BundleNet
             return kind(opened, device=device, threads=threads)
 
         self._net = load_bundle(bundle, load)
@@ -217,6 +221,8 @@ class Predictor:
         net, test = self._net, self.manifest.test
         if isinstance(net, PictureNet):
             raise VggspecError(report(HoldsProtocol(), path=net.path))
+        if isinstance(net, PairNet):
+            raise VggspecError(report(ComparesPictures(), path=net.path))
         one = replace(test, dense=True, crops=None, flip=False)
         with reading(image, net.color) as pixels, _about(image):
             own = min(pixels.shape[:2]) if net.view.is_dynamic else test.scales[0]
@@ -226,12 +232,34 @@ class Predictor:
             (seen,) = inputs(rescaled, way, net.view, one)
             return {name: array[0] for name, array in net.arrays(seen[np.newaxis]).items()}
 
+    def distance(self, first: ImageLike, second: ImageLike) -> float:
+        """The perceptual distance of two images of one size, by a bundle that was compiled with
+        ``distance``: 0 for images that are alike to the net. Neither image is rescaled.
+
+        Raises:
+            VggspecError: an image cannot be read; they differ in size, or are too small or too
+                large; or the bundle gives no distance.
+            TypeError, ArgumentError: as for a call.
+        """
+        net = self._net
+        if not isinstance(net, PairNet):
+            raise VggspecError(report(NoDistance(output=self.manifest.gives), path=net.path))
+        with contextlib.ExitStack() as held:
+            pixels = []
+            for image in (first, second):
+                with _about(image):
+                    pixels.append(held.enter_context(reading(image, net.color)))
+            with _about(second):
+                return net(*pixels)
+
     def check(self) -> None:
         """Refuse a net that gives neither classes nor boxes.
 
         Raises:
             VggspecError: it is one.
         """
+        if isinstance(self._net, PairNet):
+            raise VggspecError(report(ComparesPictures(), path=self._net.path))
         if self.kind is None:
             what = NoClasses(output=self.manifest.gives)
             raise VggspecError(report(what, path=self._net.path))
@@ -294,6 +322,7 @@ class Predictor:
         self, empty: Prediction, pixels: NDArray[np.uint8], protocol: TestProtocol
     ) -> Prediction:
         net = self._net
+        assert not isinstance(net, PairNet)
         if isinstance(net, PictureNet):
             return replace(empty, posteriors=net(pixels, protocol.scales))
         if self.kind == "boxes":

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vggspec.compiler.refitting import refit
     from vggspec.compiler.summary import packaged_specs, summarise
     from vggspec.compiler.torch_module import torch_module
+    from vggspec.runtime.comparing import distance
     from vggspec.runtime.predicting import predict
     from vggspec.runtime.predictor import load
     from vggspec.studies.diagnosis import doctor
@@ -67,6 +68,7 @@ _MODULES = {
     "check": "compiler.checking",
     "compile": "compiler.compiling",
     "diff": "compiler.difference",
+    "distance": "runtime.comparing",
     "doctor": "studies.diagnosis",
     "evaluate": "studies.evaluation.evaluate",
     "explain": "base.catalogue",
@@ -112,6 +114,7 @@ __all__ = [
     "check",
     "compile",
     "diff",
+    "distance",
     "doctor",
     "evaluate",
     "explain",

@@ -34,6 +34,8 @@ def why_not(manifest: Manifest) -> str | None:
         return "nvinfer loads plans of the classic TensorRT, and this one is TensorRT-RTX's"
     if engine is not None and engine.is_stripped:
         return "the plan has no weights, and nvinfer adds none"
+    if manifest.compares:
+        return "nvinfer gives a net one picture, and this one compares two"
     if manifest.input.contract != "float":
         return "nvinfer gives a net planes of floats, and this one takes pixels as decoded"
     if std is not None and len(set(std)) > 1:

@@ -6,14 +6,15 @@ from dataclasses import replace
 import onnx
 
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import InputContract, Manifest, OutputContract, Position
+from vggspec.bundle.manifest import FIRST, InputContract, Manifest, OutputContract, Position
 from vggspec.bundle.options import CompileOptions
+from vggspec.compiler.backends.onnx.distance import DISTANCE
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.cost import cost
 from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
-from vggspec.compiler.ir import ImageInput, Network, Output
+from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.passes import AverageBeforeLinear, run
@@ -30,6 +31,8 @@ def describe(
     """The manifest of a net, prepared as ``network``, without files, engine and members."""
     image = network.input
     outputs = tuple(_output(lowered.network, network, out, options) for out in network.outputs)
+    if options.distance:
+        outputs = (OutputContract(name=DISTANCE, kind="distance", channels=1),)
     window, stride = window_and_stride(lowered.network, options)
     fitting = sizes_of(lowered.network, options)
     return Manifest(
@@ -45,6 +48,7 @@ def describe(
             scale=image.scale,
             size=fitting.least,
             is_dynamic=options.is_dense,
+            name=FIRST if options.distance else IMAGE,
             sizes=fitting.sizes,
         ),
         outputs=outputs,
@@ -86,7 +90,8 @@ def _sees_all(network: Network, name: str) -> bool:
 def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> CompileOptions:
     """The options without those that change nothing, so that equal bundles have equal manifests.
 
-    The timing cache is left out too: it is a path of the machine that built the engine.
+    The timing cache is left out too, and so are the factors: they are paths of the machine that
+    wrote the bundle, and the factors are in it.
     """
 
     def is_same(others: CompileOptions) -> bool:
@@ -104,6 +109,7 @@ def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> C
         pool=options.pool if has_pool else None,
         stride=options.stride if has_stride else None,
         keep_fp32=() if options.precision == "fp32" else kept,
+        factors=None,
         engine=engine,
     )
 
@@ -117,9 +123,8 @@ def input_of(contract: InputContract, lowered: Lowered) -> ImageInput:
 def labels_of(weights: WeightsFile, result: OutputContract) -> tuple[str, ...] | None:
     """The labels that came with the weights, where they name the numbers of the output."""
     labels = weights.metadata.labels
-    if result.kind in ("features", "activations") or not labels or not result.is_of(len(labels)):
-        return None
-    return labels
+    is_classed = result.kind not in ("features", "activations", "distance")
+    return labels if is_classed and labels and result.is_of(len(labels)) else None
 
 
 def sizes_of(network: Network, options: CompileOptions) -> Fitting:
@@ -143,10 +148,10 @@ def window_and_stride(
     """What one position of the score map sees of the image, and how far it is to the next one.
 
     ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
-    where pooling rounds up, a finer map has positions past it. Activations of several layers have
-    several strides: the largest is given, with the net's whole input.
+    where pooling rounds up, a finer map has positions past it. Activations of several layers, and a
+    distance in them, have several strides: the largest is given, with the net's whole input.
     """
-    if options.layer is None and result_of(network) == "activations":
+    if options.distance or (options.layer is None and result_of(network) == "activations"):
         prepared = prepare(network, options)
         seen = fields(prepared)
         strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]

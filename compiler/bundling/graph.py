@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vggspec.base.catalogue.engines import OnnxWithoutBf16
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.bundle.manifest import MODEL, REFERENCE, Manifest
+from vggspec.bundle.manifest import FACTORS, MODEL, REFERENCE, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.bundling.description import describe, input_of
@@ -17,11 +17,12 @@ from vggspec.compiler.bundling.staging import (
     check_place,
     write,
 )
+from vggspec.compiler.factors import Factors, array_of, read_factors
 from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_input
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types
-from vggspec.compiler.weights import WeightsFile, for_net
+from vggspec.compiler.weights import Metadata, WeightsFile, for_net, save
 
 
 def write_bundle(
@@ -57,6 +58,7 @@ def write_bundle(
     else:
         lowered, mean_from = with_input(lowered, input_of(like.input, lowered)), "bundle"
     network = prepare(lowered.network, options)
+    factors = read_factors(options.factors, lowered.network) if options.distance else None
     types = number_types(network, options.precision, options.keep_fp32)
     if like is None:
         weights = for_net(weights, network, is_read=options.single_file)
@@ -68,6 +70,7 @@ def write_bundle(
         is_dynamic=options.is_dense,
         types=types,
         weights_as="embedded" if options.single_file else "external",
+        factors=factors,
     )
 
     def produce(staging: Staging) -> Manifest:
@@ -75,7 +78,9 @@ def write_bundle(
         if not options.single_file:
             staging.add_weights(weights, link=options.link_weights, refer=refer)
             if options.precision != "fp32":
-                add_reference(staging, network, weights, options)
+                add_reference(staging, network, weights, options, factors)
+        if factors is not None and options.factors is not None:
+            _add_factors(staging, factors)
         manifest = describe(lowered, network, weights, options)
         if like is None:
             return manifest
@@ -86,7 +91,11 @@ def write_bundle(
 
 
 def add_reference(
-    staging: Staging, network: Network, weights: WeightsFile, options: CompileOptions
+    staging: Staging,
+    network: Network,
+    weights: WeightsFile,
+    options: CompileOptions,
+    factors: Factors | None = None,
 ) -> None:
     """Write and list the same net in fp32, for ONNX Runtime, on the weights beside it."""
     model = emit(
@@ -95,5 +104,15 @@ def add_reference(
         contract=options.contract,
         mean=known_mean(network.input),
         is_dynamic=options.is_dense,
+        factors=factors,
     )
     staging.add_graph(REFERENCE, model, is_needed=False)
+
+
+def _add_factors(staging: Staging, factors: Factors) -> None:
+    """Write and list the factors, which the graph contains too: their digest says which they are,
+    and a verification reads them.
+    """
+    arrays = {array_of(i): array for i, array in enumerate(factors)}
+    save(staging.folder / FACTORS, arrays, Metadata())
+    staging.add(FACTORS, is_needed=False)

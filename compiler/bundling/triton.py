@@ -55,7 +55,7 @@ def config(manifest: Manifest) -> str | None:
     blocks = [
         _NAMELESS,
         _model(manifest, most),
-        _input(manifest.input, most),
+        *(_input(manifest.input, name, most) for name in manifest.inputs),
         *(_output(manifest, output, most) for output in manifest.outputs),
     ]
     if most > 1:
@@ -64,7 +64,7 @@ def config(manifest: Manifest) -> str | None:
         blocks.append(_instances(len(profiles)))
         if len(profiles) > 1:
             blocks.append(_MEMORY)
-    blocks += [_warm_up(manifest.input, profile, most) for profile in profiles]
+    blocks += [_warm_up(manifest, profile, most) for profile in profiles]
     return "\n".join(blocks)
 
 
@@ -142,10 +142,10 @@ def _model(manifest: Manifest, most: int) -> str:
     )
 
 
-def _input(contract: InputContract, most: int) -> str:
+def _input(contract: InputContract, name: str, most: int) -> str:
     rows, columns = (-1, -1) if contract.is_dynamic else contract.size
     lines = [
-        f"name: {_quoted(contract.name)}",
+        f"name: {_quoted(name)}",
         f"data_type: {_data_type(contract)}",
         f"dims: {_dims(_ordered(contract, rows, columns), most)}",
     ]
@@ -156,6 +156,8 @@ def _input(contract: InputContract, most: int) -> str:
 
 
 def _output(manifest: Manifest, output: OutputContract, most: int) -> str:
+    if output.kind == "distance":
+        return _distance(output, most)
     size = output.size or (-1, -1)
     shape = (output.channels, *size) if output.is_map else (output.channels,)
     lines = [
@@ -165,6 +167,13 @@ def _output(manifest: Manifest, output: OutputContract, most: int) -> str:
     ]
     if output is manifest.result and labels(manifest) is not None:
         lines.append(f"label_filename: {_quoted(LABELS)}")
+    return _message("output", lines)
+
+
+def _distance(output: OutputContract, most: int) -> str:
+    """Triton takes no output without axes, so that of a pair has one for Triton alone."""
+    lines = [f"name: {_quoted(output.name)}", "data_type: TYPE_FP32"]
+    lines += ["dims: [ 1 ]", "reshape { shape: [ ] }"] if most else ["dims: [ -1 ]"]
     return _message("output", lines)
 
 
@@ -179,16 +188,20 @@ def _instances(profiles: int) -> str:
     return about + _message("instance_group", body)
 
 
-def _warm_up(contract: InputContract, profile: Profile, most: int) -> str:
+def _warm_up(manifest: Manifest, profile: Profile, most: int) -> str:
+    contract = manifest.input
     batch, rows, columns = profile.opt
     dims = _ordered(contract, rows, columns)
     written = _dims(dims, most) if most else _dims((batch, *dims), 1)
     value = [f"data_type: {_data_type(contract)}", f"dims: {written}", "zero_data: true"]
-    tensor = [f"key: {_quoted(contract.name)}", *_message("value", value).splitlines()]
+    tensors = [
+        [f"key: {_quoted(name)}", *_message("value", value).splitlines()]
+        for name in manifest.inputs
+    ]
     body = [
         f"name: {_quoted(f'{batch}x{rows}x{columns}')}",
         f"batch_size: {min(batch, most) or 1}",
-        *_message("inputs", tensor).splitlines(),
+        *(line for each in tensors for line in _message("inputs", each).splitlines()),
     ]
     return _message("model_warmup", body)
 

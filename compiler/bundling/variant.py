@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.variants import NoWeightsToVary, ProtocolNotVaried
 from vggspec.base.diagnostic import Report, VggspecError, report
 from vggspec.base.recipe import Average, Form, Rounding
@@ -60,6 +61,8 @@ def write_variant(
     """
     if bundle.manifest.input.contract == "picture":
         raise VggspecError(report(ProtocolNotVaried(), path=str(bundle.path)))
+    if bundle.manifest.compares:
+        raise VggspecError(report(ComparesPictures(), path=str(bundle.path)))
     lowered = lowered_of(bundle)
     # A variant is a graph beside its weights, whatever the bundle is.
     before = replace(bundle.manifest.options, engine=None, single_file=False)

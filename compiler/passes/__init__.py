@@ -67,6 +67,12 @@ def inference(
     )
 
 
+def comparison(pool: Rounding | None = None) -> tuple[Pass, ...]:
+    """What a net goes through whose maps are compared: they stay as they are."""
+    rounded = () if pool is None else (RoundPools(pool),)
+    return (DropTrainingOps(), *rounded, CheckJoins())
+
+
 __all__ = [
     "TRAINING",
     "AverageBeforeLinear",
@@ -82,6 +88,7 @@ __all__ = [
     "Pass",
     "RoundPools",
     "before_last",
+    "comparison",
     "inference",
     "run",
 ]

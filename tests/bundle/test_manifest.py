@@ -15,6 +15,7 @@ from vggspec.base import recipe
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import (
+    FORMAT,
     MANIFEST,
     MODEL,
     OWN_SHA256,
@@ -148,7 +149,7 @@ def test_remainders_are_checked(made: Made, period: int, remainders: Any) -> Non
 
 
 def test_a_newer_format_is_told_apart_from_damage(made: Made) -> None:
-    rewrite(made.path, {"format": 4, "net": None})
+    rewrite(made.path, {"format": FORMAT + 1, "net": None})
     with pytest.raises(VggspecError) as error:
         open_bundle(made.path)
     assert code(error) == "VGG523"

@@ -50,6 +50,8 @@ OPTIONS = CompileOptions(
     link_weights=True,
     protocol=True,
     flip=False,
+    distance=True,
+    factors="vgg.pth",
     engine=ENGINE,
 )
 

@@ -14,7 +14,9 @@ from tests.nets import net, random_weights, spec_of_ours
 from tests.peers import torchvision_models
 from tests.refusals import refused
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.weights import WeightsFile
+from vggspec.runtime.open_session import open_session
 
 TEXT = "input 32x32 BGR(mean 104 117 123)\nconv3-4\nmaxpool\nconv3-6 BN\nmaxpool\nFC-5\nsoft-max\n"
 
@@ -124,8 +126,16 @@ def test_it_is_the_distance_of_the_package(is_learned: bool, tmp_path: Path) -> 
     vggspec.import_weights(spec, tmp_path / "vgg.pth", out=out)
     factors = Path(lpips.__file__).parent / "weights/v0.1/vgg.pth" if is_learned else None
     ours = vggspec.perceptual(spec, out, factors=factors, pixels=(-1, 1))
-    for size in ((64, 64), (75, 50)):
-        a, b = (torch.rand(2, 3, *size) * 2 - 1 for _ in range(2))
-        with torch.inference_mode():
-            expected = theirs(a, b).flatten()
-            torch.testing.assert_close(ours(a, b), expected, rtol=1e-4, atol=1e-6)
+    made = vggspec.compile(
+        spec, weights=out, out=tmp_path / "b", distance=True, factors=factors, contract="raw"
+    )
+    with open_session(open_bundle(made), "cpu") as graph:
+        for size in ((64, 64), (75, 50)):
+            pixels = torch.randint(0, 256, (2, 2, *size, 3), dtype=torch.uint8)
+            a, b = pixels.permute(0, 1, 4, 2, 3) / 127.5 - 1
+            with torch.inference_mode():
+                expected = theirs(a, b).flatten()
+                torch.testing.assert_close(ours(a, b), expected, rtol=1e-4, atol=1e-6)
+            first, second = pixels.numpy()
+            found = torch.from_numpy(graph.run({"first": first, "second": second})["distance"])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

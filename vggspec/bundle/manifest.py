@@ -8,6 +8,7 @@ input: every value is checked, and no path in it leads out of the bundle.
     D/1/model.plan           a TensorRT engine, nothing before or after it
     D/1/model.safetensors    the weights, unless the graph embeds them
     D/1/reference.onnx       the same net in fp32, to verify an engine against
+    D/1/factors.safetensors  the learned factors of a distance
 """
 
 import hashlib
@@ -28,17 +29,23 @@ from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
 from vggspec.bundle.sizes import FittingSizes, fits
 
-FORMAT = 3
-"""Format 1 had no ``options``, format 2 no ``activations``; both are still read."""
+FORMAT = 4
+"""Format 1 had no ``options``, format 2 no ``activations``, format 3 no ``distance``; all are still
+read.
+"""
 
 MANIFEST = "manifest.json"
 MODEL = "1/model.onnx"
 PLAN = "1/model.plan"
 WEIGHTS = "1/model.safetensors"
 REFERENCE = "1/reference.onnx"
+FACTORS = "1/factors.safetensors"
 LAYERS = "layers.json"
 SCALES = "scales"
 """The input beside a picture, int64 ``(K,)``: each Q in pixels."""
+
+FIRST, SECOND = "first", "second"
+"""The inputs of a graph that compares pictures; both are as ``InputContract`` says."""
 
 OWN_SHA256 = "manifest_sha256"
 """The key of the digest of the rest of a manifest; the earliest versions have none."""
@@ -53,10 +60,15 @@ MAX_CHANNELS = 1 << 22
 """Of an output: four for each of a million classes."""
 
 Contract = Literal["float", "raw", "picture"]
-OutputKind = Literal["posteriors", "scores", "boxes", "score_map", "features", "activations"]
+OutputKind = Literal[
+    "posteriors", "scores", "boxes", "score_map", "features", "activations", "distance"
+]
 """``features`` are the activations of one layer, averaged over space; ``activations`` are those of
-a layer that the spec names as an output, as they are."""
+a layer that the spec names as an output, as they are; ``distance`` is that of two pictures."""
 
+
+#: The first format that has a kind of output.
+_SINCE: dict[OutputKind, int] = {"activations": 3, "distance": 4}
 
 #: Bytes of a number.
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -109,7 +121,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContract:
-    """An output tensor: ``(N, channels)``, or ``(N, channels, h, w)`` for maps."""
+    """An output tensor: ``(N, channels)``, or ``(N, channels, h, w)`` for maps; ``(N,)`` for
+    distances.
+    """
 
     name: str
     kind: OutputKind
@@ -245,8 +259,20 @@ class Manifest:
         return self.result.kind in ("posteriors", "scores")
 
     @property
+    def compares(self) -> bool:
+        """Whether it takes two pictures and gives their distance."""
+        return self.result.kind == "distance"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that take pictures."""
+        return (self.input.name, SECOND) if self.compares else (self.input.name,)
+
+    @property
     def gives(self) -> str:
         """What the main output is, in words: ``posteriors``; ``activations of conv1_2, fc7``."""
+        if self.compares:
+            return "the distance of two pictures"
         if self.result.kind != "activations":
             return self.result.kind.replace("_", " ")
         return f"activations of {', '.join(output.name for output in self.outputs)}"
@@ -254,7 +280,7 @@ class Manifest:
     @property
     def format(self) -> int:
         """The format of its file: the earliest one that can say it."""
-        return FORMAT if any(out.kind == "activations" for out in self.outputs) else FORMAT - 1
+        return max(_SINCE.get(output.kind, 2) for output in self.outputs)
 
     @property
     def score_map(self) -> OutputContract | None:
@@ -324,9 +350,9 @@ def _manifest(data: Fields) -> Manifest:
         raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):
         raise BadFieldError("there are not as many labels as classes")
-    if manifest.labels is not None and manifest.result.kind == "activations":
+    if manifest.labels is not None and manifest.result.kind in ("activations", "distance"):
         raise BadFieldError("there are `labels` without classes")
-    if manifest.format == FORMAT > data.integer("format", 1, FORMAT):
+    if manifest.format > max(2, data.integer("format", 1, FORMAT)):
         raise BadFieldError("`outputs` have a `kind` that their `format` does not have")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
         raise BadFieldError("`engine` is there without a plan, or a plan without `engine`")
@@ -338,6 +364,8 @@ def _manifest(data: Fields) -> Manifest:
                 raise BadFieldError(f"`{place}[{i}].min` is larger than `opt`, or this than `max`")
     if manifest.members or manifest.input.contract == "picture":
         _check_members(manifest)
+    if manifest.options.distance or any(out.kind == "distance" for out in manifest.outputs):
+        _check_distance(manifest)
     return manifest
 
 
@@ -403,6 +431,18 @@ def _check_input(at: str, contract: InputContract) -> None:
             raise BadFieldError(f"`{at}.sizes` has remainders that are none of the period")
     if not contract.is_dynamic or not fits(contract.sizes, contract.size):
         raise BadFieldError(f"`{at}.sizes` do not fit `{at}.size`")
+
+
+def _check_distance(manifest: Manifest) -> None:
+    """What holds for every graph that compares pictures."""
+    output = manifest.result
+    is_alone = len(manifest.outputs) == 1 and output.kind == "distance"
+    if not is_alone or output.channels != 1 or output.is_map or not manifest.options.distance:
+        raise BadFieldError("`outputs` are not one distance, with `options.distance`")
+    if manifest.engine is not None or not manifest.input.is_dynamic or manifest.members:
+        raise BadFieldError("`outputs` has a distance, and the model is no graph for any size")
+    if manifest.input.name == SECOND:
+        raise BadFieldError("`input.name` is that of the second picture")
 
 
 def _check_members(manifest: Manifest) -> None:

@@ -203,6 +203,19 @@ class CompileOptions:
         "--flip/--no-flip",
         "With --protocol: average with the mirror image.  [default: as in the spec's `test:`]",
     )
+    distance: bool = _flag(
+        False,
+        "--distance",
+        "Take two pictures, and output how far apart they are in the activations that the spec's "
+        "`outputs` line names: LPIPS.",
+    )
+    factors: str | None = _flag(
+        None,
+        "--factors",
+        "With --distance: the learned factors of the channels, such as vgg.pth of the package "
+        "lpips.  [default: all channels count alike]",
+        "FILE",
+    )
     engine: EngineOptions | None = None
     """How the engine is built; None is a graph for ONNX Runtime."""
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "verify": "Compare the outputs of a bundle with those of the net in fp32.",
     "refit": "Replace the weights of a TensorRT engine without rebuilding it.",
     "predict": "Classify images with a bundle.",
+    "distance": "Print how far images are from a reference, by a bundle with --distance.",
     "eval": "Test nets on a data set, one by one or fused.",
     "reproduce": "Measure a table of the paper, on ImageNet.",
     "localise": "Locate objects in images, and draw boxes around them.",

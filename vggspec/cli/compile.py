@@ -34,7 +34,8 @@ Examples:
   vggspec compile specs/D.vgg --stride 16 --map -o D-16
   vggspec compile specs/D.vgg --layer conv4_3 -o D-conv4_3
   vggspec compile specs/D.vgg --torch -o net.py
-  vggspec compile specs/D.vgg specs/E.vgg --protocol -o D+E""",
+  vggspec compile specs/D.vgg specs/E.vgg --protocol -o D+E
+  vggspec compile lpips --distance --factors lpips/weights/v0.1/vgg.pth""",
 )
 @click.argument("specs", type=SPEC, nargs=-1, required=True, metavar="SPEC...")
 @click.option(
@@ -70,7 +71,8 @@ def command(
     A bundle's graph points into the weights file and copies nothing. It takes images of any size
     from the net's window on and outputs class posteriors, averaged over space. With --trt the
     bundle contains an engine for the sizes of its profiles. With --protocol the graph rescales,
-    mirrors and averages too, and several nets are fused by averaging their posteriors.
+    mirrors and averages too, and several nets are fused by averaging their posteriors. With
+    --distance it compares two pictures of any size, for `vggspec distance`.
     """
     ctx = click.get_current_context()
     choices = given(ctx, CompileOptions) | given(ctx, EngineOptions)
@@ -138,8 +140,9 @@ def _check(
         options = choose(None, checked, trt=to_trt)
     except ArgumentError as error:
         raise click.UsageError(str(error)) from error
-    if to_torch and options.protocol:
-        raise click.UsageError("--torch cannot be used with --protocol: it is an ONNX graph")
+    for flag, is_given in (("--protocol", options.protocol), ("--distance", options.distance)):
+        if to_torch and is_given:
+            raise click.UsageError(f"--torch cannot be used with {flag}: it is an ONNX graph")
     if to_torch:
         refused = {"--weights": bool(weights), "--trt": to_trt}
         refused |= {flag_name(name): True for name in choices if name not in WITH_TORCH}

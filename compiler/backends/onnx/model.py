@@ -10,13 +10,15 @@ import onnx
 from vggspec.base.catalogue import backends
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.version import __version__
-from vggspec.bundle.manifest import BYTES, WEIGHTS, Contract
+from vggspec.bundle.manifest import BYTES, FIRST, SECOND, WEIGHTS, Contract
 from vggspec.bundle.options import CompileOptions, Precision
+from vggspec.compiler.backends.onnx.distance import DISTANCE, add_distance, as_one_batch
 from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor_info
+from vggspec.compiler.factors import Factors, taps
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes import Pass, inference, run
+from vggspec.compiler.passes import Pass, comparison, inference, run
 from vggspec.compiler.passes.average_over_space import SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
@@ -46,6 +48,9 @@ def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
     Raises:
         VggspecError: the options do not fit the net.
     """
+    if options.distance:
+        taps(network)
+        return comparison(options.pool)
     has_softmax = any(isinstance(network[out.layer].op, Softmax) for out in network.outputs)
     has_boxes = isinstance(network[network.outputs[0].layer].op, Boxes)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
@@ -78,13 +83,15 @@ def emit(
     is_dynamic: bool,
     types: Mapping[str, Precision] | None = None,
     weights_as: Literal["external", "embedded", "declared"] = "external",
+    factors: Factors | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a prepared network.
 
     ``types`` are the layers' number types (``number_types``); None is fp32 throughout. Weights are
     ``external``, where the graph points into a weights file called ``model.safetensors`` beside it
     and casts what is used in a lower precision; ``embedded``; or ``declared``: the graph names them
-    with the type in which they are used, and the caller supplies them when loading.
+    with the type in which they are used, and the caller supplies them when loading. With
+    ``factors`` the graph takes two pictures and gives their distance in the network's outputs.
 
     Raises:
         VggspecError: the weights do not fit the net, or are too large to embed.
@@ -94,17 +101,21 @@ def emit(
     used_as = weight_types(network, types)
     if weights_as == "embedded":
         check_embedded(weights, [network], used_as)
+    results = network.outputs if factors is None else ()
     # An output of the graph is fp32; where the layer is not, a cast takes its name.
-    names = {output.layer: output.name for output in reversed(network.outputs)}
+    names = {output.layer: output.name for output in reversed(results)}
     renamed = {layer: name for layer, name in names.items() if types[layer] == "fp32"}
     # A tap may be called as one layer and be the result of another: conv1_2, after its ReLU.
-    inner = {output.name for output in network.outputs if output.name in network} - renamed.keys()
+    inner = {output.name for output in results if output.name in network} - renamed.keys()
     other_names = {name: f"{name}.inner" for name in inner}
     other_names |= {f"{name}.output": name for name in inner}
     graph = OnnxGraph(network.name, renamed | other_names)
-    image = IMAGE
+    channels = network.input.channels
+    pictures = (IMAGE,) if factors is None else (FIRST, SECOND)
+    planes = [_planes(graph, name) if contract == "raw" else name for name in pictures]
+    image = planes[0] if factors is None else as_one_batch(graph, planes, channels)
     if contract == "raw":
-        image = preprocess(graph, network.input, mean, _planes(graph))
+        image = preprocess(graph, network.input, mean, image)
     arrays = rounded(weights, used_as) if weights_as == "embedded" else {}
 
     def give(param: Param) -> str:
@@ -119,7 +130,7 @@ def emit(
         return name if stored == used else graph.cast(name, used)
 
     tensors = add_layers(graph, network, image, types, give)
-    for output in network.outputs:
+    for output in results:
         node = f"{output.name}.output" if output.name in inner else output.name
         if types[output.layer] != "fp32":
             graph.cast(tensors[output.layer], "fp32", node)
@@ -127,14 +138,13 @@ def emit(
             graph.node("Identity", (tensors[output.layer],), node)
     height: int | str = "H" if is_dynamic else network.input.height
     width: int | str = "W" if is_dynamic else network.input.width
-    channels = network.input.channels
     if contract == "raw":
-        taken = tensor_info(IMAGE, UINT8, ("N", height, width, channels))
+        taken = [tensor_info(name, UINT8, ("N", height, width, channels)) for name in pictures]
     else:
-        taken = tensor_info(IMAGE, FLOAT, ("N", channels, height, width))
+        taken = [tensor_info(name, FLOAT, ("N", channels, height, width)) for name in pictures]
     outputs = []
-    maps = [out.name for out in network.outputs if network.type_of(out.layer).is_map]
-    for output in network.outputs:
+    maps = [out.name for out in results if network.type_of(out.layer).is_map]
+    for output in results:
         kind = network.type_of(output.layer)
         shape: list[int | str] = ["N", *kind.shape]
         if kind.is_map and is_dynamic:
@@ -142,7 +152,14 @@ def emit(
             shape[2:] = ["h", "w"] if len(maps) == 1 else [f"h_{output.name}", f"w_{output.name}"]
         outputs.append(tensor_info(output.name, FLOAT, shape))
     metadata = {"vggspec.net": network.name, "vggspec.weights_sha256": weights.data_sha256()}
-    return graph.model([taken], outputs, metadata, __version__)
+    if factors is not None:
+        compared = [
+            tensors[layer] if types[layer] == "fp32" else graph.cast(tensors[layer], "fp32")
+            for layer in (output.layer for output in network.outputs)
+        ]
+        add_distance(graph, compared, factors)
+        outputs = [tensor_info(DISTANCE, FLOAT, ("N",))]
+    return graph.model(taken, outputs, metadata, __version__)
 
 
 def check_embedded(
@@ -193,10 +210,10 @@ def add_layers(
     return tensors
 
 
-def _planes(graph: OnnxGraph) -> str:
+def _planes(graph: OnnxGraph, image: str) -> str:
     """uint8 ``(N, H, W, C)`` as float32 ``(N, C, H, W)``."""
-    x = graph.node("Cast", (IMAGE,), "image_float", to=int(FLOAT))
-    return graph.node("Transpose", (x,), "image_nchw", perm=[0, 3, 1, 2])
+    x = graph.node("Cast", (image,), f"{image}_float", to=int(FLOAT))
+    return graph.node("Transpose", (x,), f"{image}_nchw", perm=[0, 3, 1, 2])
 
 
 def preprocess(graph: OnnxGraph, image: ImageInput, mean: tuple[float, ...], x: str) -> str:

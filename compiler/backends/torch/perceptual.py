@@ -27,7 +27,7 @@ class Perceptual(nn.Module):
     def __init__(
         self,
         features: SpecModule,
-        factors: Sequence[NDArray[np.float32]] | None,
+        factors: Sequence[NDArray[np.float32]],
         pixels: tuple[float, float],
     ) -> None:
         super().__init__()
@@ -39,9 +39,7 @@ class Perceptual(nn.Module):
         for name, values in (("_mean", known_mean(image)), ("_gain", gain(image))):
             column = torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
             self.register_buffer(name, column, persistent=False)
-        for i, tap in enumerate(self.taps):
-            channels = features.network.type_of(features.network.outputs[i].layer).channels
-            array = np.ones(channels, np.float32) if factors is None else factors[i]
+        for tap, array in zip(self.taps, factors, strict=True):
             column = torch.from_numpy(np.array(array, np.float32)).reshape(1, -1, 1, 1)
             self.register_buffer(f"factors_{tap}", column)
         self.requires_grad_(requires_grad=False)

@@ -14,7 +14,7 @@ THEMES = (
     "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
     "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "importing",
     "annotations", "engines", "refitting", "running", "verifying", "variants", "fusion",
-    "evaluating", "features", "localising", "merging", "exporting",
+    "evaluating", "features", "distances", "localising", "merging", "exporting",
 )  # fmt: skip
 
 

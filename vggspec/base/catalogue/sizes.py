@@ -43,13 +43,16 @@ class BranchesDoNotMeet(Diagnostic):
     size: Size
     fits: str
     nearest: tuple[Size, ...]
+    is_rescaled: bool = True
+    """Whether images are rescaled to it, to scales that the user may name."""
 
     def title(self) -> str:
         return f"the branches of the net do not meet for an image of {_by(self.size)}"
 
     def help(self) -> str | None:
         fit = "fits" if len(self.nearest) == 1 else "fit"
-        return f"crop it, or give other `--scales`: {' and '.join(map(_by, self.nearest))} {fit}"
+        other = "give other `--scales`" if self.is_rescaled else "rescale it"
+        return f"crop it, or {other}: {' and '.join(map(_by, self.nearest))} {fit}"
 
 
 @dataclass(frozen=True, kw_only=True)

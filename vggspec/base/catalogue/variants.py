@@ -126,12 +126,17 @@ class ProtocolNotVaried(Diagnostic):
 class NoTaps(Diagnostic):
     """A perceptual distance compares feature maps, and an output of the net is a vector.
 
-    Name layers with ``taps``, or outputs in the spec, that lie before the first FC.
+    Name layers before the first FC, with a line ``outputs`` in the spec, in Python with ``taps``.
+
+        outputs conv1_2 conv2_2 conv3_3
     """
 
     code = "VGG667"
     TITLE = "an output of net `{net}` is no feature map"
-    HELP = "name conv or pooling layers with `taps`, as in `taps=('conv1_2', 'conv2_2')`"
+    HELP = (
+        "name conv or pooling layers in the spec, as in `outputs conv1_2 conv2_2`, or in Python\n"
+        "with `taps`"
+    )
     net: str
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from vggspec.base.catalogue import evaluating
 from vggspec.base.catalogue.artefacts import NoClasses
+from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.class_names import same, seen_as
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
@@ -397,6 +398,8 @@ def _check_outputs(nets: Sequence[Asked]) -> None:
         kind = each.manifest.result.kind
         if each.manifest.members:
             raise _at(HoldsProtocol(), each.path)
+        if each.manifest.compares:
+            raise _at(ComparesPictures(), each.path)
         if kind not in ("posteriors", "scores"):
             raise _at(NoClasses(output=each.manifest.gives), each.path)
         if kind == "scores" and len(nets) > 1:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import InTheWay
+from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
@@ -234,6 +235,8 @@ def _up_to(
     manifest = bundle.manifest
     if manifest.members:
         raise VggspecError(report(HoldsProtocol(), path=str(bundle.path)))
+    if manifest.compares:
+        raise VggspecError(report(ComparesPictures(), path=str(bundle.path)))
     if manifest.layer is not None and layer in (None, manifest.layer):
         return bundle
     has_layers = layer is None and manifest.result.kind == "activations"

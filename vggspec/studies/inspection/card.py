@@ -139,6 +139,8 @@ def _usage(manifest: Manifest, name: str) -> str:
         ]
     elif kind == "boxes":
         lines.append('    print(net("photo.jpg").boxes)')
+    elif kind == "distance":
+        lines.append('    print(net.distance("photo.jpg", "other.jpg"))')
     else:
         lines += [
             '    for output, array in net.outputs("photo.jpg").items():',

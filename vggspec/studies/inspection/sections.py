@@ -8,6 +8,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.bundle.engine import Engine, Hardware, Refit
 from vggspec.bundle.manifest import (
+    FACTORS,
     SCALES,
     FileEntry,
     InputContract,
@@ -62,19 +63,24 @@ def _kind(manifest: Manifest) -> str:
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     image = manifest.input
-    yield "input", f"{shown(image.name)}: {_tensor(image)}"
+    yield "input", f"{' and '.join(map(shown, manifest.inputs))}: {_tensor(image)}"
     yield "", _pixels(image)
     for i, output in enumerate(manifest.outputs):
         yield "" if i else "output", _output(output, is_batch=not manifest.members)
+    if manifest.compares:
+        has_factors = any(entry.path == FACTORS for entry in manifest.files)
+        learned, alike = "learned, one for each channel", "none: all channels count alike"
+        yield "factors", learned if has_factors else alike
     if manifest.layer is not None:
         yield "layer", shown(manifest.layer)
     if manifest.pool is not None:
         yield "pooling", f"rounded {'up' if manifest.pool == 'ceil' else 'down'}"
-    has_inner = manifest.result.kind == "activations"
+    has_inner = manifest.result.kind in ("activations", "distance")
     if not has_inner:
         rows, columns = manifest.window
         yield "window", f"{rows} × {columns} pixels, stride {_pair(manifest.stride)}"
-    yield "test", _protocol(manifest)
+    if not manifest.compares:  # pictures are compared as they are
+        yield "test", _protocol(manifest)
     yield "precision", _precision(manifest)
     if not has_inner:
         yield "classes", _labels(manifest)
@@ -113,6 +119,8 @@ def _pixels(image: InputContract) -> str:
 
 def _output(output: OutputContract, *, is_batch: bool) -> str:
     size = " × h × w" if output.size is None else f" × {_sizes(output.size)}"
+    if output.kind == "distance":
+        return f"{shown(output.name)}: float32 N"
     shape = "N × " * is_batch + str(output.channels) + size * output.is_map
     return f"{shown(output.name)}: float32 {shape}{_position(output.position)}"
 

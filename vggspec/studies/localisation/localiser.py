@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue import localising
+from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.fusion import HoldsProtocol, OtherClasses, OtherLabels
 from vggspec.base.class_names import pair
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
@@ -138,6 +139,8 @@ class Ensemble(Generic[N]):
         for net in (*nets, *classifiers):
             if net.manifest.members:
                 raise _at(HoldsProtocol(), net)
+            if net.manifest.compares:
+                raise _at(ComparesPictures(), net)
         for net in nets:
             if net.manifest.result.kind != "boxes":
                 raise _at(localising.NoBoxes(gives=net.manifest.gives), net)

@@ -56,6 +56,6 @@ def measure(bundle: Bundle, session: Session, device: Device) -> ArithmeticCheck
         if layer.op.arithmetic == "chosen" and types[layer.name] != "fp32"
     ]
     image = np.zeros((1, *manifest.input.size, len(manifest.input.mean)), np.uint8)
-    feeds = {manifest.input.name: normalise(image, manifest.input)}
+    feeds = {name: normalise(image, manifest.input) for name in manifest.inputs}
     run = computed_in(bundle.model, session.device, feeds)["float16"]
     return ArithmeticCheck(stated=manifest.precision, layers=len(layers), run=run)

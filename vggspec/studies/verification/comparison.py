@@ -22,7 +22,7 @@ FLOOR = 1e-30
 TOP = 5
 
 #: What the channels of an output are, where they are no classes.
-_AXES = {"boxes": "number", "activations": "channel"}
+_AXES = {"boxes": "number", "activations": "channel", "distance": "number"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class Figures:
     images: int
     error: float
     """Largest difference of class scores over all outputs, relative to the largest score, or to 1
-    if all scores are smaller; of activations relative to the largest of their layer. Posteriors are
+    if all scores are smaller; of activations relative to the largest of their layer, of distances
+    to the largest of them. Posteriors are
     compared by their logarithms, which are the scores up to a constant: a posterior of 1 hides
     differences. Infinite if an output contains NaN or infinity."""
 
@@ -138,7 +139,7 @@ def compare_outputs(
     ]
     max_abs, mean_abs, cosine = zip(*distances, strict=True)
     figures = replace(figures, max_abs=max(max_abs), mean_abs=max(mean_abs), cosine=min(cosine))
-    if not manifest.classifies:  # boxes and activations have no likeliest class
+    if not manifest.classifies:  # boxes, activations and distances have no likeliest class
         return replace(figures, top1=len(theirs), top5=len(theirs))
     a, b = (_positions(arrays[result.name], result) for arrays in (found, expected))
     margin = 2 * tolerance * _unit(b, result)
@@ -205,10 +206,12 @@ def _scores(values: Floats, output: OutputContract) -> Floats:
 
 def _unit(scores: Floats, output: OutputContract) -> float:
     """The number that an error of scores is relative to: at least 1, since smaller scores hardly
-    change the posteriors. An error of activations is relative to the largest of them.
+    change the posteriors. An error of activations is relative to the largest of them, and so is one
+    of distances.
     """
     largest = float(np.abs(scores).max())
-    return (largest or 1.0) if output.kind == "activations" else max(largest, 1.0)
+    is_inner = output.kind in ("activations", "distance")
+    return (largest or 1.0) if is_inner else max(largest, 1.0)
 
 
 def _badness(error: float) -> float:

@@ -16,13 +16,15 @@ import numpy as np
 from vggspec.base.catalogue.verifying import NothingToVerifyAgainst, NoWeightsToVerify
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.optional import require
-from vggspec.bundle.manifest import SCALES, WEIGHTS, Manifest
+from vggspec.bundle.manifest import FACTORS, SCALES, WEIGHTS, Manifest
 from vggspec.bundle.opening import Bundle
-from vggspec.compiler.bundling.net import member_of, network_of
+from vggspec.compiler.bundling.description import input_of
+from vggspec.compiler.bundling.net import lowered_of, member_of, network_of
+from vggspec.compiler.factors import read_factors
 from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.read import Pixels
-from vggspec.runtime import net, picture_net
+from vggspec.runtime import net, pair_net, picture_net
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Arrays, Session
 from vggspec.studies.verification.ranges import Forward, LargestNumbers
@@ -42,7 +44,7 @@ def on_images(session: Session, bundle: Bundle) -> Forward:
         VggspecError: the session's inputs or outputs are not those of the manifest.
     """
     manifest = bundle.manifest
-    room = picture_net if manifest.members else net
+    room = pair_net if manifest.compares else picture_net if manifest.members else net
     room.check_ports(session, manifest, str(bundle.path))
     return _applied(session, manifest)
 
@@ -90,6 +92,8 @@ def concatenated(outputs: Sequence[Arrays]) -> Arrays:
 def _applied(session: Session, manifest: Manifest) -> Forward:
     if manifest.members:
         return _applied_to_pictures(session, manifest)
+    if manifest.compares:
+        return _applied_to_pairs(session, manifest)
 
     def apply(images: Pixels) -> Arrays:
         return session.run({manifest.input.name: normalise(images, manifest.input)})
@@ -111,6 +115,21 @@ def _applied_to_pictures(session: Session, manifest: Manifest) -> Forward:
     return apply
 
 
+def _applied_to_pairs(session: Session, manifest: Manifest) -> Forward:
+    """A session that compares pictures: each with its mirror image. Distances are ``(N, 1)``."""
+
+    def apply(images: Pixels) -> Arrays:
+        arrays = session.run(pair_net.pair_feeds(manifest, images, _mirrored(images)))
+        name = manifest.result.name
+        return {**arrays, name: arrays[name].reshape(-1, 1)}
+
+    return apply
+
+
+def _mirrored(images: Pixels) -> Pixels:
+    return images[:, :, ::-1]
+
+
 def _in_torch(bundle: Bundle, largest: LargestNumbers | None) -> Forward:
     require("torch", "comparing with PyTorch")
     import torch
@@ -119,6 +138,9 @@ def _in_torch(bundle: Bundle, largest: LargestNumbers | None) -> Forward:
     if manifest.members:
         return _members_in_torch(bundle)
     module = _module(bundle)
+    if manifest.compares:
+        compared = _distance_in_torch(bundle, module)
+        return compared if largest is None else largest.observing_module(module, compared)
     contract = replace(manifest.input, contract="float")
 
     def apply(images: Pixels) -> Arrays:
@@ -128,6 +150,30 @@ def _in_torch(bundle: Bundle, largest: LargestNumbers | None) -> Forward:
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     return apply if largest is None else largest.observing_module(module, apply)
+
+
+def _distance_in_torch(bundle: Bundle, features: "SpecModule") -> Forward:
+    """The distance of each image and its mirror image, by the module that losses use."""
+    import torch
+
+    from vggspec.compiler.backends.torch.perceptual import Perceptual
+
+    manifest = bundle.manifest
+    image = input_of(manifest.input, lowered_of(bundle))
+    features.network = replace(features.network, input=image)
+    has_factors = any(entry.path == FACTORS for entry in manifest.files)
+    path = str(bundle.path / FACTORS) if has_factors else None
+    module = Perceptual(features, read_factors(path, features.network), (0.0, 255.0))
+
+    def apply(images: Pixels) -> Arrays:
+        first, second = (
+            torch.from_numpy(each.transpose(0, 3, 1, 2).astype(np.float32))
+            for each in (images, _mirrored(images))
+        )
+        with torch.inference_mode():
+            return {manifest.result.name: module(first, second).numpy().reshape(-1, 1)}
+
+    return apply
 
 
 def _members_in_torch(bundle: Bundle) -> Forward:
