@@ -38,7 +38,7 @@ def narrowed(name: str, by: int, size: tuple[int, int], classes: int = 10) -> An
         layer.pop("build_config", None)
     model = randomised(keras().Model.from_config(config))
     first = next(weight for weight in model.weights if len(weight.shape) == 4)
-    first.assign(first / 64)  # of pixels
+    first.assign(first / 256)  # of pixels
     return model
 
 

@@ -45,7 +45,10 @@ def test_another_input_is_refused_and_kept_on_request(capsys: Captured) -> None:
     assert not Path("x.pth").exists()
     assert run([*args, "--keep-input"]) == 0
     assert "input: RGB, x - (123.68 116.779 103.939)\n" in capsys.readouterr().err
-    assert "head.fc.weight" in torch.load("x.pth", weights_only=True)
+    state = torch.load("x.pth", weights_only=True)
+    assert state["pre_logits.fc1.weight"].shape == (3, 2, 7, 7)
+    assert state["pre_logits.fc2.weight"].shape == (3, 3, 1, 1)
+    assert state["head.fc.weight"].shape == (2, 3)
 
 
 def test_wrong_usage(capsys: Captured) -> None:
