@@ -9,10 +9,9 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.layouts import slots_of
 from vggspec.compiler.importing.matching import Hints, Matched, match
-from vggspec.compiler.importing.modules import Module, is_of_classifier, modules_of
+from vggspec.compiler.importing.modules import Module, modules_of
 from vggspec.compiler.importing.sources import source_of
 from vggspec.compiler.ir import Network
-from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.lrn import Lrn
 from vggspec.compiler.summary import packaged_specs
 
@@ -43,13 +42,11 @@ def closest(checkpoint: Checkpoint, hints: Hints) -> tuple[str, Matched]:
         if not any(module.is_within(ignored) for ignored in hints.ignored)
     ]
     whole = _sizes_of(modules)
-    features = _sizes_of([module for module in modules if not _is_classifier(module)])
     candidates = list(_candidates())
     found: dict[str, Matched] = {}
     errors: list[VggspecError] = []
     for candidate in candidates:
-        has_fc = any(isinstance(layer.op, Linear) for layer in candidate.network.layers)
-        if candidate.sizes == whole or (not has_fc and candidate.sizes == features):
+        if candidate.sizes == whole:
             try:
                 found[candidate.name] = match(candidate.network, checkpoint, hints)
             except VggspecError as error:
@@ -104,11 +101,6 @@ def _sizes_of(modules: list[Module]) -> Sizes:
         for module in modules
         if module.is_norm or module.is_weighted
     )
-
-
-def _is_classifier(module: Module) -> bool:
-    is_matrix = module.is_weighted and module.weight.ndim == 2
-    return is_matrix or is_of_classifier(module.name)
 
 
 def _likeness(ours: Sizes, theirs: Sizes) -> float:

@@ -191,6 +191,8 @@ def _check(
             raise ArgumentError(message)
     if options.only and not any(isinstance(layer.op, Linear) for layer in network.layers):
         raise ArgumentError(f"{spec} has no FC layers, and so is features alone: leave out --only")
+    if options.only and labels is not None:
+        raise ArgumentError("labels name classes, and --only features gives none")
     if options.only and options.check:
         raise ArgumentError("--check compares class scores, and --only features gives none")
     color = network.input.color
@@ -277,7 +279,8 @@ def _labels(
         VggspecError: those given are ImageNet's in another order than the weights'.
     """
     network = lowered.network
-    if result_of(network) in ("activations", "boxes") or options.labels == NO_LABELS:
+    has_classes = result_of(network) not in ("activations", "boxes") and options.only is None
+    if not has_classes or options.labels == NO_LABELS:
         return None, []
     if given is not None:
         order = other_order(given)

@@ -35,7 +35,7 @@ def replaced(path: Path) -> h5py.File:
 
 def test_it_is_read(path: Path) -> None:
     read = read_checkpoint(path)
-    assert (read.kind, read.layout, read.has_order) == ("keras", "hwio", True)
+    assert (read.kind, read.known.layout, read.has_order) == ("keras", "hwio", True)
     np.testing.assert_array_equal(read.tensors["conv/kernel:0"], KERNEL)
 
 

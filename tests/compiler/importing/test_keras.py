@@ -201,10 +201,10 @@ def test_layers_and_their_order(file: Path) -> None:
     convs = ["conv2d", "batch_normalization", "depthwise_conv2d", "depthwise_conv2d", "conv2d"]
     expected = [*convs, "batch_normalization", "conv2d", "conv2d", "out"]
     assert [kind.removesuffix("2d") for kind in kinds] == [k.removesuffix("2d") for k in expected]
-    assert read.layout == "hwio"
+    assert read.known.layout == "hwio"
     assert read.has_order
     norms = [layer for layer in layers if "norm" in layer]
-    found = [read.epsilons.get(norm) for norm in norms]
+    found = [read.known.epsilons.get(norm) for norm in norms]
     assert found == ([None, None] if file.name == "legacy.h5" else [0.003, 0.001])
     assert not read.skipped
 
@@ -258,7 +258,7 @@ def test_an_archive_without_names_takes_them_from_its_model(file: Path, tmp_path
             archive.write(tmp_path / "x" / name, name)
     found = read_checkpoint(file)
     assert list(found.tensors) == list(expected.tensors)
-    assert found.epsilons == expected.epsilons
+    assert found.known.epsilons == expected.known.epsilons
     for name, tensor in expected.tensors.items():
         np.testing.assert_array_equal(found.tensors[name], tensor)
     config = json.loads((tmp_path / "x" / "config.json").read_text())
@@ -308,7 +308,7 @@ def test_what_else_a_model_computes_is_said(tmp_path: Path) -> None:
          layers.PReLU(shared_axes=[1, 2], name="learned"), layers.GlobalAveragePooling2D()]
     )  # fmt: skip
     path = saved(model, tmp_path / "net.keras")
-    (note,) = read_checkpoint(path).notes
+    (note,) = read_checkpoint(path).known.notes
     assert "`to_one`" in note
     spec = "net n\ninput 8x8 RGB(mean 0)\nconv3-4(pad 0)\ngap\n"
     for form in ("net.keras", "net.weights.h5", "whole.h5"):
