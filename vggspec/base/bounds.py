@@ -13,7 +13,7 @@ LARGEST = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A whole number, or each of several, from ``low`` to ``high``."""
+    """A number, or each of several, from ``low`` to ``high``."""
 
     low: int
     high: int = LARGEST - 1

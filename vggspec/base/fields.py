@@ -374,7 +374,7 @@ def _value(hint: Any, data: Fields, key: str) -> Any:
     if hint is int:
         return data.integer(key, **bounds)
     if hint is float:
-        return data.number(key)
+        return data.number(key, **bounds)
     assert hint is str, hint
     return data.text(key, **most)
 

@@ -16,6 +16,7 @@ from vggspec.base.diagnostic import Diagnostic, VggspecError
 from vggspec.bundle.manifest import Member
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.data.labelled import Labelled, open_labelled
+from vggspec.data.matched import spread
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.runtime.protocol import Look
 from vggspec.studies.evaluation.question import (
@@ -26,7 +27,6 @@ from vggspec.studies.evaluation.question import (
     Step,
     ask,
     plan,
-    spread,
     table,
 )
 

@@ -18,8 +18,9 @@ from vggspec.compiler.bundling.net import lowered_of
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.data.decode import BadImageError, decoded_size
+from vggspec.data.matched import spread
 from vggspec.runtime.protocol import Size
-from vggspec.studies.evaluation.question import Asked, Question, Step, plan, spread
+from vggspec.studies.evaluation.question import Asked, Question, Step, plan
 from vggspec.studies.evaluation.speed import measure_speed
 
 SAMPLE = 32  # images whose headers are read

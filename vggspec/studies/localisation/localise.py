@@ -20,9 +20,9 @@ from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.box_coding import RIGHT_IOU
 from vggspec.data.decode import BadImageError
 from vggspec.data.labelled import Labelled
+from vggspec.data.matched import match_classes, spread
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device
-from vggspec.studies.evaluation.question import match_classes, spread
 from vggspec.studies.image_files import ImageFiles
 from vggspec.studies.localisation.errors import LocalisationTally, Verdict, judge
 from vggspec.studies.localisation.localiser import MATCH, Ensemble, Localiser, Located, Method
