@@ -30,6 +30,18 @@ Function = TypeVar("Function", bound="Callable[..., Compiled]")
 GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
 ENGINE = {one.name: one for one in fields(EngineOptions)}
 
+#: Options of a calibration.
+WITH_INT8 = ("calibrate", "calibration_images", "max_drop")
+
+#: Options that cannot be used with ``--precision int8``, and why.
+WITHOUT_INT8 = {
+    "layer": "the accuracy of a net is measured by its classes",
+}
+WITHOUT_INT8_ENGINE = {
+    "refittable": "the scales of the weights are part of the plan",
+    "strip_weights": "the scales of the weights are part of the plan",
+}
+
 #: Options that cannot be used with ``--protocol``, and why.
 WITHOUT_PROTOCOL = {
     "contract": "its graph takes pictures as they are decoded",
@@ -37,6 +49,9 @@ WITHOUT_PROTOCOL = {
     "layer": "its graph only outputs posteriors",
     "precision": "its graph computes in fp32",
     "keep_fp32": "its graph computes in fp32",
+    "calibrate": "its graph computes in fp32",
+    "calibration_images": "its graph computes in fp32",
+    "max_drop": "its graph computes in fp32",
 }
 
 #: Options that cannot be used with ``--distance``, and why.
@@ -112,14 +127,17 @@ def compile(  # noqa: A001 (the command's name)
     ``distance`` it takes two pictures and gives their distance, as ``perceptual`` defines it, in
     the activations that the spec's ``outputs`` line names.
 
+    With ``precision="int8"`` the images of the folder ``calibrate`` calibrate the net, and others
+    of them measure its accuracy, which may fall by ``max_drop`` points.
+
     ``planned`` is called with the cost of each profile before an engine is built. ``watch``
-    receives the build's progress and TensorRT's messages, from TensorRT's threads.
+    receives the progress of calibration and build, and TensorRT's messages, from its threads.
 
     Raises:
         TypeError: a keyword is not an option.
         ArgumentError: an option is invalid, or contradicts another one.
         VggspecError: the spec has mistakes, the weights are another net's, the bundle cannot be
-            written, or TensorRT refuses the net.
+            written, TensorRT refuses the net, or an int8 net is less accurate than allowed.
         MissingLibraryError: TensorRT is not installed.
     """
     from vggspec.compiler.lower import load_network
@@ -147,7 +165,7 @@ def compile(  # noqa: A001 (the command's name)
     else:
         from vggspec.compiler.bundling.graph import write_bundle
 
-        written = write_bundle(lowered[0], files[0], out, chosen)
+        written = write_bundle(lowered[0], files[0], out, chosen, watch=watch)
     return Compiled(
         path=Path(out),
         bundle=written,
@@ -248,6 +266,25 @@ def contradiction(
         return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
+    return _int8_contradiction(options)
+
+
+def _int8_contradiction(options: CompileOptions) -> str | None:
+    if options.precision != "int8":
+        for name in WITH_INT8:
+            if getattr(options, name) != GRAPH[name].default:
+                return (
+                    f"{flag_name(name)} says how a net is quantised: it requires --precision int8"
+                )
+        return None
+    if options.calibrate is None:
+        return "--precision int8 requires --calibrate DIR: images that calibrate the net"
+    for name, why in WITHOUT_INT8.items():
+        if getattr(options, name) != GRAPH[name].default:
+            return f"{flag_name(name)} cannot be used with --precision int8: {why}"
+    for name, why in WITHOUT_INT8_ENGINE.items():
+        if options.engine is not None and getattr(options.engine, name) != ENGINE[name].default:
+            return f"{flag_name(name)} cannot be used with --precision int8: {why}"
     return None
 
 

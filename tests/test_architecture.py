@@ -41,6 +41,7 @@ LIBRARIES: dict[str, set[str]] = {
     "vggspec.compiler.passes": set(),
     "vggspec.compiler.backends": {"numpy", "onnx", "torch", "safetensors"},
     "vggspec.compiler.bundling": {"numpy", "onnx", "safetensors"},
+    "vggspec.compiler.quantising": {"numpy", "onnx"},
     "vggspec.studies": {"numpy", "PIL"},
     "vggspec.training": {"numpy", "torch", "PIL"},
     "vggspec.cli": {"click", "rich"},

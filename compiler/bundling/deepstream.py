@@ -25,6 +25,7 @@ _ENGINE_SIZE = (
     "# build the engine with a first profile that has those of the video.",
 )
 _COLOR = {"RGB": 0, "BGR": 1, "gray": 2}
+_MODE = {"int8": 1, "fp16": 2}
 
 
 def why_not(manifest: Manifest) -> str | None:
@@ -112,7 +113,7 @@ def _model(manifest: Manifest) -> list[str]:
         ]
     return [
         f"onnx-file={manifest.model}",
-        f"network-mode={2 if manifest.precision == 'fp16' else 0}",
+        f"network-mode={_MODE.get(manifest.precision, 0)}",
         "# As many as there are streams.",
         "batch-size=1",
     ]

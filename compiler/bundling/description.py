@@ -90,8 +90,8 @@ def _sees_all(network: Network, name: str) -> bool:
 def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> CompileOptions:
     """The options without those that change nothing, so that equal bundles have equal manifests.
 
-    The timing cache is left out too, and so are the factors: they are paths of the machine that
-    wrote the bundle, and the factors are in it.
+    The timing cache is left out too, and so are the factors and the folder of images that
+    calibrated: they are paths of the machine that wrote the bundle, and the factors are in it.
     """
 
     def is_same(others: CompileOptions) -> bool:
@@ -110,6 +110,7 @@ def _effective(lowered: Lowered, network: Network, options: CompileOptions) -> C
         stride=options.stride if has_stride else None,
         keep_fp32=() if options.precision == "fp32" else kept,
         factors=None,
+        calibrate=None,
         engine=engine,
     )
 

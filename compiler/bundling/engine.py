@@ -36,6 +36,7 @@ from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
+from vggspec.compiler.quantising.quantise import quantise
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, for_net
 
@@ -89,10 +90,15 @@ def write_engine_bundle(
     check_profiles(network, options, profiles)
     planned(costs(network, options, profiles))
     types = number_types(network, options.precision, options.keep_fp32)
-    weights = for_net(weights, network)
+    is_int8 = options.precision == "int8"
+    weights = for_net(weights, network, is_read=is_int8)
+    described = describe(lowered, network, weights, options)
+    quantised = quantise(lowered, weights, options, described, watch) if is_int8 else None
     notes: list[str] = []
 
     def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:
+        if quantised is not None:
+            return quantised.model
         return emit(
             network,
             weights,
@@ -106,14 +112,18 @@ def write_engine_bundle(
     def produce(staging: Staging) -> Manifest:
         staging.add_weights(weights, link=options.link_weights, is_needed=False)
         model = graph("declared").SerializeToString()
-        arrays = rounded(weights, weight_types(network, types))
-        manifest = describe(lowered, network, weights, options)
+        arrays, built_net, built_types, manifest = {}, network, types, described
+        if quantised is None:
+            arrays = rounded(weights, weight_types(network, types))
+        else:
+            built_net, manifest = quantised.network, quantised.described(described)
+            built_types = number_types(built_net, "int8", quantised.kept)
         with checking(weights) as check:
             built = tensorrt_engine.build(
                 model,
                 arrays,
-                network,
-                types,
+                built_net,
+                built_types,
                 asked,
                 profiles,
                 plan_name(manifest, weights),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vggspec.base.catalogue.engines import OnnxWithoutBf16
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import FACTORS, MODEL, REFERENCE, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import emit, prepare
@@ -22,6 +23,7 @@ from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types
+from vggspec.compiler.quantising.quantise import quantise
 from vggspec.compiler.weights import Metadata, WeightsFile, for_net, save
 
 
@@ -33,8 +35,12 @@ def write_bundle(
     *,
     like: Manifest | None = None,
     refer: bool = False,
+    watch: Watcher = SILENT,
 ) -> WrittenBundle:
     """Write a bundle with an ONNX graph; a bundle at ``out`` is replaced.
+
+    A graph in int8 contains its weights. Those in fp32 are beside it for its reference, unless it
+    is to be a single file.
 
     ``like`` is the manifest of a bundle of the same net and weights, whose input, labels and test
     protocol are kept. With ``refer`` the weights are a symbolic link, for a bundle that is removed
@@ -43,7 +49,7 @@ def write_bundle(
     Raises:
         VggspecError: the weights are another net's, not finite, or, where they are read, differ
             from the digest in their header; the options do not fit the net; something that is not
-            a bundle is in the way; or the system refuses.
+            a bundle is in the way; the system refuses; or as ``quantise``.
     """
     target = Path(out)
     check_place(target)
@@ -60,28 +66,35 @@ def write_bundle(
     network = prepare(lowered.network, options)
     factors = read_factors(options.factors, lowered.network) if options.distance else None
     types = number_types(network, options.precision, options.keep_fp32)
+    is_int8 = options.precision == "int8"
     if like is None:
-        weights = for_net(weights, network, is_read=options.single_file)
-    model = emit(
-        network,
-        weights,
-        contract=options.contract,
-        mean=known_mean(network.input),
-        is_dynamic=options.is_dense,
-        types=types,
-        weights_as="embedded" if options.single_file else "external",
-        factors=factors,
-    )
+        weights = for_net(weights, network, is_read=options.single_file or is_int8)
+    manifest = describe(lowered, network, weights, options)
+    if is_int8:
+        quantised = quantise(lowered, weights, options, manifest, watch)
+        model, manifest = quantised.model, quantised.described(manifest)
+    else:
+        model = emit(
+            network,
+            weights,
+            contract=options.contract,
+            mean=known_mean(network.input),
+            is_dynamic=options.is_dense,
+            types=types,
+            weights_as="embedded" if options.single_file else "external",
+            factors=factors,
+        )
 
     def produce(staging: Staging) -> Manifest:
         staging.add_graph(MODEL, model)
         if not options.single_file:
-            staging.add_weights(weights, link=options.link_weights, refer=refer)
+            staging.add_weights(
+                weights, link=options.link_weights, refer=refer, is_needed=not is_int8
+            )
             if options.precision != "fp32":
                 add_reference(staging, network, weights, options, factors)
         if factors is not None and options.factors is not None:
             _add_factors(staging, factors)
-        manifest = describe(lowered, network, weights, options)
         if like is None:
             return manifest
         is_labelled = manifest.result.kind == like.result.kind

@@ -16,7 +16,7 @@ from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.variants import NoWeightsToVary, ProtocolNotVaried
 from vggspec.base.diagnostic import Report, VggspecError, report
 from vggspec.base.recipe import Average, Form, Rounding
-from vggspec.bundle.manifest import WEIGHTS
+from vggspec.bundle.manifest import WEIGHTS, Manifest
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.model import prepare
@@ -52,8 +52,8 @@ def write_variant(
     itself and write nothing.
 
     The variant is a graph for ONNX Runtime: in the precision of the bundle, or in fp32 where the
-    bundle contains an engine. With ``refer`` its weights are a symbolic link to those of the
-    bundle.
+    bundle contains an engine or is in int8, for which it would have to be calibrated. With
+    ``refer`` its weights are a symbolic link to those of the bundle.
 
     Raises:
         VggspecError: the changes do not fit the net, or the bundle lacks its weights or a part of
@@ -71,13 +71,22 @@ def write_variant(
     is_same_form = options.is_dense == before.is_dense  # without FC layers only their sizes differ
     if is_same_form and network == prepare(lowered.network, before):
         return bundle
-    if bundle.manifest.engine is not None:
+    if only_as_it_is(bundle.manifest) is not None:
         options = replace(options, precision="fp32", keep_fp32=())
     kept = tuple(name for name in options.keep_fp32 if name in network)
     options = replace(options, keep_fp32=kept)
     weights = _weights(bundle, options)
     written = write_bundle(lowered, weights, out, options, like=bundle.manifest, refer=refer)
     return Bundle(Path(out), written.manifest)
+
+
+def only_as_it_is(manifest: Manifest) -> str | None:
+    """What of a bundle no other form of it has, in words: its variants are fp32 graphs. None where
+    they are like it.
+    """
+    if manifest.engine is not None:
+        return "its engine"
+    return "its int8 graph" if manifest.precision == "int8" else None
 
 
 @contextmanager

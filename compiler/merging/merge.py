@@ -20,8 +20,6 @@ from vggspec.compiler.merging.numbers import MergedNumbers
 from vggspec.compiler.merging.pairing import pairs
 from vggspec.compiler.merging.plan import Left, Plan, plan
 from vggspec.compiler.merging.text import Writer, Written, must_stay, written
-from vggspec.compiler.ops.conv import Conv
-from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.op import Activation
 from vggspec.compiler.passes.drop_training_ops import DropTrainingOps
 from vggspec.compiler.weights import Array, for_net, layers_sha256, open_weights, write
@@ -106,14 +104,7 @@ def merge(spec: Path, weights: Path, *, out: Path | None = None, watch: Watcher 
 
     def chunks(array: str) -> Iterator[Array]:
         param, layer = params[array]
-        source = same[layer.name]
-        if source not in planned.folded:
-            return numbers.copied(source + array.removeprefix(layer.name))
-        op = layer.op
-        groups = layer.type.channels if isinstance(op, DepthwiseConv) else 1
-        if isinstance(op, Conv):
-            groups = op.groups
-        return numbers.made(param, planned.folded[source], groups)
+        return numbers.chunks(param, layer, same[layer.name], planned)
 
     metadata = replace(file.metadata, net=merged.name, layers_sha256=layers_sha256(merged))
     existed = [target for target in (path, weights_path) if os.path.isfile(target)]

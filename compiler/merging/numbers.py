@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.ir import Layer, Network
-from vggspec.compiler.merging.plan import Folded, Identity, Normed, Sum, Weights
+from vggspec.compiler.merging.plan import Folded, Identity, Normed, Plan, Sum, Weights
 from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array, WeightsFile, not_finite
 
@@ -26,6 +28,21 @@ class MergedNumbers:
     file: WeightsFile
     network: Network
     """The net that the file is of."""
+
+    def chunks(self, param: Param, layer: Layer, source: str, plan: Plan) -> Iterator[Array]:
+        """An array of ``layer`` of the merged net, in flat pieces; ``source`` is the layer's name
+        in the net of the plan.
+
+        Raises:
+            VggspecError: a number is not finite in float32.
+        """
+        if source not in plan.folded:
+            return self.copied(source + param.name.removeprefix(layer.name))
+        op = layer.op
+        groups = layer.type.channels if isinstance(op, DepthwiseConv) else 1
+        if isinstance(op, Conv):
+            groups = op.groups
+        return self.made(param, plan.folded[source], groups)
 
     def copied(self, name: str) -> Iterator[Array]:
         """An array as it is, in flat pieces."""

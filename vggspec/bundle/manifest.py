@@ -24,13 +24,14 @@ from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields, parse_object, r
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle import format1
+from vggspec.bundle.calibration import Calibration
 from vggspec.bundle.engine import Engine
 from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
 from vggspec.bundle.sizes import FittingSizes, fits
 
-FORMAT = 4
-"""Format 1 had no ``options``, format 2 no ``activations``, format 3 no ``distance``; all are still
+FORMAT = 5
+"""Format 1 had no ``options``, 2 no ``activations``, 3 no ``distance``, 4 no ``int8``; all are still
 read.
 """
 
@@ -71,7 +72,7 @@ a layer that the spec names as an output, as they are; ``distance`` is that of t
 _SINCE: dict[OutputKind, int] = {"activations": 3, "distance": 4}
 
 #: Bytes of a number.
-BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
+BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +216,9 @@ class Manifest:
     engine: Engine | None = None
     """Facts about the plan, where ``model`` is one."""
 
+    calibration: Calibration | None = None
+    """How the ranges of an int8 net were measured; None for other precisions."""
+
     members: Annotated[tuple[Member, ...], AtMost(MAX_FILES)] = ()
     """The nets of a graph that takes pictures, else empty. ``spec_text`` is that of the first."""
 
@@ -280,7 +284,8 @@ class Manifest:
     @property
     def format(self) -> int:
         """The format of its file: the earliest one that can say it."""
-        return max(_SINCE.get(output.kind, 2) for output in self.outputs)
+        of_outputs = max(_SINCE.get(output.kind, 2) for output in self.outputs)
+        return FORMAT if self.precision == "int8" else of_outputs
 
     @property
     def score_map(self) -> OutputContract | None:
@@ -353,7 +358,11 @@ def _manifest(data: Fields) -> Manifest:
     if manifest.labels is not None and manifest.result.kind in ("activations", "distance"):
         raise BadFieldError("there are `labels` without classes")
     if manifest.format > max(2, data.integer("format", 1, FORMAT)):
+        if manifest.precision == "int8":
+            raise BadFieldError("`precision` is one that its `format` does not have")
         raise BadFieldError("`outputs` have a `kind` that their `format` does not have")
+    if (manifest.precision == "int8") != (manifest.calibration is not None):
+        raise BadFieldError("`calibration` is there without int8, or int8 without it")
     if manifest.model.endswith(".plan") != (manifest.engine is not None):
         raise BadFieldError("`engine` is there without a plan, or a plan without `engine`")
     if (manifest.engine is None) != (manifest.options.engine is None):

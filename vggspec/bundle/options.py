@@ -15,7 +15,7 @@ from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.bundle.engine import MAX_ENTRIES, Flavour, Hardware, Refit
 from vggspec.bundle.profile import Profile
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 LayerInfo = Literal["none", "names", "all"]
 Value = TypeVar("Value")
 
@@ -178,10 +178,31 @@ class CompileOptions:
         "--precision",
         "Number type of the arithmetic; averages and soft-max stay in fp32.  [default: fp32]",
     )
+    calibrate: str | None = _flag(
+        None,
+        "--calibrate",
+        "With --precision int8: images like those that the net will see, best in a folder for "
+        "each class. One part calibrates, another one measures the accuracy.",
+        "DIR",
+    )
+    calibration_images: Annotated[int, Range(1, 1 << 16)] = _flag(
+        128,
+        "--calibration-images",
+        "Images of DIR that calibrate, evenly from all.  [default: 128, at most half of all]",
+        "N",
+    )
+    max_drop: Annotated[float, Range(0, 100)] = _flag(
+        1.0,
+        "--max-drop",
+        "Refuse an int8 net whose top-1 accuracy on held-out images of DIR is lower than that of "
+        "fp32 by more.  [default: 1]",
+        "POINTS",
+    )
     keep_fp32: tuple[str, ...] = _flag(
         (),
         "--keep-fp32",
-        "A layer that always computes in fp32; may be repeated.",
+        "A layer that always computes in fp32; may be repeated.  [default for int8: the first and "
+        "the last, if that is more accurate]",
         "LAYER",
     )
     single_file: bool = _flag(False, "--single-file", "Embed the weights in the ONNX file.")

@@ -15,6 +15,7 @@ from vggspec.cli.targets import check_spared, say_weights
 from vggspec.cli.terminal import say_written, tell
 
 if TYPE_CHECKING:
+    from vggspec.bundle.manifest import Manifest
     from vggspec.compiler.compiling import Compiled
 
 #: Options that PyTorch source has; it loads any weights file of the net.
@@ -29,6 +30,7 @@ Examples:
   vggspec compile specs/D.vgg --weights D.safetensors -o D
   vggspec compile specs/digits.vgg --map
   vggspec compile specs/D.vgg --input raw --single-file -o D-raw
+  vggspec compile specs/D.vgg --precision int8 --calibrate DIR -o D-int8
   vggspec compile specs/D.vgg --trt --precision fp16 -o D-fp16
   vggspec compile specs/D.vgg --trt --profile 1x224x224,2x256x341,8x256x512
   vggspec compile specs/D.vgg --stride 16 --map -o D-16
@@ -156,6 +158,20 @@ def _check(
         raise click.UsageError(wrong)
 
 
+def _tell_int8(manifest: "Manifest") -> None:
+    from vggspec.cli.table import memory
+
+    made = manifest.calibration
+    assert made is not None
+    size = next(e.bytes for e in manifest.files if e.path == manifest.model)
+    kept = " and ".join(manifest.fp32_layers)
+    tell(
+        f"int8, calibrated with {made.images} images at {made.scale} pixels: {memory(size)}"
+        + (f"; {kept} in fp32" if kept else "")
+    )
+    tell(made.in_words())
+
+
 def _tell(compiled: "Compiled") -> None:
     """Print on standard error what the user should know about the bundle."""
     from vggspec.cli.table import memory
@@ -180,3 +196,5 @@ def _tell(compiled: "Compiled") -> None:
     ):
         tell_input(image, mean_from, metadata, name if len(inputs) > 1 else None)
     tell_weights(written.weights, is_link=manifest.options.link_weights)
+    if manifest.calibration is not None:
+        _tell_int8(manifest)

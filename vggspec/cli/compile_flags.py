@@ -81,6 +81,8 @@ def _kind(hint: Any, one: "Field[Any]", *, is_pair: bool) -> dict[str, Any]:
     if hint is int and bounds is not None:
         high = None if bounds.high == LARGEST - 1 else bounds.high
         return {"type": click.IntRange(bounds.low, high)}
+    if hint is float and bounds is not None:
+        return {"type": click.FloatRange(bounds.low, bounds.high)}
     return {}
 
 

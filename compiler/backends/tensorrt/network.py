@@ -95,18 +95,24 @@ def check_network(
 ) -> None:
     """Compare the parsed network with the one that was compiled.
 
-    A strongly typed network is built as it is, so this check needs no GPU.
+    A strongly typed network is built as it is, so this check needs no GPU. In int8 the type of a
+    layer is fp32, and it reads what a layer beside it makes of int8.
 
     Raises:
         VggspecError: they differ.
     """
     names = _precisions(trt)
     found = {name: names.get(int(t.dtype), str(t.dtype)) for name, t in _tensors(definition)}
+    from_int8 = _from_int8(trt, definition)
     for layer in network.layers:
         # The parser may remove ops without arithmetic of their own.
         if layer.name not in found and not layer.params:
             continue
         asked, made = types[layer.name], found.get(layer.name, "nothing")
+        if asked == "int8":
+            if layer.params and layer.name not in from_int8:
+                raise _differs(f"layer `{layer.name}`", asked, made)
+            asked = "fp32"
         if asked != made:
             raise _differs(f"layer `{layer.name}`", asked, made)
     inputs = definition.num_inputs
@@ -122,6 +128,21 @@ def check_network(
         if tensor is None or int(tensor.dtype) != int(trt.DataType.FLOAT):
             made = "nothing" if tensor is None else names.get(int(tensor.dtype), "another")
             raise _differs(f"output `{asked_for.name}`", "fp32", made)
+
+
+def _from_int8(trt: Library, definition: INetworkDefinition) -> set[str]:
+    """The layers whose image and weights are dequantised: TensorRT computes them in int8."""
+    dequantised: set[str] = set()
+    found: set[str] = set()
+    for i in range(definition.num_layers):
+        layer: ILayer = definition.get_layer(i)
+        inputs = [layer.get_input(k) for k in range(layer.num_inputs)]
+        names = [each.name for each in inputs if each is not None]
+        if layer.type == trt.LayerType.DEQUANTIZE:
+            dequantised.add(layer.get_output(0).name)
+        elif names and set(names[:2]) <= dequantised:
+            found.add(layer.name)
+    return found
 
 
 def layers(trt: Library, definition: INetworkDefinition) -> tuple[LayerRecord, ...]:

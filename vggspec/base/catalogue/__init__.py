@@ -13,8 +13,8 @@ from vggspec.base.wording import nearest
 THEMES = (
     "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
     "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "importing",
-    "annotations", "engines", "refitting", "running", "verifying", "variants", "fusion",
-    "evaluating", "features", "distances", "localising", "merging", "exporting",
+    "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
+    "fusion", "evaluating", "features", "distances", "localising", "merging", "exporting",
 )  # fmt: skip
 
 

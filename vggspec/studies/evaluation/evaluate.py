@@ -19,7 +19,7 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, open_bundle
-from vggspec.compiler.bundling.variant import Changes, varied
+from vggspec.compiler.bundling.variant import Changes, only_as_it_is, varied
 from vggspec.data.labelled import open_labelled
 from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Answering, Result, Tally, kind_of
@@ -377,8 +377,9 @@ def _varied(
     if changes == Changes():
         return bundle
     found = stack.enter_context(varied(bundle, changes))
-    if found is not bundle and bundle.manifest.engine is not None:
-        watch.note(f"{bundle.path} is compiled again in fp32 for that, not as its engine was built")
+    unused = only_as_it_is(bundle.manifest)
+    if found is not bundle and unused is not None:
+        watch.note(f"{bundle.path} is recompiled in fp32 for this; {unused} is not used")
     return found
 
 

@@ -25,7 +25,7 @@ from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, Manifest
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.compiler.bundling.net import lowered_of
-from vggspec.compiler.bundling.variant import Changes, varied
+from vggspec.compiler.bundling.variant import Changes, only_as_it_is, varied
 from vggspec.compiler.passes.keep_up_to import before_last
 from vggspec.data.classed import Images, open_classed
 from vggspec.data.left_out import LeftOut
@@ -244,8 +244,9 @@ def _up_to(
         return bundle
     last = None if has_layers else layer or before_last(lowered_of(bundle).network)
     found = stack.enter_context(varied(bundle, Changes(layer=last, form="dense")))
-    if manifest.engine is not None:
-        watch.note(f"{bundle.path} is recompiled in fp32 for this; its engine is not used")
+    unused = only_as_it_is(manifest)
+    if unused is not None:
+        watch.note(f"{bundle.path} is recompiled in fp32 for this; {unused} is not used")
     return found
 
 

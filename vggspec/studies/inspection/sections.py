@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vggspec.base.quantities import memory
 from vggspec.base.render import shown
 from vggspec.base.wording import count
+from vggspec.bundle.calibration import Calibration
 from vggspec.bundle.engine import Engine, Hardware, Refit
 from vggspec.bundle.manifest import (
     FACTORS,
@@ -82,6 +83,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not manifest.compares:  # pictures are compared as they are
         yield "test", _protocol(manifest)
     yield "precision", _precision(manifest)
+    if manifest.calibration is not None:
+        yield "calibrated", _calibrated(manifest.calibration)
+        yield "", manifest.calibration.in_words()
     if not has_inner:
         yield "classes", _labels(manifest)
     tools = (f"{shown(name)} {shown(version)}" for name, version in manifest.tools.items())
@@ -161,6 +165,13 @@ def _protocol(manifest: Manifest) -> str:
 def _precision(manifest: Manifest) -> str:
     kept = f"; {', '.join(map(shown, manifest.fp32_layers))} in fp32"
     return manifest.precision + (kept if manifest.fp32_layers else "")
+
+
+def _calibrated(made: Calibration) -> str:
+    return (
+        f"by the {made.method} of {count(made.images, 'image')} at {made.scale} pixels, "
+        f"{made.images_sha256[:12]}…"
+    )
 
 
 def _labels(manifest: Manifest) -> str:

@@ -15,7 +15,7 @@ from vggspec.base.wording import count
 from vggspec.bundle.labels import find_class
 from vggspec.bundle.manifest import MANIFEST
 from vggspec.bundle.opening import Bundle, open_bundle
-from vggspec.compiler.bundling.variant import Changes, varied
+from vggspec.compiler.bundling.variant import Changes, only_as_it_is, varied
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.box_coding import RIGHT_IOU
 from vggspec.data.decode import BadImageError
@@ -208,8 +208,9 @@ def _vary(
         return bundle
     changes = Changes(stride=stride, keep_map=True if lacks_map else None)
     found = stack.enter_context(varied(bundle, changes))
-    if found is not bundle and manifest.engine is not None:
-        watch.note(f"{bundle.path} is recompiled in fp32 for this; its engine is not used")
+    unused = only_as_it_is(manifest)
+    if found is not bundle and unused is not None:
+        watch.note(f"{bundle.path} is recompiled in fp32 for this; {unused} is not used")
     return found
 
 

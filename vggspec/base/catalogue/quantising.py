@@ -1,0 +1,99 @@
+"""Mistakes found when a net is quantised to int8 (VGG64x)."""
+
+from dataclasses import dataclass
+
+from vggspec.base.diagnostic import Diagnostic
+from vggspec.base.wording import count
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoClassesToCompare(Diagnostic):
+    """Whether an int8 net is accurate enough is measured by its likeliest classes on images that
+    did not calibrate it. A net whose main output is boxes or the activations of a layer has none.
+    """
+
+    code = "VGG640"
+    TITLE = "only nets that classify are quantised to int8; the output here is {output}"
+    HELP = "use `--precision fp16`"
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TooFewToCalibrate(Diagnostic):
+    """One part of the images calibrates the net, and the other one measures how accurate it is
+    afterwards. With a handful of images neither says anything about the images to come.
+    """
+
+    code = "VGG641"
+    least: int
+    found: int
+
+    def title(self) -> str:
+        return f"there are {count(self.found, 'image')} to calibrate with and to measure the result"
+
+    def help(self) -> str | None:
+        return (
+            f"name a folder with at least {self.least} images, better several hundred: "
+            "`--calibrate DIR`"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropTooLarge(Diagnostic):
+    """A net in int8 is less accurate than in fp32, mostly by less than a point. If it is worse, the
+    images that calibrated it are unlike those that measured it, there are too few of them, or some
+    layers need more than 256 levels.
+    """
+
+    code = "VGG642"
+    before: float
+    after: float
+    measure: str
+    images: int
+    most: float
+    kept: tuple[str, ...]
+
+    def title(self) -> str:
+        of = "top-1 accuracy" if self.measure == "accuracy" else "top-1 agreement with fp32"
+        return (
+            f"{of} on {count(self.images, 'held-out image')} falls from {self.before:.2f} % to "
+            f"{self.after:.2f} %, by more than {self.most:g}"
+        )
+
+    def help(self) -> str | None:
+        kept = " ".join(f"--keep-fp32 {name}" for name in self.kept)
+        lines = [
+            "no bundle was written; keep more layers in fp32 with `--keep-fp32 LAYER`"
+            + (f" (now: `{kept}`)" if kept else "")
+            + ",",
+            "calibrate with more images, `--calibration-images N`, use `--precision fp16`,",
+            "or allow it with `--max-drop POINTS`",
+        ]
+        if 100 / self.images > self.most:
+            lines.append(f"one image of {self.images} is {100 / self.images:.1f} points")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallerThanTheNet(Diagnostic):
+    """Images are rescaled to the smallest scale of the spec's ``test:`` section, and the centre of
+    the size of the net's window calibrates. Where that scale is smaller than the window there is no
+    such centre.
+    """
+
+    code = "VGG643"
+    TITLE = "the smallest test scale, {scale}, is below the net's window of {size} pixels"
+    HELP = "give the spec a larger `scale` in `test:`"
+    scale: int
+    size: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToQuantise(Diagnostic):
+    """Convs and FC layers are what is computed in int8. If all of them stay in fp32 there is none
+    left.
+    """
+
+    code = "VGG644"
+    TITLE = "no conv or FC layer is left to compute in int8"
+    HELP = "remove `--keep-fp32`, or compile with `--precision fp32`"
