@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.evaluating import ForeignClasses, NoImages
-from vggspec.base.catalogue.quantising import SmallerThanTheNet, TooFewToCalibrate
+from vggspec.base.catalogue.quantising import TooFewToCalibrate
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.regular_files import read_file
 from vggspec.base.watcher import Progress, Watcher
@@ -70,17 +70,11 @@ class Examples:
     out. Both parts are taken evenly from all. ``watch`` receives notes and progress.
 
     Raises:
-        VggspecError: there are too few images, the folder cannot be read, or the test scale is
-            smaller than the window.
+        VggspecError: there are too few images, or the folder cannot be read.
     """
 
     def __init__(self, root: str, manifest: Manifest, wanted: int, watch: Watcher) -> None:
-        self.scale = min(manifest.test.scales)
-        contract = manifest.input
-        if self.scale < max(contract.size):
-            size = " × ".join(map(str, contract.size))
-            what = SmallerThanTheNet(scale=self.scale, size=size)
-            raise VggspecError(report(what, path=f"net {manifest.net}"))
+        self.scale = max(min(manifest.test.scales), *manifest.input.size)
         self._root, self._manifest, self._watch = root, manifest, watch
         self._images = _opened(Path(root), manifest, watch)
         number = self._images.number

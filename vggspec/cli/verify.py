@@ -196,6 +196,9 @@ def _summary(found: "Verification") -> Iterator[str]:
     else:
         images = count(found.num_images, "image")
         yield f"No error beyond {tolerance:.1e} in {images}, in the arithmetic that was run."
+    made = found.manifest.calibration
+    if made is not None:
+        yield f"For int8 that only excludes gross mistakes. When compiled: {made.in_words()}."
     saturated = sum(each.figures.saturated for each in found.comparisons)
     if saturated:
         yield (

@@ -75,25 +75,11 @@ class DropTooLarge(Diagnostic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallerThanTheNet(Diagnostic):
-    """Images are rescaled to the smallest scale of the spec's ``test:`` section, and the centre of
-    the size of the net's window calibrates. Where that scale is smaller than the window there is no
-    such centre.
-    """
-
-    code = "VGG643"
-    TITLE = "the smallest test scale, {scale}, is below the net's window of {size} pixels"
-    HELP = "give the spec a larger `scale` in `test:`"
-    scale: int
-    size: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class NothingToQuantise(Diagnostic):
     """Convs and FC layers are what is computed in int8. If all of them stay in fp32 there is none
     left.
     """
 
-    code = "VGG644"
+    code = "VGG643"
     TITLE = "no conv or FC layer is left to compute in int8"
     HELP = "remove `--keep-fp32`, or compile with `--precision fp32`"

@@ -13,6 +13,8 @@ from vggspec.bundle.manifest import LAYERS
 from vggspec.bundle.opening import MAX_MANIFEST_BYTES, Bundle
 
 LARGEST_SHAPE_BYTES = 1024  # larger constants of a graph are no shapes
+QUANTISING = ("QuantizeLinear", "DequantizeLinear")
+INT8 = "int8"
 PRECISIONS = {"float": "fp32", "half": "fp16", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -105,16 +107,23 @@ def _nodes(graph: Any, constant: set[str]) -> Iterator[LayerFacts]:
         value.name: value.type.tensor_type
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
+    quantised: dict[str, str] = {}
     for node in graph.node:
         inputs = [name for name in node.input if name]
         if all(name in constant for name in inputs):
             constant.update(node.output)
             continue
+        if node.op_type in QUANTISING:
+            # The layer that reads it computes in int8.
+            quantised[node.output[0]] = quantised.get(inputs[0], inputs[0])
+            continue
+        is_int8 = any(name in quantised for name in inputs)
+        inputs = [quantised.get(name, name) for name in inputs]
         kind = types.get(node.output[0])
         yield LayerFacts(
             name=node.name or node.output[0],
             op=node.op_type,
-            precision=_precision(kind.elem_type) if kind is not None else "",
+            precision=INT8 if is_int8 else _precision(kind.elem_type) if kind is not None else "",
             output=_axes(kind) if kind is not None else (),
             reads=tuple(name for name in inputs if name not in constant),
         )
