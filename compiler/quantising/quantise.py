@@ -111,7 +111,7 @@ def quantise(
         (folder / WEIGHTS).parent.mkdir()
         merged, file = folded(lowered.network, weights, folder / WEIGHTS)
         if file is weights:
-            place(weights.path, folder / WEIGHTS, copy=False, refer=True)
+            place(weights.path, folder / WEIGHTS, refer=True)
         network = prepare(merged, options)
         path = folder / MODEL
         model = emit(

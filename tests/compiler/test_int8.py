@@ -125,7 +125,7 @@ def test_the_manifest_says_how(bundle: Path, pictures: Path) -> None:
     assert made is not None
     assert (made.method, made.images, made.held_out, made.scale) == ("min-max", 12, 12, 18)
     assert made.measure == "accuracy"
-    assert manifest.format == 4
+    assert manifest.format == 5
     assert manifest.fp32_layers == ("fc4",)
     assert manifest.options.calibrate is None
     assert str(pictures) not in (bundle / MANIFEST).read_text()
@@ -199,6 +199,16 @@ def test_the_first_and_last_layer_are_kept_where_that_helps(
         "calibrating", "testing fp32", "testing int8", "testing int8 but conv1_1 and fc4",
     }  # fmt: skip
     assert manifest.fp32_layers in ((), ("conv1_1", "fc4"))
+
+
+def test_a_net_without_anything_to_fold(pictures: Path, tmp_path: Path) -> None:
+    plain = net(MIXED.replace(" BN", ""), "mixed.vgg")
+    theirs = random_weights(plain, tmp_path / "plain.safetensors")
+    chosen = options(pictures, keep_fp32=("conv1_1",))
+    write_bundle(plain, theirs, tmp_path / "b", chosen)
+    model = onnx.load(tmp_path / "b" / MODEL)
+    assert "block1_conv1.weight_quantized" in initializers(model)
+    assert (tmp_path / "plain.safetensors").is_file()
 
 
 def test_images_of_other_classes_measure_agreement(

@@ -31,8 +31,8 @@ from vggspec.bundle.profile import Profile, Size
 from vggspec.bundle.sizes import FittingSizes, fits
 
 FORMAT = 5
-"""Format 1 had no ``options``, 2 no ``activations``, 3 no ``distance``, 4 no ``int8``; all are still
-read.
+"""Format 1 had no ``options``, 2 no ``activations``, 3 no ``distance``, 4 no ``int8``; all are
+still read.
 """
 
 MANIFEST = "manifest.json"
