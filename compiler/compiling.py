@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
     from vggspec.compiler.bundling.engine import ProfileCost
     from vggspec.compiler.bundling.staging import WrittenBundle
+    from vggspec.compiler.lower import Lowered
     from vggspec.compiler.weights import Metadata
 
 OnePath: TypeAlias = str | os.PathLike[str]
@@ -141,14 +142,39 @@ def compile(  # noqa: A001 (the command's name)
         MissingLibraryError: TensorRT is not installed.
     """
     from vggspec.compiler.lower import load_network
+
+    lowered = [load_network(os.fspath(each)) for each in _listed(spec)]
+    return compile_lowered(
+        lowered,
+        weights=weights,
+        out=out,
+        options=options,
+        trt=trt,
+        planned=planned,
+        watch=watch,
+        **choices,
+    )
+
+
+def compile_lowered(
+    lowered: "Sequence[Lowered]",
+    *,
+    weights: OnePath | Sequence[OnePath],
+    out: OnePath,
+    options: CompileOptions | None = None,
+    trt: bool = False,
+    planned: "Callable[[Sequence[ProfileCost]], None]" = lambda _: None,
+    watch: Watcher = SILENT,
+    **choices: Any,
+) -> Compiled:
+    """As ``compile``, for specs that have been read."""
     from vggspec.compiler.weights import open_weights
 
     began = time.monotonic()
-    specs, paths = _listed(spec), _listed(weights)
-    lowered = [load_network(os.fspath(each)) for each in specs]
+    paths = _listed(weights)
     channels = lowered[0].network.input.channels
     chosen = choose(options, choices, trt=trt, channels=channels)
-    wrong = contradiction(chosen, nets=len(specs), weights=len(paths))
+    wrong = contradiction(chosen, nets=len(lowered), weights=len(paths))
     if wrong is not None:
         raise ArgumentError(wrong)
     if chosen.engine is not None:

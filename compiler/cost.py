@@ -119,7 +119,7 @@ def cost(network: Network) -> NetworkCost:
     Weights are not counted again. Sums, joins and ``gap`` keep nothing, nor does what comes before
     the first weights.
     """
-    seen = fields(network)
+    seen = network.once(fields)
     layers = [
         LayerCost(
             name=layer.name,

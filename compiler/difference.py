@@ -7,7 +7,7 @@ around layers is all that differs where one was added.
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -117,7 +117,8 @@ def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Diffe
 
 def difference(first: Lowered, second: Lowered) -> Difference:
     """Compare the written layers, the inputs and the experiments of two nets."""
-    mine, other = (_elements(outline(one.network, one.steps)) for one in (first, second))
+    codes = _Codes()
+    mine, other = (_elements(outline(one.network, one.steps), codes) for one in (first, second))
     pairs = [
         ("", _input(first), _input(second)),
         ("train", _train(first.experiment.train), _train(second.experiment.train)),
@@ -142,13 +143,26 @@ class _Group:
     paths: "tuple[tuple[_Element, ...], ...]"
     names: tuple[str, ...] = field(compare=False)
     is_named: bool = field(compare=False)
+    codes: tuple[tuple[int, ...], ...] = field(compare=False)
+    """The paths in numbers: hundreds of brackets are compared with as many others."""
+
+    is_nested: bool = field(compare=False)
+    """Whether there are brackets in it."""
 
 
 _Element = Op | Mark | _Group
 _Line = tuple[Op | Mark, int]
 
 
-def _elements(parts: Sequence[Part]) -> tuple[_Element, ...]:
+class _Codes(dict[_Element, int]):
+    """A number for each element that is unlike the others."""
+
+    def __missing__(self, element: _Element) -> int:
+        self[element] = len(self)
+        return self[element]
+
+
+def _elements(parts: Sequence[Part], codes: _Codes) -> tuple[_Element, ...]:
     """What is compared of a path; a bracket without branches is a part of it."""
     found: list[_Element] = []
     for part in parts:
@@ -159,9 +173,9 @@ def _elements(parts: Sequence[Part]) -> tuple[_Element, ...]:
                 found.append(Mark(f"from {source}"))
             case Bracket(join=None, paths=paths):
                 for path in paths:
-                    found += _of_path(path)
+                    found += _of_path(path, codes)
             case Bracket(join=join, paths=paths):
-                first, *others = map(_of_path, paths)
+                first, *others = (_of_path(path, codes) for path in paths)
                 branches = [first]
                 for branch in others:
                     mark, *rest = branch
@@ -169,12 +183,20 @@ def _elements(parts: Sequence[Part]) -> tuple[_Element, ...]:
                         branches.append((Mark(f"{join} {mark.text}", is_edge=True), *rest))
                     else:
                         branches.append((Mark(f"{join}", is_edge=True), *branch))
-                found.append(_Group(f"{join}", tuple(branches), part.names, part.is_named))
+                group = _Group(
+                    f"{join}",
+                    tuple(branches),
+                    part.names,
+                    part.is_named,
+                    tuple(tuple(map(codes.__getitem__, branch)) for branch in branches),
+                    any(isinstance(one, _Group) for branch in branches for one in branch),
+                )
+                found.append(group)
     return tuple(found)
 
 
-def _of_path(path: Path) -> tuple[_Element, ...]:
-    parts = _elements(path.parts)
+def _of_path(path: Path, codes: _Codes) -> tuple[_Element, ...]:
+    parts = _elements(path.parts, codes)
     if path.source is not None:
         return (Mark(f"from {path.source}"), *parts)
     return parts or (Mark("identity"),)
@@ -281,8 +303,23 @@ def _inside(first: _Group, second: _Group) -> int:
     """How much two brackets have in common but for their names; 0 for a sum and a join."""
     if first.join != second.join:
         return 0
-    paths = zip(first.paths, second.paths, strict=False)
-    return 2 + sum(_common(mine, others)[0][0] for mine, others in paths)
+    if first.is_nested and second.is_nested:
+        paths = zip(first.paths, second.paths, strict=False)
+        return 2 + sum(_common(mine, others)[0][0] for mine, others in paths)
+    codes = zip(first.codes, second.codes, strict=False)
+    return 2 + sum(_common_codes(mine, others) for mine, others in codes)
+
+
+def _common_codes(first: Sequence[int], second: Sequence[int]) -> int:
+    """How much two paths have in common that do not both have brackets in them."""
+    shared = set(first).intersection(second)
+    if not shared:
+        return 0
+    mine, others = ([code for code in codes if code in shared] for codes in (first, second))
+    if mine == others:
+        return 2 * len(mine)
+    rows = ([2 * (code == other) for other in others] for code in reversed(mine))
+    return _table(rows, len(others))[0][0]
 
 
 def _of_names(first: _Group, second: _Group) -> int:
@@ -295,25 +332,51 @@ def _common(
     first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
 ) -> list["array[int]"]:
     """How much ``first[i:]`` and ``second[j:]`` can have in common, for each i and j."""
-    numbers: dict[_Element, int] = {}
-    mine = [numbers.setdefault(one, len(numbers)) for one in first]
-    other = [numbers.setdefault(one, len(numbers)) for one in second]
-    groups = {j: one for j, one in enumerate(second) if isinstance(one, _Group)}
-    inside: dict[tuple[int, int], int] = {}
-    below = array("H", bytes(2 * (len(other) + 1)))
-    table = [below]
-    for number, element in zip(reversed(mine), reversed(first), strict=True):
-        row = array("H", below)
-        equal = 2 if are_marks_equal or not isinstance(element, Mark) else 0
-        for j in range(len(other) - 1, -1, -1):
-            alike = equal if number == other[j] else 0
-            if isinstance(element, _Group) and j in groups:
-                pair = number, other[j]
-                if pair not in inside:
-                    inside[pair] = _inside(element, groups[j])
-                alike = inside[pair] and inside[pair] + _of_names(element, groups[j])
-            row[j] = max(below[j], row[j + 1], below[j + 1] + alike)
-        table.append(row)
+    codes = _Codes()
+    others = [codes[one] for one in second]
+    groups = {codes[one]: one for one in second if isinstance(one, _Group)}
+    named: dict[str, list[int]] = {}
+    for j, one in enumerate(second):
+        for name in one.names if isinstance(one, _Group) else ():
+            named.setdefault(name, []).append(j)
+    alike: dict[int, list[int]] = {}  # the names of brackets apart
+
+    def row(element: _Element) -> list[int]:
+        """How much an element has in common with each of ``second``."""
+        code = codes[element]
+        if code not in alike:
+            weights = {code: 2 * (are_marks_equal or not isinstance(element, Mark))}
+            if isinstance(element, _Group):
+                weights = {code: _inside(element, group) for code, group in groups.items()}
+            alike[code] = [weights.get(other, 0) for other in others]
+        if not isinstance(element, _Group):
+            return alike[code]
+        found = alike[code].copy()
+        for j in {j for name in element.names for j in named.get(name, ()) if found[j]}:
+            other = second[j]
+            assert isinstance(other, _Group)
+            found[j] += _of_names(element, other)
+        return found
+
+    return _table(map(row, reversed(first)), len(second))
+
+
+def _table(rows: Iterable[Sequence[int]], width: int) -> list["array[int]"]:
+    """The sums of the best pairs of two sequences from each i and j on, by the weight of each pair;
+    ``rows`` come from the last to the first.
+    """
+    below = [0] * (width + 1)
+    table = [array("H", below)]
+    for weights in rows:
+        best = 0
+        row = [0] * (width + 1)
+        for j in range(width - 1, -1, -1):
+            if below[j] > best:
+                best = below[j]
+            if weights[j] and weights[j] + below[j + 1] > best:
+                best = weights[j] + below[j + 1]
+            row[j] = best
+        table.append(array("H", row))
         below = row
     return table[::-1]
 

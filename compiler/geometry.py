@@ -18,6 +18,9 @@ from vggspec.compiler.tensor import Types
 
 Number = int | Fraction
 
+#: What an op sees that computes each position from the one in its place.
+ITS_PLACE = Reach()
+
 #: Rows, then columns.
 Pair = tuple[Number, Number]
 
@@ -48,6 +51,8 @@ class Field:
 
     def seen_by(self, reach: Reach) -> "Field":
         """The field of a tensor whose positions see ``reach`` of this one's."""
+        if reach == ITS_PLACE:
+            return self
         axes = [
             (
                 self.start[i] + self.stride[i] * reach.start[i],
@@ -70,7 +75,7 @@ class Field:
         )
 
 
-def fields(network: Network) -> dict[str, Field]:
+def fields(network: Network) -> Mapping[str, Field]:
     """The field of each tensor, by the name of the layer that computes it."""
     found = {IMAGE: Field()}
     for layer in network.layers:
@@ -90,7 +95,7 @@ def field_of(layer: Layer, inputs: Types, found: Mapping[str, Field]) -> Field:
 
 def apart(network: Network) -> dict[str, Number]:
     """The joins whose inputs lie in unequal places, and how many pixels they lie apart at most."""
-    seen = fields(network)
+    seen = network.once(fields)
     found: dict[str, Number] = {}
     for layer in network.layers:
         if layer.op.is_join:

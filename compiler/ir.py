@@ -10,7 +10,7 @@ Axes: C channels, H rows, W columns. A feature map is ``(C, H, W)``, a vector ``
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vggspec.base.catalogue import shapes
 from vggspec.base.diagnostic import VggspecError, report
@@ -21,7 +21,12 @@ from vggspec.compiler.tensor import MisfitError, Param, TensorType, Types
 if TYPE_CHECKING:
     from vggspec.compiler.ops.op import Op
 
+Result = TypeVar("Result")
+
 MAX_PARAMETERS = 10**11
+
+#: How many sizes of images are tried for one at which branches meet.
+MAX_TRIED = 256
 
 Color = Literal["RGB", "BGR", "gray"]
 
@@ -85,6 +90,17 @@ class Layer(Node):
     params: tuple[Param, ...] = ()
 
 
+def _typed(node: Node, type: TensorType, params: tuple[Param, ...]) -> Layer:
+    return Layer(
+        name=node.name,
+        op=node.op,
+        inputs=node.inputs,
+        origin=node.origin,
+        type=type,
+        params=params,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """A result of the network: the public name, and the layer that computes it."""
@@ -103,9 +119,11 @@ class Network:
     layers: tuple[Layer, ...]
     outputs: tuple[Output, ...]
     _by_name: dict[str, Layer] = field(init=False, repr=False, compare=False)
+    _known: dict[object, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {layer.name: layer for layer in self.layers})
+        object.__setattr__(self, "_known", {})
         assert len(self._by_name) == len(self.layers), "layer names are unique"
 
     def __getitem__(self, name: str) -> Layer:
@@ -120,7 +138,7 @@ class Network:
 
     def types_of(self, node: Node) -> Types:
         """The types of a layer's inputs."""
-        return tuple(self.type_of(name) for name in node.inputs)
+        return tuple([self.type_of(name) for name in node.inputs])
 
     def users(self, name: str) -> tuple[Layer, ...]:
         """The layers that read a tensor."""
@@ -151,9 +169,20 @@ class Network:
         """Channels of the first output."""
         return self.type_of(self.outputs[0].layer).channels
 
+    def once(self, compute: Callable[["Network"], Result]) -> Result:
+        """What ``compute`` makes of this net, and has made of it if it was asked before.
+
+        ``compute`` is pure, such as a pass; it is hashable, and equal to what computes the same.
+        """
+        if compute not in self._known:
+            self._known[compute] = compute(self)
+        result: Result = self._known[compute]
+        return result
+
     def rebuild(self, nodes: Iterable[Node], outputs: Sequence[Output] | None = None) -> "Network":
         """The same net with other layers, or other outputs."""
-        return build(self.name, self.input, nodes, self.outputs if outputs is None else outputs)
+        outputs = self.outputs if outputs is None else outputs
+        return build(self.name, self.input, nodes, outputs, before=self)
 
     def at(self, height: int, width: int) -> "Network":
         """The same net on images of another size.
@@ -170,13 +199,22 @@ class Network:
 class Builder:
     """A network that grows a layer at a time, with every shape inferred and checked.
 
-    ``fixed`` is a network of the same layers whose parameters must keep their shapes.
+    ``fixed`` is a network of the same layers whose parameters must keep their shapes. ``before`` is
+    one whose layers are taken over where they are added as they are and read the same types.
     """
 
-    def __init__(self, name: str, input: ImageInput, *, fixed: Network | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        input: ImageInput,
+        *,
+        fixed: Network | None = None,
+        before: Network | None = None,
+    ) -> None:
         self.name = name
         self.input = input
         self._fixed = fixed
+        self._before = before
         self._types = {IMAGE: input.type}
         self._layers: dict[str, Layer] = {}
         self._parameters = 0
@@ -199,13 +237,12 @@ class Builder:
             ValueError: it has too many inputs or too few, or one that has not been added.
         """
         self._check_edges(node)
-        inputs = tuple(self._types[name] for name in node.inputs)
+        inputs = tuple([self._types[name] for name in node.inputs])
+        layer = self._taken_over(node, inputs)
         try:
-            y = node.op.infer(inputs)
-            params = node.op.params(inputs, node.name)
-            if self._fixed is not None and params != self._fixed[node.name].params:
-                raise self._misfit_of_weights(self._fixed, node)
-            self._parameters += sum(param.num_elements for param in params)
+            if layer is None:
+                layer = self._inferred(node, inputs)
+            self._parameters += sum([param.num_elements for param in layer.params])
             if self._parameters > MAX_PARAMETERS:
                 too_many = shapes.TooManyWeights(parameters=self._parameters, limit=MAX_PARAMETERS)
                 raise MisfitError(too_many)
@@ -216,16 +253,9 @@ class Builder:
             source, span = (node.origin.source, node.origin.span) if node.origin else (None, None)
             path = None if source else self.name
             raise VggspecError(report(what, source, span, path=path)) from None
-        self._types[node.name] = y
-        self._layers[node.name] = Layer(
-            name=node.name,
-            op=node.op,
-            inputs=node.inputs,
-            origin=node.origin,
-            type=y,
-            params=params,
-        )
-        return y
+        self._types[node.name] = layer.type
+        self._layers[node.name] = layer
+        return layer.type
 
     def finish(self, outputs: Sequence[Output]) -> Network:
         """The network of the layers added so far."""
@@ -235,6 +265,29 @@ class Builder:
             layers=tuple(self._layers.values()),
             outputs=tuple(outputs),
         )
+
+    def _taken_over(self, node: Node, inputs: Types) -> Layer | None:
+        """The layer as it was, if its op and the types of its inputs are the same."""
+        if self._before is None or node.name not in self._before:
+            return None
+        layer = self._before[node.name]
+        if layer.op is not node.op or self._before.types_of(layer) != inputs:
+            return None
+        if layer is node:
+            return layer
+        return _typed(node, layer.type, layer.params)
+
+    def _inferred(self, node: Node, inputs: Types) -> Layer:
+        """The layer of a node.
+
+        Raises:
+            MisfitError: it does not fit what it reads.
+        """
+        y = node.op.infer(inputs)
+        params = node.op.params(inputs, node.name)
+        if self._fixed is not None and params != self._fixed[node.name].params:
+            raise self._misfit_of_weights(self._fixed, node)
+        return _typed(node, y, params)
 
     def _check_edges(self, node: Node) -> None:
         """Refuse a graph that no spec and no pass may build."""
@@ -271,16 +324,17 @@ def build(
     outputs: Sequence[Output],
     *,
     fixed: Network | None = None,
+    before: Network | None = None,
 ) -> Network:
     """A network with every shape inferred and checked.
 
-    ``fixed`` is a network of the same layers whose parameters must keep their shapes.
+    ``fixed`` and ``before`` as for ``Builder``.
 
     Raises:
         VggspecError: at the first layer that does not fit; what follows would be an echo.
         ValueError: a layer has too many inputs or too few, or one that is not above it.
     """
-    builder = Builder(name, input, fixed=fixed)
+    builder = Builder(name, input, fixed=fixed, before=before)
     for node in nodes:
         builder.add(node)
     return builder.finish(outputs)
@@ -299,30 +353,52 @@ def map_before(net: Network, name: str) -> TensorType | None:
 def _with_needed_input(
     what: shapes.PoolEmpties, input: ImageInput, nodes: Sequence[Node]
 ) -> shapes.PoolEmpties:
-    """The same, with the smallest input that the layers up to here take and the poolings so far."""
+    """The same, with the smallest input that the layers up to here take and the poolings so far.
+
+    Rows and columns are searched by themselves, among square images. Branches meet at the size that
+    is written, hence again at every sum of it and a period (``sizes.py``); where that is more than
+    ``MAX_TRIED``, no input is named.
+    """
     pools = sum(node.op.keyword in ("maxpool", "avgpool") for node in nodes)
 
-    def fits(height: int, width: int) -> bool:
-        types = {IMAGE: TensorType((input.channels, height, width))}
+    def fits(side: int, *, meets: bool) -> bool:
+        """Whether all layers take an image, and branches meet or are taken to."""
+        types = {IMAGE: TensorType((input.channels, side, side))}
         try:
             for node in nodes:
-                types[node.name] = node.op.infer(tuple(types[name] for name in node.inputs))
+                inputs = tuple(types[name] for name in node.inputs)
+                if node.op.is_join and not meets:
+                    size = inputs[0].shape[1:]
+                    inputs = tuple(TensorType((x.channels, *size)) for x in inputs)
+                types[node.name] = node.op.infer(inputs)
         except MisfitError:
             return False
         return True
 
-    side = smallest(lambda n: fits(n, n))
-    needed = (max(side, input.height), max(side, input.width)) if side else None
-    if side and input.height == input.width:
-        needed = (side, side)
+    least = smallest(lambda side: fits(side, meets=False))
+
+    def found(side: int) -> int | None:
+        """The smallest one from ``side`` on."""
+        assert least is not None
+        first = max(least, side)
+        tried = range(first, first + MAX_TRIED)
+        return next((each for each in tried if fits(each, meets=True)), None)
+
+    needed = None
+    if least is not None:
+        height, width = found(input.height), found(input.width)
+        if height is not None and width is not None:
+            needed = (height, width)
     return replace(what, input=(input.height, input.width), needed=needed, pools=pools)
 
 
 def smallest(fits: Callable[[int], bool], limit: int = 1 << 16) -> int | None:
     """The smallest number from 1 to ``limit`` that fits, where all larger ones do too."""
-    if not fits(limit):
-        return None
-    low, high = 0, limit  # low does not fit, high does
+    low, high = 0, 1  # low does not fit
+    while not fits(high):
+        if high == limit:
+            return None
+        low, high = high, min(2 * high, limit)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)

@@ -19,6 +19,7 @@ of all that joins read. The ops' own ``infer`` is tried at each of them.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import lcm
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,30 @@ def sizes(network: Network) -> Fitting:
     """
     layers = [layer for layer in network.layers if layer.type.is_map]
     read = _ancestors(network, joins_of_maps(network))
-    (first_row, rows), (first_column, columns) = (
-        _along(network, layers, read, axis) for axis in (0, 1)
-    )
+    first_row, rows = _along(network, layers, read, 0)
+    first_column, columns = first_row, rows
+    if not _is_square(network, layers):
+        first_column, columns = _along(network, layers, read, 1)
     found: FittingSizes = Sizes(rows, columns)
     if rows.is_any and columns.is_any:
         found = "any"
     return Fitting(least=above(found, (first_row, first_column)), sizes=found)
+
+
+def _is_square(network: Network, layers: Iterable[Layer]) -> bool:
+    """Whether rows and columns are computed alike, and there are as many."""
+
+    def is_same(pair: tuple[object, object]) -> bool:
+        return pair[0] == pair[1]
+
+    return is_same(network.input.type.size) and all(
+        is_same(layer.type.size)
+        and is_same(reach.size)
+        and is_same(reach.stride)
+        and is_same(reach.start)
+        for layer in layers
+        for reach in (layer.op.reach(network.types_of(layer)),)
+    )
 
 
 def joins_of_maps(network: Network) -> list[Layer]:
@@ -86,9 +104,7 @@ def _along(
     joins meet; ``read`` are the joins and what they depend on.
     """
     steps = _steps(network, layers, axis)
-    own = network.input.type.size[axis]
-    first = smallest(lambda n: _meets(steps, (n,)) is not None, own)
-    assert first is not None, "the net takes its own size"
+    first = _least(steps)
     period = _period(network, read, axis)
     numbers = range(first, first + period)
     names = {layer.name for layer in read}
@@ -148,6 +164,11 @@ class _Step:
         except MisfitError:
             return None
 
+    def gives(self, least: int, n: int) -> bool:
+        """Whether the output of a layer with one input of ``n`` has ``least`` or more."""
+        found = self.after((n,))
+        return found is not None and found >= least
+
 
 def _steps(network: Network, layers: Iterable[Layer], axis: int) -> list[_Step]:
     """The layers without those that compute each position from the one in its place."""
@@ -166,6 +187,22 @@ def _steps(network: Network, layers: Iterable[Layer], axis: int) -> list[_Step]:
         same[layer.name] = layer.name
         steps.append(_Step(layer.name, layer.op, inputs, types, axis))
     return steps
+
+
+def _least(steps: Sequence[_Step]) -> int:
+    """The smallest image that all layers take, as if joins met: from the last layer to the first,
+    the smallest input whose output those behind it take.
+    """
+    needed: dict[str, int] = {}
+    for step in reversed(steps):
+        least = needed.get(step.name, 1)
+        if not step.op.is_join:
+            found = smallest(partial(step.gives, least))
+            assert found is not None, "the net takes its own size"
+            least = found
+        source = step.inputs[0]
+        needed[source] = max(needed.get(source, 1), least)
+    return needed.get(IMAGE, 1)
 
 
 def _meets(steps: Iterable[_Step], numbers: Sequence[int]) -> list[bool] | None:

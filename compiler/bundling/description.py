@@ -11,7 +11,6 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.distance import DISTANCE
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
-from vggspec.compiler.cost import cost
 from vggspec.compiler.geometry import Pair, fields
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
@@ -154,7 +153,7 @@ def window_and_stride(
     """
     if options.distance or (options.layer is None and result_of(network) == "activations"):
         prepared = prepare(network, options)
-        seen = fields(prepared)
+        seen = prepared.once(fields)
         strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]
         rows, columns = zip(*strides, strict=True)
         return network.input.type.size, (max(rows), max(columns))
@@ -173,16 +172,16 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns of the class score map, or of that of boxes, and pixels from one position to
     the next.
     """
-    maps = [layer for layer in cost(network).layers if len(layer.output) == 3]
-    before_average = [layer for layer in maps if layer.output[1:] != (1, 1)]
+    seen = network.once(fields)
+    maps = [layer for layer in network.layers if layer.type.is_map]
+    before_average = [layer for layer in maps if layer.type.size != (1, 1)]
     # Boxes are not averaged: the last layer's map is theirs.
     last = network[AVERAGE].inputs[0] if AVERAGE in network else network.outputs[0].layer
     # Where a net averages its last map itself, the positions are those of the map that is kept.
     last = next((out.layer for out in network.outputs if out.name == SCORE_MAP), last)
     if not network.type_of(last).is_map or not before_average:
-        return (1, 1), _pixels(maps[-1].stride) if maps else (1, 1)
-    stride = {layer.name: layer.stride for layer in maps}[last]
-    return network.type_of(last).size, _pixels(stride)
+        return (1, 1), _pixels(seen[maps[-1].name].stride) if maps else (1, 1)
+    return network.type_of(last).size, _pixels(seen[last].stride)
 
 
 def _pixels(pair: Pair) -> tuple[int, int]:

@@ -98,7 +98,7 @@ TRAINING: tuple[Pass, ...] = (DropSoftmax(), AverageOverSpace())
 
 
 def run(pipeline: tuple[Pass, ...], network: Network) -> Network:
-    """Apply the passes one after the other."""
+    """Apply the passes one after the other, none twice to one net."""
     for each in pipeline:
-        network = each(network)
+        network = network.once(each)
     return network

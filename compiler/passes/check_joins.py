@@ -34,7 +34,7 @@ class CheckJoins:
         Raises:
             VggspecError: branches meet at the net's own size only.
         """
-        seen = fields(network)
+        seen = network.once(fields)
         averaged: set[str] = set()
         for layer in network.layers:
             over_space = [name in averaged for name in layer.inputs]

@@ -86,7 +86,7 @@ def _strides(network: Network) -> dict[str, int]:
     """Pixels from one position to the next, for each tensor before an average over the whole map,
     after which there is one position.
     """
-    seen = fields(network)
+    seen = network.once(fields)
     found = {IMAGE: 1}
     for layer in network.layers:
         is_before = not isinstance(layer.op, GlobalAvgPool)

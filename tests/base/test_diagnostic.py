@@ -1,17 +1,17 @@
 """The words of a diagnostic come from templates filled with its fields."""
 
+import copy
 import dataclasses
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vggspec.base.catalogue import by_code
-from vggspec.base.diagnostic import Diagnostic, names_in, templates
+from vggspec.base.diagnostic import Diagnostic, completed, names_in, templates
 
 CATALOGUE = by_code()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Missing(Diagnostic):
     """Something is missing."""
 
@@ -48,7 +48,7 @@ def test_what_names_an_empty_field_is_left_out() -> None:
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_templates_name_fields(code: str) -> None:
     kind = CATALOGUE[code]
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = {field.name for field in dataclasses.fields(completed(kind))}
     known |= {name for name in dir(kind) if isinstance(getattr(kind, name), property)}
     for part in ("TITLE", "LABEL", "HELP", "NOTE"):
         for text in templates(getattr(kind, part, None)):
@@ -57,3 +57,26 @@ def test_templates_name_fields(code: str) -> None:
         is_written = part in vars(kind)
         assert not (is_written and method in vars(kind)), f"{part} and {method}() are both given"
     assert hasattr(kind, "TITLE") or kind.title is not Diagnostic.title
+
+
+def test_a_kind_is_completed_once_by_its_first_cases() -> None:
+    class Late(Missing):
+        __doc__ = "Something comes late."
+
+        hours: int
+
+    def made(hours: int) -> Missing:
+        return Late(net="D", parts=1, hours=hours)
+
+    assert "__dataclass_fields__" not in vars(Late)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(made, range(64)))
+    assert found == [made(hours) for hours in range(64)]
+    assert made(1) != made(2)
+    assert len({made(1), made(1), made(2)}) == 2
+    assert copy.deepcopy(made(3)) == made(3)
+    assert dataclasses.replace(made(3), parts=2).title().startswith("2 layers")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made(1).net = "E"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="hours"):
+        Late(net="D", parts=1)  # type: ignore[call-arg]

@@ -1,7 +1,6 @@
 """Reports as text, JSON and GitHub's annotations, with invented mistakes."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
@@ -10,7 +9,6 @@ from vggspec.base.render import MAX_LINE, as_github, as_json, as_text
 from vggspec.base.source import Source, Span
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Bad(Diagnostic):
     """Something is bad."""
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 
+import vggspec.compiler.difference
 from tests.strategies import net_texts
 from vggspec.base.source import Source
 from vggspec.compiler.difference import Change, Difference, difference
@@ -144,3 +146,26 @@ def test_every_layer_stands_in_one_row(first: str, second: str) -> None:
     assert [row.second for row in found.rows if row.second] == [row.first for row in alone[1].rows]
     back = _between(second, first)
     assert sum(row.is_same for row in back.rows) == sum(row.is_same for row in found.rows)
+
+
+def test_brackets_are_compared_without_a_table_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 brackets that are all unlike, each is compared with 40 others: tables are made of those
+    alone that end in one row.
+    """
+    made: list[int] = []
+
+    def counted(rows, width):  # type: ignore[no-untyped-def]
+        made.append(width)
+        return table(rows, width)
+
+    table = vggspec.compiler.difference._table
+    monkeypatch.setattr(vggspec.compiler.difference, "_table", counted)
+    texts = [
+        "conv3-8\n"
+        + "".join(f"[conv3-{16 + i} conv{kernel}-8 + identity]\n" for i in range(40))
+        + "FC-10"
+        for kernel in (3, 5)
+    ]
+    found = _between(*texts)
+    assert [row.is_same for row in found.rows].count(False) == 40
+    assert len(made) < 10 * 40

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.nets import SMALL, net
 from tests.refusals import told
+from vggspec.base.catalogue.shapes import PoolEmpties
 from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.backends.torch import module as torch_module
 from vggspec.compiler.backends.torch import source as torch_source
@@ -190,3 +191,65 @@ def test_smallest_finds_the_first_that_fits(limit: int) -> None:
         if wanted <= limit:
             assert smallest(lambda n, w=wanted: n >= w, limit) == wanted  # type: ignore[misc]
     assert smallest(lambda n: n > limit, limit) is None
+
+
+#: Branches that meet where the sides of their input divide by 3, and poolings behind them.
+THIRDS = """
+input {0}x{1} RGB
+conv3-8
+maxpool
+[conv3-8/3 & maxpool3/3]
+maxpool maxpool
+FC-5
+"""
+
+
+def _is_taken(height: int, width: int) -> bool:
+    try:
+        net(THIRDS.format(height, width))
+    except VggspecError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (12, 31), (13, 24)])
+def test_an_emptied_map_names_an_input_at_which_branches_meet(height: int, width: int) -> None:
+    with pytest.raises(VggspecError) as caught:
+        net(THIRDS.format(height, width))
+    what = caught.value.reports[0].what
+    assert isinstance(what, PoolEmpties)
+    taken = [side for side in range(1, 50) if _is_taken(side, side)]
+    needed = tuple(next(n for n in taken if n >= side) for side in (height, width))
+    assert what.needed == needed
+    assert _is_taken(*needed)
+
+
+def test_layers_are_inferred_again_where_what_they_read_is_another() -> None:
+    before = forked()
+    conv = replace(before["conv"], op=Conv(kernel_size=(3, 3), out_channels=6))
+    wider = [conv, *before.layers[1:]]
+    after = before.rebuild(wider)
+    assert after == build(before.name, before.input, wider, before.outputs)
+    assert after["a"].params[0].shape == (3, 6 * 3 * 2)
+
+
+def test_layers_that_read_the_same_are_taken_over() -> None:
+    before = residual()
+    after = before.rebuild([*before.layers, Node(name="more", op=Relu(), inputs=("sum",))])
+    assert all(after[layer.name] is layer for layer in before.layers)
+    moved = before.rebuild([replace(layer, origin=None) for layer in before.layers])
+    assert moved == build(before.name, before.input, moved.layers, before.outputs)
+
+
+def test_what_is_pure_is_computed_once() -> None:
+    calls: list[Network] = []
+
+    def parameters(network: Network) -> int:
+        calls.append(network)
+        return network.parameters
+
+    network = net(SMALL).network
+    assert [network.once(parameters) for _ in range(3)] == [network.parameters] * 3
+    assert calls == [network]
+    assert network.once(DropTrainingOps()) is network.once(DropTrainingOps())
+    assert network.once(FcToConv()) == FcToConv()(network)

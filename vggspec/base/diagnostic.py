@@ -13,7 +13,8 @@ exception of a command is a bug in vggspec.
 import inspect
 from dataclasses import dataclass
 from string import Formatter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, dataclass_transform
 
 from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import count, either
@@ -28,17 +29,17 @@ Severity = Literal["error", "warning"]
 Template = str | tuple[str, ...] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class Diagnostic:
     """A kind of mistake. The docstring of a subclass is its page in ``vggspec explain``.
 
-    A subclass is a frozen dataclass of the facts, with a code and templates. In a template
-    ``{name}`` stands for a field or a property. In addition to Python's format specifications there
-    are ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and ``{number:count
-    layer}`` (``2 layers``). A template that names an empty field or None is left out, so a tuple of
-    templates is an if-else. Where the words depend on more than that, override the method.
+    A subclass is a frozen dataclass of the facts (``completed``), with a code and templates. In a
+    template ``{name}`` stands for a field or a property. In addition to Python's format
+    specifications there are ``{names:either}`` (``a, b or c``), ``{names:join}`` (``a, b, c``) and
+    ``{number:count layer}`` (``2 layers``). A template that names an empty field or None is left
+    out, so a tuple of templates is an if-else. Where the words depend on more than that, override
+    the method.
 
-        @dataclass(frozen=True, kw_only=True)
         class UnknownLayer(Diagnostic):
             '''A layer has a name that no kind of layer has.'''
 
@@ -64,6 +65,10 @@ class Diagnostic:
 
     NOTE: ClassVar[Template] = None
     """The reason of the rule."""
+
+    def __new__(cls, **_facts: object) -> Self:
+        completed(cls)
+        return super().__new__(cls)
 
     def title(self) -> str:
         """The fact: ``TITLE``, filled in; the last alternative has no condition."""
@@ -99,6 +104,22 @@ class Diagnostic:
         paragraph = " ".join(cls.page().partition("\n\n")[0].split())
         sentence, _, more = paragraph.partition(". ")
         return f"{sentence}." if more else paragraph
+
+
+_COMPLETING = Lock()
+
+
+def completed(kind: type[Diagnostic]) -> type[Diagnostic]:
+    """A kind with the methods of a dataclass, which it gets when its first case is found.
+
+    To make a dataclass takes most of a millisecond, there are hundreds of kinds, and a run that
+    goes well meets none of them.
+    """
+    with _COMPLETING:
+        for each in reversed(kind.__mro__):
+            if issubclass(each, Diagnostic) and "__dataclass_fields__" not in vars(each):
+                dataclass(frozen=True, kw_only=True)(each)
+    return kind
 
 
 class _Filled(Formatter):

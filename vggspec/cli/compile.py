@@ -93,7 +93,7 @@ def command(
         return
     from vggspec.cli.building import WithLog, show_cost
     from vggspec.cli.progress import shown
-    from vggspec.compiler.compiling import compile  # noqa: A004 (the command's name)
+    from vggspec.compiler.compiling import compile_lowered
     from vggspec.training.runs import find_weights
 
     if to_trt:
@@ -108,8 +108,8 @@ def command(
         say_weights(found)
         files.append(str(found.path))
     with shown() as watch:
-        compiled = compile(
-            list(specs),
+        compiled = compile_lowered(
+            lowered,
             weights=files,
             out=out or name,
             trt=to_trt,

@@ -1,9 +1,11 @@
 """Text to syntax tree, line by line, so that all mistakes of a file are found in one run."""
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib import resources
+from importlib.util import cache_from_source
 from itertools import islice
 from typing import cast
 
@@ -132,7 +134,18 @@ def _indent(text: str) -> int:
 @cache
 def _lark() -> Lark:
     grammar = resources.files("vggspec.lang").joinpath("grammar.lark").read_text("utf-8")
-    return Lark(grammar, parser="lalr", start=["column", "row", "body", "setting"])
+    start = ["column", "row", "body", "setting"]
+    return Lark(grammar, parser="lalr", start=start, cache=_tables())
+
+
+def _tables() -> str | bool:
+    """Where lark keeps the tables that it makes of the grammar: beside the bytecode of this module,
+    whose rules they share. Python writes it where it may, unless it is told not to; who can replace
+    the one can replace the other. Tables of another grammar or lark are made anew.
+    """
+    if sys.dont_write_bytecode:
+        return False
+    return f"{cache_from_source(__file__).removesuffix('.pyc')}.lark"
 
 
 def _statement(source: Source, span: Span, rule: Rule, reports: Reports) -> Statement | None:

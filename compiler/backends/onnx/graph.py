@@ -11,6 +11,7 @@ Source: the ONNX IR specification, "External Tensor Data".
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ class OnnxGraph:
         name = self._scope + name
         tensor = TensorProto(name=name, data_type=ELEMENT_TYPES[precision], dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
-        length = BYTES[precision] * int(np.prod(shape, dtype=np.int64))
+        length = BYTES[precision] * prod(shape)
         for key, value in (("location", location), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
         self._initializers.append(tensor)

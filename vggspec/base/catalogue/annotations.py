@@ -1,12 +1,9 @@
 """Mistakes about annotations, the boxes around objects on images (VGG68x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoAnnotations(Diagnostic):
     """A net of boxes learns from annotated objects. They are read from Pascal VOC's XML, next to
     class folders or in VOC's own folders, and from COCO's JSON:
@@ -26,7 +23,6 @@ class NoAnnotations(Diagnostic):
     tried: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadAnnotations(Diagnostic):
     """A file that describes many images cannot be read: it is damaged, truncated, or has another
     format.
@@ -41,7 +37,6 @@ class BadAnnotations(Diagnostic):
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyBadAnnotations(Diagnostic):
     """An image with an invalid annotation is left out: a box is empty or outside the image, or has
     a class that the data does not have. This many indicate another problem.
@@ -57,7 +52,6 @@ class TooManyBadAnnotations(Diagnostic):
         return "repair or remove them, beginning with\n" + "\n".join(self.first)
 
 
-@dataclass(frozen=True, kw_only=True)
 class BoxesMismatch(Diagnostic):
     """``boxes(per-class)`` has a box for each class of the data, so the layer before it must have
     four channels per class.
@@ -83,7 +77,6 @@ class BoxesMismatch(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class BoxesOnCrops(Diagnostic):
     """During training a net of boxes is validated on the central crop of each image, whose class
     is given: the first protocol of appendix A. The other, dense protocol also needs a classifier.

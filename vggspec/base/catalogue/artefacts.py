@@ -1,7 +1,6 @@
 """Mistakes about weights files and bundles (VGG50x to VGG53x)."""
 
 import shlex
-from dataclasses import dataclass
 from typing import Literal
 
 from vggspec.base.diagnostic import Diagnostic
@@ -15,7 +14,6 @@ REMEDY_OF_CHANGED_WEIGHTS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoWeights(Diagnostic):
     """Compiling requires trained weights. ``--weights`` names them. The default is the best weights
     of the net's newest run under ``runs/<net>/``, else ``<net>.safetensors`` next to the spec or in
@@ -42,7 +40,6 @@ class NoWeights(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadWeightsFile(Diagnostic):
     """The file is not a whole safetensors file: it is something else, it was cut off while it was
     copied, or its header contradicts its size. No part of it is used.
@@ -57,7 +54,6 @@ class BadWeightsFile(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherWeights(Diagnostic):
     """The tensors in the file are not those of the net: the file is for another net, or for another
     version of this one.
@@ -87,7 +83,6 @@ class OtherWeights(Diagnostic):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongNumberType(Diagnostic):
     """Weights are 32-bit floating point numbers."""
 
@@ -98,7 +93,6 @@ class WrongNumberType(Diagnostic):
     dtype: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownCheckpoint(Diagnostic):
     """The checkpoint's tensors cannot be matched with the layers of the net, in their order and by
     their shapes.
@@ -109,7 +103,6 @@ class UnknownCheckpoint(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFiniteWeights(Diagnostic):
     """Weights are finite numbers. NaN and infinities come from a training run that diverged, from a
     conversion to half precision, or from a damaged file. A class whose bias is -inf is never
@@ -131,7 +124,6 @@ class NotFiniteWeights(Diagnostic):
         return "\n".join([*lines, "use the weights of a run that did not diverge"])
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChangedWeights(Diagnostic):
     """A weights file states the SHA-256 of its numbers, and another of its header. One of them does
     not match the content: another program edited the file and kept the digests, or the disk or a
@@ -153,7 +145,6 @@ class ChangedWeights(Diagnostic):
         return REMEDY_OF_CHANGED_WEIGHTS
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoSuchFile(Diagnostic):
     """A file named on the command line does not exist or cannot be opened."""
 
@@ -163,7 +154,6 @@ class NoSuchFile(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class CannotWrite(Diagnostic):
     """The result could not be written, for the reason that the system gives. An existing file is
     unchanged, and no partial file is left.
@@ -174,7 +164,6 @@ class CannotWrite(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class InTheWay(Diagnostic):
     """Something that vggspec did not create is at the path of a bundle, a run, the demo or a file.
     vggspec does not delete it.
@@ -186,7 +175,6 @@ class InTheWay(Diagnostic):
     what: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotABundle(Diagnostic):
     """A bundle is the folder that ``vggspec compile`` writes; its ``manifest.json`` describes the
     content.
@@ -214,7 +202,6 @@ class NotABundle(Diagnostic):
         return "this is not a bundle: it has no manifest.json"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadManifest(Diagnostic):
     """The bundle's ``manifest.json`` is damaged, or was changed by hand."""
 
@@ -224,7 +211,6 @@ class BadManifest(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NewerBundle(Diagnostic):
     """The bundle was written by a newer vggspec, in a format that this one does not know."""
 
@@ -235,7 +221,6 @@ class NewerBundle(Diagnostic):
     known: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChangedFile(Diagnostic):
     """A file of the bundle is not the one that was written: it is missing, truncated or changed.
     Weights that a bundle links to also change in the bundle when another program edits the file in
@@ -258,7 +243,6 @@ class ChangedFile(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class PathIsNoText(Diagnostic):
     """A name in the path has bytes that are not UTF-8 text. The library that opens the file takes
     no other names, and this system has no other name for the file.
@@ -269,7 +253,6 @@ class PathIsNoText(Diagnostic):
     HELP = "rename the folder or the file"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReplacedBundle(Diagnostic):
     """Another command replaced the bundle after this one had read its manifest. No result is
     computed from parts of both.
@@ -280,7 +263,6 @@ class ReplacedBundle(Diagnostic):
     HELP = "run the command again"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoMapInBundle(Diagnostic):
     """A heat map is drawn from the class score map, which a bundle only outputs when it was
     compiled with ``--map``.
@@ -291,7 +273,6 @@ class NoMapInBundle(Diagnostic):
     HELP = "compile it with `--map`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoClasses(Diagnostic):
     """The bundle's net does not end in class scores, so it cannot classify. ``vggspec features``
     writes the activations of layers, averaged over space; in Python
@@ -308,7 +289,6 @@ class NoClasses(Diagnostic):
         return "use `vggspec features`, or in Python `vggspec.load(BUNDLE).outputs(IMAGE)`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class EngineFailed(Diagnostic):
     """The engine that runs the bundle refused it, for the given reason."""
 
@@ -317,7 +297,6 @@ class EngineFailed(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFinite(Diagnostic):
     """The net's output contains NaN or infinities, so that no class is the largest. The cause is
     weights that diverged in training, or half precision where a sum exceeds 65504.
@@ -329,7 +308,6 @@ class NotFinite(Diagnostic):
     output: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunFailed(Diagnostic):
     """The engine failed on this image, for the given reason. The usual cause is lack of memory,
     which a dense net needs in proportion to the size of the rescaled image.
@@ -341,7 +319,6 @@ class RunFailed(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooLargeToVerify(Diagnostic):
     """``verify`` generates images of the sizes in the test protocol or in the engine's profiles.
     Those of this bundle have more pixels than ``predict`` ever gives to a net at once, and would
@@ -357,7 +334,6 @@ class TooLargeToVerify(Diagnostic):
         return f"images of {rows} × {columns} pixels, {images} at once, are too large to generate"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherOrder(Diagnostic):
     """The weights are for the same layers in another order: for instance, two equal layers were
     exchanged in the spec. The net would differ from the one that was trained.

@@ -1,11 +1,8 @@
 """Mistakes found while a net is compiled (VGG3xx)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooLargeForOneFile(Diagnostic):
     """An ONNX file is a protobuf message, which is limited to 2 GiB. Without ``--single-file`` the
     weights stay in their own file, which has no such limit.
@@ -19,7 +16,6 @@ class TooLargeForOneFile(Diagnostic):
         return f"{self.bytes / 2**30:.1f} GiB of weights do not fit in one ONNX file"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingToAverage(Diagnostic):
     """``average posteriors`` takes the soft-max at each position of the class score map and then
     the mean; a net without ``soft-max`` has no posteriors.
@@ -30,7 +26,6 @@ class NothingToAverage(Diagnostic):
     HELP = "end the net with `soft-max`, or average scores"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoScoreMap(Diagnostic):
     """A class score map has a score for every class at every position of the image; a net has one
     when it is applied densely and ends in class scores.

@@ -1,12 +1,9 @@
 """Mistakes found while the file of a checkpoint of another tool is read (VGG55x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count, either
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherFormat(Diagnostic):
     """``import`` reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and
     MatConvNet. Another format is known by its first bytes; the help shows how to convert it where
@@ -21,7 +18,6 @@ class OtherFormat(Diagnostic):
     way: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class DamagedCheckpoint(Diagnostic):
     """The file is a checkpoint that is truncated, was changed, or contradicts itself. No part of it
     is used.
@@ -33,7 +29,6 @@ class DamagedCheckpoint(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class HoldsCode(Diagnostic):
     """The file is a pickle that refers to classes or functions, and loading those runs code that
     the file names. Only tensors, and tables and lists of tensors, are read.
@@ -55,7 +50,6 @@ class HoldsCode(Diagnostic):
         return f"this checkpoint contains more than tensors: {shown}{more}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class WhichTable(Diagnostic):
     """The file contains several tables of tensors: a teacher and a student, or a generator and a
     discriminator. ``--key`` names the one to take. Where the only choice is between trained weights
@@ -83,7 +77,6 @@ class WhichTable(Diagnostic):
         return f"name one by {either([*shown, f'{more} more'] if more > 0 else shown)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoTensors(Diagnostic):
     """The file contains no table of named floating point tensors."""
 
@@ -94,7 +87,6 @@ class NoTensors(Diagnostic):
     way: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnusableTensor(Diagnostic):
     """A tensor of the table is not a plain block of numbers: it is sparse, quantised, compressed,
     in another file, or without data or a number type.
@@ -108,7 +100,6 @@ class UnusableTensor(Diagnostic):
     way: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutOfProportion(Diagnostic):
     """The tensors would take far more memory than the file has bytes. A tensor that was expanded
     (``Tensor.expand``) is saved as its few numbers; a compressed archive of zeros is tiny.

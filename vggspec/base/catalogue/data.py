@@ -1,7 +1,6 @@
 """Mistakes about images and training data (VGG42x to VGG45x)."""
 
 import shlex
-from dataclasses import dataclass
 
 from vggspec.base.class_names import escaped, told_apart
 from vggspec.base.diagnostic import Diagnostic
@@ -11,7 +10,6 @@ SHOWN = 6
 """The number of names that a message shows, of many."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoData(Diagnostic):
     """Training needs a folder that contains ``train`` and ``val``, and in each of them a folder of
     images for each class:
@@ -33,7 +31,6 @@ class NoData(Diagnostic):
     tried: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassMismatch(Diagnostic):
     """The net's last layer has one output for each class, so the data must have as many classes.
 
@@ -83,7 +80,6 @@ class ClassMismatch(Diagnostic):
         return f"write `FC-{self.classes}` as the last layer, or use other data{listed}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class EmptyClass(Diagnostic):
     """A class folder contains no image, or no annotation names the class, so the net cannot learn
     it.
@@ -100,7 +96,6 @@ class EmptyClass(Diagnostic):
         return f"{advice}\nits folder contains {self.beside}" if self.beside else advice
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnlikeClasses(Diagnostic):
     """The validation images have a class that the training images do not have.
 
@@ -133,7 +128,6 @@ class UnlikeClasses(Diagnostic):
         return [*told, f"and {more} more"] if more > 0 else told
 
 
-@dataclass(frozen=True, kw_only=True)
 class Diverged(Diagnostic):
     """The loss is no longer a finite number: the steps were too large for this net and these
     inputs. Narrow nets on inputs of 0 to 255 diverge at a rate of 1e-2.
@@ -152,7 +146,6 @@ class Diverged(Diagnostic):
         return "\n".join(("try", *self.advice))
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyBadImages(Diagnostic):
     """A few unreadable images of a large set are left out. This many indicate another problem, so
     the command stops.
@@ -168,7 +161,6 @@ class TooManyBadImages(Diagnostic):
         return "repair or remove them, beginning with\n" + "\n".join(self.first)
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotTrainable(Diagnostic):
     """``vggspec train`` minimises the classification loss of section 3.1, or the distance of boxes
     of appendix A.1. So the net ends in class scores, an FC or a conv, and ``soft-max``, or in an FC
@@ -180,7 +172,6 @@ class NotTrainable(Diagnostic):
     because: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassTwice(Diagnostic):
     """The names of two folders of a split differ only in blanks around them, or in how a letter is
     written: ``é`` may be one character, or an ``e`` and an accent, as macOS writes it. The net
@@ -196,7 +187,6 @@ class ClassTwice(Diagnostic):
         return f"two folders have the name of one class: {one} and {other}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FoldersAndShards(Diagnostic):
     """The images of a split are in class folders or in shards, `*.tar`. This folder contains both,
     and one of them would be ignored: perhaps the archives from which the folders were unpacked.
@@ -212,7 +202,6 @@ class FoldersAndShards(Diagnostic):
         return f"it contains folders and shards: {folders}; {shards}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadClassNames(Diagnostic):
     """``classes.txt`` next to the shards has a name for each class, a line each, from class 0 on.
     All names must be different, or two classes could not be distinguished in any report.
@@ -234,7 +223,6 @@ def _listed(names: tuple[str, ...], most: int = SHOWN) -> str:
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadShard(Diagnostic):
     """A shard of a WebDataset is an uncompressed tar file, so that single images can be read from
     it. This file is something else, or incomplete.
@@ -246,7 +234,6 @@ class BadShard(Diagnostic):
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadSample(Diagnostic):
     """Each sample of a shard has an image, a class, and a unique name.
 
@@ -279,7 +266,6 @@ class BadSample(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAnImage(Diagnostic):
     """The file cannot be read as an image: it is something else, or it is damaged. JPEG, PNG,
     WebP, BMP, GIF and TIFF are supported.
@@ -290,7 +276,6 @@ class NotAnImage(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageTooLarge(Diagnostic):
     """Decoding the image would take more than half a gigabyte of memory. Files made for that
     purpose are called decompression bombs.
@@ -313,7 +298,6 @@ class ImageTooLarge(Diagnostic):
         return f"the image has {width} × {height} pixels, more than {self.limit}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class RescaledTooLarge(Diagnostic):
     """An image is rescaled so that its smallest side is Q; a long and thin image becomes very
     long, and the net takes memory in proportion.
@@ -328,7 +312,6 @@ class RescaledTooLarge(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class SmallerThanWindow(Diagnostic):
     """The net takes windows of a fixed size; a smaller image has none. D takes 224 × 224.
 
@@ -352,7 +335,6 @@ class SmallerThanWindow(Diagnostic):
         return f"give `--scales {max(self.window)}` or more"
 
 
-@dataclass(frozen=True, kw_only=True)
 class GraphRescales(Diagnostic):
     """A graph that contains the test protocol rescales pictures by itself, and rounds the longer
     side to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
@@ -367,7 +349,6 @@ class GraphRescales(Diagnostic):
     HELP = "compile it without `--protocol`, or leave out `resize torchvision`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LostWorker(Diagnostic):
     """With ``--workers`` other processes decode images. One of them ended without an error, or no
     longer answers: a user or the system killed it, most often because memory ran out, or shared

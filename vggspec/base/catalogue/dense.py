@@ -1,12 +1,9 @@
 """Mistakes found when a net with branches is compiled in another form (VGG243, VGG27x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.catalogue.shapes import chw
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class MixesPositions(Diagnostic):
     """A net is applied densely by making its FC layers convolutions, which needs no flattened map.
     An FC and an activation give the same numbers then; ``BN`` and ``soft-max`` of a flattened map
@@ -26,7 +23,6 @@ class MixesPositions(Diagnostic):
         return f"the map is {self.size[0]} × {self.size[1]}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class MeetsAtOneSize(Diagnostic):
     """Branches that are added or joined must have the same rows and columns on every image, or the
     net cannot be applied densely.
@@ -46,7 +42,6 @@ class MeetsAtOneSize(Diagnostic):
     because: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutputsOfDifferentStrides(Diagnostic):
     """``--stride`` is the distance between the positions of one output. In a net with several
     outputs it would be unclear whose.
@@ -65,7 +60,6 @@ class OutputsOfDifferentStrides(Diagnostic):
         return f"the outputs have different strides, in pixels: {each}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherRoundingAtJoin(Diagnostic):
     """``--pool ceil`` makes every pooling round up, ``--pool floor`` down. Branches that are added
     or joined meet as the spec says. With the other rounding one branch may get a row more than the
@@ -86,7 +80,6 @@ class OtherRoundingAtJoin(Diagnostic):
         return f"with pooling rounded {way} `{self.layer}` would get {first} and {second}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralBeforeLast(Diagnostic):
     """Features are the input of the last conv or FC layer (appendix B of the paper drops the last
     FC). Where the net ends in a sum or in joined branches, each branch has a last layer.
@@ -100,7 +93,6 @@ class SeveralBeforeLast(Diagnostic):
     join: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoMapPastAverage(Diagnostic):
     """A net that averages its last map by ``gap`` has a class score map where only linear layers
     stand between: FC layers without activation, ``BN``, dropout. The mean of their results at each

@@ -1,13 +1,10 @@
 """Mistakes in comparing pictures with a bundle compiled with ``--distance`` (VGG717 to VGG721)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ComparesPictures(Diagnostic):
     """The graph of this bundle takes two pictures and returns their distance: it was compiled with
     ``--distance``. It gives neither classes nor activations of one picture.
@@ -24,7 +21,6 @@ class ComparesPictures(Diagnostic):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoDistance(Diagnostic):
     """Only a bundle that was compiled with ``--distance`` compares pictures.
 
@@ -38,7 +34,6 @@ class NoDistance(Diagnostic):
     output: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SizesDiffer(Diagnostic):
     """Pictures are compared position by position, so both must have the same number of pixels in
     each direction. Neither is rescaled: how that is done changes the distance.
@@ -55,7 +50,6 @@ class SizesDiffer(Diagnostic):
         return f"the first picture has {_by(self.first)} pixels, the second {_by(self.second)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooSmallToCompare(Diagnostic):
     """The poolings of the net leave nothing of pictures as small as these. The least size is in the
     bundle's manifest, under ``input``.
@@ -75,7 +69,6 @@ class TooSmallToCompare(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooLargeToCompare(Diagnostic):
     """Both pictures go through the net at once, which takes memory in proportion to their size."""
 

@@ -1,11 +1,8 @@
 """Mistakes found while an engine is built (VGG60x and VGG61x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadProfile(Diagnostic):
     """An optimisation profile is three shapes, the smallest, the usual and the largest input, each
     written as images x rows x columns: ``--profile 1x256x256,2x256x341,8x256x512``. The channels
@@ -19,7 +16,6 @@ class BadProfile(Diagnostic):
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ProfileBelowWindow(Diagnostic):
     """Profiles come from the scales of the spec's ``test:`` section, and a net cannot be applied to
     an image that is smaller than its window.
@@ -32,7 +28,6 @@ class ProfileBelowWindow(Diagnostic):
     window: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoSuchLayer(Diagnostic):
     """``--keep-fp32`` names layers as ``vggspec show`` lists them. Layers that the compiler drops,
     such as dropout, cannot be named.
@@ -45,7 +40,6 @@ class NoSuchLayer(Diagnostic):
     like: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WeightTooLarge(Diagnostic):
     """The largest number in half precision is 65504: a larger weight would become infinite, and so
     would every output of the net.
@@ -62,7 +56,6 @@ class WeightTooLarge(Diagnostic):
         return f"keep that layer in fp32 with `--keep-fp32 {layer}`, or use `--precision bf16`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotForFlavour(Diagnostic):
     """The two flavours of TensorRT build differently. The classic one builds on a GPU for that
     GPU. TensorRT-RTX builds on any machine for named compute capabilities, and the machine that
@@ -78,7 +71,6 @@ class NotForFlavour(Diagnostic):
     instead: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoGpuToBuild(Diagnostic):
     """The classic TensorRT times kernels on the GPU that will run the engine, so it cannot build
     without one. TensorRT-RTX can.
@@ -97,7 +89,6 @@ class NoGpuToBuild(Diagnostic):
         return "remove it, or build on a machine with a GPU"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ParserRefused(Diagnostic):
     """TensorRT's ONNX parser does not support a node of the graph."""
 
@@ -112,7 +103,6 @@ class ParserRefused(Diagnostic):
         return f"TensorRT cannot read {of}: {self.reason}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BuildFailed(Diagnostic):
     """TensorRT parsed the net and could not build an engine from it. The message quotes TensorRT;
     ``-v`` shows everything that it logged before. TensorRT-RTX does not support every GPU: on a
@@ -130,7 +120,6 @@ class BuildFailed(Diagnostic):
         return self.instead or usual
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAsAsked(Diagnostic):
     """The engine, or the network that TensorRT was about to build, differs from the request: in a
     number type, a profile or a format. An engine that silently differs is worse than none, so none
@@ -145,7 +134,6 @@ class NotAsAsked(Diagnostic):
     found: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ProfileOutOfReach(Diagnostic):
     """The net cannot be applied to images of a size that a profile includes."""
 
@@ -156,7 +144,6 @@ class ProfileOutOfReach(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OnnxWithoutBf16(Diagnostic):
     """ONNX Runtime has no convolution in bfloat16, so a bundle for it is fp32 or fp16. TensorRT
     supports bfloat16.

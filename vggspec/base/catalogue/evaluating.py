@@ -1,13 +1,10 @@
 """Mistakes in the evaluation of nets on a data set (VGG69x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.class_names import pair, told_apart
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScoresNotFused(Diagnostic):
     """A net without soft-max gives class scores, whose scale differs from net to net: a mean of two
     nets' scores would be dominated by the net with the larger ones.
@@ -18,7 +15,6 @@ class ScoresNotFused(Diagnostic):
     HELP = "write `soft-max` at the end of its spec and compile it again, or evaluate it alone"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ForeignClasses(Diagnostic):
     """Each class folder of the data must be a class of the net, matched by name; the data may lack
     some classes. A label such as `bee, honey bee` matches each of its names.
@@ -56,7 +52,6 @@ class ForeignClasses(Diagnostic):
         return "use data with the net's classes; `vggspec inspect` prints them"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SameClass(Diagnostic):
     """Class folders match the net's labels, or a name in a label: `bee` and `honey bee` are both
     the class `bee, honey bee`. Case matters only where labels differ in nothing else. Two folders
@@ -73,7 +68,6 @@ class SameClass(Diagnostic):
         return f"{one} and {other} of the data are both the net's class `{self.of_net}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScaleBelowWindow(Diagnostic):
     """At scale Q an image's smallest side has Q pixels, and the net's window must fit into it: D
     requires 224 × 224.
@@ -99,7 +93,6 @@ class ScaleBelowWindow(Diagnostic):
         return f"give `--scales {least}` or more{more}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LostProcess(Diagnostic):
     """With ``--procs`` and ``--gpus`` several processes share the images. One of them ended
     without an error: it was killed, most often by the system because memory ran out.
@@ -111,7 +104,6 @@ class LostProcess(Diagnostic):
     how: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class JournalInUse(Diagnostic):
     """Another process runs the same task with the same nets, images and options. Both would write
     their results to one file.
@@ -122,7 +114,6 @@ class JournalInUse(Diagnostic):
     HELP = "wait until it has finished, or end it"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoTableWeights(Diagnostic):
     """``vggspec reproduce`` measures the rows of a table for which there are weights. Files of
     weights are named after the net and the S that it was trained at:
@@ -143,7 +134,6 @@ class NoTableWeights(Diagnostic):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoImages(Diagnostic):
     """Nets are evaluated on a folder of images for each class, or on WebDataset shards, in the
     folder of a split or directly below ``--data``:

@@ -1,11 +1,8 @@
 """Mistakes about weights written for other tools (VGG557 to VGG559)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotInCollection(Diagnostic):
     """``vggspec export`` writes weights with the names that a collection gives the layers of its
     own nets. The collection has no net of this form, so it has no names for its layers, and no
@@ -32,7 +29,6 @@ class NotInCollection(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherInputThere(Diagnostic):
     """The net normalises its input in another way than the collection does, whose model would so
     give wrong answers with these weights.

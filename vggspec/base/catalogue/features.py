@@ -1,14 +1,11 @@
 """Mistakes in features of images and linear SVMs (VGG71x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 NAMES_SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadFeaturesFile(Diagnostic):
     """``vggspec features`` writes a safetensors file with the descriptors of each split, and their
     classes.
@@ -26,7 +23,6 @@ class BadFeaturesFile(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoLabelledSplit(Diagnostic):
     """An SVM is fitted on the split ``train`` of a file, or on its only split, and tested on
     ``val``, or on the only split. Descriptors of ``--images`` have no classes.
@@ -42,7 +38,6 @@ class NoLabelledSplit(Diagnostic):
         return f"the file has no split `{self.requested}` with classes: it contains {found}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFiniteFeatures(Diagnostic):
     """A descriptor contains NaN or infinity. `vggspec features` never writes such numbers, so
     another tool wrote this file, or it is damaged.
@@ -55,7 +50,6 @@ class NotFiniteFeatures(Diagnostic):
     image: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooFewImages(Diagnostic):
     """C is chosen by cross-validation: each fold is held out once, so each class requires an image
     in each fold. If images may have several classes, each class also requires as many images
@@ -80,7 +74,6 @@ class TooFewImages(Diagnostic):
         return f"give `--folds {least}`, or add images"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OneClass(Diagnostic):
     """An SVM separates classes, so it requires at least two."""
 
@@ -89,7 +82,6 @@ class OneClass(Diagnostic):
     classes: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherFeatures(Diagnostic):
     """An SVM must be tested on the descriptors that it was fitted on: of the same nets and layers,
     at the same scales, combined in the same way, of images of the same classes.
@@ -103,7 +95,6 @@ class OtherFeatures(Diagnostic):
     tested: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassesDiffer(Diagnostic):
     """The images of one split have one class each, those of the other several; or the classes of
     one split are names, those of the other numbers.

@@ -1,12 +1,9 @@
 """Mistakes that concern a spec file as a whole (VGG01x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingSpec(Diagnostic):
     """There is no spec of that name.
 
@@ -68,7 +65,6 @@ def missing_spec(
     return MissingSpec(suggestion=str(path.parent / stems[like]) if like else None, beside=some)
 
 
-@dataclass(frozen=True, kw_only=True)
 class IsDirectory(Diagnostic):
     """A folder was given in place of a spec file.
 
@@ -88,7 +84,6 @@ class IsDirectory(Diagnostic):
         return f"name a file in it, such as `{self.specs[0]}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotText(Diagnostic):
     """The file is not UTF-8 text, so it cannot be a spec.
 
@@ -102,7 +97,6 @@ class NotText(Diagnostic):
     offset: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class SpecTooLarge(Diagnostic):
     """The file is larger than any spec.
 
@@ -115,7 +109,6 @@ class SpecTooLarge(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotRegularFile(Diagnostic):
     """A device, a pipe or a socket was given in place of a spec file.
 
@@ -129,7 +122,6 @@ class NotRegularFile(Diagnostic):
     HELP = "name a .vgg file, or `-` for standard input"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unreadable(Diagnostic):
     """The system cannot open the file, for the reason shown."""
 
@@ -138,7 +130,6 @@ class Unreadable(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyWords(Diagnostic):
     """The file has more words than any spec.
 
@@ -154,7 +145,6 @@ class TooManyWords(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyMistakes(Diagnostic):
     """The file has too many mistakes; the rest was not checked.
 
@@ -168,7 +158,6 @@ class TooManyMistakes(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyOf(Diagnostic):
     """A net has too many claims, or a section too many settings.
 
@@ -186,7 +175,6 @@ class TooManyOf(Diagnostic):
         return f"{count(self.found, self.what)} in one place, more than {self.limit}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FormattedTooLarge(Diagnostic):
     """The formatted text would be larger than a spec may be, so the file was left as it is.
 

@@ -1,12 +1,9 @@
 """Mistakes in fusing nets, and in graphs that contain the test protocol (VGG67x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.class_names import pair
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherLabels(Diagnostic):
     """Nets are fused by averaging their posteriors class by class (section 4.4 of the paper), so
     each number must mean the same class in all nets. Labels come with the weights; nets trained on
@@ -28,7 +25,6 @@ class OtherLabels(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherClasses(Diagnostic):
     """Nets are fused by averaging their posteriors class by class, so all must have the same
     number of classes.
@@ -45,7 +41,6 @@ class OtherClasses(Diagnostic):
         return f"it has {ours} classes and net `{self.other}` has {theirs}: they cannot be fused"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPosteriors(Diagnostic):
     """The test protocol averages class posteriors over mirror images, scales and nets, which only a
     net that ends in soft-max gives. Scores have no common unit, and boxes are merged, not averaged.
@@ -61,7 +56,6 @@ class NoPosteriors(Diagnostic):
         return "compile it without `--protocol`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class GrayAndColour(Diagnostic):
     """Fused nets receive the same pixels. One of these nets takes grayscale images, the other
     colour images.
@@ -73,7 +67,6 @@ class GrayAndColour(Diagnostic):
     other: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherMirrorImages(Diagnostic):
     """A graph with the test protocol averages with mirror images for all of its nets or for none.
     The `test:` section of one of these nets says `flip on`, that of the other `flip off`.
@@ -85,7 +78,6 @@ class OtherMirrorImages(Diagnostic):
     other: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class CropsInProtocol(Diagnostic):
     """A graph with the test protocol applies its nets densely: to the whole rescaled image and its
     mirror image. The `test:` section of this net asks for crops.
@@ -96,7 +88,6 @@ class CropsInProtocol(Diagnostic):
     HELP = "give `--dense` to apply it densely"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FixedMirrorImages(Diagnostic):
     """The graph of this bundle contains the test protocol. Scales are an input of the graph,
     but whether it averages with mirror images is fixed.
@@ -114,7 +105,6 @@ class FixedMirrorImages(Diagnostic):
         return f"compile it with `--protocol {'--no-flip' if self.flip else '--flip'}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class HoldsProtocol(Diagnostic):
     """The graph of this bundle takes an image and scales and returns averaged posteriors: it was
     compiled with ``--protocol``. This command applies nets itself, to images that it rescales,

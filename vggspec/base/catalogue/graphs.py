@@ -1,12 +1,9 @@
 """Mistakes about brackets, blocks, branches and outputs (VGG140 to VGG169)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class MisplacedBranch(Diagnostic):
     """``shortcut`` or ``identity`` is not a branch of its own.
 
@@ -26,7 +23,6 @@ class MisplacedBranch(Diagnostic):
     advice: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ShortcutFirst(Diagnostic):
     """A shortcut has no branch before it to fit.
 
@@ -41,7 +37,6 @@ class ShortcutFirst(Diagnostic):
     HELP = "write the shortcut as the last branch"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchesDisagree(Diagnostic):
     """Branches of a sum end in different activations.
 
@@ -70,7 +65,6 @@ class BranchesDisagree(Diagnostic):
         return f"one branch {first}, another {self.is_}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownSource(Diagnostic):
     """``from`` names a layer that does not exist, or one further down.
 
@@ -99,7 +93,6 @@ class UnknownSource(Diagnostic):
         return "run `vggspec show` on the net without this line to see the names"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralEnds(Diagnostic):
     """Several paths of the net end, and no line says which results it has.
 
@@ -122,7 +115,6 @@ class SeveralEnds(Diagnostic):
         return f"the net has {len(self.names)} ends: {', '.join(self.names)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnreadEnd(Diagnostic):
     """Nothing reads a layer, and ``outputs`` does not name it.
 
@@ -139,7 +131,6 @@ class UnreadEnd(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownOutput(Diagnostic):
     """``outputs`` names a layer that the net does not have, or one twice.
 
@@ -157,7 +148,6 @@ class UnknownOutput(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class OnceInVain(Diagnostic):
     """``(once)`` is written where nothing is repeated, or where there is no stride.
 
@@ -174,7 +164,6 @@ class OnceInVain(Diagnostic):
     advice: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadExpression(Diagnostic):
     """The text in braces is no number.
 
@@ -195,7 +184,6 @@ class BadExpression(Diagnostic):
     advice: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class BlockArguments(Diagnostic):
     """A block is used with other arguments than it has parameters.
 
@@ -217,7 +205,6 @@ class BlockArguments(Diagnostic):
     form: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BlockCircle(Diagnostic):
     """A block uses itself, directly or through others.
 
@@ -235,7 +222,6 @@ class BlockCircle(Diagnostic):
         return f"block `{self.chain[0]}` uses itself: {' → '.join(self.chain)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NormBesideMeaning(Diagnostic):
     """``BN`` follows a conv that already has one by the net's ``conv is`` line.
 
@@ -251,7 +237,6 @@ class NormBesideMeaning(Diagnostic):
     HELP = "remove this BN, or write `(plain)` on the conv"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FalseSize(Diagnostic):
     """A row of a table claims an output size that its layers do not have.
 
@@ -270,7 +255,6 @@ class FalseSize(Diagnostic):
     written: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class FalseDepth(Diagnostic):
     """The spec claims a depth that the net does not have.
 
@@ -290,7 +274,6 @@ class FalseDepth(Diagnostic):
         return f"write `{deep} deep`, or look for a layer too many or too few"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FalseMacs(Diagnostic):
     """The spec claims a number of multiply-accumulates that the net does not need.
 
@@ -309,7 +292,6 @@ class FalseMacs(Diagnostic):
     rounded: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeInsideBracket(Diagnostic):
     """``like … up to`` names a layer inside a bracket.
 
@@ -326,7 +308,6 @@ class LikeInsideBracket(Diagnostic):
     bracket: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherMeaning(Diagnostic):
     """The net is like another one, and both say what a conv is.
 
@@ -342,7 +323,6 @@ class OtherMeaning(Diagnostic):
     net: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeRepeatedEnd(Diagnostic):
     """The other net ends within a repeated bracket, so its end cannot be continued.
 
@@ -357,7 +337,6 @@ class LikeRepeatedEnd(Diagnostic):
     net: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherBlock(Diagnostic):
     """The net is like one of another file, and both files have a block of this name.
 
@@ -373,7 +352,6 @@ class OtherBlock(Diagnostic):
     block: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageAsOutput(Diagnostic):
     """A result of the net is the image itself: no layer stands before it.
 

@@ -2,8 +2,6 @@
 VGG57x).
 """
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 #: Layers that a message names before it only counts.
@@ -17,7 +15,6 @@ def some(names: tuple[str, ...]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclearOrder(Diagnostic):
     """Several layers have weights of one shape, and it is not certain which tensor belongs to
     which layer.
@@ -46,7 +43,6 @@ class UnclearOrder(Diagnostic):
         return f"match them yourself, for instance `{given}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclearLayout(Diagnostic):
     """The shapes of the weights fit several layouts, which are different numbers for the net.
 
@@ -66,7 +62,6 @@ class UnclearLayout(Diagnostic):
     layouts: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownNormalisation(Diagnostic):
     """Neither the spec nor the checkpoint defines how images were normalised during training. With
     any other normalisation the net silently gives wrong answers.
@@ -91,7 +86,6 @@ class UnknownNormalisation(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherNormalisation(Diagnostic):
     """The spec normalises its input in another way than the weights expect.
 
@@ -122,7 +116,6 @@ class OtherNormalisation(Diagnostic):
         return f"write `{self.line}` in the spec; if the spec is right, {again} `--from spec`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotFiniteTensor(Diagnostic):
     """A tensor that a layer of the net takes contains infinities or NaN.
 
@@ -136,7 +129,6 @@ class NotFiniteTensor(Diagnostic):
     tensor: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralNets(Diagnostic):
     """The file contains the weights of several nets that fit the spec, a student and a teacher for
     instance, or those of an optimiser, which have the shapes of the net's.
@@ -158,7 +150,6 @@ class SeveralNets(Diagnostic):
         return f"leave out all but one, for instance with `{given}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnusedWeights(Diagnostic):
     """The checkpoint contains weights that no layer of the spec takes, so its net is another one.
 
@@ -180,7 +171,6 @@ class UnusedWeights(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadName(Diagnostic):
     """``--map`` takes a layer of the spec and one of the checkpoint, ``--ignore`` one of the
     checkpoint:
@@ -198,7 +188,6 @@ class BadName(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclearBranches(Diagnostic):
     """Layers on different branches have weights of one shape, and the checkpoint lists its layers
     in another order than the net.
@@ -231,7 +220,6 @@ class UnclearBranches(Diagnostic):
         return f"match them yourself: `{given}`, where LAYER is the checkpoint's"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherEpsilon(Diagnostic):
     """A batch normalisation of the checkpoint adds another number to its variance than that of the
     spec, so its outputs would be others. Keras adds 0.001 by default, PyTorch 0.00001.
@@ -251,7 +239,6 @@ class OtherEpsilon(Diagnostic):
     found: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherClassOrder(Diagnostic):
     """The labels are ImageNet's, in another order than the classes of these weights.
 
@@ -270,7 +257,6 @@ class OtherClassOrder(Diagnostic):
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPackagedSpec(Diagnostic):
     """``import`` without a spec takes the one that comes with vggspec and whose layers have the
     shapes of the checkpoint's. A net with other classes, or of another width, needs its own spec:
@@ -295,7 +281,6 @@ class NoPackagedSpec(Diagnostic):
         return self.closest.partition(":")[0]
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralSpecs(Diagnostic):
     """Several specs that come with vggspec have layers of the checkpoint's shapes. They differ in
     what has no weights: local response normalisation, strides, padding.
@@ -312,7 +297,6 @@ class SeveralSpecs(Diagnostic):
         return self.names[0]
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherScores(Diagnostic):
     """``--check`` ran the net of the weights' own library beside ours, on the same images, and they
     do not agree. No weights file was written.
@@ -328,7 +312,6 @@ class OtherScores(Diagnostic):
     error: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPeer(Diagnostic):
     """``--check`` compares with the net of torchvision or timm that has exactly the tensors of the
     checkpoint: their names and their shapes.

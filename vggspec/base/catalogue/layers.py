@@ -1,12 +1,9 @@
 """Mistakes about layers, their arguments, names, claims and nets (VGG1xx)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownLayer(Diagnostic):
     """No layer is written this way.
 
@@ -36,7 +33,6 @@ class UnknownLayer(Diagnostic):
     because: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class MalformedLayer(Diagnostic):
     """The numbers of a layer are malformed.
 
@@ -56,7 +52,6 @@ class MalformedLayer(Diagnostic):
     suggestion: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutOfRange(Diagnostic):
     """A number is too small or too large to be useful.
 
@@ -75,7 +70,6 @@ class OutOfRange(Diagnostic):
     high: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownOption(Diagnostic):
     """The layer has no such option.
 
@@ -109,7 +103,6 @@ class UnknownOption(Diagnostic):
     """The whole layer to write instead."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class OptionTwice(Diagnostic):
     """An option is written twice for one layer.
 
@@ -126,7 +119,6 @@ class OptionTwice(Diagnostic):
     word: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OptionValue(Diagnostic):
     """An option or a claim has a value of the wrong kind.
 
@@ -145,7 +137,6 @@ class OptionValue(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class NameTaken(Diagnostic):
     """Two layers of a net have the same name.
 
@@ -162,7 +153,6 @@ class NameTaken(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnusableName(Diagnostic):
     """The name cannot be a layer's.
 
@@ -183,7 +173,6 @@ class UnusableName(Diagnostic):
     suggestion: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RepeatedName(Diagnostic):
     """A repeated layer has a name.
 
@@ -201,7 +190,6 @@ class RepeatedName(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyLayers(Diagnostic):
     """The net has more layers than any machine could train.
 
@@ -222,7 +210,6 @@ class TooManyLayers(Diagnostic):
         return f"the net has {number} layers, more than {self.limit}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NormAfterNorm(Diagnostic):
     """A ``BN`` follows another one.
 
@@ -238,7 +225,6 @@ class NormAfterNorm(Diagnostic):
     HELP = "write it once; to repeat a conv with its BN, write `[conv3-64 BN] x2`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class AfterTheEnd(Diagnostic):
     """There is a layer after the end of the net.
 
@@ -255,7 +241,6 @@ class AfterTheEnd(Diagnostic):
     last: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownColour(Diagnostic):
     """The kind of image is unknown.
 
@@ -273,7 +258,6 @@ class UnknownColour(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChannelCount(Diagnostic):
     """``mean`` or ``std`` does not have a number for each channel.
 
@@ -300,7 +284,6 @@ class ChannelCount(Diagnostic):
         return f"expected {self.channels} numbers, or one for all"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScaleAndStd(Diagnostic):
     """``scale`` and ``std`` are both written for one input.
 
@@ -317,7 +300,6 @@ class ScaleAndStd(Diagnostic):
     HELP = "keep `std`, in units of 0 to 255, or `scale`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FalseWeightLayers(Diagnostic):
     """The spec claims a number of weight layers that the net does not have.
 
@@ -341,7 +323,6 @@ class FalseWeightLayers(Diagnostic):
         return f"write `{actual}`, or look for a layer too many or too few"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FalseParameters(Diagnostic):
     """The spec claims a number of parameters that the net does not have.
 
@@ -361,7 +342,6 @@ class FalseParameters(Diagnostic):
     rounded: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoLayers(Diagnostic):
     """The net has a name but no layers.
 
@@ -378,7 +358,6 @@ class NoLayers(Diagnostic):
     net: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NetTwice(Diagnostic):
     """Two nets of a file have the same name, so ``file:NET`` would be unclear.
 
@@ -395,7 +374,6 @@ class NetTwice(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoSuchNet(Diagnostic):
     """The file has no net of that name.
 
@@ -417,7 +395,6 @@ class NoSuchNet(Diagnostic):
         return f"it has {', '.join(self.nets[:12])}" if self.nets else None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WhichNet(Diagnostic):
     """The file contains several nets, and this command takes one.
 
@@ -436,7 +413,6 @@ class WhichNet(Diagnostic):
         return f"this file has {len(self.nets)} nets: {', '.join(self.nets[:12])}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeCycle(Diagnostic):
     """The nets refer to each other in a circle, so none of them has layers of its own.
 
@@ -454,7 +430,6 @@ class LikeCycle(Diagnostic):
         return " -> ".join(self.chain)
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownLikeLayer(Diagnostic):
     """The other net has no layer of that name.
 
@@ -477,7 +452,6 @@ class UnknownLikeLayer(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeNotFirst(Diagnostic):
     """``like`` comes after layers.
 
@@ -496,7 +470,6 @@ class LikeNotFirst(Diagnostic):
     HELP = "move it above the net's own layers"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeUnreadable(Diagnostic):
     """The spec named by ``like`` cannot be read.
 
@@ -515,7 +488,6 @@ class LikeUnreadable(Diagnostic):
     advice: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeBroken(Diagnostic):
     """The spec named by ``like`` has mistakes.
 
@@ -529,7 +501,6 @@ class LikeBroken(Diagnostic):
     errors: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeTooDeep(Diagnostic):
     """A chain of ``like`` is too long.
 
@@ -542,7 +513,6 @@ class LikeTooDeep(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyLayersTogether(Diagnostic):
     """The nets of the file have more layers together than are checked in one run.
 
@@ -561,7 +531,6 @@ class TooManyLayersTogether(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class LikeTooMuch(Diagnostic):
     """The specs that a file refers to with ``like`` contain more text than one run reads.
 
@@ -579,7 +548,6 @@ class LikeTooMuch(Diagnostic):
     unit: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class WhichFile(Diagnostic):
     """Two files of the folder have the name of a spec: one with the suffix, and one without.
 

@@ -1,7 +1,5 @@
 """Mistakes in localisation (VGG70x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import either
 
@@ -9,7 +7,6 @@ Size = tuple[int, int]
 CLASSES_SHOWN = 6
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoBoxes(Diagnostic):
     """Only a net that ends in boxes localises objects (appendix A of the paper). Pass a net that
     classifies with ``--classifier``, in addition to a net of boxes.
@@ -28,7 +25,6 @@ class NoBoxes(Diagnostic):
         return "name the bundle of a net that ends in `boxes`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoPosteriorsForBoxes(Diagnostic):
     """A classifier gives the classes on an image, and their posteriors in each window: the boxes
     of a class are rated by the sum of its posteriors. So it must end in a soft-max.
@@ -44,7 +40,6 @@ class NoPosteriorsForBoxes(Diagnostic):
         return "name the bundle of a net that ends in `soft-max` after `--classifier`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherClassesThanBoxes(Diagnostic):
     """A class is found by its number, so the classifiers and the nets with boxes per class must
     have the same classes in the same order. Nets that were trained on folders have them in the
@@ -59,7 +54,6 @@ class OtherClassesThanBoxes(Diagnostic):
     """How the classes differ."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherWindows(Diagnostic):
     """A box is rated by the classifier's posteriors in the window of the box. So the windows of
     all nets must have the same size and the same stride.
@@ -89,7 +83,6 @@ class OtherWindows(Diagnostic):
         return "their poolings round differently: compile them with the same `--pool`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClassRequired(Diagnostic):
     """A net with ``boxes(per-class)`` predicts a box for each class, but not which classes are on
     the image. Name the class, or add a classifier.
@@ -110,7 +103,6 @@ class ClassRequired(Diagnostic):
         return f"give `--classifier BUNDLE`, or `--class NAME`: {listed}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoMapToRate(Diagnostic):
     """Boxes are rated by the class posteriors of single windows, and the bundle outputs only their
     average over the image.
@@ -121,7 +113,6 @@ class NoMapToRate(Diagnostic):
     HELP = "recompile it with `--map`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ImageLeftOut(Diagnostic):
     """An image cannot be read, or is too small for the net's window at this scale, or too large.
     The other images are localised.
@@ -132,7 +123,6 @@ class ImageLeftOut(Diagnostic):
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OneBoxForAll(Diagnostic):
     """Applied densely, a net predicts a box for each window of its input's size. A net that
     averages over space, with ``gap``, predicts a single box for an image of any size, and was

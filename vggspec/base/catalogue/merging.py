@@ -1,11 +1,8 @@
 """Mistakes about merging a net (VGG160 to VGG169)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingToMerge(Diagnostic):
     """``vggspec merge`` finds nothing in the net that can be folded into a conv.
 
@@ -33,7 +30,6 @@ class NothingToMerge(Diagnostic):
         return "; ".join(self.left[:3]) + (f"; and {more} more" if more > 0 else "")
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotWritable(Diagnostic):
     """The merged net cannot be written as a spec that computes the same.
 

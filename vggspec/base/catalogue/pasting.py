@@ -1,11 +1,8 @@
 """Mistakes in a table that was copied from a paper (VGG05x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoTable(Diagnostic):
     """The text contains no table of layers.
 
@@ -23,7 +20,6 @@ class NoTable(Diagnostic):
     HELP = "copy the table with the names of its nets and its layers, such as `3×3, 64`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeveralTables(Diagnostic):
     """The text contains several tables of layers.
 
@@ -40,7 +36,6 @@ class SeveralTables(Diagnostic):
     lines: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotALayer(Diagnostic):
     """A part of a cell is not understood.
 
@@ -63,7 +58,6 @@ class NotALayer(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class CutCell(Diagnostic):
     """A text that spans several columns was cut into cells when it was copied.
 
@@ -82,7 +76,6 @@ class CutCell(Diagnostic):
     together: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoHead(Diagnostic):
     """The name of a net was expected above a column.
 
@@ -109,7 +102,6 @@ class NoHead(Diagnostic):
     letter: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclearColumns(Diagnostic):
     """A cell stands alone in its row, and it is not clear whether it is for one net or for all.
 
@@ -128,7 +120,6 @@ class UnclearColumns(Diagnostic):
     net: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooMuch(Diagnostic):
     """A row has more cells than its table has columns, or the text has too many lines.
 
@@ -151,7 +142,6 @@ class TooMuch(Diagnostic):
     most_lines: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Markup(Diagnostic):
     r"""Something in the markup of a table is not closed, not known, or nested too deeply.
 
@@ -168,7 +158,6 @@ class Markup(Diagnostic):
     what: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MissingNumber(Diagnostic):
     """A layer lacks a number or a word without which it is not known.
 
@@ -187,7 +176,6 @@ class MissingNumber(Diagnostic):
     suggestion: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ColumnOfNumbers(Diagnostic):
     """A column holds numbers of the layers, such as strides, where a net was expected.
 

@@ -1,11 +1,8 @@
 """Mistakes and failures of several processes that train together (VGG48x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyRanks(Diagnostic):
     """Each batch is divided among the ranks, so with more ranks than images in a batch some
     ranks would never have any work; and every rank needs a device.
@@ -22,7 +19,6 @@ class TooManyRanks(Diagnostic):
         return f"request at most {self.available}" if self.available else "train on CPUs: --gpus 0"
 
 
-@dataclass(frozen=True, kw_only=True)
 class CannotMeet(Diagnostic):
     """The ranks meet at an address and a port, `MASTER_ADDR` and `MASTER_PORT`, which a launcher
     sets. Another program uses the port, the address is wrong, or a rank did not start.
@@ -40,7 +36,6 @@ class CannotMeet(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class LostRank(Diagnostic):
     """A rank can no longer be reached: it was killed, perhaps by the system for lack of memory,
     its machine is gone, or it ended with an error of its own, which is then shown above.

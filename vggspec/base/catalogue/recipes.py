@@ -1,12 +1,9 @@
 """Mistakes in the ``train:`` and ``test:`` sections (VGG40x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count, either
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnknownSetting(Diagnostic):
     """The section has no such setting.
 
@@ -40,7 +37,6 @@ class UnknownSetting(Diagnostic):
         return f"it has {either(self.known)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class MalformedSetting(Diagnostic):
     """The value of a setting is malformed.
 
@@ -72,7 +68,6 @@ class MalformedSetting(Diagnostic):
         return f"write `{self.example}`" if self.is_guess else f"write it as in `{self.example}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SettingRange(Diagnostic):
     """The value of a setting is out of range.
 
@@ -90,7 +85,6 @@ class SettingRange(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SettingTwice(Diagnostic):
     """A setting is written twice in its section.
 
@@ -107,7 +101,6 @@ class SettingTwice(Diagnostic):
     setting: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class CropNotInput(Diagnostic):
     """The crop of a training image does not have the size of the net's input.
 
@@ -128,7 +121,6 @@ class CropNotInput(Diagnostic):
         return f"the crop is {self.crop} × {self.crop}, the input {self.input[0]} × {self.input[1]}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScaleTooSmall(Diagnostic):
     """The rescaled image is smaller than the input of the net.
 
@@ -154,7 +146,6 @@ class ScaleTooSmall(Diagnostic):
         return f"write a scale ({letter}) of {self.input} or more"
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooFewLayers(Diagnostic):
     """``start from`` names more layers of one kind than a net has.
 
@@ -178,7 +169,6 @@ class TooFewLayers(Diagnostic):
         return f"take {self.found} at most" if self.found else f"leave out the {self.kind} layers"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotStartedFrom(Diagnostic):
     """``vggspec train --weights FILE`` names the weights of a net that the recipe starts from, in
     place of those of its newest run. Here no ``start from`` names that net, or two files are

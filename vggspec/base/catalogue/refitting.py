@@ -1,14 +1,11 @@
 """Mistakes found when an engine gets new weights (VGG62x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 MOST_NAMES = 6
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoEngineToRefit(Diagnostic):
     """A refit replaces the weights in a TensorRT engine. An ONNX graph only points at its weights,
     so compiling it again with others takes no longer.
@@ -20,7 +17,6 @@ class NoEngineToRefit(Diagnostic):
     weights: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotRefittable(Diagnostic):
     """TensorRT fits an engine's kernels to its weights. The weights can only be replaced in an
     engine that was built with ``--refittable``, which may cost speed and is not the default.
@@ -36,7 +32,6 @@ class NotRefittable(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherThanStripped(Diagnostic):
     """An engine built with ``--strip-weights`` alone is as fast as any other, because its kernels
     were chosen for these weights: it takes no others. With ``--refittable`` too, it takes any
@@ -53,7 +48,6 @@ class OtherThanStripped(Diagnostic):
         return f"use {ours},\nor build the engine with `--strip-weights --refittable`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class IncompleteRefit(Diagnostic):
     """After a refit every number in the engine must be from the new weights. TensorRT accepts a
     refit that leaves some old numbers, so vggspec checks, and writes nothing in that case.
@@ -82,7 +76,6 @@ class IncompleteRefit(Diagnostic):
         return "\n".join([*lines[:MOST_NAMES], *more, advice])
 
 
-@dataclass(frozen=True, kw_only=True)
 class RefitFailed(Diagnostic):
     """TensorRT loaded the engine and refused the weights; the message quotes TensorRT."""
 

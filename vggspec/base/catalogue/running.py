@@ -1,13 +1,10 @@
 """Mistakes found when an engine is loaded and run (VGG63x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 MOST_PROFILES = 12
 
 
-@dataclass(frozen=True, kw_only=True)
 class EngineNotAskedFor(Diagnostic):
     """A TensorRT engine is native code, and loading it runs that code. An engine is loaded only for
     the device ``tensorrt``, never because a bundle contains one.
@@ -22,7 +19,6 @@ class EngineNotAskedFor(Diagnostic):
         return f"{load};\n`--device cpu` runs its fp32 reference" if self.has_reference else load
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoReference(Diagnostic):
     """A bundle with an engine also contains the same net in fp32 for ONNX Runtime, which runs where
     the engine does not. It may be deleted to save space; then only the engine is left.
@@ -34,7 +30,6 @@ class NoReference(Diagnostic):
     device: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrippedPlan(Diagnostic):
     """The engine was built without its weights, to be small and to be sent separately from them. It
     runs after they have been added.
@@ -45,7 +40,6 @@ class StrippedPlan(Diagnostic):
     HELP = "add them with `vggspec refit`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class PlanRefused(Diagnostic):
     """TensorRT refuses to load the plan. A plan runs with the version of TensorRT, the system and
     the kind of GPU that it was built for, unless it was built to be compatible with more.
@@ -63,7 +57,6 @@ class PlanRefused(Diagnostic):
         return f"{self.built_by} built it, not {self.here}: rebuild it, or install that version"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ShapeOutsideProfiles(Diagnostic):
     """An engine takes inputs between the smallest and the largest shape of one of its optimisation
     profiles, which are fixed when the engine is built.

@@ -1,11 +1,8 @@
 """Mistakes about runs and resuming them (VGG49x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoRun(Diagnostic):
     """``--resume`` resumes a run that was interrupted: the one that ``--out`` names, else the
     newest of the net under ``runs/<net>/``.
@@ -17,7 +14,6 @@ class NoRun(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherRun(Diagnostic):
     """A resumed run gives the result that it would have given without the interruption. So the
     spec, its settings, the seed and the data must be the same; only what affects the speed alone,
@@ -32,7 +28,6 @@ class OtherRun(Diagnostic):
         return "\n".join((*self.differences, "start a new run, without `--resume`"))
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadCheckpoint(Diagnostic):
     """A checkpoint is written whole or not at all, with the digests of its weights, its momentum
     and the state of the run. So this one was damaged later, on the disk or in a copy, and a run
@@ -58,7 +53,6 @@ class BadCheckpoint(Diagnostic):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadRecord(Diagnostic):
     """``run.json`` records the settings of a run, and cannot be read."""
 
@@ -68,7 +62,6 @@ class BadRecord(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunInUse(Diagnostic):
     """Another process is training in this folder. Two processes would overwrite each other's
     checkpoints.
@@ -79,7 +72,6 @@ class RunInUse(Diagnostic):
     HELP = "wait for it, or stop it; Ctrl-C lets it save first"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotOfRun(Diagnostic):
     """A model card states the data and the results of a training run beside a bundle. That is true
     only if the bundle has weights of that run, ``best.safetensors`` or ``last.safetensors``, which

@@ -1,7 +1,6 @@
 """Mistakes in the shapes of layers' inputs and outputs (VGG2xx)."""
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 from vggspec.base.diagnostic import Diagnostic
@@ -13,7 +12,6 @@ def chw(shape: tuple[int, ...]) -> str:
     return " × ".join(str(n) for n in (*shape[1:], shape[0]))
 
 
-@dataclass(frozen=True, kw_only=True)
 class WindowTooLarge(Diagnostic):
     """The receptive field of a conv is larger than the feature map and its padding.
 
@@ -36,7 +34,6 @@ class WindowTooLarge(Diagnostic):
         return f"input here is {chw(self.shape)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class EvenKernel(Diagnostic):
     """No padding keeps the resolution of an even receptive field.
 
@@ -56,7 +53,6 @@ class EvenKernel(Diagnostic):
         return f"no padding keeps the resolution of a {height} × {width} receptive field"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Groups(Diagnostic):
     """``groups`` does not divide the channels into equal parts.
 
@@ -79,7 +75,6 @@ class Groups(Diagnostic):
         return f"write `groups {fits}`" if fits > 1 else "leave `groups` out"
 
 
-@dataclass(frozen=True, kw_only=True)
 class PoolPadding(Diagnostic):
     """The padding of a pooling layer is more than half of its window.
 
@@ -98,7 +93,6 @@ class PoolPadding(Diagnostic):
         return f"write `pad {self.window // 2}` or less"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoMapLeft(Diagnostic):
     """A layer that needs a feature map comes after a fully connected one.
 
@@ -118,7 +112,6 @@ class NoMapLeft(Diagnostic):
         return f"input here is a vector of {count(self.shape[0], 'number')}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyWeights(Diagnostic):
     """The net has more weights than vggspec supports.
 
@@ -136,7 +129,6 @@ class TooManyWeights(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BoxChannels(Diagnostic):
     """The layer before ``boxes`` does not have four channels per box.
 
@@ -162,7 +154,6 @@ class BoxChannels(Diagnostic):
         return "write 4 channels per class, as in `FC-4000(linear)` for 1000 classes"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FixedInput(Diagnostic):
     """A net with FC layers takes images of one size.
 
@@ -184,7 +175,6 @@ class FixedInput(Diagnostic):
         return f"made for {chw(self.made_for)}, here {chw(self.given)}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class EvenNeighbours(Diagnostic):
     """The ``n`` of LRN is even.
 
@@ -203,7 +193,6 @@ class EvenNeighbours(Diagnostic):
         return f"write `n {self.n + 1}` or `n {self.n - 1}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class PoolEmpties(Diagnostic):
     """The pooling window is larger than the feature map, so nothing is left.
 
@@ -238,7 +227,6 @@ class PoolEmpties(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class CannotAdd(Diagnostic):
     """Branches that are added have different shapes.
 
@@ -272,7 +260,6 @@ class CannotAdd(Diagnostic):
         return "give all branches the same stride, or write `shortcut` for one without layers"
 
 
-@dataclass(frozen=True, kw_only=True)
 class CannotJoin(Diagnostic):
     """Branches whose channels are joined have different rows or columns.
 

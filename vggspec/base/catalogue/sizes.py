@@ -1,7 +1,5 @@
 """Sizes of images at which the branches of a net do not meet (VGG26x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 Size = tuple[int, int]
@@ -11,7 +9,6 @@ def _by(size: Size) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LongPeriod(Diagnostic):
     """Whether branches meet depends on the remainder of the image's size, divided by their strides.
     The remainders are tried one by one, up to 4096 of them; the strides of known nets divide 64.
@@ -27,7 +24,6 @@ class LongPeriod(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchesDoNotMeet(Diagnostic):
     """Maps that a net adds or joins must have the same rows and columns. Strides round, so with
     some image sizes one branch may have a row more than the other. Nothing is padded or cropped
@@ -55,7 +51,6 @@ class BranchesDoNotMeet(Diagnostic):
         return f"crop it, or {other}: {' and '.join(map(_by, self.nearest))} {fit}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ProfileHasGaps(Diagnostic):
     """A profile of an engine is a range of sizes, and the branches of the net do not meet for all
     of them: the engine would fail, or give wrong numbers, for those in between.
@@ -91,7 +86,6 @@ class ProfileHasGaps(Diagnostic):
         return f"write a profile for each size{have}, such as `{options}`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotForPictures(Diagnostic):
     """A graph with the test protocol takes pictures of any size and rescales them, so that they
     keep their proportions. Where branches of a net do not meet for all sizes, most pictures would

@@ -1,13 +1,11 @@
 """Mistakes in the text of a spec (VGG001 to VGG009, VGG02x to VGG04x)."""
 
 import unicodedata
-from dataclasses import dataclass
 
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import either
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unexpected(Diagnostic):
     """Something in the line is not expected at this place.
 
@@ -28,7 +26,6 @@ class Unexpected(Diagnostic):
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PastedDash(Diagnostic):
     """A dash looks like a hyphen but is another character, as in text pasted from a PDF.
 
@@ -48,7 +45,6 @@ class PastedDash(Diagnostic):
         return f"U+{ord(self.dash):04X} is not the hyphen"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrayCharacter(Diagnostic):
     """The line contains an invisible character.
 
@@ -67,7 +63,6 @@ class StrayCharacter(Diagnostic):
         return unicodedata.name(self.character, "a control character").lower()
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclosedQuote(Diagnostic):
     """A quotation mark is not closed.
 
@@ -82,7 +77,6 @@ class UnclosedQuote(Diagnostic):
     HELP = 'end the file name with `"`'
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnclosedBold(Diagnostic):
     """A bold mark has no partner in its cell or on its line.
 
@@ -97,7 +91,6 @@ class UnclosedBold(Diagnostic):
     HELP = "put `**` on both sides, or on none"
 
 
-@dataclass(frozen=True, kw_only=True)
 class RaggedRow(Diagnostic):
     """A row has neither one cell for each net of its table nor one cell that spans all.
 
@@ -128,7 +121,6 @@ class RaggedRow(Diagnostic):
     """Cells of a row in which one spans all nets."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotANetName(Diagnostic):
     """The name of a net was expected.
 
@@ -178,7 +170,6 @@ class NotANetName(Diagnostic):
         return "write the names above it, one a cell"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingHere(Diagnostic):
     """The file contains no net: it is empty, or has only comments.
 
@@ -193,7 +184,6 @@ class NothingHere(Diagnostic):
     HELP = "write layers, one a line, such as `conv3-64`, `maxpool`, `FC-1000`, `soft-max`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BeforeFirstNet(Diagnostic):
     """There is text before the first ``net`` line or table.
 
@@ -211,7 +201,6 @@ class BeforeFirstNet(Diagnostic):
     HELP = "give it a `net` line of its own, or move it below this one"
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnindentedSetting(Diagnostic):
     """A setting is not indented below ``train:`` or ``test:``.
 
@@ -231,7 +220,6 @@ class UnindentedSetting(Diagnostic):
         return f"indent it below {either([f'`{one}:`' for one in self.sections])}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SectionWithoutNet(Diagnostic):
     """A section comes before any net or table.
 
@@ -252,7 +240,6 @@ class SectionWithoutNet(Diagnostic):
     section: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Twice(Diagnostic):
     """Something that a net has once is written twice.
 
@@ -270,7 +257,6 @@ class Twice(Diagnostic):
     what: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooManyNets(Diagnostic):
     """A file has too many nets.
 
@@ -284,7 +270,6 @@ class TooManyNets(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class WordTooLong(Diagnostic):
     """A word, a number or a file name is too long.
 
@@ -299,7 +284,6 @@ class WordTooLong(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class AfterHead(Diagnostic):
     """``train:`` or ``test:`` is not on a line of its own.
 
@@ -322,7 +306,6 @@ class AfterHead(Diagnostic):
         return f"write {what} on the next line, indented"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OpenRow(Diagnostic):
     """A row of a table does not end with a bar.
 
@@ -344,7 +327,6 @@ class OpenRow(Diagnostic):
         return "write `|` at the end of the row"
 
 
-@dataclass(frozen=True, kw_only=True)
 class CommaInBracket(Diagnostic):
     """A comma separates layers in a bracket.
 
@@ -362,7 +344,6 @@ class CommaInBracket(Diagnostic):
     HELP = "leave it out, or write `&` to join the channels of branches"
 
 
-@dataclass(frozen=True, kw_only=True)
 class MixedJoins(Diagnostic):
     """One bracket or block both adds its branches and joins their channels.
 
@@ -380,7 +361,6 @@ class MixedJoins(Diagnostic):
     first: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class EmptyBranch(Diagnostic):
     """A branch has no layers.
 
@@ -397,7 +377,6 @@ class EmptyBranch(Diagnostic):
     where: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OpenBracket(Diagnostic):
     """A bracket is not closed on its line, or in its cell.
 
@@ -413,7 +392,6 @@ class OpenBracket(Diagnostic):
     where: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrayBracket(Diagnostic):
     """A bracket is closed that was not opened.
 
@@ -428,7 +406,6 @@ class StrayBracket(Diagnostic):
     HELP = "write `[` where the bracket begins, or leave this one out"
 
 
-@dataclass(frozen=True, kw_only=True)
 class RepeatBefore(Diagnostic):
     """A repeat stands before its bracket.
 
@@ -445,7 +422,6 @@ class RepeatBefore(Diagnostic):
     times: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class JoinOutsideBracket(Diagnostic):
     """A ``+`` or ``&`` is not between the branches of a bracket.
 
@@ -469,7 +445,6 @@ class JoinOutsideBracket(Diagnostic):
         return f"put the branches into a bracket, as in `[conv3-64 {self.sign} {other}]`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class BracketsTooDeep(Diagnostic):
     """Brackets are nested too deeply.
 
@@ -486,7 +461,6 @@ class BracketsTooDeep(Diagnostic):
     limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class MeansOneConv(Diagnostic):
     """The line ``conv is`` has no conv or several.
 
@@ -504,7 +478,6 @@ class MeansOneConv(Diagnostic):
         return f"`conv is` contains {'no' if not self.convs else self.convs} `conv`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OpenBrace(Diagnostic):
     """A brace is not closed.
 
@@ -519,7 +492,6 @@ class OpenBrace(Diagnostic):
     HELP = "close it with `}}` directly after the number"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FromInBranch(Diagnostic):
     """A line of a block begins with ``from`` where a branch goes on.
 
@@ -539,7 +511,6 @@ class FromInBranch(Diagnostic):
     HELP = "write `+` or `&` before it, or leave it out"
 
 
-@dataclass(frozen=True, kw_only=True)
 class EmptyBlock(Diagnostic):
     """A block has no lines.
 
@@ -556,7 +527,6 @@ class EmptyBlock(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class BlockTwice(Diagnostic):
     """Two blocks of a file have the same name.
 
@@ -575,7 +545,6 @@ class BlockTwice(Diagnostic):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotABlockName(Diagnostic):
     """A block is called as a layer or a keyword is, or by something that is no name.
 
@@ -603,7 +572,6 @@ class NotABlockName(Diagnostic):
         return f"write another name, such as `{rest}`" if rest[:1].isalpha() else None
 
 
-@dataclass(frozen=True, kw_only=True)
 class MalformedBlock(Diagnostic):
     """The first line of a block is not its name, its parameters and a colon.
 
@@ -639,7 +607,6 @@ class MalformedBlock(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NotAParameter(Diagnostic):
     """A parameter has no usable name, or the name of another one.
 
@@ -680,7 +647,6 @@ class NotAParameter(Diagnostic):
         return "give it another name"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArgumentsOfSeveral(Diagnostic):
     """A row of a table has arguments, and not one layer to take them.
 
@@ -700,7 +666,6 @@ class ArgumentsOfSeveral(Diagnostic):
     HELP = "give the layer that takes them a row of its own"
 
 
-@dataclass(frozen=True, kw_only=True)
 class WrongCell(Diagnostic):
     """A cell holds something else than the head of its column says.
 
@@ -719,7 +684,6 @@ class WrongCell(Diagnostic):
     expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NamedRow(Diagnostic):
     """The column ``name`` names a row that has no layers, or a layer that has a name.
 

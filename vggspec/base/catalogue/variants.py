@@ -1,7 +1,5 @@
 """Mistakes found when another form of a net or of a bundle is compiled (VGG66x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.catalogue.shapes import chw
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import either
@@ -9,7 +7,6 @@ from vggspec.base.wording import either
 POSSIBLE_SHOWN = 8
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrideOutOfReach(Diagnostic):
     """``--stride`` requests class scores at more positions of the image than the net gives: for
     instance every 16 pixels instead of every 32.
@@ -36,7 +33,6 @@ class StrideOutOfReach(Diagnostic):
         return f"give {either(some)}; the net's own is {self.own}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrideOfACrop(Diagnostic):
     """``--stride`` is the distance between the positions of the class score map. A net whose FC
     layers are kept takes images of one size and gives one position.
@@ -47,7 +43,6 @@ class StrideOfACrop(Diagnostic):
     HELP = "compile with `--dense`, or remove `--stride`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherRounding(Diagnostic):
     """``--pool ceil`` makes every pooling round up, as Caffe does, and ``--pool floor`` down. A net
     whose poolings divide its input evenly, as in all nets of the paper, is the same with both at
@@ -70,7 +65,6 @@ class OtherRounding(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoSuchOutput(Diagnostic):
     """``--layer`` names the layer whose activations are the output, as ``vggspec show`` lists it.
     ``conv4_3`` means its output after batch normalisation and ReLU, where they follow directly.
@@ -83,7 +77,6 @@ class NoSuchOutput(Diagnostic):
     like: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingBeforeLast(Diagnostic):
     """Features are the input of the last conv or FC layer (appendix B of the paper drops the last
     FC). In a net with one such layer that is the image itself.
@@ -95,7 +88,6 @@ class NothingBeforeLast(Diagnostic):
     layer: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoWeightsToVary(Diagnostic):
     """A bundle can be compiled in another form, with another average, rounding or stride, if its
     fp32 weights are beside its model. A single file embeds them, and the weights beside an engine
@@ -111,7 +103,6 @@ class NoWeightsToVary(Diagnostic):
         return "compile that form, with `--weights`:\n  " + "\n  ".join(self.commands)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ProtocolNotVaried(Diagnostic):
     """A graph that contains the whole test protocol (``--protocol``) is one form of its nets:
     scales, mirror images and averages are part of it. Other forms require a bundle of one net.
@@ -122,7 +113,6 @@ class ProtocolNotVaried(Diagnostic):
     HELP = "compile its nets without `--protocol`"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoTaps(Diagnostic):
     """A perceptual distance compares feature maps, and an output of the net is a vector.
 
@@ -140,7 +130,6 @@ class NoTaps(Diagnostic):
     net: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherFactors(Diagnostic):
     """The learned factors of a perceptual distance are for other taps.
 

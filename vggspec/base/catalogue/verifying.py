@@ -1,11 +1,8 @@
 """Mistakes found while a bundle is compared with the same net in fp32 (VGG65x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingToVerifyAgainst(Diagnostic):
     """``--against onnxrt`` runs the fp32 graph that a bundle with an engine, or with a graph in
     fp16 or bf16, contains beside its model. A bundle in fp32 has no second graph. The graph or its
@@ -17,7 +14,6 @@ class NothingToVerifyAgainst(Diagnostic):
     HELP = "give `--against torch`, or compile the bundle again"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoWeightsToVerify(Diagnostic):
     """``--against torch`` requires the bundle's weights: ``1/model.safetensors``, or those inside
     the graph. A bundle with an engine runs without that file, so it may have been deleted.
@@ -29,7 +25,6 @@ class NoWeightsToVerify(Diagnostic):
     missing: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class OtherOutputs(Diagnostic):
     """The outputs of the bundle's model and of its reference differ in name or shape, so one of the
     two is another net's.
@@ -41,7 +36,6 @@ class OtherOutputs(Diagnostic):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoImagesToVerify(Diagnostic):
     """``--images`` names a folder of pictures, which are rescaled as the test protocol says. The
     folder contains none, or none that fits a profile of the engine.
