@@ -20,33 +20,59 @@ def export(
     pool: Rounding | None = None,
     stride: int | None = None,
     layer: str | None = None,
+    scores: bool = False,
 ) -> Path:
     """Write PyTorch source that needs nothing but torch, as ``vggspec compile --torch`` does.
 
     The options are those of ``CompileOptions``. Dropout stays in the module, so that it can be
-    trained further; the source loads any weights file of the net.
+    trained further; the source loads any weights file of the net. ``scores`` leaves the soft-max
+    out: ``CrossEntropyLoss`` takes class scores, which the dense form averages over space.
+
+    The source of a dense net has a function ``exported``, which gives ``torch.export``'s program
+    for images of any size that the net takes.
 
     Raises:
         VggspecError: the spec has mistakes, the options do not fit the net, or the system refuses.
-        ArgumentError: ``to`` is another format.
+        ArgumentError: ``to`` is another format, or ``scores`` contradicts another option or the
+            net, which gives none.
     """
     from vggspec.base.files import write_text
     from vggspec.compiler.backends.torch import source as torch_source
     from vggspec.compiler.lower import load_network
-    from vggspec.compiler.passes import AverageBeforeLinear, DropTrainingOps, inference, run
-    from vggspec.compiler.results import check_map
+    from vggspec.compiler.passes import (
+        AverageBeforeLinear,
+        CeilAsPadding,
+        DropSoftmax,
+        DropTrainingOps,
+        Pass,
+        inference,
+        run,
+    )
+    from vggspec.compiler.results import check_map, result_of
 
-    lowered = load_network(os.fspath(spec))
     if to != "torch-source":
         raise ArgumentError(f"export() writes torch-source, not {to}")
-    chosen = average or lowered.experiment.test.average
+    if scores and layer is not None:
+        raise ArgumentError("--scores outputs class scores: it cannot be used with --layer")
+    if scores and average == "posteriors":
+        raise ArgumentError("--scores outputs no posteriors: it cannot be used with their average")
+    lowered = load_network(os.fspath(spec))
+    if scores and result_of(lowered.network) not in ("posteriors", "scores"):
+        gives = result_of(lowered.network)
+        raise ArgumentError(f"--scores outputs class scores, and the net gives {gives}")
+    chosen = "scores" if scores else average or lowered.experiment.test.average
     pipeline = inference(form, chosen, keep_map=keep_map, pool=pool, stride=stride, layer=layer)
     if keep_map and (form == "crop" or layer is not None):
         because = f"the output is that of `{layer}`" if layer else "a crop has one position"
         raise VggspecError(report(backends.NoScoreMap(because=because), path=os.fspath(spec)))
     # Dropout stays, and the average stays where it is because of it.
     left_out = AverageBeforeLinear, DropTrainingOps
-    network = run(tuple(p for p in pipeline if not isinstance(p, left_out)), lowered.network)
+    passes: list[Pass] = [each for each in pipeline if not isinstance(each, left_out)]
+    if form == "dense":
+        passes.append(CeilAsPadding())
+    if scores:
+        passes.append(DropSoftmax())
+    network = run(tuple(passes), lowered.network)
     if keep_map:
         check_map(lowered.network, network)
     text = torch_source.emit(network, network.input.mean, os.path.basename(os.fspath(spec)))

@@ -10,6 +10,7 @@ from vggspec.base.recipe import Average, Form, Rounding
 from vggspec.compiler.ir import Network
 from vggspec.compiler.passes.average_before_linear import AverageBeforeLinear
 from vggspec.compiler.passes.average_over_space import AverageOverSpace
+from vggspec.compiler.passes.ceil_as_padding import CeilAsPadding
 from vggspec.compiler.passes.check_joins import CheckJoins
 from vggspec.compiler.passes.drop_softmax import DropSoftmax
 from vggspec.compiler.passes.drop_training_ops import DropTrainingOps
@@ -77,6 +78,7 @@ __all__ = [
     "TRAINING",
     "AverageBeforeLinear",
     "AverageOverSpace",
+    "CeilAsPadding",
     "CheckJoins",
     "DropSoftmax",
     "DropTrainingOps",

@@ -267,6 +267,22 @@ def test_torch_source_refuses_options_of_bundles(here: Path) -> None:
     assert "--single-file cannot be used with --torch" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "it requires --torch"),
+        (("--torch", "--layer", "fc3"), "cannot be used with --layer"),
+        (("--torch", "--average", "posteriors"), "--scores outputs no posteriors"),
+    ],
+)
+def test_scores_are_those_of_torch_source(here: Path, more: tuple[str, ...], words: str) -> None:
+    before = listing(here)
+    done = vggspec("compile", "small.vgg", "--scores", *more, cwd=here)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert listing(here) == before
+
+
 def test_the_mean_is_the_specs_else_the_weights_else_ilsvrcs(here: Path) -> None:
     from vggspec.compiler.weights import Metadata, open_weights, save
 

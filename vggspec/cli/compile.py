@@ -36,6 +36,7 @@ Examples:
   vggspec compile specs/D.vgg --stride 16 --map -o D-16
   vggspec compile specs/D.vgg --layer conv4_3 -o D-conv4_3
   vggspec compile specs/D.vgg --torch -o net.py
+  vggspec compile specs/D.vgg --torch --dense --scores -o net.py
   vggspec compile specs/D.vgg specs/E.vgg --protocol -o D+E
   vggspec compile lpips --distance --factors lpips/weights/v0.1/vgg.pth""",
 )
@@ -54,6 +55,11 @@ Examples:
     help="The bundle, a folder, or the source file.  [default: <net>, or <net>.py]",
 )
 @click.option("--torch", "to_torch", is_flag=True, help="Write PyTorch source instead of a bundle.")
+@click.option(
+    "--scores",
+    is_flag=True,
+    help="With --torch: output class scores, without the soft-max, as CrossEntropyLoss takes them.",
+)
 @all_options
 def command(
     specs: tuple[str, ...],
@@ -61,6 +67,7 @@ def command(
     out: str | None,
     *,
     to_torch: bool,
+    scores: bool,
     to_trt: bool,
     verbose: int,
     **_: Any,
@@ -78,6 +85,8 @@ def command(
     """
     ctx = click.get_current_context()
     choices = given(ctx, CompileOptions) | given(ctx, EngineOptions)
+    if scores and not to_torch:
+        raise click.UsageError("--scores says what PyTorch source outputs: it requires --torch")
     _check(choices, specs, weights, to_torch=to_torch, to_trt=to_trt)
     from vggspec.compiler.lower import load_network
 
@@ -88,7 +97,7 @@ def command(
 
         path = out or f"{name}.py"
         check_spared([path], [lowered[0].spec.source.name])
-        export(specs[0], path, **choices)
+        export(specs[0], path, scores=scores, **choices)
         say_written(path)
         return
     from vggspec.cli.building import WithLog, show_cost

@@ -7,12 +7,22 @@ from collections.abc import Callable, Container, Sequence
 from math import isinf
 from typing import Any
 
+from vggspec.base.diagnostic import VggspecError
 from vggspec.base.version import __version__
+from vggspec.bundle.sizes import Remainders
 from vggspec.compiler.backends.torch.toolkit import made_by
 from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network
+from vggspec.compiler.ops.max_pool import MaxPool
+from vggspec.compiler.sizes import sizes
 
 #: Ops written around the layer before them.
 _SHARES_A_LINE = ("relu", "ReLU6", "SiLU", "BN", "dropout", "LRN")
+
+
+_ALL = Remainders(1, (0,))
+
+#: Names of the file that a net's class must not take.
+_NAMES = ("exported", "json", "load", "nn", "struct", "torch")
 
 
 class _Text(str):
@@ -68,17 +78,57 @@ def emit(network: Network, mean: tuple[float, ...] | None, origin: str) -> str:
         contract=_contract(network.input, mean),
         members="\n        ".join(f"self.{name} = {call}" for name, call in members.items()),
         forward="\n        ".join(_forward(network, members)),
+        exported=_exported(network),
     )
 
 
 def class_name(net: str) -> str:
     """A name of Python for a net: ``A-LRN`` becomes ``A_LRN``."""
     name = re.sub(r"\W", "_", net)
-    return f"{name}_" if keyword.iskeyword(name) or name in ("nn", "torch", "load") else name
+    return f"{name}_" if keyword.iskeyword(name) or name in _NAMES else name
 
 
 def _is_dense(network: Network) -> bool:
     return all(network.types_of(layer)[0].is_map for layer in network.weight_layers)
+
+
+def _exported(network: Network) -> str:
+    """The function that calls ``torch.export``; empty for a net whose sizes it cannot describe."""
+    is_rounded_up = any(isinstance(layer.op, MaxPool) and layer.op.ceil for layer in network.layers)
+    if not _is_dense(network) or not network.parameters or is_rounded_up:
+        return ""
+    try:
+        found = sizes(network)
+    except VggspecError:
+        return ""  # branches of different strides meet at a few sizes only
+    axes = (_ALL, _ALL) if found.sizes == "any" else found.sizes.axes
+    if any(len(axis.remainders) > 1 for axis in axes):
+        return ""  # a Dim is a multiple of another, plus one remainder
+    height, width = found.least
+    which = "" if found.sizes == "any" else f", {found.sizes}"
+    return _EXPORTED.format(
+        least=f"{height} × {width}",
+        which=which,
+        image=(2, network.input.channels, *map(_first, axes, found.least)),
+        height=_dim("height", axes[0], height),
+        width=_dim("width", axes[1], width),
+    )
+
+
+def _dim(name: str, axis: Remainders, least: int) -> str:
+    """The sizes of an axis from ``least`` on, as ``torch.export`` takes them."""
+    (rest,) = axis.remainders
+    if axis.is_any:
+        return f'Dim("{name}", min={least}, max=largest)'
+    high, more = (f"(largest - {rest})", f" + {rest}") if rest else ("largest", "")
+    low = (least - rest) // axis.period
+    return f'{axis.period} * Dim("{name}", min={low}, max={high} // {axis.period}){more}'
+
+
+def _first(axis: Remainders, least: int) -> int:
+    """The size at which it is traced: PyTorch takes a Dim of 0 or 1 for a constant."""
+    (rest,) = axis.remainders
+    return max((least - rest) // axis.period, 2) * axis.period + rest
 
 
 def _batch(shape: Sequence[int]) -> str:
@@ -213,4 +263,23 @@ def load(path):
         raise ValueError(f"{{path}} has no {{', '.join(missing)}}")
     net.load_state_dict(state)
     return net.eval()
+{exported}'''
+
+_EXPORTED = '''
+
+def exported(net, largest=4096):
+    """The program that ``torch.export`` makes of the net, which runs without this file.
+
+    It takes any number of images of {least} pixels to ``largest`` a side{which}.
+    """
+    from torch.export import Dim, export
+    from torch.fx.experimental import _config
+
+    image = torch.zeros({image}, device=next(net.parameters()).device)
+    height = {height}
+    width = {width}
+    # Without it PyTorch refuses the sizes at which a map has one position.
+    with _config.patch(backed_size_oblivious=True):
+        shapes = {{0: Dim("images"), 2: height, 3: width}}
+        return export(net, (image,), dynamic_shapes=(shapes,))
 '''
