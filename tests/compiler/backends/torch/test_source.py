@@ -79,6 +79,7 @@ def test_a_program_for_images_of_any_size() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # inside PyTorch's exporter
 @torch.no_grad()
 def test_onnx_runtime_runs_what_torch_makes_of_the_program() -> None:
     scope = scope_of(emit(dense(net(CEIL).network), None, "a test"))
