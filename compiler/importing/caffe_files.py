@@ -1,14 +1,13 @@
-"""Caffe's models (``.caffemodel``): the wire format of protocol buffers, read without Caffe.
+"""Caffe's models (``.caffemodel``), read without Caffe.
 
 Files before 2014 keep their layers in the field ``layers`` (V1), later ones in ``layer``. A layer
 has its arrays as blobs: the weight and the bias of a convolution or an FC layer; the mean, the
 variance and the factor of both of a ``BatchNorm``, which the layer ``Scale`` after it completes.
 
 Sources: ``src/caffe/proto/caffe.proto`` of BVLC's Caffe for the numbers of the fields, ``raw_data``
-from NVIDIA's; ``batch_norm_layer.cpp`` for the factor; https://protobuf.dev/programming-guides/encoding.
+from NVIDIA's; ``batch_norm_layer.cpp`` for the factor.
 """
 
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.checkpoint_files import NoTensors
 from vggspec.base.fields import short
 from vggspec.compiler.importing.foreign_files import Sample
+from vggspec.compiler.importing.protobuf import Fields, Value, number_of, place_of
 from vggspec.compiler.importing.stored import (
     BadFileError,
     Known,
@@ -31,8 +31,6 @@ from vggspec.compiler.importing.stored import (
 )
 from vggspec.compiler.importing.tables import Table
 
-_MAX_FIELDS = 200_000
-_MAX_TEXT = 4096
 _MAX_AXES = 8
 
 #: Numbers of fields, by message.
@@ -160,43 +158,41 @@ def _stored(layer: _Layer, blob: _Blob, *, is_weight: bool) -> Stored:
 
 
 class _Reader:
-    """The fields of messages: numbers, or places of what is longer, checked against the file."""
+    """The messages of a net."""
 
     def __init__(self, file: IO[bytes], path: str) -> None:
-        self._file, self._path = file, path
-        self._size = os.fstat(file.fileno()).st_size
-        self._left = _MAX_FIELDS
+        self._fields, self._path = Fields(file), path
 
     def layers(self) -> Iterator[_Layer]:
-        for number, value in self._fields((0, self._size)):
+        for number, value in self._fields.fields(self._fields.whole):
             if number in (_NET_LAYERS_V1, _NET_LAYER):
-                yield self._layer(_place(value), _V1 if number == _NET_LAYERS_V1 else _V2)
+                yield self._layer(place_of(value), _V1 if number == _NET_LAYERS_V1 else _V2)
 
     def _layer(self, place: tuple[int, int], names: dict[int, str]) -> _Layer:
         layer = _Layer()
-        for number, value in self._fields(place):
+        for number, value in self._fields.fields(place):
             match names.get(number):
                 case "name":
-                    layer.name = self._text(value)
+                    layer.name = self._fields.text(value)
                 case "type" if isinstance(value, int):  # V1's
                     layer.type = _V1_TYPES.get(value, "")
                 case "type":
-                    layer.type = self._text(value)
+                    layer.type = self._fields.text(value)
                 case "bottom":
-                    layer.bottoms.append(self._text(value))
+                    layer.bottoms.append(self._fields.text(value))
                 case "top":
-                    layer.tops.append(self._text(value))
+                    layer.tops.append(self._fields.text(value))
                 case "blobs":
-                    blob = self._blob(_place(value))
+                    blob = self._blob(place_of(value))
                     if blob is not None:
                         layer.blobs.append(blob)
                 case "inner_product":
-                    fields = dict(self._fields(_place(value)))
+                    fields = dict(self._fields.fields(place_of(value)))
                     layer.is_transposed = fields.get(_TRANSPOSE) == 1
                 case "batch_norm":
-                    fields = dict(self._fields(_place(value)))
+                    fields = dict(self._fields.fields(place_of(value)))
                     if _EPSILON in fields:
-                        layer.epsilon = self._float(fields[_EPSILON])
+                        layer.epsilon = _float(fields[_EPSILON])
                 case "v0":
                     raise BadFileError(
                         "its layers are in the format before 2014: in Caffe,"
@@ -210,13 +206,13 @@ class _Reader:
         run: tuple[int, int, int] | None = None
         raw_type = 0
         is_legacy = False
-        for number, value in self._fields(place):
+        for number, value in self._fields.fields(place):
             if number in legacy:
-                legacy[number], is_legacy = _number(value), True
+                legacy[number], is_legacy = number_of(value), True
             elif number == _BLOB_SHAPE:
-                shape = self._dims(_place(value))
+                shape = self._dims(place_of(value))
             elif number == _BLOB_RAW_TYPE:
-                raw_type = _number(value)
+                raw_type = number_of(value)
             elif number in _BLOB_DATA or number == _BLOB_RAW:
                 if isinstance(value, int) or run is not None:
                     raise BadFileError("the numbers of a blob are not in one run")
@@ -235,78 +231,20 @@ class _Reader:
 
     def _dims(self, place: tuple[int, int]) -> list[int]:
         dims: list[int] = []
-        for number, value in self._fields(place):
+        for number, value in self._fields.fields(place):
             if number != 1:
                 continue
             if isinstance(value, int):
                 dims.append(value)
                 continue
-            at, end = _place(value)
+            at, end = place_of(value)
             while at < end and len(dims) <= _MAX_AXES:
-                side, at = self._varint(at, end)
+                side, at = self._fields.varint(at, end)
                 dims.append(side)
         return dims
 
-    def _fields(self, place: tuple[int, int]) -> Iterator[tuple[int, int | tuple[int, int]]]:
-        """Each field with its number, or with the place of its bytes."""
-        at, end = place
-        while at < end:
-            self._left -= 1
-            if self._left < 0:
-                raise BadFileError(f"it has more than {_MAX_FIELDS:,} fields")
-            tag, at = self._varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            if wire == 0:
-                value, at = self._varint(at, end)
-                yield number, value
-                continue
-            if wire == 2:
-                length, at = self._varint(at, end)
-            elif wire in (1, 5):
-                length = 8 if wire == 1 else 4
-            else:
-                raise BadFileError("it has a field of no known type")
-            if length > end - at:
-                raise BadFileError("it is cut off within a field")
-            if wire == 5:
-                yield number, int.from_bytes(self._bytes(at, 4), "little")
-            else:
-                yield number, (at, at + length)
-            at += length
 
-    def _varint(self, at: int, end: int) -> tuple[int, int]:
-        data = self._bytes(at, min(10, end - at))
-        value = 0
-        for i, byte in enumerate(data):
-            value |= (byte & 0x7F) << (7 * i)
-            if byte < 0x80:
-                return value, at + i + 1
-        raise BadFileError("it is cut off within a field")
-
-    def _bytes(self, at: int, length: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(length)
-
-    def _text(self, value: int | tuple[int, int]) -> str:
-        start, end = _place(value)
-        if end - start > _MAX_TEXT:
-            raise BadFileError("it has a name of more than 4096 bytes")
-        return self._bytes(start, end - start).decode("utf-8", "replace")
-
-    @staticmethod
-    def _float(value: int | tuple[int, int]) -> float:
-        number = struct.unpack("<f", _number(value).to_bytes(8, "little")[:4])[0]
-        # As it was written: 1e-5, not the nearest float32.
-        return float(np.format_float_positional(np.float32(number)))
-
-
-def _place(value: int | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(value, int):
-        raise BadFileError("it has a number where a message is due")
-    return value
-
-
-def _number(value: int | tuple[int, int]) -> int:
-    if not isinstance(value, int):
-        raise BadFileError("it has a message where a number is due")
-    return value & ((1 << 64) - 1)
+def _float(value: Value) -> float:
+    number = struct.unpack("<f", number_of(value).to_bytes(8, "little")[:4])[0]
+    # As it was written: 1e-5, not the nearest float32.
+    return float(np.format_float_positional(np.float32(number)))

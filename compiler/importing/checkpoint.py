@@ -30,6 +30,7 @@ from vggspec.compiler.importing import (
     keras_files,
     matconvnet_files,
     numpy_files,
+    onnx_files,
     tables,
     torch_files,
     torchscript_files,
@@ -45,7 +46,7 @@ from vggspec.compiler.importing.stored import (
     check_growth,
 )
 
-Kind = Literal["pytorch", "safetensors", "npz", "keras", "caffe", "matconvnet"]
+Kind = Literal["pytorch", "safetensors", "npz", "keras", "caffe", "matconvnet", "onnx"]
 
 #: Floating point types by their names in safetensors.
 _TYPES: dict[str, Any] = {
@@ -81,7 +82,7 @@ class Checkpoint:
     """Other tables of tensors, which could have been taken."""
 
     metadata: Mapping[str, str]
-    """The metadata of a safetensors file."""
+    """The metadata of a safetensors file: this one, or that with the numbers of an ONNX model."""
 
     skipped: tuple[str, ...] = ()
     """Tensors of the table that are not floating point, except counts of batches."""
@@ -98,6 +99,8 @@ class _Content:
     value: object
     metadata: Mapping[str, str]
     known: Known = field(default_factory=Known)
+    bytes_beside: int = 0
+    """The size of other files that have its numbers."""
 
 
 def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
@@ -111,7 +114,7 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
         with ExitStack() as stack:
             content = _open(path, stack)
             taken, table, others = tables.choose(content.value, key)
-            _check(table, os.path.getsize(path))
+            _check(table, os.path.getsize(path) + content.bytes_beside)
             tensors = {name: stored.read() for name, stored in table.items() if stored.is_float}
     except OSError as error:
         raise _refuse(path, NoSuchFile(kind="checkpoint", reason=reason(error))) from error
@@ -204,6 +207,9 @@ def _open(path: str, stack: ExitStack) -> _Content:
     if matconvnet_files.is_matlab(sample):
         table, known_of = matconvnet_files.read(path)
         return _Content("matconvnet", table, {}, known_of)
+    if onnx_files.is_onnx(sample):
+        model = onnx_files.read(path)
+        return _Content("onnx", model.tensors, model.metadata, model.known, model.bytes_beside)
     known = foreign_files.recognise(sample)
     if known is foreign_files.PICKLE:
         raise RefusedError(_of_pickle(path))

@@ -114,9 +114,9 @@ def import_weights(
 ) -> Imported:
     """Convert a checkpoint of another tool to a weights file of a spec.
 
-    Reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and MatConvNet. No code of
-    the checkpoint is run. A ``spec`` of None is the packaged one whose layers have its shapes.
-    ``out`` is ``<net>.safetensors`` in the working folder by default, or
+    Reads files of PyTorch, TorchScript, safetensors, npz, ONNX, Keras, Caffe and MatConvNet. No
+    code of the checkpoint is run. A ``spec`` of None is the packaged one whose layers have its
+    shapes. ``out`` is ``<net>.safetensors`` in the working folder by default, or
     ``<net>-features.safetensors`` for the features alone; a file there is replaced, with a note to
     ``watch``. ``watch`` also receives notes about decisions that the caller may want to change.
 

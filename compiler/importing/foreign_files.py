@@ -64,10 +64,6 @@ _TENSORFLOW = (
     "in TensorFlow: r = tf.train.load_checkpoint(PATH); np.savez('weights.npz', **{name:"
     " r.get_tensor(name) for name in r.get_variable_to_shape_map()})"
 )
-_ONNX = (
-    "save its numbers: np.savez('weights.npz', **{i.name: onnx.numpy_helper.to_array(i) for i in"
-    " onnx.load(PATH).graph.initializer})"
-)
 _FLAX = (
     "in Flax: np.savez('weights.npz', **flax.traverse_util.flatten_dict("
     "flax.serialization.msgpack_restore(open(PATH, 'rb').read()), sep='.'))"
@@ -98,12 +94,6 @@ def _says(pattern: str) -> Callable[[Sample], object]:
 def _is_tensorflow(file: Sample) -> bool:
     table = file.tail.endswith(b"\x57\xfb\x80\x8b\x24\x75\x47\xdb")  # the index is a LevelDB table
     return table or re.search(r"\.(data-\d+-of-\d+|ckpt\.index)$", file.name) is not None
-
-
-def _is_onnx(file: Sample) -> bool:
-    """The version, then one of a ModelProto's fields."""
-    first = re.match(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42\x72]", file.head)
-    return first is not None or file.suffix == ".onnx"
 
 
 def _is_index(file: Sample) -> bool:
@@ -150,7 +140,6 @@ FORMATS = (
     ),
     Format("a TensorFlow checkpoint", _is_tensorflow, _TENSORFLOW),
     Format("a TensorFlow SavedModel", _begins(b"\x08\x01\x12"), _TENSORFLOW),
-    Format("an ONNX model", _is_onnx, _ONNX),
     Format(
         "a frozen TensorFlow graph",  # nodes that begin with their names
         _matches(rb"\n.{1,2}\n[\x01-\x7f][\x20-\x7e]+\x12"),

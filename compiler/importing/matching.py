@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from vggspec.base.catalogue import artefacts, importing
+from vggspec.base.catalogue import artefacts, importing, onnx_models
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.fields import short
 from vggspec.base.short_repr import short_repr
@@ -324,6 +324,9 @@ class _Matching:
             if len(ours) != len(theirs):
                 chosen = sum(slot.is_norm is is_norm for slot in self._slots) - len(ours)
                 has, needs = len(theirs) + chosen, len(ours) + chosen
+                if is_norm and has < needs and self._checkpoint.kind == "onnx":
+                    what = onnx_models.FoldedNorms(net=self._network.name, needs=needs, has=has)
+                    raise _MisfitError(what, len(pairs))
                 why = f"it has {has} {kind}, net {self._network.name} {needs}"
                 raise _MisfitError(_unlike(why), len(pairs))
             if by_name:

@@ -113,6 +113,12 @@ def modules_of(tensors: Mapping[str, Array]) -> list[Module]:
     return list(modules.values())
 
 
+def owner_of(name: str) -> str | None:
+    """The layer of a tensor that is a known part of one, by its name."""
+    match = _NAME.fullmatch(name)
+    return match["owner"] if match else None
+
+
 def is_part(name: str) -> bool:
     """Whether a tensor is a known part of a layer, by its name."""
     return _NAME.fullmatch(name) is not None

@@ -25,6 +25,7 @@ Examples:
   vggspec import D vgg16.pth --check
   vggspec import VGG_ILSVRC_16_layers.caffemodel
   vggspec import D vgg16-caffe.pth --from caffe -o D.safetensors
+  vggspec import vgg16-bn vgg16_bn.onnx
   vggspec import D vgg16.safetensors --only features
   vggspec import mine.vgg net.pth --labels classes.txt
   vggspec import net.vgg net.npz --map conv1_1=stem --layout hwio --from spec""",

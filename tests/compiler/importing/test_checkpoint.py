@@ -427,7 +427,7 @@ def test_the_advice_is_python() -> None:
     ("write", "words"),
     [
         (lambda p: onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), p),
-         "an ONNX model"),
+         "an ONNX model without weights"),
         (lambda p: np.save(p, np.zeros(3)), "one array without a name"),
         (lambda p: np.save(p, {"conv1": [np.zeros(3)]}, allow_pickle=True), "a pickled object in"),
         (lambda p: pickle.dump({"a": np.zeros(3)}, p.open("wb")), "VGG552"),

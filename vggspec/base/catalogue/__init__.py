@@ -12,7 +12,7 @@ from vggspec.base.wording import nearest
 
 THEMES = (
     "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
-    "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "importing",
+    "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "onnx_models", "importing",
     "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
     "fusion", "evaluating", "features", "distances", "localising", "merging", "exporting",
 )  # fmt: skip

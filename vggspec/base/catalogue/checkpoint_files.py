@@ -5,14 +5,14 @@ from vggspec.base.wording import count, either
 
 
 class OtherFormat(Diagnostic):
-    """``import`` reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and
+    """``import`` reads files of PyTorch, TorchScript, safetensors, npz, ONNX, Keras, Caffe and
     MatConvNet. Another format is known by its first bytes; the help shows how to convert it where
     it was written.
     """
 
     code = "VGG550"
     TITLE = "this is {is_a}, which import does not read"
-    NOTE = "it reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe, MatConvNet"
+    NOTE = "it reads PyTorch, TorchScript, safetensors, npz, ONNX, Keras, Caffe and MatConvNet"
     HELP = "{way}"
     is_a: str
     way: str
