@@ -51,11 +51,17 @@ _MAX_STEPS = 16
 
 #: The messages in a message, by the numbers of their fields.
 _INNER = {
-    "model": {7: "graph"},
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
     "graph": {1: "node", 5: "tensor"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "tensor": {13: "entry"},
 }
+#: The texts in a message that are used.
+_TEXTS = {
+    "function": (1,), "node": (1, 2, 3, 4), "attribute": (1,), "tensor": (8,), "entry": (1, 2),
+}  # fmt: skip
 #: Of a tensor: float_data, int32_data, raw_data, double_data.
 _NUMBERS = (4, 5, 9, 10)
 
@@ -157,6 +163,8 @@ def _check_structure(fields: Fields) -> None:
         kind, place = todo.pop()
         inner = _INNER.get(kind, {})
         for number, value in fields.fields(place):
+            if number in _TEXTS.get(kind, ()) and "\ufffd" in fields.text(value):
+                raise BadFileError("a name in it is no text")
             if number in inner:
                 todo.append((inner[number], place_of(value)))
             elif kind == "tensor" and number in _NUMBERS and not isinstance(value, int):
@@ -544,7 +552,7 @@ def _reshaped(stored: Stored, shape: tuple[int, ...]) -> Stored:
 def _scaled(stored: Stored, by: float) -> Stored:
     if by == 1:
         return stored
-    return Stored(stored.shape, stored.is_float, lambda: stored.read() * np.float32(by))
+    return Stored(stored.shape, stored.is_float, lambda: as_float32(stored.read() * np.float64(by)))
 
 
 def _widened(stored: Stored, length: int) -> Stored:

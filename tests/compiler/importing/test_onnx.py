@@ -349,6 +349,13 @@ def test_cut_files_are_noticed(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = model(*numbered(), tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes().replace(b"Gemm", b"Ge\xffm"))
+    with refused("VGG551.*a name in it is no text"):
+        read_checkpoint(path)
+
+
 def test_a_huge_structure_is_not_parsed(tmp_path: Path) -> None:
     nodes = b"\x0a\x00" * 250_000
     length = len(nodes)

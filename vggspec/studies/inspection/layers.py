@@ -84,7 +84,7 @@ def _recorded(bundle: Bundle) -> tuple[str, tuple[LayerFacts, ...]]:
 def _of_graph(bundle: Bundle) -> tuple[LayerFacts, ...]:
     """The nodes of an ONNX graph that compute on the image; weights are not read."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from onnx.shape_inference import InferenceError, infer_shapes
 
     try:
