@@ -17,6 +17,7 @@ SCRIPTS = (
     "distance_graph",
     "input_pipeline",
     "train_step",
+    "int8_d",
 )
 
 

@@ -36,7 +36,6 @@ from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
-from vggspec.compiler.quantising.quantise import quantise
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.weights import WeightsFile, for_net
 
@@ -93,7 +92,11 @@ def write_engine_bundle(
     is_int8 = options.precision == "int8"
     weights = for_net(weights, network, is_read=is_int8)
     described = describe(lowered, network, weights, options)
-    quantised = quantise(lowered, weights, options, described, watch) if is_int8 else None
+    quantised = None
+    if is_int8:
+        from vggspec.compiler.quantising.quantise import quantise
+
+        quantised = quantise(lowered, weights, options, described, watch)
     notes: list[str] = []
 
     def graph(weights_as: Literal["declared", "external"]) -> onnx.ModelProto:

@@ -23,7 +23,6 @@ from vggspec.compiler.input_contract import MeanFrom, known_mean, settled, with_
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types
-from vggspec.compiler.quantising.quantise import quantise
 from vggspec.compiler.weights import Metadata, WeightsFile, for_net, save
 
 
@@ -71,6 +70,8 @@ def write_bundle(
         weights = for_net(weights, network, is_read=options.single_file or is_int8)
     manifest = describe(lowered, network, weights, options)
     if is_int8:
+        from vggspec.compiler.quantising.quantise import quantise
+
         quantised = quantise(lowered, weights, options, manifest, watch)
         model, manifest = quantised.model, quantised.described(manifest)
     else:

@@ -1,7 +1,7 @@
 """The images that calibrate an int8 net, and those that measure its accuracy.
 
 Both are centre crops: the image is rescaled to the smallest scale of the test protocol, and the
-centre of the size of the net's window is taken.
+centre of the size of the spec's input is taken. A net that takes any size is calibrated so too.
 """
 
 import hashlib
@@ -66,15 +66,24 @@ class _Images:
 class Examples:
     """The images of a folder, of which one part calibrates and another one is held out.
 
-    ``wanted`` images calibrate, but at most half of all; up to ``MOST_HELD_OUT`` others are held
-    out. Both parts are taken evenly from all. ``watch`` receives notes and progress.
+    Of each the central crop of ``size``, rows and columns, is seen. ``wanted`` images calibrate,
+    but at most half of all; up to ``MOST_HELD_OUT`` others are held out. Both parts are taken
+    evenly from all. ``watch`` receives notes and progress.
 
     Raises:
         VggspecError: there are too few images, or the folder cannot be read.
     """
 
-    def __init__(self, root: str, manifest: Manifest, wanted: int, watch: Watcher) -> None:
-        self.scale = max(min(manifest.test.scales), *manifest.input.size)
+    def __init__(
+        self,
+        root: str,
+        manifest: Manifest,
+        size: tuple[int, int],
+        wanted: int,
+        watch: Watcher,
+    ) -> None:
+        self.scale = max(min(manifest.test.scales), *size)
+        self._size = size
         self._root, self._manifest, self._watch = root, manifest, watch
         self._images = _opened(Path(root), manifest, watch)
         number = self._images.number
@@ -136,8 +145,8 @@ class Examples:
             rescaled = rescale(pixels, self.scale, test.resize)
         except VggspecError as error:
             raise BadImageError(error.reports[0].what.title()) from error
-        rows, columns = contract.size
-        top, left = ((n - m) // 2 for n, m in zip(rescaled.shape, contract.size, strict=False))
+        rows, columns = self._size
+        top, left = (rescaled.shape[0] - rows) // 2, (rescaled.shape[1] - columns) // 2
         crop = rescaled[None, top : top + rows, left : left + columns]
         truth = self._images.truth
         return Example(

@@ -49,8 +49,11 @@ class Quantised:
 
     def described(self, manifest: Manifest) -> Manifest:
         """The manifest of a bundle with the net."""
+        import onnxruntime
+
         options = replace(manifest.options, keep_fp32=self.kept)
-        return replace(manifest, options=options, calibration=self.calibration)
+        tools = {**manifest.tools, "onnxruntime": onnxruntime.__version__}
+        return replace(manifest, options=options, calibration=self.calibration, tools=tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ def quantise(
     assert options.calibrate is not None
     if not manifest.classifies or manifest.result.is_map:
         raise _refuse(NoClassesToCompare(output=manifest.gives), manifest)
-    examples = Examples(options.calibrate, manifest, options.calibration_images, watch)
+    size = lowered.network.input.type.size
+    examples = Examples(options.calibrate, manifest, size, options.calibration_images, watch)
     with tempfile.TemporaryDirectory(prefix="vggspec-") as scratch:
         folder = Path(scratch)
         (folder / WEIGHTS).parent.mkdir()

@@ -9,21 +9,25 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 import vggspec
 from tests.nets import net, random_weights
 from tests.refusals import refused
 from tests.training.folders import write_folder
 from vggspec.base.diagnostic import ArgumentError
-from vggspec.base.watcher import Progress, Watcher
+from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.manifest import MANIFEST, MODEL, REFERENCE, Manifest
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.variant import Changes, write_variant
+from vggspec.compiler.quantising.examples import Examples
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
+from vggspec.data.matched import spread
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.ort_session import OrtSession
+from vggspec.runtime.preprocess import rescale
 from vggspec.studies.inspection.layers import read_layers
 from vggspec.studies.verification.verification import verify
 
@@ -209,6 +213,31 @@ def test_a_net_without_anything_to_fold(pictures: Path, tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "b" / MODEL)
     assert "block1_conv1.weight_quantized" in initializers(model)
     assert (tmp_path / "plain.safetensors").is_file()
+
+
+def test_a_net_for_any_size_sees_crops_of_the_size_of_its_spec(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """With a global average its least input is one pixel."""
+    averaged = net(MIXED.replace("FC-12\n", "gap\n"), "mixed.vgg")
+    theirs = random_weights(averaged, tmp_path / "gap.safetensors")
+    chosen = options(pictures, precision="fp32", calibrate=None, max_drop=1.0)
+    manifest = write_bundle(averaged, theirs, tmp_path / "b", chosen).manifest
+    assert manifest.input.size < (16, 16)
+    examples = Examples(str(pictures), manifest, (16, 16), 4, SILENT)
+    assert {each.feed.shape for each in examples.calibrating()} == {(1, 3, 16, 16)}
+    quantised = write_bundle(averaged, theirs, tmp_path / "c", options(pictures)).manifest
+    assert quantised.calibration is not None
+    expected = []
+    with BundleNet(tmp_path / "b", device="cpu") as fp32:
+        for i, path in enumerate(sorted(pictures.rglob("*.png"))):
+            pixels = np.asarray(Image.open(path))
+            crop = rescale(pixels, 18)
+            top, left = (crop.shape[0] - 16) // 2, (crop.shape[1] - 16) // 2
+            found = fp32(crop[None, top : top + 16, left : left + 16])["posteriors"]
+            if i not in spread(24, 12):
+                expected.append(found.argmax() == i // 8)
+    assert quantised.calibration.before == pytest.approx(100 * np.mean(expected))
 
 
 def test_images_of_other_classes_measure_agreement(

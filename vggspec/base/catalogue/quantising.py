@@ -40,9 +40,9 @@ class TooFewToCalibrate(Diagnostic):
 
 @dataclass(frozen=True, kw_only=True)
 class DropTooLarge(Diagnostic):
-    """A net in int8 is less accurate than in fp32, mostly by less than a point. If it is worse, the
-    images that calibrated it are unlike those that measured it, there are too few of them, or some
-    layers need more than 256 levels.
+    """A net in int8 may be less accurate than in fp32, but not by more than ``--max-drop``. If it
+    is, the images that calibrated it are unlike those that measured it, there are too few of them,
+    or some layers need more than 256 levels.
     """
 
     code = "VGG642"

@@ -5,7 +5,7 @@ from vggspec.base.diagnostic import Diagnostic
 
 class NothingToVerifyAgainst(Diagnostic):
     """``--against onnxrt`` runs the fp32 graph that a bundle with an engine, or with a graph in
-    fp16 or bf16, contains beside its model. A bundle in fp32 has no second graph. The graph or its
+    fp16 or int8, contains beside its model. A bundle in fp32 has no second graph. The graph or its
     weights may also have been deleted.
     """
 
@@ -16,7 +16,8 @@ class NothingToVerifyAgainst(Diagnostic):
 
 class NoWeightsToVerify(Diagnostic):
     """``--against torch`` requires the bundle's weights: ``1/model.safetensors``, or those inside
-    the graph. A bundle with an engine runs without that file, so it may have been deleted.
+    the graph. A bundle with an engine, or in int8, runs without that file, so it may have been
+    deleted.
     """
 
     code = "VGG652"
