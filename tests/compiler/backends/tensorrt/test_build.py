@@ -54,8 +54,8 @@ from vggspec.runtime.machine import Driver, Gpu, Machine
 SPECS = (*COLUMNS, *FEW_GRAPHS)
 OTHERS = tuple(name for name in GRAPHS if name not in FEW_GRAPHS)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
-#: Built in every precision: LRN, a sum, channels joined, depthwise convs.
-EVERY = ("vgg-f", "resnet:ResNet-18", "googlenet", "mobilenetv2")
+#: Built in every precision: LRN, a sum, channels joined. Convs in groups are in `SMALL`.
+EVERY = ("vgg-f", "resnet:ResNet-18", "googlenet")
 ONE_OF_EACH_GENERATION = ("7.5", "8.9", "12.0")
 LANDSCAPE = Profile((1, 32, 32), (2, 32, 43), (4, 32, 64))
 PORTRAIT = Profile((1, 32, 32), (2, 43, 32), (4, 64, 32))
