@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.conftest import ROOT
 from vggspec.base.catalogue import by_code
 from vggspec.base.diagnostic import Diagnostic, completed, names_in, templates
 
@@ -57,6 +58,12 @@ def test_templates_name_fields(code: str) -> None:
         is_written = part in vars(kind)
         assert not (is_written and method in vars(kind)), f"{part} and {method}() are both given"
     assert hasattr(kind, "TITLE") or kind.title is not Diagnostic.title
+
+
+def test_no_kind_of_the_catalogue_is_a_dataclass_from_the_start() -> None:
+    """``Diagnostic`` makes each of them one when its first case is found."""
+    for path in (ROOT / "vggspec/base/catalogue").glob("*.py"):
+        assert "@dataclass" not in path.read_text("utf-8"), path
 
 
 def test_a_kind_is_completed_once_by_its_first_cases() -> None:

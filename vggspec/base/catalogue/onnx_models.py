@@ -1,12 +1,9 @@
 """Mistakes in ONNX models whose weights are imported (VGG585 to VGG587)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnreadableModel(Diagnostic):
     """``import`` takes the weights of an ONNX model as the nodes ``Conv``, ``Gemm``, ``MatMul`` and
     ``BatchNormalization`` read them: from initializers or constants. It refuses models that are
@@ -21,7 +18,6 @@ class UnreadableModel(Diagnostic):
     way: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class FoldedNorms(Diagnostic):
     """An exporter may fold batch normalisations into the convolutions before them. The factors and
     statistics are then lost, and the weights are those of the net without batch normalisation,
@@ -49,7 +45,6 @@ class FoldedNorms(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class BadDataFile(Diagnostic):
     """An ONNX model may keep its numbers in files beside it. These are read from its own folder and
     the folders in it: no path leads out of them, and no link is followed.

@@ -1,12 +1,9 @@
 """Mistakes found when a net is quantised to int8 (VGG64x)."""
 
-from dataclasses import dataclass
-
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoClassesToCompare(Diagnostic):
     """Whether an int8 net is accurate enough is measured by its likeliest classes on images that
     did not calibrate it. A net whose main output is boxes or the activations of a layer has none.
@@ -18,7 +15,6 @@ class NoClassesToCompare(Diagnostic):
     output: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class TooFewToCalibrate(Diagnostic):
     """One part of the images calibrates the net, and the other one measures how accurate it is
     afterwards. With a handful of images neither says anything about the images to come.
@@ -38,7 +34,6 @@ class TooFewToCalibrate(Diagnostic):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class DropTooLarge(Diagnostic):
     """A net in int8 may be less accurate than in fp32, but not by more than ``--max-drop``. If it
     is, the images that calibrated it are unlike those that measured it, there are too few of them,
@@ -74,7 +69,6 @@ class DropTooLarge(Diagnostic):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
 class NothingToQuantise(Diagnostic):
     """Convs and FC layers are what is computed in int8. If all of them stay in fp32 there is none
     left.
