@@ -52,6 +52,9 @@ OPTIONS = CompileOptions(
     flip=False,
     distance=True,
     factors="vgg.pth",
+    calibrate="images",
+    calibration_images=64,
+    max_drop=0.5,
     engine=ENGINE,
 )
 
