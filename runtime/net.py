@@ -3,11 +3,9 @@
 Axes: N images, H rows and W columns of pixels, C channels, K classes.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,51 +15,23 @@ from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.fusion import HoldsProtocol
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import InputContract, Manifest, OutputContract
-from vggspec.bundle.opening import Bundle, open_bundle
-from vggspec.runtime.open_session import open_session
+from vggspec.runtime.opened_net import OpenedNet
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.protocol import View
-from vggspec.runtime.session import Arrays, Device, Port, Session
+from vggspec.runtime.session import Arrays, Port, Session
 
 Pixels = NDArray[np.uint8]
 Outputs = dict[str, NDArray[np.float64]]
 """By kind; activations by name."""
 
 
-class BundleNet:
-    """The net of a bundle, applied to decoded images. Several threads may call it.
-
-    Raises:
-        VggspecError: it is not a bundle, is damaged, or its graph contradicts the manifest.
-        MissingLibraryError: ``device`` is not available.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle | str | os.PathLike[str],
-        *,
-        device: Device = "auto",
-        threads: int | None = None,
-    ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.manifest: Manifest = opened.manifest
-        if self.manifest.members:
-            raise VggspecError(report(HoldsProtocol(), path=str(opened.path)))
-        if self.manifest.compares:
-            raise VggspecError(report(ComparesPictures(), path=str(opened.path)))
-        self.path = str(opened.path)
-        self.view = view_of(self.manifest)
-        gray = self.manifest.input.color == "gray"
-        self.color: Literal["RGB", "gray"] = "gray" if gray else "RGB"
-        """The colours of its images."""
-
-        self._session: Session = open_session(opened, device, threads)
-        check_ports(self._session, self.manifest, self.path)
+class BundleNet(OpenedNet):
+    """The net of a bundle, applied to decoded images."""
 
     @property
-    def device(self) -> Literal["cpu", "cuda"]:
-        """The device that runs the net."""
-        return self._session.device
+    def view(self) -> View:
+        """The windows in which it sees an image."""
+        return view_of(self.manifest)
 
     def __call__(self, images: Pixels) -> Outputs:
         """All outputs for images ``(N, H, W, C)``, RGB or gray: by kind, activations by name.
@@ -95,20 +65,14 @@ class BundleNet:
             reports = (replace(one, path=one.path or self.path) for one in error.reports)
             raise VggspecError(*reports) from error
 
-    def close(self) -> None:
-        """Free the net and its memory."""
-        self._session.close()
+    def _check_kind(self) -> None:
+        if self.manifest.members:
+            raise VggspecError(report(HoldsProtocol(), path=self.path))
+        if self.manifest.compares:
+            raise VggspecError(report(ComparesPictures(), path=self.path))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _check_ports(self) -> None:
+        check_ports(self._session, self.manifest, self.path)
 
     def _apply_all(self, batches: Iterable[Pixels]) -> Iterator[Outputs]:
         from vggspec.runtime.tensorrt.session import TrtSession

@@ -3,8 +3,7 @@
 Axes: N pairs, H rows and W columns of pixels, C channels.
 """
 
-import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,46 +13,17 @@ from vggspec.base.catalogue.distances import SizesDiffer, TooLargeToCompare, Too
 from vggspec.base.catalogue.sizes import BranchesDoNotMeet
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import Manifest
-from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.sizes import fits, nearest
 from vggspec.runtime.net import port_of
-from vggspec.runtime.open_session import open_session
+from vggspec.runtime.opened_net import OpenedNet, check_inputs
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, normalise
-from vggspec.runtime.session import Device, Session
+from vggspec.runtime.session import Session
 
 Pixels = NDArray[np.uint8]
 
 
-class PairNet:
-    """The net of such a bundle, applied to pairs of pictures. Several threads may call it.
-
-    Raises:
-        VggspecError: it is not a bundle, is damaged, or its graph contradicts the manifest.
-        MissingLibraryError: ``device`` is not available.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle | str | os.PathLike[str],
-        *,
-        device: Device = "auto",
-        threads: int | None = None,
-    ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.manifest: Manifest = opened.manifest
-        self.path = str(opened.path)
-        self.color: Literal["RGB", "gray"] = (
-            "gray" if self.manifest.input.color == "gray" else "RGB"
-        )
-        """The colours of its pictures."""
-
-        self._session: Session = open_session(opened, device, threads)
-        check_ports(self._session, self.manifest, self.path)
-
-    @property
-    def device(self) -> Literal["cpu", "cuda"]:
-        """The device that runs the net."""
-        return self._session.device
+class PairNet(OpenedNet):
+    """The net of such a bundle, applied to pairs of pictures."""
 
     def __call__(self, first: Pixels, second: Pixels) -> float:
         """The distance of two pictures ``(H, W, C)``.
@@ -74,9 +44,8 @@ class PairNet:
             raise VggspecError(report(NotFinite(output="distances")))
         return distance
 
-    def close(self) -> None:
-        """Free the net and its memory."""
-        self._session.close()
+    def _check_ports(self) -> None:
+        check_ports(self._session, self.manifest, self.path)
 
     def _check_sizes(self, first: Pixels, second: Pixels) -> None:
         contract = self.manifest.input
@@ -110,16 +79,7 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
         VggspecError: they differ.
     """
     wanted = {name: port_of(manifest.input, name) for name in manifest.inputs}
-    given = {port.name: port for port in session.inputs}
-    if given.keys() != wanted.keys() or not all(
-        wanted[name].fits(port) for name, port in given.items()
-    ):
-        got, said = (
-            " and ".join(f"`{port.name}` {port}" for port in ports.values())
-            for ports in (given, wanted)
-        )
-        why = f"it takes {got}, the manifest says {said}"
-        raise VggspecError(report(EngineFailed(reason=why), path=path))
+    check_inputs(session, wanted, path)
     shapes = {port.name: port.shape for port in session.outputs}
     if len(shapes.get(manifest.result.name, ())) != 1:
         why = f"it has no output `{manifest.result.name}` of a number a pair"

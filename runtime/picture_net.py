@@ -1,9 +1,7 @@
 """A bundle whose graph contains the test protocol: a picture and scales in, posteriors out."""
 
-import os
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,42 +10,13 @@ from vggspec.base.catalogue.artefacts import EngineFailed, NotFinite, RunFailed
 from vggspec.base.catalogue.data import RescaledTooLarge, SmallerThanWindow
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import SCALES, Manifest
-from vggspec.bundle.opening import Bundle, open_bundle
-from vggspec.runtime.open_session import open_session
+from vggspec.runtime.opened_net import OpenedNet, check_inputs
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
-from vggspec.runtime.session import Device, Port, Session
+from vggspec.runtime.session import Port, Session
 
 
-class PictureNet:
-    """The nets of such a bundle, applied to pictures. Several threads may call it.
-
-    Raises:
-        VggspecError: it is not a bundle, is damaged, or its graph contradicts the manifest.
-        MissingLibraryError: ``device`` is not available.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle | str | os.PathLike[str],
-        *,
-        device: Device = "auto",
-        threads: int | None = None,
-    ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.manifest: Manifest = opened.manifest
-        self.path = str(opened.path)
-        self.color: Literal["RGB", "gray"] = (
-            "gray" if self.manifest.input.color == "gray" else "RGB"
-        )
-        """The colours of its pictures."""
-
-        self._session: Session = open_session(opened, device, threads)
-        check_ports(self._session, self.manifest, self.path)
-
-    @property
-    def device(self) -> Literal["cpu", "cuda"]:
-        """The device that runs the nets."""
-        return self._session.device
+class PictureNet(OpenedNet):
+    """The nets of such a bundle, applied to pictures."""
 
     def __call__(self, picture: NDArray[np.uint8], scales: Sequence[int]) -> NDArray[np.float64]:
         """Class posteriors ``(K,)`` of a picture ``(H, W, C)``, averaged over all ``scales``.
@@ -82,20 +51,8 @@ class PictureNet:
             raise VggspecError(report(NotFinite(output=result.kind)))
         return posteriors
 
-    def close(self) -> None:
-        """Free the nets and their memory."""
-        self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _check_ports(self) -> None:
+        check_ports(self._session, self.manifest, self.path)
 
 
 def check_ports(session: Session, manifest: Manifest, path: str) -> None:
@@ -104,25 +61,14 @@ def check_ports(session: Session, manifest: Manifest, path: str) -> None:
     Raises:
         VggspecError: they differ.
     """
-
-    def refusal(why: str) -> VggspecError:
-        return VggspecError(report(EngineFailed(reason=why), path=path))
-
     contract, result = manifest.input, manifest.result
     channels = len(contract.mean)
     wanted = {
         contract.name: Port(contract.name, np.dtype(np.uint8), (None, None, channels)),
         SCALES: Port(SCALES, np.dtype(np.int64), (None,)),
     }
-    given = {port.name: port for port in session.inputs}
-    if given.keys() != wanted.keys() or not all(
-        wanted[name].fits(port) for name, port in given.items()
-    ):
-        got, said = (
-            " and ".join(f"`{port.name}` {port}" for port in ports.values())
-            for ports in (given, wanted)
-        )
-        raise refusal(f"it takes {got}, the manifest says {said}")
+    check_inputs(session, wanted, path)
     shapes = {port.name: port.shape for port in session.outputs}
     if shapes.get(result.name) != (result.channels,):
-        raise refusal(f"it has no output `{result.name}` of {result.channels} classes")
+        why = f"it has no output `{result.name}` of {result.channels} classes"
+        raise VggspecError(report(EngineFailed(reason=why), path=path))

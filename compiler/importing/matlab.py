@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,14 +99,13 @@ def read_variables(path: str) -> dict[str, Value]:
     return found
 
 
-class _Source:
+class _Source(Protocol):
     """Where the bytes of elements are."""
 
-    def bytes(self, offset: int, length: int) -> bytes | memoryview:
-        raise NotImplementedError
+    def bytes(self, offset: int, length: int) -> bytes | memoryview: ...
 
 
-class _File(_Source):
+class _File:
     def __init__(self, path: str) -> None:
         self._path = path
 
@@ -117,7 +116,7 @@ class _File(_Source):
         return data.data
 
 
-class _Memory(_Source):
+class _Memory:
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
 

@@ -254,6 +254,6 @@ def test_branches_that_the_order_alone_tells_apart_are_named(
     given = [str(tmp_path / "n.vgg"), str(tmp_path / "n.pt"), "-o", str(tmp_path / "o")]
     assert run(["import", *given]) == 0
     said = capsys.readouterr().err
-    assert "told apart by the order in the file alone: mix_conv1, mix_conv2\n" in said
+    assert "matched by the order in the file only: mix_conv1, mix_conv2\n" in said
     assert run(["import", *given, "--map", "mix_conv1=left", "--map", "mix_conv2=right"]) == 0
-    assert "told apart" not in capsys.readouterr().err
+    assert "branches matched" not in capsys.readouterr().err

@@ -12,9 +12,9 @@ import pytest
 
 from vggspec.base.catalogue.artefacts import CannotWrite, InTheWay, NoWeights
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.run_record import RECORD
 from vggspec.training.record import save_record
 from vggspec.training.runs import (
-    RECORD,
     FoundWeights,
     find_weights,
     named_run,

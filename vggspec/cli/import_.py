@@ -183,7 +183,7 @@ def _in_words(found: "Imported", *, is_whole: bool) -> Iterator[str]:
     if matched.by_place:
         names = ", ".join(matched.by_place if is_whole else matched.by_place[:4])
         more = "" if is_whole or len(matched.by_place) <= 4 else ", …"
-        yield f"branches told apart by the order in the file alone: {names}{more}"
+        yield f"branches matched by the order in the file only: {names}{more}"
         yield "  `--map` says otherwise"
     if matched.layout != "oihw" or matched.is_layout_guessed:
         guessed = " by its names; `--layout` says otherwise" if matched.is_layout_guessed else ""

@@ -22,6 +22,7 @@ from vggspec.base.catalogue.runs import BadCheckpoint, BadRecord
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.optional import has_library
+from vggspec.base.run_record import RECORD
 from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.ir import Layer, Network, Output
 from vggspec.compiler.lower import Lowered
@@ -64,7 +65,7 @@ from vggspec.training.record import (
     save_record,
 )
 from vggspec.training.request import TrainPrecision, Validate
-from vggspec.training.runs import BEST, LOG, RECORD, RUNS
+from vggspec.training.runs import BEST, LOG, RUNS
 from vggspec.training.start import (
     expected_input,
     initial_weights,

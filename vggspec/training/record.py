@@ -9,16 +9,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from vggspec.base.catalogue.runs import BadRecord, NoRun, OtherRun
+from vggspec.base.catalogue.runs import OtherRun
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.fields import BadFieldError, Fields, parse_object
+from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.files import refusals, write_text
 from vggspec.base.optional import has_library
-from vggspec.base.regular_files import read_file
+from vggspec.base.run_record import RECORD, damaged_record, record_fields
 from vggspec.base.version import __version__
-from vggspec.base.wording import reason
 from vggspec.bundle.manifest import MAX_SPEC
-from vggspec.training.runs import LOG, MAX_RECORD_BYTES, RECORD
+from vggspec.training.runs import LOG
 from vggspec.training.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -124,17 +123,11 @@ def read_record(run: Path) -> dict[str, Any]:
     Raises:
         VggspecError: it does not exist, or is damaged.
     """
-    path = run / RECORD
+    record = record_fields(run)
     try:
-        record = parse_object(read_file(path, MAX_RECORD_BYTES), has_paths=True)
         _check_record(record)
-    except FileNotFoundError as error:
-        what = NoRun(reason=f"`{run}` has no {RECORD}")
-        raise VggspecError(report(what, path=str(run))) from error
-    except OSError as error:
-        raise VggspecError(report(BadRecord(reason=reason(error)), path=str(path))) from error
     except BadFieldError as error:
-        raise VggspecError(report(BadRecord(reason=str(error)), path=str(path))) from error
+        raise damaged_record(run, error) from error
     return {key: record.raw(key) for key in record.names()}
 
 

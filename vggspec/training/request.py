@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.reports import Reports
+from vggspec.base.run_record import RECORD
 from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST
 from vggspec.compiler.lower import Lowered, base_folder, lower
@@ -16,7 +17,6 @@ from vggspec.lang.loading import load, pick
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import read_experiment
 from vggspec.training.record import read_record
-from vggspec.training.runs import RECORD
 
 if TYPE_CHECKING:
     from vggspec.lang.ast import Setting, Spec

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from vggspec.base.catalogue.ranks import LostRank
 from vggspec.base.catalogue.runs import NoRun
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.results import result_of
@@ -30,7 +31,7 @@ from vggspec.training.request import (
     read_target,
     started_from,
 )
-from vggspec.training.runs import RECORD, RUNS, held, named_run, new_run, newest_run
+from vggspec.training.runs import RUNS, held, named_run, new_run, newest_run
 from vggspec.training.start import expected_input, initial_weights, origins, started_metadata
 
 

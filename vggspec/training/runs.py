@@ -18,6 +18,7 @@ from vggspec.base.catalogue.runs import RunInUse
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.locking import lock
 from vggspec.base.regular_files import read_file
+from vggspec.base.run_record import MAX_RECORD_BYTES, RECORD
 from vggspec.base.wording import reason
 
 RUNS = Path("runs")
@@ -25,10 +26,6 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
-RECORD = "run.json"
-
-#: A record of a thousand classes and layers takes a hundredth of this.
-MAX_RECORD_BYTES = 16 << 20
 
 #: Exceptions of reading a record that is missing, damaged or another program's.
 UNREADABLE = (

@@ -14,6 +14,7 @@ from tests.fuzz.harness import answer
 from tests.fuzz.seeds import TINY
 from tests.nets import net
 from vggspec.base.recipe import TrainRecipe
+from vggspec.base.run_record import RECORD
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import Metadata, describe, save
 from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
@@ -21,7 +22,7 @@ from vggspec.training.curves import read_log
 from vggspec.training.progress import Epoch, Validation
 from vggspec.training.record import read_record
 from vggspec.training.request import merged, read_target
-from vggspec.training.runs import CHECKPOINTS, LOG, RECORD
+from vggspec.training.runs import CHECKPOINTS, LOG
 from vggspec.training.state import TrainState
 
 

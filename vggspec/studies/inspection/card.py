@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggspec.base.catalogue.runs import BadRecord, NoRun, NotOfRun
+from vggspec.base.catalogue.runs import NotOfRun
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.fields import BadFieldError, Fields, parse_object
+from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.quantities import duration, memory, scaled
-from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
-from vggspec.base.wording import count, reason
+from vggspec.base.run_record import damaged_record, record_fields
+from vggspec.base.wording import count
 from vggspec.bundle.manifest import WEIGHTS, FileEntry, Manifest
 from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.compiler.bundling.net import member_of, network_of
@@ -29,9 +29,6 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.weights import open_weights
 from vggspec.studies.inspection.inspection import specs_of
 from vggspec.studies.inspection.sections import sections
-
-RECORD = "run.json"
-MAX_RECORD_BYTES = 64 << 20
 
 #: Weights that a run leaves, in the order in which a card names them.
 LEFT = ("best", "last")
@@ -74,7 +71,7 @@ def card(
     if licence is not None and not _LICENCE.fullmatch(licence):
         message = f"a licence is an identifier such as apache-2.0, not {licence!r}"
         raise ArgumentError(message)
-    trained = None if run is None else _read(Path(run))
+    trained = None if run is None else _Run(Path(run), record_fields(Path(run)))
     return load_bundle(bundle, lambda opened: _written(opened, trained, licence))
 
 
@@ -177,19 +174,6 @@ class _Run:
     record: Fields
 
 
-def _read(path: Path) -> _Run:
-    where = path / RECORD
-    try:
-        return _Run(path, parse_object(read_file(where, MAX_RECORD_BYTES), has_paths=True))
-    except FileNotFoundError as error:
-        what = NoRun(reason=f"`{path}` has no {RECORD}")
-        raise VggspecError(report(what, path=str(path))) from error
-    except OSError as error:
-        raise VggspecError(report(BadRecord(reason=reason(error)), path=str(where))) from error
-    except BadFieldError as error:
-        raise VggspecError(report(BadRecord(reason=str(error)), path=str(where))) from error
-
-
 def _weights_of(bundle: Bundle, run: _Run) -> str | None:
     """Which weights of the run the bundle has; None where its graph contains them.
 
@@ -211,7 +195,7 @@ def _training(run: _Run) -> str:
     rows: list[tuple[str, str]] = []
     try:
         data = record.object("data")
-        folder = Path(data.text("folder")).name  # where it lies is nobody's business
+        folder = Path(data.text("folder")).name  # the whole path may be private
         images = [count(data.integer(key), "image") for key in ("train_images", "val_images")]
         rows += [
             ("data", f"`{_code(folder)}`: {images[0]} to train, {images[1]} to validate"),
@@ -232,7 +216,7 @@ def _training(run: _Run) -> str:
         versions = (f"{name} {found.text(name)}" for name in found.names())
         rows.append(("versions", _text(", ".join(versions))))
     except BadFieldError as error:
-        raise _bad(run, error) from error
+        raise damaged_record(run.path, error) from error
     return _table(rows)
 
 
@@ -258,17 +242,13 @@ def _results(run: _Run, weights: str | None) -> str:
             ("images left out", str(result.integer("num_left_out"))),
         ]
     except BadFieldError as error:
-        raise _bad(run, error) from error
+        raise damaged_record(run.path, error) from error
     about = {
         "best": "The bundle has the best weights of the run, by its validation error.",
         "last": "The bundle has the last weights of the run; the errors are those of its best.",
         None: "The bundle's graph contains its weights, which were not compared with the run's.",
     }
     return f"{about[weights]}\n\n{_table(rows)}"
-
-
-def _bad(run: _Run, error: BadFieldError) -> VggspecError:
-    return VggspecError(report(BadRecord(reason=str(error)), path=str(run.path / RECORD)))
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
