@@ -1,14 +1,17 @@
-"""Training of net D at 224 on a GPU: images a second, share of the matrix peak, memory.
+"""Training of a net at 224 on a GPU: images a second, share of the matrix peak, memory.
 
-Synthetic images, so that decoding has no part in it. The peers are plain PyTorch in the same run:
-fp32 with the default layout, and bf16 by autocast with channels last, both with plain SGD.
+Synthetic images, so that decoding has no part in it. The peers are torchvision's nets in plain
+PyTorch in the same run: fp32 with the default layout, and bf16 by autocast with channels last, both
+with plain SGD.
 
-    python -m benchmarks.train_gpu
+    python -m benchmarks.train_gpu --net D
+    python -m benchmarks.train_gpu --net resnet50
 """
 
+import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -25,6 +28,20 @@ from vggspec.training.ranks import Ranks
 from vggspec.training.step import Stepper
 
 STEPS = 10
+
+
+def resnet50() -> nn.Module:
+    """torchvision's, whose blocks take their stride in the 3 × 3 convolution, as ours does."""
+    from torchvision.models import resnet50
+
+    module: nn.Module = resnet50()
+    return module
+
+
+NETS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "D": ("specs/D.vgg", Vgg16),
+    "resnet50": ("specs/resnet.vgg:ResNet-50", resnet50),
+}
 
 
 def seconds_of(step: Callable[[], object]) -> float:
@@ -46,11 +63,11 @@ def peak_flops(dtype: torch.dtype, *, tf32: bool = False, side: int = 8192) -> f
     return 2 * side**3 / seconds_of(lambda: a @ b)
 
 
-def plain(batch: int, *, is_bf16: bool = False) -> float:
+def plain(peer: Callable[[], nn.Module], batch: int, *, is_bf16: bool = False) -> float:
     """Seconds of a step of plain PyTorch."""
     torch.backends.cudnn.allow_tf32 = False
     layout = torch.channels_last if is_bf16 else torch.contiguous_format
-    model = Vgg16().cuda().to(memory_format=layout).train()
+    model = peer().cuda().to(memory_format=layout).train()
     sgd = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     images = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=layout)
     labels = torch.randint(0, 1000, (batch,), device="cuda")
@@ -66,10 +83,10 @@ def plain(batch: int, *, is_bf16: bool = False) -> float:
     return seconds_of(step)
 
 
-def ours(batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
+def ours(spec: str, batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
     """Seconds of a step of ours, from bytes on the host."""
     place = torch.device("cuda")
-    lowered = load_network("specs/D.vgg")
+    lowered = load_network(spec)
     network = training_network(lowered)
     layout = pick_layout(place, precision)
     stepper = Stepper(
@@ -90,12 +107,17 @@ def ours(batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
         return seconds_of(lambda: stepper(images, batch, 1))
 
 
-def main() -> int:
-    """Print a table in Markdown."""
+def main(texts: Sequence[str]) -> int:
+    """Print a table in Markdown; 3 without a CUDA device."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_gpu", description=__doc__)
+    parser.add_argument("--net", default="D", choices=NETS)
+    parser.add_argument("--batches", nargs="+", type=int, default=[64, 128, 256])
+    given = parser.parse_args(texts)
     if not torch.cuda.is_available():
         print("a CUDA device is required")
         return 3
-    flops = 3 * cost(training_network(load_network("specs/D.vgg"))).flops
+    spec, peer = NETS[given.net]
+    flops = 3 * cost(training_network(load_network(spec))).flops
     peaks = {
         "fp32": peak_flops(torch.float32),
         "tf32": peak_flops(torch.float32, tf32=True),
@@ -105,14 +127,18 @@ def main() -> int:
     print(", ".join(f"{name} {peak / 1e12:.0f} TFLOPS" for name, peak in peaks.items()), "\n")
     print("| batch | way | images/s | share of the matrix peak | memory GiB | to plain fp32 |")
     print("|---|---|---|---|---|---|")
-    for batch in (64, 128, 256):
+    for batch in given.batches:
         ways: list[tuple[str, TrainPrecision, Callable[[], float]]] = [
-            ("plain fp32", "fp32", partial(plain, batch)),
-            ("plain bf16", "bf16", partial(plain, batch, is_bf16=True)),
-            ("vggspec fp32", "fp32", partial(ours, batch, "fp32", is_compiled=False)),
-            ("vggspec tf32", "tf32", partial(ours, batch, "tf32", is_compiled=False)),
-            ("vggspec bf16", "bf16", partial(ours, batch, "bf16", is_compiled=False)),
-            ("vggspec bf16, compiled", "bf16", partial(ours, batch, "bf16", is_compiled=True)),
+            ("plain fp32", "fp32", partial(plain, peer, batch)),
+            ("plain bf16", "bf16", partial(plain, peer, batch, is_bf16=True)),
+            ("vggspec fp32", "fp32", partial(ours, spec, batch, "fp32", is_compiled=False)),
+            ("vggspec tf32", "tf32", partial(ours, spec, batch, "tf32", is_compiled=False)),
+            ("vggspec bf16", "bf16", partial(ours, spec, batch, "bf16", is_compiled=False)),
+            (
+                "vggspec bf16, compiled",
+                "bf16",
+                partial(ours, spec, batch, "bf16", is_compiled=True),
+            ),
         ]
         baseline = 0.0
         for name, precision, step in ways:
@@ -128,4 +154,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

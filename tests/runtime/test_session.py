@@ -371,8 +371,7 @@ def test_the_cuda_device_gives_what_the_cpu_gives(made: Made) -> None:
     with open_session(bundle, "cuda") as cuda, open_session(bundle, "cpu") as cpu:
         assert cuda.device == "cuda"
         for name, expected in cpu.run(feed()).items():
-            # TF32 rounds factors to 10 bits.
-            np.testing.assert_allclose(cuda.run(feed())[name], expected, atol=2e-2, rtol=1e-2)
+            np.testing.assert_allclose(cuda.run(feed())[name], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
