@@ -61,6 +61,8 @@ TENSORRT = "TensorrtExecutionProvider"
 # By default ONNX Runtime tries every algorithm for each new image size, which takes seconds, and
 # rounds the factors of fp32 products to the 10 bits of TF32.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+#: What cuDNN says where it proposes no algorithm, for some shapes in fp16; a search finds one.
+NO_PROPOSAL = "HEURISTIC_QUERY_FAILED"
 #: The libraries that ONNX Runtime's TensorRT is linked with, by their names in its file.
 LINKED = re.compile(rb"lib(?:nvinfer|nvonnxparser|cudart|cublas|cudnn)\.so\.\d+")
 FATAL, WARNING = 4, 2
@@ -108,7 +110,10 @@ class OrtSession:
         graph: bytes | None = None,
     ) -> None:
         self._path = str(model)
+        self._threads = threads
         self._built = built
+        self._searching: ort.InferenceSession | None = None
+        self._searched: set[tuple[tuple[int, ...], ...]] = set()
         session = None
         if device == "tensorrt":
             assert built is not None
@@ -137,15 +142,34 @@ class OrtSession:
         if self._built is not None:
             self._check_profile(self._built, feeds[self.inputs[0].name].shape)
         try:
-            arrays = session.run(None, dict(feeds))
+            arrays = self._run(session, dict(feeds))
         except ORT_ERRORS as error:
             what = RunFailed(reason=_reason(error, self._path))
             raise VggspecError(report(what)) from error
         return {port.name: array for port, array in zip(self.outputs, arrays, strict=True)}
 
+    def _run(
+        self, session: ort.InferenceSession, feeds: dict[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Run it; shapes for which cuDNN proposes no algorithm run in a second session, with a copy
+        of the weights, that tries them all. It is slower, so other shapes stay in the first one.
+        """
+        shapes = tuple(feeds[port.name].shape for port in self.inputs)
+        if shapes not in self._searched:
+            try:
+                return _arrays(session, feeds)
+            except ORT_ERRORS as error:
+                if NO_PROPOSAL not in str(error):
+                    raise
+            self._searched.add(shapes)
+        if self._searching is None:
+            options = CUDA_OPTIONS | {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+            self._searching = _load(self._path, [(CUDA, options), CPU], self._threads)
+        return _arrays(self._searching, feeds)
+
     def close(self) -> None:
         """Free the net and its memory; a second call does nothing."""
-        self._session = None
+        self._session = self._searching = None
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +187,11 @@ class OrtSession:
         if not built.profile.holds(shape):
             what = ShapeOutsideProfiles(shape=shape, ranges=spans((built.profile,)))
             raise VggspecError(report(what))
+
+
+def _arrays(session: ort.InferenceSession, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    arrays: list[NDArray[Any]] = session.run(None, feeds)
+    return arrays
 
 
 def for_tensorrt(manifest: Manifest) -> ForTensorrt:

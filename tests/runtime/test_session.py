@@ -25,6 +25,7 @@ from vggspec.bundle.manifest import MODEL
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
+from vggspec.compiler.initialise import write_initial
 from vggspec.compiler.weights import open_weights
 from vggspec.runtime import ort_session
 from vggspec.runtime.open_session import open_session
@@ -372,6 +373,30 @@ def test_the_cuda_device_gives_what_the_cpu_gives(made: Made) -> None:
         assert cuda.device == "cuda"
         for name, expected in cpu.run(feed()).items():
             np.testing.assert_allclose(cuda.run(feed())[name], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_shape_for_which_cudnn_proposes_no_algorithm_is_run(tmp_path: Path) -> None:
+    """Net D's first FC layer in fp16, as a convolution over 8 maps of 8 × 10."""
+    column = "conv3-512\nmaxpool\nFC-4096\nFC-4\nsoft-max\n"
+    lowered = net(f"net head\ninput 14x14 RGB(mean 0)\n{column}train:\n  start he\n")
+    head = tmp_path / "head.safetensors"
+    write_initial(str(head), lowered.network, lowered.experiment.train, 0)
+    for precision in ("fp32", "fp16"):
+        options = CompileOptions(precision=precision)
+        write_bundle(lowered, open_weights(head), tmp_path / precision, options)
+    images = np.random.default_rng(0).normal(0, 1, (8, 3, 16, 20)).astype(np.float32)
+    with (
+        open_session(open_bundle(tmp_path / "fp32"), "cpu") as cpu,
+        open_session(open_bundle(tmp_path / "fp16"), "cuda") as cuda,
+    ):
+        expected = cpu.run({"image": images})["posteriors"]
+        for _ in range(2):
+            found = cuda.run({"image": images})["posteriors"]
+            np.testing.assert_allclose(found, expected, atol=2e-2)
+        np.testing.assert_allclose(
+            cuda.run({"image": images[:1]})["posteriors"], expected[:1], atol=2e-2
+        )
 
 
 def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:

@@ -76,13 +76,14 @@ class Room:
             self._changed.notify_all()
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-room = Room(max(MAX_BYTES, BYTES_A_PROCESSOR * _processors()))
+room = Room(max(MAX_BYTES, BYTES_A_PROCESSOR * processors()))
 """That of this process."""
 
 if hasattr(os, "register_at_fork"):

@@ -1,7 +1,6 @@
 """Device, precision, layout, threads, and the number of images at a time."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
@@ -12,6 +11,7 @@ from vggspec.base.catalogue.ranks import TooManyRanks
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
+from vggspec.data.decode_limits import processors
 from vggspec.training.ranks import Ranks
 from vggspec.training.request import TrainPrecision
 
@@ -173,6 +173,5 @@ def _free_bytes() -> int | None:
 
 def usual_workers(place: torch.device, ranks: Ranks, most: int = 16) -> int:
     """The number of processes that decode for a rank: its cores, or half if the net needs them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = (cores or 1) // ranks.local_size
+    share = processors() // ranks.local_size
     return max(1, min(share if place.type == "cuda" else share // 2, most))
