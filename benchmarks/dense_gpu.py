@@ -2,9 +2,9 @@
 
 vggspec's session over ONNX Runtime, beside a session written by hand, PyTorch and torch.compile,
 in turn in one process, on images of 4:3 in the host's memory; a time ends with the posteriors
-there. vggspec's session lets ONNX Runtime use TF32, its default; the others do not use it. Then
-the whole test protocol on one photograph (three scales with mirror images), beside a plain loop in
-PyTorch. ``benchmarks.engine_gpu`` measures TensorRT engines.
+there. Nothing computes fp32 in TF32. Then the whole test protocol on one photograph (three scales
+with mirror images), beside a plain loop in PyTorch. ``benchmarks.engine_gpu`` measures TensorRT
+engines.
 
     python -m benchmarks.dense_gpu --out FILE
 """
@@ -48,7 +48,7 @@ from vggspec.bundle.options import Precision
 from vggspec.runtime.open_session import open_session
 
 SPEC = "specs/D.vgg"
-OURS, OURS_TORCH = "vggspec, TF32", "vggspec.torch_module"
+OURS, OURS_TORCH = "vggspec", "vggspec.torch_module"
 WAYS = (OURS, ORT, OURS_TORCH, TORCH, COMPILED)
 ORT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 SCALES = (256, 384, 512)

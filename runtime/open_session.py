@@ -41,7 +41,9 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
     built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
     try:
-        session = OrtSession(model, device, threads, built)
+        session = OrtSession(
+            model, device, threads, built, is_half=bundle.manifest.precision == "fp16"
+        )
     except VggspecError:
         if bundle.is_current():
             raise

@@ -61,6 +61,8 @@ TENSORRT = "TensorrtExecutionProvider"
 # By default ONNX Runtime tries every algorithm for each new image size, which takes seconds, and
 # rounds the factors of fp32 products to the 10 bits of TF32.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+#: In fp16 alone channels last is faster; the exhaustive search is not, and fp32 is not.
+CHANNELS_LAST = {"prefer_nhwc": "1"}
 #: What cuDNN says where it proposes no algorithm, for some shapes in fp16; a search finds one.
 NO_PROPOSAL = "HEURISTIC_QUERY_FAILED"
 #: The libraries that ONNX Runtime's TensorRT is linked with, by their names in its file.
@@ -94,7 +96,8 @@ class OrtSession:
 
     ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
     ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
-    ``graph`` may replace the file's graph; its weights are those beside the file.
+    ``graph`` may replace the file's graph; its weights are those beside the file. ``is_half`` tells
+    that it computes in fp16.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -108,6 +111,8 @@ class OrtSession:
         threads: int | None = None,
         built: ForTensorrt | None = None,
         graph: bytes | None = None,
+        *,
+        is_half: bool = False,
     ) -> None:
         self._path = str(model)
         self._threads = threads
@@ -119,7 +124,8 @@ class OrtSession:
             assert built is not None
             session = _load_on_tensorrt(self._path, threads, built.options)
         elif device == "cuda" or (device == "auto" and lacking_cuda() is None):
-            session = _load_on_cuda(self._path, threads, must=device == "cuda")
+            options = CUDA_OPTIONS | (CHANNELS_LAST if is_half else {})
+            session = _load_on_cuda(self._path, threads, options, must=device == "cuda")
         if session is None:
             session = _load(self._path, [CPU], threads, graph=graph)
         self._session: ort.InferenceSession | None = session
@@ -287,12 +293,14 @@ def has_gpu() -> bool:
     return driver is not None and bool(driver.gpus)
 
 
-def _load_on_cuda(path: str, threads: int | None, *, must: bool) -> ort.InferenceSession | None:
+def _load_on_cuda(
+    path: str, threads: int | None, options: dict[str, str], *, must: bool
+) -> ort.InferenceSession | None:
     """A session on the CUDA device, or None if no device exists and ``must`` is false."""
     lacks = lacking_cuda()
     if lacks is None:
         _preload()
-        session = _load(path, [(CUDA, CUDA_OPTIONS), CPU], threads)
+        session = _load(path, [(CUDA, options), CPU], threads)
         if _is_on_cuda(session):
             return session
         lacks = "onnxruntime cannot load CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -432,7 +440,9 @@ def _load(
         what = EngineFailed(reason=_reason(error, path))
         raise VggspecError(report(what, path=path)) from error
     finally:
-        ort.set_default_logger_severity(WARNING)
+        # On CUDA the default logger prints each algorithm that cuDNN tries in vain, also in runs.
+        if providers == [CPU]:
+            ort.set_default_logger_severity(WARNING)
 
 
 def _is_any_huge(weights: Sequence[Path]) -> bool:
