@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -140,6 +141,15 @@ def run_torch(
 
 def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def openvino() -> Any:
+    """Its core, which computes fp32 in fp32 and on one thread."""
+    import openvino as ov
+
+    core = ov.Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+    return core
 
 
 def run_onnx(of: ort.InferenceSession, x: NDArray[np.float32]) -> Arrays:

@@ -23,6 +23,7 @@ from tests.nets import (
     images,
     narrowed,
     net,
+    openvino,
     random_weights,
     run_onnx,
     run_torch,
@@ -169,6 +170,22 @@ def test_the_only_weights_file_is_not_replaced_by_a_graph_that_holds_it(tmp_path
     assert inside.path.is_file()
     write_bundle(lowered, inside, tmp_path / "b", CompileOptions(form="crop"))
     assert open_bundle(tmp_path / "b").manifest.form == "crop"
+
+
+@pytest.mark.parametrize("name", ["D", "vgg-f", *FEW_GRAPHS])
+def test_openvino_gives_what_onnx_runtime_gives(name: str, tmp_path: Path) -> None:
+    """Of the bundle's own file, at two sizes of one compiled model."""
+    lowered = narrowed(name)
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    write_bundle(lowered, weights, tmp_path / "b", CompileOptions())
+    path = tmp_path / "b/1/model.onnx"
+    compiled = openvino().compile_model(str(path), "CPU")
+    image = lowered.network.input
+    for height, width in ((image.height, image.width), (image.height + 31, image.width + 64)):
+        x = images(1, image.channels, height, width)
+        found = compiled({"image": x})
+        for output, expected in run_onnx(session(path), x).items():
+            assert disagreement(found[output], expected) < TOLERANCE, output
 
 
 def _loaded(path: Path) -> onnx.ModelProto:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-import openvino as ov
 import pytest
 import torch
 from hypothesis import given
@@ -24,7 +23,7 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from torch import nn
 
-from tests.nets import SMALL, net, random_weights, run_onnx, session
+from tests.nets import SMALL, net, openvino, random_weights, run_onnx, session
 from tests.refusals import refused
 from vggspec.bundle.manifest import MODEL
 from vggspec.bundle.opening import open_bundle
@@ -279,12 +278,6 @@ def by_openvino(model: onnx.ModelProto) -> Rescale:
     core = openvino()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU")
     return lambda x, size: compiled({"x": x, "size": np.array(size)})[0]
-
-
-def openvino() -> Any:
-    core = ov.Core()
-    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
-    return core
 
 
 RUNTIMES = {
