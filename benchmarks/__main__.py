@@ -11,6 +11,7 @@ SCRIPTS = (
     "compile_graphs",
     "engine_d",
     "load_d",
+    "import_d",
     "dense_d",
     "evaluation",
     "protocol_graph",
