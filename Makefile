@@ -19,23 +19,32 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 # Else every process compiles all that it imports: for PyTorch, ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint fuzz bench clean
+.PHONY: demo test test-all lint style types tests fuzz bench clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(BIN)/vggspec demo
 
-test: lint
-	$(PYTEST)
+# The types are checked beside the tests, since that takes a minute of one processor.
+test: style
+	@$(MAKE) --no-print-directory -j 2 types tests
 
-test-all: lint
-	$(PYTEST) -m 'slow or not slow' --hypothesis-profile=random
+test-all: style
+	@$(MAKE) --no-print-directory -j 2 types tests \
+		SELECTION="-m 'slow or not slow' --hypothesis-profile=random"
 
-lint: $(READY)
+lint: style types
+
+style: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/vggspec fmt --check specs/*.vgg
+
+types: $(READY)
 	$(BIN)/python tests/typecheck.py
+
+tests: $(READY)
+	$(PYTEST) $(SELECTION)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
