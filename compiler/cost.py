@@ -92,14 +92,16 @@ class NetworkCost:
         """The layer with the largest output, the first of several."""
         return max(self.layers, key=lambda layer: layer.activation_bytes)
 
-    def training_bytes(self, batch: int) -> int:
-        """Memory for a step of SGD with momentum on ``batch`` images, in fp32.
+    def training_bytes(self, batch: int, copies_kept: int = 1) -> int:
+        """Memory for a step on ``batch`` images, in fp32.
 
-        The weights, their gradients and their momentum, running statistics, and what autograd
-        keeps of each image. Temporary memory is not counted: gradients of activations, the
-        workspace of convolutions, prefetched images. So this is a lower bound.
+        The weights, their gradients, as many copies more as the training keeps (one for SGD with
+        momentum), running statistics, and what autograd keeps of each image. Temporary memory is
+        not counted: gradients of activations, the workspace of convolutions, prefetched images. So
+        this is a lower bound.
         """
-        return self.weight_bytes + 2 * FLOAT_BYTES * self.parameters + batch * self.kept_bytes
+        kept = (1 + copies_kept) * FLOAT_BYTES * self.parameters
+        return self.weight_bytes + kept + batch * self.kept_bytes
 
 
 def cost(network: Network) -> NetworkCost:

@@ -432,11 +432,12 @@ def _train(recipe: TrainRecipe) -> dict[str, str]:
         "weight-decay": f"{recipe.weight_decay:g}",
         "dropout": f"{recipe.dropout:g}",
         "rate": f"{recipe.rate:g}",
-        "decay": f"{recipe.decay:g} on plateau of {recipe.patience} epochs, {recipe.decays} times",
+        "decay": recipe.decays_in_words(),
         "stop": f"after {stop}",
         "start": f"{recipe.start}{start}",
         "start from": "; ".join(each.write() for each in recipe.start_from) or "nothing",
         "data": recipe.data or "",
+        **recipe.additions_in_words(),
     }
 
 

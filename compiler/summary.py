@@ -31,6 +31,9 @@ class Summary:
     batch: int | None
     """The images of a training step; None for a net that is not in the form of training."""
 
+    training_bytes: int | None
+    """The memory that such a step takes at least."""
+
     fitting: Fitting | Diagnostic | None
     """The sizes for which its branches meet, applied densely, or why they meet at few; None for a
     net without branches."""
@@ -170,13 +173,16 @@ def summary_of(
         network = _dense(network)
     if at is not None:
         network = network.at(*at)
+    recipe, costs = lowered.experiment.train, cost(network)
     is_trained = network is lowered.network
-    batch = lowered.experiment.train.batch if is_trained else None
     return Summary(
         path=lowered.spec.source.name,
         network=network,
-        cost=cost(network),
-        batch=batch,
+        cost=costs,
+        batch=recipe.batch if is_trained else None,
+        training_bytes=(
+            costs.training_bytes(recipe.batch, recipe.copies_kept) if is_trained else None
+        ),
         fitting=_fitting(network),
         is_fixed=any(_reads_map(network, layer) for layer in network.layers),
         outline=outline(network, lowered.steps),

@@ -360,6 +360,17 @@ def test_a_rank_that_is_done_ignores_signals_to_its_end() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+#: What the paper does not do; every rank has the same mean of the weights.
+BEYOND = """\
+  nesterov
+  warm up 1 epoch
+  decay 2 at 2 epochs
+  clip gradients 1
+  average weights 0.9
+  smooth labels 0.1
+"""
+
+
 @pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_ranks_train_what_one_device_trains(here: Path, ranks: int) -> None:
     """Five steps of a graph with dropout, BN, a bad image, and batches that no number of ranks
@@ -369,7 +380,9 @@ def test_ranks_train_what_one_device_trains(here: Path, ranks: int) -> None:
     """
     graph = "conv3-4 BN as stem [conv3-4/2 BN + shortcut(pad)] [identity & from stem conv1-2/2 BN]"
     text = TINY.replace("conv3-4\nmaxpool", graph).replace("FC-8", "FC-8 BN")
+    text = text.replace("  batch 8", f"{BEYOND}  batch 8")
     assert "stem" in text
+    assert BEYOND in text
     Path("tiny.vgg").write_text(text)
     write_folder(here / "more", train=35, val=1)  # enough for a bad one
     Path("images").rename("few")

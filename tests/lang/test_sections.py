@@ -41,15 +41,25 @@ def test_defaults_are_the_papers() -> None:
         "flip": True,
         "colour_shift": 0.1,
         "batch": 256,
+        "optimiser": "sgd",
         "momentum": 0.9,
+        "nesterov": False,
+        "betas": (0.9, 0.999),
         "weight_decay": 5e-4,
+        "clip_gradients": None,
+        "average_weights": None,
+        "smooth_labels": 0.0,
         "dropout": 0.5,
         "rate": 1e-2,
+        "warm_up": 0,
+        "schedule": "plateau",
         "decay": 10.0,
+        "decay_at": (),
         "decays": 3,
         "patience": 5,
         "iterations": 370_000,
         "epochs": None,
+        "no_better": None,
         "start": "normal",
         "start_std": 0.1,  # variance 1e-2
         "start_from": (),
@@ -88,6 +98,22 @@ def test_defaults_are_the_papers() -> None:
         ("decay 2 on plateau of 1 epoch", {"decay": 2.0, "patience": 1}),
         ("decay 10 on plateau of 7 epochs, 2 times", {"patience": 7, "decays": 2}),
         ("decay 10 on plateau, 0 times", {"decays": 0}),
+        ("decay cosine", {"schedule": "cosine"}),
+        ("decay 5 at 30 epochs", {"schedule": "epochs", "decay": 5.0, "decay_at": (30,)}),
+        ("Decay 10 AT 30, 60,80 Epochs", {"schedule": "epochs", "decay_at": (30, 60, 80)}),
+        ("warm up 5 epochs", {"warm_up": 5}),
+        ("warm up 1 epoch", {"warm_up": 1}),
+        ("nesterov", {"nesterov": True}),
+        ("optimiser sgd", {}),
+        ("optimiser AdamW", {"optimiser": "adamw", "rate": 1e-3, "weight_decay": 1e-2}),
+        (
+            "optimiser adamw, betas 0.8 0.99",
+            {"optimiser": "adamw", "betas": (0.8, 0.99), "rate": 1e-3, "weight_decay": 1e-2},
+        ),
+        ("clip gradients 1", {"clip_gradients": 1.0}),
+        ("average weights 0.999", {"average_weights": 0.999}),
+        ("smooth labels .1", {"smooth_labels": 0.1}),
+        ("stop when no better for 10 epochs", {"no_better": 10}),
         ("stop after 370K iterations", {}),
         ("stop after 1.5M iterations", {"iterations": 1_500_000}),
         ("stop after 1 iteration", {"iterations": 1}),
@@ -119,6 +145,35 @@ def test_defaults_are_the_papers() -> None:
 def test_train_setting(setting: str, fields: dict[str, object]) -> None:
     train = _experiment(setting).train
     assert asdict(train) == asdict(TrainRecipe(**fields))  # type: ignore[arg-type]
+
+
+def test_both_ends_may_be_written() -> None:
+    train = _experiment("stop after 9 epochs", "stop when no better for 3 epochs").train
+    assert (train.epochs, train.no_better) == (9, 3)
+
+
+def test_adamw_has_rates_of_its_own_unless_they_are_written() -> None:
+    train = _experiment("weight-decay 0.05", "optimiser adamw", "rate 3e-4").train
+    assert (train.rate, train.weight_decay) == (3e-4, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "help"),
+    [
+        (("optimiser adamw", "momentum 0.9"), "whose first number is its momentum"),
+        (("nesterov", "optimiser adamw"), "leave one out"),
+        (("momentum 0", "nesterov"), "write `momentum 0.9`"),
+        (("stop after 5 epochs", "warm up 5 epochs"), "write a shorter `warm up`"),
+    ],
+)
+def test_contradictions_are_refused_at_the_later_one(settings: tuple[str, str], help: str) -> None:
+    lines = "".join(f"  {setting}\n" for setting in settings)
+    source = Source("t.vgg", f"FC-10\ntrain:\n{lines}")
+    (report,) = check_source(source).reports
+    assert report.what.code == "VGG409"
+    assert report.span is not None
+    assert source.locate(report.span.start).line == 4
+    assert help in (report.what.help() or "")
 
 
 def test_several_starts_add_up_and_the_random_one_stays() -> None:

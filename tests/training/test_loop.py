@@ -90,8 +90,12 @@ def test_a_run_leaves_weights_a_log_and_a_record(data: DataSet, tmp_path: Path) 
     assert epochs[-1]["step"] == 12
 
 
-def test_the_best_weights_are_the_ones_that_were_measured(data: DataSet, tmp_path: Path) -> None:
-    lowered = tiny()
+@pytest.mark.parametrize("more", ["", "average weights 0.9\n  smooth labels 0.2\n  "])
+def test_the_best_weights_are_the_ones_that_were_measured(
+    data: DataSet, tmp_path: Path, more: str
+) -> None:
+    """Validation measures the plain loss, and the mean of the weights where it is the result."""
+    lowered = tiny(("batch 8", f"{more}batch 8"))
     result = train(lowered, data, tmp_path / "run")
     assert result.best is not None
     weights = open_weights(result.run / "best.safetensors")

@@ -23,9 +23,9 @@ from vggspec.compiler.weights import open_weights
 from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.optimisers import Sgd
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.training.record import read_record, save_record
-from vggspec.training.step import Stepper
 
 CPU = Options(gpus=0)
 LONG = ("stop after 3 epochs", "stop after 12 epochs")
@@ -90,7 +90,31 @@ def assert_same(one: Path, other: Path, lowered: Lowered | None = None) -> None:
     assert state(one, lowered) == state(other, lowered)
 
 
-@pytest.mark.parametrize("text", [TINY, RESIDUAL, JOINED], ids=["column", "residual", "joined"])
+#: Everything beyond the paper that two recipes can have.
+ADAMW = """\
+  optimiser adamw
+  warm up 2 epochs
+  decay cosine
+  clip gradients 0.5
+  average weights 0.9
+  smooth labels 0.1
+"""
+NESTEROV = """\
+  nesterov
+  decay 3 at 2, 5, 9 epochs
+  average weights 0.99
+  stop when no better for 12 epochs
+"""
+RECIPES = {
+    "column": TINY,
+    "residual": RESIDUAL,
+    "joined": JOINED,
+    "adamw": RESIDUAL.replace("  rate 1e-2\n", ADAMW),
+    "nesterov": TINY.replace("  batch 8\n", f"  batch 8\n{NESTEROV}"),
+}
+
+
+@pytest.mark.parametrize("text", RECIPES.values(), ids=RECIPES)
 def test_a_run_in_parts_gives_the_bits_of_the_whole(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
@@ -144,6 +168,48 @@ def steps(checkpoints: Path) -> int:
     return max((int(name[0]) for name in names if name), default=0)
 
 
+def test_the_result_is_the_mean_of_the_weights(data: DataSet, tmp_path: Path) -> None:
+    """The net of the files is another than the one that is trained, which is kept."""
+    run = tmp_path / "run"
+    lowered = net(RECIPES["nesterov"], "tiny.vgg")
+    go_on(run, data, lowered)
+    folder = next((run / "checkpoints").iterdir())
+    mean, kept = open_weights(folder / WEIGHTS), open_weights(folder / MOMENTUM)
+    trained = {name for name in kept.tensors if name.startswith("trained/")}
+    assert trained == {f"trained/{name}" for name in mean.tensors}
+    weight = next(name for name in mean.tensors if name.endswith("weight"))
+    assert not np.array_equal(mean.read(weight), kept.read(f"trained/{weight}"))
+
+
+def test_a_run_ends_when_it_is_no_better(data: DataSet, tmp_path: Path) -> None:
+    """A rate that ruins the net: the first epochs stay the best, and the run is over for good."""
+    change = "  rate 1e-9\n  stop when no better for 2 epochs\n"
+    lowered = net(TINY.replace("  rate 1e-2\n", change).replace(*LONG), "tiny.vgg")
+    watch = StopAt(10**9)
+    run = tmp_path / "run"
+    run.mkdir()
+    notes: list[str] = []
+    watch.note = notes.append  # type: ignore[method-assign]
+    done = fit(lowered, data, run, CPU, is_resumed=False, stop=watch.stop, watch=watch)
+    assert done.best is not None
+    assert len(epochs(run)) == done.best.epoch + 2 < 12
+    assert not done.was_stopped
+    assert notes[-1] == f"training ended: no better for 2 epochs than epoch {done.best.epoch}"
+    again = go_on(run, data, lowered)
+    assert (again.step, again.was_stopped) == (done.step, False)
+
+
+def test_a_cosine_of_another_length_is_another_run(data: DataSet, tmp_path: Path) -> None:
+    """Its rates depend on the end, which other schedules may move."""
+    cosine = ("rate 1e-2", "rate 1e-2\n  decay cosine")
+    go_on(tmp_path / "run", data, tiny(cosine))
+    with pytest.raises(VggspecError) as caught:
+        go_on(tmp_path / "run", data, tiny(cosine, LONG))
+    (found,) = caught.value.reports
+    assert isinstance(found.what, runs.OtherRun)
+    assert found.what.differences == ("train epochs: 3 in the run, 12 here",)
+
+
 def test_a_longer_run_goes_on_from_a_shorter_one(data: DataSet, tmp_path: Path) -> None:
     go_on(tmp_path / "whole", data, tiny(LONG))
     go_on(tmp_path / "parts", data, tiny())
@@ -157,6 +223,11 @@ def test_a_run_of_an_earlier_version_goes_on(data: DataSet, tmp_path: Path) -> N
     go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 1 epochs")))
     record = read_record(tmp_path / "run")
     del record["test"]["resize"]
+    for added in (
+        "optimiser", "nesterov", "betas", "clip_gradients", "average_weights", "smooth_labels",
+        "warm_up", "schedule", "decay_at", "no_better",
+    ):  # fmt: skip
+        del record["recipe"][added]
     save_record(tmp_path / "run", record)
     assert go_on(tmp_path / "run", data, tiny(("after 3 epochs", "after 2 epochs"))).step == 8
 
@@ -305,7 +376,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
     lowered = tiny(LONG)
     first = go_on(tmp_path / "run", data, lowered, 5)
     before = snapshot(tmp_path / "run")
-    monkeypatch.setattr("vggspec.training.step.Stepper._update", _explode)
+    monkeypatch.setattr("vggspec.training.optimisers.Sgd.update", _explode)
     with pytest.raises(VggspecError) as caught:
         go_on(tmp_path / "run", data, lowered)
     what = caught.value.reports[0].what
@@ -317,9 +388,9 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
     assert all(after[name] == before[name] for name in kept)
 
 
-def _explode(stepper: Stepper) -> None:
-    for parameter in stepper.model.parameters():
-        parameter.data.fill_(float("inf"))
+def _explode(optimiser: Sgd, rate: float) -> None:
+    for parameter in optimiser._parameters:
+        parameter.data.fill_(rate * float("inf"))
 
 
 def snapshot(run: Path) -> dict[str, bytes]:

@@ -11,12 +11,18 @@ from typing import Annotated, ClassVar, Literal, SupportsIndex
 
 from vggspec.base.bounds import AtMost, Range
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.wording import count
 
 Form = Literal["dense", "crop"]
 Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
 Resize = Literal["rounded", "torchvision"]
 Initialisation = Literal["normal", "glorot", "he"]
+Schedule = Literal["plateau", "epochs", "cosine"]
+Optimiser = Literal["sgd", "adamw"]
+
+BETAS = (0.9, 0.999)
+"""Those of Kingma & Ba 2015, which PyTorch's AdamW has too."""
 
 MAX_SCALE = 1 << 16
 """The largest side of an input, a crop or a rescaled image, in pixels."""
@@ -86,7 +92,7 @@ class LayersFrom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """Section 3.1: how the net is trained."""
+    """Section 3.1: how the net is trained. What the paper does not do is off by default."""
 
     scale: tuple[int, int] = (256, 256)
     """S in pixels, the smallest side of the rescaled image: drawn for each image from this range,
@@ -102,31 +108,65 @@ class TrainRecipe:
     batch: int = 256
     """Images a step, over all devices."""
 
+    optimiser: Optimiser = "sgd"
+    """Gradient descent with momentum, or AdamW (Loshchilov & Hutter 2019)."""
+
     momentum: float = 0.9
+    """Of ``sgd``."""
+
+    nesterov: bool = False
+    """Nesterov's momentum (Sutskever et al. 2013), of ``sgd``."""
+
+    betas: tuple[float, float] = BETAS
+    """How much of their running means ``adamw`` keeps: of gradients and of their squares."""
 
     weight_decay: float = 5e-4
-    """The L2 penalty's multiplier; biases are penalised too, as in the paper."""
+    """The L2 penalty's multiplier; biases are penalised too, as in the paper. ``adamw`` multiplies
+    it by the rate and applies it to the weights."""
+
+    clip_gradients: float | None = None
+    """The largest Euclidean norm of all gradients of a step together, to which they are scaled
+    down."""
+
+    average_weights: float | None = None
+    """How much of the running mean of the weights, which becomes the result, each step keeps."""
+
+    smooth_labels: float = 0.0
+    """The part of each label that is spread over all classes (Szegedy et al. 2016)."""
 
     dropout: float = 0.5
     """The rate on every FC but the last, where the column does not say otherwise."""
 
     rate: float = 1e-2
-    """The learning rate at the start."""
+    """The learning rate at the start, or after ``warm_up``."""
+
+    warm_up: int = 0
+    """Epochs in which the rate grows in equal steps to ``rate`` (Goyal et al. 2017)."""
+
+    schedule: Schedule = "plateau"
+    """When the rate falls: when validation accuracy stops improving, after the epochs
+    ``decay_at``, or at each step along half a cosine to 0 (Loshchilov & Hutter 2017)."""
 
     decay: float = 10.0
-    """What the rate is divided by when validation accuracy stops improving."""
+    """What the rate is divided by, except in ``cosine``."""
+
+    decay_at: tuple[int, ...] = ()
+    """Of ``epochs``: after each of them the rate falls."""
 
     decays: int = 3
-    """How often it is, in all."""
+    """Of ``plateau``: how often it is, in all."""
 
     patience: int = 5
-    """Epochs without a better validation accuracy that count as having stopped."""
+    """Of ``plateau``: epochs without a better validation accuracy that count as having stopped."""
 
     iterations: int | None = 370_000
     """Steps to stop after, or None where epochs are given."""
 
     epochs: int | None = None
     """Epochs to stop after, or None where iterations are given."""
+
+    no_better: int | None = None
+    """Stop earlier once that many epochs in a row had no better validation result."""
 
     start: Initialisation = "normal"
     """Random initialisation: a zero-mean normal, Glorot & Bengio 2010, or He et al. 2015."""
@@ -139,6 +179,42 @@ class TrainRecipe:
 
     data: str | None = None
     """Folder of the images, seen from the folder of the spec."""
+
+    @property
+    def copies_kept(self) -> int:
+        """Arrays of the size of the parameters that a training keeps besides these and their
+        gradients: velocities, or means and squares; the mean of the weights.
+        """
+        return (2 if self.optimiser == "adamw" else 1) + (self.average_weights is not None)
+
+    def decays_in_words(self) -> str:
+        """When the rate falls, as a spec says it after ``decay``."""
+        if self.schedule == "cosine":
+            return "cosine"
+        if self.schedule == "epochs":
+            return f"{self.decay:g} at {', '.join(map(str, self.decay_at))} epochs"
+        return f"{self.decay:g} on plateau of {self.patience} epochs, {self.decays} times"
+
+    def additions_in_words(self) -> dict[str, str]:
+        """What is beyond the paper's procedure, settings and their values as a spec has them,
+        ``off`` where they are not used.
+        """
+        is_adamw = self.optimiser == "adamw"
+        betas = "" if self.betas == BETAS else ", betas {:g} {:g}".format(*self.betas)
+        better = self.no_better and f"no better for {count(self.no_better, 'epoch')}"
+        return {
+            "optimiser": f"adamw{betas}" if is_adamw else "sgd",
+            "nesterov": "on" if self.nesterov else "off",
+            "warm up": count(self.warm_up, "epoch") if self.warm_up else "off",
+            "clip gradients": _number_or_off(self.clip_gradients),
+            "average weights": _number_or_off(self.average_weights),
+            "smooth labels": _number_or_off(self.smooth_labels or None),
+            "stop when": better or "off",
+        }
+
+
+def _number_or_off(value: float | None) -> str:
+    return "off" if value is None else f"{value:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,9 +165,9 @@ def _totals(found: Summary) -> list[tuple[str, str, str]]:
     if distances:
         each = [f"{name} by {_pixels(distance)}" for name, distance in distances.items()]
         totals.append(("unequal places", count(len(each), "join"), ", ".join(each)))
-    if found.batch is not None:
+    if found.training_bytes is not None:
         kept = f"batches of {found.batch}, at least; {memory(costs.kept_bytes)} an image"
-        totals.append(("training memory", memory(costs.training_bytes(found.batch)), kept))
+        totals.append(("training memory", memory(found.training_bytes), kept))
     return totals
 
 

@@ -23,12 +23,14 @@ from vggspec.base.recipe import (
 )
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
-from vggspec.base.wording import nearest
+from vggspec.base.wording import count, nearest
 from vggspec.lang import aliases
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
+#: Those of PyTorch's AdamW; the paper's are for gradient descent with momentum.
+ADAMW_RATE, ADAMW_DECAY = 1e-3, 1e-2
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
 
 
@@ -201,12 +203,17 @@ def _train_scale(cursor: _Cursor) -> dict[str, object]:
 
 
 def _decay(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("cosine"):
+        cursor.example = "decay cosine"
+        return {"schedule": "cosine"}
     found: dict[str, object] = {"decay": cursor.number("a divisor", 1.0, 1e6)}
+    if cursor.accept("at"):
+        cursor.example = "decay 10 at 30, 60, 80 epochs"
+        return {**found, "schedule": "epochs", "decay_at": _ends(cursor)}
+    found["schedule"] = "plateau"
     if cursor.accept("on", "plateau"):
         if cursor.accept("of"):
-            found["patience"] = cursor.integer("a number of epochs", 1, 10**6)
-            if not cursor.accept("epoch"):
-                cursor.expect("epochs")
+            found["patience"] = _epochs(cursor)
         cursor.accept(",")
     if cursor.peek() is not None:
         found["decays"] = cursor.integer("how many times", 0, 1000)
@@ -215,7 +222,61 @@ def _decay(cursor: _Cursor) -> dict[str, object]:
     return found
 
 
+def _ends(cursor: _Cursor) -> tuple[int, ...]:
+    """Numbers of epochs, each larger than the one before."""
+    found: list[int] = []
+    while True:
+        word = cursor.peek()
+        found.append(cursor.integer("a number of epochs", 1, 10**6))
+        if found[-1:] <= found[-2:-1] and isinstance(word, Word):
+            cursor.out_of_range(word, f"more than {found[-2]}")
+        if not cursor.accept(","):
+            break
+    if not cursor.accept("epoch"):
+        cursor.expect("epochs")
+    return tuple(found)
+
+
+def _epochs(cursor: _Cursor) -> int:
+    number = cursor.integer("a number of epochs", 1, 10**6)
+    if not cursor.accept("epoch"):
+        cursor.expect("epochs")
+    return number
+
+
+def _warm(cursor: _Cursor) -> dict[str, object]:
+    cursor.expect("up")
+    return {"warm_up": _epochs(cursor)}
+
+
+def _optimiser(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("sgd"):
+        return {"optimiser": "sgd"}
+    if not cursor.accept("adamw"):
+        cursor.fail("`sgd` or `adamw`")
+    found: dict[str, object] = {"optimiser": "adamw"}
+    if cursor.accept(",") or cursor.peek() is not None:
+        cursor.example = "optimiser adamw, betas 0.9 0.999"
+        cursor.expect("betas")
+        found["betas"] = tuple(cursor.number("a number below 1", 0.0, 0.999999) for _ in range(2))
+    return found
+
+
+def _of(noun: str, field: str, low: float, high: float) -> Callable[[_Cursor], dict[str, object]]:
+    """A setting of two words and a number: ``clip gradients 1``."""
+
+    def read(cursor: _Cursor) -> dict[str, object]:
+        cursor.expect(noun)
+        return {field: cursor.number("a number", low, high)}
+
+    return read
+
+
 def _stop(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("when"):
+        cursor.example = "stop when no better for 10 epochs"
+        cursor.expect("no", "better", "for")
+        return {"no_better": _epochs(cursor)}
     cursor.expect("after")
     number = cursor.integer("a number of iterations or epochs", 1, 10**12)
     for word in ("iterations", "iteration", "epochs", "epoch"):
@@ -305,10 +366,16 @@ TRAIN: dict[str, _Key] = {
     "flip": _Key("flip", _on_off("flip")),
     "colour-shift": _Key("colour-shift 0.1", _number("colour_shift", 0.0, 100.0)),
     "batch": _Key("batch 256", _integer("batch", 1, 10**6)),
+    "optimiser": _Key("optimiser adamw", _optimiser),
     "momentum": _Key("momentum 0.9", _number("momentum", 0.0, 0.9999)),
+    "nesterov": _Key("nesterov", _on_off("nesterov")),
     "weight-decay": _Key("weight-decay 5e-4", _number("weight_decay", 0.0, 10.0)),
+    "clip": _Key("clip gradients 1.0", _of("gradients", "clip_gradients", 1e-9, 1e9)),
+    "average": _Key("average weights 0.999", _of("weights", "average_weights", 0.0, 0.9999999)),
+    "smooth": _Key("smooth labels 0.1", _of("labels", "smooth_labels", 0.0, 0.99)),
     "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99)),
     "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3)),
+    "warm": _Key("warm up 5 epochs", _warm),
     "decay": _Key("decay 10 on plateau, 3 times", _decay),
     "stop": _Key("stop after 370K iterations", _stop),
     "start": _Key("start normal 0.1", _start),
@@ -325,11 +392,23 @@ TEST: dict[str, _Key] = {
 SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 
 
+def _names(keys: dict[str, _Key]) -> tuple[str, ...]:
+    """The settings as they are called: ``clip gradients``, where its first word would be odd."""
+    two = {"clip": "clip gradients", "average": "average weights", "smooth": "smooth labels"}
+    two["warm"] = "warm up"
+    return tuple(two.get(key, key) if keys is TRAIN else key for key in keys)
+
+
 def _guess(text: str, key: _Key) -> str | None:
-    """The setting with values of other tools translated, if it can be read then."""
+    """The setting, with values of other tools translated where needed, if it can be read."""
     if len(text) > _LONGEST_MENDED:
         return None
-    text = " ".join(aliases.VALUES.get(word.casefold(), word) for word in text.split())
+    words = text.split()
+    translated = " ".join(aliases.VALUES.get(word.casefold(), word) for word in words)
+    return next((one for one in (" ".join(words), translated) if _is_read(one, key)), None)
+
+
+def _is_read(text: str, key: _Key) -> bool:
     words: list[Word | Quoted] = []
     for match in re.finditer(r'"(?P<quoted>[^"]*)"|[,:]|[^\s,:"]+', text):
         span = Span(match.start(), match.end())
@@ -341,8 +420,8 @@ def _guess(text: str, key: _Key) -> str | None:
         key.read(cursor)
         cursor.finish()
     except _StopReadingError:
-        return None
-    return text
+        return False
+    return True
 
 
 def _canonical(word: str) -> str:
@@ -406,11 +485,44 @@ def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) 
     if size and scales_span is not None and min(scales) < side:
         what_scale = recipes.ScaleTooSmall(scale=min(scales), input=side, section="test")
         reports.add(report(what_scale, spec.source, scales_span))
+    _report_conflicts(train, spec.source, reports)
+    if train.get("optimiser", ("sgd", None))[0] == "adamw":
+        train = {"rate": (ADAMW_RATE, None), "weight_decay": (ADAMW_DECAY, None), **train}
     if "crops" in test and "dense" not in test:
         test["dense"] = (False, None)
     recipe = replace(TrainRecipe(), scale=scale, **_values(train))
     protocol = replace(TestProtocol(), scales=scales, **_values(test))
     return Experiment(train=recipe, test=protocol)
+
+
+def _report_conflicts(
+    train: dict[str, tuple[Any, Span | None]], source: Source, reports: Reports
+) -> None:
+    def value(field: str) -> Any:
+        return train.get(field, (None, None))[0]
+
+    def add(field: str, other: str, why: str, way: str) -> None:
+        spans = train[field][1], train[other][1]
+        later, earlier = sorted((span for span in spans if span), key=lambda s: -s.start)
+        what = recipes.ConflictingSettings(why=why, way=way)
+        reports.add(report(what, source, later, Label(earlier, "this excludes it")))
+
+    if value("optimiser") == "adamw":
+        betas = "write `optimiser adamw, betas 0.9 0.999`, whose first number is its momentum"
+        if "momentum" in train:
+            add("momentum", "optimiser", "`adamw` has no `momentum`", betas)
+        if value("nesterov"):
+            add("nesterov", "optimiser", "`nesterov` is of `sgd`, not of `adamw`", "leave one out")
+    elif value("nesterov") and value("momentum") == 0:
+        add("nesterov", "momentum", "`nesterov` needs a momentum", "write `momentum 0.9`")
+    warm_up, epochs = value("warm_up"), value("epochs")
+    if warm_up is not None and epochs is not None and warm_up >= epochs:
+        add(
+            "warm_up",
+            "epochs",
+            f"the rate grows for {count(warm_up, 'epoch')}, the training has {epochs}",
+            "write a shorter `warm up`",
+        )
 
 
 def _values(found: dict[str, tuple[Any, Span | None]]) -> dict[str, Any]:
@@ -437,6 +549,8 @@ def _read(
         except _StopReadingError:
             continue
         is_more = key == "start" and "start_from" in values
+        if "no_better" in values:
+            key = "stop when"
         if key in seen and not is_more:
             twice = report(
                 recipes.SettingTwice(setting=key),
@@ -478,6 +592,6 @@ def _report_unknown(setting: Setting, section: str, source: Source, reports: Rep
     elif key in aliases.NEEDLESS:
         because = aliases.NEEDLESS[key]
     what = recipes.UnknownSetting(
-        word=written, section=section, known=tuple(keys), suggestion=suggestion, because=because
+        word=written, section=section, known=_names(keys), suggestion=suggestion, because=because
     )
     reports.add(report(what, source, span))

@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to be resumed, written whole or not at all.
 
     checkpoints/000012000/weights.safetensors
-    checkpoints/000012000/momentum.safetensors    the velocities; the rest of the state as text
+    checkpoints/000012000/momentum.safetensors    what the optimiser keeps; other state as text
 
 The folder is written under another name and renamed atomically; only then is the previous one
 removed. ``best`` and ``last.safetensors`` are second names of weights in it, so they cost nothing
@@ -57,8 +57,15 @@ class Checkpoint:
         for param in network.params():
             yield param.name, np.array(self.weights.read(param.name))
 
-    def velocity(self, name: str) -> Array:
-        """The momentum of a parameter."""
+    def kept(self, name: str, shape: tuple[int, ...]) -> Array:
+        """A tensor that the optimiser keeps.
+
+        Raises:
+            VggspecError: it is not there, or has another shape.
+        """
+        tensor = self.momentum.tensors.get(name)
+        if tensor is None or tensor.shape != shape:
+            raise _bad(self.folder, f"it has no `{name}` of the optimiser")
         return np.array(self.momentum.read(name))
 
 
@@ -66,7 +73,7 @@ def write_checkpoint(
     run: Path,
     network: Network,
     weights: "Mapping[str, Tensor]",
-    momentum: "Mapping[str, Tensor]",
+    memory: "Mapping[str, Tensor]",
     state: TrainState,
     *,
     described: Metadata,
@@ -87,8 +94,8 @@ def write_checkpoint(
         arrays = {param.name: _array(weights[param.name]) for param in network.params()}
         digest = save(scratch / WEIGHTS, arrays, described)
         text = json.dumps({"weights": digest, "state": state.as_json()})
-        velocities = {name: _array(tensor) for name, tensor in momentum.items()}
-        save(scratch / MOMENTUM, velocities, Metadata(net=network.name, more={_STATE: text}))
+        kept = {name: _array(tensor) for name, tensor in memory.items()}
+        save(scratch / MOMENTUM, kept, Metadata(net=network.name, more={_STATE: text}))
     publish(run, folder, state, keep_every)
     for other in root.iterdir():  # including incomplete ones
         if other != folder:

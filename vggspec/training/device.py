@@ -119,12 +119,17 @@ def computing(place: torch.device, precision: TrainPrecision, network: Network) 
 
 
 def images_at_a_time(
-    network: Network, share: int, ranks: Ranks, step: Callable[[int], None] | None = None
+    network: Network,
+    share: int,
+    ranks: Ranks,
+    step: Callable[[int], None] | None = None,
+    *,
+    copies_kept: int = 1,
 ) -> int:
     """The number of images of a rank's ``share`` of a batch that fit into memory at a time.
 
     ``step`` computes gradients for a number of images, and is tried until memory suffices. Without
-    it, the free memory is compared with an estimate.
+    it, the free memory is compared with an estimate, with ``copies_kept`` of the parameters.
     """
     if step is not None:
         while share > 1:
@@ -140,7 +145,7 @@ def images_at_a_time(
     if free is None:
         return share
     counted = cost(network)
-    room = USABLE * free / ranks.local_size - counted.training_bytes(0)
+    room = USABLE * free / ranks.local_size - counted.training_bytes(0, copies_kept)
     fitting = max(1, int(room / (SLACK * counted.kept_bytes)))
     return ceil(share / ceil(share / fitting))
 

@@ -6,7 +6,7 @@ falls when validation accuracy stops improving. Appendix A.1 for boxes.
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -23,6 +23,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.optional import has_library
 from vggspec.base.run_record import RECORD
+from vggspec.base.wording import count
 from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.ir import Layer, Network, Output
 from vggspec.compiler.lower import Lowered
@@ -52,6 +53,7 @@ from vggspec.training.images import Images, fit_in_memory
 from vggspec.training.learning_check import Learning, against_divergence
 from vggspec.training.meter import Meter
 from vggspec.training.objective import Localisation, objective_of
+from vggspec.training.optimisers import TRAINED
 from vggspec.training.order import BatchesInOrder, ShuffledBatches
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher, Validation
 from vggspec.training.ranks import Ranks
@@ -66,6 +68,7 @@ from vggspec.training.record import (
 )
 from vggspec.training.request import TrainPrecision, Validate
 from vggspec.training.runs import BEST, LOG, RUNS
+from vggspec.training.schedule import RateSchedule
 from vggspec.training.start import (
     expected_input,
     initial_weights,
@@ -187,7 +190,12 @@ class _Training:
         self._set_up_data(recorded)
         self._set_up_model(lowered, checkpoint, recorded, runs)
         self.last_step = self.recipe.iterations or (self.recipe.epochs or 0) * len(self.order)
+        self.schedule = RateSchedule(
+            recipe=self.recipe, steps_per_epoch=len(self.order), last_step=self.last_step
+        )
         self.record = self._describe(lowered, recorded, runs, has_begun=checkpoint is not None)
+        if checkpoint is not None:
+            self._recall(checkpoint)
         if checkpoint is not None and ranks.is_first:
             publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
         if ranks.is_first:
@@ -282,8 +290,10 @@ class _Training:
             at_a_time = before["micro_batch"]  # the same parts add up to the same bits
         if at_a_time is None:
             share = -(-self.recipe.batch // ranks.size)
-            trial = _trial(model, self.precision)
-            at_a_time = min(ranks.gather(images_at_a_time(self.network, share, ranks, trial)))
+            copies = self.recipe.copies_kept
+            trial = _trial(model, self.precision, copies)
+            fitting = images_at_a_time(self.network, share, ranks, trial, copies_kept=copies)
+            at_a_time = min(ranks.gather(fitting))
         self.at_a_time = at_a_time
         self.stepper = Stepper(
             model,
@@ -295,12 +305,17 @@ class _Training:
             at_a_time=at_a_time,
             is_compiled=options.is_compiled,
         )
-        self.stepper.rate = self.state.plateau.rate
-        if checkpoint is not None:
-            for name, tensor in self.stepper.momentum.items():
-                tensor.copy_(torch.from_numpy(checkpoint.velocity(name)))
         is_dense = options.validate == "dense"
         self.judge = dense_form(lowered.network, model) if is_dense else model
+
+    def _recall(self, checkpoint: Checkpoint) -> None:
+        """What the optimiser kept; and where the weights are a mean, the ones that are trained."""
+        for name, tensor in self.stepper.memory.items():
+            tensor.copy_(torch.from_numpy(checkpoint.kept(name, tuple(tensor.shape))))
+        if self.stepper.mean is not None:
+            for name, tensor in self.stepper.model.state_dict().items():
+                kept = checkpoint.kept(TRAINED + name, tuple(tensor.shape))
+                tensor.copy_(torch.from_numpy(kept))
 
     def _describe(
         self, lowered: Lowered, recorded: dict[str, Any] | None, runs: Path, *, has_begun: bool
@@ -356,6 +371,7 @@ class _Training:
         state = self.state
         was_stopped = False
         self.meter = Meter(state, self.last_step, self.ranks, self._diverged)
+        self.meter.rate = self.schedule.rate(max(1, state.step), state.plateau.rate)
         self.saved_at = time.perf_counter()
         self.watch = watch
         with ExitStack() as stack:
@@ -367,7 +383,7 @@ class _Training:
                 if has_library("tensorboard"):
                     board = stack.enter_context(Board(self.run, after_step=state.step))
                     self.recorders.append(board)
-            while (state.step < self.last_step or state.batches) and not was_stopped:
+            while not self._has_ended() and not was_stopped:
                 was_stopped = not self._epoch(stop)
             if was_stopped:
                 self._save()
@@ -375,6 +391,17 @@ class _Training:
         if self.ranks.is_first:
             save_record(self.run, self.record | describe_result(result))
         return result
+
+    def _has_ended(self) -> bool:
+        state, most = self.state, self.recipe.no_better
+        if state.batches:
+            return False
+        if most is not None and state.best is not None and state.epoch > state.best.epoch + most:
+            if state.step < self.last_step:
+                ended = f"training ended: no better for {count(most, 'epoch')}"
+                self.watch.note(f"{ended} than epoch {state.best.epoch}")
+            return True
+        return state.step >= self.last_step
 
     def _epoch(self, stop: Event) -> bool:
         """The rest of an epoch and its validation; False where it was stopped within."""
@@ -397,6 +424,7 @@ class _Training:
                     and time.perf_counter() - self.saved_at >= self.options.save_every_s,
                 ]
             )
+            meter.rate = self.stepper.rate = self.schedule.rate(state.step, state.plateau.rate)
             if images >= least_images:
                 meter.add(state.step, self.stepper(batch, int(images), state.step), int(images))
             if is_look or is_stopped or is_save:
@@ -416,7 +444,8 @@ class _Training:
             return False
         self._merge_left_out()
         done = meter.epoch(validation, len(self.left_out))
-        self.stepper.rate = state.plateau.after(1 - validation.error)
+        if self.recipe.schedule == "plateau":
+            state.plateau.after(1 - validation.error)
         if done.is_best:
             state.best = done
         state.epoch, state.batches, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
@@ -441,19 +470,21 @@ class _Training:
             with self.stepper.precision():
                 return torch.cat([_output(self.judge, self.normalise(part)) for part in parts])
 
-        return validate(
-            outputs_of,
-            self.objective,
-            self.val_batches,
-            self.data.classes,
-            self._leave_out,
-            self.ranks,
-            stop,
-        )
+        mean = self.stepper.mean
+        with mean.in_place() if mean is not None else nullcontext():
+            return validate(
+                outputs_of,
+                self.objective,
+                self.val_batches,
+                self.data.classes,
+                self._leave_out,
+                self.ranks,
+                stop,
+            )
 
     def _save(self) -> None:
         """Write a checkpoint; the losses so far have been checked."""
-        state, model = self.state, self.stepper.model
+        state, model, mean = self.state, self.stepper.model, self.stepper.mean
         self._merge_left_out()
         state.unread = dict(self.left_out.reasons)
         if self.log is not None:
@@ -461,12 +492,13 @@ class _Training:
         state.seconds = self.meter.seconds()
         if not _is_finite(model):
             raise self._diverged(state.step)
+        trained = {} if mean is None else {TRAINED + k: v for k, v in model.state_dict().items()}
         if self.ranks.is_first:
             write_checkpoint(
                 self.run,
                 self.network,
-                model.state_dict(),
-                self.stepper.momentum,
+                model.state_dict() if mean is None else mean.tensors,
+                self.stepper.memory | trained,
                 state,
                 described=expecting(
                     self.described, replace(self.input, mean=self.mean), self.described.source
@@ -495,7 +527,7 @@ class _Training:
         best = self.run / BEST
         saved = str(best) if best.exists() else None
         advice = against_divergence(self.network, self.recipe)
-        rate = self.state.plateau.rate
+        rate = self.meter.rate
         what = Diverged(step=step, rate=rate, saved=saved, advice=advice)
         return VggspecError(report(what))
 
@@ -529,6 +561,8 @@ def training_network(lowered: Lowered) -> Network:
     network = network.rebuild(network.layers, (Output(kind, last.name),))
     if isinstance(last.op, Boxes) and last.type.is_map:
         raise _not_trainable(last, "it gives boxes for each place of a map")
+    if isinstance(last.op, Boxes) and lowered.experiment.train.smooth_labels:
+        raise _not_trainable(last, "it gives boxes, and `smooth labels` is for classes")
     if not network.weight_layers:
         raise _not_trainable(last, "it has no weight layer")
     network = apply_passes(TRAINING, network)
@@ -564,14 +598,16 @@ def _check_ranks(ranks: Ranks, batch: int, images: int) -> None:
         raise VggspecError(report(what))
 
 
-def _trial(model: SpecModule, precision: TrainPrecision) -> Callable[[int], None] | None:
+def _trial(
+    model: SpecModule, precision: TrainPrecision, copies_kept: int
+) -> Callable[[int], None] | None:
     """Tries gradients for a number of images, on a device that raises when memory is short."""
     place = next(model.parameters()).device
     if place.type != "cuda":
         return None
 
     def trial(number: int) -> None:
-        momentum = [torch.empty_like(parameter) for parameter in model.parameters()]
+        kept = [torch.empty_like(p) for p in model.parameters() for _ in range(copies_kept)]
         image = model.network.input
         images = torch.zeros((number, image.channels, image.height, image.width), device=place)
         images = images.contiguous(memory_format=pick_layout(place, precision))
@@ -582,7 +618,7 @@ def _trial(model: SpecModule, precision: TrainPrecision) -> Callable[[int], None
             output.float().sum().backward()  # type: ignore[no-untyped-call]
         finally:
             model.zero_grad()
-            del momentum
+            del kept
 
     return trial
 

@@ -35,6 +35,9 @@ class Meter:
         self._began = time.perf_counter()
         self._seconds_before = state.seconds
         self._first_step = state.step
+        self.rate = 0.0
+        """Of the last step."""
+
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
@@ -83,7 +86,7 @@ class Meter:
             last_step=self._last_step,
             epoch=state.epoch,
             loss=total / max(images, 1),
-            rate=state.plateau.rate,
+            rate=self.rate,
             images_per_s=images / seconds,
             left_s=self._left(),
         )
@@ -105,7 +108,7 @@ class Meter:
             epoch=state.epoch,
             loss=state.loss / max(state.images, 1),
             validation=validation,
-            rate=state.plateau.rate,
+            rate=self.rate,
             images_per_s=self._images / max(self._looked - self._epoch_began, 1e-9),
             left_s=self._left(),
             is_best=best is None or ours < (best.error, best.loss),

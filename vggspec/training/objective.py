@@ -33,13 +33,20 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Multinomial logistic regression (section 3.1); top-1 and top-5 error (section 4)."""
+    """Multinomial logistic regression (section 3.1); top-1 and top-5 error (section 4).
+
+    The part ``smooth`` of each label is spread over all classes (Szegedy et al. 2016, section 7).
+    """
 
     errors: ClassVar = ("top-1", "top-5")
 
+    smooth: float = 0.0
+
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         labels = batch.labels.to(outputs.device, non_blocking=True)
-        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
+        return nn.functional.cross_entropy(
+            outputs, labels, reduction="sum", label_smoothing=self.smooth
+        )
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         likeliest = outputs.topk(min(5, outputs.shape[1])).indices == batch.labels[:, None]
@@ -87,9 +94,9 @@ class Localisation:
         return boxes[torch.arange(len(labels), device=outputs.device), labels]
 
 
-def objective_of(network: Network) -> Objective:
-    """The objective of a net, by its last layer."""
+def objective_of(network: Network, smooth: float = 0.0) -> Objective:
+    """The objective of a net, by its last layer; ``smooth`` is of labels of classes."""
     last = network[network.outputs[0].layer]
-    return (
-        Localisation(is_shared=last.op.shared) if isinstance(last.op, Boxes) else Classification()
-    )
+    if isinstance(last.op, Boxes):
+        return Localisation(is_shared=last.op.shared)
+    return Classification(smooth)

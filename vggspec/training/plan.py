@@ -53,11 +53,11 @@ def recipe_in_words(recipe: TrainRecipe) -> str:
         "flip" if recipe.flip else "flip off",
         f"colour-shift {recipe.colour_shift:g}",
         f"batch {recipe.batch}",
-        f"momentum {recipe.momentum:g}",
+        *([] if recipe.optimiser == "adamw" else [f"momentum {recipe.momentum:g}"]),
         f"weight-decay {recipe.weight_decay:g}",
         f"dropout {recipe.dropout:g}",
         f"rate {recipe.rate:g}",
-        f"decay {recipe.decay:g} on plateau of {recipe.patience} epochs, {recipe.decays} times",
+        f"decay {recipe.decays_in_words()}",
         f"stop after {recipe.epochs} epochs"
         if recipe.epochs
         else f"stop after {recipe.iterations} iterations",
@@ -65,5 +65,10 @@ def recipe_in_words(recipe: TrainRecipe) -> str:
         if recipe.start == "normal"
         else f"start {recipe.start}",
         *(f"start from {other.write()}" for other in recipe.start_from),
+        *(
+            f"{setting} {value}"
+            for setting, value in recipe.additions_in_words().items()
+            if value not in ("off", "sgd")
+        ),
     ]
     return ", ".join(parts)

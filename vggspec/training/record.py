@@ -41,7 +41,20 @@ _SAME = {
 }
 
 #: Settings that earlier versions did not have, with the values that they used.
-_ADDED = {"test": {"resize": "rounded"}}
+_ADDED: dict[str, dict[str, Any]] = {
+    "recipe": {
+        "optimiser": "sgd",
+        "nesterov": False,
+        "betas": [0.9, 0.999],
+        "clip_gradients": None,
+        "average_weights": None,
+        "smooth_labels": 0.0,
+        "warm_up": 0,
+        "schedule": "plateau",
+        "decay_at": [],
+    },
+    "test": {"resize": "rounded"},
+}
 
 
 def describe_run(
@@ -188,10 +201,14 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
         raise VggspecError(report(OtherRun(differences=tuple(shown)), path=str(run)))
 
 
+_END = ("iterations", "epochs")
+
+
 def _endless(recipe: Any) -> Any:
     if not isinstance(recipe, dict):
         return recipe
-    return {key: value for key, value in recipe.items() if key not in ("iterations", "epochs")}
+    end = {"no_better"} if recipe.get("schedule") == "cosine" else {"no_better", *_END}
+    return {key: value for key, value in recipe.items() if key not in end}
 
 
 def _differences(word: str, theirs: Any, ours: Any) -> list[str]:

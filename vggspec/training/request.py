@@ -73,7 +73,7 @@ def merged(record: Mapping[str, Any] | None, given: Sequence[str]) -> tuple[str,
 
     def key(setting: str) -> tuple[str, bool]:
         words = setting.replace("=", " ", 1).casefold().split()
-        return (words or [""])[0], words[1:2] == ["from"]
+        return (words or [""])[0], words[1:2] in (["from"], ["when"])
 
     keys = {key(setting) for setting in given}
     return (*(setting for setting in begun if key(setting) not in keys), *given)

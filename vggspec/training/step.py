@@ -1,6 +1,7 @@
 """A step of training: forward, backward, update, on this rank's part of a batch.
 
-Source: Simonyan & Zisserman 2015, section 3.1: mini-batch gradient descent with momentum.
+Source: Simonyan & Zisserman 2015, section 3.1: mini-batch gradient descent with momentum, unless
+the recipe names another optimiser.
 """
 
 import contextlib
@@ -9,22 +10,22 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.sgd import sgd
 
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.backends.torch.module import SpecModule
 from vggspec.training.batches import Batch, Normalise
 from vggspec.training.dropout import Dropouts
 from vggspec.training.objective import objective_of
+from vggspec.training.optimisers import WeightMean, optimiser_of
 from vggspec.training.ranks import Ranks, lost_ranks, normalise_over_ranks
 from vggspec.training.request import TrainPrecision
 
 
 class Stepper:
-    """A model, its momentum, and how they are computed.
+    """A model, what its optimiser keeps, the mean of its weights, and how they are computed.
 
     A batch is computed at most ``at_a_time`` images at once; the gradients add up to the same.
-    ``rate`` may be changed, and ``momentum``, the velocity of each parameter by its name.
+    ``rate`` may be changed, and the tensors of ``memory``.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Stepper:
         self.place = next(model.parameters()).device
         self._normalise = normalise
         self._ranks = ranks
-        self._objective = objective_of(model.network)
+        self._objective = objective_of(model.network, recipe.smooth_labels)
         self._precision = precision
         self._at_a_time = at_a_time
         share = -(-recipe.batch // ranks.size)
@@ -56,7 +57,10 @@ class Stepper:
         self.rate = recipe.rate
         self._recipe = recipe
         self._parameters = dict(model.named_parameters())
-        self.momentum = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+        self._optimiser = optimiser_of(recipe, self._parameters)
+        self.memory = self._optimiser.memory
+        keep = recipe.average_weights
+        self.mean = None if keep is None else WeightMean(model, keep)
 
     def __call__(self, batch: Batch, number: int, step: int) -> Tensor:
         """Learn from the ``number`` images of all ranks; this rank's losses, added up.
@@ -68,7 +72,11 @@ class Stepper:
             parameter.grad = None
         with lost_ranks():
             loss = self.add_gradients(batch, number, step)
-        self._update()
+        if self._recipe.clip_gradients is not None:
+            nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip_gradients)
+        self._optimiser.update(self.rate)
+        if self.mean is not None:
+            self.mean.update(step)
         return loss
 
     def add_gradients(self, batch: Batch, number: int, step: int) -> Tensor:
@@ -87,26 +95,6 @@ class Stepper:
             total += loss.detach()
         return total
 
-    def _update(self) -> None:
-        """``v = momentum v + gradient + decay w; w = w - rate v`` for all parameters at once.
-
-        PyTorch's own function; its class, ``torch.optim.SGD``, loads all of its compiler first,
-        for three seconds.
-        """
-        with torch.no_grad():
-            sgd(
-                list(self._parameters.values()),
-                [_gradient(parameter) for parameter in self._parameters.values()],
-                list(self.momentum.values()),
-                fused=True,
-                lr=self.rate,
-                momentum=self._recipe.momentum,
-                weight_decay=self._recipe.weight_decay,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-            )
-
     def precision(self) -> contextlib.AbstractContextManager[None]:
         """Multiply in the precision of this training."""
         is_mixed = self._precision == "bf16"
@@ -120,8 +108,3 @@ class Stepper:
             return
         with self._parallel.no_sync():
             yield
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None, "every parameter leads to the loss"
-    return parameter.grad

@@ -9,8 +9,9 @@ class UnknownSetting(Diagnostic):
 
     A setting that is left out has the paper's value. The settings are
 
-        train:  scale, crop, flip, colour-shift, batch, momentum, weight-decay, dropout, rate,
-                decay, stop after, start, start from, data
+        train:  scale, crop, flip, colour-shift, batch, optimiser, momentum, nesterov,
+                weight-decay, clip gradients, average weights, smooth labels, dropout, rate,
+                warm up, decay, stop after, stop when, start, start from, data
         test:   scale, dense, crops, flip, average
 
     Names of other tools are recognised, but not accepted:
@@ -88,7 +89,8 @@ class SettingRange(Diagnostic):
 class SettingTwice(Diagnostic):
     """A setting is written twice in its section.
 
-    Only ``start from`` may be: each line names other layers.
+    Only ``start from`` may be: each line names other layers. ``stop after`` and ``stop when`` are
+    two settings.
 
         batch 256
         batch 128     wrong
@@ -187,3 +189,21 @@ class NotStartedFrom(Diagnostic):
     net: str
     nets: tuple[str, ...]
     """The nets that it starts from."""
+
+
+class ConflictingSettings(Diagnostic):
+    """Two settings of a recipe exclude each other.
+
+    Momentum, and Nesterov's form of it, belong to gradient descent; AdamW has ``betas``. Nesterov's
+    form needs a momentum. The rate cannot grow for as long as the training lasts.
+
+        optimiser adamw
+        momentum 0.9                          wrong
+        optimiser adamw, betas 0.9 0.999      right
+    """
+
+    code = "VGG409"
+    TITLE = "{why}"
+    HELP = "{way}"
+    why: str
+    way: str
