@@ -28,7 +28,7 @@ from PIL import Image
 import vggspec
 from tests.conftest import ROOT
 from tests.nets import SMALL, net, random_weights
-from tests.runtime.bundles import CLASSES, LABELS, Made, make, rewrite
+from tests.runtime.bundles import CLASSES, make, rewrite
 from vggspec.base.recipe import TestProtocol
 from vggspec.bundle.manifest import MANIFEST, MODEL, InputContract
 from vggspec.cli import run
@@ -85,7 +85,7 @@ def call(node: str, *cases: Case, runtime: Path | None = None) -> list[Any]:
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
-    return [each["value"] if "value" in each else each for each in answers]
+    return [each.get("value", each) for each in answers]
 
 
 def photo(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -112,7 +112,7 @@ def test_pictures_are_rescaled_to_the_byte(node: str) -> None:
     for number in range(60):
         rows, columns, scale = rng.integers(1, 90, 3).tolist()
         image = photo(rows, columns, 1 + 2 * (number % 2), seed=number)
-        # torchvision leaves the order of the axes to Pillow, which rescales rows of wide ones first.
+        # torchvision leaves the order to Pillow, which narrows wide pictures first.
         resize = "torchvision" if number % 3 == 0 and columns >= rows else "rounded"
         cases.append(("rescale", {"image": coded(image), "scale": scale, "resize": resize}))
         expected.append(preprocess.rescale(image, scale, resize))  # type: ignore[arg-type]
