@@ -27,7 +27,8 @@ async function main() {
   const options = { scales: { type: "string" } };
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const [bundle, ...paths] = positionals;
-  if (!paths.length) throw new BundleError("usage: node classify.mjs BUNDLE [--scales Q,Q] PICTURE...");
+  if (!paths.length)
+    throw new BundleError("usage: node classify.mjs BUNDLE [--scales Q,Q] PICTURE...");
   const manifest = parseManifest(await readFile(join(bundle, "manifest.json"), "utf8"));
   const test = { ...manifest.test, ...(values.scales && { scales: scalesOf(values.scales) }) };
   for (const entry of neededFiles(manifest)) {
@@ -48,7 +49,10 @@ async function main() {
 /** The pixels of a file: upright, transparent ones on white, colour profiles left aside. */
 async function read(path, color) {
   const image = sharp(path, { ignoreIcc: true }).rotate().flatten({ background: "white" });
-  const { data, info } = await image.toColourspace("srgb").raw().toBuffer({ resolveWithObject: true });
+  const { data, info } = await image
+    .toColourspace("srgb")
+    .raw()
+    .toBuffer({ resolveWithObject: true });
   return pictureOf(data, info.width, info.height, color);
 }
 

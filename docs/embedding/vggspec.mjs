@@ -17,7 +17,9 @@ export function parseManifest(text) {
   try {
     manifest = JSON.parse(text);
   } catch {
-    throw new BundleError("manifest.json is not JSON: this is no bundle of vggspec, or a damaged one.");
+    throw new BundleError(
+      "manifest.json is not JSON: this is no bundle of vggspec, or a damaged one.",
+    );
   }
   const { input, outputs, test, files, model } = manifest ?? {};
   if (![outputs, files, test?.scales].every(Array.isArray) || !outputs.length || !input || !model) {
@@ -30,7 +32,8 @@ export function parseManifest(text) {
     );
   }
   for (const { path } of files) {
-    if (!INNER_PATH.test(path)) throw new BundleError(`manifest.json names ${path}, outside of the bundle.`);
+    if (!INNER_PATH.test(path))
+      throw new BundleError(`manifest.json names ${path}, outside of the bundle.`);
   }
   if (manifest.engine) {
     throw new BundleError(
@@ -39,7 +42,8 @@ export function parseManifest(text) {
   }
   const { kind } = outputs[0];
   if (kind !== "posteriors" && kind !== "scores") {
-    const what = { boxes: "boxes of objects", distance: "the distance of two pictures" }[kind] ?? kind;
+    const what =
+      { boxes: "boxes of objects", distance: "the distance of two pictures" }[kind] ?? kind;
     throw new BundleError(
       `The net of this bundle gives ${what}, not classes: take a bundle that \`vggspec predict\` takes.`,
     );
@@ -67,10 +71,14 @@ export async function checkFile({ path, bytes, sha256, from_byte = 0 }, content)
   let isSame = content.byteLength === bytes;
   if (isSame && globalThis.crypto?.subtle) {
     const digest = await crypto.subtle.digest("SHA-256", content.subarray(from_byte));
-    isSame = sha256 === Array.from(new Uint8Array(digest), (n) => n.toString(16).padStart(2, "0")).join("");
+    isSame =
+      sha256 ===
+      Array.from(new Uint8Array(digest), (n) => n.toString(16).padStart(2, "0")).join("");
   }
   if (!isSame) {
-    throw new BundleError(`${path} is not the file that manifest.json describes: copy the whole bundle again.`);
+    throw new BundleError(
+      `${path} is not the file that manifest.json describes: copy the whole bundle again.`,
+    );
   }
 }
 
@@ -88,7 +96,9 @@ const isDense = ({ dense, crops }) => dense || crops == null;
 export function scalesOf(text) {
   const scales = text.split(",").map(Number);
   if (!scales.every((scale) => Number.isInteger(scale) && scale >= 1 && scale <= 65536)) {
-    throw new BundleError(`"${text}" are no scales: give whole numbers of pixels, such as 256 or 256,384,512.`);
+    throw new BundleError(
+      `"${text}" are no scales: give whole numbers of pixels, such as 256 or 256,384,512.`,
+    );
   }
   return scales;
 }
@@ -101,7 +111,9 @@ export function pictureOf(pixels, columns, rows, color) {
   const channels = color === "gray" ? 1 : 3;
   const data = new Uint8Array(rows * columns * channels);
   for (let from = 0, to = 0; to < data.length; from += each, to += channels) {
-    const red = pixels[from], green = pixels[from + 1], blue = pixels[from + 2];
+    const red = pixels[from],
+      green = pixels[from + 1],
+      blue = pixels[from + 2];
     if (channels === 1) {
       data[to] = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16; // luma of BT.601
     } else {
@@ -127,7 +139,9 @@ export function rescaledSize({ rows, columns }, scale, resize = "rounded") {
 export function rescale(picture, scale, resize = "rounded") {
   const [rows, columns] = rescaledSize(picture, scale, resize);
   if (rows * columns > MOST_PIXELS) {
-    throw new BundleError(`At Q = ${scale} the picture has ${columns} × ${rows} pixels: take a smaller Q.`);
+    throw new BundleError(
+      `At Q = ${scale} the picture has ${columns} × ${rows} pixels: take a smaller Q.`,
+    );
   }
   const { channels } = picture;
   const narrowed = resampled(picture.data, picture.rows, picture.columns, columns, channels);
@@ -157,7 +171,8 @@ function resampled(data, outer, from, to, inner) {
       const target = (o * to + i) * inner;
       for (let c = 0; c < inner; c++) {
         let sum = 2097152;
-        for (let k = 0, at = source + c; k < fixed.length; k++, at += inner) sum += fixed[k] * data[at];
+        for (let k = 0, at = source + c; k < fixed.length; k++, at += inner)
+          sum += fixed[k] * data[at];
         result[target + c] = sum >> 22;
       }
     }
@@ -201,7 +216,9 @@ export async function classify(ort, session, manifest, picture, test = manifest.
       const answers = [];
       for (const seen of inputsOf(rescaled, way, input, test)) {
         const { type, data, dims } = normalise(seen, input);
-        answers.push(await session.run({ [input.name ?? "image"]: new ort.Tensor(type, data, dims) }));
+        answers.push(
+          await session.run({ [input.name ?? "image"]: new ort.Tensor(type, data, dims) }),
+        );
       }
       means.push(mean(answers.map((answer) => finite(answer[manifest.outputs[0].name].data))));
       if (way === "dense" && map) {
@@ -215,8 +232,9 @@ export async function classify(ort, session, manifest, picture, test = manifest.
 
 /** The graph contains the protocol: it takes the picture as it is, and the scales. */
 async function wholeProtocol(ort, session, manifest, picture, { scales }) {
-  const least = Math.max(...manifest.members.flatMap((member) => member.input.size));
-  for (const scale of scales) checkSize(rescaledSize(picture, scale), [least, least], "any");
+  for (const { input } of manifest.members) {
+    for (const scale of scales) checkSize(rescaledSize(picture, scale), input.size, input.sizes);
+  }
   const { rows, columns, channels, data } = picture;
   const answer = await session.run({
     [manifest.input.name]: new ort.Tensor("uint8", data, [rows, columns, channels]),
@@ -231,13 +249,13 @@ function waysOf({ is_dynamic }, test) {
 }
 
 /** What the net sees of a rescaled picture, each followed by its mirror image. */
-function inputsOf(picture, way, { size, sizes = "any" }, test) {
+function inputsOf(picture, way, { size, sizes }, test) {
   checkSize([picture.rows, picture.columns], size, way === "dense" ? sizes : "any");
   const seen = way === "dense" ? [picture] : crops(picture, size, test);
   return test.flip ? seen.flatMap((one) => [one, mirrored(one)]) : seen;
 }
 
-function checkSize(size, least, sizes) {
+function checkSize(size, least, sizes = "any") {
   const [rows, columns] = size;
   if (rows < least[0] || columns < least[1]) {
     throw new BundleError(
@@ -258,14 +276,17 @@ function checkSize(size, least, sizes) {
 function crops(picture, [rows, columns], { crops, resize }) {
   const number = crops ?? 1;
   return grid(picture.rows, rows, number, resize).flatMap((top) =>
-    grid(picture.columns, columns, number, resize).map((left) => cut(picture, top, left, rows, columns)),
+    grid(picture.columns, columns, number, resize).map((left) =>
+      cut(picture, top, left, rows, columns),
+    ),
   );
 }
 
 /** Where `number` windows begin that cover a side evenly; one is central. */
 export function grid(length, window, number, resize = "rounded") {
   const room = length - window;
-  if (number === 1) return [Math.floor(room / 2) + (resize === "torchvision" && room % 4 === 3 ? 1 : 0)];
+  if (number === 1)
+    return [Math.floor(room / 2) + (resize === "torchvision" && room % 4 === 3 ? 1 : 0)];
   return Array.from({ length: number }, (_, k) =>
     Math.floor((2 * k * room + number - 1) / (2 * (number - 1))),
   );
@@ -319,7 +340,8 @@ function posteriorsOf({ data, dims: [, classes, height, width] }) {
     let most = -Infinity;
     let total = 0;
     for (let k = 0; k < classes; k++) most = Math.max(most, data[k * places + i]);
-    for (let k = 0; k < classes; k++) total += values[k * places + i] = Math.exp(data[k * places + i] - most);
+    for (let k = 0; k < classes; k++)
+      total += values[k * places + i] = Math.exp(data[k * places + i] - most);
     for (let k = 0; k < classes; k++) values[k * places + i] /= total;
   }
   return { values, height, width };
@@ -344,7 +366,10 @@ export function evidence(maps, index, rows, columns) {
     const down = splines(rows, height, map, 0);
     const wide = new Float64Array(height * columns);
     for (let y = 0; y < height; y++) {
-      const row = posteriors.subarray((index * height + y) * width, (index * height + y + 1) * width);
+      const row = posteriors.subarray(
+        (index * height + y) * width,
+        (index * height + y + 1) * width,
+      );
       for (let x = 0; x < columns; x++) {
         for (const [at, weight] of across[x]) wide[y * columns + x] += weight * row[at];
       }
@@ -392,7 +417,9 @@ const RAMP = [
 export const ramp = Array.from({ length: 256 }, (_, i) => {
   const place = (i / 255) * (RAMP.length - 1);
   const left = Math.min(Math.floor(place), RAMP.length - 2);
-  const [lightness, chroma, hue] = RAMP[left].map((from, k) => from + (place - left) * (RAMP[left + 1][k] - from));
+  const [lightness, chroma, hue] = RAMP[left].map(
+    (from, k) => from + (place - left) * (RAMP[left + 1][k] - from),
+  );
   const a = chroma * Math.cos((hue * Math.PI) / 180);
   const b = chroma * Math.sin((hue * Math.PI) / 180);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -404,7 +431,9 @@ export const ramp = Array.from({ length: 256 }, (_, i) => {
     -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
   ].map((linear) => {
     const light = Math.min(Math.max(linear, 0), 1);
-    return Math.round(255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055));
+    return Math.round(
+      255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055),
+    );
   });
 });
 

@@ -10,9 +10,15 @@ import { pathToFileURL } from "node:url";
 
 const [modulePath, runtimePath] = process.argv.slice(2).map((path) => pathToFileURL(path).href);
 const vggspec = await import(modulePath);
-const ort = runtimePath ? (await import(runtimePath)).default : { Tensor: class {
-  constructor(type, data, dims) { Object.assign(this, { type, data, dims }); }
-} };
+const ort = runtimePath
+  ? (await import(runtimePath)).default
+  : {
+      Tensor: class {
+        constructor(type, data, dims) {
+          Object.assign(this, { type, data, dims });
+        }
+      },
+    };
 
 const KINDS = { uint8: Uint8Array, float32: Float32Array, float64: Float64Array };
 
@@ -34,8 +40,17 @@ function picture(given) {
 
 /** A net of window 16 and stride 4 that samples the picture in a way that no mirror image does. */
 const sampled = {
-  async run({ image: { data, dims: [, channels, rows, columns] } }) {
-    const [classes, height, width] = [5, Math.floor((rows - 16) / 4) + 1, Math.floor((columns - 16) / 4) + 1];
+  async run({
+    image: {
+      data,
+      dims: [, channels, rows, columns],
+    },
+  }) {
+    const [classes, height, width] = [
+      5,
+      Math.floor((rows - 16) / 4) + 1,
+      Math.floor((columns - 16) / 4) + 1,
+    ];
     const scores = new Float32Array(classes * height * width);
     const sums = new Float64Array(classes);
     for (let k = 0, at = 0; k < classes; k++) {
@@ -73,15 +88,27 @@ const answers = {
   },
   grid: ({ length, window, number, resize }) => vggspec.grid(length, window, number, resize),
   ramp: () => vggspec.ramp,
-  parseManifest: ({ text }) => vggspec.neededFiles(vggspec.parseManifest(text)).map(({ path }) => path),
+  parseManifest: ({ text }) =>
+    vggspec.neededFiles(vggspec.parseManifest(text)).map(({ path }) => path),
   checkFile: ({ entry, content }) => vggspec.checkFile(entry, array(content)),
   scalesOf: ({ text }) => vggspec.scalesOf(text),
   async classify({ bundle, manifest, image, test, heat }) {
-    const parsed = vggspec.parseManifest(manifest ?? readFileSync(`${bundle}/manifest.json`, "utf8"));
-    const session = bundle ? await ort.InferenceSession.create(`${bundle}/${parsed.model}`) : sampled;
-    const { posteriors, maps } = await vggspec.classify(ort, session, parsed, picture(image), test ?? parsed.test);
+    const parsed = vggspec.parseManifest(
+      manifest ?? readFileSync(`${bundle}/manifest.json`, "utf8"),
+    );
+    const session = bundle
+      ? await ort.InferenceSession.create(`${bundle}/${parsed.model}`)
+      : sampled;
+    const { posteriors, maps } = await vggspec.classify(
+      ort,
+      session,
+      parsed,
+      picture(image),
+      test ?? parsed.test,
+    );
     const size = heat?.size ?? [0, 0];
-    const evidence = maps.length && heat ? vggspec.evidence(maps, heat.index, ...size) : new Float32Array(0);
+    const evidence =
+      maps.length && heat ? vggspec.evidence(maps, heat.index, ...size) : new Float32Array(0);
     return { posteriors: [...posteriors], heat: coded(evidence, maps.length && heat ? size : [0]) };
   },
 };
