@@ -30,6 +30,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.trained_layers import with_layers
 from vggspec.compiler.wire import Wired, paths, wire
 from vggspec.compiler.written import (
     Meaning,
@@ -261,6 +262,8 @@ class _Lowering:
             false = falsehood(claim, network)
             if false is not None:
                 self._report(*false)
+        recipe = with_layers(experiment.train, spec, network, wired.results, self.reports)
+        experiment = replace(experiment, train=recipe)
         text = self._text(base)
         return None if text is None else Lowered(network, experiment, spec, text, base.steps)
 

@@ -368,6 +368,9 @@ BEYOND = """\
   clip gradients 1
   average weights 0.9
   smooth labels 0.1
+  freeze up to stem
+  after 1 epoch: free all
+  rate of fc3 x 2
 """
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from vggspec.base.recipe import Experiment, LayersFrom, TestProtocol, TrainRecipe
+from vggspec.base.recipe import Experiment, FrozenPart, LayersFrom, TestProtocol, TrainRecipe
 from vggspec.base.source import Source
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
@@ -63,6 +63,9 @@ def test_defaults_are_the_papers() -> None:
         "start": "normal",
         "start_std": 0.1,  # variance 1e-2
         "start_from": (),
+        "frozen": (),
+        "freeze_batch_norm": False,
+        "rates_of": (),
         "data": None,
     }
     assert asdict(found.test) == {
@@ -174,6 +177,35 @@ def test_contradictions_are_refused_at_the_later_one(settings: tuple[str, str], 
     assert report.span is not None
     assert source.locate(report.span.start).line == 4
     assert help in (report.what.help() or "")
+
+
+def _trained(*settings: str) -> TrainRecipe:
+    lines = "".join(f"  {setting}\n" for setting in settings)
+    text = f"input 64x64\nconv3-8 BN as stem\nmaxpool\nconv3-8\nmaxpool\nFC-10\ntrain:\n{lines}"
+    (spec,) = parse(Source("t.vgg", text)).specs
+    return lower(spec).experiment.train
+
+
+def test_frozen_layers_are_those_of_the_net() -> None:
+    """Names of results stand for their layers, and capitals do not matter."""
+    found = _trained("Freeze up to STEM", "after 3 epochs: free all", "freeze batch norm")
+    assert found.frozen[0].up_to in ("bn1_1", "relu1_1", "stem")
+    assert found.frozen[1] == FrozenPart(after=3, up_to=None)
+    assert found.freeze_batch_norm
+    later = _trained(
+        "freeze up to pool2", "after 1 epoch: freeze up to pool1", "after 9 epochs: free all"
+    )
+    assert [part.write() for part in later.frozen] == [
+        "freeze up to pool2", "after 1 epoch: freeze up to pool1", "after 9 epochs: free all",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", ["x 10", "x10", "× 10", "X 1e1", "x 10.0"])
+def test_rates_of_layers_add_up(factor: str) -> None:
+    found = _trained("rate 0.1", f"rate of FC3, conv2_1 {factor}", "rate of stem x 0.5")
+    assert found.rate == 0.1
+    assert found.rates_of[:2] == (("fc3", 10.0), ("conv2_1", 10.0))
+    assert found.rates_of[2][1] == 0.5
 
 
 def test_several_starts_add_up_and_the_random_one_stays() -> None:
@@ -295,12 +327,15 @@ def test_one_mistake_does_not_hide_another() -> None:
     assert codes == ["VGG403", "VGG401", "VGG402", "VGG402"]
 
 
+#: Mistakes that are about the net and other settings: its size, `after` without `freeze`, layers.
+OF_OTHER_LINES = {"VGG405", "VGG406", "VGG409", "VGG410"}
 ALL = [(section, key) for section, keys in SECTIONS.items() for key in keys]
 
 
 @pytest.mark.parametrize(("section", "key"), ALL)
 def test_example_of_each_setting_can_be_written(section: str, key: str) -> None:
-    assert _mistakes(SECTIONS[section][key].example, section) == []
+    codes = {code for code, *_ in _mistakes(SECTIONS[section][key].example, section)}
+    assert codes <= OF_OTHER_LINES
 
 
 ALIASES = [
@@ -330,7 +365,7 @@ def test_what_is_suggested_can_be_written(section: str, key: str, rest: str) -> 
     for _, _, advice in _mistakes(f"{key} {rest}".strip(), section):
         if advice and advice.startswith(("write `", "write it as in `")):
             codes = {code for code, *_ in _mistakes(advice.split("`")[1], section)}
-            assert codes <= {"VGG405", "VGG406"}, advice  # those are about the net, not the setting
+            assert codes <= OF_OTHER_LINES, advice
 
 
 def test_words_of_other_lines() -> None:

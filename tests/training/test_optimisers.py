@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tests.nets import net
 from tests.training.folders import tiny
 from tests.training.test_step import MEAN, batch, filled, stepper
-from vggspec.base.recipe import TrainRecipe
+from vggspec.base.recipe import FrozenPart, TrainRecipe
 from vggspec.training.batches import Normalise
 from vggspec.training.optimisers import WeightMean
 from vggspec.training.schedule import RateSchedule
@@ -143,3 +144,71 @@ def test_warming_up_begins_above_zero_and_a_cosine_ends_above_it() -> None:
     found = list(rates(recipe, 20, 5))
     assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert 0 < found[-1] < 0.02
+
+
+FROZEN = """\
+net frozen
+input 16x16 RGB(std 64)
+conv3-4(no-bias) BN
+conv3-6(no-bias) BN
+maxpool
+gap
+FC-3
+soft-max
+"""
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("is_norm_frozen", [False, True])
+def test_frozen_layers_and_rates_are_those_of_torch(optimiser: str, is_norm_frozen: bool) -> None:
+    """Three epochs of two steps: the first block frozen, then nothing; the last layer faster."""
+    lowered = net(f"{FROZEN}train:\n  start he\n")
+    norms = ("bn1_1", "bn1_2")
+    recipe = replace(
+        PLAIN,
+        optimiser=optimiser,  # type: ignore[arg-type]
+        frozen=(FrozenPart(after=0, up_to="relu1_1"), FrozenPart(after=2, up_to=None)),
+        freeze_batch_norm=is_norm_frozen,
+        rates_of=(("fc2", 5.0),),
+    )
+    mine, model = stepper(filled(lowered), recipe), filled(lowered)
+    assert {layer.name for layer in model.network.layers} >= {*norms, "conv1_1", "relu1_1", "fc2"}
+    start = copy.deepcopy(model.state_dict())
+    of = dict(model.named_parameters())
+    groups: list[dict[str, object]] = [
+        {"params": [p for name, p in of.items() if not name.startswith("fc2")]},
+        {"params": [p for name, p in of.items() if name.startswith("fc2")], "lr": 5 * recipe.rate},
+    ]
+    if optimiser == "adamw":
+        theirs: torch.optim.Optimizer = torch.optim.AdamW(
+            groups, recipe.rate, weight_decay=recipe.weight_decay
+        )
+    else:
+        theirs = torch.optim.SGD(
+            groups, recipe.rate, recipe.momentum, weight_decay=recipe.weight_decay
+        )
+    normalise = Normalise(model.network.input, MEAN)
+    for step in range(1, 7):
+        epoch = (step + 1) // 2
+        frozen = {"conv1_1", "bn1_1"} if epoch < 3 else set()
+        frozen |= set(norms) if is_norm_frozen else set()
+        mine.begin_epoch(epoch)
+        model.train()
+        for name, parameter in of.items():
+            parameter.requires_grad_(name.split(".")[0] not in frozen)
+        for name in frozen & set(norms):
+            model.get_submodule(name).eval()
+        one = batch()
+        mine(one, 8, step)
+        theirs.zero_grad()
+        nn.functional.cross_entropy(model(normalise(one)), one.labels).backward()
+        theirs.step()
+        if epoch < 3:
+            for name, tensor in mine.model.state_dict().items():
+                if name.split(".")[0] in frozen:
+                    torch.testing.assert_close(tensor, start[name], rtol=0, atol=0, msg=name)
+    expected = model.state_dict()
+    for name, tensor in mine.model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+        is_kept = is_norm_frozen and name.split(".")[0] in norms
+        assert torch.equal(tensor, start[name]) == is_kept, name

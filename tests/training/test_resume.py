@@ -105,10 +105,20 @@ NESTEROV = """\
   average weights 0.99
   stop when no better for 12 epochs
 """
+#: Of the residual net; the second stage begins in the middle of the run.
+STAGED = """\
+  rate 1e-2
+  freeze up to block2_add_relu
+  freeze batch norm
+  after 2 epochs: freeze up to conv1_1
+  after 6 epochs: free all
+  rate of fc2 x 3
+"""
 RECIPES = {
     "column": TINY,
     "residual": RESIDUAL,
     "joined": JOINED,
+    "staged": RESIDUAL.replace("  rate 1e-2\n", STAGED),
     "adamw": RESIDUAL.replace("  rate 1e-2\n", ADAMW),
     "nesterov": TINY.replace("  batch 8\n", f"  batch 8\n{NESTEROV}"),
 }
@@ -225,7 +235,7 @@ def test_a_run_of_an_earlier_version_goes_on(data: DataSet, tmp_path: Path) -> N
     del record["test"]["resize"]
     for added in (
         "optimiser", "nesterov", "betas", "clip_gradients", "average_weights", "smooth_labels",
-        "warm_up", "schedule", "decay_at", "no_better",
+        "warm_up", "schedule", "decay_at", "no_better", "frozen", "freeze_batch_norm", "rates_of",
     ):  # fmt: skip
         del record["recipe"][added]
     save_record(tmp_path / "run", record)
@@ -388,8 +398,9 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
     assert all(after[name] == before[name] for name in kept)
 
 
-def _explode(optimiser: Sgd, rate: float) -> None:
-    for parameter in optimiser._parameters:
+def _explode(optimiser: Sgd, names: list[str], rate: float) -> None:
+    for name in names:
+        parameter = optimiser._parameters[name]
         parameter.data.fill_(rate * float("inf"))
 
 

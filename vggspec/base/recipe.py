@@ -91,6 +91,22 @@ class LayersFrom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenPart:
+    """The layers whose weights stay as they are, from an epoch on."""
+
+    after: int
+    """Epochs that are trained before."""
+
+    up_to: str | None
+    """The last of them; it stays as it is, and all layers on the way to it. None for no layer."""
+
+    def write(self) -> str:
+        """As a spec says it."""
+        what = "free all" if self.up_to is None else f"freeze up to {self.up_to}"
+        return f"after {count(self.after, 'epoch')}: {what}" if self.after else what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
     """Section 3.1: how the net is trained. What the paper does not do is off by default."""
 
@@ -177,6 +193,15 @@ class TrainRecipe:
     start_from: tuple[LayersFrom, ...] = ()
     """Layers that start from other weights; later entries win."""
 
+    frozen: tuple[FrozenPart, ...] = ()
+    """Which layers are not trained, each entry from a later epoch on than the one before."""
+
+    freeze_batch_norm: bool = False
+    """Batch normalisation keeps its statistics, scales and shifts, and applies them."""
+
+    rates_of: tuple[tuple[str, float], ...] = ()
+    """Layers that are trained at a multiple of the rate, with that factor."""
+
     data: str | None = None
     """Folder of the images, seen from the folder of the spec."""
 
@@ -210,6 +235,9 @@ class TrainRecipe:
             "average weights": _number_or_off(self.average_weights),
             "smooth labels": _number_or_off(self.smooth_labels or None),
             "stop when": better or "off",
+            "frozen": ", ".join(part.write() for part in self.frozen) or "off",
+            "freeze batch norm": "on" if self.freeze_batch_norm else "off",
+            "rate of": ", ".join(f"{name} x {by:g}" for name, by in self.rates_of) or "off",
         }
 
 

@@ -5,8 +5,9 @@ Each setting is one small reader below; settings that are left out take the pape
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NoReturn, get_args
 
 from vggspec.base.catalogue import recipes
@@ -16,6 +17,7 @@ from vggspec.base.recipe import (
     MAX_SCALE,
     MAX_SCALES,
     Experiment,
+    FrozenPart,
     LayersFrom,
     Resize,
     TestProtocol,
@@ -29,6 +31,12 @@ from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
 _LONGEST_MENDED = 100
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
+#: Fields to which each line of a setting adds.
+_SEVERAL = frozenset(("start_from", "rates_of", "frozen"))
+#: Settings whose first word begins another one too, by a field that they set.
+_NAMES = {"no_better": "stop when", "freeze_batch_norm": "freeze batch norm"}
+#: Of the rate of a layer.
+MIN_FACTOR = 1e-6
 #: Those of PyTorch's AdamW; the paper's are for gradient descent with momentum.
 ADAMW_RATE, ADAMW_DECAY = 1e-3, 1e-2
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -89,6 +97,20 @@ class _Cursor:
         value = float(word.text)
         if not low <= value <= high:
             self.out_of_range(word, f"{_plain(low)} to {_plain(high)}")
+        return value
+
+    def factor(self, expected: str) -> float:
+        """The rest of the setting as a factor: ``x 10``, ``x10``, ``× 0.5``."""
+        word = self.peek()
+        written = "" if word is None else self._source.slice(Span(word.span.start, self.end))
+        match = re.fullmatch(rf"[x×]\s*({_NUMBER.pattern})", written.strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(expected)
+        self.at = len(self.words)
+        value = float(match[1])
+        if not MIN_FACTOR <= value <= 1 / MIN_FACTOR:
+            assert isinstance(word, Word)
+            self.out_of_range(word, f"x {MIN_FACTOR:g} to x {1 / MIN_FACTOR:g}")
         return value
 
     def integer(self, expected: str, low: int, high: int) -> int:
@@ -272,6 +294,52 @@ def _of(noun: str, field: str, low: float, high: float) -> Callable[[_Cursor], d
     return read
 
 
+def _freeze(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("batch"):
+        cursor.expect("norm")
+        return {"freeze_batch_norm": True}
+    return {"frozen": (FrozenPart(after=0, up_to=_last_frozen(cursor)),)}
+
+
+def _last_frozen(cursor: _Cursor) -> str:
+    cursor.expect("up", "to")
+    return cursor.word("the name of a layer").text
+
+
+def _after(cursor: _Cursor) -> dict[str, object]:
+    epochs = _epochs(cursor)
+    cursor.expect(":")
+    if cursor.accept("free"):
+        cursor.expect("all")
+        return {"frozen": (FrozenPart(after=epochs, up_to=None),)}
+    cursor.expect("freeze")
+    return {"frozen": (FrozenPart(after=epochs, up_to=_last_frozen(cursor)),)}
+
+
+def _rate(cursor: _Cursor) -> dict[str, object]:
+    if not cursor.accept("of"):
+        return {"rate": cursor.number("a number", 1e-12, 1e3)}
+    cursor.example = "rate of fc8 x 10"
+    names = [cursor.word("the name of a layer").text]
+    while cursor.accept(","):
+        names.append(cursor.word("the name of a layer").text)
+    by = cursor.factor("`x` and a number")
+    return {"rates_of": tuple((name, by) for name in names)}
+
+
+def layer_words(spec: Spec) -> Iterator[Word]:
+    """The names of layers in the ``train:`` section."""
+    for setting in spec.train:
+        words = [word for word in setting.words if isinstance(word, Word)]
+        texts = [word.text.casefold() for word in words]
+        if texts[:2] == ["rate", "of"]:
+            for comma, word in pairwise(words[1:]):
+                if comma.text.casefold() in ("of", ","):
+                    yield word
+        elif texts[0] in ("freeze", "after") and "to" in texts[:-1]:
+            yield words[texts.index("to") + 1]
+
+
 def _stop(cursor: _Cursor) -> dict[str, object]:
     if cursor.accept("when"):
         cursor.example = "stop when no better for 10 epochs"
@@ -374,11 +442,13 @@ TRAIN: dict[str, _Key] = {
     "average": _Key("average weights 0.999", _of("weights", "average_weights", 0.0, 0.9999999)),
     "smooth": _Key("smooth labels 0.1", _of("labels", "smooth_labels", 0.0, 0.99)),
     "dropout": _Key("dropout 0.5", _number("dropout", 0.0, 0.99)),
-    "rate": _Key("rate 1e-2", _number("rate", 1e-12, 1e3)),
+    "rate": _Key("rate 1e-2", _rate),
     "warm": _Key("warm up 5 epochs", _warm),
     "decay": _Key("decay 10 on plateau, 3 times", _decay),
     "stop": _Key("stop after 370K iterations", _stop),
     "start": _Key("start normal 0.1", _start),
+    "freeze": _Key("freeze up to pool5", _freeze),
+    "after": _Key("after 5 epochs: free all", _after),
     "data": _Key('data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}),
 }
 TEST: dict[str, _Key] = {
@@ -515,6 +585,14 @@ def _report_conflicts(
             add("nesterov", "optimiser", "`nesterov` is of `sgd`, not of `adamw`", "leave one out")
     elif value("nesterov") and value("momentum") == 0:
         add("nesterov", "momentum", "`nesterov` needs a momentum", "write `momentum 0.9`")
+    frozen = value("frozen") or ()
+    ends = [part.after for part in frozen]
+    if ends and (ends[0] or sorted(set(ends)) != ends):
+        what = recipes.ConflictingSettings(
+            why="`after` follows a `freeze` line, and the epochs grow from line to line",
+            way="begin with `freeze up to pool5`, say",
+        )
+        reports.add(report(what, source, train["frozen"][1]))
     warm_up, epochs = value("warm_up"), value("epochs")
     if warm_up is not None and epochs is not None and warm_up >= epochs:
         add(
@@ -548,9 +626,9 @@ def _read(
             cursor.finish()
         except _StopReadingError:
             continue
-        is_more = key == "start" and "start_from" in values
-        if "no_better" in values:
-            key = "stop when"
+        (more,) = [*(values.keys() & _SEVERAL), None][:1]
+        is_more = more is not None and (more != "frozen" or key == "after")
+        key = _NAMES.get(next(iter(values)), key)
         if key in seen and not is_more:
             twice = report(
                 recipes.SettingTwice(setting=key),
@@ -563,7 +641,7 @@ def _read(
             seen.setdefault(key, setting.span)
         place = Span(setting.words[1].span.start, setting.span.end) if cursor.at > 1 else word.span
         for field, value in values.items():
-            if field == "start_from" and field in found:
+            if field in _SEVERAL and field in found:
                 value = (*found[field][0], *value)  # type: ignore[misc]
             found[field] = (value, place)
     return found

@@ -409,7 +409,7 @@ class _Training:
         least_images = 2 if _normalised_vector(self.network) else 1
         self.order.epoch, self.order.skipped = state.epoch, state.batches
         meter.begin_epoch()
-        self.stepper.model.train()
+        self.stepper.begin_epoch(state.epoch)
         is_over = state.step == self.last_step or state.batches == len(self.order)
         for (batch,) in [] if is_over else self.batches:
             state.step += 1

@@ -5,7 +5,7 @@ for three seconds.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -29,25 +29,25 @@ class Optimiser(Protocol):
     gradient.
     """
 
-    def update(self, rate: float) -> None:
-        """Change the parameters; each has a gradient."""
+    def update(self, names: Sequence[str], rate: float) -> None:
+        """Change these parameters, which have gradients."""
 
 
 class Sgd:
     """``v = momentum v + gradient + decay w; w = w - rate v`` (section 3.1)."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: TrainRecipe) -> None:
-        self._parameters: list[Tensor] = list(parameters.values())
+        self._parameters = parameters
         self._recipe = recipe
         self.memory = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
     @torch.no_grad()
-    def update(self, rate: float) -> None:
-        """Change all parameters at once."""
+    def update(self, names: Sequence[str], rate: float) -> None:
+        """Change these parameters at once."""
         sgd(
-            self._parameters,
-            [_gradient(parameter) for parameter in self._parameters],
-            list(self.memory.values()),
+            [self._parameters[name] for name in names],
+            [_gradient(self._parameters[name]) for name in names],
+            [self.memory[name] for name in names],
             fused=True,
             lr=rate,
             momentum=self._recipe.momentum,
@@ -64,25 +64,32 @@ class AdamW:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: TrainRecipe) -> None:
-        self._parameters: list[Tensor] = list(parameters.values())
+        self._parameters = parameters
         self._recipe = recipe
-        self._means = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self._squares = {SQUARES + name: torch.zeros_like(p) for name, p in parameters.items()}
-        self._updates = torch.zeros((1,))
-        self.memory = {**self._means, **self._squares, _UPDATES: self._updates}
+        self._places = {name: i for i, name in enumerate(parameters)}
+        self._updates = torch.zeros(len(parameters))
+        """Of each parameter: one that is frozen at first has fewer."""
+
+        self.memory = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.memory |= {SQUARES + name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.memory[_UPDATES] = self._updates
 
     @torch.no_grad()
-    def update(self, rate: float) -> None:
-        """Change all parameters at once."""
-        # The function counts the updates of each parameter; they are the same for all.
-        updates = [self._updates[0].to(p.device, copy=True) for p in self._parameters]
+    def update(self, names: Sequence[str], rate: float) -> None:
+        """Change these parameters at once."""
+        parameters: list[Tensor] = [self._parameters[name] for name in names]
+        places = [self._places[name] for name in names]
         adamw(
-            self._parameters,
-            [_gradient(parameter) for parameter in self._parameters],
-            list(self._means.values()),
-            list(self._squares.values()),
+            parameters,
+            [_gradient(parameter) for parameter in parameters],
+            [self.memory[name] for name in names],
+            [self.memory[SQUARES + name] for name in names],
             [],
-            updates,
+            # Copies: it counts the updates of each parameter, on the parameter's device.
+            [
+                self._updates[i].to(p.device, copy=True)
+                for i, p in zip(places, parameters, strict=True)
+            ],
             fused=True,
             amsgrad=False,
             beta1=self._recipe.betas[0],
@@ -92,7 +99,7 @@ class AdamW:
             eps=1e-8,
             maximize=False,
         )
-        self._updates += 1
+        self._updates[places] += 1
 
 
 def optimiser_of(recipe: TrainRecipe, parameters: Mapping[str, nn.Parameter]) -> Optimiser:
@@ -140,5 +147,5 @@ class WeightMean:
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None, "every parameter leads to the loss"
+    assert parameter.grad is not None, "every trained parameter leads to the loss"
     return parameter.grad

@@ -52,6 +52,9 @@ _ADDED: dict[str, dict[str, Any]] = {
         "warm_up": 0,
         "schedule": "plateau",
         "decay_at": [],
+        "frozen": [],
+        "freeze_batch_norm": False,
+        "rates_of": [],
     },
     "test": {"resize": "rounded"},
 }

@@ -128,6 +128,8 @@ def _with_settings(spec: "Spec", lowered: Lowered, settings: Sequence[str]) -> "
     return replace(spec, train=(*kept, *other.train), source=source)
 
 
-def _key(setting: "Setting") -> tuple[str, bool]:
-    words = [word.text.casefold() for word in setting.words]
-    return words[0].replace("color", "colour"), words[1:2] == ["from"]
+def _key(setting: "Setting") -> tuple[str, str]:
+    """The setting, and its second word where that tells it from another one."""
+    first, second, *_ = [*(word.text.casefold() for word in setting.words), ""]
+    is_part = second in ("from", "when", "of", "batch")
+    return first.replace("color", "colour"), second if is_part else ""

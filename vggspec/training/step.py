@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.backends.torch.module import SpecModule
+from vggspec.compiler.ops.batch_norm import BatchNorm
+from vggspec.compiler.trained_layers import frozen_layers
 from vggspec.training.batches import Batch, Normalise
 from vggspec.training.dropout import Dropouts
 from vggspec.training.objective import objective_of
@@ -50,17 +52,47 @@ class Stepper:
         share = -(-recipe.batch // ranks.size)
         self._dropouts = Dropouts(model, seed, recipe.batch)
         normalise_over_ranks(model, ranks)
-        is_static = share <= at_a_time and not is_compiled
-        parallel = ranks.parallel(model, is_static=is_static)
-        self._parallel = parallel
-        self._call = torch.compile(parallel) if is_compiled else parallel
+        self._is_static = share <= at_a_time and not is_compiled
+        self._is_compiled = is_compiled
         self.rate = recipe.rate
         self._recipe = recipe
         self._parameters = dict(model.named_parameters())
+        self._groups = _groups(recipe, model)
+        self._frozen: set[str] | None = None
+        self._parallel: nn.Module = model
+        self._call: nn.Module = model
+        self.begin_epoch(1)
         self._optimiser = optimiser_of(recipe, self._parameters)
         self.memory = self._optimiser.memory
         keep = recipe.average_weights
         self.mean = None if keep is None else WeightMean(model, keep)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Take the mode of training, with the layers frozen that the recipe freezes in an epoch,
+        counted from 1.
+        """
+        network, recipe = self.model.network, self._recipe
+        part = next((one for one in reversed(recipe.frozen) if one.after < epoch), None)
+        frozen = frozen_layers(network, part.up_to if part else None)
+        norms = {layer.name for layer in network.layers if isinstance(layer.op, BatchNorm)}
+        if recipe.freeze_batch_norm:
+            frozen |= norms
+        self.model.train()
+        for name in frozen & norms:
+            self.model.get_submodule(name).eval()
+        if frozen == self._frozen:
+            return
+        self._frozen = frozen
+        for layer in network.layers:
+            for param in layer.params:
+                if param.name in self._parameters:
+                    parameter = self._parameters[param.name]
+                    parameter.requires_grad_(layer.name not in frozen).grad = None
+        self._parallel = self._call = self.model  # what was averaged before is let go first
+        self._parallel = self._ranks.parallel(self.model, is_static=self._is_static)
+        self._call = self._parallel
+        if self._is_compiled:
+            self._call = torch.compile(self._parallel)  # type: ignore[assignment]
 
     def __call__(self, batch: Batch, number: int, step: int) -> Tensor:
         """Learn from the ``number`` images of all ranks; this rank's losses, added up.
@@ -74,7 +106,10 @@ class Stepper:
             loss = self.add_gradients(batch, number, step)
         if self._recipe.clip_gradients is not None:
             nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip_gradients)
-        self._optimiser.update(self.rate)
+        for by, names in self._groups.items():
+            trained = [name for name in names if self._parameters[name].requires_grad]
+            if trained:
+                self._optimiser.update(trained, by * self.rate)
         if self.mean is not None:
             self.mean.update(step)
         return loss
@@ -108,3 +143,13 @@ class Stepper:
             return
         with self._parallel.no_sync():
             yield
+
+
+def _groups(recipe: TrainRecipe, model: SpecModule) -> dict[float, list[str]]:
+    """The parameters by the factor of their rate, all of a factor in their order."""
+    of = dict(recipe.rates_of)
+    found: dict[float, list[str]] = {}
+    by_name = {param.name: layer.name for layer in model.network.layers for param in layer.params}
+    for name, _ in model.named_parameters():
+        found.setdefault(of.get(by_name[name], 1.0), []).append(name)
+    return found

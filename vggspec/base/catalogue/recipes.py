@@ -11,7 +11,8 @@ class UnknownSetting(Diagnostic):
 
         train:  scale, crop, flip, colour-shift, batch, optimiser, momentum, nesterov,
                 weight-decay, clip gradients, average weights, smooth labels, dropout, rate,
-                warm up, decay, stop after, stop when, start, start from, data
+                rate of, warm up, decay, stop after, stop when, start, start from, freeze up to,
+                freeze batch norm, after, data
         test:   scale, dense, crops, flip, average
 
     Names of other tools are recognised, but not accepted:
@@ -89,8 +90,8 @@ class SettingRange(Diagnostic):
 class SettingTwice(Diagnostic):
     """A setting is written twice in its section.
 
-    Only ``start from`` may be: each line names other layers. ``stop after`` and ``stop when`` are
-    two settings.
+    Only ``start from``, ``rate of`` and ``after`` may be: each line names other layers or epochs.
+    ``stop after`` and ``stop when`` are two settings.
 
         batch 256
         batch 128     wrong
@@ -203,6 +204,34 @@ class ConflictingSettings(Diagnostic):
     """
 
     code = "VGG409"
+    TITLE = "{why}"
+    HELP = "{way}"
+    why: str
+    way: str
+
+
+class UnknownTrainedLayer(Diagnostic):
+    """``freeze up to`` and ``rate of`` name layers as ``vggspec show`` lists them.
+
+    freeze up to pool6     wrong, where there are five
+    freeze up to pool5     right
+    """
+
+    code = "VGG410"
+    TITLE = "the net has no layer `{layer}`"
+    HELP = ("did you mean `{like}`?", "`vggspec show SPEC` lists them")
+    layer: str
+    like: str | None
+
+
+class NothingToTrain(Diagnostic):
+    """No weight layer is left to train, or one that a ``rate of`` names is frozen all the time.
+
+    freeze up to fc8       wrong, where it is the last layer
+    freeze up to pool5     right
+    """
+
+    code = "VGG411"
     TITLE = "{why}"
     HELP = "{way}"
     why: str
