@@ -27,9 +27,7 @@ def with_layers(
 
     def refuse(what: Diagnostic, layer: str) -> None:
         places = [word.span for word in words if word.text.casefold() == layer.casefold()]
-        here = [span for span in places if spec.source.slice(span).casefold() == layer.casefold()]
-        # Settings of the command line replace those of the spec and have no place in it.
-        reports.add(report(what, spec.source, here[0]) if here else report(what, path="--set"))
+        reports.add(report(what, spec.source, places[0]))
 
     def found(layer: str) -> str:
         name = known.get(layer.casefold())

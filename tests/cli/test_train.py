@@ -111,7 +111,7 @@ def test_where_the_data_is(here: Path, capsys: Captured, monkeypatch: pytest.Mon
 
 def test_settings_may_be_changed_for_a_run(here: Path, capsys: Captured) -> None:
     changes = ["rate=0.02", "decay=5 on plateau of 2 epochs, 4 times", "stop=after 1 epochs"]
-    changes += ["dropout=0", "flip=off"]
+    changes += ["dropout=0", "flip=off", "rate=of fc2 x 10", "freeze=up to pool1"]
     args = [part for change in changes for part in ("--set", change)]
     assert run(["train", "tiny.vgg", "--data", "images", "-o", "out", *args]) == 0
     capsys.readouterr()
@@ -120,6 +120,8 @@ def test_settings_may_be_changed_for_a_run(here: Path, capsys: Captured) -> None
     assert (recipe["rate"], recipe["decay"], recipe["patience"]) == (0.02, 5.0, 2)
     assert (recipe["decays"], recipe["epochs"], recipe["flip"]) == (4, 1, False)
     assert recipe["batch"] == 8  # as the spec says
+    assert recipe["rates_of"] == [["fc2", 10.0]]
+    assert recipe["frozen"] == [{"after": 0, "up_to": "pool1"}]
     assert record["spec_text"].startswith(TINY.rstrip())
     assert "# --set rate=0.02" in record["spec_text"]
 
@@ -273,6 +275,10 @@ def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured
         ("ratio=3", "VGG401"),
         ("scale=12", "VGG406"),
         ("rate", "VGG402"),
+        ("rate=of fc3 x", "VGG402"),
+        ("rate=of fc9 x 2", "VGG410"),
+        ("freeze=up to fc3", "VGG411"),
+        ("warm=up 3 epochs", "VGG409"),
     ],
 )
 def test_a_wrong_setting_is_reported(here: Path, capsys: Captured, setting: str, code: str) -> None:

@@ -102,8 +102,8 @@ class _Cursor:
     def factor(self, expected: str) -> float:
         """The rest of the setting as a factor: ``x 10``, ``x10``, ``× 0.5``."""
         word = self.peek()
-        written = "" if word is None else self._source.slice(Span(word.span.start, self.end))
-        match = re.fullmatch(rf"[x×]\s*({_NUMBER.pattern})", written.strip(), re.IGNORECASE)
+        written = " ".join(word.text for word in self.words[self.at :])
+        match = re.fullmatch(rf"[x×]\s*({_NUMBER.pattern})", written, re.IGNORECASE)
         if match is None:
             self.fail(expected)
         self.at = len(self.words)

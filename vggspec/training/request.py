@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.run_record import RECORD
 from vggspec.base.source import Source
@@ -95,7 +95,13 @@ def changed(written: "Spec", settings: Sequence[str]) -> Lowered:
         VggspecError: the spec or a setting has mistakes.
     """
     lowered = lower(written)
-    return lower(_with_settings(written, lowered, settings)) if settings else lowered
+    if not settings:
+        return lowered
+    with_settings = _with_settings(written, lowered, settings)
+    try:
+        return lower(with_settings)
+    except VggspecError as error:  # they contradict the spec or its net, and have no place in it
+        raise VggspecError(*(report(one.what, path="--set") for one in error.reports)) from error
 
 
 def data_folder(given: str | None, lowered: Lowered) -> Path:
