@@ -33,8 +33,8 @@ class NotRefittable(Diagnostic):
 
 
 class ComparisonNotRefitted(Diagnostic):
-    """The engine compares two pictures. Beside the weights it contains the factors of the channels,
-    which a refit would leave as they are, so it is built for both.
+    """An engine that compares two pictures cannot be refitted: beside the weights it contains the
+    factors of the channels, which a refit would leave as they are.
 
         vggspec refit lpips other.safetensors                                             wrong
         vggspec compile lpips --distance --trt --weights other.safetensors -o other       right
