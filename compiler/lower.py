@@ -295,13 +295,7 @@ class _Lowering:
                 twice = graphs.UnknownOutput(fact=f"`{name}` is named twice", advice="name it once")
                 self._report(twice, word.span)
             else:
-                tensor = wired.results[name]
-                same = next((one.name for one in outputs if one.layer == tensor), None)
-                if same is not None:
-                    fact = f"`{name}` is the same result as `{same}`"
-                    twice = graphs.UnknownOutput(fact=fact, advice="name one of them")
-                    self._report(twice, word.span)
-                outputs.append(Output(name, tensor))
+                outputs.append(Output(name, wired.results[name]))
         given = {output.layer for output in outputs}
         for name, tensor in wired.ends.items():
             if tensor not in given and not len(self.reports):

@@ -133,11 +133,11 @@ def write_engine_bundle(
                 built_types,
                 asked,
                 profiles,
-                Ports(manifest.inputs, tuple(output.name for output in manifest.outputs)),
                 plan_name(manifest, weights),
                 staging.folder / PLAN,
                 lambda: staging.write_graph(MODEL, graph("external")),
                 watch,
+                Ports(manifest.inputs, tuple(output.name for output in manifest.outputs)),
             )
             del arrays
             check()

@@ -62,11 +62,11 @@ def build(
     types: Mapping[str, Precision],
     options: EngineOptions,
     profiles: Sequence[Profile],
-    ports: Ports,
     name: str,
     plan: Path,
     write_graph: Callable[[], Path],
     watch: Watcher = SILENT,
+    ports: Ports | None = None,
 ) -> Built:
     """Build an engine and write its plan.
 
@@ -101,7 +101,9 @@ def build(
         if machine.gpus and serves(options, machine.gpus[0]):
             precisions = set(types.values())
             data = plan.read_bytes()
-            checked = check_engine(trt, data, ports, options, profiles, precisions)
+            checked = check_engine(
+                trt, data, ports or Ports.of(network), options, profiles, precisions
+            )
             notes += checked.notes
             if checked.layers:
                 found, layers_from = checked.layers, "engine"

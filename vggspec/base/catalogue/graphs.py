@@ -132,14 +132,12 @@ class UnreadEnd(Diagnostic):
 
 
 class UnknownOutput(Diagnostic):
-    """``outputs`` names a layer that the net does not have, or one result twice.
+    """``outputs`` names a layer that the net does not have, or one twice.
 
-    Each result has the name of its layer, bracket or block use. A repeated bracket is called as its
-    last repeat is: `k` is `k_2` after `[conv3-64] x2 as k`.
+    Each result has the name of its layer, bracket or block use.
 
         outputs conv1_2 conv2_2      right
         outputs conv1_2 conv1_2      wrong
-        outputs k k_2                wrong
     """
 
     code = "VGG146"
