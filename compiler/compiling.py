@@ -63,6 +63,10 @@ WITHOUT_DISTANCE = {
     "stride": "it compares the maps that the spec names",
     "layer": "name layers in the spec, as in `outputs conv1_2 conv2_2`",
 }
+WITHOUT_DISTANCE_ENGINE = {
+    "refittable": "the factors of the channels are part of the plan",
+    "strip_weights": "the factors of the channels are part of the plan",
+}
 
 
 @short_repr
@@ -258,13 +262,14 @@ def contradiction(
 ) -> str | None:
     """The first two options that contradict each other, in words that name the flags."""
     if options.distance:
-        if options.engine is not None:
-            return "--trt cannot be used with --distance: an engine takes one picture here"
         if not options.is_dense:
             return "--crop cannot be used with --distance: its graph takes pictures of any size"
         wrong = _beside(options, "--distance", WITHOUT_DISTANCE)
         if wrong is not None:
             return wrong
+        for name, why in WITHOUT_DISTANCE_ENGINE.items():
+            if options.engine is not None and getattr(options.engine, name) != ENGINE[name].default:
+                return f"{flag_name(name)} cannot be used with --distance: {why}"
     elif options.factors is not None:
         return "--factors says what a graph with --distance multiplies by"
     if options.protocol:

@@ -3,8 +3,13 @@
 Layers are equal if they are written alike; their names do not matter. Brackets are compared with
 brackets, those of one name first, and then what is left of them layer by layer, so that a shortcut
 around layers is all that differs where one was added.
+
+The alignment has the most in common that one can have, up to ``EXACT``. Of larger nets those
+brackets and layers are aligned first that are the same or have one name; what lies between, where
+it is larger still, is compared in pieces, and ``Difference.in_pieces`` counts it.
 """
 
+import math
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +28,11 @@ from vggspec.compiler.written import layers_in
 
 NAMED = 7
 """What a name that both specs give to a bracket counts; a layer counts 2."""
+
+EXACT = 1 << 18
+"""Up to this product of unlike lines, and 16 times that of layers and brackets, each is compared
+with all of the other net: half a second or so.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,10 @@ class Difference:
     costs: tuple[NetworkCost, NetworkCost]
     rows: tuple[LayerPair, ...]
     changes: tuple[Change, ...]
+    in_pieces: int = 0
+    """How many brackets and layers in a row, none of which is in the other net, were compared in
+    pieces, in their order: others of them may have more in common. 0 for an exact comparison.
+    """
 
     @property
     def is_empty(self) -> bool:
@@ -132,7 +146,9 @@ def difference(first: Lowered, second: Lowered) -> Difference:
     ]
     networks = first.network, second.network
     costs = cost(networks[0]), cost(networks[1])
-    return Difference(networks, costs, tuple(_align(mine, other)), tuple(changes))
+    cut: list[int] = []
+    rows = tuple(_align(mine, other, cut))
+    return Difference(networks, costs, rows, tuple(changes), max(cut, default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,9 @@ class _Group:
 
     is_nested: bool = field(compare=False)
     """Whether there are brackets in it."""
+
+    size: int = field(compare=False)
+    """How many lines it takes."""
 
 
 _Element = Op | Mark | _Group
@@ -190,6 +209,7 @@ def _elements(parts: Sequence[Part], codes: _Codes) -> tuple[_Element, ...]:
                     part.is_named,
                     tuple(tuple(map(codes.__getitem__, branch)) for branch in branches),
                     any(isinstance(one, _Group) for branch in branches for one in branch),
+                    2 + sum(map(_size, branches)),
                 )
                 found.append(group)
     return tuple(found)
@@ -202,18 +222,24 @@ def _of_path(path: Path, codes: _Codes) -> tuple[_Element, ...]:
     return parts or (Mark("identity"),)
 
 
+def _size(elements: Iterable[_Element]) -> int:
+    """How many lines they take."""
+    return sum(one.size if isinstance(one, _Group) else 1 for one in elements)
+
+
 def _align(
-    first: Sequence[_Element], second: Sequence[_Element], depth: int = 0
+    first: Sequence[_Element], second: Sequence[_Element], cut: list[int], depth: int = 0
 ) -> list[LayerPair]:
     """The longest alignment of equal layers; a replacement is in the row of what it replaces.
 
     A layer goes to the first of several like it, so that what a net adds to a block comes last
-    in the block, where Table 1 has it.
+    in the block, where Table 1 has it. The lengths of what is compared in pieces are added to
+    ``cut``.
     """
     rows: list[LayerPair] = []
     removed: list[_Line] = []
     added: list[_Line] = []
-    for one, other in _pairs(first, second):
+    for one, other in _pairs(first, second, cut):
         if one is None or other is None:
             removed += [] if one is None else _lines(one, depth)
             added += [] if other is None else _lines(other, depth)
@@ -223,7 +249,7 @@ def _align(
         if isinstance(one, _Group) and isinstance(other, _Group):
             rows.append(LayerPair(Mark("["), Mark("["), (depth, depth)))
             for mine, others in zip_longest(one.paths, other.paths, fillvalue=()):
-                rows += _align(mine, others, depth + 1)
+                rows += _align(mine, others, cut, depth + 1)
             rows.append(LayerPair(Mark("]"), Mark("]"), (depth, depth)))
         else:
             [(line, at)] = _lines(one, depth)
@@ -245,7 +271,7 @@ def _left(removed: Sequence[_Line], added: Sequence[_Line]) -> list[LayerPair]:
             rows.append(LayerPair(one and one[0], other and other[0], depths))
         some.clear()
 
-    for one, other in _pairs(mine, others, are_marks_equal=False):
+    for one, other in _pairs_of_layers(mine, others, are_marks_equal=False):
         before = removed[i] if one is not None else None
         after = added[j] if other is not None else None
         i, j = i + (one is not None), j + (other is not None)
@@ -267,15 +293,124 @@ def _lines(element: _Element, depth: int) -> list[_Line]:
     return [(element, depth - is_edge)]
 
 
+_Pair = tuple[_Element | None, _Element | None]
+
+
 def _pairs(
-    first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
-) -> Iterator[tuple[_Element | None, _Element | None]]:
+    first: Sequence[_Element], second: Sequence[_Element], cut: list[int]
+) -> Iterator[_Pair]:
     """The elements of both in order: pairs, and those that only one has."""
-    table = _common(first, second, are_marks_equal=are_marks_equal)
+    if not all(any(isinstance(one, _Group) for one in each) for each in (first, second)):
+        yield from _pairs_of_layers(first, second)
+    elif _pieces(first, second) == 1:
+        yield from _best_pairs(first, second)
+    else:
+        some: list[_Pair] = []
+        for one, other in _anchors(first, second):
+            if one is None or other is None:
+                some.append((one, other))
+                continue
+            yield from _between(some, cut)
+            some.clear()
+            yield one, other
+        yield from _between(some, cut)
+
+
+def _anchors(first: Sequence[_Element], second: Sequence[_Element]) -> Iterator[_Pair]:
+    """The pairs of elements that are the same, or brackets to which both specs give one name."""
+    places: dict[_Element | tuple[str, str], int] = {}
+    for j, one in enumerate(second):
+        for key in _keys(one):
+            places[key] = places.get(key, 0) | 1 << (len(second) - 1 - j)
+
+    def matches(element: _Element) -> int:
+        found = 0
+        for key in _keys(element):
+            found |= places.get(key, 0)
+        return found
+
+    return _longest(first, second, [matches(one) for one in first])
+
+
+def _keys(element: _Element) -> list[_Element | tuple[str, str]]:
+    """What elements have in common that are paired before others."""
+    if not isinstance(element, _Group) or not element.is_named:
+        return [element]
+    return [element, *((element.join, name) for name in element.names)]
+
+
+def _between(some: Sequence[_Pair], cut: list[int]) -> Iterator[_Pair]:
+    """The pairs of what lies between two anchors, of which nothing is the same in both nets."""
+    first = [one for one, _ in some if one is not None]
+    second = [other for _, other in some if other is not None]
+    pieces = min(_pieces(first, second), max(len(first), len(second), 1))
+    if pieces > 1:
+        cut.append(max(len(first), len(second)))
+    for k in range(pieces):
+        mine, others = (
+            each[k * len(each) // pieces : (k + 1) * len(each) // pieces]
+            for each in (first, second)
+        )
+        yield from _best_pairs(mine, others)
+
+
+def _pieces(first: Sequence[_Element], second: Sequence[_Element]) -> int:
+    """Into how many pieces to cut both, so that comparing all in each takes no longer than that."""
+    unlike = _size(set(first)) * _size(set(second)) // EXACT
+    return 1 + max(math.isqrt(unlike), math.isqrt(len(first) * len(second) // (16 * EXACT)))
+
+
+def _pairs_of_layers(
+    first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
+) -> Iterator[_Pair]:
+    """As ``_pairs``, where no brackets are compared: elements are equal or not."""
+    places: dict[_Element, int] = {}
+    for j, one in enumerate(second):
+        if are_marks_equal or not isinstance(one, Mark):
+            places[one] = places.get(one, 0) | 1 << (len(second) - 1 - j)
+    return _longest(first, second, [places.get(one, 0) for one in first])
+
+
+def _longest(
+    first: Sequence[_Element], second: Sequence[_Element], matches: Sequence[int]
+) -> Iterator[_Pair]:
+    """The longest common subsequence, where bit ``len(second) - 1 - j`` of ``matches[i]`` says that
+    ``first[i]`` and ``second[j]`` match. A row of its table is a number, whose zeros are the steps
+    of the row (Hyyrö 2004, "Bit-parallel LCS-length computation revisited").
+    """
+    width = len(second)
+    row = (1 << width) - 1
+    rows = [row]
+    for match in reversed(matches):
+        step = row & match
+        row = ((row + step) | (row - step)) & rows[0]
+        rows.append(row)
+    rows.reverse()
+
+    def length(i: int, j: int) -> int:
+        """Of the longest common subsequence from ``i`` and ``j`` on."""
+        return width - j - (rows[i] & ((1 << (width - j)) - 1)).bit_count()
+
+    i = j = 0
+    while i < len(first) or j < width:
+        if i < len(first) and j < width and matches[i] >> (width - 1 - j) & 1:
+            yield first[i], second[j]
+            i, j = i + 1, j + 1
+        elif j == width or (i < len(first) and length(i + 1, j) >= length(i, j + 1)):
+            yield first[i], None
+            i += 1
+        else:
+            yield None, second[j]
+            j += 1
+
+
+def _best_pairs(first: Sequence[_Element], second: Sequence[_Element]) -> Iterator[_Pair]:
+    """As ``_pairs``: those that have the most in common altogether."""
+    table = _common(first, second)
     i = j = 0
     while i < len(first) or j < len(second):
         both = i < len(first) and j < len(second)
-        alike = _weight(first[i], second[j], are_marks_equal=are_marks_equal) if both else 0
+        alike = _weight(first[i], second[j]) if both else 0
         if alike and table[i][j] == alike + table[i + 1][j + 1]:
             yield first[i], second[j]
             i, j = i + 1, j + 1
@@ -287,15 +422,13 @@ def _pairs(
             j += 1
 
 
-def _weight(first: _Element, second: _Element, *, are_marks_equal: bool = True) -> int:
+def _weight(first: _Element, second: _Element) -> int:
     """How much two elements have in common: 2 a layer, and more for the name of a bracket,
     most for one that the spec gives.
     """
     if isinstance(first, _Group) and isinstance(second, _Group):
         inside = _inside(first, second)
         return inside and inside + _of_names(first, second)
-    if isinstance(first, Mark) and not are_marks_equal:
-        return 0
     return 2 * (first == second)
 
 
@@ -303,7 +436,7 @@ def _inside(first: _Group, second: _Group) -> int:
     """How much two brackets have in common but for their names; 0 for a sum and a join."""
     if first.join != second.join:
         return 0
-    if first.is_nested and second.is_nested:
+    if first.is_nested and second.is_nested and first.size * second.size <= EXACT:
         paths = zip(first.paths, second.paths, strict=False)
         return 2 + sum(_common(mine, others)[0][0] for mine, others in paths)
     codes = zip(first.codes, second.codes, strict=False)
@@ -316,8 +449,8 @@ def _common_codes(first: Sequence[int], second: Sequence[int]) -> int:
     if not shared:
         return 0
     mine, others = ([code for code in codes if code in shared] for codes in (first, second))
-    if mine == others:
-        return 2 * len(mine)
+    if mine == others or len(shared) == 1:
+        return 2 * min(len(mine), len(others))
     rows = ([2 * (code == other) for other in others] for code in reversed(mine))
     return _table(rows, len(others))[0][0]
 
@@ -328,9 +461,7 @@ def _of_names(first: _Group, second: _Group) -> int:
     return NAMED if first.is_named and second.is_named else 1
 
 
-def _common(
-    first: Sequence[_Element], second: Sequence[_Element], *, are_marks_equal: bool = True
-) -> list["array[int]"]:
+def _common(first: Sequence[_Element], second: Sequence[_Element]) -> list["array[int]"]:
     """How much ``first[i:]`` and ``second[j:]`` can have in common, for each i and j."""
     codes = _Codes()
     others = [codes[one] for one in second]
@@ -345,7 +476,7 @@ def _common(
         """How much an element has in common with each of ``second``."""
         code = codes[element]
         if code not in alike:
-            weights = {code: 2 * (are_marks_equal or not isinstance(element, Mark))}
+            weights = {code: 2}
             if isinstance(element, _Group):
                 weights = {code: _inside(element, group) for code, group in groups.items()}
             alike[code] = [weights.get(other, 0) for other in others]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -338,6 +338,8 @@ class _Lowering:
             self._report(what, spec.span)
         else:
             new = expansion.steps(spec.layers, meaning)
+            if spec.is_complete:
+                self._check_paths()
         steps = (*inherited, *new)
         last = frozenset() if other is None else other.last
         if not len(self.reports):
@@ -356,9 +358,22 @@ class _Lowering:
             self.reports.sorted(),
         )
 
+    def _check_paths(self) -> None:
+        """Report each ``from`` that no layer follows."""
+        steps = self._spec.layers
+        for step, following in zip_longest(steps, steps[1:]):
+            if isinstance(step, From) and not isinstance(following, LayerItem | Group):
+                self._report(graphs.EmptyPath(name=step.name.text), step.span)
+
     def _blocks(self, other: _Base | None) -> tuple[Block, ...]:
         """The blocks of this file, and of the other one that its layers come from."""
         own = self._spec.blocks
+        for block in own:
+            for parameter in block.parameters if block.is_complete else ():
+                word = parameter.name
+                if word.text not in block.read:
+                    unread = graphs.UnreadParameter(block=block.name.text, name=word.text)
+                    self._report(unread, word.span)
         if other is None:
             return own
         names_ = {block.name.text.casefold(): block for block in own}

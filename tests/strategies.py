@@ -145,6 +145,8 @@ def _pool(draw: st.DrawFn, column: _Column) -> None:
         return
     text = word if window == stride == 2 else f"{word}{window}/{stride}"
     options = [f"pad {pad}"] * (pad > 0) + ["ceil"] * ceil
+    if kind is AvgPool and pad > 0 and draw(st.booleans()):
+        options.append("count-pad")
     column.lines.append(text + (f"({', '.join(options)})" if options else ""))
 
 
@@ -214,7 +216,8 @@ def _any_pool(draw: st.DrawFn, net: Graph, x: str, _: list[str]) -> str:
     window, stride = draw(st.sampled_from(((2, 2), (3, 2), (3, 1), (2, 1), (3, 3))))
     pad = draw(st.integers(0, window // 2))
     ceil = draw(st.booleans())
-    return net.add(kind(kernel_size=window, stride=stride, padding=pad, ceil=ceil), x)
+    more = {"count_pad": draw(st.booleans())} if kind is AvgPool and pad > 0 else {}
+    return net.add(kind(kernel_size=window, stride=stride, padding=pad, ceil=ceil, **more), x)
 
 
 def _any_join(draw: st.DrawFn, net: Graph, x: str, maps: list[str]) -> str:

@@ -23,15 +23,17 @@ from vggspec.base.version import __version__
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import BYTES, LAYERS, MODEL, PLAN, FileEntry, Manifest
 from vggspec.bundle.options import CompileOptions
-from vggspec.bundle.profile import Profile, derive_profiles
+from vggspec.bundle.profile import BatchShape, Profile, derive_profiles
 from vggspec.bundle.sizes import check_ranges
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.tensorrt import build as tensorrt_engine
 from vggspec.compiler.backends.tensorrt.build import Built
+from vggspec.compiler.backends.tensorrt.network import Ports
 from vggspec.compiler.bundling.description import describe, sizes_of, window_and_stride
-from vggspec.compiler.bundling.graph import add_reference
+from vggspec.compiler.bundling.graph import add_factors, add_reference
 from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.cost import run_cost
+from vggspec.compiler.factors import read_factors
 from vggspec.compiler.input_contract import known_mean, settled
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
@@ -83,6 +85,7 @@ def write_engine_bundle(
     assert asked is not None
     lowered, mean_from = settled(lowered, weights)
     network = prepare(lowered.network, options)
+    factors = read_factors(options.factors, lowered.network) if options.distance else None
     profiles = asked.profiles or default_profiles(lowered, options)
     fitting = sizes_of(lowered.network, options)
     check_ranges(profiles, fitting.sizes, path=f"net {network.name}", is_derived=not asked.profiles)
@@ -110,6 +113,7 @@ def write_engine_bundle(
             is_dynamic=options.is_dense,
             types=types,
             weights_as=weights_as,
+            factors=factors,
         )
 
     def produce(staging: Staging) -> Manifest:
@@ -133,6 +137,7 @@ def write_engine_bundle(
                 staging.folder / PLAN,
                 lambda: staging.write_graph(MODEL, graph("external")),
                 watch,
+                Ports(manifest.inputs, tuple(output.name for output in manifest.outputs)),
             )
             del arrays
             check()
@@ -140,7 +145,9 @@ def write_engine_bundle(
         size = (staging.folder / PLAN).stat().st_size
         # Hashed while it was written.
         staging.files.insert(0, FileEntry(path=PLAN, bytes=size, sha256=built.plan_sha256))
-        add_reference(staging, network, weights, options)
+        add_reference(staging, network, weights, options, factors)
+        if factors is not None and options.factors is not None:
+            add_factors(staging, factors)
         _add_layers(staging, built)
         notes.extend(built.notes)
         tools = {**manifest.tools, built.engine.flavour: built.engine.version}
@@ -156,26 +163,33 @@ def costs(
     """The cost of each profile."""
     types = number_types(network, options.precision, options.keep_fp32)
     sizes = {name: BYTES[precision] for name, precision in types.items()}
+
+    def images(shape: BatchShape) -> BatchShape:
+        pairs, rows, columns = shape
+        return (2 * pairs if options.distance else pairs), rows, columns
+
     return tuple(
         ProfileCost(
             profile,
-            run_cost(network, profile.opt, sizes).macs,
-            run_cost(network, profile.max, sizes).bytes,
+            run_cost(network, images(profile.opt), sizes).macs,
+            run_cost(network, images(profile.max), sizes).bytes,
         )
         for profile in profiles
     )
 
 
 def default_profiles(lowered: Lowered, options: CompileOptions) -> tuple[Profile, ...]:
-    """The profiles that the spec's ``test:`` section asks for.
+    """The profiles that the spec's ``test:`` section asks for: of its scales for an engine that
+    compares pictures, which has neither crops nor mirror images.
 
     Raises:
         VggspecError: a scale is smaller than the net's window.
     """
     network = prepare(lowered.network, options)
     size = network.input.type.size
+    test = lowered.experiment.test
     return derive_profiles(
-        lowered.experiment.test,
+        replace(test, dense=True, crops=None, flip=False) if options.distance else test,
         least=sizes_of(lowered.network, options).least,
         window=window_and_stride(lowered.network, options)[0] if options.is_dense else size,
         is_dynamic=options.is_dense,

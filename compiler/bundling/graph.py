@@ -95,7 +95,7 @@ def write_bundle(
             if options.precision != "fp32":
                 add_reference(staging, network, weights, options, factors)
         if factors is not None and options.factors is not None:
-            _add_factors(staging, factors)
+            add_factors(staging, factors)
         if like is None:
             return manifest
         is_labelled = manifest.result.kind == like.result.kind
@@ -123,7 +123,7 @@ def add_reference(
     staging.add_graph(REFERENCE, model, is_needed=False)
 
 
-def _add_factors(staging: Staging, factors: Factors) -> None:
+def add_factors(staging: Staging, factors: Factors) -> None:
     """Write and list the factors, which the graph contains too: their digest says which they are,
     and a verification reads them.
     """

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from vggspec.base.catalogue.refitting import NoEngineToRefit, NotRefittable, OtherThanStripped
+from vggspec.base.catalogue.refitting import (
+    ComparisonNotRefitted,
+    NoEngineToRefit,
+    NotRefittable,
+    OtherThanStripped,
+)
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import place
 from vggspec.base.version import __version__
@@ -62,6 +67,9 @@ def check_engine(bundle: Bundle, weights: str | os.PathLike[str], machine: Machi
     engine = manifest.engine
     if engine is None:
         raise VggspecError(report(NoEngineToRefit(weights=str(weights)), path=path))
+    if manifest.compares:
+        commands = compile_command(manifest, bundle=path, machine=machine)
+        raise VggspecError(report(ComparisonNotRefitted(commands=commands), path=path))
     if refit_of(engine) == "none":
         built = manifest.options.engine
         assert built is not None

@@ -50,11 +50,17 @@ class MaxPool(Op):
 
     @classmethod
     def read(cls, args: Arguments) -> Self:
+        return cls.read_pool(args)
+
+    @classmethod
+    def read_pool(cls, args: Arguments, **more: bool) -> Self:
+        """A pooling with what all kinds of it have in common."""
         op = cls(
             kernel_size=args.integer("window", 2, "a window of", 1, MAX_SIDE),
             stride=args.integer("stride", 2, "a stride of", 1, MAX_SIDE),
             padding=args.option_integer("pad", 0, 0, MAX_SIDE),
             ceil=args.flag("ceil"),
+            **more,
         )
         if op.padding > op.kernel_size // 2:
             args.problem(shapes.PoolPadding(window=op.kernel_size, pad=op.padding), "pad")
@@ -64,9 +70,12 @@ class MaxPool(Op):
         is_usual = self.kernel_size == self.stride == 2
         return with_options(
             self.keyword if is_usual else f"{self.keyword}{self.kernel_size}/{self.stride}",
-            unless(0, "pad", self.padding),
-            "ceil" if self.ceil else "",
+            *self.options(),
         )
+
+    def options(self) -> tuple[str, ...]:
+        """The options as they are written."""
+        return unless(0, "pad", self.padding), "ceil" if self.ceil else ""
 
     def infer(self, inputs: Types) -> TensorType:
         (x,) = inputs

@@ -286,6 +286,8 @@ _OPTIONS = {
     "nobias": "no-bias",
     "ceil_mode": "ceil",
     "ceil-mode": "ceil",
+    "count_include_pad": "count-pad",
+    "countpad": "count-pad",
     "epsilon": "eps",
     "size": "n",
     "bias-k": "k",
@@ -294,7 +296,7 @@ _OPTIONS = {
     "per_class": "per-class",
 }
 
-_FLAGS = ("linear", "no-bias", "ceil", "per-class", "shared")
+_FLAGS = ("linear", "no-bias", "ceil", "count-pad", "per-class", "shared")
 
 #: Words other than layers with which a line may begin.
 _KEYWORDS = ("net", "input", "like", "train:", "test:")

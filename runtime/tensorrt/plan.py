@@ -13,6 +13,7 @@ from vggspec.base.catalogue.artefacts import EngineFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles, StrippedPlan
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.safetensors_header import Shape
+from vggspec.base.wording import count
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans
 from vggspec.runtime.session import Port
@@ -36,15 +37,19 @@ DTYPES: dict[str, type[np.generic]] = {
 class Layout:
     """Where a run's arrays lie in one piece of memory, in bytes from its beginning.
 
-    The input comes first, then the outputs, then what the layers need in between.
+    The inputs come first, then the outputs, then what the layers need in between.
     """
 
     input: Shape
+    """Of each input."""
+
     outputs: dict[str, Shape]
     offsets: dict[str, int]
-    """Of the input and every output."""
+    """Of every input and output."""
 
     num_input_bytes: int
+    """From the beginning to the end of the last input."""
+
     outputs_at: int
     scratch_at: int
     num_bytes: int
@@ -74,9 +79,12 @@ class Plan:
         ports = {name: self._port(name) for name in names}
         self.outputs = tuple(ports[n] for n in names if modes[n] == trt.TensorIOMode.OUTPUT)
         inputs = [ports[name] for name in names if modes[name] == trt.TensorIOMode.INPUT]
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            raise self._other("it does not have one input of images")
-        self.input = inputs[0]
+        wanted = len(bundle.manifest.inputs)
+        if len(inputs) != wanted or len(inputs[0].shape) != 4:
+            raise self._other(f"it does not have {count(wanted, 'input')} of images")
+        self.inputs = tuple(inputs)
+        if len({(port.dtype, port.shape) for port in inputs}) > 1:
+            raise self._other("its inputs differ in type or shape")
         # Images, rows and columns among the input's axes.
         self._axes = (0, 1, 2) if bundle.manifest.input.contract == "raw" else (0, 2, 3)
         self.profiles = self._profiles()
@@ -84,11 +92,11 @@ class Plan:
             raise self._other("its profiles are not those of the manifest")
 
     def size(self, shape: Shape) -> Shape:
-        """Images, rows and columns of an input."""
+        """Images, rows and columns of an input; all inputs of a run have one shape."""
         return tuple(shape[axis] for axis in self._axes)
 
     def prepare(self, shape: Shape, stream: int) -> "ShapedContext":
-        """An execution context for an input of ``shape``, and its layout.
+        """An execution context for inputs of ``shape``, and its layout.
 
         ``stream`` is the handle of the one that it will run in.
 
@@ -104,7 +112,7 @@ class Plan:
             raise self._refused("it makes no execution context")
         if not context.set_optimization_profile_async(index, stream):
             raise self._refused(f"it does not switch to profile {index}")
-        if not context.set_input_shape(self.input.name, shape):
+        if not all(context.set_input_shape(port.name, shape) for port in self.inputs):
             what = ShapeOutsideProfiles(shape=self.size(shape), ranges=spans(self.profiles))
             raise VggspecError(report(what))
         missing = context.infer_shapes()
@@ -133,10 +141,17 @@ class Plan:
         engine: ICudaEngine = self._loaded.engine
         found = []
         for index in range(engine.num_optimization_profiles):
-            shapes = engine.get_tensor_profile_shape(self.input.name, index)
-            low, usual, high = (self.size(tuple(shape)) for shape in shapes)
-            found.append(Profile(_three(low), _three(usual), _three(high)))
+            first, *others = (self._profile(port.name, index) for port in self.inputs)
+            if any(other != first for other in others):
+                raise self._other(f"its inputs have different shapes in profile {index}")
+            found.append(first)
         return tuple(found)
+
+    def _profile(self, name: str, index: int) -> Profile:
+        engine: ICudaEngine = self._loaded.engine
+        shapes = engine.get_tensor_profile_shape(name, index)
+        low, usual, high = (self.size(tuple(shape)) for shape in shapes)
+        return Profile(_three(low), _three(usual), _three(high))
 
     def _new_context(self) -> IExecutionContext:
         """A context whose memory we give it; by default each would take the largest profile's."""
@@ -154,8 +169,11 @@ class Plan:
         return engine.create_execution_context(runtime_config)
 
     def _layout(self, shape: Shape, outputs: dict[str, Shape], num_scratch_bytes: int) -> Layout:
-        num_input_bytes = _num_bytes(shape, self.input.dtype)
-        offsets = {self.input.name: 0}
+        offsets: dict[str, int] = {}
+        num_input_bytes = 0
+        for port in self.inputs:
+            offsets[port.name] = _aligned(num_input_bytes)
+            num_input_bytes = offsets[port.name] + _num_bytes(shape, port.dtype)
         outputs_at = at = _aligned(num_input_bytes)
         for port in self.outputs:
             offsets[port.name] = at

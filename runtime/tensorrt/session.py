@@ -154,7 +154,7 @@ class TrtSession:
             raise
         self._profiles = self._plan.profiles
         self._size = self._plan.size
-        self.inputs = (self._plan.input,)
+        self.inputs = self._plan.inputs
         self.outputs = self._plan.outputs
         self.device: Literal["cpu", "cuda"] = "cuda"
 
@@ -252,29 +252,36 @@ class TrtSession:
     def _parts(self, feeds: Feeds) -> list[Feeds]:
         """The feeds, cut into equal batches where no profile takes that many images."""
         check_feeds(self.inputs, feeds)
-        name = self.inputs[0].name
-        array = feeds[name]
-        images, rows, columns = size = self._size(array.shape)
+        shape, *others = (feeds[port.name].shape for port in self.inputs)
+        if any(other != shape for other in others):
+            raise ValueError(
+                f"the inputs have different shapes: {', '.join(map(str, (shape, *others)))}"
+            )
+        images, rows, columns = size = self._size(shape)
         if choose_profile(self._profiles, size) is not None:
             return [feeds]
         fitting = [p.max[0] for p in self._profiles if p.holds((p.max[0], rows, columns))]
         most = max(fitting, default=0)
         if 0 < most < images:
-            parts = np.array_split(array, -(-images // most))
-            if all(choose_profile(self._profiles, self._size(p.shape)) is not None for p in parts):
-                return [{name: part} for part in parts]
+            number = -(-images // most)
+            cut = {name: np.array_split(array, number) for name, array in feeds.items()}
+            parts: list[Feeds] = [
+                dict(zip(cut, part, strict=True)) for part in zip(*cut.values(), strict=True)
+            ]
+            sizes = (self._size(_shape(part)) for part in parts)
+            if all(choose_profile(self._profiles, each) is not None for each in sizes):
+                return parts
         raise VggspecError(report(ShapeOutsideProfiles(shape=size, ranges=spans(self._profiles))))
 
     # One run.
 
     def _run(self, feeds: Feeds) -> Arrays:
-        array = feeds[self.inputs[0].name]
         with self._working():
-            bucket, address = self._ready(array.shape)
+            bucket, address = self._ready(_shape(feeds))
             layout = bucket.prepared.layout
             host = self._host.reserve(layout.scratch_at)
             compute = self._streams["compute"]
-            self._fill(host, array)
+            self._fill(host, layout, feeds)
             self._cuda.upload(address, host[: layout.num_input_bytes], compute)
             self._launch(bucket)
             outputs = host[layout.outputs_at : layout.scratch_at]
@@ -372,15 +379,14 @@ class TrtSession:
             return slot
 
     def _submit(self, slot: Slot, feeds: Feeds) -> None:
-        array = feeds[self.inputs[0].name]
         cuda = self._cuda
         with self._working():
             compute, up, down = (self._streams[which] for which in ("compute", "up", "down"))
-            bucket, address = self._ready(array.shape)
+            bucket, address = self._ready(_shape(feeds))
             layout = slot.layout = bucket.prepared.layout
             host = slot.host.reserve(layout.scratch_at)
             device = int(slot.device.reserve(layout.scratch_at))
-            self._fill(host, array)
+            self._fill(host, layout, feeds)
             cuda.upload(device, host[: layout.num_input_bytes], up)
             slot.events["up"].record(up)
             compute.wait_for_event(slot.events["up"])
@@ -448,8 +454,10 @@ class TrtSession:
     def _quietly(self) -> suppress:
         return suppress(*self._cuda.errors)
 
-    def _fill(self, host: Bytes, array: NDArray[Any]) -> None:
-        np.copyto(host[: array.nbytes].view(array.dtype).reshape(array.shape), array)
+    def _fill(self, host: Bytes, layout: Layout, feeds: Feeds) -> None:
+        for name, array in feeds.items():
+            at = layout.offsets[name]
+            np.copyto(host[at : at + array.nbytes].view(array.dtype).reshape(array.shape), array)
 
     def _outputs(self, host: Bytes, layout: Layout) -> Arrays:
         """Copies of the outputs in ``host``."""
@@ -460,6 +468,11 @@ class TrtSession:
             array[...] = host[at : at + array.nbytes].view(port.dtype).reshape(shape)
             arrays[port.name] = array
         return arrays
+
+
+def _shape(feeds: Feeds) -> Shape:
+    """Of each array of a run."""
+    return next(iter(feeds.values())).shape
 
 
 def _free(block: Memory) -> None:

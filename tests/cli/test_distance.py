@@ -71,7 +71,7 @@ def test_wrong_use(here: Path) -> None:
     assert done.returncode == 1
     assert "VGG717" in done.stderr
     assert "vggspec distance" in done.stderr
-    for more in (("--trt",), ("--crop",), ("--torch",), ("--stride", "8")):
+    for more in (("--crop",), ("--torch",), ("--stride", "8")):
         done = vggspec("compile", "small.vgg", "--distance", *more, cwd=here)
         assert done.returncode == 2, more
         assert {"--distance", more[0]} <= set(done.stderr.replace(":", "").split())
@@ -84,3 +84,29 @@ def test_other_commands_know_it(here: Path) -> None:
     assert done.returncode == 0, done.stdout
     done = vggspec("eval", "small", "--data", ".", cwd=here)
     assert (done.returncode, "VGG717" in done.stderr) == (1, True), done.stderr
+
+
+def test_an_engine(here: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    flags = ("--distance", "--factors", "lin.pth", "--trt", "--trt-flavor", "tensorrt_rtx")
+    profile = ("--profile", "1x20x20,1x20x24,4x40x40")
+    done = vggspec("compile", "small.vgg", *flags, *profile, "-o", "engine", cwd=here)
+    assert done.returncode == 0, done.stderr
+    done = vggspec("inspect", "engine", cwd=here)
+    assert "first and second: float32 N × 3 × H × W" in done.stdout
+    assert "4 × 40 × 40" in done.stdout
+    assert "1/factors.safetensors" in done.stdout
+    # The reference beside the plan compares them as the graph alone does.
+    pictures = ("photo.png", "results/a.png", "--device", "cpu")
+    of_engine, of_graph = (
+        vggspec("distance", bundle, *pictures, cwd=here) for bundle in ("engine", "small")
+    )
+    assert (of_engine.returncode, of_engine.stdout) == (0, of_graph.stdout), of_engine.stderr
+    done = vggspec("distance", "engine", *pictures[:2], cwd=here)
+    assert (done.returncode, "VGG630" in done.stderr) == (1, True)
+    done = vggspec("refit", "engine", "small.safetensors", "-o", "other", cwd=here)
+    assert (done.returncode, "VGG588" in done.stderr) == (1, True)
+    for more in ("--refittable", "--strip-weights"):
+        done = vggspec("compile", "small.vgg", *flags, more, cwd=here)
+        assert done.returncode == 2
+        assert f"{more} cannot be used with --distance" in done.stderr

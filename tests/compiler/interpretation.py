@@ -88,7 +88,7 @@ def _computed(layer: Layer, x: list[Tensor], w: Mapping[str, Tensor]) -> Tensor:
 
 def _pooled(layer: Layer, x: Tensor) -> Tensor:
     """Windows of a map that is padded by hand, those that begin in the padding at the end left
-    out; an average counts what lies in the map.
+    out; an average counts what lies in the map, and the padding where it is told to.
     """
     op: Any = layer.op
     k, s, pad, d = op.kernel_size, op.stride, op.padding, op.dilation
@@ -117,7 +117,12 @@ def _pooled(layer: Layer, x: Tensor) -> Tensor:
 
     if not is_mean:
         return windows(f.pad(x, padding, value=-torch.inf)).amax(0)
-    inside = windows(f.pad(torch.ones_like(x), padding)).sum(0)
+    counted = torch.ones_like(x)
+    if op.count_pad:
+        counted = f.pad(counted, (pad,) * 4, value=1)
+        inside = windows(f.pad(counted, (0, sides[1] - pad, 0, sides[0] - pad))).sum(0)
+    else:
+        inside = windows(f.pad(counted, padding)).sum(0)
     return windows(f.pad(x, padding)).sum(0) / inside
 
 

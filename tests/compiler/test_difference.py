@@ -1,14 +1,17 @@
 """What one net adds to another."""
 
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vggspec.compiler.difference
 from tests.strategies import net_texts
 from vggspec.base.source import Source
-from vggspec.compiler.difference import Change, Difference, difference
+from vggspec.compiler.difference import Change, Difference, Mark, difference
 from vggspec.compiler.lower import load_network, lower
 from vggspec.lang.parser import parse
 
@@ -146,6 +149,94 @@ def test_every_layer_stands_in_one_row(first: str, second: str) -> None:
     assert [row.second for row in found.rows if row.second] == [row.first for row in alone[1].rows]
     back = _between(second, first)
     assert sum(row.is_same for row in back.rows) == sum(row.is_same for row in found.rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(net_texts(), net_texts())
+def test_every_layer_stands_in_one_row_of_pieces_too(first: str, second: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vggspec.compiler.difference, "EXACT", 1)
+        found = _between(first, second)
+        assert all(_between(text, text).is_empty for text in (first, second))
+    exact = _between(first, second)
+    assert [row.first for row in found.rows if row.first] == [
+        r.first for r in exact.rows if r.first
+    ]
+    assert [row.second for row in found.rows if row.second] == [
+        row.second for row in exact.rows if row.second
+    ]
+    assert exact.in_pieces == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 4), max_size=12), st.lists(st.integers(1, 4), max_size=12))
+def test_layers_are_aligned_by_a_longest_common_subsequence(
+    first: list[int], second: list[int]
+) -> None:
+    mine, others = ([Mark(str(one)) for one in each] for each in (first, second))
+    pairs = list(vggspec.compiler.difference._pairs_of_layers(mine, others))
+    assert [one for one, _ in pairs if one] == mine
+    assert [other for _, other in pairs if other] == others
+    common = [one for one, other in pairs if one and other]
+    assert all(one == other for one, other in pairs if one and other)
+    assert len(common) == len(_longest(tuple(first), tuple(second)))
+
+
+@cache
+def _longest(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """By its definition."""
+    if not first or not second:
+        return ()
+    found = max(_longest(first[1:], second), _longest(first, second[1:]), key=len)
+    if first[0] == second[0]:
+        found = max(found, (first[0], *_longest(first[1:], second[1:])), key=len)
+    return found
+
+
+def _brackets(kernel: int, widths: Iterable[int]) -> str:
+    lines = (f"[conv{kernel}-{width} conv3-8 + conv1-8]" for width in widths)
+    return "conv3-8\n" + "\n".join(lines) + "\ngap FC-10"
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_large_nets_take_time_in_proportion_to_their_size(
+    kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brackets are compared with a few others each, with nearly the result of comparing them with
+    all; with the same where anchors are found.
+    """
+    compared = 0
+
+    def counted(first, second):  # type: ignore[no-untyped-def]
+        nonlocal compared
+        compared += 1
+        return inside(first, second)
+
+    inside = vggspec.compiler.difference._inside
+    monkeypatch.setattr(vggspec.compiler.difference, "_inside", counted)
+    monkeypatch.setattr(vggspec.compiler.difference, "EXACT", 1 << 10)
+    texts = _brackets(3, range(8, 108)), _brackets(kernel, [*range(9, 60), *range(61, 109)])
+    found = _between(*texts)
+    assert compared < 100 * 30
+    assert bool(found.in_pieces) is (kernel == 5)
+    monkeypatch.setattr(vggspec.compiler.difference, "EXACT", 1 << 30)
+    exact = _between(*texts)
+    assert compared > 100 * 99
+    assert exact.in_pieces == 0
+    alike = [sum(row.is_same for row in each.rows) for each in (found, exact)]
+    assert alike[0] == alike[1] if kernel == 3 else alike[0] > 0.95 * alike[1]
+
+
+def test_large_nets_go_by_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"[conv3-{8 + i} conv3-8 + conv1-8] as part{i}" for i in range(20)]
+    net = "\n".join(["conv3-8", *names, "gap FC-2"])
+    other = net.replace("conv3-", "conv5-").replace("conv5-8 +", "conv3-8 +")
+    other = "\n".join(line for line in other.splitlines() if not line.endswith(("part3", "part4")))
+    exact = _between(net, other)
+    monkeypatch.setattr(vggspec.compiler.difference, "EXACT", 1)
+    found = _between(net, other)
+    assert found.rows == exact.rows
+    assert found.in_pieces == 0
 
 
 def test_brackets_are_compared_without_a_table_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -448,8 +448,8 @@ def _check_distance(manifest: Manifest) -> None:
     is_alone = len(manifest.outputs) == 1 and output.kind == "distance"
     if not is_alone or output.channels != 1 or output.is_map or not manifest.options.distance:
         raise BadFieldError("`outputs` are not one distance, with `options.distance`")
-    if manifest.engine is not None or not manifest.input.is_dynamic or manifest.members:
-        raise BadFieldError("`outputs` has a distance, and the model is no graph for any size")
+    if not manifest.input.is_dynamic or manifest.members:
+        raise BadFieldError("`outputs` has a distance, and the model is not for any size")
     if manifest.input.name == SECOND:
         raise BadFieldError("`input.name` is that of the second picture")
 

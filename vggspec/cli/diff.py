@@ -33,6 +33,12 @@ def command(first: str, second: str, *, as_json: bool) -> None:
     that differ.
     """
     found = diff(first, second)
+    if found.in_pieces:
+        terminal.say(
+            "note",
+            f"{found.in_pieces:,} brackets and layers in a row are in one net only; they are "
+            "compared in pieces, in their order, so that more of them may be alike than is shown",
+        )
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
         return

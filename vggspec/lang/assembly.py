@@ -57,6 +57,7 @@ _NO_BLOCK = re.compile(
 )
 _BLOCK_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _PARAMETER = re.compile(r"[^\W\d]\w*")
+_BRACES = re.compile(r"\{[^{}]*\}")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _ROWS = re.compile(r"\s*\|\s*layer\s*\|", re.IGNORECASE)
 
@@ -100,6 +101,7 @@ class _BlockDraft:
         self.head = head
         self.join: Literal["+", "&"] | None = None
         self.branches: list[Branch] = []
+        self.read: set[str] = set()
         self.is_complete = head.is_complete
 
     def block(self) -> Block:
@@ -110,6 +112,7 @@ class _BlockDraft:
             tuple(self.branches),
             self.head.span,
             self.is_complete,
+            frozenset(self.read),
         )
 
 
@@ -267,6 +270,8 @@ class Assembly:
     def _block_line(self, line: BlockLine) -> None:
         block = self._blocks[-1]
         branch = line.branch
+        for braced in _BRACES.findall(self._source.slice(line.span)):
+            block.read.update(_PARAMETER.findall(braced))
         if line.join is not None:
             block.join = block.join or line.join
             if line.join != block.join:
@@ -280,7 +285,7 @@ class Assembly:
         elif not block.branches:
             block.branches.append(branch)
         elif branch.source is not None:
-            self._report(syntax.FromInBranch(), line.span)
+            self._report(syntax.FromWithin(where="branch"), line.span)
             block.is_complete = False
         else:
             last = block.branches[-1]

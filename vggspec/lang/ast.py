@@ -203,6 +203,9 @@ class Block:
     is_complete: bool = field(default=True, compare=False)
     """False where a line of it could not be read: what it is used for is not checked."""
 
+    read: frozenset[str] = field(default=frozenset(), compare=False)
+    """The names in the braces of its lines."""
+
 
 @dataclass(frozen=True, slots=True)
 class SectionHead:

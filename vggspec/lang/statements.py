@@ -74,6 +74,8 @@ class ToAst(Transformer[Token, Any]):
         for one in found:
             match one:
                 case Layers():
+                    if isinstance(one.items[0], From):
+                        self._refuse_sources(one.items[:1], "line")
                     items.extend(item for item in one.items if not isinstance(item, From))
                 case Claim():
                     items.append(Claim(one.kind, one.number, bold, one.span))
@@ -165,10 +167,15 @@ class ToAst(Transformer[Token, Any]):
         return Means(tuple(found), self._line)
 
     def path(self, found: list[Any]) -> Layers:
-        source = self._word(found[0])
-        return Layers((From(source, source.span), *_flat(found[1:])), self._line)
+        self._refuse_sources(found[1:], "line")
+        return Layers(tuple(_flat(found)), self._line)
+
+    def source(self, found: list[Any]) -> From:
+        name = self._word(found[1])
+        return From(name, self._span(found[0]).to(name.span))
 
     def layers(self, found: list[Any]) -> Layers:
+        self._refuse_sources(found, "line")
         return Layers(tuple(_flat(found)), self._line)
 
     def bold(self, found: list[Any]) -> list[LayerItem | Group]:
@@ -197,10 +204,17 @@ class ToAst(Transformer[Token, Any]):
         return Group(join, tuple(branches), repeat, alias, False, whole)
 
     def branch(self, found: list[Any]) -> Branch:
-        source = self._word(found[0]) if found and isinstance(found[0], Token) else None
+        source = found[0].name if found and isinstance(found[0], From) else None
         items = tuple(_flat(found if source is None else found[1:]))
+        self._refuse_sources(items, "branch")
         spans = [one.span for one in (source, *items) if one is not None]
         return Branch(source, items, spans[0].to(spans[-1]) if spans else self._line)
+
+    def _refuse_sources(self, items: Sequence[Any], where: Literal["line", "branch"]) -> None:
+        """Report a `from` after the beginning of a line or of a branch, or in a cell."""
+        self.mistakes += [
+            (syntax.FromWithin(where=where), one.span) for one in items if isinstance(one, From)
+        ]
 
     def layer(self, found: list[Any]) -> LayerItem:
         word = self._word(found[0])
@@ -258,9 +272,9 @@ def _is(one: object, kind: str) -> bool:
     return isinstance(one, Token) and one.type == kind
 
 
-def _flat(found: Sequence[Any]) -> list[LayerItem | Group]:
+def _flat(found: Sequence[Any]) -> list[Any]:
     """Layers and brackets, those between bold marks with the others."""
-    items: list[LayerItem | Group] = []
+    items: list[Any] = []
     for one in found:
         items.extend(one if isinstance(one, list) else [one])
     return items

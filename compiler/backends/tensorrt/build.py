@@ -28,6 +28,7 @@ from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
 from vggspec.compiler.backends.tensorrt.network import (
     Arrays,
     LayerRecord,
+    Ports,
     check_network,
     layers,
     parse,
@@ -65,6 +66,7 @@ def build(
     plan: Path,
     write_graph: Callable[[], Path],
     watch: Watcher = SILENT,
+    ports: Ports | None = None,
 ) -> Built:
     """Build an engine and write its plan.
 
@@ -88,7 +90,7 @@ def build(
         builder: Builder = trt.Builder(its_logger)
         builder.max_threads = options.threads or os.cpu_count() or 1
         parsed = parse(trt, builder, model, arrays, name, write_graph)
-        check_network(trt, parsed.network, network, types)
+        check_network(trt, parsed.network, network, types, ports)
         config = configure(trt, builder, parsed.network, options, profiles)
         notes += config.notes
         with open(plan, "wb") as file:
@@ -99,7 +101,9 @@ def build(
         if machine.gpus and serves(options, machine.gpus[0]):
             precisions = set(types.values())
             data = plan.read_bytes()
-            checked = check_engine(trt, data, network, options, profiles, precisions)
+            checked = check_engine(
+                trt, data, ports or Ports.of(network), options, profiles, precisions
+            )
             notes += checked.notes
             if checked.layers:
                 found, layers_from = checked.layers, "engine"

@@ -10,8 +10,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.options import EngineOptions, Precision
 from vggspec.bundle.profile import Profile
 from vggspec.compiler.backends.tensorrt.config import as_tensor, is_raw, shapes_of
-from vggspec.compiler.backends.tensorrt.network import LayerRecord
-from vggspec.compiler.ir import IMAGE, Network
+from vggspec.compiler.backends.tensorrt.network import LayerRecord, Ports
 from vggspec.runtime.tensorrt.api import EngineInspector, ICudaEngine, Library
 from vggspec.runtime.tensorrt.load_plan import RefusedError, deserialize
 
@@ -35,7 +34,7 @@ class Checked:
 def check_engine(
     trt: Library,
     plan: bytes,
-    network: Network,
+    ports: Ports,
     options: EngineOptions,
     profiles: Sequence[Profile],
     precisions: Collection[Precision],
@@ -55,14 +54,15 @@ def check_engine(
     if engine.num_optimization_profiles != len(profiles):
         found = engine.num_optimization_profiles
         raise _differs("the number of profiles", len(profiles), found)
-    declared = tuple(engine.get_tensor_shape(IMAGE))
-    raw = is_raw(trt, engine.get_tensor_dtype(IMAGE))
-    for i, profile in enumerate(profiles):
-        wanted = [as_tensor(shape, declared, is_raw=raw) for shape in shapes_of(profile)]
-        made = [tuple(shape) for shape in engine.get_tensor_profile_shape(IMAGE, i)]
-        if made != wanted:
-            raise _differs(f"profile {i}", wanted, made)
-    for name in (IMAGE, *(output.name for output in network.outputs)):
+    for name in ports.inputs:
+        declared = tuple(engine.get_tensor_shape(name))
+        raw = is_raw(trt, engine.get_tensor_dtype(name))
+        for i, profile in enumerate(profiles):
+            wanted = [as_tensor(shape, declared, is_raw=raw) for shape in shapes_of(profile)]
+            made = [tuple(shape) for shape in engine.get_tensor_profile_shape(name, i)]
+            if made != wanted:
+                raise _differs(f"profile {i}", wanted, made)
+    for name in (*ports.inputs, *ports.outputs):
         if engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
             raise _differs(f"the format of `{name}`", "linear", "another")
     if bool(engine.refittable) != (options.refit != "none"):

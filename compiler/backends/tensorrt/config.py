@@ -79,9 +79,9 @@ def configure(
             config.builder_optimization_level = options.level
         _make_compatible(trt, config, options)
         load_timing_cache(made, options)
-    tensor: ITensor = definition.get_input(0)
+    tensors = [definition.get_input(i) for i in range(definition.num_inputs)]
     for profile in profiles:
-        made.profiles.append(add_profile(trt, builder, config, tensor, profile))
+        made.profiles.append(add_profile(trt, builder, config, tensors, profile))
     if config.num_optimization_profiles != len(profiles):
         found = config.num_optimization_profiles
         raise _differs("the number of profiles", len(profiles), found)
@@ -109,28 +109,34 @@ def shapes_of(profile: Profile) -> tuple[BatchShape, BatchShape, BatchShape]:
 
 
 def add_profile(
-    trt: Library, builder: Builder, config: IBuilderConfig, tensor: ITensor, profile: Profile
+    trt: Library,
+    builder: Builder,
+    config: IBuilderConfig,
+    tensors: Sequence[ITensor],
+    profile: Profile,
 ) -> IOptimizationProfile:
-    """Add a profile for the input ``tensor``.
+    """Add a profile for the inputs ``tensors``, which have the same shapes in it.
 
     Raises:
         VggspecError: TensorRT refuses it, or takes another one.
     """
     heard, _ = logger(trt)
     shapes: IOptimizationProfile = builder.create_optimization_profile()
-    declared, raw = tuple(tensor.shape), is_raw(trt, tensor.dtype)
+    declared, raw = tuple(tensors[0].shape), is_raw(trt, tensors[0].dtype)
     wanted = [as_tensor(shape, declared, is_raw=raw) for shape in shapes_of(profile)]
     try:
-        shapes.set_shape(tensor.name, *wanted)
+        for tensor in tensors:
+            shapes.set_shape(tensor.name, *wanted)
         index = config.add_optimization_profile(shapes)
     except ValueError as error:
         raise VggspecError(report(BuildFailed(reason=clean(str(error))))) from error
     if index < 0:
         what = BuildFailed(reason=heard.told(f"it refuses the profile {profile}"))
         raise VggspecError(report(what))
-    taken = [tuple(shape) for shape in shapes.get_shape(tensor.name)]
-    if taken != wanted:
-        raise _differs("a profile", wanted, taken)
+    for tensor in tensors:
+        taken = [tuple(shape) for shape in shapes.get_shape(tensor.name)]
+        if taken != wanted:
+            raise _differs("a profile", wanted, taken)
     return shapes
 
 

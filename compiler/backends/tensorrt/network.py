@@ -26,6 +26,19 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Ports:
+    """The names of the inputs, which all take images of one shape, and of the outputs."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: Network) -> "Ports":
+        """Those of a graph of the net alone."""
+        return cls((IMAGE,), tuple(output.name for output in network.outputs))
+
+
+@dataclass(frozen=True, slots=True)
 class LayerRecord:
     """A layer of TensorRT's network."""
 
@@ -92,11 +105,13 @@ def check_network(
     definition: INetworkDefinition,
     network: Network,
     types: Mapping[str, Precision],
+    ports: Ports | None = None,
 ) -> None:
     """Compare the parsed network with the one that was compiled.
 
     A strongly typed network is built as it is, so this check needs no GPU. In int8 the type of a
-    layer is fp32, and it reads what a layer beside it makes of int8.
+    layer is fp32, and it reads what a layer beside it makes of int8. ``ports`` are those of the
+    graph, None for those of the net alone.
 
     Raises:
         VggspecError: they differ.
@@ -115,19 +130,19 @@ def check_network(
             asked = "fp32"
         if asked != made:
             raise _differs(f"layer `{layer.name}`", asked, made)
-    inputs = definition.num_inputs
-    first: ITensor = definition.get_input(0)
-    if inputs != 1 or first.name != IMAGE:
-        raise _differs("the input", IMAGE, f"{inputs} others")
+    ports = ports or Ports.of(network)
+    inputs = tuple(definition.get_input(i).name for i in range(definition.num_inputs))
+    if set(inputs) != set(ports.inputs):
+        raise _differs("the input", ", ".join(ports.inputs), ", ".join(inputs) or "nothing")
     outputs: dict[str, ITensor] = {}
     for i in range(definition.num_outputs):
         output: ITensor = definition.get_output(i)
         outputs[output.name] = output
-    for asked_for in network.outputs:
-        tensor: ITensor = outputs.get(asked_for.name)
+    for name in ports.outputs:
+        tensor: ITensor = outputs.get(name)
         if tensor is None or int(tensor.dtype) != int(trt.DataType.FLOAT):
             made = "nothing" if tensor is None else names.get(int(tensor.dtype), "another")
-            raise _differs(f"output `{asked_for.name}`", "fp32", made)
+            raise _differs(f"output `{name}`", "fp32", made)
 
 
 def _from_int8(trt: Library, definition: INetworkDefinition) -> set[str]:

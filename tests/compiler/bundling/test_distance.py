@@ -168,7 +168,7 @@ def test_the_manifest_says_which_net_and_which_factors(here: Path, build: Build)
         ({"options.distance": False}, "one distance"),
         ({"outputs.0.channels": 2}, "one distance"),
         ({"outputs.0.kind": "scores"}, "one distance"),
-        ({"input.is_dynamic": False}, "no graph for any size"),
+        ({"input.is_dynamic": False}, "not for any size"),
         ({"input.name": "second"}, "input.name"),
         ({"labels": ["one"]}, "labels"),
     ],
@@ -192,7 +192,7 @@ def test_a_graph_that_is_not_the_manifests(build: Build) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"trt": True}, "--trt cannot be used with --distance"),
+        ({"trt": True, "refittable": True}, "--refittable cannot be used with --distance"),
         ({"form": "crop"}, "--crop cannot be used with --distance"),
         ({"protocol": True}, "--protocol cannot be used with --distance"),
         ({"layer": "conv1_1"}, "--layer cannot be used with --distance"),

@@ -1,6 +1,6 @@
 """torchvision's nets, imported: the same class scores from our modules and our ONNX graphs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import vggspec
 from tests.conftest import ROOT
 from tests.nets import disagreement, images, run_onnx
-from tests.peers import made
+from tests.peers import made, set_statistics, torchvision_models
 from tests.refusals import refused
 from vggspec.compiler.backends.onnx.model import emit
 from vggspec.compiler.backends.torch import module as torch_module
@@ -55,6 +56,61 @@ gap dropout(0.2) FC-1000 soft-max
 RESNET18, RESNET50 = "specs/resnet.vgg:ResNet-18", "specs/resnet.vgg:ResNet-50"
 
 
+#: torchvision's Inception v3: padding counts in its averages.
+INCEPTION_A = """\
+block a(c):
+  conv1-64
+  & conv1-48 conv5-64
+  & conv1-64 conv3-96 x2
+  & avgpool3/1(pad 1, count-pad) conv1-{c}
+
+conv is conv(no-bias) BN(eps 0.001) ReLU
+"""
+INCEPTION = f"""\
+net inception-v3
+input 299x299 RGB
+conv3-32/2(pad 0) conv3-32(pad 0) conv3-64 maxpool3/2
+conv1-80 conv3-192(pad 0) maxpool3/2
+a(32) a(64) a(64)
+b
+c(128) c(160) c(160) c(192)
+d
+e e
+gap dropout FC-1000
+23834568 parameters
+
+{INCEPTION_A}
+block b:
+  conv3-384/2(pad 0)
+  & conv1-64 conv3-96 conv3-96/2(pad 0)
+  & maxpool3/2
+
+block c(c):
+  conv1-192
+  & conv1-{{c}} conv1x7-{{c}} conv7x1-192
+  & conv1-{{c}} conv7x1-{{c}} conv1x7-{{c}} conv7x1-{{c}} conv1x7-192
+  & avgpool3/1(pad 1, count-pad) conv1-192
+
+block d:
+  conv1-192 conv3-320/2(pad 0)
+  & conv1-192 conv1x7-192 conv7x1-192 conv3-192/2(pad 0)
+  & maxpool3/2
+
+block e:
+  conv1-320
+  & conv1-384 [conv1x3-384 & conv3x1-384]
+  & conv1-448 conv3-384 [conv1x3-384 & conv3x1-384]
+  & avgpool3/1(pad 1, count-pad) conv1-192
+"""
+SMALL_INCEPTION = f"""\
+net two-modules
+input 32x32 RGB
+a(32) a(64)
+gap FC-5
+
+{INCEPTION_A}"""
+
+
 def imported(
     spec: str, state: dict[str, torch.Tensor], folder: Path, **options: Any
 ) -> tuple[nn.Module, ort.InferenceSession]:
@@ -80,9 +136,10 @@ def compare(
     module: nn.Module,
     of: ort.InferenceSession,
     normalise: Callable[[torch.Tensor], torch.Tensor] = torch.clone,
+    sizes: Sequence[tuple[int, int]] = SIZES,
 ) -> None:
     """Equal class scores of noise, at several sizes; ``normalise`` gives ours what theirs takes."""
-    for size in SIZES:
+    for size in sizes:
         image = torch.from_numpy(images(1, 3, *size))
         with torch.inference_mode():
             expected = theirs(image).numpy()
@@ -126,6 +183,40 @@ def test_googlenet_without_its_auxiliary_classifiers(tmp_path: Path) -> None:
     assert metadata.mean == metadata.std == (127.5, 127.5, 127.5)
     mean, std = (torch.tensor(of)[:, None, None] / 255 for of in (MEAN, STD))
     compare(theirs, *ours, lambda x: (x * std + mean - 0.5) / 0.5)
+
+
+class TwoModules(nn.Module):
+    """Two modules of Inception v3, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inception = torchvision_models().inception
+        self.modules_ = nn.Sequential(inception.InceptionA(3, 32), inception.InceptionA(256, 64))
+        self.fc = nn.Linear(288, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.modules_(x)
+        scores: torch.Tensor = self.fc(functional.adaptive_avg_pool2d(found, 1).flatten(1))
+        return scores
+
+
+def test_padding_counts_in_inception(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = TwoModules()
+    set_statistics(theirs)
+    state = theirs.eval().state_dict()
+    sizes = [(17, 14), (9, 31)]
+    compare(theirs, *imported(SMALL_INCEPTION, state, tmp_path), sizes=sizes)
+    other = SMALL_INCEPTION.replace(", count-pad", "")
+    with pytest.raises(AssertionError):
+        compare(theirs, *imported(other, state, tmp_path), sizes=sizes)
+
+
+@SLOW
+def test_inception_without_its_auxiliary_classifier(tmp_path: Path) -> None:
+    theirs = made("inception_v3", init_weights=False, transform_input=False)
+    ours = imported(INCEPTION, theirs.state_dict(), tmp_path, ignored=("AuxLogits",))
+    compare(theirs, *ours)
 
 
 @SLOW

@@ -47,8 +47,11 @@ def pool(
     take: str,
     dilation: int = 1,
     end_padding: int | None = None,
+    count_pad: bool = False,
 ) -> Array:
-    """Windows laid over the padded image; what lies outside of the image does not count."""
+    """Windows laid over the padded image; what lies outside of the image does not count, unless the
+    padding counts as zeros.
+    """
     _, height, width = x.shape
     end = padding if end_padding is None else end_padding
     offsets = range(0, window * dilation, dilation)
@@ -70,6 +73,12 @@ def pool(
             seen_columns = [left + k for k in offsets if 0 <= left + k < width]
             part = x[:, seen_rows][:, :, seen_columns]
             y[:, i, j] = part.max((1, 2)) if take == "max" else part.mean((1, 2))
+            if count_pad:
+                counted = [
+                    sum(-padding <= start + k < n + padding for k in offsets)
+                    for start, n in ((top, height), (left, width))
+                ]
+                y[:, i, j] *= part[0].size / (counted[0] * counted[1])
     return y
 
 

@@ -95,6 +95,7 @@ def _pool(op: MaxPool, shape: tuple[int, int, int]) -> Sample:
             take="mean" if isinstance(op, AvgPool) else "max",
             dilation=op.dilation,
             end_padding=op.end_padding,
+            count_pad=isinstance(op, AvgPool) and op.count_pad,
         ),
     )
 
@@ -151,6 +152,11 @@ SAMPLES = [
     _conv(Conv(kernel_size=(2, 2), out_channels=3, stride=3), (2, 8, 7)),
     *(_pool(MaxPool(**fields), shape) for fields, shape in POOLS),
     *(_pool(AvgPool(**fields), shape) for fields, shape in POOLS),
+    *(
+        _pool(AvgPool(count_pad=True, **fields), shape)
+        for fields, shape in POOLS
+        if "padding" in fields
+    ),
     *(_pool(MaxPool(**fields), shape) for fields, shape in DILATED),
     _lrn(Lrn(), (12, 3, 4)),
     _lrn(Lrn(n=3, k=1.0, alpha=0.5, beta=0.5), (5, 4, 3)),

@@ -497,7 +497,7 @@ class FakeTrt(SimpleNamespace):
                 return list(self._nodes)[index]
 
             def get_tensor_mode(self, name: str) -> Any:
-                is_input = name == self._net.get_inputs()[0].name
+                is_input = name in {node.name for node in self._net.get_inputs()}
                 return TensorIOMode.INPUT if is_input else TensorIOMode.OUTPUT
 
             def get_tensor_dtype(self, name: str) -> Any:
@@ -510,7 +510,11 @@ class FakeTrt(SimpleNamespace):
 
             def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
                 assert self.get_tensor_mode(name) == TensorIOMode.INPUT
-                return [self._axes(shape) for shape in self._plan["profiles"][index]]
+                shapes = self._plan["profiles"][index]
+                is_first = name == self._net.get_inputs()[0].name
+                if "one profile for all" in library.refuses and not is_first:
+                    shapes = [(n, h, w + 1) for n, h, w in shapes]
+                return [self._axes(shape) for shape in shapes]
 
             def create_runtime_config(self) -> RuntimeConfig:
                 return RuntimeConfig()
@@ -526,12 +530,13 @@ class FakeTrt(SimpleNamespace):
                 return Context(self)
 
             def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-                """The shapes of the outputs for one of the input."""
+                """The shapes of the outputs for one of the inputs."""
                 if shape not in self._known_shapes:
-                    (node,) = self._net.get_inputs()
-                    dtype = np.uint8 if "uint8" in node.type else np.float32
+                    nodes = self._net.get_inputs()
+                    dtype = np.uint8 if "uint8" in nodes[0].type else np.float32
                     names = [output.name for output in self._net.get_outputs()]
-                    arrays = self._net.run(names, {node.name: np.zeros(shape, dtype)})
+                    feeds = {node.name: np.zeros(shape, dtype) for node in nodes}
+                    arrays = self._net.run(names, feeds)
                     shapes = [array.shape for array in arrays]
                     self._known_shapes[shape] = dict(zip(names, shapes, strict=True))
                 return self._known_shapes[shape]
@@ -547,7 +552,7 @@ class FakeTrt(SimpleNamespace):
             def __init__(self, engine: Engine) -> None:
                 self._engine = engine
                 self._profile: int | None = None
-                self._shape: tuple[int, ...] | None = None
+                self._shapes: dict[str, tuple[int, ...]] = {}
                 self._addresses: dict[str, int] = {}
                 self._scratch: tuple[int, int] | None = None
                 self._runs = 0  # since anything was set
@@ -566,7 +571,7 @@ class FakeTrt(SimpleNamespace):
                 if no("profile", "no such profile", self._engine._logger):
                     return False
                 assert 0 <= index < self._engine.num_optimization_profiles
-                self._profile, self._shape, self._runs = index, None, 0
+                self._profile, self._shapes, self._runs = index, {}, 0
                 return True
 
             def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -576,8 +581,15 @@ class FakeTrt(SimpleNamespace):
                 low, _, high = self._engine.get_tensor_profile_shape(name, self._profile)
                 if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
                     return False
-                self._shape, self._runs = tuple(shape), 0
+                self._shapes[name], self._runs = tuple(shape), 0
                 return True
+
+            @property
+            def _shape(self) -> tuple[int, ...] | None:
+                """The shape of every input, once all have it."""
+                names = {node.name for node in self._engine._net.get_inputs()}
+                shapes = set(self._shapes.values())
+                return shapes.pop() if set(self._shapes) == names and len(shapes) == 1 else None
 
             def infer_shapes(self) -> list[str]:
                 return [] if self._shape and "infer" not in library.refuses else ["image"]
@@ -657,15 +669,21 @@ class FakeTrt(SimpleNamespace):
                 shape, net = self._shape, self._engine._net
                 assert scratch is not None
                 assert shape is not None
-                (node,) = net.get_inputs()
-                dtype = np.dtype(np.uint8 if "uint8" in node.type else np.float32)
+                nodes = net.get_inputs()
+                dtype = np.dtype(np.uint8 if "uint8" in nodes[0].type else np.float32)
 
                 def work() -> None:
                     num_bytes = int(np.prod(shape)) * dtype.itemsize
-                    image = cuda.at(addresses[node.name], num_bytes).view(dtype).reshape(shape)
+                    feeds = {
+                        node.name: cuda.at(addresses[node.name], num_bytes)
+                        .view(dtype)
+                        .reshape(shape)
+                        .copy()
+                        for node in nodes
+                    }
                     names = [output.name for output in net.get_outputs()]
-                    arrays = net.run(names, {node.name: image.copy()})
-                    ranges = [scratch, (addresses[node.name], num_bytes)]
+                    arrays = net.run(names, feeds)
+                    ranges = [scratch, *((addresses[node.name], num_bytes) for node in nodes)]
                     ranges += [
                         (addresses[name], array.nbytes)
                         for name, array in zip(names, arrays, strict=True)

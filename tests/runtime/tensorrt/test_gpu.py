@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,32 @@ def test_a_predictor_gives_what_the_reference_gives(built: Built) -> None:
     with Predictor(path, device="tensorrt") as engine, Predictor(path, device="cpu") as reference:
         found, expected = engine(image), reference(image)
     np.testing.assert_allclose(found.posteriors, expected.posteriors, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("flavour", list(flavours.FLAVOURS))
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_that_compares_pictures(flavour: str, precision: str, tmp_path: Path) -> None:
+    skip_unless_built(flavour)
+    text = "net pairs\ninput 32x32 RGB\nconv3-8 conv3-8 maxpool conv3-16\noutputs conv1_2 conv2_1"
+    spec, weights, out = (tmp_path / name for name in ("p.vgg", "p.safetensors", "engine"))
+    spec.write_text(text)
+    random_weights(net(text), weights)
+    options = ["--trt", "--trt-flavor", flavour, "--precision", precision, "--distance"]
+    profile = ["--profile", "1x32x32,1x32x48,4x64x64"]
+    assert (
+        run(["compile", str(spec), "--weights", str(weights), *options, *profile, "-o", str(out)])
+        == 0
+    )
+    bundle = open_bundle(out)
+    assert bundle.reference is not None
+    truth = OrtSession(bundle.reference, "cpu")
+    rng = np.random.default_rng(0)
+    with TrtSession(bundle) as session:
+        for shape in [(1, 3, 32, 32), (4, 3, 64, 64), (6, 3, 32, 50)] * 3:
+            pictures = rng.normal(0, 60, (2, *shape)).astype(np.float32)
+            fed = {"first": pictures[0], "second": pictures[1]}
+            (found,), (expected,) = session.run(fed).values(), truth.run(fed).values()
+            np.testing.assert_allclose(found, expected, rtol=2e-5 if precision == "fp32" else 1e-2)
+    pixels = rng.integers(0, 256, (2, 40, 50, 3), np.uint8)
+    with Predictor(out, device="tensorrt") as engine, Predictor(out, device="cpu") as reference:
+        assert engine.distance(*pixels) == pytest.approx(reference.distance(*pixels), rel=1e-2)

@@ -352,6 +352,41 @@ class OtherBlock(Diagnostic):
     block: str
 
 
+class EmptyPath(Diagnostic):
+    """No layer follows a ``from``, so that it has no effect.
+
+    The layers of a path stand after ``from NAME``, on its line or below it. What is wanted as a
+    result is named by ``outputs``.
+
+        from pool4
+        conv1-10 as aux        right
+        from pool4             wrong at the end of a net, or before another `from`
+    """
+
+    code = "VGG163"
+    TITLE = "no layer follows `from {name}`"
+    HELP = "write the layers of the path after it, or remove it"
+    NOTE = "the line `outputs` names the results"
+    name: str
+
+
+class UnreadParameter(Diagnostic):
+    """A block has a parameter that none of its lines reads.
+
+    The arguments given for it would have no effect. A line reads it in braces:
+
+        block part(c, s):
+          conv3-{c}                wrong: nothing reads s
+          conv3-{c}/{s}            right
+    """
+
+    code = "VGG164"
+    TITLE = "nothing in the block `{block}` reads `{name}`"
+    HELP = "write `{{{name}}}` in one of its lines, or remove the parameter"
+    block: str
+    name: str
+
+
 class ImageAsOutput(Diagnostic):
     """A result of the net is the image itself: no layer stands before it.
 

@@ -562,3 +562,17 @@ class WhichFile(Diagnostic):
     TITLE = "`{name}` means two files here: `{name}` and `{name}.vgg`"
     HELP = "write `{name}.vgg` or `./{name}`"
     name: str
+
+
+class NoPaddingToCount(Diagnostic):
+    """``count-pad`` is written on an average pooling that has no padding.
+
+    With it the padding counts as zeros.
+
+        avgpool3/1(pad 1, count-pad)     right
+        avgpool3/1(count-pad)            wrong
+    """
+
+    code = "VGG165"
+    TITLE = "there is no padding to count"
+    HELP = "write it, as in `pad 1`, or remove `count-pad`"

@@ -1,4 +1,4 @@
-"""Mistakes found when an engine gets new weights (VGG62x)."""
+"""Mistakes found when an engine gets new weights (VGG588, VGG62x)."""
 
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
@@ -29,6 +29,27 @@ class NotRefittable(Diagnostic):
     def help(self) -> str | None:
         return "\n".join(
             ["build it with `--refittable`:", *(f"  {line}" for line in self.commands)]
+        )
+
+
+class ComparisonNotRefitted(Diagnostic):
+    """An engine that compares two pictures cannot be refitted: beside the weights it contains the
+    factors of the channels, which a refit would leave as they are.
+
+        vggspec refit lpips other.safetensors                                             wrong
+        vggspec compile lpips --distance --trt --weights other.safetensors -o other       right
+    """
+
+    code = "VGG588"
+    TITLE = "an engine that compares pictures takes no other weights"
+    commands: tuple[str, ...]
+
+    def help(self) -> str | None:
+        return "\n".join(
+            [
+                "build one with the other weights in place of these:",
+                *(f"  {line}" for line in self.commands),
+            ]
         )
 
 

@@ -492,10 +492,17 @@ class OpenBrace(Diagnostic):
     HELP = "close it with `}}` directly after the number"
 
 
-class FromInBranch(Diagnostic):
-    """A line of a block begins with ``from`` where a branch goes on.
+class FromWithin(Diagnostic):
+    """``from`` stands where a line or a branch goes on.
 
-    A branch of a block begins at one place, which its first line names:
+    A path begins at one place, which stands first on its line:
+
+        from pool4 conv1-64 from pool3 conv1-64      wrong
+
+        from pool4 conv1-64
+        from pool3 conv1-64                          right
+
+    In a bracket and in a block it is the beginning of a branch; a cell of a table has no `from`:
 
         block part:
           conv3-64
@@ -507,8 +514,13 @@ class FromInBranch(Diagnostic):
     """
 
     code = "VGG040"
-    TITLE = "`from` begins in the middle of a branch"
-    HELP = "write `+` or `&` before it, or leave it out"
+    TITLE = "`from` begins in the middle of a {where}"
+    where: str
+
+    def help(self) -> str | None:
+        if self.where == "line":
+            return "begin a line of its own with it, outside of tables"
+        return "write `+` or `&` before it, or leave it out"
 
 
 class EmptyBlock(Diagnostic):

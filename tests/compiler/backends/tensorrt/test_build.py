@@ -41,8 +41,9 @@ from vggspec.compiler.backends.tensorrt.check import (
     inspected_types,
 )
 from vggspec.compiler.backends.tensorrt.flavours import check_options, serves
+from vggspec.compiler.backends.tensorrt.network import Ports
 from vggspec.compiler.backends.tensorrt.progress import Shares
-from vggspec.compiler.bundling.engine import write_engine_bundle
+from vggspec.compiler.bundling.engine import costs, default_profiles, write_engine_bundle
 from vggspec.compiler.bundling.staging import WrittenBundle
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
@@ -558,8 +559,9 @@ def test_profiles_reach_tensorrt_as_they_are_written(
     taken: list[Any] = []
     original = configuring.add_profile
 
-    def add(trt: Any, builder: Any, config: Any, tensor: Any, profile: Profile) -> Any:
-        shapes = original(trt, builder, config, tensor, profile)
+    def add(trt: Any, builder: Any, config: Any, tensors: Any, profile: Profile) -> Any:
+        shapes = original(trt, builder, config, tensors, profile)
+        (tensor,) = tensors
         taken.append([tuple(shape) for shape in shapes.get_shape(tensor.name)])
         return shapes
 
@@ -570,6 +572,58 @@ def test_profiles_reach_tensorrt_as_they_are_written(
         assert taken == [[(1, 32, 32, 3), (2, 32, 43, 3), (4, 32, 64, 3)]]
     else:
         assert taken == [[(1, 3, 32, 32), (2, 3, 32, 43), (4, 3, 32, 64)]]
+
+
+@pytest.mark.parametrize(("precision", "contract"), [("fp32", "float"), ("fp16", "raw")])
+def test_an_engine_that_compares_pictures(
+    precision: Precision, contract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both inputs have every profile; the layers, which see twice the images, have their types."""
+    taken: list[Any] = []
+    original = configuring.add_profile
+
+    def add(trt: Any, builder: Any, config: Any, tensors: Any, profile: Profile) -> Any:
+        shapes = original(trt, builder, config, tensors, profile)
+        taken.append({t.name: [tuple(one) for one in shapes.get_shape(t.name)] for t in tensors})
+        return shapes
+
+    monkeypatch.setattr(configuring, "add_profile", add)
+    lowered = net(
+        "net t\ninput 32x32 RGB\nconv3-4 maxpool conv3-6 conv3-6\noutputs conv1_1 conv2_1 conv2_2"
+    )
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    options = CompileOptions(distance=True, precision=precision, contract=contract)
+    plans: list[Any] = []
+    engine = rtx(LANDSCAPE)
+    written = write_engine_bundle(
+        lowered, weights, tmp_path / "b", replace(options, engine=engine), planned=plans.append
+    )
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert manifest == written.manifest
+    assert manifest.inputs == ("first", "second")
+    assert manifest.engine is not None
+    assert manifest.engine.profiles == (LANDSCAPE,)
+    axes = [(n, 3, h, w) for n, h, w in ((1, 32, 32), (2, 32, 43), (4, 32, 64))]
+    if contract == "raw":
+        axes = [(n, h, w, 3) for n, _, h, w in axes]
+    assert taken == [{"first": axes, "second": axes}]
+    layers = json.loads((tmp_path / "b" / "layers.json").read_text())["layers"]
+    types = {layer["name"]: layer["precision"] for layer in layers}
+    assert {types[name] for name in ("conv1_1", "conv2_1")} == {precision}
+    alone = costs(lowered.network, CompileOptions(), (LANDSCAPE,))
+    assert plans[0][0].macs == 2 * alone[0].macs
+
+
+def test_an_engine_that_compares_pictures_has_the_profiles_of_the_scales(tmp_path: Path) -> None:
+    lowered = net(
+        "net t\ninput 32x32 RGB\nconv3-4 conv3-6\noutputs conv1_1 conv1_2\n"
+        "test:\n  crops 5x5\n  scale 40"
+    )
+    found = default_profiles(lowered, CompileOptions(distance=True, engine=EngineOptions()))
+    assert found == (
+        Profile((1, 40, 40), (1, 40, 53), (8, 40, 80)),
+        Profile((1, 40, 40), (1, 53, 40), (8, 80, 40)),
+    )
 
 
 def test_progress_grows_to_one_and_never_back(tmp_path: Path) -> None:
@@ -701,7 +755,8 @@ def checked(engine: StandInEngine | None, precisions: set[Precision], **more: An
 
     network = prepare(net(SMALL).network, CompileOptions())
     options = replace(rtx(LANDSCAPE), **more)
-    return check_engine(StandInTrt(), b"plan", network, options, options.profiles, precisions)
+    ports = Ports.of(network)
+    return check_engine(StandInTrt(), b"plan", ports, options, options.profiles, precisions)
 
 
 def test_an_engine_as_asked_for_tells_its_layers() -> None:
