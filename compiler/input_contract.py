@@ -142,7 +142,7 @@ def line(image: ImageInput) -> str:
         if values is not None:
             options.append(f"{word} {' '.join(f'{value:.6g}' for value in values)}")
     if image.scale != 1:
-        options.append(f"scale {image.scale:g}")
+        options.append("scale 1/255" if image.scale == 1 / 255 else f"scale {image.scale:g}")
     size = f"input {image.height}x{image.width} {image.color}"
     return f"{size}({', '.join(options)})" if options else size
 

@@ -6,8 +6,8 @@ shapes; the table is chosen, and its total size compared with the file's, before
 
 import os
 import re
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,24 +110,11 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
         VggspecError: it cannot be read.
     """
     path = os.fspath(path)
-    try:
-        with ExitStack() as stack:
-            content = _open(path, stack)
-            taken, table, others = tables.choose(content.value, key)
-            _check(table, os.path.getsize(path) + content.bytes_beside)
-            tensors = {name: stored.read() for name, stored in table.items() if stored.is_float}
-    except OSError as error:
-        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=reason(error))) from error
-    except MemoryError as error:
-        why = "there is not enough memory for it"
-        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=why)) from error
-    except ValueError as error:  # NumPy's, of shapes
-        why = "its sizes contradict each other"
-        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=why)) from error
-    except (BadFileError, BadTensorsError) as error:
-        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=str(error))) from error
-    except RefusedError as error:
-        raise _refuse(path, error.what) from error
+    with refusals(path), ExitStack() as stack:
+        content = _open(path, stack)
+        taken, table, others = tables.choose(content.value, key)
+        _check(table, os.path.getsize(path) + content.bytes_beside)
+        tensors = {name: stored.read() for name, stored in table.items() if stored.is_float}
     return Checkpoint(
         path=path,
         kind=content.kind,
@@ -143,6 +130,29 @@ def read_checkpoint(path: str | os.PathLike[str], key: str | None = None) -> Che
         ),
         known=content.known,
     )
+
+
+@contextmanager
+def refusals(path: str) -> Iterator[None]:
+    """Convert what is raised while a file is read to a report.
+
+    Raises:
+        VggspecError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=reason(error))) from error
+    except MemoryError as error:
+        why = "there is not enough memory for it"
+        raise _refuse(path, NoSuchFile(kind="checkpoint", reason=why)) from error
+    except ValueError as error:  # NumPy's, of shapes
+        why = "its sizes contradict each other"
+        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=why)) from error
+    except (BadFileError, BadTensorsError) as error:
+        raise _refuse(path, checkpoint_files.DamagedCheckpoint(reason=str(error))) from error
+    except RefusedError as error:
+        raise _refuse(path, error.what) from error
 
 
 def _refuse(path: str, what: Diagnostic) -> VggspecError:

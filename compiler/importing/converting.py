@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isclose
-from typing import Literal
+from typing import Literal, cast
 
 from vggspec.base.catalogue import artefacts, importing
 from vggspec.base.catalogue.importing import OtherClassOrder
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.fields import short
-from vggspec.base.files import is_same_file, leads_to
+from vggspec.base.files import is_same_file, leads_to, replacing_file, restored_on_failure
 from vggspec.base.regular_files import read_file
 from vggspec.base.render import shown
 from vggspec.base.short_repr import short_repr
@@ -33,8 +33,9 @@ from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.results import in_words, result_of
-from vggspec.compiler.weights import changed_part, describe, expecting, save
+from vggspec.compiler.weights import Metadata, changed_part, describe, expecting, save
 from vggspec.data.imagenet import BACKGROUND, CLASSES, imagenet_classes, other_order
+from vggspec.lang.packaged import SUFFIX
 
 Path = str | os.PathLike[str]
 
@@ -74,6 +75,12 @@ class ImportOptions:
     None takes those of the checkpoint, or ImageNet's for weights of a collection that has its 1000
     classes."""
 
+    input: str | None = None
+    """Of a spec that is written: its input as after the word ``input``, such as ``gray(mean 33.3)``
+    or ``224x224 RGB(mean 127.5, std 127.5)``. The size may be left out where the model says it.
+    None takes the size of the model and the numbers of ``source``; or else, with a note, those that
+    are likely."""
+
     check: bool = False
     """Run the net of the weights' own library, torchvision or timm, beside ours, and refuse weights
     whose scores differ."""
@@ -86,7 +93,7 @@ class Imported:
 
     path: str
     spec: str
-    """The spec, or the one that was found."""
+    """The spec, or the one that was found or written."""
 
     matched: Matched
     """Which tensor each layer took."""
@@ -98,7 +105,8 @@ class Imported:
     """The names of the classes."""
 
     compared: Compared | None
-    """The scores beside those of the library's own net, if ``check`` asked for it."""
+    """The scores beside those of the library's own net, if ``check`` asked for it; or beside those
+    of the ONNX model that a spec was written from."""
 
     is_epsilon_known: bool
     """Whether the file says what its batch normalisations add to their variance: as in the spec."""
@@ -109,6 +117,7 @@ def import_weights(
     checkpoint: Path,
     *,
     out: Path | None = None,
+    write_spec: Path | None = None,
     options: ImportOptions | None = None,
     watch: Watcher = SILENT,
 ) -> Imported:
@@ -120,15 +129,24 @@ def import_weights(
     ``<net>-features.safetensors`` for the features alone; a file there is replaced, with a note to
     ``watch``. ``watch`` also receives notes about decisions that the caller may want to change.
 
+    With ``write_spec`` a spec is written there, which ends in ``.vgg``: that of the net in an ONNX
+    model. Its net is run beside the model in ONNX Runtime, on images of noise; see
+    ``Imported.compared``. Both files are written, or neither is.
+
     Raises:
         VggspecError: the spec has mistakes, or the checkpoint cannot be read, belongs to another
             net, or leaves open which tensor belongs to which layer; or no packaged spec fits it, or
-            several do; or a check found other scores, or nothing to compare with.
+            several do; or a check found other scores, or nothing to compare with; or a spec cannot
+            say what a model computes.
         ArgumentError: an option does not fit the net, or ``out`` is a file that is read.
         MissingLibraryError: a check needs a library that is not installed.
     """
     options = options or ImportOptions()
     source = os.fspath(checkpoint)
+    if write_spec is not None:
+        return _with_spec(spec, source, out, os.fspath(write_spec), options, watch)
+    if options.input is not None:
+        raise ArgumentError("--input is the input of a spec that --write-spec writes")
     hints = Hints(
         layout=options.layout,
         pairs=dict(options.pairs),
@@ -149,29 +167,118 @@ def import_weights(
         watch.note(f"the spec is {spec}: of those that come with vggspec it has these layers")
     else:
         matched = match(lowered.network, read, hints)
-    network = lowered.network
     _check_epsilons(matched, read)
     is_replaced = _exists(path)
-    given = _given_labels(lowered, options)
-    expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
-    if expected.is_turned:
-        turn_first_layer(network, matched.arrays, source)
-    names, notes = _labels(lowered, read, given, expected.source, options)
+    ready = _ready(lowered, matched, read, options)
     compared = None
     if options.check:
-        compared = compare(network, expected.input, matched, read, expected.source)
-    described = describe(network, labels=names)
-    save(path, matched.arrays, expecting(described, expected.input, expected.source))
-    for note in notes:
+        expected = ready.expected
+        compared = compare(lowered.network, expected.input, matched, read, expected.source)
+    save(path, matched.arrays, ready.metadata)
+    for note in ready.notes:
         watch.note(note)
     if is_replaced:
         watch.note(f"{shown(path)} existed and was replaced")
+    return _imported(path, os.fspath(spec or ""), matched, read, ready, compared)
+
+
+def _with_spec(
+    spec: Path | None,
+    source: str,
+    out: Path | None,
+    written: str,
+    options: ImportOptions,
+    watch: Watcher,
+) -> Imported:
+    """See ``import_weights``: with the spec of an ONNX model, which is written."""
+    from vggspec.compiler.drafting.draft import draft
+    from vggspec.compiler.drafting.proof import prove
+
+    _check_written(spec, source, written, options)
+    read = read_checkpoint(source)
+    drafted = draft(read, written, options.input, options.source)
+    lowered, matched = drafted.lowered, drafted.matched
+    options = replace(options, source=cast("Name | None", drafted.source))
+    path = _check(written, lowered, out, source, options)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ArgumentError(f"`{shown(path)}` is no regular file; name one with -o")
+    ready = _ready(lowered, matched, read, options)
+    existed = [target for target in (path, written) if _exists(target)]
+    with restored_on_failure(path), replacing_file(written) as file:
+        file.write(lowered.spec.source.text.encode())
+        save(path, matched.arrays, ready.metadata)
+        compared = prove(source, drafted.graph, lowered.network, path)
+    for note in (*read.known.notes, *drafted.notes, *ready.notes):
+        watch.note(note)
+    if isinstance(compared, str):
+        watch.note(f"not compared: ONNX Runtime does not run the model: {compared}")
+    for target in existed:
+        watch.note(f"{shown(target)} existed and was replaced")
+    found = None if isinstance(compared, str) else compared
+    return _imported(path, written, matched, read, ready, found)
+
+
+def _check_written(spec: Path | None, source: str, written: str, options: ImportOptions) -> None:
+    """Refuse what says of a spec how tensors are matched, or contradicts that it is written."""
+    if spec is not None:
+        raise ArgumentError("--write-spec writes a spec: name the ONNX model alone")
+    if not written.endswith(SUFFIX):
+        message = f"`{shown(written)}` is no name of a spec; it must end in `{SUFFIX}`."
+        raise ArgumentError(message)
+    if is_same_file(written, source):
+        raise ArgumentError(f"`{shown(written)}` is a file that is read; name another one.")
+    given = {
+        "--map": options.pairs, "--ignore": options.ignored, "--key": options.key,
+        "--layout": options.layout, "--only": options.only,
+    }  # fmt: skip
+    for flag, value in given.items():
+        if value:
+            raise ArgumentError(f"{flag} is for a spec that exists, and --write-spec writes one")
+    if options.bgr:
+        raise ArgumentError("--bgr is for a spec that exists: write `--input BGR(…)`")
+    if options.check:
+        raise ArgumentError("--write-spec compares with ONNX Runtime: leave out --check")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What goes into a weights file beside the numbers."""
+
+    expected: Expected
+    labels: tuple[str, ...] | None
+    metadata: Metadata
+    notes: Sequence[str]
+
+
+def _ready(lowered: Lowered, matched: Matched, read: Checkpoint, options: ImportOptions) -> _Ready:
+    """The input that weights expect, and their labels; the first layer is turned to the order of
+    the spec's channels.
+    """
+    network = lowered.network
+    given = _given_labels(lowered, options)
+    expected = expectation(network.input, matched, read, options.source, is_bgr=options.bgr)
+    if expected.is_turned:
+        turn_first_layer(network, matched.arrays, read.path)
+    names, notes = _labels(lowered, read, given, expected.source, options)
+    described = describe(network, labels=names)
+    metadata = expecting(described, expected.input, expected.source)
+    return _Ready(expected, names, metadata, notes)
+
+
+def _imported(
+    path: str,
+    spec: str,
+    matched: Matched,
+    read: Checkpoint,
+    ready: _Ready,
+    compared: Compared | None,
+) -> Imported:
     return Imported(
         path=path,
-        spec=os.fspath(spec or ""),
+        spec=spec,
         matched=matched,
-        expected=expected,
-        labels=names,
+        expected=ready.expected,
+        labels=ready.labels,
         compared=compared,
         is_epsilon_known=bool(read.known.epsilons),
     )

@@ -167,6 +167,11 @@ class _Matching:
         """``--map``: layers of ours with modules, which may be named without what all share."""
         ours = {slot.layer.name for slot in self._slots}
         found: dict[str, Module] = {}
+        taken: set[int] = set()
+        by_name: dict[str, list[Module]] = {}
+        for module in self._modules:
+            for name in {module.name, *module.names.values()}:
+                by_name.setdefault(name, []).append(module)
         for layer, theirs in pairs.items():
             option = f"--map {layer}={theirs}"
             if layer not in ours:
@@ -178,7 +183,7 @@ class _Matching:
                         suggestion=f"--map {likely}={theirs}" if likely else None,
                     )
                 )
-            named = [m for m in self._modules if theirs in (m.name, *m.names.values())] or [
+            named = by_name.get(theirs) or [
                 m for m in self._modules if m.name.endswith((f".{theirs}", f"/{theirs}"))
             ]
             if len(named) != 1:
@@ -190,10 +195,11 @@ class _Matching:
                         suggestion=f"--map {layer}={likely}" if likely and not named else None,
                     )
                 )
-            if any(named[0] is other for other in found.values()):
+            if id(named[0]) in taken:
                 reason = f"`{theirs}` is another layer's already"
                 raise _MisfitError(importing.BadName(option=option, reason=reason))
             found[layer] = named[0]
+            taken.add(id(named[0]))
         return found
 
     def matched(self) -> Matched:

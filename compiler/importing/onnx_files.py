@@ -14,7 +14,7 @@ MatMul and BatchNormalization for their slots; its ExternalData page.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ _TYPES: dict[int, np.dtype[Any]] = {
 
 _LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
 #: What leaves the numbers of a constant as they are.
-_MOVES = ("Identity", "Cast", "Transpose")
+MOVES = ("Identity", "Cast", "Transpose")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 _QUANTISED = re.compile(
     r"(Dynamic)?(De)?QuantizeLinear|QLinear\w+|QGemm|(Conv|MatMul)Integer(ToFloat)?|MatMulNBits"
@@ -128,19 +128,7 @@ def read(path: str) -> Weights:
         BadTensorsError: the safetensors file beside it is.
         RefusedError: it has no weights, or has them in a form that is not read.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    with open_file(path) as file:
-        _check_structure(Fields(file))
-        file.seek(0)
-        data = file.read()
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise BadFileError("its messages are malformed") from error
-    del data
-    reader = _Reader(model, path)
+    reader = Reader(load(path), path)
     tensors = reader.tensors()
     if not any(stored.is_float for stored in tensors.values()):
         raise RefusedError(NoTensors(holds="an ONNX model without weights"))
@@ -150,6 +138,26 @@ def read(path: str) -> Weights:
         metadata = dict(read_layout(next(iter(beside))).metadata)
     known = Known(layout="oihw", epsilons=reader.epsilons, notes=tuple(reader.notes()))
     return Weights(tensors, known, metadata, sum(beside.values()))
+
+
+def load(path: str) -> "ModelProto":
+    """The model in a file, after a look at its structure; numbers beside the file are not read.
+
+    Raises:
+        OSError: it cannot be read.
+        BadFileError: it is damaged.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    with open_file(path) as file:
+        _check_structure(Fields(file))
+        file.seek(0)
+        data = file.read()
+    try:
+        return onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise BadFileError("its messages are malformed") from error
 
 
 def _check_structure(fields: Fields) -> None:
@@ -173,22 +181,29 @@ def _check_structure(fields: Fields) -> None:
         raise BadFileError(f"{(size - numbers) >> 20} MiB of it are no numbers of tensors")
 
 
-class _Reader:
+class Reader:
+    """The layers of a model by their nodes, and its constants."""
+
     def __init__(self, model: "ModelProto", path: str) -> None:
         self._folder = os.path.dirname(os.path.abspath(path))
-        self._nodes = list(model.graph.node)
+        self.nodes = list(model.graph.node)
+        self.names: dict[int, str] = {}
+        """What the layers are called, by the identities of their nodes."""
+
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._makers: dict[str, NodeProto] = {}
         self._readers: dict[str, list[NodeProto]] = {}
-        for node in self._nodes:
+        for node in self.nodes:
             self._makers |= dict.fromkeys(node.output, node)
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
-            value = _attribute(node, "value")
+            value = attribute(node, "value")
             if node.op_type == "Constant" and value is not None and value.HasField("t"):
                 self._constants[node.output[0]] = value.t
         self._outputs = {output.name for output in model.graph.output}
-        self._biases: set[int] = set()  # the nodes that add one
+        self.biases: set[int] = set()
+        """The identities of the nodes that do nothing but add the bias of a layer."""
+
         self._names: set[str] = set()
         self._read: set[str] = set()
         self._other: list[str] = []
@@ -200,7 +215,7 @@ class _Reader:
     def tensors(self) -> Table:
         """The weights of all layers, and the other floating point tensors that nodes read."""
         found: Table = {}
-        for i, node in enumerate(self._nodes):
+        for i, node in enumerate(self.nodes):
             for name, stored in self._of_node(node, i):
                 found.setdefault(name, stored)
         whole = {name.rpartition(".")[0] for name in found if name.endswith(".running_mean")}
@@ -224,6 +239,17 @@ class _Reader:
         if unread:
             yield f"left out {count(len(unread), 'tensor')} that nothing in the model reads"
 
+    def check_files(self) -> None:
+        """Check that all numbers beside the model are in its folder.
+
+        Raises:
+            RefusedError: some are not.
+        """
+        for name, tensor in self._constants.items():
+            if tensor.data_location == tensor.EXTERNAL:
+                entries = {entry.key: entry.value for entry in tensor.external_data}
+                self._path(entries.get("location", ""), short(name))
+
     def _of_node(self, node: "NodeProto", index: int) -> Iterator[tuple[str, Stored]]:
         if node.op_type == "Conv":
             yield from self._of_conv(node, index)
@@ -233,9 +259,9 @@ class _Reader:
             yield from self._of_gemm(node, index)
         elif node.op_type == "MatMul" and self._is_layer(node):
             yield from self._of_matmul(node, index)
-        elif id(node) not in self._biases and node.op_type not in _MOVES:
+        elif id(node) not in self.biases and node.op_type not in MOVES:
             for name in node.input:
-                stored = self._constant(name)
+                stored = self.constant(name)
                 if stored is None or not stored.is_float:
                     continue
                 if prod(stored.shape) > 1 or node.op_type in _ARITHMETIC:
@@ -252,19 +278,19 @@ class _Reader:
             yield f"{name}.bias", bias
 
     def _of_gemm(self, node: "NodeProto", index: int) -> Iterator[tuple[str, Stored]]:
-        if _integer(node, "transA"):
-            raise _unreadable(f"{_title(node)} turns its input (transA)", _ORIGINAL)
+        if integer(node, "transA"):
+            raise _unreadable(f"{title(node)} turns its input (transA)", _ORIGINAL)
         self._check_flattened(node)
         name = self._name(node, index, node.input[1:3])
         weight = self._weight(node, 1)
-        if not _integer(node, "transB"):
+        if not integer(node, "transB"):
             weight = _turned(weight, None)
-        weight = _scaled(weight, _float(node, "alpha", 1.0))
+        weight = _scaled(weight, decimal(node, "alpha", 1.0))
         yield f"{name}.weight", weight
         out = weight.shape[0] if weight.shape else 0
         bias = self._bias(node, 2, (out,))
         if bias is not None:
-            yield f"{name}.bias", _widened(_scaled(bias, _float(node, "beta", 1.0)), out)
+            yield f"{name}.bias", _widened(_scaled(bias, decimal(node, "beta", 1.0)), out)
 
     def _of_matmul(self, node: "NodeProto", index: int) -> Iterator[tuple[str, Stored]]:
         self._check_flattened(node)
@@ -277,28 +303,28 @@ class _Reader:
 
     def _of_norm(self, node: "NodeProto", index: int) -> Iterator[tuple[str, Stored]]:
         name = self._name(node, index, node.input[1:])
-        self.epsilons[name] = _float(node, "epsilon", 1e-5)
+        self.epsilons[name] = decimal(node, "epsilon", 1e-5)
         for slot, part in enumerate(("weight", "bias", "running_mean", "running_var"), 1):
             yield f"{name}.{part}", self._weight(node, slot)
 
     def _is_layer(self, node: "NodeProto") -> bool:
         """Whether a product is one with a constant matrix, which must be its second factor."""
         if len(node.input) != 2:
-            raise BadFileError(f"{_title(node)} has not two inputs")
-        if self._constant(node.input[0]) is not None:
-            raise _unreadable(f"{_title(node)} has its matrix before its input", _ORIGINAL)
-        found = self._constant(node.input[1])
+            raise BadFileError(f"{title(node)} has not two inputs")
+        if self.constant(node.input[0]) is not None:
+            raise _unreadable(f"{title(node)} has its matrix before its input", _ORIGINAL)
+        found = self.constant(node.input[1])
         return found is not None and len(found.shape) == 2
 
     def _weight(self, node: "NodeProto", slot: int) -> Stored:
         if len(node.input) <= slot or not node.input[slot]:
-            raise BadFileError(f"{_title(node)} has no input {slot}")
-        found = self._constant(node.input[slot])
+            raise BadFileError(f"{title(node)} has no input {slot}")
+        found = self.constant(node.input[slot])
         if found is None:
             way = f"{_ORIGINAL}, or fold constants: onnxslim or onnxsim does"
-            raise _unreadable(f"the weights of {_title(node)} are no constants", way)
+            raise _unreadable(f"the weights of {title(node)} are no constants", way)
         if not found.is_float:
-            raise _unreadable(f"the weights of {_title(node)} are no floats", _ORIGINAL)
+            raise _unreadable(f"the weights of {title(node)} are no floats", _ORIGINAL)
         return found
 
     def _bias(self, node: "NodeProto", slot: int, shape: tuple[int, ...]) -> Stored | None:
@@ -311,11 +337,11 @@ class _Reader:
         if len(readers) != 1 or readers[0].op_type != "Add" or node.output[0] in self._outputs:
             return None
         for name in readers[0].input:
-            found = self._constant(name)
+            found = self.constant(name)
             if found is not None and found.is_float:
                 sides = found.shape
                 if sides[-len(shape) :] == shape and prod(sides) == prod(shape):
-                    self._biases.add(id(readers[0]))
+                    self.biases.add(id(readers[0]))
                     return _reshaped(found, (prod(shape),))
         return None
 
@@ -327,12 +353,12 @@ class _Reader:
             return
         self._is_flat = True
         name = node.input[0]
-        for _ in self._nodes:
+        for _ in self.nodes:
             maker = self._makers.get(name)
             if maker is None or not maker.input or _ENDS.fullmatch(maker.op_type):
                 return
             if maker.op_type == "Transpose":
-                why = f"{_title(node)} takes a map whose axes {_title(maker)} moved"
+                why = f"{title(node)} takes a map whose axes {title(maker)} moved"
                 way = f"{_ORIGINAL}: of Keras a `.keras` or `.h5` file"
                 raise _unreadable(why, way)
             name = next((each for each in maker.input if each not in self._constants), "")
@@ -349,6 +375,7 @@ class _Reader:
         if found in self._names:  # weights that several layers share
             found = f"{found}.{node.op_type}_{index}"
         self._names.add(found)
+        self.names[id(node)] = found
         return found
 
     def _source(self, name: str) -> str:
@@ -360,7 +387,7 @@ class _Reader:
             name = maker.input[0]
         return name
 
-    def _constant(self, name: str) -> Stored | None:
+    def constant(self, name: str) -> Stored | None:
         """A value that is a constant, perhaps copied, cast or with its axes moved."""
         moves: list[tuple[int, ...] | None] = []
         for _ in range(_MAX_STEPS):
@@ -370,12 +397,12 @@ class _Reader:
                     stored = _turned(stored, axes)
                 return stored
             maker = self._makers.get(name)
-            if maker is None or maker.op_type not in _MOVES:
+            if maker is None or maker.op_type not in MOVES:
                 return None
             if len(maker.input) != 1:
-                raise BadFileError(f"{_title(maker)} has not one input")
+                raise BadFileError(f"{title(maker)} has not one input")
             if maker.op_type == "Transpose":
-                axes = _attribute(maker, "perm")
+                axes = attribute(maker, "perm")
                 moves.append(None if axes is None else tuple(axes.ints))
             name = maker.input[0]
         return None
@@ -464,7 +491,7 @@ def _check_operators(model: "ModelProto") -> None:
 
     for node in model.graph.node:
         if _QUANTISED.fullmatch(node.op_type):
-            raise _unreadable(f"it is quantised ({_title(node)})", _ORIGINAL)
+            raise _unreadable(f"it is quantised ({title(node)})", _ORIGINAL)
     bodies = [(f"the function `{short(each.name)}`", each.node) for each in model.functions]
     todo = list(model.graph.node)
     while todo:
@@ -472,7 +499,7 @@ def _check_operators(model: "ModelProto") -> None:
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs
             for graph in graphs:
-                bodies.append((_title(node), graph.node))
+                bodies.append((title(node), graph.node))
                 todo += graph.node
     for where, nodes in bodies:
         if any(node.op_type in _LAYERS for node in nodes):
@@ -491,7 +518,20 @@ def _bad_data(name: str, location: str, why: str, way: str) -> RefusedError:
     return RefusedError(what)
 
 
-def _title(node: "NodeProto") -> str:
+def needed(nodes: Sequence["NodeProto"], names: Iterable[str]) -> set[int]:
+    """The places of the nodes that tensors depend on."""
+    makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    found: set[int] = set()
+    todo = list(names)
+    while todo:
+        place = makers.get(todo.pop())
+        if place is not None and place not in found:
+            found.add(place)
+            todo += nodes[place].input
+    return found
+
+
+def title(node: "NodeProto") -> str:
     """``the Conv `features.0```, for messages."""
     return f"the {short(node.op_type)} `{short(node.name or ''.join(node.output[:1]))}`"
 
@@ -511,17 +551,20 @@ def _scope(node: "NodeProto") -> str:
     return ".".join(found)
 
 
-def _attribute(node: "NodeProto", name: str) -> Any:
+def attribute(node: "NodeProto", name: str) -> Any:
+    """An attribute of a node, or None."""
     return next((each for each in node.attribute if each.name == name), None)
 
 
-def _integer(node: "NodeProto", name: str) -> int:
-    found = _attribute(node, name)
+def integer(node: "NodeProto", name: str) -> int:
+    """An attribute that is a whole number; 0 where the node does not have it."""
+    found = attribute(node, name)
     return 0 if found is None else int(found.i)
 
 
-def _float(node: "NodeProto", name: str, usual: float) -> float:
-    found = _attribute(node, name)
+def decimal(node: "NodeProto", name: str, usual: float) -> float:
+    """An attribute that is a number, or the usual one."""
+    found = attribute(node, name)
     if found is None:
         return usual
     # As it was written: 1e-5, not the nearest float32.

@@ -189,6 +189,20 @@ def _by_format(
     return _Claim(source.input(image), source.name, by, is_certain=True)
 
 
+def claim(
+    image: ImageInput, matched: Matched, checkpoint: Checkpoint, named: str | None
+) -> tuple[ImageInput, str, str | None] | None:
+    """The complete input that the weights of a checkpoint expect, in their own order of channels,
+    the collection, and what it is inferred from; None where nothing says it. ``named`` is the
+    collection that the user names.
+
+    Raises:
+        VggspecError: the metadata of the checkpoint is malformed.
+    """
+    found = _claim(image, matched, checkpoint, named, is_bgr=False)
+    return None if found is None else (found.input, found.source, found.guessed_by)
+
+
 def source_of(matched: Matched, checkpoint: Checkpoint) -> str | None:
     """The collection of the weights by the format of the file, or by the names of the layers."""
     return checkpoint.known.source or _by_names(matched)

@@ -28,11 +28,24 @@ Examples:
   vggspec import vgg16-bn vgg16_bn.onnx
   vggspec import D vgg16.safetensors --only features
   vggspec import mine.vgg net.pth --labels classes.txt
-  vggspec import net.vgg net.npz --map conv1_1=stem --layout hwio --from spec""",
+  vggspec import net.vgg net.npz --map conv1_1=stem --layout hwio --from spec
+  vggspec import net.onnx --write-spec net.vgg --from torchvision""",
 )
 @click.argument("files", type=SPEC, nargs=-1, required=True, metavar="[SPEC] CHECKPOINT")
 @click.option(
     "-o", "--out", metavar="FILE", help="The file to write.  [default: <net>.safetensors]"
+)
+@click.option(
+    "--write-spec",
+    metavar="FILE",
+    help="Write a spec too: that of the net in an ONNX model, which is run beside the spec's.",
+)
+@click.option(
+    "--input",
+    "given",
+    metavar="TEXT",
+    help="The input of that spec, such as `224x224 RGB(mean 127.5, std 127.5)`; the model may say"
+    " the size.",
 )
 @click.option(
     "--from",
@@ -103,6 +116,8 @@ def command(
     files: tuple[str, ...],
     out: str | None,
     *,
+    write_spec: str | None,
+    given: str | None,
     source: str | None,
     bgr: bool,
     layout: str | None,
@@ -118,7 +133,8 @@ def command(
 
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D. Without it, the one of that list is taken whose layers have the
-    shapes of the checkpoint's.
+    shapes of the checkpoint's; with --write-spec one is written for an
+    ONNX model.
 
     Reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and
     MatConvNet; no code of a file is run. Layers are matched by the shapes of
@@ -140,12 +156,17 @@ def command(
         key=key,
         only=cast("Part | None", only),
         labels=labels,
+        input=given,
         check=check,
     )
     with progress.shown() as watch:
-        found = import_weights(spec, files[-1], out=out, options=options, watch=watch)
+        found = import_weights(
+            spec, files[-1], out=out, write_spec=write_spec, options=options, watch=watch
+        )
     for text in _in_words(found, is_whole=verbose):
         terminal.say("", text)
+    if write_spec is not None:
+        terminal.say_written(found.spec)
     terminal.say_written(found.path)
 
 

@@ -263,6 +263,10 @@ class NoPackagedSpec(Diagnostic):
 
         vggspec specs D > mine.vgg      then change, for instance, `FC-1000` to `FC-10`
         vggspec import mine.vgg CHECKPOINT
+
+    Of an ONNX model, ``import`` writes the spec:
+
+        vggspec import net.onnx --write-spec net.vgg
     """
 
     code = "VGG571"
