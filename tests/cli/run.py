@@ -26,8 +26,12 @@ LIBRARIES = (
     *(f"vggspec.cli.{name}" for name in ("inspect", "predict", "train", "verify")),
     "vggspec.training.loop",
 )
-#: Variables that no library reads while it is imported.
-READ_LATE = {"COLUMNS", "PYTEST_CURRENT_TEST", "VGGSPEC_DATA", "XDG_CACHE_HOME"}
+#: Variables that no library reads while it is imported, or that it sets itself: scikit-learn those
+#: of OpenMP, PyTorch's compiler that of its cache.
+READ_LATE = {
+    "COLUMNS", "PYTEST_CURRENT_TEST", "VGGSPEC_DATA", "XDG_CACHE_HOME",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",
+}  # fmt: skip
 
 
 def vggspec(

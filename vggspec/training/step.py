@@ -5,6 +5,7 @@ the recipe names another optimiser.
 """
 
 import contextlib
+import gc
 from collections.abc import Iterator
 
 import torch
@@ -82,13 +83,17 @@ class Stepper:
             self.model.get_submodule(name).eval()
         if frozen == self._frozen:
             return
-        self._frozen = frozen
+        is_first, self._frozen = self._frozen is None, frozen
         for layer in network.layers:
             for param in layer.params:
                 if param.name in self._parameters:
                     parameter = self._parameters[param.name]
                     parameter.requires_grad_(layer.name not in frozen).grad = None
-        self._parallel = self._call = self.model  # what was averaged before is let go first
+        if not is_first:  # what averaged gradients before still would, until nothing refers to it
+            self._parallel = self._call = self.model
+            if self._is_compiled:
+                torch.compiler.reset()
+            gc.collect()
         self._parallel = self._ranks.parallel(self.model, is_static=self._is_static)
         self._call = self._parallel
         if self._is_compiled:
