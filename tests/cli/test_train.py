@@ -267,6 +267,22 @@ def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured
     assert not Path("runs").exists()
 
 
+def test_a_stage_may_be_changed_for_a_run(here: Path) -> None:
+    """The line that it follows is in the spec."""
+    stages = "  freeze up to pool1\n  after 2 epochs: free all\n  batch 8"
+    Path("tiny.vgg").write_text(TINY.replace("  batch 8", stages))
+    for change in ("after=1 epoch: free all", "freeze=up to conv1_1"):
+        changes = ["--set", change, "--set", "stop=after 1 iterations"]
+        assert run(["train", "tiny.vgg", "--data", "images", "-o", change[:5], *changes]) == 0
+    after, freeze = (
+        json.loads(Path(f"{out}/run.json").read_text())["recipe"]["frozen"]
+        for out in ("after", "freez")
+    )
+    free = {"after": 1, "up_to": None}
+    assert after == [{"after": 0, "up_to": "pool1"}, free]
+    assert freeze == [{"after": 0, "up_to": "conv1_1"}, {**free, "after": 2}]
+
+
 @pytest.mark.parametrize(
     ("setting", "code"),
     [
@@ -279,6 +295,7 @@ def test_boxes_that_do_not_fit_leave_no_folder(annotated: Path, capsys: Captured
         ("rate=of fc9 x 2", "VGG410"),
         ("freeze=up to fc3", "VGG411"),
         ("warm=up 3 epochs", "VGG409"),
+        ("after=1 epoch: free all", "VGG409"),
     ],
 )
 def test_a_wrong_setting_is_reported(here: Path, capsys: Captured, setting: str, code: str) -> None:

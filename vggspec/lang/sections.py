@@ -533,10 +533,13 @@ def likely(text: str) -> str | None:
     return _guess(f"{key} {rest.strip(' ()[]')}", found) or found.example
 
 
-def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) -> Experiment:
+def read_experiment(
+    spec: Spec, size: tuple[int, int] | None, reports: Reports, *, is_whole: bool = True
+) -> Experiment:
     """Both sections of a spec, for a net whose input is ``size``, rows and columns.
 
-    Without ``size``, where the input could not be read, nothing is compared with it.
+    Without ``size``, where the input could not be read, nothing is compared with it. Settings that
+    are not ``is_whole``, as they change others, are not compared with each other.
     """
     train = _read(spec.train, "train", spec.source, reports)
     test = _read(spec.test, "test", spec.source, reports)
@@ -555,7 +558,11 @@ def read_experiment(spec: Spec, size: tuple[int, int] | None, reports: Reports) 
     if size and scales_span is not None and min(scales) < side:
         what_scale = recipes.ScaleTooSmall(scale=min(scales), input=side, section="test")
         reports.add(report(what_scale, spec.source, scales_span))
-    _report_conflicts(train, spec.source, reports)
+    if "frozen" in train:
+        parts, place = train["frozen"]
+        train["frozen"] = tuple(sorted(parts, key=lambda part: part.after)), place
+    if is_whole:
+        _report_conflicts(train, spec.source, reports)
     if train.get("optimiser", ("sgd", None))[0] == "adamw":
         train = {"rate": (ADAMW_RATE, None), "weight_decay": (ADAMW_DECAY, None), **train}
     if "crops" in test and "dense" not in test:
@@ -587,10 +594,10 @@ def _report_conflicts(
         add("nesterov", "momentum", "`nesterov` needs a momentum", "write `momentum 0.9`")
     frozen = value("frozen") or ()
     ends = [part.after for part in frozen]
-    if ends and (ends[0] or sorted(set(ends)) != ends):
+    if ends and (ends[0] or len(set(ends)) < len(ends)):
         what = recipes.ConflictingSettings(
-            why="`after` follows a `freeze` line, and the epochs grow from line to line",
-            way="begin with `freeze up to pool5`, say",
+            why="`after` needs a `freeze up to` line, and each `after` epochs of its own",
+            way="write `freeze up to pool5`, say, for the first epochs",
         )
         reports.add(report(what, source, train["frozen"][1]))
     warm_up, epochs = value("warm_up"), value("epochs")
