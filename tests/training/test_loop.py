@@ -295,7 +295,10 @@ class _Ending(TrainWatcher):
         pass
 
     def epoch(self, now: Epoch) -> None:
-        for worker in multiprocessing.active_children():
+        workers = multiprocessing.active_children()
+        if self._number == signal.SIGKILL:
+            del workers[1:]  # the end of another may be reported wherever the program is by then
+        for worker in workers:
             assert worker.pid is not None
             os.kill(worker.pid, self._number)
 

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -149,6 +150,22 @@ class Loader:
             if worker.is_alive():
                 worker.kill()
             worker.join()
+
+
+@contextlib.contextmanager
+def children_may_end() -> Iterator[None]:
+    """During the block the end of a worker raises nothing: PyTorch's handler of SIGCHLD raises for
+    each of several, wherever the program is, also while the first one is reported.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def lost_worker(error: Exception) -> str | None:

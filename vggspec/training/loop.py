@@ -36,7 +36,7 @@ from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
 from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages
-from vggspec.training.batches import Batch, Loader, Normalise, lost_worker
+from vggspec.training.batches import Batch, Loader, Normalise, children_may_end, lost_worker
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.training.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
 from vggspec.training.curves import CURVES, draw
@@ -359,13 +359,15 @@ class _Training:
         try:
             return self._train(stop, watch)
         except (RuntimeError, MemoryError) as error:
-            how = lost_worker(error)
+            with children_may_end():
+                how = lost_worker(error)
             if how is None:
                 raise
             raise VggspecError(report(LostWorker(how=how, run=str(self.run)))) from error
         finally:
-            self.batches.close()
-            self.val_batches.close()
+            with children_may_end():
+                self.batches.close()
+                self.val_batches.close()
 
     def _train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         state = self.state
