@@ -355,8 +355,8 @@ class OtherBlock(Diagnostic):
 class EmptyPath(Diagnostic):
     """No layer follows a ``from``, so that it has no effect.
 
-    The layers of a path stand after ``from NAME``, on its line or below it. What is wanted as a
-    result is named by ``outputs``.
+    The layers of a path follow ``from NAME``, on its line or below it. To make a layer a result of
+    the net, name it in ``outputs``.
 
         from pool4
         conv1-10 as aux        right

@@ -102,8 +102,8 @@ class NotTheModel(Diagnostic):
     ONNX model, both in ONNX Runtime and on the same images of noise. Their outputs differ by more
     than rounding explains, so the spec is not that of the model. Neither file is left behind.
 
-    The model does something that was taken for something else. A report with the model, or with
-    the code that exported it, helps to mend this.
+    An operation of the model was read as another one, which is a bug in vggspec. Please report it
+    with the model or the code that exported it.
     """
 
     code = "VGG724"
