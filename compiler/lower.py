@@ -30,6 +30,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.trained_layers import with_layers
 from vggspec.compiler.wire import Wired, paths, wire
 from vggspec.compiler.written import (
@@ -560,7 +561,7 @@ def _edited_branches(branches: tuple[Branch, ...], words: Mapping[int, str]) -> 
 def _kind(op: Op) -> str:
     """The name of a net's only output, by the layer that ends it."""
     if isinstance(op, Softmax):
-        return "posteriors"
+        return POSTERIOR_MAP if op.per_position else "posteriors"
     return "boxes" if isinstance(op, Boxes) else "scores"
 
 

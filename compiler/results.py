@@ -2,7 +2,8 @@
 
 A net without the line ``outputs`` has one, called by its kind. Those that the line names are called
 by their layers, and are the activations of these; where the first one is a soft-max the net
-classifies, and where it is boxes it localises.
+classifies, where it is a ``soft-max(map)`` the net labels positions, and where it is boxes it
+localises.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,10 @@ from vggspec.bundle.manifest import OutputKind
 from vggspec.compiler.ir import FEATURES, Network, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes.average_over_space import SCORE_MAP
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 
 #: Names that no layer of a spec has.
-OF_KINDS = ("posteriors", "scores", FEATURES, SCORE_MAP)
+OF_KINDS = ("posteriors", "scores", FEATURES, SCORE_MAP, POSTERIOR_MAP)
 
 
 def kind_of(network: Network, output: Output) -> OutputKind:
@@ -25,9 +26,10 @@ def kind_of(network: Network, output: Output) -> OutputKind:
     if output.name in OF_KINDS:
         return cast("OutputKind", output.name)
     first = network.outputs[0]
-    if output.name == first.name and isinstance(network[first.layer].op, Softmax):
-        return "posteriors"
-    if output.name == first.name and isinstance(network[first.layer].op, Boxes):
+    op = network[first.layer].op
+    if output.name == first.name and isinstance(op, Softmax):
+        return POSTERIOR_MAP if op.per_position else "posteriors"
+    if output.name == first.name and isinstance(op, Boxes):
         return "boxes"
     return "activations"
 

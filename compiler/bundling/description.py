@@ -17,7 +17,7 @@ from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.passes import AverageBeforeLinear, run
-from vggspec.compiler.passes.average_over_space import AVERAGE, SCORE_MAP
+from vggspec.compiler.passes.average_over_space import AVERAGE, POSTERIOR_MAP, SCORE_MAP
 from vggspec.compiler.passes.keep_up_to import needed_for
 from vggspec.compiler.results import kind_of, result_of
 from vggspec.compiler.sizes import Fitting, sizes
@@ -64,11 +64,17 @@ def _output(
     written: Network, prepared: Network, output: Output, options: CompileOptions
 ) -> OutputContract:
     kind, type_ = kind_of(written, output), prepared.type_of(output.layer)
-    position = None
-    if kind == "activations" and type_.is_map and not _sees_all(prepared, output.layer):
+    position, is_label_map = None, kind == POSTERIOR_MAP
+    if is_label_map or (
+        kind == "activations" and type_.is_map and not _sees_all(prepared, output.layer)
+    ):
         seen = fields(prepared)[output.layer]
+        rows, columns = seen.place
         position = Position(
-            start=_pixels(seen.start), window=seen.size, stride=_pixels(seen.stride)
+            start=_pixels(seen.start),
+            window=seen.size,
+            stride=_pixels(seen.stride),
+            place=(float(rows), float(columns)) if is_label_map else None,
         )
     return OutputContract(
         name=output.name,
@@ -151,7 +157,8 @@ def window_and_stride(
     where pooling rounds up, a finer map has positions past it. Activations of several layers, and a
     distance in them, have several strides: the largest is given, with the net's whole input.
     """
-    if options.distance or (options.layer is None and result_of(network) == "activations"):
+    is_by_position = result_of(network) in ("activations", POSTERIOR_MAP)
+    if options.distance or (options.layer is None and is_by_position):
         prepared = prepare(network, options)
         seen = prepared.once(fields)
         strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]

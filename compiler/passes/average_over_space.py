@@ -5,7 +5,7 @@ and scores are averaged unless posteriors are asked for.
 
 Heads are averaged, each by itself: the output of a net that has one, and in a net with several each
 end that is a vector in the spec, or a soft-max. A tap of an inner layer stays the map that it is,
-and so do boxes.
+and so do boxes and what ``soft-max(map)`` gives.
 
 Given   fc8 -> prob                                     output posteriors, a map
 Result  fc8 -> average -> vector -> prob                average scores
@@ -27,7 +27,10 @@ from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes.rewiring import fresh
 
-AVERAGE, VECTOR, SCORE_MAP = "average", "vector", "score_map"
+AVERAGE, VECTOR = "average", "vector"
+
+SCORE_MAP, POSTERIOR_MAP = "score_map", "posterior_map"
+"""Outputs with a number for each class at each position."""
 
 #: What the first output is called where the spec gives it no name.
 UNNAMED = ("scores", "posteriors", FEATURES)
@@ -86,6 +89,8 @@ def _heads(network: Network) -> list[str]:
     for i, output in enumerate(network.outputs):
         last = network[output.layer]
         if not last.type.is_map or isinstance(last.op, Boxes) or last.name in read:
+            continue
+        if isinstance(last.op, Softmax) and last.op.per_position:
             continue
         is_unnamed = i == 0 and output.name in UNNAMED
         if is_unnamed or isinstance(last.op, Softmax) or last.name in at_one_position:

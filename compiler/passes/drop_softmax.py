@@ -1,7 +1,8 @@
 """Removes the soft-max at the end: the loss of section 3.1 takes class scores.
 
 In a net with several heads each loses its own. A soft-max that another layer reads stays for that
-one. What was called ``posteriors`` is called ``scores``; other names stay.
+one. What was called ``posteriors`` is called ``scores``, and ``posterior_map`` ``score_map``; other
+names stay.
 
 Given   fc8 -> prob      output posteriors
 Result  fc8              output scores
@@ -12,8 +13,9 @@ from typing import ClassVar
 
 from vggspec.compiler.ir import Network, Output
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 
-SCORES, POSTERIORS = "scores", "posteriors"
+SCORES_OF = {"posteriors": "scores", POSTERIOR_MAP: SCORE_MAP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ class DropSoftmax:
         outputs: list[Output] = []
         for output in network.outputs:
             name, layer = output.name, scores.get(output.layer, output.layer)
-            if name == POSTERIORS and Output(SCORES, layer) in network.outputs:
+            scores_name = SCORES_OF.get(name, name)
+            if scores_name != name and Output(scores_name, layer) in network.outputs:
                 continue  # they are an output already
-            if name == POSTERIORS and SCORES not in names:
-                name = SCORES
+            if scores_name not in names:
+                name = scores_name
             outputs.append(Output(name, layer))
         nodes = [
             layer

@@ -268,6 +268,13 @@ class Fields:
             raise self.bad(key, f"is not two whole numbers from {low} to {high}")
         return values[0], values[1]
 
+    def point(self, key: str, high: float = MAX_SIDE) -> tuple[float, float]:
+        """Two numbers from ``-high`` to ``high``, of rows and of columns."""
+        values = self.numbers(key, high=high)
+        if len(values) != 2:
+            raise self.bad(key, "is not two numbers")
+        return values[0], values[1]
+
     def shape(self, key: str, high: int = MAX_SIDE) -> tuple[int, int, int]:
         """Three sizes."""
         values = self._list(key, int, "whole numbers", MAX_LIST)
@@ -357,6 +364,8 @@ def _value(hint: Any, data: Fields, key: str) -> Any:
     if get_origin(hint) is tuple and inside[-1] is Ellipsis:
         return _tuple(inside[0], data, key, bounds, most)
     if get_origin(hint) is tuple:
+        if inside == (float, float):
+            return data.point(key)
         if len(inside) == 2:
             return data.pair(key, **bounds)
         return data.shape(key, **({"high": bounds["high"]} if bounds else {}))

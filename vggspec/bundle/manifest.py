@@ -30,9 +30,9 @@ from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.bundle.profile import Profile, Size
 from vggspec.bundle.sizes import FittingSizes, fits
 
-FORMAT = 5
-"""Format 1 had no ``options``, 2 no ``activations``, 3 no ``distance``, 4 no ``int8``; all are
-still read.
+FORMAT = 6
+"""Format 1 had no ``options``, 2 no ``activations``, 3 no ``distance``, 4 no ``int8``, 5 no
+``posterior_map``; all are still read.
 """
 
 MANIFEST = "manifest.json"
@@ -62,14 +62,26 @@ MAX_CHANNELS = 1 << 22
 
 Contract = Literal["float", "raw", "picture"]
 OutputKind = Literal[
-    "posteriors", "scores", "boxes", "score_map", "features", "activations", "distance"
+    "posteriors",
+    "scores",
+    "boxes",
+    "score_map",
+    "posterior_map",
+    "features",
+    "activations",
+    "distance",
 ]
-"""``features`` are the activations of one layer, averaged over space; ``activations`` are those of
-a layer that the spec names as an output, as they are; ``distance`` is that of two pictures."""
+"""``posterior_map`` has posteriors of the classes at each position, where a net labels positions
+and not the image; ``features`` are the activations of one layer, averaged over space;
+``activations`` are those of a layer that the spec names as an output, as they are; ``distance`` is
+that of two pictures."""
 
 
 #: The first format that has a kind of output.
-_SINCE: dict[OutputKind, int] = {"activations": 3, "distance": 4}
+_SINCE: dict[OutputKind, int] = {"activations": 3, "distance": 4, "posterior_map": 6}
+
+#: The first format that has the precision int8.
+_SINCE_INT8 = 5
 
 #: Bytes of a number.
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -119,6 +131,10 @@ class Position:
     stride: Annotated[Size, Range(1, MAX_SIDE)]
     """From one position to the next."""
 
+    place: tuple[float, float] | None = None
+    """Of a posterior map: where the first position lies, 0 in the middle of the first pixel. It is
+    the middle of what the position sees, unless layers enlarge the map."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContract:
@@ -134,8 +150,9 @@ class OutputContract:
     """Rows and columns of a map; None for a vector, and where they follow from the image's."""
 
     position: Position | None = None
-    """Where in the image the positions of activations lie; None for a vector, for maps of scores,
-    which ``Manifest.window`` and ``Manifest.stride`` describe, and in older manifests."""
+    """Where in the image the positions of activations or of a posterior map lie; None for a vector,
+    for maps of scores, which ``Manifest.window`` and ``Manifest.stride`` describe, and in older
+    manifests."""
 
     @property
     def key(self) -> str:
@@ -202,11 +219,12 @@ class Manifest:
     outputs: Annotated[tuple[OutputContract, ...], AtMost(MAX_FILES)]
     window: Annotated[Size, Range(1, MAX_SCALE)]
     """Rows and columns of the image that one position of the score map sees, without padding: the
-    net's input. It is the net's input, too, where the main output is activations."""
+    net's input. It is the net's input, too, where the main output is activations or a posterior
+    map."""
 
     stride: Annotated[Size, Range(1, MAX_SIDE)]
-    """Pixels of the image from one position of the score map to the next; of activations, the
-    largest of their strides."""
+    """Pixels of the image from one position of the score map, or posterior map, to the next; of
+    activations, the largest of their strides."""
 
     labels: tuple[str, ...] | None
     test: TestProtocol
@@ -263,6 +281,11 @@ class Manifest:
         return self.result.kind in ("posteriors", "scores")
 
     @property
+    def segments(self) -> bool:
+        """Whether the main output has posteriors at each position: semantic segmentation."""
+        return self.result.kind == "posterior_map"
+
+    @property
     def compares(self) -> bool:
         """Whether it takes two pictures and gives their distance."""
         return self.result.kind == "distance"
@@ -277,6 +300,8 @@ class Manifest:
         """What the main output is, in words: ``posteriors``; ``activations of conv1_2, fc7``."""
         if self.compares:
             return "the distance of two pictures"
+        if self.segments:
+            return "posteriors of each position"
         if self.result.kind != "activations":
             return self.result.kind.replace("_", " ")
         return f"activations of {', '.join(output.name for output in self.outputs)}"
@@ -285,7 +310,7 @@ class Manifest:
     def format(self) -> int:
         """The format of its file: the earliest one that can say it."""
         of_outputs = max(_SINCE.get(output.kind, 2) for output in self.outputs)
-        return FORMAT if self.precision == "int8" else of_outputs
+        return max(of_outputs, _SINCE_INT8) if self.precision == "int8" else of_outputs
 
     @property
     def score_map(self) -> OutputContract | None:
@@ -349,8 +374,11 @@ def _manifest(data: Fields) -> Manifest:
     _check_different("members", "name", [member.name for member in manifest.members])
     if (manifest.layer is None) == any(out.kind == "features" for out in manifest.outputs):
         raise BadFieldError("`layer` does not go with the `kind` of the outputs")
-    if any(out.position and (not out.is_map or out.key == out.kind) for out in manifest.outputs):
-        raise BadFieldError("one of `outputs` has a `position`, and is no map of activations")
+    for out in manifest.outputs:
+        if out.position and not (out.is_map and out.kind in ("activations", "posterior_map")):
+            raise BadFieldError("one of `outputs` has a `position`, and is no map of activations")
+        if out.kind == "posterior_map" and not (out.is_map and out.position and out.position.place):
+            raise BadFieldError("one of `outputs` has posteriors of positions that lie nowhere")
     if manifest.model not in paths:
         raise BadFieldError("`model` is not among the files")
     if manifest.labels is not None and not manifest.result.is_of(len(manifest.labels)):

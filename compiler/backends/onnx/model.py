@@ -19,8 +19,9 @@ from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import Pass, comparison, inference, run
-from vggspec.compiler.passes.average_over_space import SCORE_MAP
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
+from vggspec.compiler.results import result_of
 from vggspec.compiler.rounded_weights import rounded
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
@@ -51,12 +52,20 @@ def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
     if options.distance:
         taps(network)
         return comparison(options.pool)
-    has_softmax = any(isinstance(network[out.layer].op, Softmax) for out in network.outputs)
+    has_softmax = any(
+        isinstance(op, Softmax) and not op.per_position
+        for op in (network[out.layer].op for out in network.outputs)
+    )
     has_boxes = isinstance(network[network.outputs[0].layer].op, Boxes)
     if options.average == "posteriors" and not has_softmax and options.layer is None:
         raise _refuse(backends.NothingToAverage(), network)
-    if options.keep_map and (not options.is_dense or has_boxes or options.layer is not None):
+    is_label_map = result_of(network) == POSTERIOR_MAP
+    if options.keep_map and (
+        not options.is_dense or has_boxes or is_label_map or options.layer is not None
+    ):
         because = "the net gives boxes" if has_boxes else "a crop has one position"
+        if is_label_map:
+            because = "the net's own output is a map, of posteriors"
         if options.layer is not None:
             because = f"the output is that of `{options.layer}`"
         raise _refuse(backends.NoScoreMap(because=because), network)

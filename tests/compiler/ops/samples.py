@@ -168,6 +168,7 @@ SAMPLES = [
     Sample(GlobalAvgPool(), (3, 5, 4), lambda x, _: x.mean((1, 2), keepdims=True)),
     Sample(Softmax(), (9,), lambda x, _: oracle.softmax(x)),
     Sample(Softmax(), (9, 2, 3), lambda x, _: oracle.softmax(x)),
+    Sample(Softmax(per_position=True), (9, 2, 3), lambda x, _: oracle.softmax(x)),
     Sample(Boxes(), (8,), lambda x, _: x),
     _dwconv(DepthwiseConv(kernel_size=(3, 3), padding=(1, 1)), (4, 7, 6)),
     _dwconv(DepthwiseConv(kernel_size=(5, 3), stride=2, padding=(2, 0), bias=False), (3, 9, 8)),

@@ -18,11 +18,12 @@ class TooLargeForOneFile(Diagnostic):
 
 class NothingToAverage(Diagnostic):
     """``average posteriors`` takes the soft-max at each position of the class score map and then
-    the mean; a net without ``soft-max`` has no posteriors.
+    the mean; a net without ``soft-max`` has no posteriors, and those of ``soft-max(map)`` stay
+    apart.
     """
 
     code = "VGG302"
-    TITLE = "posteriors cannot be averaged: the net has no soft-max"
+    TITLE = "posteriors cannot be averaged: the net does not end in `soft-max`"
     HELP = "end the net with `soft-max`, or average scores"
 
 

@@ -112,6 +112,26 @@ class NoMapLeft(Diagnostic):
         return f"input here is a vector of {count(self.shape[0], 'number')}"
 
 
+class NoMapToLabel(Diagnostic):
+    """``soft-max(map)`` gives a label to each position of a map; an FC has left a vector.
+
+    Write the FCs as convolutions, the first one with the window that it would see:
+
+        maxpool                  7 x 7 positions
+        conv7-4096(pad 0)        an FC-4096
+        conv1-21
+        soft-max(map)
+    """
+
+    code = "VGG244"
+    TITLE = "soft-max(map) needs a feature map"
+    HELP = "write FCs as convolutions, or `soft-max` for one class of the whole image"
+    shape: tuple[int, ...]
+
+    def label(self) -> str:
+        return f"input here is a vector of {count(self.shape[0], 'number')}"
+
+
 class TooManyWeights(Diagnostic):
     """The net has more weights than vggspec supports.
 
