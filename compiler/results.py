@@ -28,7 +28,7 @@ def kind_of(network: Network, output: Output) -> OutputKind:
     first = network.outputs[0]
     op = network[first.layer].op
     if output.name == first.name and isinstance(op, Softmax):
-        return POSTERIOR_MAP if op.per_position else "posteriors"
+        return "posterior_map" if op.per_position else "posteriors"
     if output.name == first.name and isinstance(op, Boxes):
         return "boxes"
     return "activations"
