@@ -35,19 +35,25 @@ def rescale(image: NDArray[np.uint8], scale: int, resize: Resize = "rounded") ->
 
 
 def rescalings(
-    image: NDArray[np.uint8], scales: Sequence[int], resize: Resize = "rounded"
+    image: NDArray[np.uint8],
+    scales: Sequence[int],
+    resize: Resize = "rounded",
+    *,
+    most: int = MAX_RESCALED_PIXELS,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The image at each scale, as ``rescale`` returns it, one at a time."""
+    """The image at each scale, as ``rescale`` returns it, one at a time.
+
+    Raises:
+        VggspecError: one would have more than ``most`` pixels.
+    """
     from PIL.Image import Resampling
 
     height, width, channels = image.shape
     source = as_pillow(image)  # once for all scales, because it copies every pixel
     for scale in scales:
         rows, columns = rescaled_size((height, width), scale, resize)
-        if rows * columns > MAX_RESCALED_PIXELS:
-            what = RescaledTooLarge(
-                width=columns, height=rows, scale=scale, limit=MAX_RESCALED_PIXELS
-            )
+        if rows * columns > most:
+            what = RescaledTooLarge(width=columns, height=rows, scale=scale, limit=most)
             raise VggspecError(report(what))
         if (rows, columns) == (height, width):
             yield image

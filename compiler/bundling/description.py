@@ -2,6 +2,8 @@
 
 import hashlib
 from dataclasses import replace
+from fractions import Fraction
+from math import floor, lcm
 
 import onnx
 
@@ -11,7 +13,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.backends.onnx.distance import DISTANCE
 from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
-from vggspec.compiler.geometry import Pair, fields
+from vggspec.compiler.geometry import Number, Pair, fields
 from vggspec.compiler.input_contract import known_mean
 from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
 from vggspec.compiler.lower import Lowered
@@ -70,9 +72,10 @@ def _output(
     ):
         seen = fields(prepared)[output.layer]
         rows, columns = seen.place
+        start = floor(seen.start[0]), floor(seen.start[1])
         position = Position(
-            start=_pixels(seen.start),
-            window=seen.size,
+            start=start,
+            window=replace(seen, start=start).size,
             stride=_pixels(seen.stride),
             place=(float(rows), float(columns)) if is_label_map else None,
         )
@@ -155,12 +158,17 @@ def window_and_stride(
 
     ``network`` is as the spec has it. What a position sees is what it sees in the net's own form:
     where pooling rounds up, a finer map has positions past it. Activations of several layers, and a
-    distance in them, have several strides: the largest is given, with the net's whole input.
+    distance in them, have several strides: the largest is given, with the net's whole input. Of a
+    net that labels positions the stride is that by which an image may be moved so that all layers
+    see it alike: the least common multiple of all strides.
     """
     is_by_position = result_of(network) in ("activations", POSTERIOR_MAP)
     if options.distance or (options.layer is None and is_by_position):
         prepared = prepare(network, options)
         seen = prepared.once(fields)
+        if result_of(network) == POSTERIOR_MAP:
+            periods = [[_period(seen[name].stride[i]) for name in seen] for i in (0, 1)]
+            return network.input.type.size, (lcm(*periods[0]), lcm(*periods[1]))
         strides = [_pixels(seen[output.layer].stride) for output in prepared.outputs]
         rows, columns = zip(*strides, strict=True)
         return network.input.type.size, (max(rows), max(columns))
@@ -189,6 +197,11 @@ def _score_map(network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
     if not network.type_of(last).is_map or not before_average:
         return (1, 1), _pixels(seen[maps[-1].name].stride) if maps else (1, 1)
     return network.type_of(last).size, _pixels(seen[last].stride)
+
+
+def _period(stride: Number) -> int:
+    """The fewest pixels that are whole positions: of strides below 1 that is one."""
+    return Fraction(stride).numerator
 
 
 def _pixels(pair: Pair) -> tuple[int, int]:

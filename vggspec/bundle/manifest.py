@@ -223,8 +223,9 @@ class Manifest:
     map."""
 
     stride: Annotated[Size, Range(1, MAX_SIDE)]
-    """Pixels of the image from one position of the score map, or posterior map, to the next; of
-    activations, the largest of their strides."""
+    """Pixels of the image from one position of the score map to the next; of activations, the
+    largest of their strides. Of a posterior map, the pixels by which an image may be moved so that
+    the grids of all layers move by whole positions: a multiple of all strides."""
 
     labels: tuple[str, ...] | None
     test: TestProtocol

@@ -14,7 +14,8 @@ THEMES = (
     "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
     "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "onnx_models", "importing",
     "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
-    "fusion", "evaluating", "features", "distances", "localising", "merging", "exporting",
+    "fusion", "evaluating", "features", "distances", "localising", "label_maps", "merging",
+    "exporting",
 )  # fmt: skip
 
 

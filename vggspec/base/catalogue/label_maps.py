@@ -1,0 +1,64 @@
+"""Mistakes in applying nets that label each pixel (VGG589 to VGG593)."""
+
+from vggspec.base.diagnostic import Diagnostic
+
+Size = tuple[int, int]
+
+
+class NoRoomForTile(Diagnostic):
+    """A net compiled with ``--crop`` takes images of one size, so a larger image is computed in
+    tiles of that size. Positions near the edge of a tile see its padding instead of the image and
+    are not used; here all of them are near an edge.
+
+        vggspec compile fcn8s --weights fcn8s.safetensors --crop      takes 512 x 512 alone
+        vggspec compile fcn8s --weights fcn8s.safetensors             takes larger images as a whole
+    """
+
+    code = "VGG589"
+    TITLE = (
+        "the image is larger than the {side} pixels that the net takes, and its positions see "
+        "{seen} pixels each, which leaves nothing of a tile"
+    )
+    HELP = "compile the net without `--crop`, or give a `--scales` at which the image fits"
+    side: int
+    seen: int
+
+
+class PosteriorsTooLarge(Diagnostic):
+    """All posteriors of an image are a number for each class and pixel. The labels and their
+    posteriors alone take a small part of that:
+
+        vggspec.load("fcn8s")("photo.jpg").label_map.labels
+    """
+
+    code = "VGG590"
+    TITLE = "posteriors of {classes} classes for {size[1]} × {size[0]} pixels take more than 1 GiB"
+    HELP = "use the labels and their confidence, or a smaller image"
+    classes: int
+    size: Size
+
+
+class LabelsPixels(Diagnostic):
+    """The net of this bundle gives a class for each pixel, not one for the image: its spec ends in
+    ``soft-max(map)``. ``vggspec predict`` writes and draws label maps.
+
+        vggspec predict fcn8s photo.jpg --mask mask.png --overlay overlay.png
+    """
+
+    code = "VGG591"
+    TITLE = "the net labels each pixel, and this requires {required}"
+    HELP = "use `vggspec predict` with `--mask` or `--overlay`"
+    required: str
+
+
+class NoLabelMap(Diagnostic):
+    """Only a net whose spec ends in ``soft-max(map)`` labels pixels. A net that classifies shows
+    where it sees a class by a heat map of its class score map.
+
+        vggspec predict D photo.jpg --heatmap heat.png
+    """
+
+    code = "VGG592"
+    TITLE = "the net gives {output}, not a label for each pixel"
+    HELP = "for a net that classifies use `--heatmap`"
+    output: str
