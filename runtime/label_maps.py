@@ -91,7 +91,9 @@ def segment(
         raise ArgumentError(f"a tile has at least 1 pixel each way, not {tile}")
     size, classes = (image.shape[0], image.shape[1]), net.manifest.result.channels
     if keep_posteriors and 4 * classes * size[0] * size[1] > MAX_POSTERIORS:
-        raise VggspecError(report(PosteriorsTooLarge(classes=classes, size=size)))
+        raise VggspecError(
+            report(PosteriorsTooLarge(classes=classes, width=size[1], height=size[0]))
+        )
     axes = _axes(net.manifest)
     at_scales = list(rescalings(image, protocol.scales, protocol.resize, most=MAX_PIXELS))
     rows, columns = zip(*(one.shape[:2] for one in at_scales), strict=True)
@@ -266,7 +268,8 @@ def _continued(image: Pixels, span: _Span, axis: int) -> Pixels:
     # Mirrored at the first and at the last pixel, as often as needed.
     period = max(1, 2 * (number - 1))
     folded = np.mod(wanted, period)
-    return image.take(np.minimum(folded, period - folded) if number > 1 else folded * 0, axis)
+    taken: Pixels = image.take(np.minimum(folded, (period - folded) % period), axis)
+    return taken
 
 
 def _at(maps: Floats, at: NDArray[np.float64], axis: int) -> Floats:
@@ -277,10 +280,10 @@ def _at(maps: Floats, at: NDArray[np.float64], axis: int) -> Floats:
     bounded = np.clip(at, 0, number - 1)
     left = np.minimum(bounded.astype(np.intp), max(number - 2, 0))
     part = (bounded - left).astype(np.float32)
-    lower = maps.take(left, axis)
+    lower: Floats = maps.take(left, axis)
     if not part.any():
         return lower
-    upper = maps.take(np.minimum(left + 1, number - 1), axis)
+    upper: Floats = maps.take(np.minimum(left + 1, number - 1), axis)
     shape: tuple[Any, ...] = (-1, 1) if axis == 1 else (-1,)
     upper -= lower
     upper *= part.reshape(shape)

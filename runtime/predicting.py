@@ -22,6 +22,7 @@ def predict(
     scales: Scales | None = None,
     flip: bool | None = None,
     resize: Resize | None = None,
+    tile: int | None = None,
     device: Device = "auto",
     threads: int | None = None,
     watch: Watcher = SILENT,
@@ -49,6 +50,7 @@ def predict(
             scales=scales,
             flip=flip,
             resize=resize,
+            tile=tile,
             watch=watch,
             on_error=on_error,
         )
@@ -75,13 +77,14 @@ def predict_each(
     scales: Scales | None = None,
     flip: bool | None = None,
     resize: Resize | None = None,
+    tile: int | None = None,
     watch: Watcher = SILENT,
     on_error: Callable[[VggspecError], None] | None = None,
 ) -> Iterator[Prediction]:
     """As ``predict``, by a predictor that is open; paths are those of images."""
     for done, image in enumerate(images, 1):
         try:
-            yield predictor(image, scales, flip, resize)
+            yield predictor(image, scales, flip, resize, tile=tile)
         except VggspecError as error:
             if on_error is None:
                 raise

@@ -4,7 +4,7 @@ import contextlib
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeAlias, cast, get_args, overload
 
@@ -15,6 +15,7 @@ from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.distances import ComparesPictures, NoDistance
 from vggspec.base.catalogue.fusion import FixedMirrorImages, HoldsProtocol
+from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.short_repr import short_repr
@@ -22,6 +23,7 @@ from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.data.box_coding import Boxes
 from vggspec.data.read import ImageLike, reading
 from vggspec.runtime.central_boxes import central_boxes
+from vggspec.runtime.label_maps import LabelMap, segment
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pair_net import PairNet
 from vggspec.runtime.picture_net import PictureNet
@@ -29,10 +31,24 @@ from vggspec.runtime.preprocess import rescale
 from vggspec.runtime.protocol import Answer, PosteriorMap, classify, inputs, ways
 from vggspec.runtime.session import Device
 
-Kind = Literal["posteriors", "scores", "boxes"]
+Kind = Literal["posteriors", "scores", "boxes", "posterior_map"]
 Images: TypeAlias = "Sequence[ImageLike]"
 OneOrMany: TypeAlias = "ImageLike | Sequence[ImageLike]"
 Scales = SupportsIndex | Iterable[SupportsIndex]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """What a class has of an image, by a net that labels pixels."""
+
+    label: str
+    index: int
+    pixels: int
+    share: float
+    """Of all pixels of the image, from 0 to 1."""
+
+    posterior: float
+    """Of the class, averaged over its pixels."""
 
 
 @short_repr
@@ -41,11 +57,11 @@ class Prediction:
     """The answer of a net for one image, and the test protocol that gave it."""
 
     posteriors: NDArray[np.float64]
-    """``(K,)``, sum 1; class scores if ``kind`` is scores; ``(0,)`` if it is boxes."""
+    """``(K,)``, sum 1; class scores if ``kind`` is scores; ``(0,)`` if it is boxes or a map."""
 
     kind: Kind
     """``scores`` for a net without soft-max: a larger score is likelier, and has no other meaning.
-    ``boxes`` for a net that localises.
+    ``boxes`` for a net that localises, ``posterior_map`` for one that labels pixels.
     """
 
     labels: tuple[str, ...]
@@ -66,6 +82,9 @@ class Prediction:
     pixels of the upright image; NaN for a class without a box. None unless ``kind`` is boxes.
     """
 
+    label_map: LabelMap | None = None
+    """The class of each pixel of the upright image; None unless ``kind`` is posterior_map."""
+
     file: str | None = None
     """The path of the image, if it was given by its path."""
 
@@ -77,9 +96,35 @@ class Prediction:
         """Labels and posteriors of the ``k`` likeliest classes, best first."""
         return [(self.labels[i], float(self.posteriors[i])) for i in self.ranking(k)]
 
+    def areas(self) -> "list[Area]":
+        """What each class has of the image, by a net that labels pixels, the largest first; classes
+        without a pixel are left out.
+        """
+        if self.label_map is None:
+            return []
+        labels = self.label_map.labels.ravel()
+        pixels = np.bincount(labels, minlength=len(self.labels))
+        sums = np.bincount(labels, self.label_map.confidence.ravel(), len(self.labels))
+        order = np.argsort(-pixels, kind="stable")
+        return [
+            Area(
+                label=self.labels[i],
+                index=int(i),
+                pixels=int(pixels[i]),
+                share=float(pixels[i] / labels.size),
+                posterior=float(sums[i] / pixels[i]),
+            )
+            for i in order[: np.count_nonzero(pixels)]
+        ]
+
     def as_data(self, top: int = 5) -> dict[str, Any]:
-        """The prediction as JSON values, with the ``top`` likeliest classes or with all boxes."""
+        """The prediction as JSON values, with the ``top`` likeliest classes, the ``top`` classes of
+        the most pixels, or all boxes.
+        """
         about = {"file": self.file, "scales": list(self.scales), "flip": self.flip}
+        if self.label_map is not None:
+            areas = [asdict(area) for area in self.areas()[:top]]
+            return about | {"size": list(self.size), "areas": areas}
         if self.boxes is not None:
             boxes = [None if np.isnan(box).any() else box.tolist() for box in self.boxes]
             labels = self.labels or (None,)
@@ -137,7 +182,7 @@ class Predictor:
         result = self.manifest.result
         gives = cast("Kind", result.kind) if result.kind in get_args(Kind) else None
         self.kind: Kind | None = gives
-        """What predictions have; None for a net without classes and boxes, which has outputs."""
+        """What predictions have; None for a net of activations, which has outputs."""
 
         number = result.channels // 4 if self.kind == "boxes" else result.channels
         numbered = tuple(f"class {i}" for i in range(number))
@@ -164,6 +209,9 @@ class Predictor:
         scales: Scales | None = None,
         flip: bool | None = None,  # noqa: FBT001 (reads as the spec does)
         resize: Resize | None = None,
+        *,
+        tile: int | None = None,
+        keep_posteriors: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -173,6 +221,9 @@ class Predictor:
         scales: Scales | None = None,
         flip: bool | None = None,  # noqa: FBT001
         resize: Resize | None = None,
+        *,
+        tile: int | None = None,
+        keep_posteriors: bool = False,
     ) -> list[Prediction]: ...
 
     def __call__(
@@ -181,6 +232,9 @@ class Predictor:
         scales: Scales | None = None,
         flip: bool | None = None,  # noqa: FBT001
         resize: Resize | None = None,
+        *,
+        tile: int | None = None,
+        keep_posteriors: bool = False,
     ) -> Prediction | list[Prediction]:
         """Apply the net to an image, or to each of a list of images.
 
@@ -193,18 +247,27 @@ class Predictor:
         A net that localises sees the central window of the image at each scale, and its boxes are
         averaged, as ``vggspec localise`` does without a classifier.
 
+        A net that labels pixels sees the whole image, or tiles of it: ``tile`` is how many pixels
+        of the rescaled image are taken from each, both ways. None computes images of up to 2
+        million pixels at once, and larger ones in tiles of 1024. ``keep_posteriors`` keeps those of
+        all classes at each pixel, in ``label_map.posteriors``.
+
         Raises:
-            VggspecError: an image cannot be read, or is too small or too large; or the net gives
-                neither classes nor boxes.
+            VggspecError: an image cannot be read, or is too small or too large; the net gives
+                neither classes nor boxes nor labels of pixels; or ``tile`` and ``keep_posteriors``
+                are for such a net, and it is another.
             TypeError: ``image`` is of another type, or ``scales`` are not whole numbers.
             ArgumentError: an array or a tensor has another shape, number type or range, or its
                 layout is ambiguous; ``scales`` are not sizes; or ``resize`` is neither.
         """
         self.check()
         protocol = self._protocol(scales, flip, resize)
+        if self.kind != "posterior_map" and (tile is not None or keep_posteriors):
+            raise VggspecError(report(NoLabelMap(output=self.manifest.gives), path=self._net.path))
+        chosen = _Maps(tile, keep_posteriors)
         if isinstance(image, list | tuple):
-            return [self._predict(each, protocol) for each in image]
-        return self._predict(image, protocol)  # type: ignore[arg-type]
+            return [self._predict(each, protocol, chosen) for each in image]
+        return self._predict(image, protocol, chosen)  # type: ignore[arg-type]
 
     def outputs(self, image: ImageLike, scale: int | None = None) -> dict[str, NDArray[Any]]:
         """All outputs of the net for one image, by their names: maps ``(C, h, w)`` and vectors
@@ -253,7 +316,7 @@ class Predictor:
                 return net(*pixels)
 
     def check(self) -> None:
-        """Refuse a net that gives neither classes nor boxes.
+        """Refuse a net that gives neither classes nor boxes nor labels of pixels.
 
         Raises:
             VggspecError: it is one.
@@ -303,7 +366,7 @@ class Predictor:
             raise VggspecError(report(what, path=self._net.path))
         return protocol
 
-    def _predict(self, image: ImageLike, protocol: TestProtocol) -> Prediction:
+    def _predict(self, image: ImageLike, protocol: TestProtocol, maps: "_Maps") -> Prediction:
         assert self.kind is not None
         with reading(image, self._net.color) as pixels, _about(image) as file:
             empty = Prediction(
@@ -316,10 +379,14 @@ class Predictor:
                 size=(pixels.shape[0], pixels.shape[1]),
                 file=file,
             )
-            return self._filled(empty, pixels, protocol)
+            return self._filled(empty, pixels, protocol, maps)
 
     def _filled(
-        self, empty: Prediction, pixels: NDArray[np.uint8], protocol: TestProtocol
+        self,
+        empty: Prediction,
+        pixels: NDArray[np.uint8],
+        protocol: TestProtocol,
+        maps_of: "_Maps",
     ) -> Prediction:
         net = self._net
         assert not isinstance(net, PairNet)
@@ -327,6 +394,11 @@ class Predictor:
             return replace(empty, posteriors=net(pixels, protocol.scales))
         if self.kind == "boxes":
             return replace(empty, boxes=central_boxes(net, pixels, protocol))
+        if self.kind == "posterior_map":
+            found = segment(
+                net, pixels, protocol, tile=maps_of.tile, keep_posteriors=maps_of.keep_posteriors
+            )
+            return replace(empty, label_map=found)
 
         def apply(images: NDArray[np.uint8]) -> Answer:
             outputs = net(images)
@@ -336,6 +408,14 @@ class Predictor:
 
         posteriors, maps = classify(apply, pixels, net.view, protocol)
         return replace(empty, posteriors=posteriors, maps=maps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """How a net that labels pixels is applied."""
+
+    tile: int | None
+    keep_posteriors: bool
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ def why_not(manifest: Manifest) -> str | None:
         return "nvinfer gives a net planes of floats, and this one takes pixels as decoded"
     if std is not None and len(set(std)) > 1:
         return "nvinfer multiplies all channels by one number, and their deviations differ"
+    if manifest.segments:
+        return "its configuration is written for classifiers, and this net labels pixels"
     if manifest.result.kind != "posteriors" or len(manifest.outputs) > 1:
         return "nvinfer reads every output of a classifier as posteriors, and one here has others"
     return None

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vggspec.runtime.predictor import Prediction
 
 
+#: What each option draws.
+KINDS = {"--heatmap": "heat map", "--mask": "label map", "--overlay": "picture"}
+
+
 @click.command(
     "predict",
     epilog="""\b
@@ -25,7 +29,8 @@ Examples:
   vggspec predict D photos --scales 256,384,512 --json
   vggspec predict D photos --csv photos.csv --top 1
   vggspec predict D photo.jpg --heatmap heat.png --class "king penguin"
-  vggspec predict D photos --heatmap "heat/{name}.png" --classes 3""",
+  vggspec predict D photos --heatmap "heat/{name}.png" --classes 3
+  vggspec predict fcn8s photo.jpg --mask mask.png --overlay overlay.png""",
 )
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
@@ -41,7 +46,8 @@ Examples:
     type=click.IntRange(1),
     default=5,
     metavar="K",
-    help="How many of the likeliest classes to print.  [default: 5]",
+    help="How many of the likeliest classes to print, or of those with the most pixels.  "
+    "[default: 5]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option("--csv", metavar="FILE", help="Write CSV, a row for each class; `-` is stdout.")
@@ -64,6 +70,21 @@ Examples:
     help="Draw the K likeliest classes, each in its own colour.",
 )
 @click.option(
+    "--mask",
+    metavar="FILE",
+    help="Write the class of each pixel as PNG, for a net that labels pixels.",
+)
+@click.option(
+    "--overlay", metavar="FILE", help="Draw the classes of the pixels over the image, with names."
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    help="Compute labels of pixels in tiles of that many pixels each way.  [default: the whole "
+    "image at once; from 2 million pixels in tiles of 1024]",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
@@ -84,17 +105,22 @@ def command(
     heatmap: str | None,
     label: str | None,
     classes: int | None,
+    mask: str | None,
+    overlay: str | None,
     device: Any,
     threads: int | None,
     **protocol: Any,
 ) -> int:
     """Classify images, by the paper's test protocol: scales and mirror images, averaged.
 
+    A net whose spec ends in `soft-max(map)` classifies each pixel.
+
     IMAGE is a file, or a folder whose images are read with those of its subfolders. An image that
     cannot be read is reported, and the others are classified; the exit code is then 1.
     """
     _check_usage(heatmap, label, classes, as_json=as_json, files=(csv, jsonl))
     from vggspec.base.catalogue.artefacts import NoClasses, NoMapInBundle
+    from vggspec.base.catalogue.label_maps import LabelsPixels, NoLabelMap
     from vggspec.base.diagnostic import VggspecError, report
     from vggspec.base.watcher import SILENT
     from vggspec.cli.progress import shown as watching
@@ -115,13 +141,19 @@ def command(
         raise click.BadParameter("there are no images in it.", param_hint="IMAGE")
     check_spared([csv] if csv else [], names, option="--csv")
     check_spared([jsonl] if jsonl else [], names, option="--jsonl")
-    if heatmap:
-        check_targets(heatmap, names, kind="heat map", option="--heatmap")
+    pictures = {"--heatmap": heatmap, "--mask": mask, "--overlay": overlay}
+    for option, pattern in pictures.items():
+        if pattern:
+            check_targets(pattern, names, kind=KINDS[option], option=option)
     with contextlib.ExitStack() as stack:
         predictor = stack.enter_context(Predictor(bundle, device=device, threads=threads))
         predictor.check()
         if predictor.kind == "boxes":
             raise VggspecError(report(NoClasses(output=predictor.kind), path=bundle))
+        if heatmap and predictor.kind == "posterior_map":
+            raise VggspecError(report(LabelsPixels(required="a class score map"), path=bundle))
+        if (mask or overlay) and predictor.kind != "posterior_map":
+            raise VggspecError(report(NoLabelMap(output=predictor.manifest.gives), path=bundle))
         if heatmap and not predictor.gives_maps:
             raise VggspecError(report(NoMapInBundle(), path=bundle))
         index = None if label is None else class_index(predictor.labels, label)
@@ -138,6 +170,10 @@ def command(
             try:
                 if heatmap:
                     _draw(prediction, target_of(heatmap, str(prediction.file)), index, classes)
+                if mask:
+                    _write_mask(prediction, target_of(mask, str(prediction.file)))
+                if overlay:
+                    _draw_overlay(prediction, target_of(overlay, str(prediction.file)))
             except VggspecError as error:
                 complain(error)
                 continue
@@ -175,5 +211,24 @@ def _draw(prediction: "Prediction", target: str, label: int | None, classes: int
     # Read again in colour: the net may have seen it in gray.
     image = read_image(str(prediction.file))
     picture = heatmap.draw(image, prediction, label=label, classes=classes)
+    with replacing_file(target) as file:
+        picture.save(file, format="PNG")
+
+
+def _write_mask(prediction: "Prediction", target: str) -> None:
+    from vggspec.base.files import replacing_file
+    from vggspec.studies import label_picture
+
+    assert prediction.label_map is not None
+    with replacing_file(target) as file:
+        label_picture.mask(prediction.label_map.labels).save(file, format="PNG")
+
+
+def _draw_overlay(prediction: "Prediction", target: str) -> None:
+    from vggspec.base.files import replacing_file
+    from vggspec.data.read import read_image
+    from vggspec.studies import label_picture
+
+    picture = label_picture.overlay(read_image(str(prediction.file)), prediction)
     with replacing_file(target) as file:
         picture.save(file, format="PNG")

@@ -47,14 +47,18 @@ def as_csv(path: str, top: int) -> "Iterator[Write]":
 
         def add(prediction: "Prediction") -> None:
             nonlocal is_first
-            value = "posterior" if prediction.kind == "posteriors" else "score"
+            data = prediction.as_data(top)
+            values = ["posterior" if prediction.kind == "posteriors" else "score"]
+            if prediction.label_map is not None:
+                values = ["pixels", "share", "posterior"]
             text = io.StringIO()
             rows = csv.writer(text, lineterminator="\n")
             if is_first:
-                rows.writerow(["file", "rank", "label", "index", value])
+                rows.writerow(["file", "rank", "label", "index", *values])
             is_first = False
-            for rank, each in enumerate(prediction.as_data(top)["top"], 1):
-                rows.writerow([prediction.file, rank, each["label"], each["index"], each[value]])
+            for rank, each in enumerate(data["areas" if "areas" in data else "top"], 1):
+                numbers = [each[value] for value in values]
+                rows.writerow([prediction.file, rank, each["label"], each["index"], *numbers])
             write(text.getvalue())
 
         yield add
@@ -86,10 +90,12 @@ def _text(prediction: "Prediction", top: int) -> str:
         lines = [f"{name}  (class scores: the net has no soft-max)"]
         lines += [f"{value:10.4g}  {shown(label)}" for label, value in prediction.top(top)]
     else:
-        lines = [name]
+        lines, likeliest = [name], prediction.top(top)
+        if prediction.label_map is not None:
+            lines = [f"{name}  (shares of the image's pixels)"]
+            likeliest = [(area.label, area.share) for area in prediction.areas()[:top]]
         lines += [
-            f"{value:9.2%}  {_bar(value):{BAR}}  {shown(label)}"
-            for label, value in prediction.top(top)
+            f"{value:9.2%}  {_bar(value):{BAR}}  {shown(label)}" for label, value in likeliest
         ]
     return "\n".join(lines)
 

@@ -82,7 +82,7 @@ def draw(
         index = prediction.ranking(1)[0] if label is None else label
         painted = _paint_ramp(picture, evidence(prediction.maps, index, picture.shape[:2]))
         legend = _ramp_legend(prediction, index, width)
-    return _stacked(Image.fromarray(_to_bytes(painted)), legend)
+    return stacked(Image.fromarray(_to_bytes(painted)), legend)
 
 
 def evidence(maps: Sequence[PosteriorMap], index: int, size: tuple[int, int]) -> Floats:
@@ -280,7 +280,7 @@ def _hue_legend(prediction: "Prediction", indices: Sequence[int], width: int) ->
     return sheet.image
 
 
-def _stacked(picture: Image.Image, legend: Image.Image) -> Image.Image:
+def stacked(picture: Image.Image, legend: Image.Image) -> Image.Image:
     """The picture above the legend, both in the middle, with a margin around them."""
     margin = legend.width // 38
     canvas = Image.new(

@@ -2,8 +2,6 @@
 
 from vggspec.base.diagnostic import Diagnostic
 
-Size = tuple[int, int]
-
 
 class NoRoomForTile(Diagnostic):
     """A net compiled with ``--crop`` takes images of one size, so a larger image is computed in
@@ -32,10 +30,11 @@ class PosteriorsTooLarge(Diagnostic):
     """
 
     code = "VGG590"
-    TITLE = "posteriors of {classes} classes for {size[1]} × {size[0]} pixels take more than 1 GiB"
+    TITLE = "posteriors of {classes} classes for {width} × {height} pixels take more than 1 GiB"
     HELP = "use the labels and their confidence, or a smaller image"
     classes: int
-    size: Size
+    width: int
+    height: int
 
 
 class LabelsPixels(Diagnostic):

@@ -40,6 +40,7 @@ MOST_LABELS = 100
 PIPELINES = {
     "posteriors": "image-classification",
     "scores": "image-classification",
+    "posterior_map": "image-segmentation",
     "features": "image-feature-extraction",
     "activations": "image-feature-extraction",
 }
@@ -133,6 +134,11 @@ def _usage(manifest: Manifest, name: str) -> str:
         lines += [
             f'    for label, {value} in net("photo.jpg").top(5):',
             f"        print(label, {value})",
+        ]
+    elif kind == "posterior_map":
+        lines += [
+            '    for area in net("photo.jpg").areas():',
+            "        print(area.label, area.share)",
         ]
     elif kind == "boxes":
         lines.append('    print(net("photo.jpg").boxes)')

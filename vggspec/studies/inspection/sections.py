@@ -77,7 +77,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.pool is not None:
         yield "pooling", f"rounded {'up' if manifest.pool == 'ceil' else 'down'}"
     has_inner = manifest.result.kind in ("activations", "distance")
-    if not has_inner:
+    if manifest.segments:
+        yield "tiles", f"begin at multiples of {_pair(manifest.stride)} pixels"
+    elif not has_inner:
         rows, columns = manifest.window
         yield "window", f"{rows} × {columns} pixels, stride {_pair(manifest.stride)}"
     if not manifest.compares:  # pictures are compared as they are
@@ -130,12 +132,15 @@ def _output(output: OutputContract, *, is_batch: bool) -> str:
 
 
 def _position(position: Position | None) -> str:
-    """What the positions of a map of activations see."""
+    """What the positions of a map of activations, or of posteriors, see."""
     if position is None:
         return ""
     first = ", ".join(map(str, position.start))
-    window = _sizes(position.window)
-    return f"; window {window} pixels from ({first}), stride {_pair(position.stride)}"
+    window, stride = _sizes(position.window), _pair(position.stride)
+    place = ""
+    if position.place is not None:
+        place = f"; the first position at ({', '.join(f'{axis:g}' for axis in position.place)})"
+    return f"; window {window} pixels from ({first}), stride {stride}{place}"
 
 
 def _members(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -156,8 +161,8 @@ def _protocol(manifest: Manifest) -> str:
     if test.resize == "torchvision":
         words.append("rescaled as by torchvision")
     words.append("with mirror images" if test.flip else "no mirror images")
-    has_average = not manifest.members and manifest.result.kind != "activations"
-    if has_average:  # each member has an average of its own
+    by_position = manifest.result.kind in ("activations", "posterior_map")
+    if not manifest.members and not by_position:  # each member has an average of its own
         words.append(f"{manifest.average} averaged over space")
     return ", ".join(words)
 
