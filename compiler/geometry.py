@@ -9,11 +9,13 @@ Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.op import Reach
+from vggspec.compiler.ops.resize import Resize
+from vggspec.compiler.ops.up import reach_of
 from vggspec.compiler.tensor import Types
 
 Number = int | Fraction
@@ -88,9 +90,25 @@ def field_of(layer: Layer, inputs: Types, found: Mapping[str, Field]) -> Field:
     fields.
     """
     seen = found[layer.inputs[0]]
-    for name in layer.inputs[1:]:
+    if isinstance(layer.op, Resize):
+        return _resized(seen, found[layer.inputs[1]], bilinear=not layer.op.nearest)
+    for name in layer.sources[1:]:
         seen = seen.hull(found[name])
     return seen.seen_by(layer.op.reach(inputs))
+
+
+def _resized(seen: Field, other: Field, *, bilinear: bool) -> Field:
+    """The field of a map that is interpolated to the size of another one.
+
+    It lies where that one lies. What its positions see, they see where the sizes of both are to
+    each other as their strides, as those of a net that halves and doubles are.
+    """
+    axes = []
+    for step, wanted in zip(seen.stride, other.stride, strict=True):
+        size, start = reach_of(Fraction(step) / Fraction(wanted), bilinear=bilinear)
+        axes.append((size, Fraction(wanted) / Fraction(step), start))
+    size, stride, start = (pair for pair in zip(*axes, strict=True))
+    return replace(seen.seen_by(Reach(size, stride, start)), place=other.place)
 
 
 def apart(network: Network) -> dict[str, Number]:
@@ -111,5 +129,5 @@ def whole(number: Number) -> int | float:
     return int(number) if number == int(number) else float(number)
 
 
-def _half(number: int) -> Number:
+def _half(number: Number) -> Number:
     return Fraction(number, 2) if number % 2 else number // 2
