@@ -33,7 +33,9 @@ FLOAT_BYTES = 4
 INDEX_BYTES = 8
 MASK_BYTES = 1
 
-_KEEP_INPUT = Conv | DepthwiseConv | UpConv | Linear | MaxPool | BatchNorm | Lrn | PadShortcut | Silu
+_KEEP_INPUT = (
+    Conv | DepthwiseConv | UpConv | Linear | MaxPool | BatchNorm | Lrn | PadShortcut | Silu
+)
 _KEEP_OUTPUT = Relu | Softmax
 
 
@@ -119,8 +121,8 @@ def cost(network: Network) -> NetworkCost:
     - for each number under dropout a byte that says whether it lives;
     - for LRN the padded squares, the sums and the denominators.
 
-    Weights are not counted again. Sums, joins, crops, ``gap``, ``up`` and ``resize`` keep nothing, nor does what comes before
-    the first weights.
+    Weights are not counted again. Sums, joins, crops, ``gap``, ``up`` and ``resize`` keep nothing,
+    nor does what comes before the first weights.
     """
     seen = network.once(fields)
     layers = [

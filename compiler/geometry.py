@@ -103,12 +103,13 @@ def _resized(seen: Field, other: Field, *, bilinear: bool) -> Field:
     It lies where that one lies. What its positions see, they see where the sizes of both are to
     each other as their strides, as those of a net that halves and doubles are.
     """
-    axes = []
-    for step, wanted in zip(seen.stride, other.stride, strict=True):
-        size, start = reach_of(Fraction(step) / Fraction(wanted), bilinear=bilinear)
-        axes.append((size, Fraction(wanted) / Fraction(step), start))
-    size, stride, start = (pair for pair in zip(*axes, strict=True))
-    return replace(seen.seen_by(Reach(size, stride, start)), place=other.place)
+    steps = [
+        Fraction(wanted) / Fraction(own)
+        for own, wanted in zip(seen.stride, other.stride, strict=True)
+    ]
+    rows, columns = (reach_of(1 / step, bilinear=bilinear) for step in steps)
+    reach = Reach((rows[0], columns[0]), (steps[0], steps[1]), (rows[1], columns[1]))
+    return replace(seen.seen_by(reach), place=other.place)
 
 
 def apart(network: Network) -> dict[str, Number]:

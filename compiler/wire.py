@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from vggspec.base.catalogue import graphs, maps, shapes
-from vggspec.base.diagnostic import Diagnostic
 from vggspec.compiler.geometry import Field, Number, field_of
 from vggspec.compiler.ir import IMAGE, Builder, ImageInput, Node, Origin
 from vggspec.compiler.naming import implied_name
@@ -280,19 +279,20 @@ class _Wiring:
         if not all(self.builder.type_of(name).is_map for name in inputs):
             return crop  # it says so itself
         own, other = map(self._field, inputs)
-        what: Diagnostic | None = None
         if own.stride != other.stride:
             i = 0 if own.stride[0] != other.stride[0] else 1
             what = maps.CropStride(name=crop.of, own=own.stride[i], other=other.stride[i])
-        else:
-            rows, columns = (
-                Fraction(other.place[i] - own.place[i]) / Fraction(own.stride[i]) for i in (0, 1)
+            self._report(what, origin.span)
+            raise _Stop
+        rows, columns = (
+            Fraction(other.place[i] - own.place[i]) / Fraction(own.stride[i]) for i in (0, 1)
+        )
+        if not rows.denominator == columns.denominator == 1:
+            self._report(
+                maps.CropBetween(name=crop.of, apart=(abs(rows), abs(columns))), origin.span
             )
-            if rows.denominator == columns.denominator == 1:
-                return replace(crop, offset=(int(rows), int(columns)))
-            what = maps.CropBetween(name=crop.of, apart=(abs(rows), abs(columns)))
-        self._report(what, origin.span)
-        raise _Stop
+            raise _Stop
+        return replace(crop, offset=(int(rows), int(columns)))
 
     def _drops(self, weights: WrittenLayer, name: str) -> bool:
         """Whether dropout is implied after an FC: another follows, and no dropout before it."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
 from vggspec.base.catalogue import shapes
 from vggspec.compiler.ops.op import Names, Op, Reach, TorchNN, with_options
 from vggspec.compiler.ops.syntax import Arguments, Syntax
@@ -73,8 +71,7 @@ class Up(Op):
 
     def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
         (x,) = inputs
-        factors = np.array((1, 1, self.factor, self.factor), np.float32)
-        scales = graph.constant(f"{name}.scales", factors)
+        scales = graph.numbers(f"{name}.scales", (1, 1, self.factor, self.factor))
         attributes = BILINEAR if self.bilinear else NEAREST
         return graph.node("Resize", (x, "", scales), name, **attributes)
 
@@ -87,7 +84,7 @@ def reach_of(factor: int | Fraction, *, bilinear: bool) -> tuple[Fraction, Fract
     parts = step.denominator
     if not bilinear:  # floor(i step)
         return 2 - Fraction(1, parts), Fraction(1, parts) - 1
-    # Between the two beside (i + 1/2) step - 1/2, which is a multiple of 1 / parts, or of half that.
+    # Between the two beside (i + 1/2) step - 1/2: a multiple of 1 / parts, or halfway.
     is_between = (step.numerator - parts) % 2 == 1
     ahead = 1 - Fraction(1, 2 * parts if is_between else parts)
     return 2 * ahead + 1, (step - 1) / 2 - ahead

@@ -109,9 +109,7 @@ class UpConv(Op):
         # The kernel of bilinear interpolation has 2 s - s mod 2 rows, and a channel reads itself.
         side = 2 * self.stride - self.stride % 2
         is_bilinear = (
-            self.stride > 1
-            and self.kernel_size == (side, side)
-            and self.out_channels == x.channels
+            self.stride > 1 and self.kernel_size == (side, side) and self.out_channels == x.channels
         )
         weight = Param(
             name=f"{name}.weight",

@@ -43,7 +43,6 @@ from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.passes.check_joins import CheckJoins
 from vggspec.compiler.passes.rewiring import at
 
-
 #: Ops that make maps finer, or read where others lie: dilated, they would be others.
 _GROWN = UpConv | Up | Resize | Crop
 
@@ -93,7 +92,6 @@ class FinerStride:
             else layer
             for layer in network.layers
         )
-
 
     def _grown(self, network: Network, layer: Layer) -> Network:
         """The network itself, where that is the stride of all its outputs."""

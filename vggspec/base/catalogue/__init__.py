@@ -11,9 +11,9 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "pasting", "layers", "graphs", "shapes", "maps", "sizes", "dense", "backends",
-    "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "onnx_models", "importing",
-    "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
+    "files", "syntax", "pasting", "layers", "graphs", "shapes", "maps", "sizes", "dense",
+    "backends", "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files",
+    "onnx_models", "importing", "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
     "fusion", "evaluating", "features", "distances", "localising", "merging", "exporting",
 )  # fmt: skip
 

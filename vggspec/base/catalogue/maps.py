@@ -77,9 +77,9 @@ class UpconvEmpties(Diagnostic):
 class CropBetween(Diagnostic):
     """The positions of a map that is cut lie between those of the other one.
 
-    ``crop(NAME)`` begins where NAME lies. Each layer moves the first position of a map by
-    ``stride * ((window - 1) / 2 - pad)`` pixels, an upconv back again, so that a window of even size
-    on one of the two paths alone leaves half a position.
+    ``crop(NAME)`` begins where NAME lies. A conv or a pooling moves the first position of a map by
+    ``stride * ((window - 1) / 2 - pad)`` pixels, an upconv back again, so that an even window on
+    one of the two paths alone leaves half a position.
 
         conv3-8 as a  conv2-8(pad 0) crop(a)      wrong: half a pixel apart
         conv3-8 as a  conv3-8(pad 0) crop(a)      is one pixel too small
@@ -184,8 +184,8 @@ class StrideBehindGrowth(Diagnostic):
     stride and layers after them that are dilated. A net with ``upconv``, ``up``, ``resize`` or
     ``crop`` makes its map finer itself: dilated, these layers would not give the same numbers.
 
-        vggspec compile fcn8s --weights W --stride 8                    wrong
-        vggspec compile fcn8s --weights W --stride 8 --layer conv4_3    right: nothing grows before it
+        vggspec compile fcn8s --weights W --stride 4                    wrong
+        vggspec compile fcn8s --weights W --stride 4 --layer conv4_3    right: it grows later
     """
 
     code = "VGG304"
