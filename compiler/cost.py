@@ -26,13 +26,16 @@ from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.relu6 import Relu6
 from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.tensor import TensorType
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
 MASK_BYTES = 1
 
-_KEEP_INPUT = Conv | DepthwiseConv | Linear | MaxPool | BatchNorm | Lrn | PadShortcut | Silu
+_KEEP_INPUT = (
+    Conv | DepthwiseConv | UpConv | Linear | MaxPool | BatchNorm | Lrn | PadShortcut | Silu
+)
 _KEEP_OUTPUT = Relu | Softmax
 
 
@@ -109,7 +112,7 @@ def cost(network: Network) -> NetworkCost:
 
     ``kept_bytes`` holds each tensor that PyTorch's backward pass will read, once:
 
-    - the inputs of conv, FC, pooling, BN, LRN and SiLU, and of ReLU6, which copies what it
+    - the inputs of conv, upconv, FC, pooling, BN, LRN and SiLU, and of ReLU6, which copies what it
       overwrites;
     - the outputs of ReLU, which works in place of its input where nothing else reads that, and of
       soft-max;
@@ -118,8 +121,8 @@ def cost(network: Network) -> NetworkCost:
     - for each number under dropout a byte that says whether it lives;
     - for LRN the padded squares, the sums and the denominators.
 
-    Weights are not counted again. Sums, joins and ``gap`` keep nothing, nor does what comes before
-    the first weights.
+    Weights are not counted again. Sums, joins, crops, ``gap``, ``up`` and ``resize`` keep nothing,
+    nor does what comes before the first weights.
     """
     seen = network.once(fields)
     layers = [
@@ -188,13 +191,13 @@ def _kept_bytes(network: Network) -> int:
     more = 0
     for layer in network.layers:
         op = layer.op
-        if not layer.params and learning.isdisjoint(layer.inputs):
+        if not layer.params and learning.isdisjoint(layer.sources):
             continue  # nothing before it needs a gradient
         learning.add(layer.name)
         if isinstance(op, Relu6) and memory[layer.name] != layer.name:
             more += FLOAT_BYTES * layer.type.num_elements
         elif isinstance(op, _KEEP_INPUT | Relu6):
-            kept.update(memory[name] for name in layer.inputs)
+            kept.update(memory[name] for name in layer.sources)
         if isinstance(op, _KEEP_OUTPUT):
             kept.add(memory[layer.name])
         more += _own_bytes(layer, network.type_of(layer.inputs[0]))

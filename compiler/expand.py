@@ -22,12 +22,15 @@ from vggspec.compiler.ops import OPS
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.conv import AnyConv, Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.syntax import Arguments, find, is_layer, join
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.written import (
     Fit,
     Meaning,
@@ -308,6 +311,10 @@ class Expansion:
             if op is None:
                 self._is_broken = True
                 return steps, channels
+            source = None
+            if isinstance(op, Crop | Resize):
+                source = self._named_in(op, item, own)
+                op = op if source is None else replace(op, of=source)
             name = self._name(op, item, scope)
             channels = self._channels[name] = _after(op, channels)
             is_conv = isinstance(op, AnyConv)
@@ -319,6 +326,7 @@ class Expansion:
                     item,
                     in_bracket=scope.prefix is not None,
                     meaning=self._meaning if is_conv else None,
+                    source=source,
                 )
             )
         return steps, channels
@@ -728,6 +736,15 @@ class Expansion:
             self._unknown.append((word, name))
         return found
 
+    def _named_in(self, op: Crop | Resize, item: LayerItem, scope: _Scope) -> str | None:
+        """The result whose size an op takes, as the net calls it; None and a report."""
+        for option in item.options:
+            if not op.of or self._fill(option.name, scope) != op.of:
+                continue
+            return self._source_of(option.name, scope)
+        self._is_broken = True
+        return None
+
     def _resolve(self, name: str, scope: _Scope) -> str | None:
         folded = name.casefold()
         inner: _Scope | None = scope
@@ -782,7 +799,7 @@ def _is_bare_conv(item: LayerItem) -> bool:
 
 def _after(op: Op, channels: int | None) -> int | None:
     """The channels that leave an op."""
-    return op.out_channels if isinstance(op, Conv | Linear) else channels
+    return op.out_channels if isinstance(op, Conv | UpConv | Linear) else channels
 
 
 def _joined(join: str | None, channels: Sequence[int | None]) -> int | None:

@@ -9,11 +9,13 @@ Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.op import Reach
+from vggspec.compiler.ops.resize import Resize
+from vggspec.compiler.ops.up import reach_of
 from vggspec.compiler.tensor import Types
 
 Number = int | Fraction
@@ -88,9 +90,26 @@ def field_of(layer: Layer, inputs: Types, found: Mapping[str, Field]) -> Field:
     fields.
     """
     seen = found[layer.inputs[0]]
-    for name in layer.inputs[1:]:
+    if isinstance(layer.op, Resize):
+        return _resized(seen, found[layer.inputs[1]], bilinear=not layer.op.nearest)
+    for name in layer.sources[1:]:
         seen = seen.hull(found[name])
     return seen.seen_by(layer.op.reach(inputs))
+
+
+def _resized(seen: Field, other: Field, *, bilinear: bool) -> Field:
+    """The field of a map that is interpolated to the size of another one.
+
+    It lies where that one lies. What its positions see, they see where the sizes of both are to
+    each other as their strides, as those of a net that halves and doubles are.
+    """
+    steps = [
+        Fraction(wanted) / Fraction(own)
+        for own, wanted in zip(seen.stride, other.stride, strict=True)
+    ]
+    rows, columns = (reach_of(1 / step, bilinear=bilinear) for step in steps)
+    reach = Reach((rows[0], columns[0]), (steps[0], steps[1]), (rows[1], columns[1]))
+    return replace(seen.seen_by(reach), place=other.place)
 
 
 def apart(network: Network) -> dict[str, Number]:
@@ -111,5 +130,5 @@ def whole(number: Number) -> int | float:
     return int(number) if number == int(number) else float(number)
 
 
-def _half(number: int) -> Number:
+def _half(number: Number) -> Number:
     return Fraction(number, 2) if number % 2 else number // 2

@@ -3,8 +3,11 @@
 Each array has its own random stream, made from the seed and the array's name, so that a layer
 starts alike in any position, whatever else in the net changes.
 
+An upconv whose window is that of bilinear interpolation begins with it.
+
 Source: Simonyan & Zisserman 2015, section 3.1 (zero-mean normal of variance 1e-2, biases 0);
-Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10.
+Glorot & Bengio 2010, equation 16; He et al. 2015, equation 10; Long et al. 2015,
+section 3.3 (upconv).
 """
 
 import hashlib
@@ -48,6 +51,9 @@ def initialise(
 def draw(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
     """The initial numbers of one array, in flat pieces."""
     left = param.num_elements
+    if param.start == "bilinear":
+        yield from _interpolating(param)
+        return
     if param.start != "random":
         value = 1.0 if param.start == "one" else 0.0
         while left > 0:
@@ -57,7 +63,7 @@ def draw(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
     key = hashlib.sha256(f"{seed}/{param.name}".encode()).digest()
     random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
     fan_out, *inputs = param.shape
-    fan_in = math.prod(inputs)
+    fan_in = math.prod(inputs) if param.incoming is None else param.incoming
     while left > 0:
         size = min(left, CHUNK)
         if recipe.start == "glorot":
@@ -72,6 +78,21 @@ def draw(param: Param, recipe: TrainRecipe, seed: int) -> Iterator[Array]:
             numbers *= np.float32(std)
         yield numbers
         left -= size
+
+
+def _interpolating(param: Param) -> Iterator[Array]:
+    """The kernels ``(C, C / groups, k, k)`` of bilinear interpolation, a piece for each channel in,
+    which goes to the channel of its own number alone.
+    """
+    channels, in_group, side, _ = param.shape
+    factor = (side + 1) // 2
+    middle = (side - 1) / 2
+    line = 1 - np.abs(np.arange(side) - middle) / factor
+    kernel = np.outer(line, line).astype(np.float32)
+    for channel in range(channels):
+        kernels = np.zeros((in_group, side, side), np.float32)
+        kernels[channel % in_group] = kernel
+        yield kernels.reshape(-1)
 
 
 def write_initial(path: str, network: Network, recipe: TrainRecipe, seed: int) -> None:

@@ -81,6 +81,11 @@ class Node:
     inputs: tuple[str, ...]
     origin: Origin | None = None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The inputs whose numbers it reads: all but one of which it reads the size."""
+        return self.inputs[:1] if self.op.reads_size else self.inputs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer(Node):
@@ -292,8 +297,9 @@ class Builder:
     def _check_edges(self, node: Node) -> None:
         """Refuse a graph that no spec and no pass may build."""
         given = len(node.inputs)
-        if given < 2 if node.op.is_join else given != 1:
+        if given < 2 if node.op.is_join else given != 1 + node.op.reads_size:
             takes = "two inputs or more" if node.op.is_join else "one input"
+            takes = "an input and a size" if node.op.reads_size else takes
             raise ValueError(f"{node.name}: {node.op.keyword} takes {takes}, not {given}")
         if node.name in self._types:
             raise ValueError(f"two layers are called {node.name}")
@@ -370,6 +376,9 @@ def _with_needed_input(
                 if node.op.is_join and not meets:
                     size = inputs[0].shape[1:]
                     inputs = tuple(TensorType((x.channels, *size)) for x in inputs)
+                elif node.op.reads_size and not meets:
+                    types[node.name] = TensorType((inputs[0].channels, *inputs[1].size))
+                    continue
                 types[node.name] = node.op.infer(inputs)
         except MisfitError:
             return False

@@ -30,6 +30,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.trained_layers import with_layers
 from vggspec.compiler.wire import Wired, paths, wire
@@ -537,7 +538,8 @@ def _names_of(step: WrittenStep) -> tuple[str, ...]:
 
 def _said(layer: WrittenLayer, last: AbstractSet[str], natural: AbstractSet[str]) -> str | None:
     """The option that says of a layer what its place in the net does not, or None."""
-    if not layer.op.is_weight_layer or (layer.name in last) == (layer.name in natural):
+    is_activated = layer.op.is_weight_layer and not isinstance(layer.op, UpConv)
+    if not is_activated or (layer.name in last) == (layer.name in natural):
         return None
     if layer.name in natural:
         return "activated"

@@ -10,6 +10,7 @@ import re
 from vggspec.base.catalogue.layers import UnusableName
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
@@ -18,8 +19,11 @@ from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Activation, Op
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.ops.up import Up
+from vggspec.compiler.ops.upconv import UpConv
 
 MAX_NAME = 64
 
@@ -88,6 +92,7 @@ class Namer:
         self.suffix = ""
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def step(self, op: Op, name: str) -> None:
         """Count a layer that has its name."""
@@ -133,6 +138,9 @@ class Namer:
                 return f"drop{self.suffix}"
             case Softmax():
                 return "prob"
+            case UpConv() | Up() | Resize() | Crop():
+                count = self._counts[op.keyword] = self._counts.get(op.keyword, 0) + 1
+                return f"{op.keyword}{count}"
             case _:
                 return op.keyword
 

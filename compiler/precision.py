@@ -42,7 +42,7 @@ def number_types(
         elif layer.op.arithmetic == "chosen":
             types[layer.name] = precision
         else:
-            read = {types[name] for name in layer.inputs}
+            read = {types[name] for name in layer.sources}
             types[layer.name] = read.pop() if len(read) == 1 else "fp32"
     del types[IMAGE]
     return types

@@ -6,15 +6,20 @@ its stride, the product of the strides on a path to it.
 1. A conv or a pooling gives ``g(m) = floor((m + a) / s) + b`` rows for every m that it takes, and
    it takes all larger ones. Padding and ``ceil`` are in a and b; the special rules of poolings for
    small maps refuse them, and so change nothing for larger ones. Hence ``g(m + s q) = g(m) + q``.
-   Activations and such have ``g(m) = m``, ``gap`` has ``g(m) = 1``.
+   Activations and such have ``g(m) = m``, ``gap`` has ``g(m) = 1``. An upconv and ``up`` have
+   ``g(m) = m s + b``, hence ``g(m + q) = g(m) + s q``, and divide the stride by s.
 2. By induction along a path: if P is a multiple of all strides J on it, then
    ``f(n + P) = f(n) + P / J`` for every n that all its layers take.
 3. A join of tensors of one stride J meets at n + P if and only if it meets at n, since both sides
    gain P / J. Its output has the rows of its first input wherever it meets; where it does not, what
    comes after it does not count. Tensors of different strides meet at a few sizes only: refused.
 
+4. A crop takes the rows of the map that it names, which has its stride, wherever its input holds
+   them: which ``f(n) - h(n)`` rows decide, and these have the period P by 2. So it meets or not, as
+   a join does. ``resize`` takes the rows of the map that it names for every n.
+
 So the P sizes from the least one on prove all, where P is the least common multiple of the strides
-of all that joins read. The ops' own ``infer`` is tried at each of them.
+of all that joins and crops read. The ops' own ``infer`` is tried at each of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,8 +33,10 @@ from vggspec.base.catalogue.sizes import LongPeriod
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.bundle.sizes import MAX_PERIOD, FittingSizes, Remainders, Size, Sizes, above
 from vggspec.compiler.ir import IMAGE, Layer, Network, smallest
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.tensor import MisfitError, TensorType, Types
 
 if TYPE_CHECKING:
@@ -84,8 +91,12 @@ def _is_square(network: Network, layers: Iterable[Layer]) -> bool:
 
 
 def joins_of_maps(network: Network) -> list[Layer]:
-    """The layers whose inputs must have the same rows and columns."""
-    return [layer for layer in network.layers if layer.op.is_join and layer.type.is_map]
+    """The layers whose inputs must have the same rows and columns, or hold those of the other."""
+    return [layer for layer in network.layers if _meets_or_not(layer.op) and layer.type.is_map]
+
+
+def _meets_or_not(op: Op) -> bool:
+    return op.is_join or isinstance(op, Crop)
 
 
 def _ancestors(network: Network, ends: Sequence[Layer]) -> list[Layer]:
@@ -127,14 +138,14 @@ def _period(network: Network, layers: Sequence[Layer], axis: int) -> int:
     period = 1
     for layer in layers:
         before = tuple(dict.fromkeys(strides[name] for name in layer.inputs))
-        if layer.op.is_join and len(before) > 1:
+        if _meets_or_not(layer.op) and len(before) > 1:
             known = sorted(stride for stride in before if stride is not None)
             because = "one branch is averaged over the whole map, another is not"
             if len(known) == len(before):
                 because = f"branches have a position every {known[0]} and every {known[-1]} pixels"
             raise _refused(network, layer, MeetsAtOneSize(layer=layer.name, because=because))
-        stride = before[0]
-        if stride is not None:
+        stride = strides[layer.inputs[-1 if isinstance(layer.op, Resize) else 0]]
+        if stride is not None and not layer.op.reads_size:
             stride *= layer.op.reach(network.types_of(layer)).stride[axis]
             period = lcm(period, stride.numerator)
         if period > MAX_PERIOD:
@@ -145,7 +156,7 @@ def _period(network: Network, layers: Sequence[Layer], axis: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A layer that changes rows or columns, or joins some."""
+    """A layer that changes rows or columns, joins some, or takes those of another one."""
 
     name: str
     op: Op
@@ -164,6 +175,11 @@ class _Step:
         except MisfitError:
             return None
 
+    @property
+    def sized_by(self) -> int:
+        """The input whose rows and columns those of a join or a crop are."""
+        return 1 if self.op.reads_size else 0
+
     def gives(self, least: int, n: int) -> bool:
         """Whether the output of a layer with one input of ``n`` has ``least`` or more."""
         found = self.after((n,))
@@ -181,7 +197,8 @@ def _steps(network: Network, layers: Iterable[Layer], axis: int) -> list[_Step]:
         is_same = (reach.size[axis], reach.stride[axis], reach.start[axis]) == (1, 1, 0) and (
             layer.type.size[axis] == types[0].size[axis]
         )
-        if is_same and not layer.op.is_join and not isinstance(layer.op, GlobalAvgPool):
+        is_alone = not layer.op.is_join and not layer.op.reads_size
+        if is_same and is_alone and not isinstance(layer.op, GlobalAvgPool):
             same[layer.name] = inputs[0]
             continue
         same[layer.name] = layer.name
@@ -196,11 +213,11 @@ def _least(steps: Sequence[_Step]) -> int:
     needed: dict[str, int] = {}
     for step in reversed(steps):
         least = needed.get(step.name, 1)
-        if not step.op.is_join:
+        if len(step.inputs) == 1:
             found = smallest(partial(step.gives, least))
             assert found is not None, "the net takes its own size"
             least = found
-        source = step.inputs[0]
+        source = step.inputs[step.sized_by]
         needed[source] = max(needed.get(source, 1), least)
     return needed.get(IMAGE, 1)
 
@@ -213,9 +230,9 @@ def _meets(steps: Iterable[_Step], numbers: Sequence[int]) -> list[bool] | None:
         given = list(zip(*(found[name] for name in step.inputs), strict=True))
         # Of many sizes the layers behind large strides see few.
         after = {each: step.after(each) for each in set(given)}
-        if step.op.is_join:
+        if len(step.inputs) > 1:
             meets = [meet and after[n] is not None for meet, n in zip(meets, given, strict=True)]
-            found[step.name] = [each[0] for each in given]
+            found[step.name] = [each[step.sized_by] for each in given]
             continue
         results = [n for n in map(after.__getitem__, given) if n is not None]
         if len(results) < len(given):

@@ -50,8 +50,12 @@ class Param:
     name: str
     shape: Shape
     stored: Shape
-    start: Literal["random", "zero", "one"]
-    """The initial values."""
+    start: Literal["random", "zero", "one", "bilinear"]
+    """The initial values; ``bilinear`` are those that interpolate each channel."""
+
+    incoming: int | None = None
+    """How many numbers one number of the output is made of, for random ones; None where all axes of
+    the shape but the first say it."""
 
     is_trained: bool = True
     """False for running statistics, which are not counted as parameters."""

@@ -7,10 +7,10 @@ activation of its branches.
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from vggspec.base.catalogue import graphs, shapes
+from vggspec.base.catalogue import graphs, maps, shapes
 from vggspec.compiler.geometry import Field, Number, field_of
 from vggspec.compiler.ir import IMAGE, Builder, ImageInput, Node, Origin
 from vggspec.compiler.naming import implied_name
@@ -18,6 +18,7 @@ from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import AnyConv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.flatten import Flatten
 from vggspec.compiler.ops.linear import Linear
@@ -25,6 +26,7 @@ from vggspec.compiler.ops.op import Activation, Op
 from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.projection import Projection
 from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.written import (
     WrittenBranch,
     WrittenFrom,
@@ -238,7 +240,11 @@ class _Wiring:
             current = self._implied(one, layer, current)
         if isinstance(op, Linear) and self.builder.type_of(current).is_map:
             current = self._flattened(layer, current)
-        current = self._add(layer.name, op, (current,), layer.origin)
+        inputs: tuple[str, ...] = (current,)
+        if layer.source is not None:
+            inputs = (current, self.tensor(layer.source))
+            op = self._placed(op, inputs, layer.origin) if isinstance(op, Crop) else op
+        current = self._add(layer.name, op, inputs, layer.origin)
         self.results[layer.name] = current
         if op.is_weight_layer and _is_norm(following):
             return current
@@ -268,6 +274,26 @@ class _Wiring:
             current = self._implied(drop, weights, current)
         return current
 
+    def _placed(self, crop: Crop, inputs: tuple[str, ...], origin: Origin) -> Crop:
+        """The crop that begins where its second input lies."""
+        if not all(self.builder.type_of(name).is_map for name in inputs):
+            return crop  # it says so itself
+        own, other = map(self._field, inputs)
+        if own.stride != other.stride:
+            i = 0 if own.stride[0] != other.stride[0] else 1
+            what = maps.CropStride(name=crop.of, own=own.stride[i], other=other.stride[i])
+            self._report(what, origin.span)
+            raise _Stop
+        rows, columns = (
+            Fraction(other.place[i] - own.place[i]) / Fraction(own.stride[i]) for i in (0, 1)
+        )
+        if not rows.denominator == columns.denominator == 1:
+            self._report(
+                maps.CropBetween(name=crop.of, apart=(abs(rows), abs(columns))), origin.span
+            )
+            raise _Stop
+        return replace(crop, offset=(int(rows), int(columns)))
+
     def _drops(self, weights: WrittenLayer, name: str) -> bool:
         """Whether dropout is implied after an FC: another follows, and no dropout before it."""
         if self._rate == 0 or weights.name in self._last_fcs:
@@ -291,7 +317,7 @@ class _Wiring:
     def _ops_after(self, layer: WrittenLayer) -> tuple[Op, ...]:
         """The ops implied after a weight layer, its activation included."""
         is_linear = isinstance(layer.op, AnyConv | Linear) and layer.op.linear
-        if self._stands_alone(layer):
+        if self._stands_alone(layer) or isinstance(layer.op, UpConv):
             return ()
         ops: tuple[Op, ...] = (Relu(),) if layer.meaning is None else layer.meaning.after
         return tuple(op for op in ops if not (is_linear and isinstance(op, Activation)))
@@ -428,7 +454,11 @@ class _Wiring:
         return name
 
     def _stride(self, name: str) -> Number:
-        """Pixels from one row of a tensor to the next; computed where branches meet alone."""
+        """Pixels from one row of a tensor to the next."""
+        return self._field(name).stride[0]
+
+    def _field(self, name: str) -> Field:
+        """Where a tensor lies; computed where branches meet alone."""
         pending = [name]
         while pending:
             one = pending[-1]
@@ -441,7 +471,7 @@ class _Wiring:
                 types = tuple(map(self.builder.type_of, layer.inputs))
                 self._fields[one] = field_of(layer, types, self._fields)
             pending.pop()
-        return self._fields[name].stride[0]
+        return self._fields[name]
 
     def _implied(self, op: Op, layer: WrittenLayer, current: str) -> str:
         """Add an op implied by a layer."""
@@ -482,7 +512,9 @@ def _is_plain(layer: WrittenLayer) -> bool:
 
 
 def _ends_in(steps: Sequence[WrittenStep]) -> WrittenLayer | None:
-    """The conv or FC, with its batch normalisation, that ends a path; None for anything else."""
+    """The conv or FC, with its batch normalisation, that ends a path; None for anything else, such
+    as an upconv, which has no activation.
+    """
     if not steps:
         return None
     last = steps[-1]
@@ -490,7 +522,9 @@ def _ends_in(steps: Sequence[WrittenStep]) -> WrittenLayer | None:
         return None if last.join is not None else _ends_in(last.branches[0].steps)
     if _is_norm(last) and len(steps) > 1:
         last = steps[-2]
-    return last if isinstance(last, WrittenLayer) and last.op.is_weight_layer else None
+    if not isinstance(last, WrittenLayer) or isinstance(last.op, UpConv):
+        return None
+    return last if last.op.is_weight_layer else None
 
 
 def _in_words(ops: Sequence[Op]) -> str | None:

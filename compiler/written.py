@@ -34,6 +34,9 @@ class WrittenLayer:
     meaning: Meaning | None = None
     """For a conv of a net with ``conv is …``."""
 
+    source: str | None = None
+    """The result whose rows and columns it takes, for a layer that names one."""
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenShortcut:

@@ -81,7 +81,7 @@ def narrowed(name: str, by: int = 8) -> Lowered:
     """
     text = spec_of_ours(name).text
     by = min(by, 4) if "groups 32" in text else by
-    wide = re.compile(r"\b(conv[0-9x]+|FC)-(\d+)")
+    wide = re.compile(r"\b((?:up)?conv[0-9x]+|FC)-(\d+)")
     claim = re.compile(r"[\d.]+[MG]? (weight layers?|parameters|MACs)")
     text = "\n".join(line for line in text.splitlines() if not claim.search(line))
     text = re.sub(r"\b(\d+x\d+)x\d+\b", r"\1", text)

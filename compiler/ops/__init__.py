@@ -6,6 +6,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.flatten import Flatten
@@ -17,12 +18,19 @@ from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.ops.up import Up
+from vggspec.compiler.ops.upconv import UpConv
 
 OPS: tuple[type[Op], ...] = (
     Conv,
     DepthwiseConv,
+    UpConv,
+    Up,
+    Resize,
+    Crop,
     MaxPool,
     AvgPool,
     Lrn,

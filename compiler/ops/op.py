@@ -27,8 +27,10 @@ Arithmetic = Literal["chosen", "as read", "fp32"]
 class Reach:
     """The window of the input that one output position sees, rows then columns."""
 
-    size: tuple[int, int] = (1, 1)
-    """Input positions from the first that is seen to the last, both included."""
+    size: tuple[int | Fraction, int | Fraction] = (1, 1)
+    """Input positions from the first that is seen to the last, both included. Where a map grows,
+    positions of the output see different parts of it: what all of them see, each from its place.
+    """
 
     stride: tuple[int | Fraction, int | Fraction] = (1, 1)
     """Input positions from one output position to the next; less than 1 where a map grows."""
@@ -58,7 +60,10 @@ class Op(ABC):
     """Whether tables leave it out, as the paper leaves out ReLU "for brevity"."""
 
     is_join: ClassVar[bool] = False
-    """Whether it takes two or more inputs; all other ops take one."""
+    """Whether it takes two or more inputs; all other ops take one, or one and a size."""
+
+    reads_size: ClassVar[bool] = False
+    """Whether it takes a second input, of which it reads rows and columns alone."""
 
     shares_memory: ClassVar[bool] = False
     """Whether PyTorch's result may lie in the memory of the input."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from vggspec.base.catalogue import layers
+from vggspec.base.catalogue import layers, maps
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.source import Span
 from vggspec.base.wording import nearest
@@ -167,6 +167,20 @@ class Arguments:
                 self._options = self._options[:i] + self._options[i + 1 :]
                 return self._number(what, option.name, default, low, high)
         return default
+
+    def reference(self) -> str:
+        """The name of a layer in brackets, after the options that the op knows have been read."""
+        bare = [
+            option
+            for option in self._options
+            if not option.values and option.name.text.casefold() not in self._known
+        ]
+        names = tuple(option.name.text for option in bare)
+        is_name = len(names) == 1 and names[0][:1].isalpha()
+        if not is_name:
+            self._report(maps.NoReference(word=self._owner, names=names), self._word.span)
+        self._options = tuple(option for option in self._options if option not in bare)
+        return names[0] if is_name else ""
 
     def finish(self) -> None:
         """Report the options that were not read."""

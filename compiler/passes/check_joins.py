@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vggspec.base.catalogue.dense import MeetsAtOneSize
+from vggspec.base.catalogue.maps import AverageIntoMap
 from vggspec.base.diagnostic import VggspecError
 from vggspec.compiler.geometry import fields
 from vggspec.compiler.ir import Network
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.passes.rewiring import at
 
 
@@ -37,13 +39,15 @@ class CheckJoins:
         seen = network.once(fields)
         averaged: set[str] = set()
         for layer in network.layers:
-            over_space = [name in averaged for name in layer.inputs]
+            if isinstance(layer.op, Resize) and layer.inputs[0] in averaged:
+                raise VggspecError(at(layer, AverageIntoMap(layer=layer.name), network))
+            over_space = [name in averaged for name in layer.sources]
             if any(over_space) or isinstance(layer.op, GlobalAvgPool):
                 averaged.add(layer.name)
             if any(over_space) and not all(over_space):
                 because = "one branch is averaged over the whole map, another is not"
-            elif not any(over_space) and len({seen[name].stride for name in layer.inputs}) > 1:
-                strides = sorted({seen[name].stride[0] for name in layer.inputs})
+            elif not any(over_space) and len({seen[name].stride for name in layer.sources}) > 1:
+                strides = sorted({seen[name].stride[0] for name in layer.sources})
                 finest, coarsest = strides[0], strides[-1]
                 because = f"branches have a position every {finest} and every {coarsest} pixels"
             else:

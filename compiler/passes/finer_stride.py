@@ -23,19 +23,28 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vggspec.base.catalogue.dense import OutputsOfDifferentStrides
+from vggspec.base.catalogue.maps import StrideBehindGrowth
 from vggspec.base.catalogue.variants import StrideOfACrop, StrideOutOfReach
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.compiler.geometry import fields
-from vggspec.compiler.ir import IMAGE, Network, Output
+from vggspec.compiler.ir import IMAGE, Layer, Network, Output
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.pad_shortcut import PadShortcut
+from vggspec.compiler.ops.resize import Resize
+from vggspec.compiler.ops.up import Up
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.passes.check_joins import CheckJoins
+from vggspec.compiler.passes.rewiring import at
+
+#: Ops that make maps finer, or read where others lie: dilated, they would be others.
+_GROWN = UpConv | Up | Resize | Crop
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,9 @@ class FinerStride:
             VggspecError: that stride is impossible, or FC layers fix the size of the image.
         """
         CheckJoins()(network)
+        grown = next((layer for layer in network.layers if isinstance(layer.op, _GROWN)), None)
+        if grown is not None:
+            return self._grown(network, grown)
         strides = _strides(network)
         own = max(strides.values())
         if own == self.stride:
@@ -80,6 +92,15 @@ class FinerStride:
             else layer
             for layer in network.layers
         )
+
+    def _grown(self, network: Network, layer: Layer) -> Network:
+        """The network itself, where that is the stride of all its outputs."""
+        seen = network.once(fields)
+        own = [seen[output.layer].stride[0] for output in network.outputs]
+        if all(stride == self.stride for stride in own):
+            return network
+        what = StrideBehindGrowth(stride=self.stride, layer=layer.name, own=min(own))
+        raise VggspecError(at(layer, what, network))
 
 
 def _strides(network: Network) -> dict[str, int]:

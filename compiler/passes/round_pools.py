@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vggspec.base.catalogue.dense import OtherRoundingAtJoin
+from vggspec.base.catalogue.maps import CropOutside
 from vggspec.base.catalogue.shapes import CannotAdd, CannotJoin, FixedInput
 from vggspec.base.catalogue.variants import OtherRounding
 from vggspec.base.diagnostic import VggspecError, report
@@ -50,8 +51,9 @@ class RoundPools:
 
     def _refused(self, network: Network, layer: Layer, error: VggspecError) -> VggspecError:
         what = error.reports[0].what
-        if isinstance(what, CannotAdd | CannotJoin):
-            parts = OtherRoundingAtJoin(to=self.to, layer=layer.name, shapes=what.shapes)
+        if isinstance(what, CannotAdd | CannotJoin | CropOutside):
+            given = what.shapes if not isinstance(what, CropOutside) else (what.shape, what.wanted)
+            parts = OtherRoundingAtJoin(to=self.to, layer=layer.name, shapes=given)
             return VggspecError(at(layer, parts, network))
         if not isinstance(what, FixedInput):
             return error

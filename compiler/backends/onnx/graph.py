@@ -119,6 +119,14 @@ class OnnxGraph:
         """Add a float32 constant without axes."""
         return self.constant(name, np.array(value, np.float32))
 
+    def numbers(self, name: str, values: Sequence[float]) -> str:
+        """Add a list of float32 numbers."""
+        return self.constant(name, np.array(values, np.float32))
+
+    def scalar(self, name: str, value: int) -> str:
+        """Add an integer without axes."""
+        return self.constant(name, np.array(value, np.int64))
+
     def integers(self, name: str, values: Sequence[int]) -> str:
         """Add a list of integers, such as a shape."""
         return self.constant(name, np.array(values, np.int64))

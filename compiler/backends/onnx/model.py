@@ -209,7 +209,7 @@ def add_layers(
         inputs = []
         for source in layer.inputs:
             x = tensors[source]
-            if graph.about(x).precision != precision:
+            if source in layer.sources and graph.about(x).precision != precision:
                 x = graph.cast(x, precision)
                 graph.note(x, precision, network.type_of(source))
             inputs.append(x)

@@ -3,7 +3,7 @@
 import keyword
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from math import isinf
 from typing import Any
 
@@ -33,6 +33,33 @@ class _Text(str):
     def __add__(self, other: str) -> "_Text":
         return _Text(f"{self} + {other}")
 
+    def __mul__(self, other: "_Text") -> "_Text":  # type: ignore[override]
+        return _Text(f"{self} * {other}")
+
+    def __floordiv__(self, other: "_Text") -> "_Text":
+        return _Text(f"{self} // {other}")
+
+    @property
+    def shape(self) -> "_Shape":
+        """The shape of the tensor that the expression gives."""
+        return _Shape(self)
+
+    @property
+    def device(self) -> "_Text":
+        """The device on which it is."""
+        return _Text(f"{self}.device")
+
+
+class _Shape:
+    """The shape of a tensor, by the text of the expression that gives the tensor."""
+
+    def __init__(self, tensor: _Text) -> None:
+        self._tensor = tensor
+
+    def __getitem__(self, key: int | slice) -> _Text:
+        text = str(key) if isinstance(key, int) else f"{key.start}:"
+        return _Text(f"{self._tensor}.shape[{text}]")
+
 
 class _Recorder:
     """Replaces a module of Python and returns the text of each call of its functions."""
@@ -40,13 +67,13 @@ class _Recorder:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, function: str) -> Callable[..., _Text]:
-        def call(*args: Any, **kwargs: Any) -> _Text:
-            words = [_written(arg) for arg in args]
-            words += [f"{key}={_written(value)}" for key, value in kwargs.items()]
-            return _Text(f"{self._name}.{function}({', '.join(words)})")
+    def __getattr__(self, name: str) -> "_Recorder":
+        return _Recorder(f"{self._name}.{name}")
 
-        return call
+    def __call__(self, *args: Any, **kwargs: Any) -> _Text:
+        words = [_written(arg) for arg in args]
+        words += [f"{key}={_written(value)}" for key, value in kwargs.items()]
+        return _Text(f"{self._name}({', '.join(words)})")
 
 
 def _written(argument: object) -> str:

@@ -82,6 +82,50 @@ def pool(
     return y
 
 
+def upconv(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: int,
+    padding: tuple[int, int],
+    groups: int,
+) -> Array:
+    """Each position of ``x`` (C, H, W) adds its windows, ``weight`` (C, out / groups, rows,
+    columns).
+    """
+    channels, out_group, rows, columns = weight.shape
+    _, height, width = x.shape
+    y = np.zeros((out_group * groups, (height - 1) * stride + rows, (width - 1) * stride + columns))
+    for c in range(channels):
+        first = c // (channels // groups) * out_group
+        for i in range(height):
+            for j in range(width):
+                top, left = i * stride, j * stride
+                y[first : first + out_group, top : top + rows, left : left + columns] += (
+                    x[c, i, j] * weight[c]
+                )
+    top, left = padding
+    y = y[:, top : y.shape[1] - top, left : y.shape[2] - left]
+    return y if bias is None else y + bias[:, None, None]
+
+
+def resized(x: Array, height: int, width: int, *, nearest: bool) -> Array:
+    """Each position from where it lies in ``x`` (C, H, W), or interpolated, the edges repeated."""
+    for axis, number in ((1, height), (2, width)):
+        before = x.shape[axis]
+        if nearest:
+            x = np.take(x, [i * before // number for i in range(number)], axis)
+            continue
+        places = (np.arange(number) + 0.5) * before / number - 0.5
+        places = np.clip(places, 0, before - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, before - 1)
+        part = (places - low).reshape([-1 if i == axis else 1 for i in range(3)])
+        x = np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+    return x
+
+
 def lrn(x: Array, *, n: int, k: float, alpha: float, beta: float) -> Array:
     """Krizhevsky et al. 2012, section 3.3."""
     y = np.zeros_like(x)

@@ -14,6 +14,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.flatten import Flatten
@@ -25,8 +26,11 @@ from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.relu6 import Relu6
+from vggspec.compiler.ops.resize import Resize
 from vggspec.compiler.ops.silu import Silu
 from vggspec.compiler.ops.softmax import Softmax
+from vggspec.compiler.ops.up import Up
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.tensor import TensorType, Types
 
 
@@ -110,6 +114,37 @@ def _norm(op: BatchNorm, shape: tuple[int, ...]) -> Sample:
     return Sample(op, shape, lambda x, p: oracle.batch_norm(x, *p, eps=op.eps))
 
 
+def _upconv(op: UpConv, shape: tuple[int, int, int]) -> Sample:
+    def expected(x: Array, params: list[Array]) -> Array:
+        bias = params[1] if op.bias else None
+        return oracle.upconv(
+            x, params[0], bias, stride=op.stride, padding=op.padding, groups=op.groups
+        )
+
+    return Sample(op, shape, expected)
+
+
+def _up(op: Up, shape: tuple[int, int, int]) -> Sample:
+    height, width = (op.factor * n for n in shape[1:])
+    return Sample(op, shape, lambda x, _: oracle.resized(x, height, width, nearest=not op.bilinear))
+
+
+def _resize(shape: tuple[int, int, int], to: tuple[int, int], *, nearest: bool) -> Sample:
+    return Sample(
+        Resize(of="a", nearest=nearest),
+        shape,
+        lambda x, _, __: oracle.resized(x, *to, nearest=nearest),
+        ((2, *to),),
+    )
+
+
+def _crop(shape: tuple[int, int, int], to: tuple[int, int], begin: tuple[int, int]) -> Sample:
+    rows, columns = (slice(b, b + n) for b, n in zip(begin, to, strict=True))
+    return Sample(
+        Crop(of="a", offset=begin), shape, lambda x, _, __: x[:, rows, columns], ((1, *to),)
+    )
+
+
 POOLS: list[tuple[dict[str, Any], tuple[int, int, int]]] = [
     ({}, (3, 8, 8)),
     ({}, (3, 7, 9)),
@@ -182,6 +217,21 @@ SAMPLES = [
     Sample(Concat(), (2,), lambda a, b, c, _: np.concatenate([a, b, c]), ((3,), (1,))),
     _shortcut(PadShortcut(out_channels=7, stride=2), (3, 5, 6)),
     _shortcut(PadShortcut(out_channels=3, stride=3), (3, 7, 4)),
+    _upconv(UpConv(kernel_size=(4, 4), out_channels=3, stride=2, padding=(1, 1)), (2, 5, 4)),
+    _upconv(UpConv(kernel_size=(2, 2), out_channels=4, stride=2, groups=2), (4, 3, 5)),
+    _upconv(UpConv(kernel_size=(3, 1), out_channels=2, bias=False), (3, 1, 4)),
+    _upconv(UpConv(kernel_size=(5, 3), out_channels=2, stride=3, padding=(2, 0)), (2, 4, 3)),
+    _up(Up(factor=2), (2, 3, 5)),
+    _up(Up(factor=3), (1, 1, 4)),
+    _up(Up(factor=2, bilinear=True), (2, 3, 5)),
+    _up(Up(factor=3, bilinear=True), (1, 1, 4)),
+    *(
+        _resize(shape, to, nearest=nearest)
+        for nearest in (False, True)
+        for shape, to in (((2, 3, 4), (7, 9)), ((2, 7, 9), (3, 4)), ((1, 1, 2), (5, 82)))
+    ),
+    _crop((3, 6, 7), (6, 7), (0, 0)),
+    _crop((3, 6, 7), (2, 4), (1, 3)),
     Sample(Flatten(), (3, 4, 5), lambda x, _: x.reshape(-1)),
     Sample(Dropout(rate=0.5), (3, 4, 5), lambda x, _: x),
 ]

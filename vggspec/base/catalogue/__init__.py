@@ -11,12 +11,40 @@ from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import nearest
 
 THEMES = (
-    "files", "syntax", "pasting", "layers", "graphs", "shapes", "sizes", "dense", "backends",
-    "recipes", "data", "ranks", "runs", "artefacts", "checkpoint_files", "onnx_models", "importing",
-    "annotations", "engines", "refitting", "running", "quantising", "verifying", "variants",
-    "fusion", "evaluating", "features", "distances", "localising", "label_maps", "merging",
+    "annotations",
+    "artefacts",
+    "backends",
+    "checkpoint_files",
+    "data",
+    "dense",
+    "distances",
+    "engines",
+    "evaluating",
     "exporting",
-)  # fmt: skip
+    "features",
+    "files",
+    "fusion",
+    "graphs",
+    "importing",
+    "label_maps",
+    "layers",
+    "localising",
+    "maps",
+    "merging",
+    "onnx_models",
+    "pasting",
+    "quantising",
+    "ranks",
+    "recipes",
+    "refitting",
+    "running",
+    "runs",
+    "shapes",
+    "sizes",
+    "syntax",
+    "variants",
+    "verifying",
+)
 
 
 def by_code() -> dict[str, type[Diagnostic]]:
