@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from vggspec.base.catalogue import files, graphs, layers
+from vggspec.base.catalogue.label_maps import CropsOfLabelMap
 from vggspec.base.diagnostic import Diagnostic, Label, Report, VggspecError, report
 from vggspec.base.recipe import Experiment
 from vggspec.base.reports import Reports
@@ -25,7 +26,7 @@ from vggspec.compiler.claims import falsehood
 from vggspec.compiler.expand import MAX_LAYERS, Expansion
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
-from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
+from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network, Output
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
@@ -231,6 +232,13 @@ class _Lowering:
         self._chain = (*chain, (os.path.realpath(spec.source.name), self._name))
         self._is_start_known = spec.is_complete
 
+    def _check_test(self, network: Network, experiment: Experiment) -> None:
+        """A net that labels positions is not tested by crops."""
+        last = network[network.outputs[0].layer]
+        has_crops = experiment.test.crops is not None
+        if has_crops and _labels_positions(last) and last.origin is not None:
+            self.reports.add(report(CropsOfLabelMap(), last.origin.source, last.origin.span))
+
     def lower(self) -> Lowered | None:
         """The network, or None where there are reports."""
         spec = self._spec
@@ -238,7 +246,8 @@ class _Lowering:
         self.reports.extend(base.mistakes)
         image = base.image
         size = (image.height, image.width) if base.is_input_known else None
-        experiment = read_experiment(spec, size, self.reports)
+        labels_pixels = bool(base.steps) and _labels_positions(base.steps[-1])
+        experiment = read_experiment(spec, size, self.reports, labels_pixels=labels_pixels)
         if len(self.reports) or not spec.is_complete:
             return None
         if not base.steps:
@@ -266,6 +275,7 @@ class _Lowering:
                 self._report(*false)
         recipe = with_layers(experiment.train, spec, network, wired.results, self.reports)
         experiment = replace(experiment, train=recipe)
+        self._check_test(network, experiment)
         text = self._text(base)
         return None if text is None else Lowered(network, experiment, spec, text, base.steps)
 
@@ -558,6 +568,12 @@ def _edited_branches(branches: tuple[Branch, ...], words: Mapping[int, str]) -> 
         replace(branch, items=tuple(_edited(one, words) for one in branch.items))
         for branch in branches
     )
+
+
+def _labels_positions(step: WrittenStep | Layer) -> bool:
+    """Whether it is the ``soft-max(map)`` that ends a net which labels positions."""
+    op = getattr(step, "op", None)
+    return isinstance(op, Softmax) and op.per_position
 
 
 def _kind(op: Op) -> str:

@@ -21,7 +21,6 @@ from typing import Literal
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import FACTORS, WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, flags
-from vggspec.bundle.profile import Profile, derive_profiles
 from vggspec.runtime.machine import Gpu, Machine
 from vggspec.runtime.tensorrt.library import FLAVOURS
 
@@ -317,22 +316,6 @@ def _number_type(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
 
 
 # Rebuilding.
-
-
-def profiles_of(manifest: Manifest, max_batch: int | None = None) -> tuple[Profile, ...]:
-    """The optimisation profiles of a bundle's test protocol.
-
-    Raises:
-        VggspecError: a scale is smaller than the net's window.
-    """
-    image = manifest.input
-    return derive_profiles(
-        manifest.test,
-        least=image.size,
-        window=manifest.window if image.is_dynamic else image.size,
-        is_dynamic=image.is_dynamic,
-        max_batch=max_batch,
-    )
 
 
 def compile_command(

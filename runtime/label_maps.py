@@ -136,6 +136,9 @@ class _Axis:
 
     place: float
     stride: int
+    margin: int
+    """Pixels by which the image is continued at each edge."""
+
     period: int
     """Pixels by which an image may be moved so that every layer's grid moves by whole positions."""
 
@@ -146,11 +149,6 @@ class _Axis:
     least: int
     is_fixed: bool
     sizes: Remainders | None
-
-    @property
-    def margin(self) -> int:
-        """Pixels at either edge that are further from the next position than half a stride."""
-        return max(0, ceil(self.place - (self.stride - 1) / 2))
 
     @property
     def most_taken(self) -> int:
@@ -173,6 +171,7 @@ def _axes(manifest: Manifest) -> tuple[_Axis, _Axis]:
         _Axis(
             place=place[i],
             stride=position.stride[i],
+            margin=position.margin[i],
             period=manifest.stride[i],
             before=ceil(place[i]) - start[i],
             after=start[i] + window[i] - 1 - floor(place[i]),

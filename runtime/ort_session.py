@@ -31,7 +31,8 @@ from vggspec.base.regular_files import open_file
 from vggspec.base.safetensors_header import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest
-from vggspec.bundle.profile import BatchShape, Profile, derive_profiles, spans
+from vggspec.bundle.profile import BatchShape, Profile, spans
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.bundle.sizes import check_ranges
 from vggspec.runtime.machine import ask_driver
 from vggspec.runtime.session import Arrays, Device, Port, check_feeds
@@ -213,14 +214,7 @@ def for_tensorrt(manifest: Manifest) -> ForTensorrt:
             net do not meet for every size.
     """
     contract = manifest.input
-    profile = covering(
-        derive_profiles(
-            manifest.test,
-            least=contract.size,
-            window=manifest.window,
-            is_dynamic=contract.is_dynamic,
-        )
-    )
+    profile = covering(profiles_of(manifest))
     check_ranges(
         (profile,),
         contract.sizes,

@@ -13,9 +13,9 @@ from vggspec.bundle.engine import RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import LAYERS, MANIFEST, MODEL, PLAN, REFERENCE, WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.bundle.profile import Profile
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.compiler.backends.tensorrt.flavours import rtx_supports, unsupported
 from vggspec.compiler.bundling.graph import write_bundle
-from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.machine import this_machine
 from vggspec.runtime.tensorrt import library as seam
 

@@ -66,26 +66,31 @@ def _output(
     written: Network, prepared: Network, output: Output, options: CompileOptions
 ) -> OutputContract:
     kind, type_ = kind_of(written, output), prepared.type_of(output.layer)
-    position, is_label_map = None, kind == POSTERIOR_MAP
-    if is_label_map or (
-        kind == "activations" and type_.is_map and not _sees_all(prepared, output.layer)
-    ):
-        seen = fields(prepared)[output.layer]
-        rows, columns = seen.place
-        start = floor(seen.start[0]), floor(seen.start[1])
-        position = Position(
-            start=start,
-            window=replace(seen, start=start).size,
-            stride=_pixels(seen.stride),
-            place=(float(rows), float(columns)) if is_label_map else None,
-        )
     return OutputContract(
         name=output.name,
         kind=kind,
         channels=type_.channels,
         is_map=type_.is_map,
         size=type_.size if type_.is_map and not options.is_dense else None,
-        position=position,
+        position=position_of(written, prepared, output),
+    )
+
+
+def position_of(written: Network, prepared: Network, output: Output) -> Position | None:
+    """Where the positions of a map of activations or of posteriors lie; None for other outputs."""
+    kind, type_ = kind_of(written, output), prepared.type_of(output.layer)
+    is_label_map = kind == POSTERIOR_MAP
+    has_own = kind == "activations" and type_.is_map and not _sees_all(prepared, output.layer)
+    if not is_label_map and not has_own:
+        return None
+    seen = prepared.once(fields)[output.layer]
+    rows, columns = seen.place
+    start = floor(seen.start[0]), floor(seen.start[1])
+    return Position(
+        start=start,
+        window=replace(seen, start=start).size,
+        stride=_pixels(seen.stride),
+        place=(float(rows), float(columns)) if is_label_map else None,
     )
 
 

@@ -24,12 +24,17 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import BYTES, LAYERS, MODEL, PLAN, FileEntry, Manifest
 from vggspec.bundle.options import CompileOptions
 from vggspec.bundle.profile import BatchShape, Profile, derive_profiles
-from vggspec.bundle.sizes import check_ranges
+from vggspec.bundle.sizes import Size, check_ranges, continued
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.backends.tensorrt import build as tensorrt_engine
 from vggspec.compiler.backends.tensorrt.build import Built
 from vggspec.compiler.backends.tensorrt.network import Ports
-from vggspec.compiler.bundling.description import describe, sizes_of, window_and_stride
+from vggspec.compiler.bundling.description import (
+    describe,
+    position_of,
+    sizes_of,
+    window_and_stride,
+)
 from vggspec.compiler.bundling.graph import add_factors, add_reference
 from vggspec.compiler.bundling.staging import Staging, WrittenBundle, check_place, write
 from vggspec.compiler.cost import run_cost
@@ -188,11 +193,22 @@ def default_profiles(lowered: Lowered, options: CompileOptions) -> tuple[Profile
     network = prepare(lowered.network, options)
     size = network.input.type.size
     test = lowered.experiment.test
+    fitting = sizes_of(lowered.network, options)
+
+    def taken(size: Size) -> Size:
+        """What a net that labels pixels is given of an image of ``size``."""
+        position = position_of(lowered.network, network, network.outputs[0])
+        if position is None or position.place is None:
+            return size
+        margin = position.margin
+        return continued(size, margin=margin, least=fitting.least, sizes=fitting.sizes)
+
     return derive_profiles(
         replace(test, dense=True, crops=None, flip=False) if options.distance else test,
-        least=sizes_of(lowered.network, options).least,
+        least=fitting.least,
         window=window_and_stride(lowered.network, options)[0] if options.is_dense else size,
         is_dynamic=options.is_dense,
+        taken=taken,
         max_batch=None if options.engine is None else options.engine.max_batch,
     )
 

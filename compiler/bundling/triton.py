@@ -11,7 +11,8 @@ import json
 
 from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.manifest import SCALES, InputContract, Manifest, OutputContract
-from vggspec.bundle.profile import Profile, derive_profiles
+from vggspec.bundle.profile import Profile
+from vggspec.bundle.protocol_profiles import profiles_of
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
@@ -104,12 +105,7 @@ def _profiles(manifest: Manifest) -> tuple[Profile, ...]:
     if manifest.engine is not None:
         return manifest.engine.profiles
     try:
-        return derive_profiles(
-            manifest.test,
-            least=manifest.input.size,
-            window=manifest.window,
-            is_dynamic=manifest.input.is_dynamic,
-        )
+        return profiles_of(manifest)
     except VggspecError:
         # The protocol asks for less than the net's window, so it says nothing of sizes to come.
         one = (1, *manifest.input.size)

@@ -24,6 +24,13 @@ NETS = {
     "stride 4": "conv3-6 maxpool conv3-8 maxpool conv1-5 soft-max(map)",
     "uneven pooling": "conv3-6 maxpool3/2(ceil) conv3-8 maxpool3/2(pad 1) conv1-5 soft-max(map)",
     "without padding": "conv5-6(pad 0) maxpool conv3-8(pad 0) conv3-5(pad 0) soft-max(map)",
+    "upconv": "conv3-6 maxpool conv3-8 maxpool conv1-5 upconv4-5/4(no-bias, pad 0) crop(image) "
+    "soft-max(map)",
+    "skip": "conv3-6 as first maxpool(ceil) conv3-8 maxpool(ceil) conv1-5(linear) "
+    "[upconv4-5/2(no-bias) crop(pool1) + from pool1 conv1-5(linear)] as fuse "
+    "upconv4-5/2(no-bias) crop(image) soft-max(map)",
+    "u": "conv3-6(pad 0) as first maxpool conv3-8(pad 0) upconv2-6/2 as larger "
+    "[identity & from first crop(larger)] conv3-5(pad 0) soft-max(map)",
     "some sizes": "conv3-6 maxpool [conv3-8/2 + maxpool conv1-8] conv1-5 soft-max(map)",
 }
 ONE = TestProtocol(scales=(48,), flip=False)

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Annotated, Any, Literal
 
 from vggspec.base.bounds import AtMost, InnerPath, Range, Sha256
@@ -134,6 +135,19 @@ class Position:
     place: tuple[float, float] | None = None
     """Of a posterior map: where the first position lies, 0 in the middle of the first pixel. It is
     the middle of what the position sees, unless layers enlarge the map."""
+
+    @property
+    def margin(self) -> Size:
+        """Of a posterior map: pixels at each edge of an image that are further from the nearest
+        position than half a stride. The image is continued by as many.
+        """
+        if self.place is None:
+            return 0, 0
+        rows, columns = (
+            max(0, ceil(place - (stride - 1) / 2))
+            for place, stride in zip(self.place, self.stride, strict=True)
+        )
+        return rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ Shapes are (images, rows, columns).
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vggspec.base.catalogue.engines import BadProfile, ProfileBelowWindow
@@ -97,12 +97,13 @@ def derive_profiles(
     least: Size,
     window: Size,
     is_dynamic: bool,
+    taken: Callable[[Size], Size] = lambda size: size,
     max_batch: int | None = None,
 ) -> tuple[Profile, ...]:
     """The profiles that a test protocol asks for.
 
-    ``least`` is the smallest image that the net takes, ``window`` its crop; ``max_batch`` bounds
-    the images of a run.
+    ``least`` is the smallest image that the net takes, ``window`` its crop; ``taken`` says to which
+    size an image is continued before it enters the net; ``max_batch`` bounds the images of a run.
 
     Raises:
         VggspecError: a scale is smaller than the net's window.
@@ -115,11 +116,12 @@ def derive_profiles(
     profiles: list[Profile] = []
     if protocol.dense or protocol.crops is None:
         for scale in protocol.scales:
-            if scale < max(least):
+            if min(taken((scale, scale))) < max(least):
                 raise VggspecError(report(ProfileBelowWindow(scale=scale, window=max(least))))
             long, longest = _longer(scale), LONGEST_ASPECT * scale
+            low = taken((scale, scale))
             for opt, high in (((scale, long), (scale, longest)), ((long, scale), (longest, scale))):
-                profiles.append(Profile((1, scale, scale), (usual, *opt), (most, *high)))
+                profiles.append(Profile((1, *low), (usual, *taken(opt)), (most, *taken(high))))
     if protocol.crops is not None:
         crops = max_batch or CROPS_A_BATCH
         profiles.append(_fixed(window, crops, crops))

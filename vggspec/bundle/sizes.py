@@ -160,6 +160,14 @@ def above(sizes: FittingSizes, size: Size) -> Size:
     return sizes.rows.above(size[0]), sizes.columns.above(size[1])
 
 
+def continued(size: Size, *, margin: Size, least: Size, sizes: FittingSizes) -> Size:
+    """The size of an image of ``size`` that has been continued: by ``margin`` at each edge, and
+    then to a size that the net takes.
+    """
+    rows, columns = (max(n + 2 * m, low) for n, m, low in zip(size, margin, least, strict=True))
+    return above(sizes, (rows, columns))
+
+
 def below(sizes: FittingSizes, size: Size) -> Size:
     """The largest size up to ``size``, each axis by itself, for which they meet."""
     if sizes == "any":

@@ -534,12 +534,19 @@ def likely(text: str) -> str | None:
 
 
 def read_experiment(
-    spec: Spec, size: tuple[int, int] | None, reports: Reports, *, is_whole: bool = True
+    spec: Spec,
+    size: tuple[int, int] | None,
+    reports: Reports,
+    *,
+    is_whole: bool = True,
+    labels_pixels: bool = False,
 ) -> Experiment:
     """Both sections of a spec, for a net whose input is ``size``, rows and columns.
 
     Without ``size``, where the input could not be read, nothing is compared with it. Settings that
-    are not ``is_whole``, as they change others, are not compared with each other.
+    are not ``is_whole``, as they change others, are not compared with each other. A net that
+    ``labels_pixels`` has S and Q of its input by default, where another one leaves room for crops
+    in the paper's proportion, and is tested on images of any size.
     """
     train = _read(spec.train, "train", spec.source, reports)
     test = _read(spec.test, "test", spec.source, reports)
@@ -548,14 +555,14 @@ def read_experiment(
     if size and crop is not None and crop_span is not None and (crop, crop) != size:
         what = recipes.CropNotInput(crop=crop, input=size)
         reports.add(report(what, spec.source, crop_span))
-    default = round(side * 256 / 224)
+    default = side if labels_pixels else round(side * 256 / 224)
     scale, scale_span = train.pop("scale", ((default, default), None))
     if size and scale_span is not None and scale[0] < side:
         what_scale = recipes.ScaleTooSmall(scale=scale[0], input=side, section="train")
         reports.add(report(what_scale, spec.source, scale_span))
     # Section 4.1 of the paper: Q is S, or the middle of the range when S is jittered.
     scales, scales_span = test.pop("scales", ((round((scale[0] + scale[1]) / 2),), None))
-    if size and scales_span is not None and min(scales) < side:
+    if size and scales_span is not None and min(scales) < side and not labels_pixels:
         what_scale = recipes.ScaleTooSmall(scale=min(scales), input=side, section="test")
         reports.add(report(what_scale, spec.source, scales_span))
     if "frozen" in train:

@@ -125,7 +125,9 @@ def _with_settings(spec: "Spec", lowered: Lowered, settings: Sequence[str]) -> "
     other = parse(Source("--set", f"{text}\n")).specs[0]
     reports = Reports()
     image = lowered.network.input
-    read_experiment(other, (image.height, image.width), reports, is_whole=False)
+    labels_pixels = lowered.network.outputs[0].name == "posterior_map"
+    size = image.height, image.width
+    read_experiment(other, size, reports, is_whole=False, labels_pixels=labels_pixels)
     reports.raise_if_any()
     keys = {_key(setting) for setting in other.train}
     kept = [setting for setting in spec.train if _key(setting) not in keys]

@@ -14,6 +14,7 @@ from tests.nets import disagreement, images, random_weights, session
 from tests.refusals import refused
 from vggspec.bundle.manifest import MANIFEST, MODEL
 from vggspec.bundle.opening import open_bundle
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.passes import TRAINING, run
 
@@ -69,6 +70,22 @@ def test_the_manifest_says_where_positions_lie(tmp_path: Path) -> None:
     assert output.position.place == (3.0, 3.0)
     assert output.position.stride == (4, 4)
     assert manifest.window == (32, 48)
+
+
+def test_profiles_are_of_images_that_have_been_continued(tmp_path: Path) -> None:
+    text = (
+        "net u\ninput 60x60 RGB(mean 1 2 3)\nconv3-6(pad 0) as first maxpool conv3-8(pad 0)\n"
+        "upconv2-6/2 as larger [identity & from first crop(larger)] conv3-5(pad 0)\n"
+        "soft-max(map)\ntest:\n  scale 40\n"
+    )
+    bundle, _ = compiled(tmp_path, text)
+    manifest = open_bundle(bundle).manifest
+    assert manifest.result.position is not None
+    assert manifest.result.position.margin == (4, 4)
+    landscape = profiles_of(manifest)[0]
+    assert landscape.min[1:] == (48, 48)
+    assert landscape.opt[1:] == (48, 61)
+    assert manifest.input.sizes == "any"
 
 
 def test_a_bundle_without_a_place_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vggspec.base.watcher import SILENT
 from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.bundle.profile import Profile, parse_profile
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.bundle.sizes import Remainders, Sizes, check_ranges
 from vggspec.cli import run
 from vggspec.cli.show import print_summary
@@ -36,7 +37,6 @@ from vggspec.compiler.ops.relu import Relu
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.summary import summary_of
 from vggspec.compiler.weights import WeightsFile
-from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.ort_session import for_tensorrt
 from vggspec.runtime.predictor import Predictor

@@ -19,9 +19,10 @@ from tests.fuzz import mutate, seeds
 from tests.fuzz.harness import answer
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
 from vggspec.bundle.opening import Bundle, open_bundle
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.cli.inspect import print_inspection
 from vggspec.compiler.bundling.net import lowered_of
-from vggspec.runtime.compatibility import compare_bundle, profiles_of
+from vggspec.runtime.compatibility import compare_bundle
 from vggspec.runtime.machine import Machine
 from vggspec.runtime.predictor import Predictor
 from vggspec.studies.inspection.inspection import inspected

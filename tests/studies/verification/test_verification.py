@@ -35,6 +35,7 @@ from vggspec.bundle.manifest import (
 )
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.cli import run
 from vggspec.compiler.backends.onnx.model import prepare
 from vggspec.compiler.backends.torch import module as torch_module
@@ -44,7 +45,7 @@ from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.compiler.weights import describe, open_weights, save
 from vggspec.runtime import machine
 from vggspec.runtime import open_session as opening
-from vggspec.runtime.compatibility import profiles_of, rtx_supports
+from vggspec.runtime.compatibility import rtx_supports
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
 from vggspec.runtime.session import Device

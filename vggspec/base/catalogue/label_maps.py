@@ -37,6 +37,22 @@ class PosteriorsTooLarge(Diagnostic):
     height: int
 
 
+class CropsOfLabelMap(Diagnostic):
+    """``crops`` average the class of an image over windows of it. A net that ends in
+    ``soft-max(map)`` has a class for each pixel, and is applied to the whole image, at the scales
+    of ``test:`` and to its mirror image.
+
+        conv1-21
+        soft-max(map)     wrong with these crops
+        test:
+          crops 5x5
+    """
+
+    code = "VGG593"
+    TITLE = "a net that labels pixels is not tested by crops"
+    HELP = "remove `crops` from `test:`, or end the net in `soft-max`"
+
+
 class LabelsPixels(Diagnostic):
     """The net of this bundle gives a class for each pixel, not one for the image: its spec ends in
     ``soft-max(map)``. ``vggspec predict`` writes and draws label maps.

@@ -8,7 +8,7 @@ from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, load_bundle
 from vggspec.bundle.profile import Profile
-from vggspec.runtime.compatibility import profiles_of
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.studies.inspection.layers import LayerFacts, read_layers
 from vggspec.studies.inspection.sections import Section, sections
 

@@ -78,7 +78,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "pooling", f"rounded {'up' if manifest.pool == 'ceil' else 'down'}"
     has_inner = manifest.result.kind in ("activations", "distance")
     if manifest.segments:
-        yield "tiles", f"begin at multiples of {_pair(manifest.stride)} pixels"
+        yield "tiles", f"begin at multiples of {_pair(manifest.stride)}"
     elif not has_inner:
         rows, columns = manifest.window
         yield "window", f"{rows} × {columns} pixels, stride {_pair(manifest.stride)}"

@@ -14,11 +14,12 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.profile import BatchShape
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.compiler.ranges import Ranges
 from vggspec.data.read import Pixels
 from vggspec.runtime import machine
 from vggspec.runtime import open_session as opening
-from vggspec.runtime.compatibility import compare_bundle, profiles_of
+from vggspec.runtime.compatibility import compare_bundle
 from vggspec.runtime.session import Device, Session
 from vggspec.studies.verification.arithmetic import ArithmeticCheck, measure
 from vggspec.studies.verification.comparison import Figures, compare_outputs

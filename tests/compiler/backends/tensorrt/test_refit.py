@@ -30,13 +30,13 @@ from vggspec.bundle.digests import file_entry
 from vggspec.bundle.manifest import LAYERS, MODEL, PLAN, REFERENCE, WEIGHTS
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.bundle.options import CompileOptions
+from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.compiler.backends.onnx.model import emit, prepare
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.refit import check, refit
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.weights import Metadata, WeightsFile, open_weights, save
-from vggspec.runtime.compatibility import profiles_of
 from vggspec.runtime.machine import Driver, Gpu, Library, Machine
 from vggspec.runtime.tensorrt import library as seam
 
