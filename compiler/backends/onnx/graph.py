@@ -66,6 +66,7 @@ class OnnxGraph:
         self._scope = ""
         self._nodes: list[NodeProto] = []
         self._initializers: list[TensorProto] = []
+        self._described: list[ValueInfoProto] = []
         self._about: dict[str, About] = {}
         self._casts: dict[tuple[str, Precision], str] = {}
 
@@ -87,6 +88,12 @@ class OnnxGraph:
     def note(self, tensor: str, precision: Precision, type: TensorType) -> None:
         """Remember the type of an activation for the ops that read it."""
         self._about[tensor] = About(precision, type)
+
+    def describe(self, tensor: str) -> None:
+        """Write the type of a noted activation into the graph, where shape inference finds none."""
+        about = self._about[tensor]
+        shape = ("N", about.type.channels, f"{tensor}.h", f"{tensor}.w")
+        self._described.append(tensor_info(tensor, ELEMENT_TYPES[about.precision], shape))
 
     def cast(self, tensor: str, precision: Precision, name: str | None = None) -> str:
         """A tensor in another number type, cast once however many read it."""
@@ -167,6 +174,7 @@ class OnnxGraph:
             initializer=self._initializers,
             input=inputs,
             output=outputs,
+            value_info=self._described,
         )
 
     def model(

@@ -202,6 +202,7 @@ def add_layers(
     ``give`` names the tensor of a parameter, in the number type in which it is used.
     """
     tensors = {IMAGE: image}
+    results = {output.layer for output in network.outputs}
     graph.note(image, "fp32", network.input.type)
     for layer in network.layers:
         precision = types[layer.name]
@@ -215,6 +216,8 @@ def add_layers(
             inputs.append(x)
         y = layer.op.to_onnx(graph, tuple(inputs), params, layer.name)
         graph.note(y, precision, layer.type)
+        if layer.op.reads_size and layer.name not in results:
+            graph.describe(y)
         tensors[layer.name] = y
     return tensors
 
