@@ -1,9 +1,10 @@
 """Where in the image the positions of each tensor lie, and which pixels they see.
 
 Each axis by itself: a tensor's first position sees the pixels from ``start`` to ``end``, its middle
-lies at ``place``, and the next position lies ``stride`` pixels further. Padding counts as pixels
-outside of the image, so ``start`` may be negative. Where branches meet, a position sees all that
-its inputs see: the hull of their fields, which may lie apart.
+lies at ``place``, and the next position lies ``stride`` pixels further. Where a map has become
+finer, ``start`` and ``end`` hold what any position sees, and ``size`` is the largest window.
+Padding counts as pixels outside of the image, so ``start`` may be negative. Where branches meet, a
+position sees all that its inputs see: the hull of their fields, which may lie apart.
 
 Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks".
 """
@@ -11,6 +12,7 @@ Source: Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil, floor, gcd, lcm
 
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.op import Reach
@@ -20,22 +22,28 @@ from vggspec.compiler.tensor import Types
 
 Number = int | Fraction
 
-#: What an op sees that computes each position from the one in its place.
-ITS_PLACE = Reach()
-
 #: Rows, then columns.
 Pair = tuple[Number, Number]
+
+#: The first and the last pixels that positions see which follow each other.
+Phases = tuple[Pair, ...]
+
+MAX_PHASES = 4096
+"""Of larger numbers what all of them see counts as what each sees."""
+
+#: What an op sees that computes each position from the one in its place.
+ITS_PLACE = Reach()
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """The positions of a tensor in pixels of the image; pairs are (rows, columns)."""
 
-    start: Pair = (0, 0)
-    """The first pixel that the first position sees."""
-
-    end: Pair = (0, 0)
-    """The last pixel that the first position sees."""
+    seen: tuple[Phases, Phases] = (((0, 0),), ((0, 0),))
+    """The first and the last pixel that the first position sees, in rows and in columns. Where a
+    map has become finer, not all positions see as much: then those of the first few, after which it
+    is the same again.
+    """
 
     stride: Pair = (1, 1)
     """Pixels from one position to the next; a fraction where a map is finer than the image."""
@@ -44,10 +52,28 @@ class Field:
     """The middle of the first position, along the path of its first input."""
 
     @property
-    def size(self) -> tuple[int, int]:
-        """How many pixels a position sees, padding included."""
+    def start(self) -> Pair:
+        """The first pixel that a position sees, as seen from the first one."""
         rows, columns = (
-            -int((start - end - 1) // 1) for start, end in zip(self.start, self.end, strict=True)
+            min([first - i * step for i, (first, _) in enumerate(phases)])
+            for phases, step in zip(self.seen, self.stride, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def end(self) -> Pair:
+        """The last pixel that a position sees, as seen from the first one."""
+        rows, columns = (
+            max([last - i * step for i, (_, last) in enumerate(phases)])
+            for phases, step in zip(self.seen, self.stride, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many pixels a position sees at most, padding included."""
+        rows, columns = (
+            max([ceil(last - first + 1) for first, last in phases]) for phases in self.seen
         )
         return rows, columns
 
@@ -57,21 +83,53 @@ class Field:
             return self
         axes = [
             (
-                self.start[i] + self.stride[i] * reach.start[i],
-                self.end[i] + self.stride[i] * (reach.start[i] + reach.size[i] - 1),
+                self._seen_by(reach, i),
                 self.stride[i] * reach.stride[i],
                 self.place[i] + self.stride[i] * (reach.start[i] + _half(reach.size[i] - 1)),
             )
             for i in (0, 1)
         ]
-        start, end, stride, place = (pair for pair in zip(*axes, strict=True))
-        return Field(start, end, stride, place)
+        seen, stride, place = (pair for pair in zip(*axes, strict=True))
+        return Field(seen, stride, place)
+
+    def _seen_by(self, reach: Reach, axis: int) -> Phases:
+        """The first and last pixels along an axis of positions that see ``reach``."""
+        ratio = Fraction(reach.stride[axis])
+        period = len(self.seen[axis])
+        number = ratio.denominator * (period // gcd(ratio.numerator, period))
+        start, end = reach.start[axis], reach.start[axis] + reach.size[axis] - 1
+        if number > MAX_PHASES:
+            step, origin = self.stride[axis], (self.start[axis], self.end[axis])
+            return ((origin[0] + step * start, origin[1] + step * end),)
+        return tuple(
+            [
+                (
+                    self.pixels_of(ceil(start + i * ratio), axis)[0],
+                    self.pixels_of(floor(end + i * ratio), axis)[1],
+                )
+                for i in range(number)
+            ]
+        )
+
+    def pixels_of(self, position: int, axis: int) -> Pair:
+        """The first and the last pixel that a position sees."""
+        periods, phase = divmod(position, len(self.seen[axis]))
+        first, last = self.seen[axis][phase]
+        shift = periods * len(self.seen[axis]) * self.stride[axis]
+        return first + shift, last + shift
 
     def hull(self, other: "Field") -> "Field":
         """The field of what is made of two tensors, position by position."""
+        axes = []
+        for i in (0, 1):
+            number = lcm(len(self.seen[i]), len(other.seen[i]))
+            pairs = [
+                (self.pixels_of(k, i), other.pixels_of(k, i))
+                for k in range(min(number, MAX_PHASES))
+            ]
+            axes.append(tuple([(min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs]))
         return Field(
-            (min(self.start[0], other.start[0]), min(self.start[1], other.start[1])),
-            (max(self.end[0], other.end[0]), max(self.end[1], other.end[1])),
+            (axes[0], axes[1]),
             (max(self.stride[0], other.stride[0]), max(self.stride[1], other.stride[1])),
             self.place,
         )

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 from fractions import Fraction
-from math import floor, lcm
+from math import ceil, floor, lcm
 
 import onnx
 
@@ -85,10 +85,12 @@ def position_of(written: Network, prepared: Network, output: Output) -> Position
         return None
     seen = prepared.once(fields)[output.layer]
     rows, columns = seen.place
-    start = floor(seen.start[0]), floor(seen.start[1])
+    # Where a map has become finer, not all positions see as much: the window holds them all.
+    top, left = floor(seen.start[0]), floor(seen.start[1])
+    bottom, right = ceil(seen.end[0]), ceil(seen.end[1])
     return Position(
-        start=start,
-        window=replace(seen, start=start).size,
+        start=(top, left),
+        window=(bottom - top + 1, right - left + 1),
         stride=_pixels(seen.stride),
         place=(float(rows), float(columns)) if is_label_map else None,
     )
