@@ -618,6 +618,12 @@ class Expansion:
             return None
         name, match = found
         start = item.word.span.start
+        if name == "resize" and not item.options:  # it is a setting of `test:` too
+            rest = self._source.text[item.word.span.end :].partition("\n")[0].split()
+            setting = unindented(item.word.text, self._source, start)
+            if setting is not None and rest and not is_layer(rest[0], _SYNTAXES):
+                report(setting, item.word.span)
+                return None
         places = {
             group: Span(start + match.start(group), start + match.end(group))
             for group, text in match.groupdict().items()

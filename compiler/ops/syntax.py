@@ -14,6 +14,9 @@ from vggspec.lang.ast import LayerItem, Option, Word
 MAX_SIDE = 1 << 16  # pixels
 MAX_CHANNELS = 1 << 20
 
+#: The `2D` of a layer of another tool.
+_OF_2D = r"[12]d(?=transpose|(?![a-z]))"
+
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -66,7 +69,7 @@ def _pattern(stem: str, numbers: str) -> re.Pattern[str]:
 def _numbers_as_meant(text: str, places: int) -> list[str]:
     """The numbers of a layer in their order: for a conv the receptive field, then the channels."""
     # The 2 of `Conv2d` is no number of the layer, and of `3x3` one side is enough.
-    text = re.sub(r"(?<=[a-z])[12]d(?![a-z])", "", text, flags=re.IGNORECASE)
+    text = re.sub(rf"(?<=[a-z]){_OF_2D}", "", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<!\d)(\d+)[x×]\1(?!\d)", r"\1", text)
     numbers = re.findall(r"\d+", text)
     if places == 1:  # FC: inputs come first, if they are written
@@ -343,10 +346,6 @@ _NEEDLESS = {
     "split": _BRANCHED,
     "slice": _BRANCHED,
     "inception": _JOINED,
-    "upsample": _NO_SUCH,
-    "upsampling": _NO_SUCH,
-    "deconv": _NO_SUCH,
-    "convtranspose": _NO_SUCH,
     "layernorm": _NO_SUCH,
     "groupnorm": _NO_SUCH,
     "instancenorm": _NO_SUCH,
@@ -407,6 +406,19 @@ _ALSO_CALLED = {
     "convolution": "conv",
     "convolutional": "conv",
     "drop": "dropout",
+    "deconv": "upconv",
+    "deconvolution": "upconv",
+    "convtranspose": "upconv",
+    "transposedconv": "upconv",
+    "transposeconv": "upconv",
+    "upconvolution": "upconv",
+    "tconv": "upconv",
+    "upsample": "up",
+    "upsampling": "up",
+    "interpolate": "resize",
+    "interp": "resize",
+    "centercrop": "crop",
+    "cropping": "crop",
     "box": "boxes",
     "bbox": "boxes",
 }
@@ -443,6 +455,8 @@ def find(item: LayerItem, syntaxes: dict[str, Syntax]) -> tuple[str, re.Match[st
             continue
         # A word that continues with letters is another word, unless a number comes first: `Conv2d`.
         if rest[:1].isalpha() and not re.match(r"(?:2d|pool|olution|x?\d)", rest):
+            continue
+        if "transpose" in rest:  # `Conv2DTranspose` is an upconv
             continue
         repeat = re.fullmatch(r"(.*\d)[x×](\d+)", word)
         if repeat and syntax.match(repeat[1]) and not re.fullmatch(r".*?(\d+)[x×]\1", word):
@@ -484,7 +498,7 @@ def _unknown(word: str, stems: list[Syntax]) -> layers.UnknownLayer:
     if re.fullmatch(r"[x×]\d+", folded):
         before_as = f"write `{folded}` directly after the layer, before `as`"
         return layers.UnknownLayer(word=word, because=before_as)
-    letters = re.match(r"\D*", re.sub(r"[12]d(?![a-z])", "", folded))
+    letters = re.match(r"\D*", re.sub(_OF_2D, "", folded))
     head = letters[0].rstrip("-/_(") if letters else folded
     plain = re.sub(r"[^a-z]", "", head)
     known = _ALSO_CALLED.get(plain)

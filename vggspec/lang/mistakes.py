@@ -212,8 +212,9 @@ def corrected(text: str, at: int) -> str | None:
 
 #: Layers as they are written. A suggestion of anything else would be a mistake itself.
 SOUND = re.compile(
-    r"(?:(?:conv\d+(?:x\d+)?-\d+(?:/\d+)?|dwconv\d+(?:x\d+)?(?:/\d+)?|(?:max|avg)pool(?:\d+(?:/\d+)?)?"
-    r"|FC-\d+|dropout|LRN|BN|boxes)(?:\([^()]*\))?|ReLU6?|SiLU|gap|soft-max|[x×]\d+)(?!\S)\s*",
+    r"(?:(?:(?:up)?conv\d+(?:x\d+)?-\d+(?:/\d+)?|dwconv\d+(?:x\d+)?(?:/\d+)?|up\d+"
+    r"|(?:max|avg)pool(?:\d+(?:/\d+)?)?|FC-\d+|dropout|LRN|BN|boxes)(?:\([^()]*\))?"
+    r"|(?:crop|resize)\(\w+(?:, \w+)?\)|ReLU6?|SiLU|gap|soft-max|[x×]\d+)(?!\S)\s*",
     re.IGNORECASE,
 )
 

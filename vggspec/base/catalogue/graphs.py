@@ -66,9 +66,9 @@ class BranchesDisagree(Diagnostic):
 
 
 class UnknownSource(Diagnostic):
-    """``from`` names a layer that does not exist, or one further down.
+    """``from``, ``crop`` or ``resize`` names a layer that does not exist, or one further down.
 
-    A net is read from top to bottom: a path begins at a layer, bracket or block use above it.
+    A net is read from top to bottom: they name a layer, bracket or block use above them.
 
         maxpool
         from pool1        right
@@ -87,7 +87,7 @@ class UnknownSource(Diagnostic):
 
     def help(self) -> str | None:
         if self.is_below:
-            return "move this path below it: a net is read from top to bottom"
+            return "move this below it: a net is read from top to bottom"
         if self.suggestion is not None:
             return f"did you mean `{self.suggestion}`?"
         return "run `vggspec show` on the net without this line to see the names"

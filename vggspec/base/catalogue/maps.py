@@ -48,7 +48,9 @@ class UpconvPadding(Diagnostic):
 
     def title(self) -> str:
         side = next(k for k in self.window if k < self.stride or (k - self.stride) % 2)
-        return f"({side} - {self.stride}) / 2 is no padding"
+        because = "negative" if side < self.stride else "not whole"
+        half = f"({side} - {self.stride}) / 2"
+        return f"no padding gives {self.stride} times the map: {half} is {because}"
 
     def help(self) -> str | None:
         even = 2 * self.stride - self.stride % 2
@@ -96,7 +98,7 @@ class CropBetween(Diagnostic):
 
     def help(self) -> str | None:
         return (
-            "look for an even window, or an upconv of another padding, on one path only;\n"
+            "look for an even window, or other padding, on one path only;\n"
             f"`resize({self.name})` interpolates"
         )
 
@@ -112,7 +114,6 @@ class CropOutside(Diagnostic):
     """
 
     code = "VGG215"
-    HELP = "write the crop on the path of `{name}`, or more `pad` on this one"
     name: str
     shape: tuple[int, ...]
     """Of the map that is cut."""
@@ -129,6 +130,14 @@ class CropOutside(Diagnostic):
         at = f"{rows} and {columns}" if rows != columns else f"{rows}"
         return f"input here is {chw(self.shape)}, and the crop would begin at {at}"
 
+    def help(self) -> str | None:
+        here = "write more `pad` on the path to here"
+        if min(self.offset) >= 0:
+            here += ", or let its poolings round up (`ceil`)"
+        if self.name == "image":
+            return here
+        return f"{here};\nor write the crop on the path of `{self.name}`"
+
 
 class CropStride(Diagnostic):
     """A map is cut to the place of another one whose positions lie further apart, or closer.
@@ -141,10 +150,13 @@ class CropStride(Diagnostic):
     """
 
     code = "VGG216"
-    TITLE = "a position every {own} pixels cannot be cut to `{name}`, every {other}"
     name: str
     own: int | Fraction
     other: int | Fraction
+
+    def title(self) -> str:
+        own, other = ("pixel" if n == 1 else f"{n} pixels" for n in (self.own, self.other))
+        return f"a position every {own} cannot be cut to `{self.name}`, with one every {other}"
 
     def help(self) -> str | None:
         factor = Fraction(self.own) / Fraction(self.other)
@@ -196,7 +208,8 @@ class StrideBehindGrowth(Diagnostic):
     own: int | Fraction
 
     def help(self) -> str | None:
-        return f"remove `--stride`: the net's own map has a position every {self.own} pixels"
+        own = "pixel" if self.own == 1 else f"{self.own} pixels"
+        return f"remove `--stride`: the net's own map has a position every {own}"
 
 
 class AverageIntoMap(Diagnostic):

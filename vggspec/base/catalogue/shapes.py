@@ -12,6 +12,12 @@ def chw(shape: tuple[int, ...]) -> str:
     return " × ".join(str(n) for n in (*shape[1:], shape[0]))
 
 
+_MEET = (
+    "give all branches the same stride, padding and rounding (`ceil`),\n"
+    "or cut the larger one with `crop(NAME)`, by the name of the other"
+)
+
+
 class WindowTooLarge(Diagnostic):
     """The receptive field of a conv is larger than the feature map and its padding.
 
@@ -250,8 +256,8 @@ class PoolEmpties(Diagnostic):
 class CannotAdd(Diagnostic):
     """Branches that are added have different shapes.
 
-    Nothing is broadcast, padded or cropped. ``shortcut`` fits a branch to the others with a 1 × 1
-    conv.
+    Nothing is broadcast, padded or cropped silently. ``shortcut`` fits a branch to the others with
+    a 1 × 1 conv, ``crop(NAME)`` cuts a map to the size of another one.
 
         [conv3-64 conv3-32 + identity]     wrong, where 64 channels enter
         [conv3-64 conv3-32 + shortcut]     right
@@ -277,13 +283,15 @@ class CannotAdd(Diagnostic):
         first, second = self.shapes
         if first[1:] == second[1:]:
             return "write `shortcut` for a branch without layers, or the same channels in all"
+        if self.strides is not None and self.strides[0] == self.strides[1]:
+            return _MEET
         return "give all branches the same stride, or write `shortcut` for one without layers"
 
 
 class CannotJoin(Diagnostic):
     """Branches whose channels are joined have different rows or columns.
 
-    Nothing is padded or cropped.
+    Nothing is padded or cropped, unless ``crop(NAME)`` says so.
 
         [conv3-64/2 & conv1-64]        wrong: 112 × 112 and 224 × 224
         [conv3-64/2 & conv1-64/2]      right
@@ -301,4 +309,4 @@ class CannotJoin(Diagnostic):
     def help(self) -> str | None:
         if len(self.shapes[0]) != len(self.shapes[1]):
             return "write the FC after the bracket"
-        return "give all branches the same stride, padding and rounding (`ceil`)"
+        return _MEET
