@@ -3,7 +3,8 @@
 TensorRT's networks are strongly typed and ONNX's always were: what the graph says is what runs. So
 precision is decided here, layer by layer, and written into the graph as casts.
 
-Each op says of itself what it needs (``Op.arithmetic``). Conv and FC take the chosen type. Sums of
+Each op says of itself what it needs (``Op.arithmetic``). Conv and FC take the chosen type, and so
+do upconvs, but for bf16, which TensorRT does not offer for them. Sums of
 many squares or many positions, and exponentials, stay in fp32: LRN, averages over space, soft-max.
 Everything else computes in the type of what it reads, so that no cast comes between a conv and its
 ReLU; where branches of different types meet, in fp32, which contains the others.
@@ -40,7 +41,8 @@ def number_types(
         if layer.name in keep_fp32 or layer.op.arithmetic == "fp32":
             types[layer.name] = "fp32"
         elif layer.op.arithmetic == "chosen":
-            types[layer.name] = precision
+            is_possible = precision != "bf16" or layer.op.has_bf16
+            types[layer.name] = precision if is_possible else "fp32"
         else:
             read = {types[name] for name in layer.sources}
             types[layer.name] = read.pop() if len(read) == 1 else "fp32"

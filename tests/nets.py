@@ -55,11 +55,14 @@ COLUMNS = (
     "vgg-f", "vgg-m", "vgg-s", "vgg16-bn", "zfnet",
 )  # fmt: skip
 
-#: Our specs with branches or several outputs.
+#: Our specs that label positions.
+MAPS = ("deeplab-largefov", "fcn16s", "fcn32s", "fcn8s", "unet", "vgg-unet")
+
+#: Our other specs with branches or several outputs.
 GRAPHS = tuple(
     name
     for path in sorted((ROOT / "specs").glob("*.vgg"))
-    if path.stem not in (*COLUMNS, "table1")
+    if path.stem not in (*COLUMNS, *MAPS, "table1")
     for name in _single(path)
 )
 

@@ -17,6 +17,7 @@ import numpy as np
 from vggspec.compiler.ir import Layer, Network, map_before
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import AnyConv
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import Array
 
@@ -101,6 +102,10 @@ def slots_of(network: Network) -> list[Slot]:
             is_flat = channels == x.channels and (covers or (height, width) == (1, 1))
             apart = x.channels if channels == 1 else None
             slots.append(Slot(layer, (out, channels, height, width), is_flat, apart))
+        elif isinstance(layer.op, UpConv):
+            # Theirs lie as those of convolutions, with in and out exchanged: so do ours.
+            first, second, height, width = layer.params[0].stored
+            slots.append(Slot(layer, (first, second, height, width), is_flat=False))
         elif layer.op.is_weight_layer:
             before = map_before(network, layer.inputs[0])
             shape = (layer.params[0].stored[1], 1, 1) if before is None else before.shape

@@ -72,6 +72,9 @@ class Op(ABC):
     """The number type it computes in where a lower precision is chosen: that one, the one of what
     it reads, or fp32 all the same."""
 
+    has_bf16: ClassVar[bool] = True
+    """Whether engines compute it in bf16; where not, it computes in fp32 in their place."""
+
     casts_params: ClassVar[bool] = True
     """Whether its arrays are used in that type too."""
 

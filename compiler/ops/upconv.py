@@ -45,6 +45,7 @@ class UpConv(Op):
     )
     is_weight_layer: ClassVar[bool] = True
     arithmetic: ClassVar[Arithmetic] = "chosen"
+    has_bf16: ClassVar[bool] = False  # TensorRT-RTX 1.7 builds no transposed convolution in it
 
     kernel_size: tuple[int, int]
     out_channels: int

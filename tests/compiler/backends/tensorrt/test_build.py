@@ -14,6 +14,7 @@ from tests.nets import (
     COLUMNS,
     FEW_GRAPHS,
     GRAPHS,
+    MAPS,
     SMALL,
     any_weights,
     narrowed,
@@ -125,9 +126,12 @@ def build_refused(code: str, words: str) -> Any:
         pytest.param("vgg-f", 1, ("fp16",), id="vgg-f at its full width"),
         *(
             pytest.param(name, 1, PRECISIONS, id=f"wide {name}", marks=pytest.mark.slow)
-            for name in (*COLUMNS, *GRAPHS)
+            for name in (*COLUMNS, *GRAPHS, *MAPS)
         ),
-        *(pytest.param(name, 8, PRECISIONS, id=name, marks=pytest.mark.slow) for name in OTHERS),
+        *(
+            pytest.param(name, 8, PRECISIONS, id=name, marks=pytest.mark.slow)
+            for name in (*OTHERS, *MAPS)
+        ),
     ],
 )
 def test_every_spec_builds_in_a_precision(
