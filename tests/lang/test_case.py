@@ -1,6 +1,7 @@
 """Case does not matter: shipped specs and the examples of the reference, in capitals."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,9 @@ from vggspec.cli.evaluating import grid_side
 from vggspec.compiler.checking import check_source
 from vggspec.compiler.lower import lower
 from vggspec.compiler.ops import spell
+from vggspec.compiler.ops.crop import Crop
+from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.resize import Resize
 from vggspec.lang.formatter import format_document
 from vggspec.lang.parser import parse
 
@@ -65,6 +69,11 @@ def _in(case: str, text: str) -> str:
     return '"'.join(getattr(part, case)() if i % 2 == 0 else part for i, part in enumerate(parts))
 
 
+def _in_one_case(op: Op) -> Op:
+    """The op; a name in it is in lower case, as those of layers keep theirs."""
+    return replace(op, of=op.of.casefold()) if isinstance(op, Crop | Resize) else op
+
+
 def _meaning(text: str) -> list[tuple[object, ...]]:
     source = Source(str(SPECS / "any.vgg"), text)
     reports = check_source(source).reports
@@ -72,7 +81,9 @@ def _meaning(text: str) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for spec in parse(source).specs:
         lowered = lower(spec)
-        layers = tuple((one.name.casefold(), one.op, one.type) for one in lowered.network.layers)
+        layers = tuple(
+            (one.name.casefold(), _in_one_case(one.op), one.type) for one in lowered.network.layers
+        )
         found.append((lowered.network.input, layers, lowered.experiment))
     return found
 
