@@ -197,3 +197,30 @@ def test_missing_weights_are_reported(tmp_path: Path) -> None:
     spec(tmp_path, "shallow", SHALLOW)
     with refused("no weights for net `shallow`"):
         start(spec(tmp_path, "deep", DEEP), tmp_path)
+
+
+def test_convs_start_from_the_fc_layers_of_a_net_of_images(tmp_path: Path) -> None:
+    """FCN on D: fc6 and fc7 are convolutions there, of the same bytes."""
+    column = "input 12x12 gray\nconv3-4 maxpool conv3-6 maxpool FC-8 FC-5 FC-3 soft-max\n"
+    labels = """\
+input 24x24 gray
+like "column.vgg" up to pool2
+conv3-8 as fc3  conv1-5 as fc4
+conv1-2(linear) as score
+upconv8-2/4(no-bias) crop(image)
+soft-max(map)
+train:
+  start he
+  start from "column.vgg": all but last FC
+"""
+    weights = random_weights(spec(tmp_path, "column", column), tmp_path / "column.safetensors")
+    lowered = spec(tmp_path, "labels", labels)
+    found = start(lowered, tmp_path)
+    for name in weights.tensors:
+        if not name.startswith("fc5"):
+            theirs = weights.read(name)
+            assert found[name].tobytes() == theirs.tobytes()
+    assert found["fc3.weight"].shape == (8, 6, 3, 3)
+    assert found["upconv1.weight"][0, 0].sum() == pytest.approx(16)  # it interpolates
+    with refused("VGG503"):
+        start(spec(tmp_path, "wider", labels.replace("conv3-8", "conv5-8")), tmp_path)

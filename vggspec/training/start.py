@@ -19,9 +19,9 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import LayersFrom
 from vggspec.compiler.initialise import draw
 from vggspec.compiler.input_contract import complete, expected
-from vggspec.compiler.ir import ImageInput, Layer, Network
+from vggspec.compiler.ir import ImageInput, Layer, Network, map_before
 from vggspec.compiler.lower import Lowered, base_folder, load_network
-from vggspec.compiler.ops.conv import AnyConv
+from vggspec.compiler.ops.conv import AnyConv, Conv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import (
@@ -111,7 +111,7 @@ def initial_weights(
     for param in lowered.network.params():
         if param.name in taken:
             weights, name = taken[param.name]
-            yield param.name, np.array(weights.read(name))
+            yield param.name, np.array(weights.read(name)).reshape(param.stored)
         else:
             numbers = np.concatenate(list(draw(param, recipe, seed)))
             yield param.name, numbers.reshape(param.stored)
@@ -158,7 +158,10 @@ def _pairs(
     """Parameters of the net, each with the one of the other net that it starts from."""
     pairs: list[tuple[Param, Param]] = []
     missing: list[str] = []
+    same: set[str] = set()
     for mine, theirs in _same_places(network, other, layers_from):
+        if _is_fc_as_conv(mine, other, theirs):
+            same.add(mine.params[0].name)
         given = _params(other, theirs)
         for key, param in _params(network, mine).items():
             if key in given:
@@ -168,7 +171,7 @@ def _pairs(
     unlike = tuple(
         f"{theirs.name}: {_by(theirs)} in the file, {_by(mine)} in `{mine.name}`"
         for mine, theirs in pairs
-        if mine.stored != theirs.stored
+        if mine.stored != theirs.stored and mine.name not in same
     )
     if missing or unlike:
         what = OtherWeights(
@@ -187,6 +190,13 @@ def _same_places(
 ) -> Iterator[tuple[Layer, Layer]]:
     """The layers that start from others, each with the one it starts from."""
     is_whole = layers_from.first_conv is None and layers_from.last_fc is None
+    if is_whole and _of_kind(other, Linear) and not _of_kind(network, Linear):
+        # A net of convs alone, such as FCN on D: the layers of the other one are found by name.
+        theirs = _of_kind(other, AnyConv) + _of_kind(other, Linear)
+        theirs = theirs[: len(theirs) - layers_from.but_last_fc]
+        if all(layer.name in network for layer in theirs):
+            yield from ((network[layer.name], layer) for layer in theirs)
+            return
     convs = len(_of_kind(network, AnyConv)) if is_whole else layers_from.first_conv or 0
     fcs = len(_of_kind(network, Linear)) if is_whole else layers_from.last_fc or 0
     for kind, word, number in ((AnyConv, "conv", convs), (Linear, "FC", fcs)):
@@ -206,6 +216,15 @@ def _same_places(
             has_names = all(layer.name in by_name for layer in theirs)
             mine = [by_name[layer.name] for layer in theirs] if has_names else mine[:number]
         yield from zip(mine, theirs, strict=True)
+
+
+def _is_fc_as_conv(mine: Layer, other: Network, theirs: Layer) -> bool:
+    """Whether a conv's weights are those of an FC layer on a map of its window, byte for byte."""
+    if not isinstance(mine.op, Conv) or not isinstance(theirs.op, Linear):
+        return False
+    before = map_before(other, theirs.inputs[0])
+    window = (theirs.params[0].shape[1], 1, 1) if before is None else before.shape
+    return mine.params[0].shape == (theirs.op.out_channels, *window)
 
 
 def _of_kind(network: Network, kind: type[AnyConv | Linear]) -> list[Layer]:
