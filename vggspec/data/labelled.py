@@ -87,14 +87,21 @@ def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
         VggspecError: one has the name of a split, and contains folders and no images.
     """
     called = (name for name in folders if name.casefold() in SPLITS)
-    splits = tuple(name for name in called if _holds_classes(root / name))
+    splits = tuple(name for name in called if holds_classes(root / name))
     if splits:
         what = NoImages(tried=f"`{root}` has no folder `{split}`", splits=splits)
         raise VggspecError(report(what))
 
 
-def _holds_classes(folder: Path) -> bool:
+def holds_classes(folder: Path) -> bool:
+    """Whether a folder is that of a split: it contains folders and no images, or shards.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     skipped = Skipped()
+    if not folder.is_dir():
+        return False
     return bool(subfolders(folder, skipped) or list_shards(folder)) and not skipped.has("loose")
 
 

@@ -27,7 +27,10 @@ class NoData(Diagnostic):
 
     code = "VGG421"
     TITLE = "there is no training data: {tried}"
-    HELP = "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
+    HELP = (
+        "name a folder with `train/<class>/` and `val/<class>/` after `--data`,"
+        " or split one folder of classes by `validate on 10%`"
+    )
     tried: str
 
 
@@ -126,6 +129,19 @@ class UnlikeClasses(Diagnostic):
         more = len(self.missing) - SHOWN
         told = told_apart(self.missing[:SHOWN], self.known, "train")
         return [*told, f"and {more} more"] if more > 0 else told
+
+
+class NotKeptApart(Diagnostic):
+    """``validate on 10%`` keeps a share of each class apart for validation, from one folder of
+    class folders, ``DIR/<class>/``, or from ``DIR/train`` where there is no ``DIR/val``. At least
+    one image of each class is kept apart, and one has to be left to train on.
+    """
+
+    code = "VGG428"
+    TITLE = "`validate on` cannot split this data: {why}"
+    HELP = "{way}"
+    why: str
+    way: str
 
 
 class Diverged(Diagnostic):
