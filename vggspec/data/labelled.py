@@ -1,6 +1,8 @@
 """Images to test a net on, each with its class: folders or shards, with or without a split.
 
 DIR/val/cat/1.jpg   DIR/cat/1.jpg   DIR/val/000000.tar   DIR/000000.tar
+
+and data sets in files of their own, see ``packed.py``.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import reason
 from vggspec.data.digest import Digest
 from vggspec.data.folder import Skipped, list_folder, subfolders, without_images
+from vggspec.data.packed import Packed, find_packed, open_packed
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 
@@ -49,10 +52,17 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
         VggspecError: there are none, a folder cannot be read, or a shard is damaged.
         MissingLibraryError: they are in shards, and webdataset is not installed.
     """
+    digest, skipped = Digest(), Skipped()
+    try:
+        packed = find_packed(root)
+        if packed is not None:
+            return _of_packed(packed, root, split, digest)
+    except OSError as error:
+        where = shown(str(error.filename or root))
+        raise _no_images(f"`{where}` cannot be read: {reason(error)}", split) from error
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise _no_images(f"`{folder}` is not a folder", split)
-    digest, skipped = Digest(), Skipped()
     classes: tuple[str, ...] | None
     images: Split
     try:
@@ -77,6 +87,14 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
         notes = (*notes, *without_images(folder.name, classes, images.labels))
     return Labelled(
         folder=folder, classes=classes, images=images, stamp=digest.stamp(), notes=notes
+    )
+
+
+def _of_packed(packed: Packed, root: Path, split: str, digest: Digest) -> Labelled:
+    classes, images = open_packed(packed, split, root, digest)
+    notes = () if classes is None else without_images(split, classes, images.labels)
+    return Labelled(
+        folder=root, classes=classes, images=images, stamp=digest.stamp(), notes=tuple(notes)
     )
 
 

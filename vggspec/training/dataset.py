@@ -3,6 +3,8 @@
 DIR/train/cat/1.jpg      DIR/val/cat/9.jpg       a folder for each class
 DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards.py``
 
+and data sets in files of their own, see ``vggspec.data.packed``.
+
 With a share to validate on, one folder: DIR/cat/1.jpg, or DIR/train as above without DIR/val.
 
 For a net of boxes they are annotated, see ``vggspec.data.annotated``.
@@ -36,6 +38,7 @@ from vggspec.data.folder import (
     without_images,
 )
 from vggspec.data.labelled import holds_classes
+from vggspec.data.packed import Packed, find_packed, name_of, open_packed
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split, hold_out
 
@@ -79,11 +82,14 @@ def open_data(
             why = "the net gives boxes, whose annotations come split"
             raise VggspecError(_at(data.NotKeptApart(why=why, way="leave it out"), root))
         return _open_annotated(root, last, watch)
-    if validate_on is not None:
-        try:
+    try:
+        packed = find_packed(root)
+        if packed is not None:
+            return _open_packed(root, packed, network, validate_on)
+        if validate_on is not None:
             return _open_one(root, network, validate_on)
-        except OSError as error:
-            raise _unreadable(error, root) from error
+    except OSError as error:
+        raise _unreadable(error, root) from error
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise _no_data(f"`{folder}` is not a folder")
@@ -97,6 +103,27 @@ def open_data(
 def _unreadable(error: OSError, root: Path) -> VggspecError:
     where = shown(str(error.filename or root))
     return _no_data(f"`{where}` cannot be read: {reason(error)}")
+
+
+def _open_packed(root: Path, packed: Packed, network: Network, share: float | None) -> DataSet:
+    digest = Digest()
+    if share is not None and name_of(packed, "val") not in (None, "test"):
+        why = "the data has a split for validation of its own"
+        what = data.NotKeptApart(why=why, way="leave `validate on` out")
+        raise VggspecError(_at(what, root))
+    names, train = open_packed(packed, "train", root, digest, network.num_classes)
+    classes = names or _numbered(train)
+    wrong = Reports()
+    _hold_against(network, names or (), len(classes), root, wrong)
+    wrong.raise_if_any()
+    if share is not None:
+        return _kept_apart(root, classes, train, share, digest, (), root)
+    _, val = open_packed(packed, "val", root, digest, network.num_classes)
+    _hold_in_range(val, len(classes))
+    notes = without_images("val", classes, val.labels)
+    if name_of(packed, "val") == "test":
+        notes.append("validation is on the test images: the data has no others")
+    return _checked(root, classes, train, val, digest, tuple(notes), root)
 
 
 def _open_one(root: Path, network: Network, share: float) -> DataSet:
@@ -271,10 +298,11 @@ def _checked(
     val: Split,
     digest: Digest,
     notes: tuple[str, ...],
+    folder: Path | None = None,
 ) -> DataSet:
     empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0).tolist()
     if empty:
-        raise VggspecError(*(_empty(classes[i], root / "train") for i in empty))
+        raise VggspecError(*(_empty(classes[i], folder or root / "train") for i in empty))
     if not len(val):
         raise _no_data(f"`{root / 'val'}` holds no images")
     return DataSet(
@@ -318,11 +346,14 @@ def _hold_boxes_against(boxes: Layer, classes: int, root: Path) -> None:
 
 def _hold_in_range(split: Split, classes: int) -> None:
     foreign = np.flatnonzero(split.labels >= classes)
-    if isinstance(split, ShardSplit) and len(foreign):
-        first = int(foreign[0])
-        why = f"its class is {split.labels[first]}, there are 0 to {classes - 1}"
+    if not len(foreign):
+        return
+    first = int(foreign[0])
+    why = f"its class is {split.labels[first]}, there are 0 to {classes - 1}"
+    if isinstance(split, ShardSplit):
         shard, name = split.place(first)
         raise VggspecError(_at(data.BadSample(name=name, why=why), shard))
+    raise VggspecError(_at(data.BadPacked(why=f"image {split.name(first)}: {why}"), Path()))
 
 
 def _no_data(tried: str) -> VggspecError:

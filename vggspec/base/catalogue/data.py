@@ -282,6 +282,35 @@ class BadSample(Diagnostic):
         )
 
 
+class BadPacked(Diagnostic):
+    """Data sets that come in files of their own are read as they are: CIFAR's binary version, the
+    idx files of MNIST and others, and Parquet with a column of images and one of classes. This file
+    is damaged, something else, or too large.
+    """
+
+    code = "VGG429"
+    TITLE = "this file of images cannot be read: {why}"
+    HELP = "{advice}"
+    why: str
+    advice: str = "download or write it again"
+
+
+class PickledData(Diagnostic):
+    """The version of CIFAR for Python consists of pickles. To read a pickle is to run what its
+    author wrote, so vggspec reads those of nobody. The binary version has the same images:
+
+        https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz
+        https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz
+    """
+
+    code = "VGG430"
+    TITLE = "these files are pickles, which vggspec does not read"
+    HELP = (
+        "use the binary version, `cifar-10-binary.tar.gz` or `cifar-100-binary.tar.gz`,\n"
+        "from https://www.cs.toronto.edu/~kriz/cifar.html"
+    )
+
+
 class NotAnImage(Diagnostic):
     """The file cannot be read as an image: it is something else, or it is damaged. JPEG, PNG,
     WebP, BMP, GIF and TIFF are supported.
