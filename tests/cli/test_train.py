@@ -394,6 +394,12 @@ BEYOND = """\
   freeze up to stem
   after 1 epoch: free all
   rate of fc3 x 2
+  crop pad 2
+  erase 0.5
+  mixup 0.4
+  cutmix 1.0
+  classes balanced
+  class weights red 2, blue 0.5
 """
 
 

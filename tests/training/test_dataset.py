@@ -1,6 +1,9 @@
 """Folders of images: what is checked before anything is opened, and what tells one from another."""
 
+import io
 import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,9 @@ from tests.refusals import refused
 from tests.training.folders import tiny, write_folder
 from vggspec.base.catalogue import data
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.render import as_text
 from vggspec.data.decode import BadImageError
+from vggspec.training.class_weights import class_weights
 from vggspec.training.dataset import open_data
 
 NETWORK = tiny().network
@@ -130,3 +135,143 @@ def test_an_image_that_is_gone_is_bad(tmp_path: Path) -> None:
     with pytest.raises(BadImageError, match="no such file"):
         found.read(1)
     assert np.array_equal(found.labels, [0, 1, 2])
+
+
+def one_folder(root: Path, **images: int) -> Path:
+    for name, number in (images or {"blue": 10, "green": 25, "red": 4}).items():
+        (root / name).mkdir(parents=True)
+        for i in range(number):
+            (root / name / f"{i}.png").write_bytes(f"{name} {i}".encode())
+    return root
+
+
+def test_a_share_of_each_class_is_kept_apart(tmp_path: Path) -> None:
+    """Stratified, whole, the same for a copy of the folder, and for most of a larger one."""
+    root = one_folder(tmp_path / "here")
+    found = open_data(root, NETWORK, validate_on=0.2)
+    assert found.classes == ("blue", "green", "red")
+    assert np.bincount(found.val.labels).tolist() == [2, 5, 1]
+    assert np.bincount(found.train.labels).tolist() == [8, 20, 3]
+    names = {found.val.name(index) for index in range(8)}
+    assert len(names) == 8
+    for split in (found.train, found.val):
+        for index in range(len(split)):
+            path = Path(split.name(index))
+            assert path.parent.name == found.classes[split.labels[index]]
+            assert split.read(index) == path.read_bytes()
+            assert (str(path) in names) == (split is found.val)
+    assert found.notes == ("8 images kept apart for validation, 20% of each class",)
+    copy = shutil.copytree(root, tmp_path / "there")
+    again = open_data(copy, NETWORK, validate_on=0.2)
+    assert {str(root / Path(again.val.name(i)).relative_to(copy)) for i in range(8)} == names
+    assert again.fingerprint == found.fingerprint
+    in_train = tmp_path / "split"
+    in_train.mkdir()
+    root.rename(in_train / "train")
+    assert open_data(in_train, NETWORK, validate_on=0.2).fingerprint == found.fingerprint
+    other = open_data(copy, NETWORK, validate_on=0.3)
+    assert other.fingerprint != found.fingerprint
+    assert other.stamp != again.stamp  # the mean is that of other images
+    for i in range(25, 28):
+        (copy / "green" / f"{i}.png").write_bytes(b"more")
+    larger = open_data(copy, NETWORK, validate_on=0.2)
+    kept = {Path(larger.val.name(i)).relative_to(copy) for i in range(len(larger.val))}
+    assert len(kept & {Path(name).relative_to(root) for name in names}) >= 5
+
+
+def test_shards_are_split_too(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", train=10, val=1)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    with tarfile.open(tmp_path / "data" / "train" / "0.tar", "w") as tar:
+        for number, path in enumerate(sorted((tmp_path / "images" / "train").glob("*/*.png"))):
+            tar.add(path, f"{number:03}.png")
+            label = tarfile.TarInfo(f"{number:03}.cls")
+            label.size = 1
+            tar.addfile(label, io.BytesIO(b"%d" % (number // 10)))
+    found = open_data(tmp_path / "data", NETWORK, validate_on=0.3)
+    assert found.classes == ("0", "1", "2")
+    assert np.bincount(found.val.labels).tolist() == [3, 3, 3]
+    assert len(found.train) == 21
+
+
+def refused_split(root: Path, share: float = 0.1) -> tuple[str, str, str | None]:
+    with pytest.raises(VggspecError) as caught:
+        open_data(root, NETWORK, validate_on=share)
+    what = caught.value.reports[0].what
+    return what.code, what.title(), what.help()
+
+
+def test_a_split_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    none_left = "none of which would be left to train on"
+    lonely = one_folder(tmp_path / "lonely", blue=10, green=1, red=10)
+    assert refused_split(lonely) == (
+        "VGG428",
+        f"`validate on` cannot split this data: class `green` has 1 image, {none_left}",
+        "add images, or keep a smaller share apart",
+    )
+    small = one_folder(tmp_path / "small", blue=10, green=10, red=3)
+    assert "`red` has 3 images" in refused_split(small, 0.9)[1]
+    whole = write_folder(tmp_path / "whole", train=2, val=1)
+    assert refused_split(whole) == (
+        "VGG428",
+        "`validate on` cannot split this data: the data has a `val` of its own",
+        "leave `validate on` out, or name the folder of the classes after `--data`",
+    )
+    assert len(open_data(whole / "train", NETWORK, validate_on=0.5).val) == 3
+    (small / "violet").mkdir()
+    assert refused_split(small)[0] == data.ClassMismatch.code
+    (small / "violet").rename(tmp_path / "empty")
+    for path in (small / "red").iterdir():
+        path.unlink()
+    assert refused_split(small)[0] == data.EmptyClass.code
+    assert refused_split(tmp_path / "nowhere")[0] == data.NoData.code
+    with pytest.raises(VggspecError) as caught:
+        open_data(small, NETWORK)
+    assert "`validate on 10%`" in str(caught.value.reports[0].what.help())
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    root = one_folder(tmp_path, ship=4, train=4, val=4)
+    found = open_data(root, NETWORK, validate_on=0.25)
+    assert found.classes == ("ship", "train", "val")
+
+
+def weights(root: Path, setting: str) -> tuple[float, ...] | None:
+    lowered = tiny(("  batch 8\n", f"  batch 8\n  {setting}\n"))
+    return class_weights(lowered, open_data(root, lowered.network, validate_on=0.5))
+
+
+def test_classes_have_the_weights_that_are_written(tmp_path: Path) -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    root = one_folder(tmp_path, blue=20, green=8, red=4)
+    assert weights(root, "mixup 0") is None
+    assert weights(root, "class weights off") is None
+    assert weights(root, "class weights red 3, blue 0.5") == (0.5, 1.0, 3.0)
+    found = weights(root, "class weights balanced")
+    labels = open_data(root, NETWORK, validate_on=0.5).train.labels
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_weights_of_unknown_classes_are_refused_at_their_place(tmp_path: Path) -> None:
+    root = one_folder(tmp_path)
+    with pytest.raises(VggspecError) as caught:
+        weights(root, 'class weights grene 2, "blue" 1, cat 3')
+    assert (
+        as_text(caught.value.reports)
+        == """\
+error[VGG412]: the data has no class `grene`
+  --> tiny.vgg:11:17
+   |
+11 |   class weights grene 2, "blue" 1, cat 3
+   |                 ^^^^^
+   = help: did you mean `green`?
+
+error[VGG412]: the data has no class `cat`
+  --> tiny.vgg:11:36
+   |
+11 |   class weights grene 2, "blue" 1, cat 3
+   |                                    ^^^
+   = help: it has `blue`, `green`, `red`"""
+    )

@@ -1,5 +1,8 @@
 """Batches: each image once an epoch, shared out among ranks without gap or overlap."""
 
+from collections import Counter
+
+import numpy as np
 import pytest
 
 from vggspec.training.order import BatchesInOrder, Share, ShuffledBatches, Ticket
@@ -44,3 +47,49 @@ def test_an_epoch_can_be_taken_up_in_its_middle() -> None:
 
 def test_a_round_in_order_counts_rows_in_each_batch() -> None:
     assert list(BatchesInOrder(3, 2)) == [[Ticket(0, 0, 0), Ticket(0, 1, 1)], [Ticket(0, 2, 0)]]
+
+
+LABELS = np.repeat(np.arange(3, dtype=np.int32), [40, 10, 3])
+
+
+def test_balanced_epochs_draw_each_class_equally_often() -> None:
+    order = ShuffledBatches(53, 8, seed=4, balanced=LABELS)
+    more: Counter[int] = Counter()
+    epochs = []
+    for order.epoch in range(1, 31):
+        tickets = [ticket for batch in order for ticket in batch]
+        assert [len(batch) for batch in order] == [8] * 6 + [5]
+        images = Counter(ticket.image for ticket in tickets)
+        classes = Counter(int(LABELS[ticket.image]) for ticket in tickets)
+        assert sorted(classes.values()) == [17, 18, 18]
+        more.update(label for label, number in classes.items() if number == 18)
+        for label in range(3):  # no image of a class comes twice more often than another
+            times = [images[image] for image in np.flatnonzero(label == LABELS).tolist()]
+            assert max(times) - min(times) <= 1
+        turns = Counter((ticket.image, ticket.turn) for ticket in tickets)
+        assert set(turns.values()) == {1}  # no crop comes twice
+        assert all(turns[image, turn] for image in images for turn in range(images[image]))
+        epochs.append(tuple(ticket.image for ticket in tickets))
+    assert len(set(epochs)) == 30
+    assert min(more.values()) > 10
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 9])
+def test_balanced_and_followed_parts_make_the_batches_of_one(ranks: int) -> None:
+    """Each part begins with the image before it, the first one with the last of the batch."""
+    (whole, *_), *_ = [list(ShuffledBatches(53, 8, 4, balanced=LABELS))]
+    parts = [
+        ShuffledBatches(53, 8, 4, Share(rank, ranks), balanced=LABELS, follow=True)
+        for rank in range(ranks)
+    ]
+    joined = []
+    for part in [next(iter(order)) for order in parts]:
+        if part:
+            before, *mine = part
+            assert before == whole[mine[0].row - 1]
+            joined += mine
+    assert joined == whole
+    skipping = ShuffledBatches(53, 8, 4, balanced=LABELS, follow=True)
+    everything = list(skipping)
+    skipping.skipped = 3
+    assert list(skipping) == everything[3:]

@@ -114,8 +114,24 @@ STAGED = """\
   after 6 epochs: free all
   rate of fc2 x 3
 """
+#: What is drawn and mixed beyond the paper.
+DRAWN = """\
+  crop pad 2
+  erase 0.5
+  mixup 0.4
+  cutmix 1.0
+  classes balanced
+  class weights red 2, blue 0.5
+"""
+AREA = """\
+  scale 20%..100% of area
+  cutmix 1.0
+  class weights balanced
+"""
 RECIPES = {
     "column": TINY,
+    "drawn": TINY.replace("  batch 8\n", f"  batch 8\n{DRAWN}"),
+    "area": TINY.replace("  scale 18..20\n", AREA),
     "residual": RESIDUAL,
     "joined": JOINED,
     "staged": RESIDUAL.replace("  rate 1e-2\n", STAGED),

@@ -41,9 +41,22 @@ def batch(number: int = 8) -> Batch:
     return Batch(pixels, shifts, labels, torch.arange(number), [])
 
 
-def stepper(model: SpecModule, recipe: TrainRecipe, at_a_time: int = 8) -> Stepper:
-    normalise = Normalise(model.network.input, MEAN)
-    return Stepper(model, normalise, recipe, Ranks(), seed=0, precision="fp32", at_a_time=at_a_time)
+def stepper(
+    model: SpecModule,
+    recipe: TrainRecipe,
+    at_a_time: int = 8,
+    class_weights: tuple[float, ...] | None = None,
+) -> Stepper:
+    return Stepper(
+        model,
+        Normalise(model.network.input, MEAN),
+        recipe,
+        Ranks(),
+        seed=0,
+        precision="fp32",
+        at_a_time=at_a_time,
+        class_weights=class_weights,
+    )
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ EXTRAS = {
     "sklearn": "svm",
     "pycuda": "cuda",
     "h5py": "keras",
+    "torchvision": "augment",
+    "pyarrow": "parquet",
 }
 
 

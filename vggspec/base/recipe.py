@@ -114,8 +114,30 @@ class TrainRecipe:
     """S in pixels, the smallest side of the rescaled image: drawn for each image from this range,
     both ends included."""
 
+    area: tuple[float, float] | None = None
+    """Crops show a share of the image's area drawn from this range, at a drawn aspect, and are
+    rescaled to the input (Szegedy et al. 2015). None for crops of the rescaled image."""
+
+    crop_pad: int = 0
+    """Pixels of black around the rescaled image, of which a crop may show a part (He et al. 2016,
+    section 4.2)."""
+
     flip: bool = True
     """Mirror half of the crops."""
+
+    randaugment: tuple[int, int] | None = None
+    """How many changes RandAugment makes to a crop, and their magnitude (Cubuk et al. 2020)."""
+
+    erase: float = 0.0
+    """The share of the crops in which a rectangle is erased (Zhong et al. 2020)."""
+
+    mixup: float = 0.0
+    """Images and labels of a batch are mixed in proportions drawn from the symmetric beta
+    distribution of this parameter (Zhang et al. 2018); 0 for none."""
+
+    cutmix: float = 0.0
+    """Rectangles, of a share drawn likewise, come from another image of the batch (Yun et al.
+    2019); 0 for none. With ``mixup`` each batch has one of the two, drawn at equal odds."""
 
     colour_shift: float = 0.1
     """Standard deviation of the shift along the colours' principal axes, in units of their
@@ -205,12 +227,36 @@ class TrainRecipe:
     data: str | None = None
     """Folder of the images, seen from the folder of the spec."""
 
+    validate_on: float | None = None
+    """The share of each class that is kept apart for validation, where the data has no ``val``."""
+
+    classes_balanced: bool = False
+    """An epoch draws each class equally often."""
+
+    class_weights: Literal["balanced"] | tuple[tuple[str, float], ...] = ()
+    """What the loss of an image is multiplied by, by its class: in inverse proportion to how many
+    images the class has, 1 on average; or the factors of some, 1 for the others."""
+
     @property
     def copies_kept(self) -> int:
         """Arrays of the size of the parameters that a training keeps besides these and their
         gradients: velocities, or means and squares; the mean of the weights.
         """
         return (2 if self.optimiser == "adamw" else 1) + (self.average_weights is not None)
+
+    def for_classes(self) -> tuple[str, ...]:
+        """The settings in use that are for images of one class each."""
+        found = {
+            "smooth labels": self.smooth_labels,
+            "class weights": self.class_weights,
+            "mixup": self.mixup,
+            "cutmix": self.cutmix,
+            "erase": self.erase,
+            "randaugment": self.randaugment,
+            "crop pad": self.crop_pad,
+            "scale … of area": self.area,
+        }
+        return tuple(name for name, value in found.items() if value)
 
     def decays_in_words(self) -> str:
         """When the rate falls, as a spec says it after ``decay``."""
@@ -226,8 +272,18 @@ class TrainRecipe:
         """
         is_adamw = self.optimiser == "adamw"
         betas = "" if self.betas == BETAS else ", betas {:g} {:g}".format(*self.betas)
+        several = self.randaugment
         better = self.no_better and f"no better for {count(self.no_better, 'epoch')}"
         return {
+            "area": area_in_words(self.area) if self.area else "off",
+            "crop pad": str(self.crop_pad) if self.crop_pad else "off",
+            "randaugment": "{} magnitude {}".format(*several) if several else "off",
+            "erase": _number_or_off(self.erase or None),
+            "mixup": _number_or_off(self.mixup or None),
+            "cutmix": _number_or_off(self.cutmix or None),
+            "validate on": percent(self.validate_on) if self.validate_on else "off",
+            "classes": "balanced" if self.classes_balanced else "off",
+            "class weights": self._class_weights_in_words(),
             "optimiser": f"adamw{betas}" if is_adamw else "sgd",
             "nesterov": "on" if self.nesterov else "off",
             "warm up": count(self.warm_up, "epoch") if self.warm_up else "off",
@@ -239,6 +295,32 @@ class TrainRecipe:
             "freeze batch norm": "on" if self.freeze_batch_norm else "off",
             "rate of": ", ".join(f"{name} x {by:g}" for name, by in self.rates_of) or "off",
         }
+
+    def _class_weights_in_words(self) -> str:
+        weights = self.class_weights
+        if weights == "balanced":
+            return "balanced"
+        return ", ".join(f"{_quoted(name)} {by:g}" for name, by in weights) or "off"
+
+
+def percent(share: float) -> str:
+    """A share as a spec says it.
+
+    >>> percent(0.125)
+    '12.5%'
+    """
+    return f"{100 * share:g}%"
+
+
+def area_in_words(area: tuple[float, float]) -> str:
+    """The setting of such crops."""
+    low, high = map(percent, area)
+    return f"scale {low if low == high else f'{low}..{high}'} of area"
+
+
+def _quoted(name: str) -> str:
+    is_plain = not set(' |(),:#"*×') & set(name) and name.casefold() not in ("balanced", "off")
+    return name if is_plain else f'"{name}"'
 
 
 def _number_or_off(value: float | None) -> str:

@@ -25,6 +25,7 @@ from vggspec.base.wording import reason
 from vggspec.data.annotated import Annotated, open_annotated
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
+from vggspec.data.packed import find_packed, name_of
 from vggspec.data.shards import list_shards
 
 SPLITS = ("train", "val")
@@ -98,6 +99,10 @@ def _usual_splits(root: Path) -> tuple[str, ...]:
 
 def _folders(root: Path, split: str) -> Classed | None:
     try:
+        packed = find_packed(root)
+        if packed is not None:
+            is_there = name_of(packed, split) is not None
+            return _of_labelled(open_labelled(root, split), split) if is_there else None
         folder = root / split
         if not folder.is_dir() or not (subfolders(folder) or list_shards(folder)):
             return None

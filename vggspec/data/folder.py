@@ -172,8 +172,10 @@ def list_folder(
     classes: tuple[str, ...],
     digest: Digest,
     skipped: Skipped | None = None,
+    called: str | None = None,
 ) -> FolderSplit:
-    """The images of a split; a class may have none.
+    """The images of a split; a class may have none. The digest calls the folder by its name, or as
+    it is ``called``.
 
     Raises:
         OSError: a folder cannot be read.
@@ -191,7 +193,7 @@ def list_folder(
         elif each in here:
             for name, entry in images_below(folder / each, skipped, each, others=others):
                 names.append(name)
-                digest.add(f"{folder.name}/{each}/{name}", entry.stat())
+                digest.add(f"{called or folder.name}/{each}/{name}", entry.stat())
         counts.append(len(names) - before)
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return FolderSplit(folder, classes, labels, names)

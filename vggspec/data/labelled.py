@@ -1,6 +1,8 @@
 """Images to test a net on, each with its class: folders or shards, with or without a split.
 
 DIR/val/cat/1.jpg   DIR/cat/1.jpg   DIR/val/000000.tar   DIR/000000.tar
+
+and data sets in files of their own, see ``packed.py``.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import reason
 from vggspec.data.digest import Digest
 from vggspec.data.folder import Skipped, list_folder, subfolders, without_images
+from vggspec.data.packed import Packed, find_packed, open_packed
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 
@@ -49,10 +52,17 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
         VggspecError: there are none, a folder cannot be read, or a shard is damaged.
         MissingLibraryError: they are in shards, and webdataset is not installed.
     """
+    digest, skipped = Digest(), Skipped()
+    try:
+        packed = find_packed(root)
+        if packed is not None:
+            return _of_packed(packed, root, split, digest)
+    except OSError as error:
+        where = shown(str(error.filename or root))
+        raise _no_images(f"`{where}` cannot be read: {reason(error)}", split) from error
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
         raise _no_images(f"`{folder}` is not a folder", split)
-    digest, skipped = Digest(), Skipped()
     classes: tuple[str, ...] | None
     images: Split
     try:
@@ -80,6 +90,14 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
     )
 
 
+def _of_packed(packed: Packed, root: Path, split: str, digest: Digest) -> Labelled:
+    classes, images = open_packed(packed, split, root, digest)
+    notes = () if classes is None else without_images(split, classes, images.labels)
+    return Labelled(
+        folder=root, classes=classes, images=images, stamp=digest.stamp(), notes=tuple(notes)
+    )
+
+
 def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
     """Check that the folders are classes, not splits other than the requested one.
 
@@ -87,14 +105,21 @@ def _check_no_splits(root: Path, split: str, folders: tuple[str, ...]) -> None:
         VggspecError: one has the name of a split, and contains folders and no images.
     """
     called = (name for name in folders if name.casefold() in SPLITS)
-    splits = tuple(name for name in called if _holds_classes(root / name))
+    splits = tuple(name for name in called if holds_classes(root / name))
     if splits:
         what = NoImages(tried=f"`{root}` has no folder `{split}`", splits=splits)
         raise VggspecError(report(what))
 
 
-def _holds_classes(folder: Path) -> bool:
+def holds_classes(folder: Path) -> bool:
+    """Whether a folder is that of a split: it contains folders and no images, or shards.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     skipped = Skipped()
+    if not folder.is_dir():
+        return False
     return bool(subfolders(folder, skipped) or list_shards(folder)) and not skipped.has("loose")
 
 

@@ -171,8 +171,11 @@ def _bad_names(path: Path, why: str, advice: str) -> VggspecError:
     return VggspecError(report(data.BadClassNames(why=why, advice=advice), path=str(path)))
 
 
-def open_shards(folder: Path, digest: Digest, skipped: Skipped | None = None) -> ShardSplit:
-    """Index the shards of a split, those that are not in the cache.
+def open_shards(
+    folder: Path, digest: Digest, skipped: Skipped | None = None, called: str | None = None
+) -> ShardSplit:
+    """Index the shards of a split, those that are not in the cache. The digest calls the folder by
+    its name, or as it is ``called``.
 
     Raises:
         VggspecError: there are none, one is damaged, or a sample has no image or no class.
@@ -187,7 +190,7 @@ def open_shards(folder: Path, digest: Digest, skipped: Skipped | None = None) ->
         stat = shard.stat()
         index = _index(shard, stat)
         content = index.names.tobytes() + index.labels.tobytes() + index.sizes.tobytes()
-        digest.add(f"{folder.name}/{shard.name}", stat, content)
+        digest.add(f"{called or folder.name}/{shard.name}", stat, content)
         indices.append(index)
     return ShardSplit(shards, indices)
 

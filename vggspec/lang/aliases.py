@@ -94,6 +94,76 @@ ALIASES: dict[str, dict[str, str]] = {
         "flips": "flip",
         "folder": "data",
         "images": "data",
+        **dict.fromkeys(
+            (
+                "random-resized-crop",
+                "random_resized_crop",
+                "randomresizedcrop",
+                "rrc",
+                "inception-crop",
+            ),
+            "scale",
+        ),
+        **dict.fromkeys(
+            ("padding", "pad", "random-crop", "random_crop", "randomcrop", "crop-pad"), "crop"
+        ),
+        **dict.fromkeys(
+            (
+                "random-erasing",
+                "random_erasing",
+                "randomerasing",
+                "random-erase",
+                "random_erase",
+                "reprob",
+                "erasing",
+                "cutout",
+            ),
+            "erase",
+        ),
+        **dict.fromkeys(("mixup-alpha", "mixup_alpha", "mix-up"), "mixup"),
+        **dict.fromkeys(("cutmix-alpha", "cutmix_alpha", "cut-mix"), "cutmix"),
+        **dict.fromkeys(
+            (
+                "rand-augment",
+                "rand_augment",
+                "auto-augment",
+                "auto_augment",
+                "autoaugment",
+                "aa",
+                "ra",
+                "ra-magnitude",
+            ),
+            "randaugment",
+        ),
+        **dict.fromkeys(
+            (
+                "validation-split",
+                "validation_split",
+                "val-split",
+                "val_split",
+                "valid-pct",
+                "valid_pct",
+                "val-pct",
+                "hold-out",
+                "holdout",
+            ),
+            "validate",
+        ),
+        **dict.fromkeys(
+            (
+                "balance",
+                "oversample",
+                "oversampling",
+                "class-balanced",
+                "weighted-sampler",
+                "weightedrandomsampler",
+            ),
+            "classes",
+        ),
+        **dict.fromkeys(
+            ("class-weights", "class_weights", "class-weight", "class_weight", "loss-weights"),
+            "class",
+        ),
     },
     "test": {
         "q": "scale",
@@ -144,6 +214,19 @@ FORMS = {
     **dict.fromkeys(
         ("smoothing", "label-smoothing", "label_smoothing", "smooth-labels"), "smooth labels {}"
     ),
+    **dict.fromkeys(("padding", "pad", "crop-pad"), "crop pad {}"),
+    **dict.fromkeys(
+        ("random-resized-crop", "random_resized_crop", "randomresizedcrop", "inception-crop"),
+        "scale 8%..100% of area",
+    ),
+    **dict.fromkeys(
+        ("validation-split", "validation_split", "val-split", "val_split", "holdout", "hold-out"),
+        "validate on {}",
+    ),
+    **dict.fromkeys(
+        ("class-weights", "class_weights", "class-weight", "class_weight"), "class weights {}"
+    ),
+    "balance": "classes balanced",
     **dict.fromkeys(
         ("early-stopping", "early_stopping", "early-stop", "earlystopping"),
         "stop when no better for {} epochs",

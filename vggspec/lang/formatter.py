@@ -430,12 +430,15 @@ def _plain(word: Word) -> str:
 
 def _setting(setting: Setting) -> str:
     text = setting.words[0].text.lower().replace("color", "colour")
-    for word in setting.words[1:]:
+    names_classes = [word.text.lower() for word in setting.words[:2]] == ["class", "weights"]
+    for number, word in enumerate(setting.words[1:], start=1):
         match word:
             case Quoted(text=path):
                 text += f' "{path}"'
             case Word(text="," | ":" as mark):
                 text += mark
+            case Word(text=name) if names_classes and number > 1:
+                text += f" {name}"
             case Word():
                 text += f" {_value(word)}"
     return text

@@ -22,6 +22,7 @@ from vggspec.base.recipe import (
     Resize,
     TestProtocol,
     TrainRecipe,
+    percent,
 )
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
@@ -35,8 +36,10 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _SEVERAL = frozenset(("start_from", "rates_of", "frozen"))
 #: Settings whose first word begins another one too, by a field that they set.
 _NAMES = {"no_better": "stop when", "freeze_batch_norm": "freeze batch norm"}
-#: Of the rate of a layer.
+#: Of the rate of a layer, and of the loss of a class.
 MIN_FACTOR = 1e-6
+#: The smallest share of an image's area that a crop may show.
+MIN_AREA = 1e-3
 #: Those of PyTorch's AdamW; the paper's are for gradient descent with momentum.
 ADAMW_RATE, ADAMW_DECAY = 1e-3, 1e-2
 _MAGNITUDES = {"": 1, "K": 10**3, "M": 10**6}
@@ -137,6 +140,14 @@ class _Cursor:
         self.at += 1
         return word.text
 
+    def class_name(self) -> Word | Quoted:
+        """The next word as the name of a class, in quotation marks or not."""
+        word = self.peek()
+        if word is None or (isinstance(word, Word) and word.text in (",", ":")):
+            self.fail("the name of a class")
+        self.at += 1
+        return word
+
     def word(self, expected: str) -> Word:
         """The next word, of any kind."""
         return self._next(expected)
@@ -212,8 +223,13 @@ def _integer(field: str, low: int, high: int) -> Callable[[_Cursor], dict[str, o
     return lambda cursor: {field: cursor.integer("a whole number", low, high)}
 
 
+_PERCENT = r"(\d{1,3}(?:\.\d{1,6})?)%"
+
+
 def _train_scale(cursor: _Cursor) -> dict[str, object]:
     word = cursor.word("a number of pixels, or a range such as `256..512`")
+    if "%" in word.text:
+        return _area(cursor, word)
     match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", word.text)
     if match is None:
         cursor.at -= 1
@@ -222,6 +238,92 @@ def _train_scale(cursor: _Cursor) -> dict[str, object]:
     if not 1 <= low <= high <= MAX_SCALE:
         cursor.out_of_range(word, f"1 to {MAX_SCALE} pixels, the smaller number first")
     return {"scale": (low, high)}
+
+
+def _area(cursor: _Cursor, word: Word) -> dict[str, object]:
+    cursor.example = "scale 8%..100% of area"
+    match = re.fullmatch(rf"{_PERCENT}(?:\.\.{_PERCENT})?", word.text)
+    if match is None:
+        cursor.at -= 1
+        cursor.fail("a share of the area, or a range such as `8%..100%`")
+    low, high = float(match[1]), float(match[2] or match[1])
+    if not MIN_AREA * 100 <= low <= high <= 100:
+        cursor.out_of_range(word, f"{percent(MIN_AREA)} to 100%, the smaller number first")
+    cursor.expect("of", "area")
+    return {"area": (low / 100, high / 100)}
+
+
+def _crop(cursor: _Cursor) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if not cursor.accept("pad"):
+        found["crop"] = cursor.integer("a whole number, or `pad`", 1, MAX_SCALE)
+        if cursor.peek() is None:
+            return found
+        cursor.example = f"crop {found['crop']} pad 4"
+        cursor.expect("pad")
+    found["crop_pad"] = cursor.integer("a number of pixels", 0, MAX_SCALE)
+    return found
+
+
+def _validate(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("off"):
+        return {"validate_on": None}
+    cursor.expect("on")
+    word = cursor.word("a share such as `10%`")
+    match = re.fullmatch(_PERCENT, word.text)
+    if match is None:
+        cursor.at -= 1
+        cursor.fail("a share such as `10%`")
+    if not 0 < (share := float(match[1])) < 100:
+        cursor.out_of_range(word, "more than 0% and less than 100%")
+    return {"validate_on": share / 100}
+
+
+def _classes(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("off"):
+        return {"classes_balanced": False}
+    cursor.expect("balanced")
+    return {"classes_balanced": True}
+
+
+def _class(cursor: _Cursor) -> dict[str, object]:
+    cursor.expect("weights")
+    if cursor.accept("off"):
+        return {"class_weights": ()}
+    if cursor.accept("balanced"):
+        return {"class_weights": "balanced"}
+    cursor.example = "class weights cat 2, dog 0.5"
+    found: dict[str, float] = {}
+    while True:
+        name = cursor.class_name()
+        if name.text in found:
+            what = recipes.SettingTwice(setting=f"class weights {name.text}")
+            cursor.report(what, name.span)
+        found[name.text] = cursor.number("a weight", MIN_FACTOR, 1 / MIN_FACTOR)
+        if not cursor.accept(","):
+            return {"class_weights": tuple(found.items())}
+
+
+def class_words(spec: Spec) -> Iterator[Word | Quoted]:
+    """The names of classes in the ``train:`` section."""
+    for setting in spec.train:
+        texts = [word.text.casefold() for word in setting.words[:2]]
+        if texts == ["class", "weights"]:
+            for before, word in pairwise(setting.words[1:]):
+                is_name = not isinstance(before, Quoted) and before.text.casefold() in (
+                    "weights",
+                    ",",
+                )
+                if is_name:
+                    yield word
+
+
+def _randaugment(cursor: _Cursor) -> dict[str, object]:
+    if cursor.accept("off"):
+        return {"randaugment": None}
+    changes = cursor.integer("how many changes to make", 1, 16)
+    cursor.expect("magnitude")
+    return {"randaugment": (changes, cursor.integer("a magnitude", 0, 30))}
 
 
 def _decay(cursor: _Cursor) -> dict[str, object]:
@@ -430,8 +532,12 @@ def _resize(cursor: _Cursor) -> dict[str, object]:
 
 TRAIN: dict[str, _Key] = {
     "scale": _Key("scale 256..512", _train_scale),
-    "crop": _Key("crop 224", _integer("crop", 1, MAX_SCALE)),
+    "crop": _Key("crop 224", _crop),
     "flip": _Key("flip", _on_off("flip")),
+    "randaugment": _Key("randaugment 2 magnitude 9", _randaugment),
+    "erase": _Key("erase 0.25", _number("erase", 0.0, 1.0)),
+    "mixup": _Key("mixup 0.2", _number("mixup", 0.0, 100.0)),
+    "cutmix": _Key("cutmix 1.0", _number("cutmix", 0.0, 100.0)),
     "colour-shift": _Key("colour-shift 0.1", _number("colour_shift", 0.0, 100.0)),
     "batch": _Key("batch 256", _integer("batch", 1, 10**6)),
     "optimiser": _Key("optimiser adamw", _optimiser),
@@ -450,6 +556,9 @@ TRAIN: dict[str, _Key] = {
     "freeze": _Key("freeze up to pool5", _freeze),
     "after": _Key("after 5 epochs: free all", _after),
     "data": _Key('data "images"', lambda cursor: {"data": cursor.quoted("a folder in quotes")}),
+    "validate": _Key("validate on 10%", _validate),
+    "classes": _Key("classes balanced", _classes),
+    "class": _Key("class weights balanced", _class),
 }
 TEST: dict[str, _Key] = {
     "scale": _Key("scale 256, 384, 512", _test_scales),
@@ -465,7 +574,7 @@ SECTIONS: dict[str, dict[str, _Key]] = {"train": TRAIN, "test": TEST}
 def _names(keys: dict[str, _Key]) -> tuple[str, ...]:
     """The settings as they are called: ``clip gradients``, where its first word would be odd."""
     two = {"clip": "clip gradients", "average": "average weights", "smooth": "smooth labels"}
-    two["warm"] = "warm up"
+    two |= {"warm": "warm up", "validate": "validate on", "class": "class weights"}
     return tuple(two.get(key, key) if keys is TRAIN else key for key in keys)
 
 
@@ -555,7 +664,13 @@ def read_experiment(
     if size and crop is not None and crop_span is not None and (crop, crop) != size:
         what = recipes.CropNotInput(crop=crop, input=size)
         reports.add(report(what, spec.source, crop_span))
-    default = side if labels_pixels else round(side * 256 / 224)
+    pad, pad_span = train.get("crop_pad", (0, None))
+    if size and pad >= side and pad_span is not None:
+        what_pad = recipes.SettingRange(
+            setting="crop pad", value=str(pad), expected=f"0 to {side - 1}, less than the input"
+        )
+        reports.add(report(what_pad, spec.source, pad_span))
+    default = side if labels_pixels or pad else round(side * 256 / 224)
     scale, scale_span = train.pop("scale", ((default, default), None))
     if size and scale_span is not None and scale[0] < side:
         what_scale = recipes.ScaleTooSmall(scale=scale[0], input=side, section="train")
@@ -599,6 +714,12 @@ def _report_conflicts(
             add("nesterov", "optimiser", "`nesterov` is of `sgd`, not of `adamw`", "leave one out")
     elif value("nesterov") and value("momentum") == 0:
         add("nesterov", "momentum", "`nesterov` needs a momentum", "write `momentum 0.9`")
+    if value("area") and value("crop_pad"):
+        why = "crops of a share of the area are of the image, which has no padding"
+        add("area", "crop_pad", why, "leave one out")
+    if value("classes_balanced") and value("class_weights") == "balanced":
+        why = "`classes balanced` already draws each class equally often"
+        add("classes_balanced", "class_weights", why, "leave one out")
     frozen = value("frozen") or ()
     ends = [part.after for part in frozen]
     if ends and (ends[0] or len(set(ends)) < len(ends)):

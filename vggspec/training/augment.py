@@ -24,8 +24,13 @@ from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError, Pixels
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
 from vggspec.runtime.protocol import grid
+from vggspec.training.changes import changes_of
 from vggspec.training.images import Images
 from vggspec.training.order import Ticket, stream
+from vggspec.training.shapes import Shapes, drawn_shapes, first_that_fits
+
+#: Columns to rows of a crop of a share of the area (Szegedy et al. 2015, section 6).
+ASPECTS = (3 / 4, 4 / 3)
 
 
 class Target(NamedTuple):
@@ -77,45 +82,95 @@ class Draw:
     colours: NDArray[np.float64]
     """``(C,)``: how far the colours shift along each axis, in standard deviations."""
 
+    pad: int = 0
+    """Pixels around the rescaled image that the crop may show."""
+
+    shapes: Shapes | None = None
+    """Of what the crop shows, in place of a window at ``scale``: the first that fits counts.
+    Aspects are in units of the crop's own."""
+
+
+def decoded_scale(recipe: TrainRecipe, input: ImageInput) -> tuple[int, int]:
+    """The smallest and the largest smallest side to which training images are rescaled, in pixels:
+    S, or what the smallest share of the area makes of an image.
+    """
+    if recipe.area is None:
+        return recipe.scale
+    of_side = math.sqrt(recipe.area[0] * ASPECTS[0])  # or more, unless an image has no such shape
+    least = min(input.height, input.width)
+    return least, math.ceil(max(input.height, input.width) / of_side)
+
 
 def draw(recipe: TrainRecipe, channels: int, seed: int, ticket: Ticket) -> Draw:
     """The random choices for the crop of an image in an epoch."""
     random = stream(seed, "crops", ticket)
     scale, top, left, mirror = random.random(4)
     low, high = recipe.scale
+    shapes = None
+    if recipe.area is not None:
+        shapes = drawn_shapes(stream(seed, "areas", ticket), recipe.area, ASPECTS)
     return Draw(
         scale=low + int(scale * (high - low + 1)),
         top=top,
         left=left,
         is_mirrored=recipe.flip and mirror < 0.5,
         colours=random.normal(0.0, recipe.colour_shift, channels),
+        pad=recipe.crop_pad,
+        shapes=shapes,
     )
 
 
 class Region(NamedTuple):
-    """The part of a rescaled image that a crop shows, in pixels."""
+    """The part of a rescaled image that a crop shows, in pixels. It may begin before the image, or
+    end after it, and its sides may be rescaled by different factors.
+    """
 
-    rows: int
-    columns: int
+    rows: float
+    columns: float
     """Of the whole rescaled image."""
 
-    top: int
-    left: int
+    top: float
+    left: float
     height: int
     width: int
 
-    def box(self) -> tuple[int, int, int, int]:
+    def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom in the rescaled image."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
+    def inside(self) -> "tuple[Region, tuple[int, int]]":
+        """The part of a region that is on the image, and where it begins in the region: rows and
+        columns. A region that is not all on the image begins at a whole pixel.
+        """
+        top, left = (max(0, -int(start)) for start in (self.top, self.left))
+        height, width = self.height, self.width
+        if self.top + height > self.rows + 0.5:
+            height = int(self.rows - self.top)
+        if self.left + width > self.columns + 0.5:
+            width = int(self.columns - self.left)
+        return (
+            self._replace(
+                top=self.top + top, left=self.left + left, height=height - top, width=width - left
+            ),
+            (top, left),
+        )
+
     def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
-        """The crop ``(height, width, C)`` of the image before it is rescaled."""
-        return _resized(
+        """The crop ``(height, width, C)`` of the image before it is rescaled, black beyond it."""
+        inside, (top, left) = self.inside()
+        pixels = _resized(
             image,
-            _Side(image.shape[0], self.rows, self.top, self.height),
-            _Side(image.shape[1], self.columns, self.left, self.width),
+            _Side(image.shape[0], inside.rows, inside.top, inside.height),
+            _Side(image.shape[1], inside.columns, inside.left, inside.width),
             is_mirrored=is_mirrored,
         )
+        if (inside.height, inside.width) == (self.height, self.width):
+            return pixels
+        if is_mirrored:
+            left = self.width - left - inside.width
+        found = np.zeros((self.height, self.width, image.shape[2]), np.uint8)
+        found[top : top + inside.height, left : left + inside.width] = pixels
+        return found
 
 
 def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
@@ -124,10 +179,33 @@ def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
+    if drawn.shapes is not None:
+        return _of_area(image.shape[:2], drawn, height, width)
     rows, columns = _rescaled_size(image, drawn.scale, height, width)
-    top = int(drawn.top * (rows - height + 1))
-    left = int(drawn.left * (columns - width + 1))
+    top = int(drawn.top * (rows + 2 * drawn.pad - height + 1)) - drawn.pad
+    left = int(drawn.left * (columns + 2 * drawn.pad - width + 1)) - drawn.pad
     return Region(rows, columns, top, left, height, width)
+
+
+def _of_area(size: tuple[int, ...], drawn: Draw, height: int, width: int) -> Region:
+    """A rectangle of the image, in whole pixels, stretched to the crop; the largest central one at
+    an allowed aspect where none of those drawn fits, as in torchvision's ``RandomResizedCrop``.
+    """
+    assert drawn.shapes is not None
+    rows, columns = size
+    own = width / height
+    shape = first_that_fits(drawn.shapes * (1, own), rows, columns)
+    if shape is not None:
+        down, across = shape
+        top = int(drawn.top * (rows - down + 1))
+        left = int(drawn.left * (columns - across + 1))
+    else:
+        low, high = (aspect * own for aspect in ASPECTS)
+        down = min(rows, max(1, round(columns / low)))
+        across = min(columns, max(1, round(rows * high)))
+        top, left = (rows - down) // 2, (columns - across) // 2
+    tall, wide = height / down, width / across
+    return Region(rows * tall, columns * wide, top * tall, left * wide, height, width)
 
 
 def central_region(
@@ -192,6 +270,7 @@ class TrainCrops:
         self._recipe = recipe
         self._axes = axes
         self._seed = seed
+        self._changes = changes_of(recipe, input.color)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -202,6 +281,8 @@ class TrainCrops:
             pixels = cut(self._images.read(ticket.image), drawn, *self._size)
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
+        for purpose, change in self._changes.items():
+            pixels = change(pixels, stream(self._seed, purpose, ticket))
         shift = (self._axes @ drawn.colours).astype(np.float32)
         return Crop(pixels, shift, int(self._images.split.labels[ticket.image]), ticket.row)
 
@@ -253,8 +334,8 @@ class _Side(NamedTuple):
     """Rows or columns: of an image, of the rescaled image, and of the crop."""
 
     source: int
-    rescaled: int
-    start: int
+    rescaled: float
+    start: float
     length: int
 
     def part(self) -> slice:
@@ -272,7 +353,7 @@ class _Side(NamedTuple):
     def _ends(self) -> tuple[float, float]:
         ends = self.start, self.start + self.length
         low, high = (end * self.source / self.rescaled for end in ends)
-        return low, high
+        return max(0.0, low), min(float(self.source), high)
 
 
 def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:

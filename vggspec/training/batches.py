@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, NamedTuple, cast
 
@@ -64,6 +65,9 @@ class Batch(NamedTuple):
 
     targets: Targets | None = None
 
+    others: "Batch | None" = None
+    """For each image the one that it is mixed with."""
+
     def part(self, rows: slice) -> "Batch":
         """Some of the crops."""
         return Batch(
@@ -73,6 +77,7 @@ class Batch(NamedTuple):
             self.rows[rows],
             [],
             self.targets and self.targets.part(rows),
+            self.others and self.others.part(rows),
         )
 
 
@@ -110,7 +115,8 @@ class Normalise(nn.Module):
 
 
 class Loader:
-    """What each turn of an order gives, in a batch for each size of images, at least one.
+    """What each turn of an order gives, in a batch for each size of images, at least one. Images
+    that ``are_mixed`` are of one size, and each turn begins with the image before the first one.
 
     Its workers live until it is closed. If they lived until the interpreter exits, PyTorch would
     report their termination as an error.
@@ -122,11 +128,13 @@ class Loader:
         order: ShuffledBatches | BatchesInOrder,
         num_workers: int,
         device: torch.device,
+        *,
+        are_mixed: bool = False,
     ) -> None:
         self._loader = DataLoader(
             cast("Dataset[Crop | Unread]", crops),
             num_workers=num_workers,
-            collate_fn=collate_by_size,
+            collate_fn=collate_to_mix if are_mixed else collate_by_size,
             pin_memory=device.type == "cuda",
             persistent_workers=num_workers > 0,
             worker_init_fn=_begin,
@@ -199,6 +207,19 @@ def collate_by_size(found: list[Crop | Unread]) -> list[Batch]:
     unread = [one for one in found if isinstance(one, Unread)]
     first, *rest = list(sizes.values()) or [[]]
     return [collate([*first, *unread]), *map(collate, rest)]
+
+
+def collate_to_mix(found: list[Crop | Unread]) -> list[Batch]:
+    """A batch of all but the first, each with the image before it; where that could not be read,
+    with itself.
+    """
+    others: list[Crop | Unread] = [
+        before if isinstance(before, Crop) else one
+        for before, one in pairwise(found)
+        if isinstance(one, Crop)
+    ]
+    batch = collate(found[1:])
+    return [batch._replace(others=collate(others))]
 
 
 def collate(found: list[Crop | Unread]) -> Batch:

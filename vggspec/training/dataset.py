@@ -3,6 +3,10 @@
 DIR/train/cat/1.jpg      DIR/val/cat/9.jpg       a folder for each class
 DIR/train/000000.tar     DIR/val/000000.tar      WebDataset shards, see ``shards.py``
 
+and data sets in files of their own, see ``vggspec.data.packed``.
+
+With a share to validate on, one folder: DIR/cat/1.jpg, or DIR/train as above without DIR/val.
+
 For a net of boxes they are annotated, see ``vggspec.data.annotated``.
 """
 
@@ -16,6 +20,7 @@ from vggspec.base.catalogue import data
 from vggspec.base.catalogue.annotations import BoxesMismatch
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
+from vggspec.base.recipe import percent
 from vggspec.base.render import shown
 from vggspec.base.reports import Reports
 from vggspec.base.watcher import SILENT, Watcher
@@ -32,8 +37,10 @@ from vggspec.data.folder import (
     subfolders,
     without_images,
 )
+from vggspec.data.labelled import holds_classes
+from vggspec.data.packed import Packed, find_packed, name_of, open_packed
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
-from vggspec.data.split import Split
+from vggspec.data.split import Split, hold_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +61,35 @@ class DataSet:
     """What of it is not used, in words."""
 
 
-def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
+def open_data(
+    root: Path, network: Network, watch: Watcher = SILENT, validate_on: float | None = None
+) -> DataSet:
     """List the images of a data set and compare its classes with the net's.
 
-    ``val`` may lack classes of ``train``. A net of boxes gets ``Examples``; ``watch`` receives
-    how many of their annotations have been read.
+    ``val`` may lack classes of ``train``; with ``validate_on`` that share of each class is kept
+    apart from one folder. A net of boxes gets ``Examples``; ``watch`` receives how many of their
+    annotations have been read.
 
     Raises:
         VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
-            many annotations are bad, or the net's last layer has another number of outputs.
+            many annotations are bad, the net's last layer has another number of outputs, or no
+            images can be kept apart.
         MissingLibraryError: the data is in shards, and webdataset is not installed.
     """
     last = network[network.outputs[0].layer]
     if isinstance(last.op, Boxes):
+        if validate_on is not None:
+            why = "the net gives boxes, whose annotations come split"
+            raise VggspecError(_at(data.NotKeptApart(why=why, way="leave it out"), root))
         return _open_annotated(root, last, watch)
+    try:
+        packed = find_packed(root)
+        if packed is not None:
+            return _open_packed(root, packed, network, validate_on)
+        if validate_on is not None:
+            return _open_one(root, network, validate_on)
+    except OSError as error:
+        raise _unreadable(error, root) from error
     for folder in (root, root / "train", root / "val"):
         if not folder.is_dir():
             raise _no_data(f"`{folder}` is not a folder")
@@ -75,8 +97,89 @@ def open_data(root: Path, network: Network, watch: Watcher = SILENT) -> DataSet:
         opened = _open_shards if list_shards(root / "train") else _open_folders
         return opened(root, network)
     except OSError as error:
-        where = shown(str(error.filename or root))
-        raise _no_data(f"`{where}` cannot be read: {reason(error)}") from error
+        raise _unreadable(error, root) from error
+
+
+def _unreadable(error: OSError, root: Path) -> VggspecError:
+    where = shown(str(error.filename or root))
+    return _no_data(f"`{where}` cannot be read: {reason(error)}")
+
+
+def _open_packed(root: Path, packed: Packed, network: Network, share: float | None) -> DataSet:
+    digest = Digest()
+    if share is not None and name_of(packed, "val") not in (None, "test"):
+        why = "the data has a split for validation of its own"
+        what = data.NotKeptApart(why=why, way="leave `validate on` out")
+        raise VggspecError(_at(what, root))
+    names, train = open_packed(packed, "train", root, digest, network.num_classes)
+    classes = names or _numbered(train)
+    wrong = Reports()
+    _hold_against(network, names or (), len(classes), root, wrong)
+    wrong.raise_if_any()
+    if share is not None:
+        return _kept_apart(root, classes, train, share, digest, (), root)
+    _, val = open_packed(packed, "val", root, digest, network.num_classes)
+    _hold_in_range(val, len(classes))
+    notes = without_images("val", classes, val.labels)
+    if name_of(packed, "val") == "test":
+        notes.append("validation is on the test images: the data has no others")
+    return _checked(root, classes, train, val, digest, tuple(notes), root)
+
+
+def _open_one(root: Path, network: Network, share: float) -> DataSet:
+    """The images of one folder, or of ``train`` in it, in two splits."""
+    if not root.is_dir():
+        raise _no_data(f"`{root}` is not a folder")
+    folder = root / "train" if holds_classes(root / "train") else root
+    if folder != root and (root / "val").is_dir():
+        why = "the data has a `val` of its own"
+        way = "leave `validate on` out, or name the folder of the classes after `--data`"
+        raise VggspecError(_at(data.NotKeptApart(why=why, way=way), root))
+    digest, skipped, wrong = Digest(), Skipped(), Reports()
+    whole: Split
+    if list_shards(folder):
+        names = read_classes(root)
+        whole = open_shards(folder, digest, skipped, "train")
+        classes = names or _numbered(whole)
+        _hold_against(network, names or (), len(classes), root, wrong)
+    else:
+        classes = subfolders(folder, skipped)
+        if len(classes) != network.num_classes:
+            wrong.add(_at(_mismatch(folder, network, classes, classes, skipped), folder))
+        wrong.raise_if_any()
+        whole = list_folder(folder, classes, digest, skipped, "train")
+    wrong.raise_if_any()
+    notes = skipped.notes(folder.name)
+    return _kept_apart(root, classes, whole, share, digest, notes, folder)
+
+
+def _kept_apart(
+    root: Path,
+    classes: tuple[str, ...],
+    whole: Split,
+    share: float,
+    digest: Digest,
+    notes: tuple[str, ...],
+    folder: Path,
+) -> DataSet:
+    _hold_in_range(whole, len(classes))
+    counts = np.bincount(whole.labels, minlength=len(classes))
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty:
+        raise VggspecError(*(_empty(classes[i], folder) for i in empty))
+    train, val = hold_out(whole, share, root)
+    none_left = counts == np.bincount(val.labels, minlength=len(classes))
+    if none_left.any():
+        first = int(np.flatnonzero(none_left)[0])
+        why = f"class `{shown(classes[first])}` has {count(int(counts[first]), 'image')}, none of"
+        what = data.NotKeptApart(
+            why=f"{why} which would be left to train on",
+            way="add images, or keep a smaller share apart",
+        )
+        raise VggspecError(_at(what, folder))
+    digest.add_digest(*[f"validate on {share!r}"] * 2)
+    apart = f"{count(len(val), 'image')} kept apart for validation, {percent(share)} of each class"
+    return _checked(root, classes, train, val, digest, (*notes, apart))
 
 
 def _open_folders(root: Path, network: Network) -> DataSet:
@@ -90,7 +193,7 @@ def _open_folders(root: Path, network: Network) -> DataSet:
         what = data.UnlikeClasses(missing=foreign, known=classes, empty=empty)
         wrong.add(_at(what, root))
     if len(classes) != network.num_classes:
-        wrong.add(_at(_mismatch(root, network, classes, of_val, skipped["train"]), root))
+        wrong.add(_at(_mismatch(root / "train", network, classes, of_val, skipped["train"]), root))
     wrong.raise_if_any()  # a folder of something else would otherwise be listed to its end
     # Those of val are called as it calls them, where one letter is written in two ways.
     by_number = {numbers[same(name)]: name for name in of_val}
@@ -107,7 +210,7 @@ def _open_folders(root: Path, network: Network) -> DataSet:
 
 
 def _mismatch(
-    root: Path,
+    folder: Path,
     network: Network,
     classes: tuple[str, ...],
     of_val: tuple[str, ...],
@@ -120,10 +223,10 @@ def _mismatch(
         outputs=network.num_classes,
         layer=network.weight_layers[-1].name,
         names=classes,
-        empty=tuple(name for name in classes if not has_images(root / "train" / name)),
+        empty=tuple(name for name in classes if not has_images(folder / name)),
         only_in_train=tuple(name for name in classes if same(name) not in in_val),
         dangling=skipped.links,
-        groups=tuple(name for name in classes if _is_group(root / "train" / name)),
+        groups=tuple(name for name in classes if _is_group(folder / name)),
     )
 
 
@@ -146,10 +249,9 @@ def _open_shards(root: Path, network: Network) -> DataSet:
     skipped = {split: Skipped() for split in ("train", "val")}
     train, val = (open_shards(root / split, digest, skipped[split]) for split in skipped)
     if classes is None:
-        number = int(train.labels.max(initial=-1)) + 1
-        _hold_against(network, (), number, root, wrong)
+        classes = _numbered(train)
+        _hold_against(network, (), len(classes), root, wrong)
         wrong.raise_if_any()
-        classes = tuple(f"{label:0{len(str(number - 1))}}" for label in range(number))
     for split in (train, val):
         _hold_in_range(split, len(classes))
     notes = (
@@ -158,6 +260,12 @@ def _open_shards(root: Path, network: Network) -> DataSet:
         *without_images("val", classes, val.labels),
     )
     return _checked(root, classes, train, val, digest, notes)
+
+
+def _numbered(split: Split) -> tuple[str, ...]:
+    """The numbers of classes without names, as names that sort like them."""
+    number = int(split.labels.max(initial=-1)) + 1
+    return tuple(f"{label:0{len(str(number - 1))}}" for label in range(number))
 
 
 def _open_annotated(root: Path, boxes: Layer, watch: Watcher) -> DataSet:
@@ -190,10 +298,11 @@ def _checked(
     val: Split,
     digest: Digest,
     notes: tuple[str, ...],
+    folder: Path | None = None,
 ) -> DataSet:
     empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0).tolist()
     if empty:
-        raise VggspecError(*(_empty(classes[i], root / "train") for i in empty))
+        raise VggspecError(*(_empty(classes[i], folder or root / "train") for i in empty))
     if not len(val):
         raise _no_data(f"`{root / 'val'}` holds no images")
     return DataSet(
@@ -235,13 +344,16 @@ def _hold_boxes_against(boxes: Layer, classes: int, root: Path) -> None:
         raise VggspecError(report(what, boxes.origin.source, boxes.origin.span))
 
 
-def _hold_in_range(split: ShardSplit, classes: int) -> None:
+def _hold_in_range(split: Split, classes: int) -> None:
     foreign = np.flatnonzero(split.labels >= classes)
-    if len(foreign):
-        first = int(foreign[0])
-        why = f"its class is {split.labels[first]}, there are 0 to {classes - 1}"
+    if not len(foreign):
+        return
+    first = int(foreign[0])
+    why = f"its class is {split.labels[first]}, there are 0 to {classes - 1}"
+    if isinstance(split, ShardSplit):
         shard, name = split.place(first)
         raise VggspecError(_at(data.BadSample(name=name, why=why), shard))
+    raise VggspecError(_at(data.BadPacked(why=f"image {split.name(first)}: {why}"), Path()))
 
 
 def _no_data(tried: str) -> VggspecError:

@@ -34,11 +34,22 @@ SHALLOW = 11
 class Learning:
     """Judges each epoch of a run."""
 
-    def __init__(self, network: Network, recipe: TrainRecipe, labels: NDArray[np.int32]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: TrainRecipe,
+        labels: NDArray[np.int32],
+        weights: tuple[float, ...] | None = None,
+    ) -> None:
         self._network, self._recipe = network, recipe
         self._names_classes = isinstance(objective_of(network), Classification)
         shares = np.bincount(labels) / max(len(labels), 1)
-        self._of_nothing = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+        if recipe.classes_balanced:
+            shares = (shares > 0) / max((shares > 0).sum(), 1)
+        weighted = shares if weights is None else shares * np.array(weights)[: len(shares)]
+        weighted = weighted[weighted > 0]
+        # Of a net that knows how much each class weighs in the loss, and nothing of the images.
+        self._of_nothing = float(-(weighted * np.log(weighted / weighted.sum())).sum())
         self._classes = int((shares > 0).sum())
         self._has_spoken = False
 

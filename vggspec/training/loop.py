@@ -35,10 +35,11 @@ from vggspec.compiler.results import result_of
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
-from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages
+from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages, decoded_scale
 from vggspec.training.batches import Batch, Loader, Normalise, children_may_end, lost_worker
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.training.checkpoint import Checkpoint, publish, read_checkpoint, write_checkpoint
+from vggspec.training.class_weights import class_weights
 from vggspec.training.curves import CURVES, draw
 from vggspec.training.dataset import DataSet
 from vggspec.training.device import (
@@ -65,6 +66,7 @@ from vggspec.training.record import (
     read_record,
     resumed_record,
     save_record,
+    write_held_out,
 )
 from vggspec.training.request import TrainPrecision, Validate
 from vggspec.training.runs import BEST, LOG, RUNS
@@ -177,7 +179,8 @@ class _Training:
         self.q = _middle(lowered.experiment.test.scales)
         self.resize = lowered.experiment.test.resize
         self.recorders: list[_Recorder] = []
-        self.learning = Learning(self.network, self.recipe, data.train.labels)
+        self.class_weights = class_weights(lowered, data)
+        self.learning = Learning(self.network, self.recipe, data.train.labels, self.class_weights)
         _check_ranks(ranks, self.recipe.batch, len(data.train))
         self.place = pick_device(options.gpus, ranks)
         self.precision = pick_precision(options.precision, self.place, self.network)
@@ -200,6 +203,8 @@ class _Training:
             publish(run, checkpoint.folder, checkpoint.state, options.keep_every)
         if ranks.is_first:
             save_record(run, self.record)
+            if self.recipe.validate_on is not None:
+                write_held_out(run, data)
 
     def _set_up_input(self, lowered: Lowered, checkpoint: Checkpoint | None, runs: Path) -> None:
         """The input that the first layer's initial weights expect: imported weights record it."""
@@ -219,7 +224,8 @@ class _Training:
     def _set_up_data(self, recorded: dict[str, Any] | None) -> None:
         """Images, their statistics, and the batches of both splits."""
         data, options, ranks = self.data, self.options, self.ranks
-        color, scale, q = self.input.color, self.recipe.scale, self.q
+        color, recipe, q = self.input.color, self.recipe, self.q
+        scale = decoded_scale(recipe, self.input)
         self.left_out = LeftOut(len(data.train) + len(data.val), root=data.root)
         for name, why in self.state.unread.items():
             self.left_out.add(name, why)
@@ -234,7 +240,7 @@ class _Training:
             mine = measured(data, color, self.left_out) if ranks.is_first else None
             self.statistics = ranks.from_first(mine)
         self.mean = self.input.mean or self.statistics.mean
-        drawn = self.input, self.recipe, self.statistics.axes(), options.seed
+        drawn = self.input, recipe, self.statistics.axes(), options.seed
         crops: TrainCrops | TrainBoxCrops
         seen: CentreCrops | WholeImages | CentreBoxCrops
         if isinstance(data.train, Examples) and isinstance(data.val, Examples):
@@ -244,15 +250,23 @@ class _Training:
             crops = TrainCrops(train, *drawn)
             is_dense = options.validate == "dense"
             seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
-        self.order = ShuffledBatches(len(train), self.recipe.batch, options.seed, ranks.share)
+        are_mixed = bool(recipe.mixup or recipe.cutmix)
+        self.order = ShuffledBatches(
+            len(train),
+            recipe.batch,
+            options.seed,
+            ranks.share,
+            balanced=data.train.labels if recipe.classes_balanced else None,
+            follow=are_mixed,
+        )
         if self.state.batches > len(self.order):
             why = f"it is {self.state.batches} batches into an epoch of {len(self.order)}"
             raise VggspecError(report(BadCheckpoint(reason=why), path=str(self.run)))
-        in_order = BatchesInOrder(len(val), self.recipe.batch, ranks.share)
+        in_order = BatchesInOrder(len(val), recipe.batch, ranks.share)
         workers = options.workers
         if workers is None:
             workers = 0 if are_kept else usual_workers(self.place, ranks)
-        self.batches = Loader(crops, self.order, workers, self.place)
+        self.batches = Loader(crops, self.order, workers, self.place, are_mixed=are_mixed)
         self.val_batches = Loader(seen, in_order, workers, self.place)
 
     def _recorded_statistics(self, recorded: dict[str, Any]) -> Statistics:
@@ -304,6 +318,7 @@ class _Training:
             precision=self.precision,
             at_a_time=at_a_time,
             is_compiled=options.is_compiled,
+            class_weights=self.class_weights,
         )
         is_dense = options.validate == "dense"
         self.judge = dense_form(lowered.network, model) if is_dense else model
@@ -563,8 +578,9 @@ def training_network(lowered: Lowered) -> Network:
     network = network.rebuild(network.layers, (Output(kind, last.name),))
     if isinstance(last.op, Boxes) and last.type.is_map:
         raise _not_trainable(last, "it gives boxes for each place of a map")
-    if isinstance(last.op, Boxes) and lowered.experiment.train.smooth_labels:
-        raise _not_trainable(last, "it gives boxes, and `smooth labels` is for classes")
+    for_classes = lowered.experiment.train.for_classes()
+    if isinstance(last.op, Boxes) and for_classes:
+        raise _not_trainable(last, f"it gives boxes, and `{for_classes[0]}` is for classes")
     if not network.weight_layers:
         raise _not_trainable(last, "it has no weight layer")
     network = apply_passes(TRAINING, network)

@@ -36,16 +36,20 @@ class Classification:
     """Multinomial logistic regression (section 3.1); top-1 and top-5 error (section 4).
 
     The part ``smooth`` of each label is spread over all classes (Szegedy et al. 2016, section 7).
+    ``weights`` multiply the losses of the classes, in the order of their numbers.
     """
 
     errors: ClassVar = ("top-1", "top-5")
 
     smooth: float = 0.0
 
+    weights: tuple[float, ...] | None = None
+
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         labels = batch.labels.to(outputs.device, non_blocking=True)
+        weights = None if self.weights is None else outputs.new_tensor(self.weights)
         return nn.functional.cross_entropy(
-            outputs, labels, reduction="sum", label_smoothing=self.smooth
+            outputs, labels, weights, reduction="sum", label_smoothing=self.smooth
         )
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
@@ -94,9 +98,11 @@ class Localisation:
         return boxes[torch.arange(len(labels), device=outputs.device), labels]
 
 
-def objective_of(network: Network, smooth: float = 0.0) -> Objective:
-    """The objective of a net, by its last layer; ``smooth`` is of labels of classes."""
+def objective_of(
+    network: Network, smooth: float = 0.0, weights: tuple[float, ...] | None = None
+) -> Objective:
+    """The objective of a net, by its last layer; ``smooth`` and ``weights`` are of classes."""
     last = network[network.outputs[0].layer]
     if isinstance(last.op, Boxes):
         return Localisation(is_shared=last.op.shared)
-    return Classification(smooth)
+    return Classification(smooth, weights)

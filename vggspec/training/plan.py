@@ -66,7 +66,7 @@ def recipe_in_words(recipe: TrainRecipe) -> str:
         else f"start {recipe.start}",
         *(f"start from {other.write()}" for other in recipe.start_from),
         *(
-            value if setting == "frozen" else f"{setting} {value}"
+            value if setting in ("frozen", "area") else f"{setting} {value}"
             for setting, value in recipe.additions_in_words().items()
             if value not in ("off", "sgd")
         ),

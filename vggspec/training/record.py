@@ -14,6 +14,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.files import refusals, write_text
 from vggspec.base.optional import has_library
+from vggspec.base.render import shown
 from vggspec.base.run_record import RECORD, damaged_record, record_fields
 from vggspec.base.version import __version__
 from vggspec.bundle.manifest import MAX_SPEC
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 #: Ranks, and images that a rank takes at a time.
 MAX_AT_ONCE = 1 << 24
 
-_LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset")
+_LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset", "torchvision")
+
+#: The images that `validate on` keeps apart, by their paths, in a run folder.
+HELD_OUT = "validation.txt"
 
 #: Parts of a record that a resumed run must share, in words.
 _SAME = {
@@ -55,6 +59,15 @@ _ADDED: dict[str, dict[str, Any]] = {
         "frozen": [],
         "freeze_batch_norm": False,
         "rates_of": [],
+        "area": None,
+        "crop_pad": 0,
+        "randaugment": None,
+        "erase": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "validate_on": None,
+        "classes_balanced": False,
+        "class_weights": [],
     },
     "test": {"resize": "rounded"},
 }
@@ -131,6 +144,16 @@ def save_record(run: Path, record: Mapping[str, Any]) -> None:
         VggspecError: the system refuses.
     """
     write_text(run / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def write_held_out(run: Path, data: "DataSet") -> None:
+    """Write the paths of the validation images, seen from the data's folder, a line each.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    names = (os.path.relpath(data.val.name(index), data.root) for index in range(len(data.val)))
+    write_text(run / HELD_OUT, "".join(f"{shown(name)}\n" for name in names))
 
 
 def read_record(run: Path) -> dict[str, Any]:

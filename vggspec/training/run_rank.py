@@ -15,6 +15,8 @@ from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.results import result_of
+from vggspec.training.changes import changes_of
+from vggspec.training.class_weights import class_weights
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.interruption import Stop, handles_signals, stop_on_signals
 from vggspec.training.launch import ending_with_launcher, is_launched_here
@@ -71,9 +73,13 @@ def _train(
     where = data_folder(request.data or (begun["data"]["folder"] if begun else None), lowered)
     if not ranks.is_first:
         ranks.sum([0])  # the first one lists shards for all
-    data = open_data(where, lowered.network, watch if ranks.is_first else SILENT)
+    share = lowered.experiment.train.validate_on
+    data = open_data(where, lowered.network, watch if ranks.is_first else SILENT, share)
     if ranks.is_first:
         ranks.sum([0])
+    # An unknown class, or a library that is missing, is found before a folder is made.
+    class_weights(lowered, data)
+    changes_of(lowered.experiment.train, lowered.network.input.color)
     run = old or ranks.from_first(
         _new_run(lowered, request.run, options.weights) if ranks.is_first else None
     )

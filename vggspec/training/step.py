@@ -18,6 +18,7 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.trained_layers import frozen_layers
 from vggspec.training.batches import Batch, Normalise
 from vggspec.training.dropout import Dropouts
+from vggspec.training.mixing import Mixture, mixture
 from vggspec.training.objective import objective_of
 from vggspec.training.optimisers import WeightMean, optimiser_of
 from vggspec.training.ranks import Ranks, lost_ranks, normalise_over_ranks
@@ -42,15 +43,17 @@ class Stepper:
         precision: TrainPrecision,
         at_a_time: int,
         is_compiled: bool = False,
+        class_weights: tuple[float, ...] | None = None,
     ) -> None:
         self.model = model
         self.place = next(model.parameters()).device
         self._normalise = normalise
         self._ranks = ranks
-        self._objective = objective_of(model.network, recipe.smooth_labels)
+        self._objective = objective_of(model.network, recipe.smooth_labels, class_weights)
         self._precision = precision
         self._at_a_time = at_a_time
         share = -(-recipe.batch // ranks.size)
+        self._seed = seed
         self._dropouts = Dropouts(model, seed, recipe.batch)
         normalise_over_ranks(model, ranks)
         self._is_static = share <= at_a_time and not is_compiled
@@ -122,18 +125,31 @@ class Stepper:
     def add_gradients(self, batch: Batch, number: int, step: int) -> Tensor:
         """Forward and backward, part by part; gradients are averaged over ranks at the end."""
         total = torch.zeros((), device=self.place)
+        image = self.model.network.input
+        mixed = mixture(self._recipe, (image.height, image.width), self._seed, step)
         # A rank without images takes part too: the others wait for its gradients.
         starts = range(0, max(1, len(batch.labels)), self._at_a_time)
         for start in starts:
             part = batch.part(slice(start, start + self._at_a_time))
             self._dropouts.draw(step, part.rows, self.place)
             with self._averaged(is_last=start == starts[-1]):
+                images = self._normalise(part)
+                if mixed is not None and part.others is not None:
+                    images = mixed.of(images, self._normalise(part.others))
                 with self.precision():
-                    outputs = self._call(self._normalise(part))
-                loss = self._objective.loss(outputs.float(), part)
+                    outputs = self._call(images)
+                loss = self._loss(outputs.float(), part, mixed)
                 (loss * (self._ranks.size / number)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _loss(self, outputs: Tensor, part: Batch, mixed: Mixture | None) -> Tensor:
+        """The losses of a part, added up; of mixed images, those of both labels."""
+        loss = self._objective.loss(outputs, part)
+        if mixed is None or part.others is None:
+            return loss
+        other = self._objective.loss(outputs, part.others)
+        return mixed.own * loss + (1 - mixed.own) * other
 
     def precision(self) -> contextlib.AbstractContextManager[None]:
         """Multiply in the precision of this training."""

@@ -27,7 +27,10 @@ class NoData(Diagnostic):
 
     code = "VGG421"
     TITLE = "there is no training data: {tried}"
-    HELP = "name a folder with `train/<class>/` and `val/<class>/` after `--data`"
+    HELP = (
+        "name a folder with `train/<class>/` and `val/<class>/` after `--data`,"
+        " or split one folder of classes by `validate on 10%`"
+    )
     tried: str
 
 
@@ -126,6 +129,19 @@ class UnlikeClasses(Diagnostic):
         more = len(self.missing) - SHOWN
         told = told_apart(self.missing[:SHOWN], self.known, "train")
         return [*told, f"and {more} more"] if more > 0 else told
+
+
+class NotKeptApart(Diagnostic):
+    """``validate on 10%`` keeps a share of each class apart for validation, from one folder of
+    class folders, ``DIR/<class>/``, or from ``DIR/train`` where there is no ``DIR/val``. At least
+    one image of each class is kept apart, and one has to be left to train on.
+    """
+
+    code = "VGG428"
+    TITLE = "`validate on` cannot split this data: {why}"
+    HELP = "{way}"
+    why: str
+    way: str
 
 
 class Diverged(Diagnostic):
@@ -264,6 +280,35 @@ class BadSample(Diagnostic):
             f" `{name.partition('.')[2]}` of it\n"
             f"write the shard again without other dots, as `{better}`"
         )
+
+
+class BadPacked(Diagnostic):
+    """Data sets that come in files of their own are read as they are: CIFAR's binary version, the
+    idx files of MNIST and others, and Parquet with a column of images and one of classes. This file
+    is damaged, something else, or too large.
+    """
+
+    code = "VGG429"
+    TITLE = "this file of images cannot be read: {why}"
+    HELP = "{advice}"
+    why: str
+    advice: str = "download or write it again"
+
+
+class PickledData(Diagnostic):
+    """The version of CIFAR for Python consists of pickles. To read a pickle is to run what its
+    author wrote, so vggspec reads those of nobody. The binary version has the same images:
+
+        https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz
+        https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz
+    """
+
+    code = "VGG430"
+    TITLE = "these files are pickles, which vggspec does not read"
+    HELP = (
+        "use the binary version, `cifar-10-binary.tar.gz` or `cifar-100-binary.tar.gz`,\n"
+        "from https://www.cs.toronto.edu/~kriz/cifar.html"
+    )
 
 
 class NotAnImage(Diagnostic):

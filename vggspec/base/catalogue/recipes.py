@@ -9,10 +9,11 @@ class UnknownSetting(Diagnostic):
 
     A setting that is left out has the paper's value. The settings are
 
-        train:  scale, crop, flip, colour-shift, batch, optimiser, momentum, nesterov,
-                weight-decay, clip gradients, average weights, smooth labels, dropout, rate,
-                rate of, warm up, decay, stop after, stop when, start, start from, freeze up to,
-                freeze batch norm, after, data
+        train:  scale, crop, flip, randaugment, erase, mixup, cutmix, colour-shift, batch,
+                optimiser, momentum, nesterov, weight-decay, clip gradients, average weights,
+                smooth labels, dropout, rate, rate of, warm up, decay, stop after, stop when,
+                start, start from, freeze up to, freeze batch norm, after, data, validate on,
+                classes, class weights
         test:   scale, dense, crops, flip, average
 
     Names of other tools are recognised, but not accepted:
@@ -196,7 +197,9 @@ class ConflictingSettings(Diagnostic):
     """Two settings of a recipe exclude each other.
 
     Momentum, and Nesterov's form of it, belong to gradient descent; AdamW has ``betas``. Nesterov's
-    form needs a momentum. The rate cannot grow for as long as the training lasts.
+    form needs a momentum. The rate cannot grow for as long as the training lasts. A crop is either
+    a share of the image's area or a part of the padded image. Classes are balanced by how often
+    they are drawn or by the weight of their loss.
 
         optimiser adamw
         momentum 0.9                          wrong
@@ -236,3 +239,24 @@ class NothingToTrain(Diagnostic):
     HELP = "{way}"
     why: str
     way: str
+
+
+class UnknownClass(Diagnostic):
+    """``class weights`` names classes of the data: its class folders, or the names in a
+    ``classes.txt``. Upper and lower case count.
+
+        class weights cat 2      wrong, where the folder is `cats`
+        class weights cats 2     right
+    """
+
+    code = "VGG412"
+    TITLE = "the data has no class `{name}`"
+    name: str
+    like: str | None
+    known: tuple[str, ...]
+
+    def help(self) -> str | None:
+        if self.like:
+            return f"did you mean `{self.like}`?"
+        first = ", ".join(f"`{name}`" for name in self.known[:6])
+        return f"it has {first}{' and more' if len(self.known) > 6 else ''}"
