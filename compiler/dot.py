@@ -36,7 +36,9 @@ def dot(network: Network, parts: Sequence[Part]) -> str:
         for name in layer.inputs:
             edge = owners[name], owners[layer.name]
             if edge[0] != edge[1]:
-                lines.append(_edge(*edge, _shape(network, name)))
+                # Of an input that is read for its size alone no numbers go there.
+                style = "" if name in layer.sources else ', style="dashed"'
+                lines.append(_edge(*edge, _shape(network, name), style))
     for output in network.outputs:
         node = f"output {output.name}"
         lines.append(_node(node, output.name, 'shape="plaintext", style=""'))
@@ -83,8 +85,8 @@ def _node(name: str, label: str, more: str = "") -> str:
     return f"  {_quoted(name)} [{attributes}];"
 
 
-def _edge(first: str, second: str, label: str) -> str:
-    return f"  {_quoted(first)} -> {_quoted(second)} [label={_quoted(label)}];"
+def _edge(first: str, second: str, label: str, more: str = "") -> str:
+    return f"  {_quoted(first)} -> {_quoted(second)} [label={_quoted(label)}{more}];"
 
 
 def _quoted(text: str) -> str:

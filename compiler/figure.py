@@ -42,11 +42,12 @@ FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 INK, GREY, LINE, FRAME = "#1f2933", "#75818d", "#c5ccd3", "#f6f8fa"
 
 #: Fill and outline of each kind of layer.
-BLUE, ORANGE, RED, GREEN, PLAIN = (
+BLUE, ORANGE, RED, GREEN, VIOLET, PLAIN = (
     ("#dce8f6", "#6c97c8"),
     ("#fae6d0", "#d39a57"),
     ("#e9b4b0", "#c9716b"),
     ("#c3e2cc", "#6aa67c"),
+    ("#e4def2", "#9283bf"),
     ("#ffffff", "#8a96a2"),
 )
 PAINTS = {
@@ -59,6 +60,9 @@ PAINTS = {
     "gap": RED,
     "LRN": GREEN,
     "BN": GREEN,
+    "upconv": VIOLET,
+    "up": VIOLET,
+    "resize": VIOLET,
 }
 POOLS = ("maxpool", "avgpool", "gap")
 THIN = (*POOLS, "LRN", "BN")

@@ -162,3 +162,11 @@ def test_graphviz_reads_it() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert sum(line.startswith("node") for line in done.stdout.splitlines()) == 13
     assert sum(line.startswith("edge") for line in done.stdout.splitlines()) == 15
+
+
+def test_what_is_read_for_its_size_is_dashed() -> None:
+    text = "net t\ninput 8x8 gray\nconv3-2 as wide\nmaxpool conv3-2 up2 crop(wide)\n"
+    lowered = _net(text)
+    found = dot(lowered.network, outline(lowered.network, lowered.steps))
+    dashed = [line.split()[0] for line in found.splitlines() if "dashed" in line]
+    assert dashed == ['"wide"']
