@@ -26,6 +26,7 @@ from vggspec.compiler.weights import Array, for_net, layers_sha256, open_weights
 from vggspec.compiler.written import (
     WrittenFrom,
     WrittenGroup,
+    WrittenLayer,
     WrittenStep,
     layers_in,
 )
@@ -182,8 +183,10 @@ def _as_text(net: Written, planned: Plan, name: str) -> tuple[str, Network, dict
 
 
 def _referred(steps: Sequence[WrittenStep]) -> Iterator[str]:
-    """The names that paths begin at."""
+    """The names that paths begin at, and of which sizes are read."""
     for step in steps:
+        if isinstance(step, WrittenLayer) and step.source is not None:
+            yield step.source
         if isinstance(step, WrittenFrom):
             yield step.name
         elif isinstance(step, WrittenGroup):

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.dwconv import DepthwiseConv
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Op
+from vggspec.compiler.ops.resize import Resize
 
 
 def pairs(expected: Network, found: Network) -> dict[str, str] | None:
@@ -48,4 +50,6 @@ def _bare(op: Op, layer: Layer) -> Op:
         )
     if isinstance(op, Linear):
         return replace(op, linear=False, activated=False)
+    if isinstance(op, Crop | Resize):
+        return replace(op, of="")  # the layer's inputs say it
     return op

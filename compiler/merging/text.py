@@ -14,9 +14,12 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.merging.plan import Plan
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.conv import AnyConv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.linear import Linear
 from vggspec.compiler.ops.op import Activation, Op
 from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.resize import Resize
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.wire import paths
 from vggspec.compiler.written import (
     WrittenBranch,
@@ -259,7 +262,9 @@ class Writer:
         """The words of a layer, and which of them is the layer itself; ``is_activated``: its
         activation is written after it, in place of the implied one.
         """
-        if not layer.op.is_weight_layer:
+        if isinstance(layer.op, Crop | Resize):
+            return [(_word(replace(layer.op, of=self._now(layer.op.of))), True)]
+        if not layer.op.is_weight_layer or isinstance(layer.op, UpConv):
             return [(_word(layer.op), True)]
         op = self.plan.network[layer.name].op
         is_last = layer.name in self.net.last

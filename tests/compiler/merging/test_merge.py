@@ -258,6 +258,14 @@ SUMS = [
         1,
         ["conv is BN conv SiLU", "conv3-8", "conv3-8(plain)", "conv3-8(plain)", "ReLU6", "FC-6"],
     ),
+    # A map is cut to another one, and resized to one that is merged; an upconv is left as it is.
+    (
+        "conv3-8 BN as a maxpool [conv3-8 BN + conv1-8 BN] as m upconv4-8/2 BN crop(a) resize(m)",
+        1,
+        3,
+        1,
+        [],
+    ),
     # Without names conv1_2 would be the layer that was conv1_1.
     (
         "[conv3-4 BN + conv1-4 BN] conv3-4 conv3-4 FC-5 as f\noutputs conv1_2 f",
