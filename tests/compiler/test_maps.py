@@ -426,3 +426,8 @@ def test_weights_of_a_module_by_their_order(tmp_path: Path) -> None:
     weights = open_weights(tmp_path / "fcn.safetensors")
     for param, tensor in zip(lowered.network.params(), module.state_dict().values(), strict=True):
         np.testing.assert_array_equal(weights.read(param.name), tensor.numpy())
+
+
+def test_a_bundle_has_no_positions_between_pixels() -> None:
+    with refused("VGG306.*1/2 pixels"):
+        prepare(net("input 8x8 gray\nconv3-4 up2 conv1-2\nsoft-max(map)").network, CompileOptions())

@@ -2,19 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import onnx
 
 from vggspec.base.catalogue import backends
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.catalogue.maps import FinerThanPixels
+from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.version import __version__
 from vggspec.bundle.manifest import BYTES, FIRST, SECOND, WEIGHTS, Contract
 from vggspec.bundle.options import CompileOptions, Precision
 from vggspec.compiler.backends.onnx.distance import DISTANCE, add_distance, as_one_batch
 from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.factors import Factors, taps
+from vggspec.compiler.geometry import fields
 from vggspec.compiler.ir import IMAGE, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
@@ -40,6 +43,11 @@ def prepare(network: Network, options: CompileOptions) -> Network:
     if options.keep_map and all(output.name != SCORE_MAP for output in prepared.outputs):
         because = f"the first output, `{network.outputs[0].name}`, is a map of an inner layer"
         raise _refuse(backends.NoScoreMap(because=because), network)
+    seen = prepared.once(fields)
+    for output in prepared.outputs:
+        for stride in seen[output.layer].stride:
+            if Fraction(stride).denominator != 1:
+                raise _refuse(FinerThanPixels(output=output.name, stride=stride), network)
     return prepared
 
 
@@ -79,7 +87,7 @@ def pipeline(network: Network, options: CompileOptions) -> tuple[Pass, ...]:
     )
 
 
-def _refuse(what: backends.NothingToAverage | backends.NoScoreMap, net: Network) -> VggspecError:
+def _refuse(what: Diagnostic, net: Network) -> VggspecError:
     return VggspecError(report(what, path=f"net {net.name}"))
 
 

@@ -12,6 +12,7 @@ from vggspec.base.version import __version__
 from vggspec.bundle.sizes import Remainders
 from vggspec.compiler.backends.torch.toolkit import made_by
 from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.sizes import sizes
 
@@ -124,11 +125,14 @@ def _exported(network: Network) -> str:
     is_rounded_up = any(isinstance(layer.op, MaxPool) and layer.op.ceil for layer in network.layers)
     if not _is_dense(network) or not network.parameters or is_rounded_up:
         return ""
+    is_cut = any(isinstance(layer.op, Crop) for layer in network.layers)
     try:
         found = sizes(network)
     except VggspecError:
         return ""  # branches of different strides meet at a few sizes only
     axes = (_ALL, _ALL) if found.sizes == "any" else found.sizes.axes
+    if is_cut and any(axis.is_any for axis in axes):
+        return ""  # PyTorch does not prove that a map holds another one for all sizes
     if any(len(axis.remainders) > 1 for axis in axes):
         return ""  # a Dim is a multiple of another, plus one remainder
     height, width = found.least

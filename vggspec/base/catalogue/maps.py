@@ -1,4 +1,4 @@
-"""Mistakes about maps that grow, or are cut to the size of others (VGG166, 212 to 218, 304 f.)."""
+"""Maps that become finer, or are cut to others (VGG166, VGG212 to VGG217, VGG304 to VGG306)."""
 
 from fractions import Fraction
 
@@ -225,3 +225,21 @@ class AverageIntoMap(Diagnostic):
     TITLE = "`{layer}` cannot be applied densely: it spreads an average over the whole image"
     HELP = "compile with `--crop`"
     layer: str
+
+
+class FinerThanPixels(Diagnostic):
+    """A bundle says how many pixels of the image lie between two positions of its map. A map that
+    is finer than the image, or has positions every pixel and a half, cannot be described so.
+
+        conv3-8 up2 conv3-4             wrong: two positions a pixel
+        conv3-8/2 up2 conv3-4           right: a position every pixel
+        maxpool3/3 up2 conv3-4          wrong: a position every 3/2 pixels
+
+    ``vggspec.torch_module`` gives the net itself.
+    """
+
+    code = "VGG306"
+    TITLE = "`{output}` has a position every {stride} pixels, which a bundle cannot say"
+    HELP = "write fewer `up` or `upconv` before it, or pool more"
+    output: str
+    stride: int | Fraction
