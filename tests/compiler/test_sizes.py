@@ -18,11 +18,15 @@ from vggspec.compiler.ops.add import Add
 from vggspec.compiler.ops.avg_pool import AvgPool
 from vggspec.compiler.ops.concat import Concat
 from vggspec.compiler.ops.conv import Conv
+from vggspec.compiler.ops.crop import Crop
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.max_pool import MaxPool
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.pad_shortcut import PadShortcut
 from vggspec.compiler.ops.relu import Relu
+from vggspec.compiler.ops.resize import Resize
+from vggspec.compiler.ops.up import Up
+from vggspec.compiler.ops.upconv import UpConv
 from vggspec.compiler.passes import FcToConv
 from vggspec.compiler.sizes import sizes
 
@@ -115,6 +119,48 @@ def bracket(draw: st.DrawFn, net: Grown, strides: tuple[int, ...]) -> None:
         net.add(conv(1))
 
 
+@st.composite
+def hourglasses(draw: st.DrawFn) -> Network:
+    """Nets whose maps become coarser and finer again, cut or resized to maps of their strides."""
+    net = grown(draw(st.integers(24, 60)), draw(st.integers(24, 60)))
+    with suppress(VggspecError):  # what no longer fits is left out
+        net.add(conv(3))
+        strides = draw(st.sampled_from(((2,), (3,), (2, 2), (2, 3), (3, 2))))
+        skips = []
+        for each in strides:
+            skips.append(net.last)
+            net.add(window(draw, (each,)))
+            net.add(conv(3, pad=draw(st.integers(0, 2))))
+        for each, skip in zip(reversed(strides), reversed(skips), strict=True):
+            net.add(larger(draw, each))
+            cut_or_resized(draw, net, skip)
+    net.last = net.names[-1]
+    return net.finish()
+
+
+def larger(draw: st.DrawFn, stride: int) -> Op:
+    if draw(st.integers(0, 2)) == 0:
+        return Up(factor=stride, bilinear=draw(st.booleans()))
+    kernel = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    return UpConv(kernel_size=kernel, out_channels=CHANNELS, stride=stride, padding=padding)
+
+
+def cut_or_resized(draw: st.DrawFn, net: Grown, skip: str) -> None:
+    """Join the last map and one of its stride, one of them made to fit the other."""
+    first, second = draw(st.permutations((net.last, skip)))
+    sizes_of = (net.builder.type_of(name).size for name in (first, second))
+    room = [n - m for n, m in zip(*sizes_of, strict=True)]
+    op: Op = Resize(of=second, nearest=draw(st.booleans()))
+    if min(room) >= 0 and draw(st.integers(0, 4)) > 0:
+        begin = [draw(st.integers(0, each)) for each in room]
+        op = Crop(of=second, offset=(begin[0], begin[1]))
+    fitted = net.add(op, first, second)
+    if draw(st.booleans()):
+        net.add(draw(st.sampled_from((Add, Concat)))(), fitted, second)
+    net.add(conv(1))
+
+
 def made_equal(net: Grown, other: str) -> None:
     """Give the last map the rows and columns that another one has, for the net's own input."""
     wanted, found = (net.builder.type_of(name).size for name in (other, net.last))
@@ -151,8 +197,8 @@ def runs(module: torch.nn.Module, height: int, width: int) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None)
-@given(graphs())
+@settings(max_examples=90, deadline=None)
+@given(st.one_of(graphs(), hourglasses()))
 def test_one_period_proves_all(network: Network) -> None:
     found = sizes(network)
     for axis in (0, 1):
@@ -165,7 +211,7 @@ def test_one_period_proves_all(network: Network) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(graphs())
+@given(st.one_of(graphs(), hourglasses()))
 def test_pytorch_agrees(network: Network) -> None:
     found = sizes(network)
     module = torch_module.emit(network).eval()
