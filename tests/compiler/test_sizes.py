@@ -148,11 +148,11 @@ def larger(draw: st.DrawFn, stride: int) -> Op:
 
 def cut_or_resized(draw: st.DrawFn, net: Grown, skip: str) -> None:
     """Join the last map and one of its stride, one of them made to fit the other."""
-    first, second = draw(st.permutations((net.last, skip)))
-    sizes_of = (net.builder.type_of(name).size for name in (first, second))
-    room = [n - m for n, m in zip(*sizes_of, strict=True)]
+    rows = {name: net.builder.type_of(name).size for name in (net.last, skip)}
+    first, second = sorted(rows, key=lambda name: min(rows[name]), reverse=True)
+    room = [n - m for n, m in zip(rows[first], rows[second], strict=True)]
     op: Op = Resize(of=second, nearest=draw(st.booleans()))
-    if min(room) >= 0 and draw(st.integers(0, 4)) > 0:
+    if min(room) >= 0 and draw(st.integers(0, 7)) > 0:
         begin = [draw(st.integers(0, each)) for each in room]
         op = Crop(of=second, offset=(begin[0], begin[1]))
     fitted = net.add(op, first, second)
