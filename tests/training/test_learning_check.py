@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tests.nets import net
 from tests.refusals import refused
@@ -108,3 +110,24 @@ def test_a_diverged_run_gives_that_advice(tmp_path: Path) -> None:
         "a lower rate: --set rate=100",
         "`BN` after each conv in the spec",
     ]
+
+
+@pytest.mark.parametrize("weights", [None, (2.0, 0.5, 1.0)])
+def test_nothing_is_learned_at_the_least_loss_of_constant_scores(
+    weights: tuple[float, ...] | None,
+) -> None:
+    """Found by PyTorch, for unequal classes with weights, and for balanced ones."""
+    labels = np.repeat(np.arange(3, dtype=np.int32), [10, 4, 2])
+    lowered = tiny()
+    plain = lowered.experiment.train
+    for recipe in (plain, replace(plain, classes_balanced=True)):
+        drawn = np.arange(3) if recipe.classes_balanced else labels
+        scores = torch.zeros(3, requires_grad=True)
+        criterion = nn.CrossEntropyLoss(weights and torch.tensor(weights), reduction="sum")
+        for _ in range(400):
+            all_scores = scores.expand(len(drawn), 3)
+            loss: Tensor = criterion(all_scores, torch.tensor(drawn).long()) / len(drawn)
+            (gradient,) = torch.autograd.grad(loss, scores)
+            scores.data -= gradient
+        ours = Learning(lowered.network, recipe, labels, weights)._of_nothing
+        assert ours == pytest.approx(loss.item(), rel=1e-4)
