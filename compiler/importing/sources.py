@@ -9,7 +9,6 @@ TF-slim; ``cnn_imagenet_minimal.m`` of MatConvNet.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from vggspec.base.catalogue.checkpoint_files import DamagedCheckpoint
 from vggspec.base.catalogue.importing import UnknownNormalisation
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.fields import BadFieldError
+from vggspec.base.recipe import ImportedFrom
 from vggspec.compiler.importing.checkpoint import Checkpoint
 from vggspec.compiler.importing.layouts import slots_of
 from vggspec.compiler.importing.matching import Matched
@@ -26,7 +26,7 @@ from vggspec.compiler.input_contract import ILSVRC_MEAN, agree, expected, is_sai
 from vggspec.compiler.ir import IMAGE, Color, ImageInput, Network
 from vggspec.compiler.weights import Array, Metadata, metadata_of
 
-Name = Literal["torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim", "matconvnet"]
+Name = ImportedFrom
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,22 @@ def test_parquet_without_metadata(tmp_path: Path) -> None:
     assert (found.train.labels.tolist(), found.val.labels.tolist()) == ([2, 1, 0], [0, 1, 2])
 
 
+def test_classes_by_name_are_those_of_train(tmp_path: Path) -> None:
+    """``val`` may lack some of them, and has no others."""
+    write_table(tmp_path / "train.parquet", ["red", "green", "blue"])
+    write_table(tmp_path / "val.parquet", ["red", "green", "red"])
+    found = open_data(tmp_path, tiny().network)
+    assert found.val.labels.tolist() == [2, 1, 2]
+    assert found.notes == ("val has no images of 1 class: `blue`",)
+    write_table(tmp_path / "val.parquet", ["red", "violet"])
+    with refused("val has classes that train does not have: `violet`"):
+        open_data(tmp_path, tiny().network)
+    write_table(tmp_path / "train.parquet", [0, 1, 2])
+    write_table(tmp_path / "val.parquet", [0, 5])
+    with refused("image 1: its class is 5, there are 0 to 2"):
+        open_data(tmp_path, tiny().network)
+
+
 def test_a_split_of_its_own_is_not_split_again(tmp_path: Path) -> None:
     metadata = hub(["red", "blue", "green"])
     write_table(tmp_path / "train.parquet", [0, 1, 2] * 4, metadata)

@@ -166,6 +166,11 @@ def test_defaults_are_the_papers() -> None:
             'start from "A.vgg": all but last FC',
             {"start_from": (LayersFrom(path="A.vgg", but_last_fc=1),)},
         ),
+        ('start from "D" keras', {"start_from": (LayersFrom(path="D", source="keras"),)}),
+        (
+            'start from "D" Torchvision: all but last FC',
+            {"start_from": (LayersFrom(path="D", but_last_fc=1, source="torchvision"),)},
+        ),
         (
             'start from "A.vgg": ALL but last 2 fc',
             {"start_from": (LayersFrom(path="A.vgg", but_last_fc=2),)},
@@ -324,6 +329,12 @@ def test_test_scale_follows_the_training_scale() -> None:
         ("scale 200..512", "VGG406", 9, "write a scale (S) of 224 or more"),
         ('start from "A.vgg": first 0 conv', "VGG403", 29, None),
         ("data images", "VGG402", 8, 'write it as in `data "images"`'),
+        (
+            'start from "D" torchvison: all but last FC',
+            "VGG402",
+            18,
+            'write it as in `start from "D" torchvision: all but last FC`',
+        ),
         ("crop 200 pad 4", "VGG405", 8, "leave `crop` out: it is the size of the input"),
         ("crop pad 224", "VGG403", 8, None),
         ("crop 224 padding 4", "VGG402", 12, "write it as in `crop 224 pad 4`"),

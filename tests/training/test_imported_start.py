@@ -10,12 +10,14 @@ from tests.nets import random_weights
 from tests.refusals import refused
 from tests.training.folders import TINY, write_folder
 from tests.training.test_resume import go_on
+from vggspec.base.diagnostic import VggspecError
 from vggspec.cli import run
 from vggspec.compiler.input_contract import complete
 from vggspec.compiler.lower import Lowered, load_network
 from vggspec.compiler.weights import expecting, open_weights, save
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.loop import Options
+from vggspec.training.start import origins
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 OPTIONS = Options(seed=1, gpus=0, workers=0)
@@ -115,3 +117,37 @@ def test_what_was_taken_of_the_weights_is_said(
     assert "start from other: " in err
     assert "(x - (123.675 116.28 103.53)) / (58.395 57.12 57.375), as the weights expect" in err
     assert "(torchvision)" in err
+
+
+def test_imported_weights_may_be_named(data: DataSet, tmp_path: Path) -> None:
+    """They are taken where a run of the net would be, and nothing else is."""
+    start = 'start from "other.vgg" torchvision: all but last FC'
+    lowered = spec(tmp_path, "c", SPEC.replace("start he", start))
+    runs = tmp_path / "runs"
+    imported(tmp_path, says_it=False)
+    with pytest.raises(VggspecError) as caught:
+        origins(lowered, runs)
+    (report,) = caught.value.reports
+    assert report.what.code == "VGG414"
+    assert report.what.title() == "no weights of torchvision are imported for net `other`"
+    assert str(report.what.help()).replace(str(tmp_path), "$DIR") == (
+        "looked for $DIR/other.safetensors and other.safetensors;"
+        " `$DIR/other.safetensors` is from elsewhere\n"
+        "vggspec import other.vgg CHECKPOINT"
+    )
+    imported(tmp_path, says_it=True)
+    own = spec(tmp_path, "other", SPEC)
+    go_on_in(runs / "other" / "2026-01-01-1", data, own)
+    (found,) = origins(lowered, runs)
+    assert found.weights.path == tmp_path / "other.safetensors"
+    plain = spec(tmp_path, "d", SPEC.replace("start he", start.replace(" torchvision", "")))
+    (newest,) = origins(plain, runs)
+    assert newest.weights.path.parent.parent == runs / "other"
+    keras = spec(tmp_path, "e", SPEC.replace("start he", start.replace("torchvision", "keras")))
+    with refused("is from torchvision"):
+        origins(keras, runs)
+
+
+def go_on_in(run: Path, data: DataSet, lowered: Lowered) -> None:
+    run.parent.mkdir(parents=True)
+    go_on(run, data, lowered, options=OPTIONS)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tests.nets import net
 from tests.refusals import refused
@@ -108,3 +110,23 @@ def test_a_diverged_run_gives_that_advice(tmp_path: Path) -> None:
         "a lower rate: --set rate=100",
         "`BN` after each conv in the spec",
     ]
+
+
+@pytest.mark.parametrize("weights", [None, (2.0, 0.5, 1.0)])
+def test_nothing_is_learned_at_the_least_loss_of_constant_scores(
+    weights: tuple[float, ...] | None,
+) -> None:
+    """There PyTorch's gradient is zero: for unequal classes with weights, and for balanced ones."""
+    labels = np.repeat(np.arange(3), [10, 4, 2])
+    lowered = tiny()
+    plain = lowered.experiment.train
+    for recipe in (plain, replace(plain, classes_balanced=True)):
+        drawn = np.arange(3) if recipe.classes_balanced else labels
+        scores = torch.tensor(np.bincount(drawn) * np.array(weights or 1.0)).log().requires_grad_()
+        factors = None if weights is None else torch.tensor(weights, dtype=scores.dtype)
+        criterion = nn.CrossEntropyLoss(factors, reduction="sum")
+        loss = criterion(scores.expand(len(drawn), 3), torch.tensor(drawn)) / len(drawn)
+        (gradient,) = torch.autograd.grad(loss, scores)
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
+        ours = Learning(lowered.network, recipe, labels.astype(np.int32), weights)._of_nothing
+        assert ours == pytest.approx(loss.item())

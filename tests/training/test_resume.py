@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.run import start, vggspec
 from tests.nets import net
+from tests.peers import torchvision_models
 from tests.training.folders import JOINED, RESIDUAL, TINY, picture, tiny, write_folder
 from vggspec.base.catalogue import artefacts, runs
 from vggspec.base.catalogue import data as catalogue
@@ -125,6 +126,7 @@ DRAWN = """\
 """
 AREA = """\
   scale 20%..100% of area
+  randaugment 2 magnitude 9
   cutmix 1.0
   class weights balanced
 """
@@ -146,6 +148,8 @@ def test_a_run_in_parts_gives_the_bits_of_the_whole(
 ) -> None:
     """Stopped in the middle of epochs, where one step more or less would show."""
     monkeypatch.setattr("vggspec.training.meter.LOOK_SECONDS", 0.0)
+    if "randaugment" in text:
+        torchvision_models()
     lowered = net(text.replace(*LONG), "tiny.vgg")
     whole = go_on(tmp_path / "whole", data, lowered)
     assert whole.step == 48

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from threading import Event
 
@@ -159,3 +160,26 @@ def test_mistakes_are_found_without_pytorch(here: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch", None)
     with refused("VGG402"):
         train("tiny.vgg", settings=["rate=fast"])
+
+
+def test_a_run_lists_the_images_that_it_keeps_apart(here: Path) -> None:
+    """Repeated with another seed it has the same ones; resumed with another share it is refused."""
+    settings = ["validate=on 20%", "stop=after 1 iterations"]
+    watch = Heard()
+    train("tiny.vgg", data="images/train", run="run", settings=settings, watch=watch)
+    (plan,) = watch.plans
+    assert (plan.train_images, plan.val_images) == (24, 6)
+    kept = (here / "run" / "validation.txt").read_text().splitlines()
+    assert Counter(name.split("/")[0] for name in kept) == {"blue": 2, "green": 2, "red": 2}
+    assert all((here / "images" / "train" / name).is_file() for name in kept)
+    train("run", run="again", seed=7)
+    assert (here / "again" / "validation.txt").read_text().splitlines() == kept
+    with refused("train validate_on: 0.2 in the run, 0.3 here"):
+        train("run", run="run", resume=True, settings=["validate=on 30%"])
+
+
+def test_an_unknown_class_is_found_before_a_folder_is_made(here: Path) -> None:
+    for settings in (["class=weights blu 2"], ["class=weights cat 2", "stop=after 1 epochs"]):
+        with refused("VGG412"):
+            train("tiny.vgg", data="images", run="run", settings=settings)
+        assert not (here / "run").exists()

@@ -21,6 +21,11 @@ Initialisation = Literal["normal", "glorot", "he"]
 Schedule = Literal["plateau", "epochs", "cosine"]
 Optimiser = Literal["sgd", "adamw"]
 
+ImportedFrom = Literal[
+    "torchvision", "timm", "mmpretrain", "keras", "caffe", "tf-slim", "matconvnet"
+]
+"""The collections of weights that ``vggspec import`` knows, as it records them."""
+
 BETAS = (0.9, 0.999)
 """Those of Kingma & Ba 2015, which PyTorch's AdamW has too."""
 
@@ -78,6 +83,10 @@ class LayersFrom:
     but_last_fc: int = 0
     """That many FC layers up to the output do not, where all others do: for other classes."""
 
+    source: ImportedFrom | None = None
+    """The collection whose imported weights are taken; None for those of the newest run, else the
+    imported ones."""
+
     def write(self) -> str:
         """As a spec says it, without ``start from``."""
         layers = [
@@ -87,7 +96,8 @@ class LayersFrom:
             f"all but last {self.but_last_fc} FC" if self.but_last_fc > 1 else "",
         ]
         said = ", ".join(each for each in layers if each)
-        return f'"{self.path}": {said}' if said else f'"{self.path}"'
+        net = f'"{self.path}" {self.source}' if self.source else f'"{self.path}"'
+        return f"{net}: {said}" if said else net
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,6 @@ class Parquet:
         columns = None
         for path in self.files[split]:
             with open_file(path) as file:
-                digest.add(f"{split}/{path.name}", path.stat())
                 try:
                     opened = library.ParquetFile(file)
                     if columns is None:
@@ -76,10 +75,13 @@ class Parquet:
                     room -= _size(opened.metadata, columns, path)
                     if room < 0:
                         raise _too_large(path)
-                    parts += _rows(opened, columns, path)
+                    found = list(_rows(opened, columns, path))
                 except errors as error:
                     first = (str(error).splitlines() or ["it is damaged"])[0]
                     raise _bad(path, f"it cannot be read: {first[:200]}") from error
+            labels = json.dumps([rows.labels for rows in found]).encode()
+            digest.add(f"{split}/{path.name}", path.stat(), labels)
+            parts += found
         assert columns is not None, "a split has a file"
         return _numbered(parts, columns.names or read_classes(self.folder), self.files[split][0])
 

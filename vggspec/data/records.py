@@ -163,7 +163,7 @@ class Cifar:
             if len(labels) and labels.max() >= len(classes):
                 raise bad(file.path, f"it has a class {labels.max()}, there are {len(classes)}")
             parts.append(Part(file=file, first=self.before, stride=stride, labels=labels))
-            digest.add(f"{split}/{name}", file.path.stat())
+            digest.add(f"{split}/{name}", file.path.stat(), labels.tobytes())
         return classes, RecordSplit(parts, 3 * 32 * 32, _planes)
 
     def _classes(self) -> tuple[str, ...]:
@@ -224,9 +224,9 @@ class Idx:
         (found,) = _sizes(labels, 1)
         if found != number:
             raise bad(labels.path, f"it has {found} classes, for {number} images")
-        for file in (images, labels):
-            digest.add(f"{split}/{file.path.name}", file.path.stat())
         classes = np.frombuffer(labels.read(8, number), np.uint8).astype(np.int32)
+        for file in (images, labels):
+            digest.add(f"{split}/{file.path.name}", file.path.stat(), classes.tobytes())
         part = Part(file=images, first=16, stride=rows * columns, labels=classes)
 
         def arranged(pixels: NDArray[np.uint8]) -> Image.Image:

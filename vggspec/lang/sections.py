@@ -18,6 +18,7 @@ from vggspec.base.recipe import (
     MAX_SCALES,
     Experiment,
     FrozenPart,
+    ImportedFrom,
     LayersFrom,
     Resize,
     TestProtocol,
@@ -26,7 +27,7 @@ from vggspec.base.recipe import (
 )
 from vggspec.base.reports import Reports
 from vggspec.base.source import Source, Span
-from vggspec.base.wording import count, nearest
+from vggspec.base.wording import count, either, nearest
 from vggspec.lang import aliases
 from vggspec.lang.ast import Quoted, Setting, Spec, Word
 
@@ -461,8 +462,9 @@ def _start(cursor: _Cursor) -> dict[str, object]:
     if cursor.accept("from"):
         cursor.example = 'start from "A.vgg": first 4 conv, last 3 FC'
         path = cursor.quoted("a spec in quotation marks")
+        source = _imported_from(cursor, path)
         if cursor.peek() is None:
-            return {"start_from": (LayersFrom(path=path),)}
+            return {"start_from": (LayersFrom(path=path, source=source),)}
         cursor.expect(":")
         first = last = None
         if cursor.accept("all"):
@@ -470,7 +472,7 @@ def _start(cursor: _Cursor) -> dict[str, object]:
             is_one = isinstance(word := cursor.peek(), Word) and word.text.casefold() == "fc"
             number = 1 if is_one else cursor.integer("a number of FC layers", 1, 4096)
             cursor.expect("fc")
-            return {"start_from": (LayersFrom(path=path, but_last_fc=number),)}
+            return {"start_from": (LayersFrom(path=path, but_last_fc=number, source=source),)}
         while True:
             if cursor.accept("first"):
                 first = cursor.integer("a number of conv layers", 1, 4096)
@@ -482,7 +484,7 @@ def _start(cursor: _Cursor) -> dict[str, object]:
                 cursor.fail("`first 4 conv`, `last 3 FC` or `all but last FC`")
             if not cursor.accept(","):
                 break
-        layers = LayersFrom(path=path, first_conv=first, last_fc=last)
+        layers = LayersFrom(path=path, first_conv=first, last_fc=last, source=source)
         return {"start_from": (layers,)}
     if cursor.accept("normal"):
         if cursor.peek() is None:
@@ -492,6 +494,20 @@ def _start(cursor: _Cursor) -> dict[str, object]:
         if cursor.accept(kind):
             return {"start": kind}
     return cursor.fail("`normal 0.1`, `glorot`, `he` or `from`")
+
+
+def _imported_from(cursor: _Cursor, path: str) -> ImportedFrom | None:
+    """The collection whose weights are meant, if one is named."""
+    known: tuple[ImportedFrom, ...] = get_args(ImportedFrom)
+    for name in known:
+        if cursor.accept(name):
+            return name
+    word = cursor.peek()
+    if isinstance(word, Word) and word.text.casefold() not in (":", "all", "first", "last"):
+        like = nearest(word.text, known) or known[0]
+        cursor.example = f'start from "{path}" {like}: all but last FC'
+        cursor.fail(f"`:`, or the source of its weights: {either(known[:2])}, say")
+    return None
 
 
 def _test_scales(cursor: _Cursor) -> dict[str, object]:

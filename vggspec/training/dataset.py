@@ -118,7 +118,12 @@ def _open_packed(root: Path, packed: Packed, network: Network, share: float | No
     wrong.raise_if_any()
     if share is not None:
         return _kept_apart(root, classes, train, share, digest, (), root)
-    _, val = open_packed(packed, "val", root, digest, network.num_classes)
+    of_val, val = open_packed(packed, "val", root, digest, network.num_classes)
+    if names is not None and of_val is not None and names != of_val:
+        missing = tuple(name for name in of_val if name not in names)
+        if missing:
+            raise VggspecError(_at(data.UnlikeClasses(missing=missing, known=names), root))
+        val.labels = np.array([names.index(name) for name in of_val], np.int32)[val.labels]
     _hold_in_range(val, len(classes))
     notes = without_images("val", classes, val.labels)
     if name_of(packed, "val") == "test":
@@ -353,7 +358,8 @@ def _hold_in_range(split: Split, classes: int) -> None:
     if isinstance(split, ShardSplit):
         shard, name = split.place(first)
         raise VggspecError(_at(data.BadSample(name=name, why=why), shard))
-    raise VggspecError(_at(data.BadPacked(why=f"image {split.name(first)}: {why}"), Path()))
+    file, _, number = split.name(first).rpartition(": ")
+    raise VggspecError(_at(data.BadPacked(why=f"image {number}: {why}"), Path(file)))
 
 
 def _no_data(tried: str) -> VggspecError:

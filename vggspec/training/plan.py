@@ -49,7 +49,7 @@ def recipe_in_words(recipe: TrainRecipe) -> str:
     """The recipe in a line, in the words of a spec."""
     low, high = recipe.scale
     parts = [
-        f"scale {low}" if low == high else f"scale {low}..{high}",
+        *([] if recipe.area else [f"scale {low}" if low == high else f"scale {low}..{high}"]),
         "flip" if recipe.flip else "flip off",
         f"colour-shift {recipe.colour_shift:g}",
         f"batch {recipe.batch}",

@@ -212,6 +212,8 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
         theirs = recorded.get(key)
         if isinstance(theirs, dict):
             theirs = {**_ADDED.get(key, {}), **theirs}
+        if key == "recipe" and isinstance(theirs, dict):
+            theirs["start_from"] = _with_source(theirs.get("start_from"))
         differences += _differences(word, theirs, ours[key])
     theirs = recorded.get("data")
     if not isinstance(theirs, dict) or theirs.get("fingerprint") != ours["data"]["fingerprint"]:
@@ -225,6 +227,13 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
         if len(differences) > len(shown):
             shown.append(f"and {len(differences) - len(shown)} more")
         raise VggspecError(report(OtherRun(differences=tuple(shown)), path=str(run)))
+
+
+def _with_source(start_from: Any) -> Any:
+    """The layers that a run started from; earlier versions recorded no collection."""
+    if not isinstance(start_from, list):
+        return start_from
+    return [{"source": None, **e} if isinstance(e, dict) else e for e in start_from]
 
 
 _END = ("iterations", "epochs")

@@ -173,13 +173,18 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
     runs = _with_best(net, root)
     if runs:
         return _found(runs, newest_run(net, root), option)
-    name = f"{net}.safetensors"
-    places = list(dict.fromkeys((Path(spec).parent / name, Path(name))))
+    places = places_beside(net, spec)
     for place in places:
         if place.is_file():
             return FoundWeights(path=place)
     what = NoWeights(net=net, spec=spec, looked=(f"{root / net}/", *map(str, places)))
     raise VggspecError(report(what, path=spec))
+
+
+def places_beside(net: str, spec: str) -> tuple[Path, ...]:
+    """Where imported weights of a net may be: beside its spec, and in the working folder."""
+    name = f"{net}.safetensors"
+    return tuple(dict.fromkeys((Path(spec).parent / name, Path(name))))
 
 
 def _found(runs: Sequence[Path], newest: Path | None, option: str) -> FoundWeights:

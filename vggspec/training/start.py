@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vggspec.base.catalogue.artefacts import OtherWeights
-from vggspec.base.catalogue.recipes import NotStartedFrom, TooFewLayers
+from vggspec.base.catalogue.recipes import NotImportedFrom, NotStartedFrom, TooFewLayers
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import LayersFrom
 from vggspec.compiler.initialise import draw
@@ -33,7 +33,7 @@ from vggspec.compiler.weights import (
     open_weights,
 )
 from vggspec.lang.loading import find_spec, split_target
-from vggspec.training.runs import RUNS, FoundWeights, find_weights
+from vggspec.training.runs import RUNS, FoundWeights, find_weights, places_beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +73,31 @@ def origins(
         Origin(
             layers=layers,
             net=net,
-            weights=named.get(net.name) or find_weights(net.name, spec, runs, option="--weights"),
+            weights=named.get(net.name) or _found(layers, net.name, spec, runs),
         )
         for (layers, spec), net in zip(specs, nets, strict=True)
     )
+
+
+def _found(layers: LayersFrom, net: str, spec: str, runs: Path) -> FoundWeights:
+    """The weights of a net, or those of the collection that the line names."""
+    if layers.source is None:
+        return find_weights(net, spec, runs, option="--weights")
+    places = places_beside(net, spec)
+    sources = {}
+    for place in places:
+        if place.is_file():
+            sources[str(place)] = open_weights(place).metadata.source
+            if sources[str(place)] == layers.source:
+                return FoundWeights(path=place)
+    what = NotImportedFrom(
+        net=net,
+        source=layers.source,
+        spec=layers.path,
+        looked=tuple(map(str, places)),
+        found=tuple(f"`{path}` is from {of or 'elsewhere'}" for path, of in sources.items()),
+    )
+    raise VggspecError(report(what, path=spec))
 
 
 def _target(target: str, folder: str) -> str:

@@ -1,5 +1,7 @@
 """Mistakes in the ``train:`` and ``test:`` sections (VGG40x)."""
 
+import shlex
+
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count, either
 
@@ -260,3 +262,29 @@ class UnknownClass(Diagnostic):
             return f"did you mean `{self.like}`?"
         first = ", ".join(f"`{name}`" for name in self.known[:6])
         return f"it has {first}{' and more' if len(self.known) > 6 else ''}"
+
+
+class NotImportedFrom(Diagnostic):
+    """``start from "D" torchvision`` takes weights that ``vggspec import`` wrote beside the spec or
+    into the working folder, and that it knows to be of torchvision, whatever runs there are. It
+    knows torchvision, timm, mmpretrain, Keras, Caffe, TF-Slim and MatConvNet.
+
+        vggspec import D vgg16-397923af.pth
+        vggspec train birds.vgg        start from "D" torchvision: all but last FC
+    """
+
+    code = "VGG414"
+    TITLE = "no weights of {source} are imported for net `{net}`"
+    net: str
+    source: str
+    spec: str
+    looked: tuple[str, ...]
+    found: tuple[str, ...] = ()
+    """What the files there are instead."""
+
+    def help(self) -> str | None:
+        instead = f"; {'; '.join(self.found)}" if self.found else ""
+        return (
+            f"looked for {' and '.join(self.looked)}{instead}\n"
+            f"vggspec import {shlex.quote(self.spec)} CHECKPOINT"
+        )
