@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
     from vggspec.studies.verification.verification import verify
+    from vggspec.training.data_report import data_report
     from vggspec.training.progress import TrainWatcher
     from vggspec.training.train import train
 
@@ -67,6 +68,7 @@ _MODULES = {
     "card": "studies.inspection.card",
     "check": "compiler.checking",
     "compile": "compiler.compiling",
+    "data_report": "training.data_report",
     "diff": "compiler.difference",
     "distance": "runtime.comparing",
     "doctor": "studies.diagnosis",
@@ -113,6 +115,7 @@ __all__ = [
     "card",
     "check",
     "compile",
+    "data_report",
     "diff",
     "distance",
     "doctor",

@@ -35,6 +35,7 @@ COMMANDS = {
     "init": "Write a weights file with random weights.",
     "import": "Convert a checkpoint of another tool to a weights file.",
     "export": "Write weights as torchvision, timm or Keras loads them.",
+    "data": "Report on a data set: classes, sizes, broken files, copies.",
     "train": "Train a net on a folder of images.",
     "merge": "Fold branches and batch normalisation of a trained net into convs.",
     "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
