@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from vggspec.studies.verification.verification import verify
     from vggspec.training.data_report import data_report
     from vggspec.training.progress import TrainWatcher
+    from vggspec.training.rehearse import dry_run, find_rate, overfit
     from vggspec.training.train import train
 
 #: Name to the module that defines it.
@@ -72,11 +73,13 @@ _MODULES = {
     "diff": "compiler.difference",
     "distance": "runtime.comparing",
     "doctor": "studies.diagnosis",
+    "dry_run": "training.rehearse",
     "evaluate": "studies.evaluation.evaluate",
     "explain": "base.catalogue",
     "export": "compiler.exporting",
     "export_weights": "compiler.exporting_weights",
     "features": "studies.features.extraction",
+    "find_rate": "training.rehearse",
     "fit_svm": "studies.features.fit_svm",
     "format_spec": "compiler.formatting",
     "format_text": "compiler.formatting",
@@ -89,6 +92,7 @@ _MODULES = {
     "merge": "compiler.merging.merge",
     "network": "compiler.lower",
     "open_features": "studies.features.file",
+    "overfit": "training.rehearse",
     "packaged_specs": "compiler.summary",
     "perceptual": "compiler.perceptual",
     "predict": "runtime.predicting",
@@ -119,11 +123,13 @@ __all__ = [
     "diff",
     "distance",
     "doctor",
+    "dry_run",
     "evaluate",
     "explain",
     "export",
     "export_weights",
     "features",
+    "find_rate",
     "fit_svm",
     "format_spec",
     "format_text",
@@ -136,6 +142,7 @@ __all__ = [
     "merge",
     "network",
     "open_features",
+    "overfit",
     "packaged_specs",
     "perceptual",
     "predict",

@@ -3,6 +3,8 @@
 Axes: H rows, W columns of an image.
 """
 
+import contextlib
+import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from vggspec.data.decode import Pixels
 GAP_PX = 6
 MARGIN_PX = 16
 NAME_PX = 150  # the column of names
-FONT_PX = 14
+FONT_PX = 13
+FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"
 PAPER, INK, GRAY, FRAME = (252, 252, 251), (28, 29, 31), (105, 110, 117), (227, 228, 226)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -49,7 +52,7 @@ def write_sheet(
 
 def draw_sheet(title: str, rows: Sequence[Row], *, side: int = 96) -> Image.Image:
     """The sheet; images that are smaller than their square are enlarged without smoothing."""
-    font = ImageFont.load_default(size=FONT_PX)
+    font = _font(FONT_PX)
     names = NAME_PX if any(row.name or row.below for row in rows) else 0
     across = max((len(row.images) for row in rows), default=1)
     top = MARGIN_PX + 2 * FONT_PX
@@ -84,6 +87,15 @@ def fitting(pen: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> st
     while text and pen.textlength(f"{text}…", font) > width:
         text = text[:-1]
     return f"{text}…"
+
+
+def _font(size: int) -> Font:
+    """Matplotlib's font, which has most alphabets, else Pillow's."""
+    found = importlib.util.find_spec("matplotlib")
+    for folder in found.submodule_search_locations or () if found is not None else ():
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(os.path.join(folder, FONT), size)
+    return ImageFont.load_default(size=size)
 
 
 def _fitted(pixels: Pixels, side: int) -> Image.Image:

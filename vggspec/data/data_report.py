@@ -226,7 +226,7 @@ def _of_split(found: Survey, classes: tuple[str, ...], input: Size | None) -> Sp
 
     formats = Counter(form for form in found.formats if form)
     odd: NDArray[np.bool_] = np.asarray(sizes.max(axis=1) > ODD_RATIO * sizes.min(axis=1))
-    small = (sizes < np.array(input or (0, 0))).any(axis=1)
+    small: NDArray[np.bool_] = np.asarray((sizes < np.array(input or (0, 0))).any(axis=1))
     return SplitReport(
         name=of.split,
         images=len(of.images),

@@ -147,5 +147,5 @@ def _fingerprint(data: bytes) -> bytes:
 
 def _fingerprint_of(pixels: Pixels) -> bytes:
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(memoryview(np.ascontiguousarray(pixels)))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()[:KEPT_BYTES]

@@ -62,42 +62,38 @@ def data_report(
             write.
         MissingLibraryError: the images are in shards, and webdataset is not installed.
     """
-    root = Path(folder)
     lowered = None if spec is None else lower(load(os.fspath(spec)))
+    return report_for(Path(folder), lowered, sheet, watch)[0]
+
+
+def report_for(
+    root: Path, lowered: Lowered | None, sheet: Path_ | None = None, watch: Watcher = SILENT
+) -> tuple[DataReport, DataSet | None]:
+    """The report on a folder, and the data set that training makes of it if it does."""
     refused: list[Report] = []
-    splits: tuple[Classed, ...] = ()
+    data: DataSet | None = None
     if lowered is not None:
         try:
-            splits = splits_of(open_data(root, lowered.network, watch))
+            data = open_data(root, lowered.network, watch)
         except VggspecError as error:
             refused += error.reports
-    if not splits:
+    if data is not None:
+        splits = splits_of(data)
+    else:
         splits, wrong = _listed(root, watch)
         known = {each.what.code for each in refused}
         refused += [each for each in wrong if each.what.code not in known]
-    return report_on(root, splits, lowered, refused, sheet, watch)
-
-
-def report_on(
-    root: Path,
-    splits: Sequence[Classed],
-    lowered: Lowered | None,
-    refused: Sequence[Report] = (),
-    sheet: Path_ | None = None,
-    watch: Watcher = SILENT,
-) -> DataReport:
-    """The report on splits that are listed already, and its sheet."""
     surveys = [survey(each, watch) for each in splits]
     size = None
     if lowered is not None:
         image, recipe = lowered.network.input, lowered.experiment.train
         size = image.height, image.width
-        for each in surveys:
-            _leave_out_long(each, image, recipe)
-    found = summed_up(root, surveys, input=size, refused=(*refused, *_too_many(root, surveys)))
+        for one in surveys:
+            _leave_out_long(one, image, recipe)
+    refused += _too_many(root, surveys)
     if sheet is not None:
         write_data_sheet(sheet, root, surveys[0])
-    return found
+    return summed_up(root, surveys, input=size, refused=refused), data
 
 
 def splits_of(data: DataSet) -> tuple[Classed, ...]:
