@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
@@ -47,6 +47,17 @@ def figure_file(
         MissingLibraryError: matplotlib is not installed, which ``purpose`` needs.
         VggspecError: the system refuses.
     """
+    with replacing_file(out) as file, figure_to(file, size, purpose) as figure:
+        yield figure
+
+
+@contextmanager
+def figure_to(file: IO[bytes], size: tuple[float, float], purpose: str) -> "Iterator[Figure]":
+    """The same, written to an open file.
+
+    Raises:
+        MissingLibraryError: matplotlib is not installed.
+    """
     with _without_notices():
         require("matplotlib", purpose)
         from matplotlib import style
@@ -54,7 +65,7 @@ def figure_file(
         from matplotlib.figure import Figure
 
         # The user's settings of matplotlib neither apply nor change.
-        with style.context(["default", STYLE]), replacing_file(out) as file:
+        with style.context(["default", STYLE]):
             figure = Figure(size, layout="constrained")
             yield figure
             FigureCanvasAgg(figure)
