@@ -154,7 +154,7 @@ def print_classes(found: "Evaluation") -> None:
     from vggspec.studies.evaluation.percents import percent
 
     click.echo()
-    rows = [("class", "images", "precision", "recall", "F1")]
+    rows: list[tuple[str, ...]] = [("class", "images", "precision", "recall", "F1")]
     rows += [
         (
             shown(one.label),

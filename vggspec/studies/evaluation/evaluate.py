@@ -215,7 +215,7 @@ class Evaluation:
             pictures=pictures,
         )
         data = json.dumps(self.as_data(), indent=2)
-        write_files(folder, {RESULTS: data, INDEX: text} | pictures)
+        write_files(folder, {RESULTS: data, INDEX: text, **pictures})
         return Path(folder) / INDEX
 
     def _pictures(self) -> dict[str, bytes]:
