@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
     from vggspec.studies.verification.verification import verify
+    from vggspec.training.compare import compare
     from vggspec.training.data_report import data_report
     from vggspec.training.progress import TrainWatcher
     from vggspec.training.rehearse import dry_run, find_rate, overfit
@@ -68,6 +69,7 @@ _MODULES = {
     "Watcher": "base.watcher",
     "card": "studies.inspection.card",
     "check": "compiler.checking",
+    "compare": "training.compare",
     "compile": "compiler.compiling",
     "data_report": "training.data_report",
     "diff": "compiler.difference",
@@ -118,6 +120,7 @@ __all__ = [
     "__version__",
     "card",
     "check",
+    "compare",
     "compile",
     "data_report",
     "diff",

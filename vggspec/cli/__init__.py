@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "Write weights as torchvision, timm or Keras loads them.",
     "data": "Report on a data set: classes, sizes, broken files, copies.",
     "train": "Train a net on a folder of images.",
+    "compare": "Compare training runs: errors, settings, curves.",
     "merge": "Fold branches and batch normalisation of a trained net into convs.",
     "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
     "inspect": "Print the contents, inputs and outputs of a bundle.",

@@ -35,6 +35,7 @@ from vggspec.compiler.results import result_of
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
+from vggspec.training import mlflow_log
 from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages, decoded_scale
 from vggspec.training.batches import Batch, Loader, Normalise, children_may_end, lost_worker
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
@@ -412,6 +413,9 @@ class Training:
                 if has_library("tensorboard"):
                     board = stack.enter_context(Board(self.run, after_step=state.step))
                     self.recorders.append(board)
+                if mlflow_log.is_wanted():
+                    sent = mlflow_log.MlflowRun(self.run, self.record, watch.note)
+                    self.recorders.append(stack.enter_context(sent))
             while not self._has_ended() and not was_stopped:
                 was_stopped = not self._epoch(stop)
             if was_stopped:
