@@ -162,6 +162,12 @@ def _print_rates(found: "RateRange") -> None:
         )
         compared = f"the recipe has {found.rate:g}"
         print_text(f"suggested: --set rate={found.suggested:g}; {compared}", bold=True)
+        if not found.has_learned:
+            print_text(
+                f"the loss never fell below {found.loss_of_chance:.3f}, that of knowing only how"
+                " often each class comes: the suggestion is a guess. Try more --steps, or see"
+                " whether the net can learn: --overfit 16"
+            )
     if found.picture is not None:
         _print_facts({"curve": str(found.picture)})
 

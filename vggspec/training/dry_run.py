@@ -22,6 +22,7 @@ from vggspec.training.loop import Training, device_name
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
     full_batches,
+    learn,
     loss_of_chance,
     of_each_class,
     pictures_folder,
@@ -79,10 +80,10 @@ def _tried(training: Training) -> Trial:
         torch.cuda.reset_peak_memory_stats(place)
     batches = full_batches(training)
     batch = next(batches)
-    first = float(stepper(batch, len(batch.labels), 1)) / len(batch.labels)
+    first = learn(training, batch, 1)
     begun = time.perf_counter()
     batch = next(batches)
-    second = float(stepper(batch, len(batch.labels), 2))  # waits for the device
+    second = learn(training, batch, 2)
     step_s = time.perf_counter() - begun
     if not np.isfinite([first, second]).all():
         advice = against_divergence(training.network, recipe)

@@ -15,7 +15,14 @@ from vggspec.base.optional import has_library
 from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, short
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.training.loop import Training
-from vggspec.training.rehearsal import full_batches, pictures_folder, rehearsed, setting_of
+from vggspec.training.rehearsal import (
+    full_batches,
+    learn,
+    loss_of_chance,
+    pictures_folder,
+    rehearsed,
+    setting_of,
+)
 from vggspec.training.rehearsals import RateRange
 from vggspec.training.request import TrainRequest
 
@@ -34,6 +41,10 @@ SMOOTH = 0.03
 #: too long for a loss that is to fall on.
 PART = 0.1
 
+#: Losses that differ by less than this part of the whole fall are equal: of a flat valley the
+#: middle counts, not the point that noise has made the lowest.
+EQUAL = 0.02
+
 #: A loss that falls by less than this part has not fallen.
 FALLEN = 0.02
 
@@ -47,6 +58,7 @@ def find_rate(request: TrainRequest, steps: int, watch: Watcher) -> RateRange:
     with rehearsed(setting, watch) as training:
         rates, losses = _tested(training, steps, watch)
         recipe, net = training.recipe, training.network.name
+        chance = loss_of_chance(training)
     smoothed = smooth(np.array(losses), max(1.0, SMOOTH * steps))
     suggested, lowest = suggestion(np.array(rates), smoothed)
     picture = folder / PICTURE if has_library("matplotlib") else None
@@ -59,6 +71,7 @@ def find_rate(request: TrainRequest, steps: int, watch: Watcher) -> RateRange:
         diverged=rates[-1] if len(rates) < steps else None,
         rate=recipe.rate,
         optimiser=recipe.optimiser,
+        loss_of_chance=chance,
         picture=picture,
     )
     if picture is not None:
@@ -77,7 +90,7 @@ def _tested(training: Training, steps: int, watch: Watcher) -> tuple[list[float]
     best = mean = math.inf
     for step, batch in enumerate(full_batches(training), start=1):
         stepper.rate = all_rates[step - 1]
-        loss = float(stepper(batch, len(batch.labels), step)) / len(batch.labels)
+        loss = learn(training, batch, step)
         rates.append(stepper.rate)
         losses.append(loss)
         if not math.isfinite(loss):
@@ -117,7 +130,12 @@ def suggestion(rates: Floats, smoothed: Floats) -> tuple[float | None, float | N
     begin = float(smoothed[: max(1, at)].max())
     if at == 0 or smoothed[at] > (1 - FALLEN) * begin:
         return None, None
-    return _rounded(PART * float(rates[at])), float(rates[at])
+    in_valley = smoothed <= smoothed[at] + EQUAL * (begin - smoothed[at])
+    ends = np.flatnonzero(~in_valley)
+    first = ends[ends < at].max(initial=-1) + 1
+    last = ends[ends > at].min(initial=len(smoothed)) - 1
+    lowest = math.sqrt(float(rates[first] * rates[last]))
+    return _rounded(PART * lowest), lowest
 
 
 def _rounded(rate: float) -> float:

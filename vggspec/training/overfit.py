@@ -18,6 +18,7 @@ from vggspec.training.learning_check import against_divergence, against_standsti
 from vggspec.training.loop import Training
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
+    learn,
     of_each_class,
     outputs_of,
     rehearsed,
@@ -101,7 +102,7 @@ def _learned(
         batch = batches[done % len(batches)]
         done += 1
         stepper.begin_epoch(1)  # looking at them took the mode of evaluation
-        stepper(batch, len(batch.labels), done)
+        learn(training, batch, done)
         if done % every and done < steps:
             continue
         loss, wrong = _looked(training, batches)

@@ -99,6 +99,12 @@ def full_batches(training: Training) -> Iterator[Batch]:
                 yield batch
 
 
+def learn(training: Training, batch: Batch, step: int) -> float:
+    """A step on a batch, at the rate of the stepper; the mean loss, once the device has it."""
+    number = len(batch.labels)
+    return float(training.stepper(batch, number, step)) / number
+
+
 def outputs_of(training: Training, batch: Batch) -> Tensor:
     """What the net gives for a batch as it is, ``(N, channels)``, on the CPU."""
     model, most = training.stepper.model, training.at_a_time

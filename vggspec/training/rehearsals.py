@@ -136,7 +136,7 @@ class RateRange:
     """A rate to train at; None if the loss fell at none."""
 
     lowest: float | None
-    """The rate at which the smoothed loss was least."""
+    """The rate at which the smoothed loss was least; of a flat valley its middle."""
 
     diverged: float | None
     """The rate at which the test ended because the loss had grown too far; None if it did not."""
@@ -145,11 +145,23 @@ class RateRange:
     """The rate of the recipe, for comparison."""
 
     optimiser: str
+    loss_of_chance: float | None
+    """That of knowing no more than how often each class comes; None for a net of boxes."""
+
     picture: Path | None
     """The curve as PNG; None where matplotlib is not installed."""
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the loss fell below that of chance. If not, nothing is known about rates at which
+        the net learns, and the suggestion is a guess.
+        """
+        chance = self.loss_of_chance
+        return chance is None or min(self.smoothed, default=chance) < 0.95 * chance
 
     def as_data(self) -> dict[str, Any]:
         """Everything that was found, for JSON, without numbers that it does not have."""
         finite = [loss if abs(loss) < float("inf") else None for loss in self.losses]
         picture = None if self.picture is None else str(self.picture)
-        return asdict(self) | {"losses": finite, "picture": picture}
+        learned = {"has_learned": self.has_learned}
+        return asdict(self) | learned | {"losses": finite, "picture": picture}

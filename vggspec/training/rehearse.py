@@ -137,7 +137,8 @@ def find_rate(
 
     The rates go from a thousandth to a thousand times that of the recipe. The test ends early when
     the loss has grown to four times what it was at least. Suggested is a tenth of the rate at which
-    the smoothed loss was least (Smith 2017, section 3.3).
+    the smoothed loss was least (Smith 2017, section 3.3). If the loss never falls below that of
+    chance, ``has_learned`` is False, and the suggestion is a guess.
 
     Args:
         spec: A spec, or the folder of a run to repeat.
