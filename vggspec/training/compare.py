@@ -213,7 +213,7 @@ def _draw_run(
     if not epochs:  # so that its name is there
         error.plot([], [], label=f"{label} (no epoch yet)", **style)
         return
-    in_epoch = epochs[0]["step"] / epochs[0]["epoch"]
+    in_epoch = max(1, epochs[0]["step"]) / epochs[0]["epoch"]
     ends = np.array([epoch["step"] for epoch in epochs]) / in_epoch
     validations = [Validation(**epoch["validation"]) for epoch in epochs]
     middles = ends - np.diff(ends, prepend=0) / 2

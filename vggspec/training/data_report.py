@@ -80,7 +80,10 @@ def report_for(
     if data is not None:
         splits = splits_of(data)
     else:
-        splits, wrong = _listed(root, watch)
+        try:
+            splits, wrong = _listed(root, watch)
+        except VggspecError as error:  # training says better what a folder should contain
+            raise VggspecError(*(refused or error.reports)) from error
         known = {each.what.code for each in refused}
         refused += [each for each in wrong if each.what.code not in known]
     surveys = [survey(each, watch) for each in splits]
@@ -167,6 +170,8 @@ def _listed(root: Path, watch: Watcher) -> tuple[tuple[Classed, ...], list[Repor
         except VggspecError as error:
             if not isinstance(error.reports[0].what, NoImages):
                 raise
+    if not found and not root.is_dir():
+        raise VggspecError(report(NoImages(tried=f"`{root}` is not a folder", split="train")))
     if not found:
         return open_classed(root, watch=watch), []
     wrong: list[Report] = []
