@@ -179,6 +179,23 @@ def test_a_folder_without_splits_and_one_with_annotations(tmp_path: Path) -> Non
     assert boxes.splits[0].classes["red"] >= 10
 
 
+def test_images_of_mnist(tmp_path: Path) -> None:
+    """What has no split for validation is validated on its test images, which count once."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", 20), ("t10k", 8)):
+        pixels = random.integers(0, 256, (number, 28, 28), dtype=np.uint8)
+        head = np.array([0x803, number, 28, 28], ">u4").tobytes()
+        (tmp_path / f"{split}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = np.array([0x801, number], ">u4").tobytes()
+        labels = np.arange(number, dtype=np.uint8) % 10
+        (tmp_path / f"{split}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    found = data_report(tmp_path)
+    assert [(split.name, split.images) for split in found.splits] == [("train", 20), ("val", 8)]
+    assert found.splits[0].median == (28, 28)
+    assert not found.copies
+    assert not found.refused
+
+
 def test_a_folder_without_images(tmp_path: Path) -> None:
     with refused("VGG696"):
         data_report(tmp_path)

@@ -69,6 +69,22 @@ def test_the_crops_are_those_of_training(here: Path, monkeypatch: pytest.MonkeyP
     assert {(30, 30, 30), (120, 120, 120), (220, 220, 220)} <= shown
 
 
+def test_recipes_beyond_the_paper_are_rehearsed(here: Path) -> None:
+    """Mixed images have rows of their own; a folder without ``val`` is split as training does."""
+    plain = dry_run("tiny.vgg", data="images", out="plain")
+    mixed = ["mixup=0.2", "cutmix=1", "crop=pad 4", "classes=balanced", "erase=0.5"]
+    found = dry_run("tiny.vgg", data="images", out="mixed", settings=mixed)
+    assert plain.crops is not None
+    assert found.crops is not None
+    with Image.open(plain.crops) as before, Image.open(found.crops) as after:
+        assert after.height - before.height == 3 * (112 + 6)
+    assert found.trial is not None
+    assert overfit("tiny.vgg", 5, data="images", settings=mixed).has_learned
+    apart = dry_run("tiny.vgg", data="images/train", settings=["validate=on 20%"])
+    assert not apart.refused
+    assert [split.images for split in apart.data.splits] == [24, 6]
+
+
 def test_all_that_training_would_refuse_is_in_the_result(here: Path) -> None:
     shutil.rmtree(here / "images" / "train" / "red")
     (here / "images" / "train" / "blue" / "0.png").write_bytes(b"x")

@@ -1,5 +1,6 @@
 """``data_report``: a data set in figures, before a net is trained on it."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from vggspec.data.contact_sheet import Row, write_sheet
 from vggspec.data.data_report import ODD_RATIO, DataReport, class_names, summed_up
 from vggspec.data.decode import BadImageError, Pixels, decode
 from vggspec.data.left_out import FIRST, MAX_SHARE
+from vggspec.data.packed import find_packed, name_of
 from vggspec.data.survey import Survey, survey
 from vggspec.lang.loading import load
 from vggspec.training.augment import central_region
@@ -74,7 +76,8 @@ def report_for(
     data: DataSet | None = None
     if lowered is not None:
         try:
-            data = open_data(root, lowered.network, watch)
+            share = lowered.experiment.train.validate_on
+            data = open_data(root, lowered.network, watch, share)
         except VggspecError as error:
             refused += error.reports
     if data is not None:
@@ -164,7 +167,11 @@ def _listed(root: Path, watch: Watcher) -> tuple[tuple[Classed, ...], list[Repor
         VggspecError: there are no images.
     """
     found: list[Classed] = []
-    for split in SPLITS:
+    packed = None
+    with contextlib.suppress(OSError):  # reported below
+        packed = find_packed(root)
+    has_no_val = packed is not None and name_of(packed, "val") == "test"
+    for split in SPLITS[:2] if has_no_val else SPLITS:
         try:
             found += open_classed(root, split, watch)
         except VggspecError as error:

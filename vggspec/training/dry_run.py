@@ -1,11 +1,13 @@
 """A dry run: the data looked at, two steps run, and nothing kept but two pictures."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vggspec.base.catalogue.data import Diverged
 from vggspec.base.diagnostic import Report, VggspecError, report
@@ -14,11 +16,12 @@ from vggspec.base.watcher import Watcher
 from vggspec.compiler.cost import cost
 from vggspec.data.contact_sheet import Row, write_sheet
 from vggspec.data.decode import Pixels
-from vggspec.training.batches import collate
+from vggspec.training.batches import Batch, collate
 from vggspec.training.data_report import report_for
 from vggspec.training.device import SLACK
 from vggspec.training.learning_check import against_divergence
 from vggspec.training.loop import Training, device_name
+from vggspec.training.mixing import mixture
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
     full_batches,
@@ -32,14 +35,13 @@ from vggspec.training.rehearsal import (
 from vggspec.training.rehearsals import DryRun, Trial
 from vggspec.training.request import TrainRequest
 
-if TYPE_CHECKING:
-    from vggspec.training.augment import Crop, Unread
-
 IMAGES, CROPS = "images.png", "crops.png"
 
 SHEET_ROWS = 10
 SHEET_CROPS = 7
+SHEET_MIXED = 3  # rows, where images are mixed
 SHEET_PX = 112
+FIRST = slice(SHEET_CROPS)
 
 #: An image of validation takes about this part of one of training, which goes backwards too: twice
 #: the arithmetic of the way forward.
@@ -59,8 +61,10 @@ def dry_run(request: TrainRequest, watch: Watcher) -> DryRun:
     if not refused:
         try:
             with rehearsed(setting, watch, data=data) as training:
-                _write_crops(training, crops)
-                trial = _tried(training)
+                batches = full_batches(training)
+                batch = next(batches)
+                _write_crops(training, batch, crops)
+                trial = _tried(training, batch, batches)
         except VggspecError as error:
             refused = error.reports
     return DryRun(
@@ -72,14 +76,12 @@ def dry_run(request: TrainRequest, watch: Watcher) -> DryRun:
     )
 
 
-def _tried(training: Training) -> Trial:
+def _tried(training: Training, batch: Batch, batches: Iterator[Batch]) -> Trial:
     """Two steps: one gets everything started, the other is timed with the wait for its images."""
     place, stepper, recipe = training.place, training.stepper, training.recipe
     stepper.rate = training.schedule.rate(1, training.state.plateau.rate)
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
-    batches = full_batches(training)
-    batch = next(batches)
     first = learn(training, batch, 1)
     begun = time.perf_counter()
     batch = next(batches)
@@ -113,34 +115,40 @@ def _tried(training: Training) -> Trial:
     )
 
 
-def _write_crops(training: Training, path: Path) -> None:
-    """Of some images, each of another class as far as there are, the crops of the first epochs."""
+def _write_crops(training: Training, batch: Batch, path: Path) -> None:
+    """Of some images, each of another class as far as there are, the crops of the first epochs; and
+    images of the first batch, mixed as in the first steps, where the recipe mixes them.
+    """
     data = training.data
     rows = []
     chosen = of_each_class(data.train.labels)[:SHEET_ROWS]
     for index in sorted(chosen, key=lambda index: int(data.train.labels[index])):
         crops = [training.crops[Ticket(epoch, index)] for epoch in range(1, SHEET_CROPS + 1)]
-        pictures = _as_the_net_sees(training, crops)
+        pictures = _pictures(training, _inputs(training, collate(crops)))
         name = data.classes[data.train.labels[index]]
         rows.append(Row(name=name, images=pictures, below=Path(data.train.name(index)).name))
     image = training.input
+    for step in range(1, SHEET_MIXED + 1):
+        mixed = mixture(training.recipe, (image.height, image.width), training.options.seed, step)
+        if mixed is not None and batch.others is not None:
+            own, others = (_inputs(training, each.part(FIRST)) for each in (batch, batch.others))
+            pictures = _pictures(training, mixed.of(own, others))
+            rows.append(Row(name="mixed", images=pictures, below=f"step {step}"))
     title = f"{training.network.name}: crops of {image.width} × {image.height} for training,"
     write_sheet(path, f"{title} a row for each image", rows, side=SHEET_PX)
 
 
-def _as_the_net_sees(training: Training, crops: "list[Crop | Unread]") -> list[Pixels]:
-    """Crops as the first layer receives them, with the normalisation undone again.
+def _inputs(training: Training, batch: Batch) -> Tensor:
+    """A batch as the first layer receives it, ``(N, C, H, W)``."""
+    return cast("Tensor", training.normalise(batch))
+
+
+def _pictures(training: Training, inputs: Tensor) -> list[Pixels]:
+    """Inputs of the net with the normalisation undone again.
 
     A colour shift may leave the range of bytes; it is cut off there.
     """
-    batch = collate(crops)
-    if not len(batch.labels):
-        return []
-    normalise: Any = training.normalise
-    with torch.inference_mode():
-        inputs = normalise(batch) / normalise.gain[:, None, None]
-        planes = inputs + normalise.mean[:, None, None]
-        found = planes.permute(0, 2, 3, 1).round().clamp(0, 255).byte().cpu().numpy()
-    if training.input.color == "BGR":
-        found = found[..., ::-1]
-    return list(cast("Any", found))
+    normalise = training.normalise
+    planes = inputs / normalise.gain[:, None, None] + normalise.mean[:, None, None]
+    found = planes.permute(0, 2, 3, 1).round().clamp(0, 255).byte().cpu().numpy()
+    return list(found[..., ::-1] if training.input.color == "BGR" else found)

@@ -65,7 +65,8 @@ def rehearsed(
         VggspecError: the net, the data or the weights to start from cannot be used.
         MissingLibraryError: the device does not exist.
     """
-    data = data or open_data(setting.folder, setting.lowered.network, watch)
+    share = setting.lowered.experiment.train.validate_on
+    data = data or open_data(setting.folder, setting.lowered.network, watch, share)
     with ExitStack() as stack:
         run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggspec-")))
         training = Training(
