@@ -98,18 +98,24 @@ def _memory_is_returned() -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _has_all_but_matplotlib(library: str) -> bool:
+    from vggspec.base.optional import has_library
+
+    return library != "matplotlib" and has_library(library)
+
+
 @pytest.fixture(autouse=True)
 def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train as where matplotlib is not installed: to draw curves takes longer than a tiny net.
+    """Train and evaluate as where matplotlib is not installed: to draw takes longer than tiny nets.
 
     Not in tests marked ``curves``, nor in processes that a test starts.
     """
-    loop = sys.modules.get("vggspec.training.loop")
-    if loop is not None and "curves" not in request.keywords:
-        has_library = loop.has_library
-        monkeypatch.setattr(
-            loop, "has_library", lambda name: name != "matplotlib" and has_library(name)
-        )
+    if "curves" in request.keywords:
+        return
+    for name in ("training.loop", "studies.evaluation.evaluate"):
+        module = sys.modules.get(f"vggspec.{name}")
+        if module is not None:
+            monkeypatch.setattr(module, "has_library", _has_all_but_matplotlib)
 
 
 @pytest.fixture

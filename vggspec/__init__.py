@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
     from vggspec.studies.verification.verification import verify
+    from vggspec.training.compare import compare
+    from vggspec.training.data_report import data_report
     from vggspec.training.progress import TrainWatcher
+    from vggspec.training.rehearse import dry_run, find_rate, overfit
     from vggspec.training.train import train
 
 #: Name to the module that defines it.
@@ -66,15 +69,19 @@ _MODULES = {
     "Watcher": "base.watcher",
     "card": "studies.inspection.card",
     "check": "compiler.checking",
+    "compare": "training.compare",
     "compile": "compiler.compiling",
+    "data_report": "training.data_report",
     "diff": "compiler.difference",
     "distance": "runtime.comparing",
     "doctor": "studies.diagnosis",
+    "dry_run": "training.rehearse",
     "evaluate": "studies.evaluation.evaluate",
     "explain": "base.catalogue",
     "export": "compiler.exporting",
     "export_weights": "compiler.exporting_weights",
     "features": "studies.features.extraction",
+    "find_rate": "training.rehearse",
     "fit_svm": "studies.features.fit_svm",
     "format_spec": "compiler.formatting",
     "format_text": "compiler.formatting",
@@ -87,6 +94,7 @@ _MODULES = {
     "merge": "compiler.merging.merge",
     "network": "compiler.lower",
     "open_features": "studies.features.file",
+    "overfit": "training.rehearse",
     "packaged_specs": "compiler.summary",
     "perceptual": "compiler.perceptual",
     "predict": "runtime.predicting",
@@ -112,15 +120,19 @@ __all__ = [
     "__version__",
     "card",
     "check",
+    "compare",
     "compile",
+    "data_report",
     "diff",
     "distance",
     "doctor",
+    "dry_run",
     "evaluate",
     "explain",
     "export",
     "export_weights",
     "features",
+    "find_rate",
     "fit_svm",
     "format_spec",
     "format_text",
@@ -133,6 +145,7 @@ __all__ = [
     "merge",
     "network",
     "open_features",
+    "overfit",
     "packaged_specs",
     "perceptual",
     "predict",

@@ -676,3 +676,12 @@ def test_it_runs_as_a_process_of_its_own(made: Path, data: Path, tmp_path: Path)
     done = process("eval", made, "--data", data, "--procs", "2", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "20 images of 4 classes"
+
+
+def test_scores_of_each_class(made: Path, data: Path, evaluate: Any) -> None:
+    done = evaluate(made, "--data", data, "--per-class")
+    lines = done.out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("class"))
+    assert lines[at].split() == ["class", "images", "precision", "recall", "F1"]
+    assert lines[-2].startswith("mean of the classes")
+    assert lines[-1].startswith("calibration error")

@@ -618,3 +618,56 @@ def test_a_repeated_run_begins_with_the_weights_that_it_started_from(
     shutil.copy(newer, "first/best.safetensors")
     assert run(["train", "out", "--resume"]) == 1
     assert "the weights that it starts from are not those" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_data_and_estimates(
+    here: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["train", "tiny.vgg", "--data", "images", "--dry-run", "-o", "dry"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for words in ("nothing suspicious", "12 steps in 3 epochs", "crops:  dry/crops.png", "memory:"):
+        assert words in out
+    assert {path.name for path in Path("dry").iterdir()} == {"crops.png", "images.png"}
+    assert not Path("runs").exists()
+    (here / "images" / "val" / "red" / "0.png").write_bytes(b"x")
+    assert run(["train", "tiny.vgg", "--data", "images", "--dry-run", "-o", "dry"]) == 1
+    assert "VGG426" in capsys.readouterr().out
+
+
+def test_learning_a_few_images(here: Path, capsys: Captured) -> None:
+    args = ["train", "tiny.vgg", "--data", "images", "--overfit", "6"]
+    assert run(args) == 0
+    assert "it has learned 6 images of 3 classes after" in capsys.readouterr().out
+    assert run([*args, "--steps", "10", "--set", "rate=1e-9"]) == 1
+    out = capsys.readouterr().out
+    assert "it has not learned 6 images of 3 classes in 10 steps at rate 1e-09" in out
+    assert "try\n" in out
+
+
+def test_the_suggested_rate(here: Path, capsys: Captured) -> None:
+    args = ["train", "tiny.vgg", "--data", "images", "--find-rate", "--steps", "30"]
+    assert run(args) == 0
+    assert "suggested: --set rate=" in capsys.readouterr().out
+    assert run([*args, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["suggested"] > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--dry-run", "--find-rate"], "exclude each other"),
+        (["--dry-run", "--resume"], "--resume cannot be used with --dry-run"),
+        (["--overfit", "3", "--procs", "2"], "--procs cannot be used with --overfit"),
+        (["--overfit", "3", "-o", "x"], "--out cannot be used with --overfit"),
+        (["--find-rate", "--gpus", "2"], "one device"),
+        (["--steps", "3"], "--steps is for"),
+        (["--json"], "--json is for"),
+    ],
+)
+def test_options_that_a_rehearsal_does_not_take(
+    args: list[str], words: str, here: Path, capsys: Captured
+) -> None:
+    assert run(["train", "tiny.vgg", *args]) == 2
+    assert words in capsys.readouterr().err

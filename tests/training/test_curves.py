@@ -16,6 +16,7 @@ from PIL import Image
 from tests.training.looks import a_step, an_epoch
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.plotting import STYLE
 from vggspec.training import curves
 from vggspec.training.curves import draw, read_log
 from vggspec.training.progress import Epoch, Step
@@ -51,7 +52,7 @@ class Drawn:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        with style.context(["default", curves.STYLE]):
+        with style.context(["default", STYLE]):
             self.figure = Figure((8.5, 8), layout="constrained")
             curves._draw(self.figure, read_log(log), net)
             self.canvas = FigureCanvasAgg(self.figure)

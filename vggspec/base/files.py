@@ -269,8 +269,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             _put(scratch, target)
 
 
-def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
-    """Write several text files into a folder: all or none. They replace the folder, so that files
+def write_files(path: str | os.PathLike[str], contents: Mapping[str, str | bytes]) -> None:
+    """Write several files into a folder: all or none. They replace the folder, so that files
     of two versions are never mixed. If it contains other files, these are kept, and the new ones
     are added one after the other; a failure puts back what was there.
 
@@ -278,17 +278,21 @@ def write_files(path: str | os.PathLike[str], texts: Mapping[str, str]) -> None:
         VggspecError: the system refuses.
     """
     with refusals(path), suppress(FileNotFoundError), os.scandir(path) as entries:
-        if not all(entry.name in texts and entry.is_file() for entry in entries):
+        if not all(entry.name in contents and entry.is_file() for entry in entries):
             with ExitStack() as stack:
-                for name in texts:
+                for name in contents:
                     stack.enter_context(restored_on_failure(Path(path) / name))
-                for name, text in reversed(list(texts.items())):
+                for name, content in reversed(list(contents.items())):
                     file = stack.enter_context(replacing_file(Path(path) / name))
-                    file.write(text.encode())
+                    file.write(_as_bytes(content))
             return
     with replacing_folder(path) as folder:
-        for name, text in texts.items():
-            (folder / name).write_bytes(text.encode())
+        for name, content in contents.items():
+            (folder / name).write_bytes(_as_bytes(content))
+
+
+def _as_bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 def _put(scratch: Path, target: Path) -> None:

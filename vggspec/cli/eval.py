@@ -77,15 +77,26 @@ Examples:
     is_flag=True,
     help="Compare each scale with all scales, dense application with crops, and each net with all.",
 )
+@click.option(
+    "--per-class",
+    is_flag=True,
+    help="Print precision, recall and F1 of each class, and the calibration error.",
+)
 @running_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every image's result.")
-@click.option("--report", metavar="DIR", help="Write an HTML report with the worst mistakes.")
+@click.option(
+    "--report",
+    metavar="DIR",
+    help="Write an HTML report with the worst mistakes, "
+    "and pictures of the confusions and the calibration.",
+)
 @click.option("--explain", is_flag=True, help="Show what would be computed, and run nothing.")
 @wide_option
 def command(
     bundles: tuple[str, ...],
     *,
     folder: str,
+    per_class: bool,
     as_json: bool,
     report: str | None,
     explain: bool,
@@ -116,6 +127,8 @@ def command(
             click.echo(json.dumps(found.as_data(), indent=2))
         else:
             _print(found)
+            if per_class:
+                print_classes(found)
 
     with resumable() as watch:
         evaluate(bundles, folder, **options, report=report, finish=finish, watch=watch)
@@ -134,6 +147,32 @@ def _print(found: "Evaluation") -> None:
     print_errors(rows, errors)
     classes = count(len(found.tally.by_class), "class")
     click.echo(f"{count(found.tally.images, 'image')} of {classes}")
+
+
+def print_classes(found: "Evaluation") -> None:
+    """A line for each class, their means, and how far posteriors can be believed."""
+    from vggspec.studies.evaluation.percents import percent
+
+    click.echo()
+    rows: list[tuple[str, ...]] = [("class", "images", "precision", "recall", "F1")]
+    rows += [
+        (
+            shown(one.label),
+            str(one.images),
+            *(percent(share) for share in (one.precision, one.recall, one.f1)),
+        )
+        for one in found.class_scores
+    ]
+    mean = found.macro_scores
+    means = (percent(share) for share in (mean.precision, mean.recall, mean.f1))
+    rows.append(("mean of the classes", "", *means))
+    print_table(rows, right=(1, 2, 3, 4))
+    if found.calibration is not None:
+        calibration = found.calibration
+        print_text(
+            f"calibration error {percent(calibration.error)}: the mean confidence is"
+            f" {percent(calibration.confidence)}, and {percent(1 - found.top1_error)} are right"
+        )
 
 
 # The plan.

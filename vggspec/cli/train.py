@@ -21,6 +21,8 @@ Examples:
   vggspec train specs/digits.vgg --data digits --seed 7
   vggspec train specs/D.vgg --set rate=0.02 --set "stop=after 10 epochs"
   vggspec train runs/D/2026-11-21-1 --resume
+  vggspec train specs/D.vgg --data ILSVRC --dry-run
+  vggspec train specs/D.vgg --data ILSVRC --overfit 16
   vggspec train specs/D.vgg --gpus 0 --procs 2
   torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
       -m vggspec train specs/D.vgg""",
@@ -117,7 +119,43 @@ Examples:
     help="Processes that decode images, for each training process.  [default: by the size of the "
     "data]",
 )
-def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> int:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only report on the data, write pictures of images and crops, run two steps, and estimate "
+    "time and memory.  [pictures: in --out, else runs/<net>/dry-run]",
+)
+@click.option(
+    "--overfit",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Only see whether the net can learn N images by heart.",
+)
+@click.option(
+    "--find-rate",
+    is_flag=True,
+    help="Only train for some steps at growing rates, draw the loss, and suggest a rate.  "
+    "[curve: in --out, else runs/<net>/find-rate]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The most steps of --overfit, or those of --find-rate.  [default: 300 and 100]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result of one of these as JSON.")
+def command(
+    spec: str,
+    *,
+    out: str | None,
+    save_every: float,
+    dry_run: bool,
+    overfit: int | None,
+    find_rate: bool,
+    steps: int | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
     """Train a net on a folder of images, as the paper does unless its spec says otherwise.
 
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
@@ -128,6 +166,16 @@ def command(spec: str, *, out: str | None, save_every: float, **given: Any) -> i
     """
     if given["procs"] and given["gpus"]:
         raise click.UsageError("--procs are processes on the CPU, --gpus on GPUs: give one of them")
+    asked = {"--dry-run": dry_run, "--overfit": overfit, "--find-rate": find_rate}
+    chosen = [option for option, value in asked.items() if value]
+    if chosen:
+        from vggspec.cli.rehearsing import check_alone, rehearse
+
+        check_alone(chosen, out, steps, save_every, given)
+        return rehearse(chosen[0], spec, out, overfit, steps, given, as_json=as_json)
+    if steps is not None or as_json:
+        word = "--json" if as_json else "--steps"
+        raise click.UsageError(f"{word} is for --dry-run, --overfit or --find-rate.")
     from vggspec.cli.train_progress import train_shown
     from vggspec.training.train import train
 

@@ -1,8 +1,6 @@
 """The picture of a run, ``curves.png``: loss, error and learning rate, epoch by epoch."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.fields import BadFieldError, Fields, parse_object
-from vggspec.base.files import replacing_file
-from vggspec.base.optional import require
+from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, short
 from vggspec.base.regular_files import regular
 from vggspec.training.progress import Validation, epoch_of
 
@@ -25,29 +22,6 @@ CURVES = "curves.png"
 MOST_POINTS = 1500  # in the curve of single looks; there is no room for more
 MOST_DOTS = 40  # one an epoch, while they can be distinguished
 MOST_RATES = 12  # labels next to their line
-MOST_LETTERS = 50  # of a title
-
-BLUE, ORANGE, GREEN, GRAY, INK = "#2f6db3", "#d9691e", "#2e8b62", "#6b6f76", "#33363b"
-STYLE = {
-    "figure.dpi": 144,
-    "figure.constrained_layout.h_pad": 0.1,  # inches
-    "figure.constrained_layout.w_pad": 0.1,
-    "font.size": 10,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRAY,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "grid.color": "#e4e5e8",
-    "legend.frameon": False,
-    "xtick.color": GRAY,
-    "ytick.color": GRAY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
-
 Floats = NDArray[np.float64]
 
 
@@ -71,18 +45,8 @@ def draw(log: Path, out: Path, net: str) -> bool:
     lines = read_log(log)
     if not lines:
         return False
-    with _without_notices():
-        require("matplotlib", "a picture of the run")
-        from matplotlib import style
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        # The user's settings of matplotlib neither apply nor change.
-        with style.context(["default", STYLE]), replacing_file(out) as file:
-            figure = Figure((8.5, 8), layout="constrained")
-            _draw(figure, lines, net)
-            FigureCanvasAgg(figure)
-            figure.savefig(file, format="png")
+    with figure_file(out, (8.5, 8), "a picture of the run") as figure:
+        _draw(figure, lines, net)
     return True
 
 
@@ -115,18 +79,6 @@ def _line(now: Fields) -> Line:
     return Line(now.integer("step"), now.number("loss"), now.number("rate"), epoch)
 
 
-@contextmanager
-def _without_notices() -> Iterator[None]:
-    """Silence matplotlib's messages about its caches."""
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _draw(figure: "Figure", lines: Sequence[Line], net: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -145,8 +97,7 @@ def _draw(figure: "Figure", lines: Sequence[Line], net: str) -> None:
     rate.set_xlabel(f"epoch ({in_epoch} steps each)" if epochs else "step")
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
-    title = net if len(net) <= MOST_LETTERS else f"{net[: MOST_LETTERS - 1]}…"
-    loss.set_title(title, loc="left", pad=26, fontsize=14, fontweight="bold")
+    loss.set_title(short(net), loc="left", pad=26, fontsize=14, fontweight="bold")
     above = {"xytext": (0, 8), "textcoords": "offset points"}
     loss.annotate(_summary(best), (0, 1), xycoords="axes fraction", color=GRAY, **above)
 

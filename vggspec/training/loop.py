@@ -5,8 +5,8 @@ falls when validation accuracy stops improving. Appendix A.1 for boxes.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -35,6 +35,7 @@ from vggspec.compiler.results import result_of
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
+from vggspec.training import mlflow_log
 from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages, decoded_scale
 from vggspec.training.batches import Batch, Loader, Normalise, children_may_end, lost_worker
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
@@ -151,13 +152,13 @@ def fit(
     """
     options, ranks = options or Options(), ranks or Ranks()
     with ExitStack() as stack:
-        training = _Training(lowered, data, run, options, ranks, stack, runs, is_resumed=is_resumed)
+        training = Training(lowered, data, run, options, ranks, stack, runs, is_resumed=is_resumed)
         heard = watch if watch and ranks.is_first else TrainWatcher()
         return training.train(stop or Event(), heard)
 
 
-class _Training:
-    """A run: set up, then trained."""
+class Training:
+    """A run: set up, then trained, or rehearsed."""
 
     def __init__(
         self,
@@ -250,6 +251,7 @@ class _Training:
             crops = TrainCrops(train, *drawn)
             is_dense = options.validate == "dense"
             seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
+        self.crops = crops
         are_mixed = bool(recipe.mixup or recipe.cutmix)
         self.order = ShuffledBatches(
             len(train),
@@ -353,7 +355,7 @@ class _Training:
                 "compile": options.is_compiled,
             },
             computed={
-                "device": _device_name(self.place),
+                "device": device_name(self.place),
                 "ranks": self.ranks.size,
                 "micro_batch": self.at_a_time,
                 "threads": torch.get_num_threads(),
@@ -371,14 +373,25 @@ class _Training:
 
     def train(self, stop: Event, watch: TrainWatcher) -> TrainResult:
         """Train until the last step, or until ``stop`` is set."""
-        try:
+        with self.workers():
             return self._train(stop, watch)
+
+    @contextmanager
+    def workers(self, *, can_resume: bool = True) -> Iterator[None]:
+        """The processes that decode images end with the block.
+
+        Raises:
+            VggspecError: one of them is lost.
+        """
+        try:
+            yield
         except (RuntimeError, MemoryError) as error:
             with children_may_end():
                 how = lost_worker(error)
             if how is None:
                 raise
-            raise VggspecError(report(LostWorker(how=how, run=str(self.run)))) from error
+            run = str(self.run) if can_resume else None
+            raise VggspecError(report(LostWorker(how=how, run=run))) from error
         finally:
             with children_may_end():
                 self.batches.close()
@@ -400,6 +413,9 @@ class _Training:
                 if has_library("tensorboard"):
                     board = stack.enter_context(Board(self.run, after_step=state.step))
                     self.recorders.append(board)
+                if mlflow_log.is_wanted():
+                    sent = mlflow_log.MlflowRun(self.run, self.record, watch.note)
+                    self.recorders.append(stack.enter_context(sent))
             while not self._has_ended() and not was_stopped:
                 was_stopped = not self._epoch(stop)
             if was_stopped:
@@ -641,7 +657,8 @@ def _trial(
     return trial
 
 
-def _device_name(place: torch.device) -> str:
+def device_name(place: torch.device) -> str:
+    """The name of a GPU, or ``cpu``."""
     return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
 
 

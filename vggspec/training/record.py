@@ -198,6 +198,28 @@ def _check_record(record: Fields) -> None:
     Statistics.from_fields(record.object("statistics"))
 
 
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was started with, by names such as ``train rate``; ``-`` is what it lacks.
+
+    Settings that its version did not have have the values that it used.
+    """
+    found: dict[str, Any] = {"net": record.get("net"), "layers": record.get("layers")}
+    for key, word in (("input", "input"), ("recipe", "train"), ("test", "test"), ("options", "")):
+        values = record.get(key)
+        if isinstance(values, dict):
+            for name, value in {**_ADDED.get(key, {}), **values}.items():
+                found[f"{word} {name.replace('_', ' ')}".strip()] = value
+    found["seed"] = record.get("seed")
+    for key, name in (("data", "folder"), ("data", "train_images"), ("computed", "device")):
+        part = record.get(key)
+        if isinstance(part, dict):
+            found[f"{key} {name.replace('_', ' ')}"] = part.get(name)
+    started = record.get("started_from")
+    if isinstance(started, list):
+        found["start from"] = [one.get("weights") for one in started if isinstance(one, dict)]
+    return found
+
+
 def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Check that a run is resumed with the values that it was started with.
 

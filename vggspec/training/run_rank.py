@@ -67,7 +67,7 @@ def _train(
     (old,) = ranks.from_first((_begun_run(request, net),) if ranks.is_first else None)
     if old is not None:
         begun = read_record(old)
-    options = _options(request, begun)
+    options = options_of(request, begun)
     lowered = changed(written, options.settings)
     check_validation(lowered.network, options.validate)
     where = data_folder(request.data or (begun["data"]["folder"] if begun else None), lowered)
@@ -154,7 +154,7 @@ def _new_run(lowered: Lowered, run: str | None, weights: Sequence[str]) -> Path:
     return named_run(Path(run)) if run else new_run(lowered.network.name)
 
 
-def _options(request: TrainRequest, record: dict[str, Any] | None) -> Options:
+def options_of(request: TrainRequest, record: dict[str, Any] | None) -> Options:
     """The value in the request, else in the record of the run."""
     begun = record["options"] if record else {}
     seed = request.seed

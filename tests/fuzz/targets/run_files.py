@@ -18,6 +18,7 @@ from vggspec.base.run_record import RECORD
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.weights import Metadata, describe, save
 from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
+from vggspec.training.compare import compare
 from vggspec.training.curves import read_log
 from vggspec.training.progress import Epoch, Validation
 from vggspec.training.record import read_record
@@ -28,7 +29,7 @@ from vggspec.training.state import TrainState
 
 def one(random: Random, folder: Path) -> str:
     """A damaged file of a run to whoever resumes, repeats or draws the run."""
-    return random.choice((_record, _state, _log))(random, folder)
+    return random.choice((_record, _state, _log, _compared))(random, folder)
 
 
 def _changed(random: Random, value: Any) -> bytes:
@@ -114,6 +115,22 @@ RUN = {
         "num_images": 5,
     },
 }
+
+
+def _compared(random: Random, folder: Path) -> str:
+    """Beside a run that is whole."""
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        (folder / name / RECORD).write_bytes(mutate.as_json(RUN))
+        lines = [STEP, EPOCH_DATA]
+        (folder / name / LOG).write_bytes(b"".join(mutate.as_json(line) + b"\n" for line in lines))
+    (folder / "one" / RECORD).write_bytes(_changed(random, RUN))
+
+    def both() -> None:
+        found = compare([folder / "one", folder / "other"])
+        json.dumps(found.as_data())
+
+    return f"compared {answer(both)}"
 
 
 @lru_cache

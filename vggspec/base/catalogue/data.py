@@ -403,10 +403,14 @@ class LostWorker(Diagnostic):
     code = "VGG436"
     TITLE = "a process that decodes images {how}"
     how: str
-    run: str
+    run: str | None
+    """The folder of the run; None where nothing can be resumed."""
 
     def help(self) -> str | None:
+        advice = "use fewer `--workers`, or 0, if memory ran out"
+        if self.run is None:
+            return advice
         return (
-            "use fewer `--workers`, or 0, if memory ran out; to resume from the last checkpoint:\n"
+            f"{advice}; to resume from the last checkpoint:\n"
             f"vggspec train {shlex.quote(self.run)} --resume"
         )

@@ -82,3 +82,21 @@ class NotOfRun(Diagnostic):
     TITLE = "the bundle's weights are not those of the run `{run}`"
     HELP = "name the run that they come from, or compile `best.safetensors` of this one"
     run: str
+
+
+class NotARun(Diagnostic):
+    """``vggspec compare`` compares runs by their folders. ``vggspec train`` prints the folder of a
+    run when it begins, ``runs/<net>/<date>-<number>`` unless ``--out`` names another; it contains
+    ``run.json`` and ``log.jsonl``.
+    """
+
+    code = "VGG471"
+    TITLE = "this is not the folder of a run: {reason}"
+    reason: str
+    newest: str | None = None
+    """The newest run in it, if it contains runs."""
+
+    def help(self) -> str | None:
+        if self.newest is not None:
+            return f"name one of the runs in it, such as {self.newest}"
+        return "name a folder that `vggspec train` has made"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggspec.base.files import write_files
+from vggspec.base.optional import has_library
 from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
 from vggspec.base.render import shown
 from vggspec.base.short_repr import short_repr
@@ -23,14 +24,23 @@ from vggspec.compiler.bundling.variant import Changes, only_as_it_is, varied
 from vggspec.data.labelled import open_labelled
 from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Answering, Result, Tally, kind_of
+from vggspec.studies.evaluation.calibration import Calibration, calibrated
+from vggspec.studies.evaluation.class_scores import (
+    ClassScores,
+    MacroScores,
+    class_scores,
+    macro,
+)
 from vggspec.studies.evaluation.estimate import announce_cost
 from vggspec.studies.evaluation.explain import Explanation, explained
+from vggspec.studies.evaluation.figures import confusion_png, reliability_png
 from vggspec.studies.evaluation.question import Question, ask, names_of, table
 from vggspec.studies.evaluation.report import SettingErrors, page
 from vggspec.studies.evaluation.words import protocol_in_words, setting_in_words
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
 INDEX, RESULTS = "index.html", "results.json"
+CONFUSIONS, CALIBRATION = "confusions.png", "calibration.png"
 
 StrPath = str | os.PathLike[str]
 
@@ -108,11 +118,30 @@ class Evaluation:
         """Images that could not be read, each with the reason."""
         return tuple(self.tally.left_out_names())
 
+    @property
+    def class_scores(self) -> tuple[ClassScores, ...]:
+        """Precision, recall and F1 of each class that has images, in the main setting."""
+        return class_scores(self.tally)
+
+    @property
+    def macro_scores(self) -> MacroScores:
+        """Their means over these classes."""
+        return macro(self.class_scores)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Confidence beside accuracy, in the main setting; None for nets without soft-max."""
+        if kind_of(self.question) != "posteriors":
+            return None
+        return calibrated(
+            (one.top[0][1], one.ranks[-1] == 0) for one in self.results if one.unread is None
+        )
+
     def as_data(self) -> dict[str, Any]:
         """Everything that was found, for JSON."""
         question, tally = self.question, self.tally
         value = "posterior" if kind_of(question) == "posteriors" else "score"
-        labels = question.labels
+        labels, calibration = question.labels, self.calibration
         return {
             "nets": [
                 {"name": each.name, "bundle": bundle, "protocol": asdict(each.protocol)}
@@ -123,9 +152,14 @@ class Evaluation:
             "settings": self._settings_as_data(),
             "classes": [
                 {"label": labels[i], "index": i, "images": one.images, "top1_errors": one.top1}
-                | {"top5_errors": one.top5}
-                for i, one in sorted(tally.by_class.items())
+                | {"top5_errors": one.top5, "predicted": its.predicted}
+                | {"precision": its.precision, "recall": its.recall, "f1": its.f1}
+                for (i, one), its in zip(
+                    sorted(tally.by_class.items()), self.class_scores, strict=True
+                )
             ],
+            "macro": asdict(self.macro_scores),
+            "calibration": None if calibration is None else calibration.as_data(),
             "confusions": [
                 {"class": labels[true], "said": labels[said], "images": number}
                 for (true, said), number in sorted(tally.confusions.items())
@@ -162,17 +196,37 @@ class Evaluation:
         ]
 
     def write_report(self, folder: StrPath) -> Path:
-        """Write a page with errors, confusions and the worst mistakes, and ``as_data`` as JSON.
+        """Write a page with errors, confusions and the worst mistakes, and ``as_data`` as JSON;
+        also the confusion matrix and a reliability diagram as PNG, if matplotlib is installed.
 
         Returns the path of the page.
 
         Raises:
             VggspecError: the system refuses.
         """
-        source = str(self.question.folder)
-        text = page(self.question, self.tally, self.results, self.settings, source=source)
-        write_files(folder, {RESULTS: json.dumps(self.as_data(), indent=2), INDEX: text})
+        pictures = self._pictures()
+        text = page(
+            self.question,
+            self.tally,
+            self.results,
+            self.settings,
+            source=str(self.question.folder),
+            calibration=self.calibration,
+            pictures=pictures,
+        )
+        data = json.dumps(self.as_data(), indent=2)
+        write_files(folder, {RESULTS: data, INDEX: text, **pictures})
         return Path(folder) / INDEX
+
+    def _pictures(self) -> dict[str, bytes]:
+        """The pictures of a report, by the names of their files."""
+        if not has_library("matplotlib"):
+            return {}
+        pictures = {CONFUSIONS: confusion_png(self.tally)}
+        if self.calibration is not None:
+            accuracy = 1 - self.top1_error
+            pictures[CALIBRATION] = reliability_png(self.calibration, accuracy)
+        return pictures
 
 
 def evaluate(
@@ -273,6 +327,8 @@ def evaluate(
             finish(found)
         if report is not None:
             watch.about("report", str(found.write_report(report)))
+            if not has_library("matplotlib"):
+                watch.note('the report has no pictures: pip install "vggspec[train]"')
         return found
 
 

@@ -7,7 +7,7 @@ reach the network.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -18,6 +18,8 @@ from vggspec.base.wording import count
 from vggspec.data.decode import BadImageError, decode
 from vggspec.data.split import Split
 from vggspec.studies.evaluation.answers import Errors, Result, Tally, kind_of
+from vggspec.studies.evaluation.calibration import Calibration
+from vggspec.studies.evaluation.class_scores import class_scores, macro
 from vggspec.studies.evaluation.percents import percent, spread
 from vggspec.studies.evaluation.question import Question
 
@@ -49,15 +51,22 @@ def page(
     settings: Sequence[SettingErrors],
     *,
     source: str,
+    calibration: Calibration | None = None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> str:
-    """The page; ``source`` is the folder of the images, the last of ``settings`` the main one."""
+    """The page; ``source`` is the folder of the images, the last of ``settings`` the main one.
+
+    ``pictures`` are the PNGs ``confusions.png`` and ``calibration.png``, where they can be drawn.
+    """
+    drawn = pictures or {}
     main = settings[-1]
     title = f"{main.nets} on {source}"
     sections = [
-        _head(main, tally, title),
+        _head(main, tally, title, calibration),
         _settings(settings, question.top) if len(settings) > 1 else "",
-        _confusions(question, tally),
+        _confusions(question, tally, drawn.get("confusions.png")),
         _classes(question, tally),
+        _calibration(calibration, drawn.get("calibration.png")),
         _mistakes(question, results, source),
         _left_out(tally),
     ]
@@ -81,17 +90,20 @@ def page(
 """
 
 
-def _head(main: SettingErrors, tally: Tally, title: str) -> str:
+def _head(main: SettingErrors, tally: Tally, title: str, calibration: Calibration | None) -> str:
     errors = main.errors
     classes = count(len(tally.by_class), "class")
     facts = f"{count(tally.images, 'image')} of {classes}"
     if tally.left_out:
         facts += f", {len(tally.left_out)} left out"
     figures = [("top-1 error", errors.top1_error), (_top(tally.question), errors.top5_error)]
+    named = [(f"{name}, {spread(value, errors.images)}", value) for name, value in figures]
+    named.append(("mean F1 of the classes", macro(class_scores(tally)).f1))
+    if calibration is not None:
+        named.append(("calibration error", calibration.error))
     shown_figures = "\n".join(
-        f'<div class="figure"><strong>{percent(value)}</strong>'
-        f"<span>{name}, {spread(value, errors.images)}</span></div>"
-        for name, value in figures
+        f'<div class="figure"><strong>{percent(value)}</strong><span>{name}</span></div>'
+        for name, value in named
     )
     return f"""<header>
 <h1>{_text(title)}</h1>
@@ -128,6 +140,7 @@ def _classes(question: Question, tally: Tally) -> str:
 
     listed = sorted(tally.by_class.items(), key=key)
     most = max((errors.top1_error for errors in tally.by_class.values()), default=0)
+    scores = {one.index: one for one in class_scores(tally)}
     taken_for: dict[int, tuple[int, int]] = {}
     for (true, said), number in sorted(tally.confusions.items()):
         if number > taken_for.get(true, (0, 0))[1]:
@@ -141,14 +154,16 @@ def _classes(question: Question, tally: Tally) -> str:
         rows.append(
             f"<tr><th scope=row>{_text(question.labels[i])}</th><td class=n>{errors.images}</td>"
             f"{_bar(errors.top1_error, most)}<td class=n>{percent(errors.top5_error)}</td>"
-            f"<td>{most_often}</td></tr>"
+            f"<td class=n>{percent(scores[i].precision)}</td><td class=n>{percent(scores[i].f1)}"
+            f"</td><td>{most_often}</td></tr>"
         )
     lines = "\n".join(rows)
     return f"""<section>
 <h2>Classes, the hardest first</h2>
 <div class="wide tall"><table>
 <thead><tr><th>class</th><th class=n>images</th><th>top-1 error</th>
-<th class=n>{_top(question)}</th><th>most often taken for</th></tr></thead>
+<th class=n>{_top(question)}</th><th class=n>precision</th><th class=n>F1</th>
+<th>most often taken for</th></tr></thead>
 <tbody>
 {lines}
 </tbody>
@@ -156,7 +171,22 @@ def _classes(question: Question, tally: Tally) -> str:
 </section>"""
 
 
-def _confusions(question: Question, tally: Tally) -> str:
+def _calibration(found: Calibration | None, drawn: bytes | None) -> str:
+    if found is None or drawn is None:
+        return ""
+    return f"""<section>
+<h2>Calibration</h2>
+<p>How often the net is right, by the posterior of the class that it names.</p>
+{_embedded(drawn, "A reliability diagram.")}
+</section>"""
+
+
+def _embedded(png: bytes, words: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{data}"></figure>'
+
+
+def _confusions(question: Question, tally: Tally, png: bytes | None) -> str:
     if not tally.confusions:
         return ""
     pairs = sorted(tally.confusions.items(), key=lambda item: (-item[1], item[0]))[:PAIRS]
@@ -166,9 +196,12 @@ def _confusions(question: Question, tally: Tally) -> str:
         for (true, said), number in pairs
     )
     drawn = sorted({*tally.by_class, *(said for _, said in tally.confusions)})
-    picture = _picture(question, tally, drawn) if len(drawn) <= MAX_DRAWN else ""
+    is_readable = len(drawn) <= MAX_DRAWN
+    picture = _picture(question, tally, drawn) if is_readable else ""
+    overview = "" if is_readable or png is None else _embedded(png, "The confusion matrix.")
     return f"""<section>
 <h2>Confusions</h2>
+{overview}
 <div class="sides">
 {picture}
 <div class="wide"><table>
