@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.folders import TINY, write_folder
 from vggspec.base.watcher import Watcher
-from vggspec.training.mlflow_log import is_wanted
+from vggspec.training.mlflow_log import is_asked_for
 from vggspec.training.train import train
 
 
@@ -33,12 +33,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nothing_is_sent_unless_it_is_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not is_wanted()
+    assert not is_asked_for()
     train("tiny.vgg", data="images", run="run", settings=["stop=after 1 epochs"])
     assert not Path("mlruns").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(here / "mlruns"))
     monkeypatch.setattr("vggspec.training.mlflow_log.has_library", lambda name: name != "mlflow")
-    assert not is_wanted()
+    assert not is_asked_for()
 
 
 def test_mlflow_has_what_the_log_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

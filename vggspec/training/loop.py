@@ -413,7 +413,7 @@ class Training:
                 if has_library("tensorboard"):
                     board = stack.enter_context(Board(self.run, after_step=state.step))
                     self.recorders.append(board)
-                if mlflow_log.is_wanted():
+                if mlflow_log.is_asked_for():
                     sent = mlflow_log.MlflowRun(self.run, self.record, watch.note)
                     self.recorders.append(stack.enter_context(sent))
             while not self._has_ended() and not was_stopped:

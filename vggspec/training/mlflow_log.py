@@ -30,14 +30,14 @@ MAX_PARAM = 500  # characters; MLflow refuses longer values on some servers
 MOST_AT_ONCE = 1000  # metrics in a message, as MLflow allows
 
 
-def is_wanted() -> bool:
+def is_asked_for() -> bool:
     """Whether runs are to be sent to MLflow."""
     return bool(os.environ.get(URI)) and has_library("mlflow")
 
 
 class MlflowRun:
     """Sends what TensorBoard shows, too. If that fails, a note says so, and no more is sent:
-    training goes on.
+    training continues.
     """
 
     def __init__(self, run: Path, record: Mapping[str, Any], note: Callable[[str], None]) -> None:
