@@ -13,7 +13,7 @@ from vggspec.cli.table import print_text
 from vggspec.cli.terminal import table_width
 
 if TYPE_CHECKING:
-    from vggspec.training.rehearsals import DryRun, Overfit, RateRange, Trial
+    from vggspec.training.rehearsal_results import DryRun, Overfit, RateRange, Trial
 
 SAVE_EVERY = 10.0  # the default of the option, in minutes
 

@@ -32,7 +32,7 @@ from vggspec.training.rehearsal import (
     rehearsed,
     setting_of,
 )
-from vggspec.training.rehearsals import DryRun, Trial
+from vggspec.training.rehearsal_results import DryRun, Trial
 from vggspec.training.request import TrainRequest
 
 IMAGES, CROPS = "images.png", "crops.png"

@@ -23,7 +23,7 @@ from vggspec.training.rehearsal import (
     rehearsed,
     setting_of,
 )
-from vggspec.training.rehearsals import RateRange
+from vggspec.training.rehearsal_results import RateRange
 from vggspec.training.request import TrainRequest
 
 PICTURE = "rate.png"

@@ -25,7 +25,7 @@ from vggspec.training.rehearsal import (
     setting_of,
     with_recipe,
 )
-from vggspec.training.rehearsals import Overfit
+from vggspec.training.rehearsal_results import Overfit
 from vggspec.training.request import TrainRequest
 
 EVERY = 10  # steps between two looks at what has been learned

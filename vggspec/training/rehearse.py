@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
-from vggspec.training.rehearsals import DryRun, Overfit, RateRange
+from vggspec.training.rehearsal_results import DryRun, Overfit, RateRange
 from vggspec.training.request import (
     TrainPrecision,
     TrainRequest,
