@@ -46,10 +46,10 @@ from vggspec.data.decode import BadImageError, Pixels, upright_size
 from vggspec.data.digest import Digest
 from vggspec.data.folder import (
     Skipped,
+    by_stem,
     files_below,
     images_below,
-    is_hidden,
-    is_image,
+    stem_of,
     subfolders,
 )
 from vggspec.data.left_out import LeftOut
@@ -290,8 +290,7 @@ def _voc(root: Path, listed: Path) -> _Found:
         except BadAnnotationError as error:
             bad.append((f"JPEGImages/{name}.jpg", str(error)))
     files = {
-        below: _by_stem(root / "JPEGImages" / below)
-        for below in {os.path.dirname(n) for n in names}
+        below: by_stem(root / "JPEGImages" / below) for below in {os.path.dirname(n) for n in names}
     }
 
     def image(name: str) -> str:
@@ -310,7 +309,7 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     if (root / split).is_dir():
         for name, _ in images_below(root / split, skipped, beside=".xml"):
             below, file = os.path.split(name)
-            images.setdefault(below, {}).setdefault(_stem(file), file)
+            images.setdefault(below, {}).setdefault(stem_of(file), file)
     xmls = sorted(map(os.path.split, files_below(folder, ".xml")))
     anywhere: dict[str, list[str]] = {}
     if any(not below for below, _ in xmls):
@@ -319,7 +318,7 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
                 anywhere.setdefault(stem, []).append(os.path.join(below, name))
     places: list[list[str]] = []
     for below, xml in xmls:
-        stem = _stem(xml)
+        stem = stem_of(xml)
         if stem in images.get(below, {}):
             places.append([os.path.join(below, images[below][stem])])
         else:
@@ -329,7 +328,7 @@ def _by_folders(root: Path, folder: Path, split: str) -> _Found:
     def found() -> Iterator[tuple[str, RawAnnotation | str]]:
         read = (_read_xml(os.path.join(folder, *names)) for names in xmls)
         for (below, xml), place, what in zip(xmls, places, read, strict=True):
-            name = place[0] if place else os.path.join(below, f"{_stem(xml)}.jpg")
+            name = place[0] if place else os.path.join(below, f"{stem_of(xml)}.jpg")
             if len(place) > 1:
                 what = "several images are called so"
             elif annotated[name] > 1:
@@ -352,20 +351,6 @@ def _read_xml(path: str) -> RawAnnotation | str:
 
 def _has_xml(folder: Path) -> bool:
     return folder.is_dir() and next(files_below(folder, ".xml"), None) is not None
-
-
-def _by_stem(folder: Path) -> dict[str, str]:
-    """The images of a folder by their names without the ending; hidden ones are none."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
-    visible = (name for name in sorted(names, reverse=True) if not is_hidden(name))
-    return {_stem(name): name for name in visible}
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]
 
 
 def _collected(

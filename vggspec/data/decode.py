@@ -64,7 +64,7 @@ def decoding(data: bytes, color: Color, at_least: int | None = None) -> Iterator
 
 
 def _decode(data: bytes, color: Color, at_least: int | None, held: contextlib.ExitStack) -> Pixels:
-    with _opened(data) as image:
+    with opened_image(data) as image:
         held.enter_context(room.of(decoding_bytes(image)))
         fraction = _fraction(image, at_least)
         pixels = _by_simplejpeg(data, image, color, fraction)
@@ -82,7 +82,7 @@ def decoded_size(data: bytes, at_least: int | None = None) -> tuple[int, int]:
     Raises:
         BadImageError: it is not an image, or too large.
     """
-    with _opened(data) as image:
+    with opened_image(data) as image:
         fraction = _fraction(image, at_least)
         return -(-image.height // fraction), -(-image.width // fraction)
 
@@ -93,7 +93,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
     Raises:
         BadImageError: it is not an image, or too large.
     """
-    with _opened(data) as image:
+    with opened_image(data) as image:
         exif, size = image.getexif(), image.size
         if image.format == "TIFF":  # some versions of Pillow turn its size, others do not
             size = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
@@ -103,7 +103,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def opened_image(data: bytes) -> Iterator[Image.Image]:
     """An image whose header is read; errors in the block are errors of the image."""
     try:
         with opened(data) as image:

@@ -133,6 +133,21 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
+def by_stem(folder: Path) -> dict[str, str]:
+    """The images of a folder by their names without the ending; hidden ones are none."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
+    visible = (name for name in sorted(names, reverse=True) if not is_hidden(name))
+    return {stem_of(name): name for name in visible}
+
+
+def stem_of(name: str) -> str:
+    """A name without its ending."""
+    return os.path.splitext(name)[0]
+
+
 def subfolders(folder: Path, skipped: Skipped | None = None) -> tuple[str, ...]:
     """The names of class folders, sorted; what else there is goes to ``skipped``.
 

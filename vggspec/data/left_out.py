@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vggspec.base.catalogue.annotations import TooManyBadAnnotations
 from vggspec.base.catalogue.data import TooManyBadImages
+from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.diagnostic import VggspecError, report
 
 #: The share of unusable images that ends the work.
@@ -29,7 +30,7 @@ class LeftOut:
         place: str | None = None,
         *,
         root: Path | None = None,
-        what: type[TooManyBadImages] | type[TooManyBadAnnotations] = TooManyBadImages,
+        what: type[TooManyBadImages | TooManyBadAnnotations | TooManyBadMasks] = TooManyBadImages,
     ) -> None:
         self.total = total
         self.place = place if root is None or place is not None else str(root)

@@ -30,6 +30,7 @@ THEMES = (
     "layers",
     "localising",
     "maps",
+    "masks",
     "merging",
     "onnx_models",
     "pasting",
