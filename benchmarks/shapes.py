@@ -8,11 +8,15 @@ scikit-learn; validation pictures are cut from parts of them that training pictu
 
     python -m benchmarks.shapes DIR
     python -m benchmarks.shapes DIR --size 0.25 0.7 --anywhere     to find, not only to name
+    python -m benchmarks.shapes DIR --masks                        to label each pixel
+
+With ``--masks`` the label of a pixel is the texture of the shape that covers half of it or more, or
+that of the ground.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +47,9 @@ TEXTURES: dict[str, Callable[[Floats, Floats], NDArray[np.bool_]]] = {
 
 CLASSES = tuple(f"{shape}-{texture}" for shape in SHAPES for texture in TEXTURES)
 
+#: What a pixel may be, in the order of labels.
+LABELS = ("ground", *TEXTURES)
+
 SIDE_PX = (72, 128)  # of a picture, the smaller side
 ASPECT = 4 / 3  # of a picture, at most, upright or lying
 SHAPE_SIZE = (0.4, 1.0)  # its extent, in parts of the picture's smallest side
@@ -52,6 +59,7 @@ BLUR_PX = 1.0  # the standard deviation, at most
 TILT = 0.4  # radians, at most, to either side
 NOISE = 8.0  # the standard deviation, at most, of 0 to 255
 TRAIN_HEIGHT = 0.6  # of each photograph, from the top; the rest is for validation
+HALF = 0.5  # of a pixel, from which on it is the shape's
 FINENESS = 3  # samples a pixel, down and across, for smooth edges
 
 
@@ -74,6 +82,8 @@ class Picture:
 
     label: str
     box: Box
+    mask: Pixels
+    """``(H, W)``: the label of each pixel, a number of ``LABELS``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +117,10 @@ def picture(
     box = Box(left=left, top=top, right=left + alpha.shape[1], bottom=top + alpha.shape[0])
     place = pixels[box.top : box.bottom, box.left : box.right]
     place += alpha[..., np.newaxis] * (colours - place)
-    return Picture(pixels=_worn(pixels, random), label=label, box=box)
+    mask = np.zeros((height, width), np.uint8)
+    texture = LABELS.index(label.split("-")[1])
+    mask[box.top : box.bottom, box.left : box.right] = texture * (alpha >= HALF)
+    return Picture(pixels=_worn(pixels, random), label=label, box=box, mask=mask)
 
 
 def write_folder(
@@ -121,20 +134,46 @@ def write_folder(
     boxes = {}
     for split, number in (("train", train), ("val", val)):
         drawn: dict[str, Picture] = {}
-        for kind, label in enumerate(CLASSES):
-            for folder in (root / split / label, root / "annotations" / split / label):
-                folder.mkdir(parents=True, exist_ok=True)
-            for i in range(number):
-                random = np.random.default_rng([seed, split == "val", kind, i])
-                one = picture(label, split, random, layout)
-                name = f"{label}/{i:04}"
-                Image.fromarray(one.pixels).save(root / split / f"{name}.jpg", quality=90)
-                xml = root / "annotations" / split / f"{name}.xml"
-                ET.ElementTree(_as_voc(one, f"{i:04}.jpg")).write(xml, "utf-8")
-                drawn[f"{name}.jpg"] = one
-                boxes[f"{split}/{name}.jpg"] = one.box
+        for name, one in _pictures(split, number, seed, layout):
+            path = root / split / f"{name}.jpg"
+            xml = root / "annotations" / split / f"{name}.xml"
+            for file in (path, xml):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(one.pixels).save(path, quality=90)
+            ET.ElementTree(_as_voc(one, path.name)).write(xml, "utf-8")
+            drawn[f"{name}.jpg"] = one
+            boxes[f"{split}/{name}.jpg"] = one.box
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(_as_coco(drawn)))
     return boxes
+
+
+def write_masks(
+    root: Path, *, train: int, val: int, seed: int = 0, layout: Layout | None = None
+) -> int:
+    """Write ``images/<split>/<class>/*.jpg`` and ``masks/<split>/<class>/*.png``: the pictures that
+    ``write_folder`` writes, with a mask each; and how many there are.
+    """
+    written = 0
+    for split, number in (("train", train), ("val", val)):
+        for name, one in _pictures(split, number, seed, layout):
+            path, mask = root / "images" / split / name, root / "masks" / split / name
+            for file in (path, mask):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(one.pixels).save(path.with_suffix(".jpg"), quality=90)
+            Image.fromarray(one.mask).save(mask.with_suffix(".png"))
+            written += 1
+    (root / "classes.txt").write_text("\n".join(LABELS) + "\n")
+    return written
+
+
+def _pictures(
+    split: str, number: int, seed: int, layout: Layout | None
+) -> Iterator[tuple[str, Picture]]:
+    """So many pictures a class, each with its path below the split, without an ending."""
+    for kind, label in enumerate(CLASSES):
+        for i in range(number):
+            random = np.random.default_rng([seed, split == "val", kind, i])
+            yield f"{label}/{i:04}", picture(label, split, random, layout)
 
 
 def _as_voc(drawn: Picture, name: str) -> ET.Element:
@@ -223,7 +262,7 @@ def _shape(label: str, extent: float, random: np.random.Generator) -> tuple[Floa
     share = _averaged(TEXTURES[texture](x / period + shift[0], y / period + shift[1]))
     one, other = _two_colours(random)
     colours = other + share[..., np.newaxis] * (one - other)
-    rows, columns = (np.flatnonzero((cover >= 0.5).any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((cover >= HALF).any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return cover[box], colours[box]
 
@@ -268,14 +307,17 @@ def main() -> None:
     parser.add_argument(
         "--anywhere", action="store_true", help="all places alike, not rather near the middle"
     )
+    parser.add_argument("--masks", action="store_true", help="a mask for each picture")
     given = parser.parse_args()
     least, most = given.size
     if not 0 < least <= most <= 1:
         parser.error("--size wants two numbers, 0 < LEAST <= MOST <= 1")
     layout = Layout(size=(least, most), anywhere=given.anywhere)
-    written = write_folder(
-        given.root, train=given.train, val=given.val, seed=given.seed, layout=layout
-    )
+    how = {"train": given.train, "val": given.val, "seed": given.seed, "layout": layout}
+    if given.masks:
+        print(f"{write_masks(given.root, **how)} pictures with masks in {given.root}")
+        return
+    written = write_folder(given.root, **how)
     print(f"{len(written)} pictures of {len(CLASSES)} classes in {given.root}")
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vggspec.data.annotated import open_annotated
+from vggspec.data.masked import open_masked
 
 pytest.importorskip("sklearn")
 
@@ -31,6 +32,36 @@ def test_the_box_is_where_the_shape_is(label: str, monkeypatch: pytest.MonkeyPat
         assert (box.top, box.bottom) == (rows[0], rows[-1] + 1)
         assert (box.left, box.right) == (columns[0], columns[-1] + 1)
         assert drawn.label == label
+
+
+def test_the_mask_is_where_the_shape_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = -1e4
+    monkeypatch.setattr(shapes, "_background", lambda _, h, w, __: np.full((h, w, 3), ground))
+    monkeypatch.setattr(shapes, "_worn", lambda pixels, _: pixels)
+    for number, label in enumerate(shapes.CLASSES):
+        drawn = shapes.picture(label, "train", a_random(number))
+        is_shape = (drawn.pixels > ground / 2).any(axis=-1)  # covered by half or more
+        assert drawn.mask.shape == is_shape.shape
+        np.testing.assert_array_equal(drawn.mask > 0, is_shape)
+        assert shapes.LABELS[drawn.mask.max()] == label.split("-")[1]
+        assert set(np.unique(drawn.mask)) == {0, drawn.mask.max()}
+
+
+def test_pictures_with_masks_are_those_without(tmp_path: Path) -> None:
+    """And the masks are read by the reader that training has."""
+    shapes.write_folder(tmp_path / "plain", train=1, val=1)
+    assert shapes.write_masks(tmp_path / "masked", train=1, val=1) == 2 * len(shapes.CLASSES)
+    for path in (tmp_path / "plain/train").rglob("*.jpg"):
+        other = tmp_path / "masked/images/train" / path.relative_to(tmp_path / "plain/train")
+        assert other.read_bytes() == path.read_bytes()
+    found = open_masked(tmp_path / "masked", "train")
+    assert found.classes == shapes.LABELS
+    assert len(found) == len(shapes.CLASSES)
+    for index in range(len(found)):
+        with Image.open(found.name(index)) as image:
+            mask = found.mask(index, (image.height, image.width))
+        texture = Path(found.name(index)).parent.name.split("-")[1]
+        assert shapes.LABELS[mask.max()] == texture
 
 
 def test_sizes_vary_and_shapes_fit() -> None:
