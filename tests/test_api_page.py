@@ -10,7 +10,15 @@ import vggspec
 from tests.api_page import generated, public_names
 from tests.conftest import ROOT
 from tests.nets import net, random_weights
-from tests.training.folders import TINY, TO_BOXES, picture, write_annotated, write_folder
+from tests.training.folders import (
+    LABELLING,
+    TINY,
+    TO_BOXES,
+    picture,
+    write_annotated,
+    write_folder,
+    write_masked,
+)
 
 PAGE = ROOT / "docs" / "api.md"
 HEADING = re.compile(r"^### `(\w+)`$", re.MULTILINE)
@@ -66,6 +74,10 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         boxes = boxes.replace(old, new)
     (tmp_path / "finder.vgg").write_text(boxes)
     random_weights(net(boxes), tmp_path / "finder.safetensors")
+    write_masked(tmp_path / "masks", 1, 2)
+    labelling = LABELLING.replace("RGB(std", "RGB(mean 120 115 100, std")
+    (tmp_path / "labelling.vgg").write_text(labelling)
+    random_weights(net(labelling), tmp_path / "labelling.safetensors")
     namespace: dict[str, object] = {}
     ran = 0
     for code in EXAMPLE.findall(PAGE.read_text("utf-8")):

@@ -12,6 +12,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("torch")
 
 from benchmarks import localisation_in_miniature as localisation
+from benchmarks import maps_in_miniature as maps
 from benchmarks import paper_in_miniature as paper
 from benchmarks import shapes
 from benchmarks.laboratory import Effort, Laboratory, percent, record
@@ -175,3 +176,28 @@ def test_a_failing_command_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(RuntimeError, match=r"vggspec show none\.vgg … ended with 1"):
         Laboratory(tmp_path).vggspec("show", "none.vgg")
     assert "none.vgg" in capsys.readouterr().err
+
+
+def test_heads_of_label_maps_share_a_trunk() -> None:
+    """Their skips cost next to nothing; a U-Net with as many channels takes three times as much."""
+    nets = {name: load_network(f"{maps.SPEC}:{name}").network for name in maps.NETS}
+    trunks = [
+        [layer.op for layer in net.layers[: [x.name for x in net.layers].index("pool5") + 1]]
+        for net in nets.values()
+    ]
+    assert all(trunk == trunks[0] for trunk in trunks)
+    macs = [cost(net).macs for net in nets.values()]
+    assert max(macs[:3]) < 1.01 * min(macs[:3])
+    assert macs[3] > 2 * macs[0]
+    assert {net.num_classes for net in nets.values()} == {len(shapes.LABELS)}
+
+
+def test_the_table_of_label_maps() -> None:
+    found = {
+        (net, seed): {"mean_iou": 0.5 + seed / 10, "pixel_accuracy": 0.9, "seconds": 7.0 + seed}
+        for net in maps.NETS
+        for seed in (0, 1)
+    }
+    lines = maps.table(found, 2).splitlines()
+    assert len(lines) == 2 + len(maps.NETS)
+    assert lines[2] == "| FCN-32s | 34.4 M | 55.0 ± 7.1 % | 90.0 ± 0.0 % | 8 |"

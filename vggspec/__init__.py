@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from vggspec.studies.inspection.inspection import inspect
     from vggspec.studies.localisation.localise import localise
     from vggspec.studies.reproduce import reproduce
+    from vggspec.studies.segmentation.evaluate_maps import evaluate_maps
     from vggspec.studies.verification.verification import verify
     from vggspec.training.compare import compare
     from vggspec.training.data_report import data_report
@@ -77,6 +78,7 @@ _MODULES = {
     "doctor": "studies.diagnosis",
     "dry_run": "training.rehearse",
     "evaluate": "studies.evaluation.evaluate",
+    "evaluate_maps": "studies.segmentation.evaluate_maps",
     "explain": "base.catalogue",
     "export": "compiler.exporting",
     "export_weights": "compiler.exporting_weights",
@@ -128,6 +130,7 @@ __all__ = [
     "doctor",
     "dry_run",
     "evaluate",
+    "evaluate_maps",
     "explain",
     "export",
     "export_weights",

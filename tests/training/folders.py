@@ -136,3 +136,49 @@ def write_annotated(root: Path, train: int = 10, val: int = 4) -> Path:
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(table))
     return root
+
+
+#: A net that labels positions: every second pixel, from the third on, without the edge.
+LABELLING = """\
+net labelling
+input 20x24 RGB(std 64)
+conv3-6 BN
+maxpool
+conv3-8(pad 0) dropout
+conv1-3(linear)
+soft-max(map)
+train:
+  scale 20..26
+  batch 5
+  rate 3e-2
+  dropout 0.2
+  stop after 3 epochs
+  start he
+test:
+  scale 22
+"""
+
+
+def write_masked(root: Path, train: int = 20, val: int = 9) -> Path:
+    """That many noisy gray pictures with rectangles of two colours, and their masks.
+
+    A border of one pixel around each rectangle is ignored.
+    """
+    for split, number in (("train", train), ("val", val)):
+        for place in ("images", "masks"):
+            (root / place / split).mkdir(parents=True)
+        for i in range(number):
+            random = np.random.default_rng([split == "val", i])
+            rows, columns = 24 + i % 5, 30 - i % 3
+            mask = np.zeros((rows, columns), np.uint8)
+            for label in (1, 2):
+                top, left = (int(random.integers(side - 10)) for side in (rows, columns))
+                mask[top : top + 11, left : left + 11] = 255
+                mask[top + 1 : top + 10, left + 1 : left + 10] = label
+            hues = np.array([(90, 90, 90), HUES["blue"], HUES["red"]])
+            pixels = hues[mask % 255] + random.normal(0, 25, (rows, columns, 3))
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(root / "images" / split / f"{i:03}.png")
+            Image.fromarray(mask).save(root / "masks" / split / f"{i:03}.png")
+    (root / "classes.txt").write_text("ground\nblue\nred\n")
+    return root

@@ -114,6 +114,22 @@ def test_the_error_of_the_newest_run_is_told(tmp_path: Path) -> None:
     assert weights.notes == ()
 
 
+def test_the_mean_iou_of_the_newest_run_is_told(tmp_path: Path) -> None:
+    """Where it decides, a larger one is better."""
+
+    def result(mean_iou: float) -> dict[str, object]:
+        scores = {"mean IoU": mean_iou, "pixel accuracy": 0.9}
+        best = {"validation": {"errors": {}, "scores": scores}, "epoch": 4}
+        return {"best": best, "step": 7, "was_stopped": False}
+
+    write_run(tmp_path, 1, None, result=result(0.8))
+    write_run(tmp_path, 2, None, result=result(0.6525))
+    weights = found(tmp_path)
+    assert "validation mean IoU 65.25% after epoch 4, 20" in weights.in_words()
+    (note,) = weights.notes
+    assert "did better by far, validation mean IoU 80.00% after epoch 4" in note
+
+
 @pytest.mark.parametrize(
     ("older", "newest", "is_said"),
     [

@@ -268,6 +268,17 @@ class TrainRecipe:
         }
         return tuple(name for name, value in found.items() if value)
 
+    def not_for_maps(self) -> tuple[str, ...]:
+        """The settings in use that are for images and not for labels of positions."""
+        found = {
+            "classes balanced": self.classes_balanced,
+            "class weights balanced": self.class_weights == "balanced",
+            "mixup": self.mixup,
+            "cutmix": self.cutmix,
+            "randaugment": self.randaugment,
+        }
+        return tuple(name for name, value in found.items() if value)
+
     def decays_in_words(self) -> str:
         """When the rate falls, as a spec says it after ``decay``."""
         if self.schedule == "cosine":

@@ -1,6 +1,8 @@
 """``vggspec eval``: a net's errors on a data set, or those of several nets together."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from vggspec.cli.terminal import tell, wide_option
 if TYPE_CHECKING:
     from vggspec.studies.evaluation.evaluate import Evaluation
     from vggspec.studies.evaluation.explain import Explanation
+    from vggspec.studies.segmentation.evaluate_maps import MapEvaluation
 
 
 @click.command(
@@ -30,11 +33,16 @@ Examples:
   vggspec eval D --data ILSVRC --scales 256,384,512 --dense --crops 5x5
   vggspec eval D E --data ILSVRC --scales 256,384,512 --table
   vggspec eval D --data ILSVRC --scales 256,384,512 --explain
-  vggspec eval D --data ILSVRC --report D-report --procs 4""",
+  vggspec eval D --data ILSVRC --report D-report --procs 4
+  vggspec eval fcn8s --data VOC2012 --scales 300,400,500""",
 )
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
 @click.option(
-    "--data", "folder", required=True, metavar="DIR", help="Class folders or shards, to test on."
+    "--data",
+    "folder",
+    required=True,
+    metavar="DIR",
+    help="Class folders or shards, to test on; pictures with masks for a net that labels pixels.",
 )
 @scales_option
 @resize_option
@@ -102,7 +110,8 @@ def command(
     explain: bool,
     **options: Any,
 ) -> None:
-    """Test nets on a data set: their top-1 and top-5 error, in percent.
+    """Test nets on a data set: their top-1 and top-5 error, in percent; of a net that labels
+    pixels, its mean IoU on pictures with masks.
 
     An image is rescaled to each Q; the posteriors of all its evaluations are averaged, as in
     section 3.2 of the paper. Several nets are fused by averaging theirs. Options that are not given
@@ -111,8 +120,13 @@ def command(
     Results are the same to the last digit for all batches, threads and processes.
     """
     from vggspec.studies.evaluation.evaluate import evaluate
+    from vggspec.studies.segmentation.evaluate_maps import labels_pixels
 
     check_computing(options)
+    if labels_pixels(bundles[0]):
+        given = {**options, "report": report, "explain": explain}
+        _evaluate_maps(bundles, folder, given, as_json=as_json)
+        return
     if report is not None:
         check_folder(report)
     if explain:
@@ -120,9 +134,7 @@ def command(
         return
 
     def finish(found: "Evaluation") -> None:
-        if found.left_out:
-            lines = "".join(f"\n  {shown(name)}" for name in found.left_out)
-            tell(f"{count(len(found.left_out), 'image')} could not be read, left out:{lines}")
+        _say_left_out(found.left_out)
         if as_json:
             click.echo(json.dumps(found.as_data(), indent=2))
         else:
@@ -132,6 +144,70 @@ def command(
 
     with resumable() as watch:
         evaluate(bundles, folder, **options, report=report, finish=finish, watch=watch)
+
+
+#: Options of nets that classify images.
+_OF_CLASSES = (
+    "dense", "crops", "average", "pool", "stride", "enlarge", "table", "report", "explain",
+    "batch_pixels",
+)  # fmt: skip
+
+#: Pairs of classes that are shown.
+_CONFUSED = 5
+
+
+def _evaluate_maps(
+    bundles: tuple[str, ...], folder: str, options: dict[str, Any], *, as_json: bool
+) -> None:
+    """Test a net that labels pixels."""
+    from vggspec.studies.segmentation.evaluate_maps import evaluate_maps
+
+    if len(bundles) > 1:
+        raise click.UsageError("Nets that label pixels are tested one by one: name one bundle.")
+    given = [name for name in _OF_CLASSES if options.pop(name) not in (None, False)]
+    if given:
+        name = {"batch_pixels": "batch"}.get(given[0], given[0])
+        raise click.UsageError(f"`--{name}` is for nets that classify images; this labels pixels.")
+
+    def finish(found: "MapEvaluation") -> None:
+        _say_left_out(found.left_out)
+        if as_json:
+            click.echo(json.dumps(found.as_data(), indent=2))
+        else:
+            _print_maps(found)
+
+    with resumable() as watch:
+        evaluate_maps(bundles[0], folder, **options, finish=finish, watch=watch)
+
+
+def _print_maps(found: "MapEvaluation") -> None:
+    """A line for each class, the means, and which classes are confused most."""
+    from vggspec.studies.evaluation.percents import percent
+
+    def said(share: float) -> str:
+        return "" if math.isnan(share) else percent(share)
+
+    confusion = found.confusion
+    pixels = confusion.counts.sum(axis=1).tolist()
+    rows = [("class", "pixels", "IoU", "accuracy")]
+    of_class = zip(found.labels, pixels, confusion.ious, confusion.accuracies, strict=True)
+    for label, number, iou, accuracy in of_class:
+        rows.append((shown(label), str(number), said(iou), said(accuracy)))
+    means = percent(found.mean_iou), percent(found.mean_accuracy)
+    rows += [("mean", "", *means), ("all pixels", str(sum(pixels)), "", said(found.pixel_accuracy))]
+    print_table(rows, right=(1, 2, 3))
+    click.echo()
+    of = dict(zip(found.labels, pixels, strict=True))
+    for true, named, number in found.confused[:_CONFUSED]:
+        share = f"{percent(number / of[true])} of {shown(true)}" if of[true] else shown(true)
+        print_text(f"{share} is taken to be {shown(named)}")
+    click.echo(count(found.images, "picture"))
+
+
+def _say_left_out(names: Sequence[str]) -> None:
+    if names:
+        lines = "".join(f"\n  {shown(name)}" for name in names)
+        tell(f"{count(len(names), 'image')} could not be read, left out:{lines}")
 
 
 def _print(found: "Evaluation") -> None:

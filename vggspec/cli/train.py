@@ -32,7 +32,8 @@ Examples:
     "--data",
     metavar="DIR",
     help="Folder with train/<class>/* and val/<class>/*, or train/*.tar and val/*.tar; for a net "
-    "of boxes, with annotations in Pascal VOC or COCO format.  "
+    "of boxes, with annotations in Pascal VOC or COCO format; for one that labels pixels, "
+    "with masks.  "
     "[default: the spec's `data`, else $VGGSPEC_DATA, else ./data]",
 )
 @click.option(
@@ -194,7 +195,7 @@ def _say_result(result: "TrainResult", given: dict[str, Any]) -> None:
         tell(f"{result.num_left_out} images could not be read, left out:{lines}")
     if result.best is not None:
         tell(
-            f"best validation error {result.best.validation.in_words()}"
+            f"best validation {result.best.validation.in_words()}"
             f" after epoch {result.best.epoch}; {duration(result.seconds)} in all"
         )
     if result.was_stopped:

@@ -34,7 +34,7 @@ class TrainShown(Shown, TrainWatcher):
     ) -> None:
         super().__init__(console, clock)
         self._said_at = clock()
-        self._error: float | None = None
+        self._error: str | None = None
 
     def begin(self, plan: "TrainPlan") -> None:
         self.close()
@@ -48,7 +48,7 @@ class TrainShown(Shown, TrainWatcher):
             self._stay(lambda width: step_line(now, self._error, width))
 
     def epoch(self, now: "Epoch") -> None:
-        self._error = now.validation.error
+        self._error = "{} {:.2%}".format(*now.validation.deciding)
         self.move("starting")
         self._stay(lambda width: epoch_line(now, width))
         self._draw(now)
@@ -105,13 +105,13 @@ def say_plan(plan: "TrainPlan") -> None:
         say("input", f"{text}, as the weights expect ({printable(plan.expected_by)})")
 
 
-def step_line(now: "Step | Epoch", error: float | None, width: int | None = None) -> str:
-    """The state of a run, in a line; ``error`` is that of the last validation, if any."""
+def step_line(now: "Step | Epoch", error: str | None, width: int | None = None) -> str:
+    """The state of a run, in a line; ``error`` is that of the last validation in words, if any."""
     parts = {
         "epoch": f"epoch {now.epoch}",
         "step": f"step {now.step}/{now.last_step}",
         "loss": f"loss {now.loss:.3f}",
-        "error": "" if error is None else f"error {error:.2%}",
+        "error": error or "",
         "rate": f"rate {now.rate:g}",
         "speed": _speed(now),
         "left": f"{duration(now.left_s)} left",
@@ -127,7 +127,7 @@ def epoch_line(now: "Epoch", width: int | None = None) -> str:
     parts = {
         "epoch": f"epoch {now.epoch:3}",
         "loss": f"loss {now.loss:6.3f}",
-        "error": f"error {validation.error:6.2%}",
+        "error": "{} {:6.2%}".format(*validation.deciding),
         "top-5": f"top-5 {validation.errors['top-5']:6.2%}" if has_many else "",
         "rate": f"rate {now.rate:g}",
         "speed": _speed(now),

@@ -22,6 +22,7 @@ from PIL import Image
 from vggspec.base.recipe import Resize, TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError, Pixels
+from vggspec.data.mask import IGNORED, Mask
 from vggspec.runtime.preprocess import MAX_RESCALED_PIXELS, rescaled_size
 from vggspec.runtime.protocol import grid
 from vggspec.training.changes import changes_of
@@ -58,6 +59,8 @@ class Crop(NamedTuple):
     """Its place in the batch of all ranks together."""
 
     target: Target | None = None
+    mask: Mask | None = None
+    """``(H, W)``: the label of each pixel, for a net of label maps."""
 
 
 class Unread(NamedTuple):
@@ -172,6 +175,17 @@ class Region(NamedTuple):
         found[top : top + inside.height, left : left + inside.width] = pixels
         return found
 
+    def cut_mask(self, mask: Mask, *, is_mirrored: bool = False) -> Mask:
+        """The labels ``(height, width)`` of the crop, from those of the image before it is
+        rescaled: of the pixel in which the middle of each lies. Outside they are ignored.
+        """
+        rows = _nearest(_Side(mask.shape[0], self.rows, self.top, self.height))
+        columns = _nearest(_Side(mask.shape[1], self.columns, self.left, self.width))
+        labels = np.where(
+            (rows < 0)[:, None] | (columns < 0), IGNORED, mask[rows[:, None], columns]
+        ).astype(np.uint8)
+        return labels[:, ::-1] if is_mirrored else labels
+
 
 def drawn_region(image: Pixels, drawn: Draw, height: int, width: int) -> Region:
     """The position of a crop in an image.
@@ -250,8 +264,19 @@ def rescale_whole(
     Raises:
         BadImageError: the image is so long and thin that it would become huge.
     """
+    return whole_region(image, scale, height, width, resize).cut(image)
+
+
+def whole_region(
+    image: Pixels, scale: int, height: int, width: int, resize: Resize = "rounded"
+) -> Region:
+    """All of an image rescaled to ``scale``, or to more where ``height`` and ``width`` require it.
+
+    Raises:
+        BadImageError: the image is so long and thin that it would become huge.
+    """
     rows, columns = _rescaled_size(image, scale, height, width, resize)
-    return Region(rows, columns, 0, 0, rows, columns).cut(image)
+    return Region(rows, columns, 0, 0, rows, columns)
 
 
 class TrainCrops:
@@ -354,6 +379,13 @@ class _Side(NamedTuple):
         ends = self.start, self.start + self.length
         low, high = (end * self.source / self.rescaled for end in ends)
         return max(0.0, low), min(float(self.source), high)
+
+
+def _nearest(side: _Side) -> NDArray[np.int64]:
+    """For each row of a crop the row of the image that its middle lies in; -1 for none."""
+    middles = side.start + np.arange(side.length) + 0.5
+    rows = np.floor(middles * side.source / side.rescaled).astype(np.int64)
+    return np.where((rows < 0) | (rows >= side.source), -1, rows)
 
 
 def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:

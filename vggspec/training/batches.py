@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vggspec.base.optional import silence_pillow
 from vggspec.compiler.ir import ImageInput
+from vggspec.data.mask import Mask
 from vggspec.training.augment import CentreCrops, Crop, Target, TrainCrops, Unread, WholeImages
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
+from vggspec.training.mask_crops import CentreMaskCrops, TrainMaskCrops, WholeMasks
 from vggspec.training.order import BatchesInOrder, ShuffledBatches, Ticket
 
 #: The time that a worker may take for a batch; a network disk may stall for a while.
@@ -64,6 +66,8 @@ class Batch(NamedTuple):
     """Images that could not be read."""
 
     targets: Targets | None = None
+    masks: Tensor | None = None
+    """uint8 ``(N, H, W)``: the label of each pixel, for a net of label maps."""
 
     others: "Batch | None" = None
     """For each image the one that it is mixed with."""
@@ -77,6 +81,7 @@ class Batch(NamedTuple):
             self.rows[rows],
             [],
             self.targets and self.targets.part(rows),
+            None if self.masks is None else self.masks[rows],
             self.others and self.others.part(rows),
         )
 
@@ -124,7 +129,14 @@ class Loader:
 
     def __init__(
         self,
-        crops: TrainCrops | CentreCrops | WholeImages | TrainBoxCrops | CentreBoxCrops,
+        crops: TrainCrops
+        | CentreCrops
+        | WholeImages
+        | TrainBoxCrops
+        | CentreBoxCrops
+        | TrainMaskCrops
+        | CentreMaskCrops
+        | WholeMasks,
         order: ShuffledBatches | BatchesInOrder,
         num_workers: int,
         device: torch.device,
@@ -236,7 +248,12 @@ def collate(found: list[Crop | Unread]) -> Batch:
         torch.tensor([crop.row for crop in crops]),
         unread,
         _targets([crop.target for crop in crops if crop.target is not None]),
+        _masks([crop.mask for crop in crops if crop.mask is not None]),
     )
+
+
+def _masks(found: list[Mask]) -> Tensor | None:
+    return torch.from_numpy(np.stack(found)) if found else None
 
 
 def _targets(found: list[Target]) -> Targets | None:

@@ -105,8 +105,8 @@ def _draw(figure: "Figure", lines: Sequence[Line], net: str) -> None:
 def _summary(best: dict[str, Any] | None) -> str:
     if best is None:
         return "no epoch has come to its end"
-    errors = Validation(**best["validation"]).in_words()
-    return f"best validation error {errors} after epoch {best['epoch']}"
+    result = Validation(**best["validation"]).in_words()
+    return f"best validation {result} after epoch {best['epoch']}"
 
 
 def _draw_loss(axes: "Axes", lines: Sequence[Line], in_epoch: int) -> None:
@@ -135,7 +135,8 @@ def _draw_loss(axes: "Axes", lines: Sequence[Line], in_epoch: int) -> None:
 def _draw_error(
     axes: "Axes", epochs: Sequence[dict[str, Any]], best: dict[str, Any] | None, in_epoch: int
 ) -> None:
-    axes.set_ylabel("validation error")
+    has_scores = bool(epochs) and bool(epochs[0]["validation"]["scores"])
+    axes.set_ylabel("validation" if has_scores else "validation error")
     axes.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}%")
     if not epochs:
         axes.text(0.5, 0.5, "not yet validated", transform=axes.transAxes, ha="center", color=GRAY)
@@ -143,14 +144,16 @@ def _draw_error(
     ends = np.array([epoch["step"] for epoch in epochs]) / in_epoch
     validations = [Validation(**epoch["validation"]) for epoch in epochs]
     has_many = len(validations[0].class_errors) > 5  # of fewer, the five likeliest are all
-    kinds = [kind for kind in validations[0].errors if kind != "top-5" or has_many]
+    tables = [one.scores or one.errors for one in validations]
+    kinds = [kind for kind in tables[0] if kind != "top-5" or has_many]
     for kind, color in zip(kinds, (ORANGE, GREEN), strict=False):
-        _plot(axes, ends, np.array([one.errors[kind] for one in validations]), color, kind)
+        _plot(axes, ends, np.array([table[kind] for table in tables]), color, kind)
     if best is not None:
-        place = best["step"] / in_epoch, Validation(**best["validation"]).error
+        place = best["step"] / in_epoch, Validation(**best["validation"]).deciding[1]
         ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5}
         axes.plot(*place, "o", color=GRAY, label="best", clip_on=False, zorder=3, **ring)
-    axes.set_ylim(0, 1.05 * max(one.error for one in validations) or 1)
+    highest = 1 if has_scores else max(one.error for one in validations)
+    axes.set_ylim(0, 1.05 * highest or 1)
     _add_legend(axes)
 
 

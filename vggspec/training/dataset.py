@@ -7,7 +7,8 @@ and data sets in files of their own, see ``vggspec.data.packed``.
 
 With a share to validate on, one folder: DIR/cat/1.jpg, or DIR/train as above without DIR/val.
 
-For a net of boxes they are annotated, see ``vggspec.data.annotated``.
+For a net of boxes they are annotated, see ``vggspec.data.annotated``; for a net of label maps they
+have masks, see ``vggspec.data.masked``.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 
 from vggspec.base.catalogue import data
 from vggspec.base.catalogue.annotations import BoxesMismatch
+from vggspec.base.catalogue.masks import MasksMismatch
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Diagnostic, Report, VggspecError, report
 from vggspec.base.recipe import percent
@@ -27,6 +29,8 @@ from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, reason
 from vggspec.compiler.ir import Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
+from vggspec.compiler.results import result_of
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.digest import Digest
 from vggspec.data.folder import (
@@ -38,6 +42,7 @@ from vggspec.data.folder import (
     without_images,
 )
 from vggspec.data.labelled import holds_classes
+from vggspec.data.masked import Masked, open_masked
 from vggspec.data.packed import Packed, find_packed, name_of, open_packed
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split, hold_out
@@ -67,8 +72,8 @@ def open_data(
     """List the images of a data set and compare its classes with the net's.
 
     ``val`` may lack classes of ``train``; with ``validate_on`` that share of each class is kept
-    apart from one folder. A net of boxes gets ``Examples``; ``watch`` receives how many of their
-    annotations have been read.
+    apart from one folder. A net of boxes gets ``Examples``, a net of label maps ``Masked``;
+    ``watch`` receives how many of their annotations have been read.
 
     Raises:
         VggspecError: there is no such data, a class is empty or foreign, a shard is damaged, too
@@ -82,6 +87,11 @@ def open_data(
             why = "the net gives boxes, whose annotations come split"
             raise VggspecError(_at(data.NotKeptApart(why=why, way="leave it out"), root))
         return _open_annotated(root, last, watch)
+    if result_of(network) == POSTERIOR_MAP:
+        if validate_on is not None:
+            why = "the net labels positions, and pictures with masks come split"
+            raise VggspecError(_at(data.NotKeptApart(why=why, way="leave it out"), root))
+        return _open_masked(root, last, watch)
     try:
         packed = find_packed(root)
         if packed is not None:
@@ -282,6 +292,38 @@ def _open_annotated(root: Path, boxes: Layer, watch: Watcher) -> DataSet:
         digest.add_digest(split.fingerprint, split.stamp)
     notes = (*_notes("train", train), *_notes("val", val))
     return _checked(root, train.classes, Examples(train), Examples(val), digest, notes)
+
+
+def _open_masked(root: Path, last: Layer, watch: Watcher) -> DataSet:
+    train = open_masked(root, "train", watch)
+    _hold_masks_against(train, last)
+    val = open_masked(root, "val", watch)
+    digest = Digest()
+    for split in (train, val):
+        digest.add_digest(split.fingerprint, split.stamp)
+    return DataSet(
+        root=root,
+        classes=train.classes,
+        train=train,
+        val=val,
+        fingerprint=digest.fingerprint(),
+        stamp=digest.stamp(),
+        notes=(*train.notes, *val.notes),
+    )
+
+
+def _hold_masks_against(masked: Masked, last: Layer) -> None:
+    """Check that the net labels as many classes as the masks have.
+
+    Raises:
+        VggspecError: it does not.
+    """
+    classes, channels = len(masked.classes), last.type.channels
+    if classes != channels:
+        what = MasksMismatch(classes=classes, channels=channels, names=masked.classes)
+        if last.origin is None:
+            raise VggspecError(_at(what, masked.root))
+        raise VggspecError(report(what, last.origin.source, last.origin.span))
 
 
 def _notes(split: str, annotated: Annotated) -> Iterator[str]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.base.catalogue.annotations import BoxesOnCrops
-from vggspec.base.catalogue.data import Diverged, LostWorker, NotTrainable
+from vggspec.base.catalogue.data import Diverged, LostWorker, NotTrainable, TooManyBadImages
+from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.catalogue.ranks import TooManyRanks
 from vggspec.base.catalogue.runs import BadCheckpoint, BadRecord
 from vggspec.base.diagnostic import VggspecError, report
@@ -31,10 +32,13 @@ from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.results import result_of
+from vggspec.compiler.sizes import sizes
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
 from vggspec.data.left_out import LeftOut
+from vggspec.data.masked import Masked
 from vggspec.training import mlflow_log
 from vggspec.training.augment import CentreCrops, TrainCrops, WholeImages, decoded_scale
 from vggspec.training.batches import Batch, Loader, Normalise, children_may_end, lost_worker
@@ -51,10 +55,11 @@ from vggspec.training.device import (
     pick_precision,
     usual_workers,
 )
-from vggspec.training.images import Images, fit_in_memory
+from vggspec.training.images import Images, Pairs, fit_in_memory
 from vggspec.training.learning_check import Learning, against_divergence
+from vggspec.training.mask_crops import CentreMaskCrops, TrainMaskCrops, WholeMasks
 from vggspec.training.meter import Meter
-from vggspec.training.objective import Localisation, objective_of
+from vggspec.training.objective import LabelMaps, Localisation, objective_of
 from vggspec.training.optimisers import TRAINED
 from vggspec.training.order import BatchesInOrder, ShuffledBatches
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher, Validation
@@ -227,12 +232,15 @@ class Training:
         data, options, ranks = self.data, self.options, self.ranks
         color, recipe, q = self.input.color, self.recipe, self.q
         scale = decoded_scale(recipe, self.input)
-        self.left_out = LeftOut(len(data.train) + len(data.val), root=data.root)
+        what = TooManyBadMasks if isinstance(data.train, Masked) else TooManyBadImages
+        self.left_out = LeftOut(len(data.train) + len(data.val), root=data.root, what=what)
         for name, why in self.state.unread.items():
             self.left_out.add(name, why)
         # Of an image at a fraction of its size torchvision's longer side may be another.
         val_scale = None if self.resize == "torchvision" else (q, q)
-        are_kept = not options.workers and fit_in_memory(data, color, scale, val_scale)
+        has_masks = isinstance(data.train, Masked)  # whose pictures are decoded at their full size
+        scales = (None, None) if has_masks else (scale, val_scale)
+        are_kept = not options.workers and fit_in_memory(data, color, *scales)
         train = Images(data.train, color, scale, are_kept=are_kept)
         val = Images(data.val, color, val_scale, are_kept=are_kept)
         if recorded is not None:
@@ -242,14 +250,20 @@ class Training:
             self.statistics = ranks.from_first(mine)
         self.mean = self.input.mean or self.statistics.mean
         drawn = self.input, recipe, self.statistics.axes(), options.seed
-        crops: TrainCrops | TrainBoxCrops
-        seen: CentreCrops | WholeImages | CentreBoxCrops
-        if isinstance(data.train, Examples) and isinstance(data.val, Examples):
+        crops: TrainCrops | TrainBoxCrops | TrainMaskCrops
+        seen: CentreCrops | WholeImages | CentreBoxCrops | CentreMaskCrops | WholeMasks
+        is_dense = options.validate == "dense"
+        if isinstance(data.train, Masked) and isinstance(data.val, Masked):
+            crops = TrainMaskCrops(Pairs(data.train, color, are_kept=are_kept), *drawn)
+            pairs, cut = Pairs(data.val, color, are_kept=are_kept), (self.input, q, self.resize)
+            seen = CentreMaskCrops(pairs, *cut)
+            if is_dense:
+                seen = WholeMasks(pairs, *cut, fitting=sizes(self.network))
+        elif isinstance(data.train, Examples) and isinstance(data.val, Examples):
             crops = TrainBoxCrops(train, data.train, *drawn)
             seen = CentreBoxCrops(val, data.val, self.input, q, self.resize)
         else:
             crops = TrainCrops(train, *drawn)
-            is_dense = options.validate == "dense"
             seen = (WholeImages if is_dense else CentreCrops)(val, self.input, q, self.resize)
         self.crops = crops
         are_mixed = bool(recipe.mixup or recipe.cutmix)
@@ -322,7 +336,8 @@ class Training:
             is_compiled=options.is_compiled,
             class_weights=self.class_weights,
         )
-        is_dense = options.validate == "dense"
+        # A net of label maps is applied to all sizes as it is.
+        is_dense = options.validate == "dense" and not isinstance(self.objective, LabelMaps)
         self.judge = dense_form(lowered.network, model) if is_dense else model
 
     def _recall(self, checkpoint: Checkpoint) -> None:
@@ -448,9 +463,10 @@ class Training:
             state.step += 1
             state.batches += 1
             self._leave_out([batch])
-            images, is_stopped, is_look, is_save = ranks.sum(
+            images, number, is_stopped, is_look, is_save = ranks.sum(
                 [
                     len(batch.labels),
+                    self.objective.number(batch),
                     stop.is_set(),
                     ranks.is_first and meter.is_due(),
                     ranks.is_first
@@ -459,7 +475,8 @@ class Training:
             )
             meter.rate = self.stepper.rate = self.schedule.rate(state.step, state.plateau.rate)
             if images >= least_images:
-                meter.add(state.step, self.stepper(batch, int(images), state.step), int(images))
+                loss = self.stepper(batch, max(1, int(number)), state.step)
+                meter.add(state.step, loss, int(images), int(number))
             if is_look or is_stopped or is_save:
                 now = meter.look()
                 if is_look:
@@ -481,7 +498,7 @@ class Training:
             state.plateau.after(1 - validation.error)
         if done.is_best:
             state.best = done
-        state.epoch, state.batches, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
+        state.epoch, state.batches, state.loss, state.number = state.epoch + 1, 0, 0.0, 0
         for recorder in self.recorders:
             recorder.epoch(done)
         remark = self.learning.remark(done)
@@ -496,12 +513,16 @@ class Training:
         self.judge.eval()
         image = self.input
 
-        def outputs_of(batch: Batch) -> Tensor:
+        def outputs_of(batch: Batch) -> Iterator[tuple[Batch, Tensor]]:
             rows, columns = batch.pixels.shape[1:3]
             number = max(1, self.at_a_time * image.height * image.width // (rows * columns))
-            parts = (batch.part(slice(i, i + number)) for i in range(0, len(batch.labels), number))
+            parts = [batch.part(slice(i, i + number)) for i in range(0, len(batch.labels), number)]
             with self.stepper.precision():
-                return torch.cat([_output(self.judge, self.normalise(part)) for part in parts])
+                found = (_output(self.judge, self.normalise(part)) for part in parts)
+                if isinstance(self.objective, LabelMaps):  # too large to be kept, or moved
+                    yield from ((p, x.float()) for p, x in zip(parts, found, strict=True))
+                else:
+                    yield batch, torch.cat(list(found)).float().cpu()
 
         mean = self.stepper.mean
         with mean.in_place() if mean is not None else nullcontext():
@@ -579,7 +600,8 @@ class Training:
 
 
 def training_network(lowered: Lowered) -> Network:
-    """The net in the form for training: it ends in class scores, or in boxes.
+    """The net in the form for training: it ends in class scores, of the image or of
+    positions, or in boxes.
 
     Raises:
         VggspecError: it has no parameters, gives boxes for several positions, or its batches
@@ -589,7 +611,7 @@ def training_network(lowered: Lowered) -> Network:
     last = network[network.outputs[0].layer]
     kind = result_of(network)
     if kind == "activations" or len(network.outputs) > 1:
-        because = f"training takes one output, of classes or boxes; {_how_to_have_one(network)}"
+        because = f"training takes one output, classes, boxes or maps; {_how_to_have_one(network)}"
         raise _not_trainable(last, because)
     network = network.rebuild(network.layers, (Output(kind, last.name),))
     if isinstance(last.op, Boxes) and last.type.is_map:
@@ -597,6 +619,10 @@ def training_network(lowered: Lowered) -> Network:
     for_classes = lowered.experiment.train.for_classes()
     if isinstance(last.op, Boxes) and for_classes:
         raise _not_trainable(last, f"it gives boxes, and `{for_classes[0]}` is for classes")
+    not_for_maps = lowered.experiment.train.not_for_maps()
+    if kind == POSTERIOR_MAP and not_for_maps:
+        because = f"it labels positions, and `{not_for_maps[0]}` is for labels of images"
+        raise _not_trainable(last, because)
     if not network.weight_layers:
         raise _not_trainable(last, "it has no weight layer")
     network = apply_passes(TRAINING, network)
@@ -649,6 +675,8 @@ def _trial(
         try:
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
                 output = _output(model, images)
+            if output.dim() > 2:  # as much memory as the loss of a map takes
+                output = output.float().log_softmax(dim=1)
             output.float().sum().backward()  # type: ignore[no-untyped-call]
         finally:
             model.zero_grad()

@@ -42,14 +42,17 @@ class Meter:
 
     def begin_epoch(self) -> None:
         """Reset the speed at the start of an epoch."""
-        self._pending: list[tuple[int, int, Tensor]] = []
+        self._pending: list[tuple[int, int, int, Tensor]] = []
         self._images = 0
         self._epoch_began = self._looked = self._added = time.perf_counter()
         self._step_seconds = 0.0
 
-    def add(self, step: int, loss: Tensor, images: int) -> None:
-        """Remember a step of all ranks' ``images``; this rank's ``loss`` stays on the device."""
-        self._pending.append((step, images, loss))
+    def add(self, step: int, loss: Tensor, images: int, number: int) -> None:
+        """Remember a step of all ranks' ``images``; this rank's ``loss`` stays on the device.
+
+        The loss is a mean over ``number`` of them, or of their positions.
+        """
+        self._pending.append((step, images, number, loss))
         now = time.perf_counter()
         self._step_seconds, self._added = now - self._added, now
 
@@ -65,18 +68,19 @@ class Meter:
         """
         losses: list[float] = []
         if self._pending:
-            losses = self._ranks.sum(torch.stack([loss for _, _, loss in self._pending]).tolist())
+            losses = self._ranks.sum(torch.stack([loss for *_, loss in self._pending]).tolist())
         state = self._state
-        total, images = 0.0, 0
-        for (step, number, _), loss in zip(self._pending, losses, strict=True):
+        total, images, number = 0.0, 0, 0
+        for (step, of_images, of_loss, _), loss in zip(self._pending, losses, strict=True):
             if not math.isfinite(loss):
                 raise self._diverged(step)
             total += loss
-            images += number
+            images += of_images
+            number += of_loss
             state.loss += loss  # one by one: the sum does not depend on when it was read
         now = time.perf_counter()
         seconds = max(now - self._looked, 1e-9)
-        state.images += images
+        state.number += number
         self._images += images
         self._looked = now
         self._pending.clear()
@@ -85,7 +89,7 @@ class Meter:
             step=state.step,
             last_step=self._last_step,
             epoch=state.epoch,
-            loss=total / max(images, 1),
+            loss=total / max(number, 1),
             rate=self.rate,
             images_per_s=images / seconds,
             left_s=self._left(),
@@ -106,7 +110,7 @@ class Meter:
             step=state.step,
             last_step=self._last_step,
             epoch=state.epoch,
-            loss=state.loss / max(state.images, 1),
+            loss=state.loss / max(state.number, 1),
             validation=validation,
             rate=self.rate,
             images_per_s=self._images / max(self._looked - self._epoch_began, 1e-9),

@@ -1,6 +1,6 @@
 """What a run reports while it lasts, and its result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vggspec.base.fields import Fields
@@ -34,21 +34,35 @@ class Validation:
     errors: dict[str, float]
     """Shares of the images that are wrong, by kind, the deciding one first: ``top-1``, if the class
     is not the likeliest, and ``top-5``, if it is not among the five likeliest; for boxes
-    ``localisation``, if no true box is found."""
+    ``localisation``, if no true box is found. None of them for label maps."""
 
     class_errors: dict[str, float]
     """The first of the errors for each class that has validation images."""
 
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of label maps, the deciding one first: ``mean IoU`` and ``pixel accuracy``, over all labelled
+    positions of all images together. Of these, larger ones are better."""
+
+    class_scores: dict[str, float] = field(default_factory=dict)
+    """The IoU of each class that has positions or is given to some."""
+
     @property
     def error(self) -> float:
-        """The deciding error."""
+        """The deciding error; of label maps, what the mean IoU lacks to 1."""
+        if self.scores:
+            return 1 - next(iter(self.scores.values()))
         return next(iter(self.errors.values()))
 
+    @property
+    def deciding(self) -> tuple[str, float]:
+        """What decides, and its value: ``"error", 0.125`` or ``"mean IoU", 0.712``."""
+        return next(iter(self.scores.items()), None) or ("error", self.error)
+
     def in_words(self) -> str:
-        """The errors in a line: ``12.50% (top-5 2.50%)``."""
-        first, *others = self.errors.items()
-        more = ", ".join(f"{kind} {error:.2%}" for kind, error in others)
-        return f"{first[1]:.2%} ({more})" if more else f"{first[1]:.2%}"
+        """All of it in a line: ``error 12.50% (top-5 2.50%)``."""
+        _, *others = (self.scores or self.errors).items()
+        first, *more = (f"{kind} {value:.2%}" for kind, value in (self.deciding, *others))
+        return f"{first} ({', '.join(more)})" if more else first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +92,11 @@ def epoch_of(fields: Fields) -> Epoch:
     """
     validation = fields.object("validation")
     errors = validation.number_table("errors")
-    if not errors:
+    scores, class_scores = (
+        validation.number_table(key) if key in validation.names() else {}
+        for key in ("scores", "class_scores")
+    )
+    if not errors and not scores:
         raise validation.bad("errors", "is empty")
     return Epoch(
         step=fields.integer("step"),
@@ -89,6 +107,8 @@ def epoch_of(fields: Fields) -> Epoch:
             loss=validation.number("loss"),
             errors=errors,
             class_errors=validation.number_table("class_errors"),
+            scores=scores,
+            class_scores=class_scores,
         ),
         rate=fields.number("rate"),
         images_per_s=fields.number("images_per_s"),
@@ -107,7 +127,8 @@ class TrainResult:
     """The folder of the run."""
 
     best: Epoch | None
-    """The epoch with the least validation error; None before the end of the first epoch."""
+    """The epoch with the least validation error, or the largest mean IoU; None before the end of
+    the first epoch."""
 
     step: int
     """The number of steps done."""
@@ -177,7 +198,7 @@ class _General(TrainWatcher):
         self._report(now)
 
     def epoch(self, now: Epoch) -> None:
-        self._error = (f"error {now.validation.error:.2%}",)
+        self._error = ("{} {:.2%}".format(*now.validation.deciding),)
         self._report(now)
 
     def _report(self, now: Step | Epoch) -> None:

@@ -27,6 +27,9 @@ LAST = "last.safetensors"
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 
+MEAN_IOU = "mean IoU"
+"""What decides between the epochs of a net of label maps; of errors, the smaller is better."""
+
 #: Exceptions of reading a record that is missing, damaged or another program's.
 UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
@@ -223,7 +226,7 @@ class _Outcome:
         try:
             record = json.loads(read_file(path, MAX_RECORD_BYTES))
             result, best, data = record["result"], record["result"]["best"], record["data"]
-            kind, error = next(iter(best["validation"]["errors"].items()))
+            kind, error = _deciding(best["validation"])
             if not (isinstance(error, int | float) and 0 <= error <= 1):
                 return cls(run=run)
             epoch, stopped = int(best["epoch"]), _stops(record["settings"])
@@ -247,7 +250,9 @@ class _Outcome:
             date = f"{when:%Y-%m-%d %H:%M}"
             if self.error is None:
                 return f"of {date}, with an unknown error"
-            return f"validation error {self.error:.2%} after epoch {self.epoch}, {date}"
+            is_iou = self.kind == MEAN_IOU
+            what = f"{MEAN_IOU} {1 - self.error:.2%}" if is_iou else f"error {self.error:.2%}"
+            return f"validation {what} after epoch {self.epoch}, {date}"
         return ""
 
     def is_like(self, other: "_Outcome") -> bool:
@@ -259,6 +264,14 @@ class _Outcome:
         """Whether the other's error is lower by a point or more and by a fifth or more."""
         ours, theirs = self.error or 0.0, other.error or 0.0
         return theirs <= ours - LOWER_BY and theirs <= ours * LOWER_TIMES
+
+
+def _deciding(validation: Mapping[str, Any]) -> tuple[str, float]:
+    """What decides in a validation's result, as an error: the smaller the better."""
+    if validation.get("scores"):
+        return MEAN_IOU, 1 - validation["scores"][MEAN_IOU]
+    kind, error = next(iter(validation["errors"].items()))
+    return kind, error
 
 
 def _stops(settings: Sequence[str]) -> list[str]:

@@ -45,9 +45,9 @@ class TrainState:
     """Of this epoch, done."""
 
     loss: float = 0.0
-    """Of this epoch, added up over its ``images``."""
+    """Of this epoch, added up over ``number`` images, or positions of label maps."""
 
-    images: int = 0
+    number: int = 0
     best: Epoch | None = None
     unread: dict[str, str] = field(default_factory=dict)
     """Images that could not be read, with the reasons."""
@@ -92,7 +92,8 @@ class TrainState:
             epoch=fields.integer("epoch", 1),
             batches=fields.integer("batches"),
             loss=fields.number("loss"),
-            images=fields.integer("images"),
+            # Earlier versions had images alone.
+            number=fields.integer("number" if "number" in fields.names() else "images"),
             best=None if fields.is_null("best") else epoch_of(fields.object("best")),
             unread=fields.text_table("unread"),
             seconds=fields.number("seconds"),

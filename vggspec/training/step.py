@@ -103,7 +103,9 @@ class Stepper:
             self._call = torch.compile(self._parallel)  # type: ignore[assignment]
 
     def __call__(self, batch: Batch, number: int, step: int) -> Tensor:
-        """Learn from the ``number`` images of all ranks; this rank's losses, added up.
+        """Learn from a batch of all ranks; this rank's losses, added up.
+
+        The loss is their sum over all ranks, divided by ``number``.
 
         Raises:
             VggspecError: another rank is gone.

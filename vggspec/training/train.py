@@ -52,8 +52,8 @@ def train(
     Args:
         spec: A spec, ``D.vgg`` or ``table1.vgg:D``, or the folder of a run to repeat or resume.
         data: Folder with ``train/<class>/*`` and ``val/<class>/*``, with ``train/*.tar`` and
-            ``val/*.tar``, or with annotations for a net of boxes. None takes the spec's ``data``,
-            else ``$VGGSPEC_DATA``, else ``data``.
+            ``val/*.tar``, with annotations for a net of boxes, or with masks for a net of label
+            maps. None takes the spec's ``data``, else ``$VGGSPEC_DATA``, else ``data``.
         run: Folder of the run, new or empty. None makes ``runs/<net>/<date>-<number>``.
         resume: Continue the run in ``run``, else the run that ``spec`` names, else the net's
             newest. With ``run``, a run that does not exist yet is started.

@@ -34,7 +34,7 @@ def dense_form(network: Network, model: SpecModule) -> SpecModule:
 
 
 def validate(
-    outputs_of: Callable[[Batch], Tensor],
+    outputs_of: Callable[[Batch], Iterable[tuple[Batch, Tensor]]],
     objective: Objective,
     turns: Iterable[list[Batch]],
     classes: tuple[str, ...],
@@ -44,12 +44,12 @@ def validate(
 ) -> Validation | None:
     """Loss and errors over all ranks; None once ``stop`` is set on one of them.
 
+    ``outputs_of`` gives the outputs of a batch, perhaps part by part.
+
     Raises:
         VggspecError: too many images are bad, or a rank is gone.
     """
-    # For each class: its images, and how many of them have each kind of error.
-    counts = {kind: torch.zeros(len(classes), dtype=torch.int64) for kind in objective.errors}
-    images = torch.zeros(len(classes), dtype=torch.int64)
+    counts = objective.none(len(classes))
     loss = 0.0
     with torch.inference_mode():
         for batches in turns:
@@ -58,21 +58,9 @@ def validate(
                 return None
             for batch in batches:
                 if len(batch.labels):
-                    outputs = outputs_of(batch).float().cpu()
-                    loss += float(objective.loss(outputs, batch))
-                    images += batch.labels.bincount(minlength=len(classes))
-                    for kind, wrong in objective.wrong(outputs, batch).items():
-                        counts[kind] += batch.labels[wrong].bincount(minlength=len(classes))
-    table = torch.stack([images, *counts.values()])
-    loss, *summed = ranks.sum([loss, *table.flatten().tolist()])
-    seen, *wrongs = torch.tensor(summed).round().long().reshape(table.shape).tolist()
-    total = max(1, sum(seen))
-    return Validation(
-        loss=loss / total,
-        errors={kind: sum(wrong) / total for kind, wrong in zip(counts, wrongs, strict=True)},
-        class_errors={
-            name: wrong / number
-            for name, wrong, number in zip(classes, wrongs[0], seen, strict=True)
-            if number
-        },
-    )
+                    for part, outputs in outputs_of(batch):
+                        loss += float(objective.loss(outputs, part))
+                        counts += objective.counts(outputs, part, len(classes))
+    loss, *summed = ranks.sum([loss, *counts.flatten().tolist()])
+    total = torch.tensor(summed).round().long().reshape(counts.shape)
+    return objective.judged(total, loss, classes)

@@ -94,6 +94,17 @@ def test_it_says_what_the_manifest_and_the_run_say(tmp_path: Path) -> None:
     assert SMALL.strip() in text
 
 
+def test_results_of_label_maps_are_their_scores(tmp_path: Path) -> None:
+    bundle = made(tmp_path)
+    scores = {"mean IoU": 0.6525, "pixel accuracy": 0.9}
+    best = {"epoch": 2, "step": 10, "validation": {"loss": 0.25, "errors": {}, "scores": scores}}
+    record = RECORD | {"result": RECORD["result"] | {"best": best}}  # type: ignore[operator]
+    run = trained(tmp_path / "run", tmp_path / "best.safetensors", record)
+    text = card(bundle, run=run)
+    assert "| mean IoU | 65.25 % |" in text
+    assert "| pixel accuracy | 90.00 % |" in text
+
+
 def test_what_nobody_knows_is_not_stated(tmp_path: Path) -> None:
     text = card(made(tmp_path))
     assert "license" not in text

@@ -180,7 +180,7 @@ class TooManyBadImages(Diagnostic):
 class NotTrainable(Diagnostic):
     """``vggspec train`` minimises the classification loss of section 3.1, or the distance of boxes
     of appendix A.1. So the net ends in class scores, an FC or a conv, and ``soft-max``, or in an FC
-    and ``boxes``.
+    and ``boxes``; or it labels positions, and ends in a conv and ``soft-max(map)``.
     """
 
     code = "VGG427"

@@ -22,6 +22,7 @@ from vggspec.base.catalogue import evaluating
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.fusion import HoldsProtocol
+from vggspec.base.catalogue.label_maps import LabelsPixels
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
@@ -300,6 +301,8 @@ def _check_outputs(nets: Sequence[Asked]) -> None:
             raise _at(HoldsProtocol(), each.path)
         if each.manifest.compares:
             raise _at(ComparesPictures(), each.path)
+        if each.manifest.segments:
+            raise _at(LabelsPixels(required="a class of the image"), each.path)
         if kind not in ("posteriors", "scores"):
             raise _at(NoClasses(output=each.manifest.gives), each.path)
         if kind == "scores" and len(nets) > 1:

@@ -238,6 +238,8 @@ def _results(run: _Run, weights: str | None) -> str:
             validation = best.object("validation")
             errors = validation.number_table("errors")
             rows += [(f"{name} error", f"{100 * value:.2f} %") for name, value in errors.items()]
+            scores = validation.number_table("scores") if "scores" in validation.names() else {}
+            rows += [(name, f"{100 * value:.2f} %") for name, value in scores.items()]
             rows += [
                 ("validation loss", f"{validation.number('loss'):.4g}"),
                 ("epoch, step", f"{best.integer('epoch')}, {best.integer('step')}"),

@@ -1,0 +1,1 @@
+"""Measuring nets that label pixels: mean IoU on pictures with masks."""
