@@ -48,8 +48,8 @@ def decode_mask(data: bytes) -> tuple[Mask, tuple[int, ...]]:
             if image.mode == "I;16" and values.max(initial=0) > IGNORED:
                 raise BadImageError(f"it has the value {values.max()}, and labels end at 255")
             mask = values.astype(np.uint8)
-            if image.mode == "L":
-                mask //= _stretched_by(data)
+            if image.mode == "L" and (by := _stretched_by(data)) > 1:
+                mask //= by
             counts = Image.fromarray(mask).histogram()
     return mask, tuple(value for value, number in enumerate(counts) if number)
 
