@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.cli.run import vggspec
 from tests.nets import net
 from tests.refusals import refused
 from tests.training.folders import LABELLING, write_masked
@@ -523,6 +524,18 @@ def test_other_crops_keep_pictures_and_masks_together(
         assert (crop.pixels[crop.mask == 255] == 0).all()
         outside += int((crop.mask == 255).sum())
     assert (outside > 0) == ("crop_pad" in change)
+
+
+def test_rehearsals(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that count images by their one class are refused."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labelling.vgg").write_text(LABELLING)
+    for option in (["--dry-run"], ["--overfit", "4"]):
+        said = vggspec("train", "labelling.vgg", "--data", root, *option)
+        assert said.returncode == 1
+        assert f"VGG443]: this net is not rehearsed so: it labels positions, and `{option[0]}`" in (
+            " ".join(said.stderr.split())
+        )
 
 
 def test_too_many_bad_masks_end_the_run(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from vggspec.training.loop import Training, device_name
 from vggspec.training.mixing import mixture
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
+    check_no_maps,
     full_batches,
     learn,
     loss_of_chance,
@@ -51,6 +52,7 @@ VALIDATION = 1 / 3
 def dry_run(request: TrainRequest, watch: Watcher) -> DryRun:
     """As ``rehearse.dry_run``."""
     setting = setting_of(request)
+    check_no_maps(setting, "--dry-run")
     folder = pictures_folder(request.run, setting, "dry-run")
     with refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)

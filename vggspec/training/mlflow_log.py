@@ -63,6 +63,7 @@ class MlflowRun:
                 "loss/train_epoch": now.loss,
                 "loss/validation": now.validation.loss,
                 **{f"error/{kind}": error for kind, error in now.validation.errors.items()},
+                **{f"score/{kind}": score for kind, score in now.validation.scores.items()},
                 "rate": now.rate,
                 "images_per_s": now.images_per_s,
             },

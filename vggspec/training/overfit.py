@@ -16,8 +16,10 @@ from vggspec.training.dropout import RowDropout
 from vggspec.training.images import Images
 from vggspec.training.learning_check import against_divergence, against_standstill
 from vggspec.training.loop import Training
+from vggspec.training.objective import Classification, Localisation
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
+    check_no_maps,
     learn,
     of_each_class,
     outputs_of,
@@ -42,8 +44,13 @@ FALLING = 0.9
 
 
 def overfit(request: TrainRequest, images: int, steps: int, watch: Watcher) -> Overfit:
-    """As ``rehearse.overfit``."""
+    """As ``rehearse.overfit``.
+
+    Raises:
+        VggspecError: the net labels positions.
+    """
     setting = setting_of(request)
+    check_no_maps(setting, "--overfit")
     recipe = replace(
         setting.lowered.experiment.train,
         weight_decay=0.0,
@@ -136,11 +143,12 @@ def _learned(
 def _looked(training: Training, batches: list[Batch]) -> tuple[float, NDArray[np.bool_]]:
     """The mean loss, and for each image whether the net is wrong."""
     loss, wrong = 0.0, []
-    kind = training.objective.errors[0]
+    objective = training.objective
+    assert isinstance(objective, Classification | Localisation), "label maps are refused before"
     for batch in batches:
         outputs = outputs_of(training, batch)
-        loss += float(training.objective.loss(outputs, batch))
-        wrong.append(training.objective.wrong(outputs, batch)[kind].numpy())
+        loss += float(objective.loss(outputs, batch))
+        wrong.append(objective.wrong(outputs, batch)[objective.errors[0]].numpy())
     found = np.concatenate(wrong)
     return loss / len(found), found
 

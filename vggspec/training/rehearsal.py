@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggspec.base.catalogue.artefacts import InTheWay
+from vggspec.base.catalogue.masks import NotRehearsed
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TrainRecipe
 from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import Watcher
 from vggspec.compiler.lower import Lowered
+from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
+from vggspec.compiler.results import result_of
 from vggspec.training.batches import Batch
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.loop import Options, Training, check_validation
+from vggspec.training.objective import Classification
 from vggspec.training.ranks import Ranks
 from vggspec.training.request import TrainRequest, changed, data_folder, read_target
 from vggspec.training.run_rank import options_of
@@ -76,6 +80,19 @@ def rehearsed(
             yield training
 
 
+def check_no_maps(setting: Setting, option: str) -> None:
+    """Refuse a rehearsal that is for images with classes or boxes.
+
+    Raises:
+        VggspecError: the net labels positions.
+    """
+    if result_of(setting.lowered.network) == POSTERIOR_MAP:
+        because = f"it labels positions, and `{option}` is for images with classes or boxes"
+        raise VggspecError(
+            report(NotRehearsed(because=because), path=f"net {setting.lowered.network.name}")
+        )
+
+
 def with_recipe(setting: Setting, recipe: TrainRecipe) -> Setting:
     """The same with another recipe."""
     experiment = replace(setting.lowered.experiment, train=recipe)
@@ -102,7 +119,7 @@ def full_batches(training: Training) -> Iterator[Batch]:
 
 def learn(training: Training, batch: Batch, step: int) -> float:
     """A step on a batch, at the rate of the stepper; the mean loss, once the device has it."""
-    number = len(batch.labels)
+    number = max(1, training.objective.number(batch))
     return float(training.stepper(batch, number, step)) / number
 
 
@@ -128,8 +145,8 @@ def of_each_class(labels: NDArray[np.int32]) -> list[int]:
 
 
 def loss_of_chance(training: Training) -> float | None:
-    """The loss of knowing how often each class comes; None for a net of boxes."""
-    if training.objective.errors[0] != "top-1":
+    """The loss of knowing how often each class comes; None for a net of boxes or of label maps."""
+    if not isinstance(training.objective, Classification):
         return None
     counts = np.bincount(training.data.train.labels)
     shares = counts[counts > 0] / counts.sum()

@@ -1,4 +1,4 @@
-"""Mistakes about masks, the pictures that label each pixel of another (VGG437 to VGG445)."""
+"""Mistakes about masks, the pictures that label each pixel of another (VGG437 to VGG443)."""
 
 from vggspec.base.diagnostic import Diagnostic
 from vggspec.base.wording import count
@@ -93,6 +93,18 @@ class TwoValuedMasks(Diagnostic):
     code = "VGG441"
     TITLE = "the masks have the values 0 and 255 alone, and 255 is ignored"
     HELP = "write 1 for the class that has 255"
+
+
+class NotRehearsed(Diagnostic):
+    """``train --dry-run`` counts the images of each class, and ``--overfit`` the images that are
+    wrong. Of a net of label maps each picture has many classes, and neither says anything about it
+    yet; ``--find-rate`` does.
+    """
+
+    code = "VGG443"
+    TITLE = "this net is not rehearsed so: {because}"
+    HELP = "use `--find-rate`, or train for an epoch: --set 'stop=after 1 epochs'"
+    because: str
 
 
 class TooManyBadMasks(Diagnostic):
