@@ -217,7 +217,7 @@ def _draw(prediction: "Prediction", target: str, label: int | None, classes: int
 
 def _write_mask(prediction: "Prediction", target: str) -> None:
     from vggspec.base.files import replacing_file
-    from vggspec.studies import label_picture
+    from vggspec.studies.segmentation import label_picture
 
     assert prediction.label_map is not None
     with replacing_file(target) as file:
@@ -227,7 +227,7 @@ def _write_mask(prediction: "Prediction", target: str) -> None:
 def _draw_overlay(prediction: "Prediction", target: str) -> None:
     from vggspec.base.files import replacing_file
     from vggspec.data.read import read_image
-    from vggspec.studies import label_picture
+    from vggspec.studies.segmentation import label_picture
 
     picture = label_picture.overlay(read_image(str(prediction.file)), prediction)
     with replacing_file(target) as file:
