@@ -29,6 +29,7 @@ from vggspec.compiler.weights import open_weights
 from vggspec.data.masked import Masked, open_masked
 from vggspec.training.augment import Crop, Draw, Unread, drawn_region
 from vggspec.training.batches import Batch, Normalise, collate, collate_by_size
+from vggspec.training.data_report import data_report
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.images import Pairs
 from vggspec.training.loop import Options, fit, training_network
@@ -37,6 +38,7 @@ from vggspec.training.objective import LabelMaps, objective_of
 from vggspec.training.order import Ticket
 from vggspec.training.progress import TrainResult
 from vggspec.training.ranks import Ranks
+from vggspec.training.rehearse import dry_run
 from vggspec.training.state import Plateau
 from vggspec.training.step import Stepper
 from vggspec.training.train import train
@@ -527,15 +529,52 @@ def test_other_crops_keep_pictures_and_masks_together(
 
 
 def test_rehearsals(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that count images by their one class are refused."""
+    """The one that counts images by their one class is refused."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labelling.vgg").write_text(LABELLING)
-    for option in (["--dry-run"], ["--overfit", "4"]):
-        said = vggspec("train", "labelling.vgg", "--data", root, *option)
-        assert said.returncode == 1
-        assert f"VGG443]: this net is not rehearsed so: it labels positions, and `{option[0]}`" in (
-            " ".join(said.stderr.split())
-        )
+    said = vggspec("train", "labelling.vgg", "--data", root, "--overfit", "4")
+    assert said.returncode == 1
+    assert "VGG443]: this net is not rehearsed so: it labels positions, and `--overfit`" in (
+        " ".join(said.stderr.split())
+    )
+    found = dry_run("labelling.vgg", data=root)
+    assert found.trial is not None
+    assert found.trial.loss_of_chance is None
+    begun = train("labelling.vgg", data=root, settings=["stop=after 1 iterations"], gpus=0)
+    first = json.loads((begun.run / "log.jsonl").read_text().splitlines()[0])
+    assert found.trial.loss == pytest.approx(first["loss"], rel=1e-6)
+    assert found.crops is not None
+    with Image.open(found.crops) as sheet:
+        assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 100
+
+
+def test_pixels_of_classes_are_reported(root: Path, tmp_path: Path) -> None:
+    found = data_report(root, sheet=tmp_path / "sheet.png")
+    assert found.classes == ("ground", "blue", "red")
+    for split in found.splits:
+        masks = [np.asarray(Image.open(path)) for path in (root / "masks" / split.name).iterdir()]
+        counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
+        assert split.pixels == dict(zip(found.classes, counts[:3].tolist(), strict=True))
+        assert split.ignored == counts[255]
+        shown = {
+            name: sum(label in mask for mask in masks) for label, name in enumerate(split.classes)
+        }
+        assert dict(split.classes) == shown
+        assert split.images == len(masks)
+    assert not found.refused
+    printed = " ".join(vggspec("data", root).stdout.split())
+    assert "class train val pixels of train pixels of val" in printed
+    assert "are to be ignored" in printed
+
+
+def test_broken_masks_are_reported(tmp_path: Path) -> None:
+    root = write_masked(tmp_path / "data", 10, 4)
+    Image.new("L", (9, 9)).save(root / "masks" / "train" / "003.png")
+    (tmp_path / "labelling.vgg").write_text(LABELLING)
+    found = data_report(root, tmp_path / "labelling.vgg")
+    (why,) = found.splits[0].broken.values()
+    assert why == "its mask: it has 9 × 9 pixels, the picture 30 × 27"
+    assert found.refused
 
 
 def test_too_many_bad_masks_end_the_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vggspec.cli.table import print_table, print_text
 from vggspec.cli.terminal import is_verbose, table_width
 
 if TYPE_CHECKING:
-    from vggspec.data.data_report import Copies, DataReport, Place, Size
+    from vggspec.data.data_report import Copies, DataReport, Place, Size, SplitReport
 
 FIRST = 5  # files that are named, of many
 MOST_CLASSES = 30  # that are listed; of more, the largest and the smallest
@@ -71,11 +71,28 @@ def _print_classes(found: "DataReport") -> None:
     rows += [
         (shown(name), *(str(split.classes[name]) for split in found.splits)) for name in listed
     ]
+    masked = [split for split in found.splits if split.pixels is not None]
+    if masked:  # the images of a class are those that show it
+        rows[0] = (*rows[0], *(f"pixels of {shown(split.name)}" for split in masked))
+        rows[1:] = [
+            (*row, *(_share(split, name) for split in masked))
+            for row, name in zip(rows[1:], listed, strict=True)
+        ]
     if is_short:
-        rows.insert(1 + ENDS, ("…", *("" for _ in found.splits)))
+        rows.insert(1 + ENDS, ("…", *("" for _ in rows[0][1:])))
     print_table(rows, right=range(1, len(rows[0])))
     if is_short:
         click.echo(f"the largest and the smallest of {len(names)} classes; --wide lists all")
+    for split in masked:
+        if split.ignored and split.pixels is not None:
+            share = split.ignored / (split.ignored + sum(split.pixels.values()))
+            print_text(f"{share:.2%} of the pixels of {shown(split.name)} are to be ignored")
+
+
+def _share(split: "SplitReport", name: str) -> str:
+    """A class's share of the labelled pixels."""
+    pixels = split.pixels or {}
+    return f"{pixels.get(name, 0) / max(1, sum(pixels.values())):.2%}"
 
 
 def _problems(found: "DataReport") -> list[tuple[str, list[str]]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Report
 from vggspec.base.short_repr import short_repr
+from vggspec.data.mask import IGNORED
 from vggspec.data.survey import Survey
 
 #: A longer side beyond this multiple of the shorter one is odd: a crop shows little of the image.
@@ -62,7 +63,8 @@ class SplitReport:
     """All that are listed, readable or not."""
 
     classes: Mapping[str, int]
-    """The images of each class of the data set; one with several classes counts for each."""
+    """The images of each class of the data set; one with several classes counts for each, as a
+    picture with a mask for each class that it shows."""
 
     broken: Mapping[str, str]
     """Images that cannot be read, each with the reason."""
@@ -87,6 +89,12 @@ class SplitReport:
 
     notes: tuple[str, ...]
     """What of the folder is not used, in words."""
+
+    pixels: Mapping[str, int] | None = None
+    """Of pictures with masks, the pixels of each class; None for others."""
+
+    ignored: int = 0
+    """Pixels that the masks say to ignore."""
 
 
 @short_repr
@@ -169,6 +177,8 @@ def _split_as_data(split: SplitReport) -> dict[str, Any]:
         "turned": split.turned,
         "enlarged": [{"file": name, "size": size} for name, size in split.enlarged.items()],
         "notes": list(split.notes),
+        "pixels": None if split.pixels is None else dict(split.pixels),
+        "ignored": split.ignored,
     }
 
 
@@ -243,6 +253,10 @@ def _of_split(found: Survey, classes: tuple[str, ...], input: Size | None) -> Sp
         turned=int(found.turned.sum()),
         enlarged=those(small),
         notes=of.notes,
+        pixels=None
+        if found.labelled is None
+        else dict(zip(names, found.labelled.tolist(), strict=False)),
+        ignored=0 if found.labelled is None else int(found.labelled[IGNORED]),
     )
 
 

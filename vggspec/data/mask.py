@@ -58,3 +58,29 @@ def _stretched_by(data: bytes) -> int:
     """What Pillow multiplies gray values of two or four bits by, so that the largest is 255."""
     bits = data[24]  # of the header that begins each PNG
     return 255 // (2**bits - 1) if bits in (2, 4) else 1
+
+
+def palette() -> NDArray[np.uint8]:
+    """``(256, 3)`` RGB: the bits of a number, three by three, from the highest bit of each colour
+    down.
+
+    Source: Everingham et al. 2010, the development kit of Pascal VOC, ``VOClabelcolormap``.
+    """
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            set_ = numbers >> (3 * bit + channel) & 1
+            colours[:, channel] |= (set_ << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def painted(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
+    """A picture ``(H, W, C)`` in gray under the colours of its labels, ``(H, W, 3)``; what is
+    ignored is white.
+    """
+    gray = pixels.mean(axis=2, keepdims=True)
+    colours = palette()
+    colours[IGNORED] = 255
+    blended: NDArray[np.uint8] = np.round(0.5 * gray + 0.5 * colours[mask]).astype(np.uint8)
+    return blended

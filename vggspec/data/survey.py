@@ -21,6 +21,7 @@ from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.data.classed import Classed, Images
 from vggspec.data.decode import BadImageError, Pixels, decoding
 from vggspec.data.decode_limits import processors
+from vggspec.data.masked import Masked
 from vggspec.data.read import opened, orientation
 
 #: Bytes of a fingerprint that are kept, of SHA-256.
@@ -54,7 +55,10 @@ class Survey:
     """``(N,)``: whether EXIF turns or mirrors it."""
 
     broken: dict[int, str]
-    """Why an image cannot be read, by its number."""
+    """Why an image, or its mask, cannot be read, by its number."""
+
+    labelled: NDArray[np.int64] | None
+    """``(256,)``: the pixels of all masks by their label; None for images without masks."""
 
     @property
     def readable(self) -> NDArray[np.int64]:
@@ -70,10 +74,15 @@ class _Look(NamedTuple):
     pixels: bytes
     format: str
     is_turned: bool
+    labels: NDArray[np.int64] | None
+    """``(256,)``: how many of its pixels have each label."""
 
 
 def survey(of: Classed, watch: Watcher = SILENT) -> Survey:
-    """Look at all images of a split. ``watch`` receives how many have been seen."""
+    """Look at all images of a split. ``watch`` receives how many have been seen.
+
+    Of pictures with masks, ``of.labels`` ``(N, K)`` becomes which classes each shows.
+    """
     number = len(of.images)
     found = Survey(
         of=of,
@@ -83,6 +92,7 @@ def survey(of: Classed, watch: Watcher = SILENT) -> Survey:
         formats=[""] * number,
         turned=np.zeros(number, np.bool_),
         broken={},
+        labelled=np.zeros(256, np.int64) if isinstance(of.images, Masked) else None,
     )
     for index, look in _looks(of.images):
         if isinstance(look, str):
@@ -93,6 +103,9 @@ def survey(of: Classed, watch: Watcher = SILENT) -> Survey:
             found.pixels[index] = np.frombuffer(look.pixels, np.uint64)
             found.formats[index] = look.format
             found.turned[index] = look.is_turned
+            if found.labelled is not None and look.labels is not None:
+                found.labelled[:] += look.labels
+                of.labels[index] = look.labels[: of.labels.shape[1]] > 0
         doing = f"reading {of.split}"
         broken = f"{len(found.broken)} broken" if found.broken else ""
         now = Progress(doing=doing, done=index + 1, total=number, unit="images", details=(broken,))
@@ -130,9 +143,13 @@ def _look(images: Images, index: int) -> _Look | str:
         with opened(data) as header:
             form = f"{header.format} {header.mode}"
             is_turned = orientation(header) != 1
+        labels = None
+        if isinstance(images, Masked):
+            mask = images.mask(index, (rows, columns))
+            labels = np.bincount(mask.ravel(), minlength=256)
     except BadImageError as error:
         return _why(data, str(error))
-    return _Look((rows, columns), _fingerprint(data), of_pixels, form, is_turned)
+    return _Look((rows, columns), _fingerprint(data), of_pixels, form, is_turned, labels)
 
 
 def _why(data: bytes, reason: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vggspec.base.catalogue.data import EmptyClass, TooManyBadImages, UnlikeClasses
 from vggspec.base.catalogue.evaluating import NoImages
+from vggspec.base.catalogue.masks import NoMasks
 from vggspec.base.class_names import same
 from vggspec.base.diagnostic import Report, VggspecError, report
 from vggspec.base.recipe import TrainRecipe
@@ -22,6 +23,8 @@ from vggspec.data.contact_sheet import Row, write_sheet
 from vggspec.data.data_report import ODD_RATIO, DataReport, class_names, summed_up
 from vggspec.data.decode import BadImageError, Pixels, decode
 from vggspec.data.left_out import FIRST, MAX_SHARE
+from vggspec.data.mask import painted
+from vggspec.data.masked import Masked, open_masked
 from vggspec.data.packed import find_packed, name_of
 from vggspec.data.survey import Survey, survey
 from vggspec.lang.loading import load
@@ -56,7 +59,8 @@ def data_report(
             layout that training reads; or one without splits.
         spec: A net that is to be trained on them: the report then says whether training would
             refuse the data, and which images are smaller than the net's input.
-        sheet: A PNG to write, with some images of each class.
+        sheet: A PNG to write, with some images of each class; of pictures with masks, some that
+            show it, under the colours of their labels.
         watch: Receives the progress.
 
     Raises:
@@ -104,6 +108,8 @@ def report_for(
 
 def splits_of(data: DataSet) -> tuple[Classed, ...]:
     """Both splits of a data set that training accepts."""
+    if isinstance(data.train, Masked) and isinstance(data.val, Masked):
+        return _with_masks(data.train, "train"), _with_masks(data.val, "val")
     return tuple(
         Classed(
             split=name,
@@ -117,6 +123,34 @@ def splits_of(data: DataSet) -> tuple[Classed, ...]:
         )
         for name, split in (("train", data.train), ("val", data.val))
     )
+
+
+def _with_masks(split: Masked, name: str) -> Classed:
+    """A split of pictures with masks, whose classes are known when these have been read."""
+    return Classed(
+        split=name,
+        images=split,
+        labels=np.zeros((len(split), len(split.classes)), np.uint8),
+        classes=split.classes,
+        left_out=dict(split.left_out),
+        notes=split.notes,
+    )
+
+
+def _masked(root: Path, watch: Watcher) -> tuple[Classed, ...]:
+    """The splits of pictures with masks; none where the folder has no layout of these.
+
+    Raises:
+        VggspecError: it has one, and it cannot be used.
+    """
+    found = []
+    for split in SPLITS:
+        try:
+            found.append(_with_masks(open_masked(root, split, watch), split))
+        except VggspecError as error:
+            if not isinstance(error.reports[0].what, NoMasks):
+                raise
+    return tuple(found)
 
 
 def _flags(split: Examples, classes: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
@@ -149,7 +183,12 @@ def write_data_sheet(path: Path_, root: Path, found: Survey) -> None:
 def _thumbnails(found: Survey, indices: Sequence[int]) -> Iterator[Pixels]:
     for index in indices:
         try:
-            yield decode(found.of.images.read(index), "RGB", SHEET_PX)
+            images = found.of.images
+            if isinstance(images, Masked):
+                pixels = decode(images.read(index), "RGB", None)
+                yield painted(pixels, images.mask(index, pixels.shape[:2]))
+            else:
+                yield decode(images.read(index), "RGB", SHEET_PX)
         except BadImageError:  # it was readable before
             continue
 
@@ -166,7 +205,9 @@ def _listed(root: Path, watch: Watcher) -> tuple[tuple[Classed, ...], list[Repor
     Raises:
         VggspecError: there are no images.
     """
-    found: list[Classed] = []
+    found: list[Classed] = list(_masked(root, watch))
+    if found:
+        return tuple(found), []
     packed = None
     with contextlib.suppress(OSError):  # reported below
         packed = find_packed(root)

@@ -16,6 +16,8 @@ from vggspec.base.watcher import Watcher
 from vggspec.compiler.cost import cost
 from vggspec.data.contact_sheet import Row, write_sheet
 from vggspec.data.decode import Pixels
+from vggspec.data.mask import painted
+from vggspec.data.masked import Masked
 from vggspec.training.batches import Batch, collate
 from vggspec.training.data_report import report_for
 from vggspec.training.device import SLACK
@@ -24,7 +26,6 @@ from vggspec.training.loop import Training, device_name
 from vggspec.training.mixing import mixture
 from vggspec.training.order import Ticket
 from vggspec.training.rehearsal import (
-    check_no_maps,
     full_batches,
     learn,
     loss_of_chance,
@@ -52,7 +53,6 @@ VALIDATION = 1 / 3
 def dry_run(request: TrainRequest, watch: Watcher) -> DryRun:
     """As ``rehearse.dry_run``."""
     setting = setting_of(request)
-    check_no_maps(setting, "--dry-run")
     folder = pictures_folder(request.run, setting, "dry-run")
     with refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,16 +118,25 @@ def _tried(training: Training, batch: Batch, batches: Iterator[Batch]) -> Trial:
 
 
 def _write_crops(training: Training, batch: Batch, path: Path) -> None:
-    """Of some images, each of another class as far as there are, the crops of the first epochs; and
-    images of the first batch, mixed as in the first steps, where the recipe mixes them.
+    """Of some images, each of another class as far as there are, the crops of the first epochs,
+    under the colours of their labels where they have masks; and images of the first batch, mixed as
+    in the first steps, where the recipe mixes them.
     """
     data = training.data
     rows = []
     chosen = of_each_class(data.train.labels)[:SHEET_ROWS]
+    if isinstance(data.train, Masked):  # a picture has many classes
+        number = min(SHEET_ROWS, len(data.train))
+        chosen = [i * len(data.train) // number for i in range(number)]
     for index in sorted(chosen, key=lambda index: int(data.train.labels[index])):
         crops = [training.crops[Ticket(epoch, index)] for epoch in range(1, SHEET_CROPS + 1)]
-        pictures = _pictures(training, _inputs(training, collate(crops)))
+        drawn = collate(crops)
+        pictures = _pictures(training, _inputs(training, drawn))
         name = data.classes[data.train.labels[index]]
+        if drawn.masks is not None:
+            masks = drawn.masks.numpy()
+            pictures = [painted(*pair) for pair in zip(pictures, masks, strict=True)]
+            name = "with its mask"
         rows.append(Row(name=name, images=pictures, below=Path(data.train.name(index)).name))
     image = training.input
     for step in range(1, SHEET_MIXED + 1):

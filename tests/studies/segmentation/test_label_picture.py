@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.data.mask import palette
 from vggspec.runtime.label_maps import LabelMap
 from vggspec.runtime.predictor import Prediction
-from vggspec.studies.segmentation.label_picture import MOST_ENTRIES, mask, overlay, palette
+from vggspec.studies.segmentation.label_picture import MOST_ENTRIES, mask, overlay
 
 VOC = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 15: (192, 128, 128),
        20: (0, 64, 128), 255: (224, 224, 192)}  # fmt: skip

@@ -96,14 +96,14 @@ class TwoValuedMasks(Diagnostic):
 
 
 class NotRehearsed(Diagnostic):
-    """``train --dry-run`` counts the images of each class, and ``--overfit`` the images that are
-    wrong. Of a net of label maps each picture has many classes, and neither says anything about it
-    yet; ``--find-rate`` does.
+    """``train --overfit`` counts the images that are wrong. Of a net of label maps each picture has
+    many classes, so that it is never right or wrong as a whole; ``--dry-run`` and ``--find-rate``
+    are for such nets too.
     """
 
     code = "VGG443"
     TITLE = "this net is not rehearsed so: {because}"
-    HELP = "use `--find-rate`, or train for an epoch: --set 'stop=after 1 epochs'"
+    HELP = "use `--dry-run` or `--find-rate`, or train for an epoch: --set 'stop=after 1 epochs'"
     because: str
 
 

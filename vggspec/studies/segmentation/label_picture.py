@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.data.mask import palette
 from vggspec.studies.heatmap import (
     FAINT,
     INK,
@@ -69,21 +70,6 @@ def overlay(image: NDArray[np.uint8], prediction: "Prediction") -> Image.Image:
     painted[_edges(labels)] = EDGE
     legend = _legend(areas, max(picture.width, LEAST_WIDTH_PX), _caption(prediction))
     return stacked(Image.fromarray(np.round(painted).astype(np.uint8)), legend)
-
-
-def palette() -> NDArray[np.uint8]:
-    """``(256, 3)`` RGB: the bits of a number, three by three, from the highest bit of each colour
-    down.
-
-    Source: Everingham et al. 2010, the development kit of Pascal VOC, ``VOClabelcolormap``.
-    """
-    numbers = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            set_ = numbers >> (3 * bit + channel) & 1
-            colours[:, channel] |= (set_ << (7 - bit)).astype(np.uint8)
-    return colours
 
 
 def _is_unpainted(label: str) -> bool:
