@@ -678,7 +678,7 @@ def read_experiment(
     side = min(size) if size else 224
     crop, crop_span = train.pop("crop", (None, None))
     if size and crop is not None and crop_span is not None and (crop, crop) != size:
-        what = recipes.CropNotInput(crop=crop, input=size)
+        what = recipes.CropNotInput(crop=crop, input=size, pad=train.get("crop_pad", (0, None))[0])
         reports.add(report(what, spec.source, crop_span))
     pad, pad_span = train.get("crop_pad", (0, None))
     if size and pad >= side and pad_span is not None:

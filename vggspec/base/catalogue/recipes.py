@@ -119,9 +119,14 @@ class CropNotInput(Diagnostic):
     """
 
     code = "VGG405"
-    HELP = "leave `crop` out: it is the size of the input"
     crop: int
     input: tuple[int, int]
+    pad: int = 0
+
+    def help(self) -> str | None:
+        if self.pad:
+            return f"write `crop pad {self.pad}`: the crop has the size of the input"
+        return "leave `crop` out: it has the size of the input"
 
     def title(self) -> str:
         return f"the crop is {self.crop} × {self.crop}, the input {self.input[0]} × {self.input[1]}"
