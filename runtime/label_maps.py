@@ -14,8 +14,8 @@ map. Coordinates are pixels, 0 in the middle of the first one; pairs are (rows, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil, floor
+from dataclasses import dataclass, replace
+from math import ceil, floor, isqrt
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,12 @@ MAX_PIXELS = 1 << 28
 
 MAX_POSTERIORS = 1 << 30
 """Bytes of the posteriors of one image, where they are kept."""
+
+MAP_BYTES = 1 << 29
+"""Of the maps of a tile, at all scales and of mirror images."""
+
+STRIP_BYTES = 1 << 26
+"""Of posteriors at the pixels of the image, a few rows at a time."""
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -79,7 +85,8 @@ def segment(
     """The label of each pixel of an image ``(H, W, C)``.
 
     ``tile`` is how many pixels of the rescaled image are taken from a tile, each way; None computes
-    images of up to ``WHOLE_PIXELS`` at once and larger ones in tiles of 1024. Tiles change the
+    images of up to ``WHOLE_PIXELS`` at once and larger ones in tiles of 1024, and fewer pixels of
+    nets of many classes. Tiles change the
     memory and the time, and not the result, but for the last bits of the engine's arithmetic.
 
     Raises:
@@ -100,18 +107,27 @@ def segment(
     labels = np.zeros(size, np.uint8 if classes <= 1 << 8 else np.uint16)
     confidence = np.zeros(size, np.float32)
     kept = np.zeros((classes, *size), np.float32) if keep_posteriors else None
-    for region in _regions(axes, size, (max(rows), max(columns)), tile):
-        total = np.zeros((classes, *region.size), np.float32)
-        for rescaled in at_scales:
-            total += _posteriors(net, axes, rescaled, size, region)
-            if protocol.flip:
-                mirrored = region.mirrored(size[1])
-                total += _posteriors(net, axes, rescaled[:, ::-1], size, mirrored)[:, :, ::-1]
-        total /= len(at_scales) * (2 if protocol.flip else 1)
-        labels[region.rows, region.columns] = total.argmax(axis=0)
-        confidence[region.rows, region.columns] = total.max(axis=0)
-        if kept is not None:
-            kept[:, region.rows, region.columns] = total
+    looks = len(at_scales) * (2 if protocol.flip else 1)
+    most = MAP_BYTES // (4 * classes * looks) * axes[0].stride * axes[1].stride
+    for region in _regions(axes, size, (max(rows), max(columns)), tile, most):
+        seen = [_see(net, axes, rescaled, size, region) for rescaled in at_scales]
+        if protocol.flip:
+            mirrored = region.mirrored(size[1])
+            turned = (_see(net, axes, rescaled[:, ::-1], size, mirrored) for rescaled in at_scales)
+            seen += [replace(one, is_mirrored=True) for one in turned]
+        columns_here = region.columns
+        step = max(1, STRIP_BYTES // (4 * classes * region.size[1]))
+        for top in range(region.rows.start, region.rows.stop, step):
+            strip = slice(top, min(top + step, region.rows.stop))
+            inside = slice(strip.start - region.rows.start, strip.stop - region.rows.start)
+            total = seen[0].posteriors(inside)
+            for one in seen[1:]:
+                total += one.posteriors(inside)
+            total /= looks
+            labels[strip, columns_here] = total.argmax(axis=0)
+            confidence[strip, columns_here] = total.max(axis=0)
+            if kept is not None:
+                kept[:, strip, columns_here] = total
     return LabelMap(labels=labels, confidence=confidence, posteriors=kept)
 
 
@@ -185,18 +201,19 @@ def _axes(manifest: Manifest) -> tuple[_Axis, _Axis]:
 
 
 def _regions(
-    axes: tuple[_Axis, _Axis], size: Size, rescaled: Size, tile: int | None
+    axes: tuple[_Axis, _Axis], size: Size, rescaled: Size, tile: int | None, most: int
 ) -> Iterator[_Region]:
     """The parts of an image that are computed one after the other; ``rescaled`` is the largest
-    size to which it is rescaled.
+    size to which it is rescaled, and ``most`` are the pixels of it whose maps memory takes.
 
     Raises:
         VggspecError: the net takes one size, and nothing can be taken from a tile of it.
     """
-    is_whole = tile is None and rescaled[0] * rescaled[1] <= WHOLE_PIXELS
+    is_whole = tile is None and rescaled[0] * rescaled[1] <= min(WHOLE_PIXELS, most)
+    largest = max(1, min(TILE_SIDE, isqrt(most)))
     steps = []
     for axis, side, number in zip(axes, size, rescaled, strict=True):
-        taken = number if is_whole else tile or TILE_SIDE
+        taken = number if is_whole else tile or largest
         if axis.is_fixed and number + 2 * axis.margin > axis.least:
             taken = min(taken, axis.most_taken)
         if taken < 1:
@@ -242,10 +259,27 @@ def _span(axis: _Axis, pixels: slice, side: int, rescaled: int) -> _Span:
     return _Span(start - margin, length, (places - start - axis.place) / axis.stride)
 
 
-def _posteriors(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """The map of a region at one scale, and where the region's pixels lie in it."""
+
+    map: Floats
+    """``(K, h, w)``"""
+
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    is_mirrored: bool = False
+
+    def posteriors(self, strip: slice) -> Floats:
+        """Of the pixels in some rows of the region, ``(K, rows, columns)``."""
+        found = _at(_at(self.map, self.rows[strip], 1), self.columns, 2)
+        return found[:, :, ::-1] if self.is_mirrored else found
+
+
+def _see(
     net: BundleNet, axes: tuple[_Axis, _Axis], rescaled: Pixels, size: Size, region: _Region
-) -> Floats:
-    """The posteriors ``(K, rows, columns)`` of a region's pixels, from the image at one scale."""
+) -> _Seen:
+    """The map of a region of an image of ``size``, from the image at one scale."""
     rows, columns = (
         _span(axis, pixels, side, number)
         for axis, pixels, side, number in zip(
@@ -254,7 +288,7 @@ def _posteriors(
     )
     seen = _continued(_continued(rescaled, rows, 0), columns, 1)
     (found,) = net.arrays(np.ascontiguousarray(seen)[np.newaxis])[net.manifest.result.name]
-    return _at(_at(found.astype(np.float32, copy=False), rows.at, 1), columns.at, 2)
+    return _Seen(found.astype(np.float32, copy=False), rows.at, columns.at)
 
 
 def _continued(image: Pixels, span: _Span, axis: int) -> Pixels:

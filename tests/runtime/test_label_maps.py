@@ -14,6 +14,7 @@ from tests.nets import random_weights
 from tests.refusals import refused
 from vggspec.base.recipe import TestProtocol
 from vggspec.compiler.lower import load_network
+from vggspec.runtime import label_maps
 from vggspec.runtime.label_maps import LabelMap, segment
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.preprocess import normalise, rescale
@@ -99,6 +100,29 @@ def test_tiles_have_the_numbers_of_the_whole(name: str, tile: int, tmp_path: Pat
         parts = segment(net, image, protocol, tile=tile, keep_posteriors=True)
     np.testing.assert_allclose(kept(parts), kept(whole), atol=2e-6)
     np.testing.assert_array_equal(parts.labels, whole.labels)
+
+
+def test_memory_for_maps_and_posteriors_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(97, 131)
+    protocol = TestProtocol(scales=(97, 61), flip=True)
+    with opened(tmp_path, NETS["skip"]) as net:
+        whole = segment(net, image, protocol, keep_posteriors=True)
+        sizes: list[tuple[int, ...]] = []
+        run = net.arrays
+
+        def watched(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+            sizes.append(images.shape)
+            return run(images)
+
+        monkeypatch.setattr(net, "arrays", watched)
+        monkeypatch.setattr(label_maps, "MAP_BYTES", 4 * 5 * 4 * 40**2)
+        monkeypatch.setattr(label_maps, "STRIP_BYTES", 4 * 5 * 131 * 3)
+        parts = segment(net, image, protocol, keep_posteriors=True)
+    assert len(sizes) > 4
+    assert max(rows for _, rows, _, _ in sizes) < 97
+    np.testing.assert_allclose(kept(parts), kept(whole), atol=2e-6)
 
 
 def test_an_image_is_continued_where_the_map_does_not_reach(tmp_path: Path) -> None:
