@@ -58,7 +58,7 @@ def _checkpoint(random: Random, folder: Path) -> str:
     given = {param.name: np.float32(_noise(param.stored)) for param in network.params()}
     tensors = {name: torch.from_numpy(array) for name, array in given.items()}
     plateau = Plateau(rate=0.01, decay=10.0, decays_left=3, patience=2)
-    state = TrainState(plateau=plateau, step=7, epoch=2, batches=3, loss=1.25, images=40)
+    state = TrainState(plateau=plateau, step=7, epoch=2, batches=3, loss=1.25, number=40)
     labels = ("a", "b", "c")
     described = describe(network, mean=(1.0, 2.0, 3.0), labels=labels)
     write_checkpoint(run, network, tensors, tensors, state, described=described)
