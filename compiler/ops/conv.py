@@ -16,6 +16,7 @@ from vggspec.compiler.ops.op import (
     TorchNN,
     one_or_two,
     unless,
+    windowed,
     with_options,
 )
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
@@ -163,22 +164,7 @@ class Conv(AnyConv):
 
     def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         (x,) = inputs
-        height, width = self.kernel_size
-        more: dict[str, Any] = {}
-        if self.stride != 1:
-            more["stride"] = self.stride
-        if self.padding != (0, 0):
-            more["padding"] = (
-                self.padding[0] if self.padding[0] == self.padding[1] else self.padding
-            )
-        if self.dilation != 1:
-            more["dilation"] = self.dilation
-        if self.groups != 1:
-            more["groups"] = self.groups
-        if not self.bias:
-            more["bias"] = False
-        kernel = height if height == width else (height, width)
-        return nn.Conv2d(x.channels, self.out_channels, kernel, **more)
+        return windowed(nn.Conv2d, self, x.channels, dilation=self.dilation)
 
     def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
         (x,) = inputs

@@ -151,3 +151,22 @@ def unless(usual: float, word: str, value: float) -> str:
 def one_or_two(sides: tuple[int, int]) -> str:
     """``3`` for equal sides, else ``1x7``."""
     return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
+
+
+def windowed(kind: Any, op: Any, channels: int, *, dilation: int = 1) -> Any:
+    """The module of a conv or an upconv that reads ``channels``: ``nn.Conv2d``, what has its
+    default left out. ``op`` has the fields of ``Conv`` or ``UpConv``.
+    """
+    more: dict[str, Any] = {}
+    if op.stride != 1:
+        more["stride"] = op.stride
+    if op.padding != (0, 0):
+        more["padding"] = op.padding[0] if op.padding[0] == op.padding[1] else op.padding
+    if dilation != 1:
+        more["dilation"] = dilation
+    if op.groups != 1:
+        more["groups"] = op.groups
+    if not op.bias:
+        more["bias"] = False
+    height, width = op.kernel_size
+    return kind(channels, op.out_channels, height if height == width else (height, width), **more)

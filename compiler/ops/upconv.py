@@ -17,6 +17,7 @@ from vggspec.compiler.ops.op import (
     TorchNN,
     one_or_two,
     unless,
+    windowed,
     with_options,
 )
 from vggspec.compiler.ops.syntax import MAX_CHANNELS, MAX_SIDE, Arguments, Syntax
@@ -139,20 +140,7 @@ class UpConv(Op):
 
     def to_torch(self, nn: TorchNN, inputs: Types) -> Any:
         (x,) = inputs
-        height, width = self.kernel_size
-        more: dict[str, Any] = {}
-        if self.stride != 1:
-            more["stride"] = self.stride
-        if self.padding != (0, 0):
-            more["padding"] = (
-                self.padding[0] if self.padding[0] == self.padding[1] else self.padding
-            )
-        if self.groups != 1:
-            more["groups"] = self.groups
-        if not self.bias:
-            more["bias"] = False
-        kernel = height if height == width else (height, width)
-        return nn.ConvTranspose2d(x.channels, self.out_channels, kernel, **more)
+        return windowed(nn.ConvTranspose2d, self, x.channels)
 
     def to_onnx(self, graph: "OnnxGraph", inputs: Names, params: Names, name: str) -> str:
         (x,) = inputs
