@@ -22,7 +22,7 @@ SCALES = (256, 384, 512)
 
 
 def main() -> list[Claim]:
-    """Loaded at least 5 times as fast; run in at most 1.6 times the time."""
+    """Run in at most 1.05 times the time; loaded in at most twice the time."""
     from sklearn.datasets import load_sample_images
 
     weights = weights_of_d()
@@ -56,14 +56,14 @@ def main() -> list[Claim]:
                 warmup=0,
             )
     claims = []
-    for what, seconds, bound in (("load", loading, 5), ("run", running, 1 / 1.6)):
+    for what, seconds, bound in (("load", loading, 2), ("run", running, 1.05)):
         detail = ", ".join(f"{name} {milliseconds(times)}" for name, times in seconds.items())
         claims.append(
             Claim(
-                f"predict / one graph, {what} of D at three scales",
-                ratio(seconds["predict"], seconds["graph"]),
+                f"one graph / predict, {what} of D at three scales",
+                ratio(seconds["graph"], seconds["predict"]),
                 bound,
-                at_least=True,
+                at_least=False,
                 detail=detail,
             )
         )

@@ -2,13 +2,13 @@
 
 The graph does what ``vggspec.runtime`` does around a net: it rescales the picture to each Q, adds
 its mirror image, applies the nets densely and averages their posteriors. Each net is there once, in
-the body of a loop over the scales; their weights are initialisers of the graph around it, which
-point into files beside the graph.
+the body of a loop over the scales; weights in files are initialisers of the graph around it.
 
 Source: Simonyan & Zisserman 2015, sections 3.2 (rescaling to a smallest side Q, dense application,
 mirror images), 4.2 (several scales) and 4.4 (several nets); the ONNX operator Loop-16.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -180,14 +180,24 @@ def _body(
 
 
 def _add_net(graph: OnnxGraph, body: OnnxGraph, net: GraphNet, x: str) -> str:
-    """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``."""
+    """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``.
+
+    Weights in files are initialisers of the graph around the loop, where a runtime may read them
+    whatever links lead to them. A Reshape that changes nothing brings each into the body: runtimes
+    compute it once, and then have a constant there, which they may lay out as convolutions want it.
+    """
+
+    @functools.cache
+    def unchanged(axes: int) -> str:
+        return body.integers(f"unchanged_{axes}_axes", (0,) * axes)
 
     def give(param: Param) -> str:
         if net.location is None:
             data = net.weights.read(param.name).tobytes()
-            return graph.embedded(param.name, param.shape, "fp32", data)
+            return body.embedded(param.name, param.shape, "fp32", data)
         offset = net.weights.tensors[param.name].offset
-        return graph.external(param.name, param.shape, net.location, offset)
+        outer = graph.external(param.name, param.shape, net.location, offset)
+        return body.node("Reshape", (outer, unchanged(len(param.shape))), f"{param.name}.inner")
 
     image = preprocess(body, net.network.input, net.mean, x)
     types = number_types(net.network, "fp32")
