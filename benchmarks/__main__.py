@@ -1,8 +1,19 @@
-"""``python -m benchmarks``: every figure, from the root of the repository."""
+"""``python -m benchmarks [NAME ...]``: every figure, from the root of the repository.
 
-import platform
+A run of all scripts writes docs/benchmarks.md and the table that the README quotes.
+"""
+
+import argparse
+import datetime as dt
+import json
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import page
+from benchmarks.machine import cores, processor, versions
 
 #: One process each: a process that has grown large lends its size to what it starts.
 SCRIPTS = (
@@ -23,12 +34,39 @@ SCRIPTS = (
 
 
 def main() -> int:
-    """1 where a bound is not met."""
-    print(f"Python {platform.python_version()}, {platform.platform()}\n", flush=True)
-    codes = [
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
-        for name in SCRIPTS
-    ]
+    """1 where a bound is not met or a script failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(SCRIPTS)}")
+    names: list[str] = parser.parse_args().names
+    if unknown := set(names) - set(SCRIPTS):
+        parser.error(f"there is no script {', '.join(sorted(unknown))}")
+    print(f"{processor()}, {cores()} cores", flush=True)
+    start = time.perf_counter()
+    codes, measured = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or SCRIPTS:
+            print(f"\n{name}", flush=True)
+            path = Path(folder) / f"{name}.json"
+            command = [sys.executable, "-m", "benchmarks.run_one", name, str(path)]
+            codes.append(subprocess.run(command, check=False).returncode)
+            if path.exists():
+                measured.append(json.loads(path.read_text("utf-8")))
+    seconds = time.perf_counter() - start
+    print(f"\n{seconds / 60:.0f} min {seconds % 60:.0f} s", flush=True)
+    if len(measured) == len(SCRIPTS):
+        page.write(
+            {
+                "date": dt.datetime.now(dt.UTC).date().isoformat(),
+                "processor": processor(),
+                "cores": cores(),
+                "versions": versions(),
+                "seconds": seconds,
+                "scripts": measured,
+            }
+        )
+        print(f"written: {page.PAGE}, and the table in {page.README}")
+    elif not names:
+        print(f"{page.PAGE} is not written, because a script failed")
     return max(codes)
 
 

@@ -36,12 +36,19 @@ class Claim:
         """Whether the bound is met."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
+    @property
+    def measured(self) -> str:
+        """The figure with its unit."""
+        return f"{self.value:.2f}{self.unit}"
+
+    @property
+    def limit(self) -> str:
+        """The bound in words, such as ``at least 3x``."""
+        return f"{'at least' if self.at_least else 'at most'} {self.bound:g}{self.unit}"
+
     def __str__(self) -> str:
-        sign = "at least" if self.at_least else "at most"
         verdict = "ok" if self.holds else "NOT MET"
-        text = (
-            f"{self.name}: {self.value:.2f}{self.unit} ({sign} {self.bound:g}{self.unit}) {verdict}"
-        )
+        text = f"{self.name}: {self.measured} ({self.limit}) {verdict}"
         return f"{text}\n    {self.detail}" if self.detail else text
 
 
