@@ -172,7 +172,11 @@ def test_every_step_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[
             python("fails", "print('| half |'); raise ValueError('no luck')"),
             python("hangs", wait, seconds=0.7),
             python("lacks", "", needs=("library no_such_library", "variable NO_SUCH")),
-            python("refused", "import sys; sys.exit('error[VGG608]: not here')", refusal="VGG60"),
+            python(
+                "refused",
+                "import sys; sys.exit('so\\nerror: it cannot run\\n  here: 9.0')",
+                refusal="cannot run",
+            ),
             python("missing", "import sys; print('this torch has no CUDA'); sys.exit(3)"),
             python("works", "print('| whole |')"),
         ],
@@ -183,17 +187,17 @@ def test_every_step_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [(one.name, one.state) for one in outcomes] == [
         ("fails", "failed"),
         ("hangs", "stopped"),
-        ("lacks", "skipped"),
         ("refused", "refused"),
         ("missing", "skipped"),
         ("works", "done"),
+        ("lacks", "skipped"),
     ]
     whys = [one.why for one in outcomes]
     assert whys[0] == "exit 1: ValueError: no luck"
     assert whys[1].startswith("its limit was ")
-    assert whys[2] == "no_such_library is not installed; NO_SUCH names no file"
-    assert whys[3] == "error[VGG608]: not here"
-    assert whys[4] == "exit 3: this torch has no CUDA"
+    assert whys[2] == "error: it cannot run here: 9.0"
+    assert whys[3] == "exit 3: this torch has no CUDA"
+    assert whys[5] == "no_such_library is not installed; NO_SUCH names no file"
     assert outcomes[1].seconds < 15
     text = results.read_text("utf-8")
     assert text.count("\n## ") == 1
@@ -216,6 +220,16 @@ def test_results_are_there_before_the_next_step(tmp_path: Path) -> None:
     first, second = python("first", "print('| first |')"), python("second", look)
     outcomes = runner.run_all([first, second], tmp_path / "out", results, 60)
     assert [one.state for one in outcomes] == ["done", "done"]
+
+
+def test_a_library_may_be_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that needs what is not there yet comes after the others."""
+    place = tmp_path / "place"
+    monkeypatch.setenv("PLACE", str(place))
+    early = python("early", "", needs=("variable PLACE",))
+    make = python("make", f"import os; os.mkdir({str(place)!r})")
+    outcomes = runner.run_all([early, make], tmp_path / "out", tmp_path / "results.md", 60)
+    assert [(one.name, one.state) for one in outcomes] == [("make", "done"), ("early", "done")]
 
 
 def test_no_step_begins_when_the_time_is_over(tmp_path: Path) -> None:

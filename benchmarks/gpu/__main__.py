@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,8 +71,8 @@ def run(step: Step, out: Path, limit: float) -> Outcome:
     said = read(output) + read(log)
     last = said.strip().rpartition("\n")[2][:200]
     if step.refusal is not None and step.refusal in said:
-        first = next(line for line in said.splitlines() if step.refusal in line)
-        return Outcome(step.name, "refused", seconds, first.strip()[:200])
+        at = said.rfind("\n", 0, said.index(step.refusal)) + 1
+        return Outcome(step.name, "refused", seconds, " ".join(said[at:].split())[:300])
     state = "skipped" if code == MISSING else "failed"
     return Outcome(step.name, state, seconds, f"exit {code}: {last}")
 
@@ -96,7 +97,9 @@ def section(step: Step, outcome: Outcome, out: Path) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """A row for each step."""
-    rows = [[one.name, one.state, f"{one.seconds:.0f}", one.why] for one in outcomes]
+    rows = [
+        [one.name, one.state, f"{one.seconds:.0f}", one.why.replace("|", "\\|")] for one in outcomes
+    ]
     return table(["step", "outcome", "s", "why"], rows)
 
 
@@ -107,13 +110,23 @@ def append(path: Path, text: str) -> None:
 
 
 def run_all(steps: Sequence[Step], out: Path, results: Path, seconds: float) -> list[Outcome]:
-    """Every step in order; one for which no time is left is skipped."""
+    """Every step in order; one for which no time is left is skipped.
+
+    What lacks something is looked at again after all others: a library may be under way.
+    """
     out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     end = time.monotonic() + seconds
     has_heading = False
-    for step in steps:
+    queue = deque(steps)
+    deferred: set[str] = set()
+    while queue:
+        step = queue.popleft()
         lacks, left = lacking(step.needs), end - time.monotonic()
+        if lacks and step.name not in deferred:
+            deferred.add(step.name)
+            queue.append(step)
+            continue
         if lacks:
             outcome = Outcome(step.name, "skipped", 0, "; ".join(lacks))
         elif left < 1:

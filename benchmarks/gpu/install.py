@@ -23,7 +23,6 @@ from pathlib import Path
 
 from benchmarks.gpu.pack import pieces
 
-PYCUDA_SECONDS = 180
 ROOMS = ("compiler", "runtime", "specs")
 
 
@@ -57,19 +56,14 @@ def unpack(paths: Sequence[Path], site: Path) -> str | None:
     return None
 
 
-def pip_install(site: Path, source: str, log: Path, seconds: float) -> str | None:
-    """Why a source could not be built, else None. Nothing is fetched."""
+def build(site: Path, source: str, log: Path) -> subprocess.Popen[bytes]:
+    """Begin to build a source package and to install it. Nothing is fetched."""
     options = ["-q", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), source]
-    # Not in the repository: Python would take its folder vggspec for the distribution.
-    with log.open("w", encoding="utf-8") as file:
-        try:
-            code = subprocess.run(
-                command, stdout=file, stderr=file, timeout=seconds, check=False
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"stopped after {seconds:.0f} s; {log}"
-    return None if code == 0 else f"pip ended with {code}; {log}"
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
 
 
 def cuda_root() -> Path | None:
@@ -104,10 +98,15 @@ def main(texts: Sequence[str]) -> int:
     if root is not None:
         os.environ["CUDA_ROOT"] = str(root)
         os.environ["PATH"] += f":{root / 'bin'}"
-    for source in (site / "sources").glob("pycuda-*.tar.gz"):
-        tell(source.name, pip_install(site, str(source), site / "pycuda.log", PYCUDA_SECONDS))
     # For its metadata; the code is that of the copy.
-    tell("vggspec", pip_install(site, ".", site / "vggspec.log", PYCUDA_SECONDS))
+    log = site / "vggspec.log"
+    code = build(site, ".", log).wait()
+    tell("vggspec", None if code == 0 else f"pip ended with {code}; {log}")
+    for source in (site / "sources").glob("pycuda-*.tar.gz"):
+        # It takes minutes. Steps that need it come later, and look whether it is there.
+        log = site / "pycuda.log"
+        build(site, str(source), log)
+        tell(source.name, f"goes on in the background; {log}")
     for folder in (site / "vggspec", Path("build")):
         shutil.rmtree(folder, ignore_errors=True)
     for room in ROOMS:
@@ -117,8 +116,11 @@ def main(texts: Sequence[str]) -> int:
     paths = {"PYTHONPATH": [os.getcwd(), str(site)], "LD_LIBRARY_PATH": libraries()}
     for name, folders in paths.items():
         before = os.environ.get(name)
-        value = os.pathsep.join([*folders, *([before] if before else [])])
-        print(f"export {name}={shlex.quote(value)}")
+        if before:
+            folders.append(before)
+        if folders:
+            value = os.pathsep.join(folders)
+            print(f"export {name}={shlex.quote(value)}")
     if (site / "plan").is_dir():
         print(f"export VGGSPEC_PLAN={shlex.quote(str(site / 'plan'))}")
     print(f"export PATH={shlex.quote(os.environ['PATH'])}")

@@ -3,8 +3,10 @@
     python -m benchmarks.gpu.pack /tmp/gpu-pack --capability 9.0
 
 PyTorch with CUDA, numpy, onnx, safetensors, pillow, click, ml_dtypes and pytest are expected there.
-The folders ``1``, ``2`` ... can travel one by one, beside a copy of the repository. An archive goes
-on in the next folder where a folder is full. There, in the repository's root:
+Compressing ONNX Runtime and TensorRT-RTX takes minutes. TensorRT-RTX does not run on GPUs of 9.0
+and 10.x: ``--without rtx plan`` leaves it out. The folders ``1``, ``2`` ... can travel one by one,
+beside a copy of the repository; an archive goes on in the next folder where a folder is full.
+There, in the repository's root:
 
     eval "$(python3 -m benchmarks.gpu.install 1 2 3)"
     python3 -m benchmarks.gpu
@@ -29,7 +31,7 @@ MIB = 1 << 20
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17, 5)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
-#: Archives, the most needed first, and the wheels in them.
+#: The wheels in archives.
 WHEELS: dict[str, tuple[str, ...]] = {
     "libraries": (
         *("lark", "rich", "markdown-it-py", "mdurl", "pygments", "simplejpeg"),
@@ -39,6 +41,10 @@ WHEELS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime-gpu", "flatbuffers"),
     "rtx": ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"),
 }
+RTX = "tensorrt-rtx-cu13"
+
+#: Archives, the most needed first.
+NAMES = ("libraries", "pycuda", "plan", "onnxruntime", "rtx")
 
 #: Of ONNX Runtime, what no step uses.
 UNUSED = ("**/libonnxruntime_providers_tensorrt.so", "onnxruntime/transformers")
@@ -103,6 +109,20 @@ def build_plan(site: Path) -> None:
     weights.unlink()
 
 
+def fill(site: Path, name: str, python: str, capability: int) -> None:
+    """Everything of an archive."""
+    if name == "pycuda":
+        fetch_pycuda(site)
+    elif name == "plan":
+        build_plan(site)
+    else:
+        fetch_wheels(WHEELS[name], python, site)
+    if name == "onnxruntime":
+        prune_onnxruntime(site, capability)
+    if name == "rtx":  # pure Python, of which there is no wheel
+        pip("install", "--no-deps", "--no-compile", "--target", str(site), as_here(RTX))
+
+
 def archive(site: Path, out: Path) -> None:
     """A folder as a compressed tar."""
     with tarfile.open(out, "w:xz", preset=6) as tar:
@@ -144,8 +164,7 @@ def main(texts: Sequence[str]) -> int:
     parser.add_argument("--part-mib", type=int, default=55, metavar="N", help="of a part (55)")
     parser.add_argument("--python", default="3.12", metavar="X.Y", help="there (3.12)")
     parser.add_argument("--capability", default="9.0", metavar="X.Y", help="of the GPU (9.0)")
-    names = [*WHEELS, "pycuda", "plan"]
-    parser.add_argument("--without", nargs="+", default=[], choices=names, help="left out")
+    parser.add_argument("--without", nargs="+", default=[], choices=NAMES, help="left out")
     given = parser.parse_args(texts)
     if given.out.exists():
         parser.error(f"{given.out} exists")
@@ -154,20 +173,13 @@ def main(texts: Sequence[str]) -> int:
     failures = 0
     with tempfile.TemporaryDirectory(dir=given.out) as scratch:
         archives = []
-        for name in ("libraries", "pycuda", "plan", "onnxruntime", "rtx"):
+        for name in NAMES:
             if name in given.without:
                 continue
             site = Path(scratch, name)
             site.mkdir()
             try:
-                if name == "pycuda":
-                    fetch_pycuda(site)
-                elif name == "plan":
-                    build_plan(site)
-                else:
-                    fetch_wheels(WHEELS[name], given.python, site)
-                if name == "onnxruntime":
-                    prune_onnxruntime(site, capability)
+                fill(site, name, given.python, capability)
             except subprocess.CalledProcessError as error:
                 failures += 1
                 print(f"{name}: left out, {error}", file=sys.stderr)

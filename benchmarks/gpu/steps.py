@@ -36,7 +36,7 @@ class Step:
     """``gpu``, ``library A`` or ``library A|B``, ``variable NAME`` of an existing path."""
 
     refusal: str | None = None
-    """A failure that prints this word is an answer too."""
+    """A failure that prints these words is an answer too."""
 
     is_markdown: bool = True
     """Whether its output is a part of a document as it is."""
@@ -53,8 +53,8 @@ STEPS: tuple[Step, ...] = (
         question="Does a TensorRT-RTX engine, built without a GPU, give the net's answers here?",
         seconds=60,
         command=(*VGGSPEC, "verify", "$VGGSPEC_PLAN", "--device", "tensorrt"),
-        needs=("gpu", "variable VGGSPEC_PLAN"),
-        refusal="VGG60",
+        needs=("gpu", "library pycuda", "library tensorrt_rtx", "variable VGGSPEC_PLAN"),
+        refusal="cannot run here",
         is_markdown=False,
     ),
     Step(
