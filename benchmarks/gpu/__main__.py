@@ -11,7 +11,6 @@ other. What a step printed is appended as soon as it ends. `$OUT/NAME.log` has a
 import argparse
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -91,7 +90,7 @@ def section(step: Step, outcome: Outcome, out: Path) -> str:
         said = "\n".join(f"    {line}".rstrip() for line in said.splitlines()[-LINES:])
     ending = f"{outcome.state.capitalize()} after {outcome.seconds:.0f} s"
     ending += f": {outcome.why}" if outcome.why else ""
-    command = shlex.join(["python", *step.command[1:]])
+    command = " ".join(["python", *step.command[1:]])
     return f"### {step.question}\n\n`{command}`\n\n{said}\n\n{ending}.\n\n"
 
 
@@ -162,7 +161,7 @@ def main(texts: Sequence[str]) -> int:
     if given.list or given.dry_run:
         for step in steps:
             lacks = "; ".join(lacking(step.needs))
-            text = shlex.join(step.command) if given.dry_run else step.question
+            text = " ".join(step.command) if given.dry_run else step.question
             print(f"{step.name} ({step.seconds:.0f} s): {text}")
             print(f"    skipped: {lacks}" if lacks else "    can run")
         return 0

@@ -118,7 +118,7 @@ def main(texts: Sequence[str]) -> int:
             )
         notes: dict[str, None] = {}
         for precision in given.precisions:
-            rows = []
+            rows, rates = [], []
             for scale in given.scales:
                 for batch in given.batches:
                     shape = (batch, *size_of(scale, is_square=given.square))
@@ -131,8 +131,14 @@ def main(texts: Sequence[str]) -> int:
                         for way in ways
                     ]
                     rows.append([written(shape), *cells])
+                    per_second = (
+                        f"{batch / percentile(seconds[way], 0.5):.0f}" if way in seconds else "–"
+                        for way in ways
+                    )
+                    rates.append([written(shape), *per_second])
                     notes |= dict.fromkeys(f"- {way}: {why}" for way, why in missing.items())
-            print(f"#### {precision}\n\n{table(['median / p99, ms', *ways], rows)}", flush=True)
+            print(f"#### {precision}\n\n{table(['median / p99, ms', *ways], rows)}")
+            print(table(["images/s", *ways], rates), flush=True)
         print("\n".join(notes))
     return 0
 
