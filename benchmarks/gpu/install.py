@@ -113,8 +113,8 @@ def main(texts: Sequence[str]) -> int:
         link = Path("vggspec", room)
         if not link.is_symlink():
             link.symlink_to(Path("..", room))
-    paths = {"PYTHONPATH": [os.getcwd(), str(site)], "LD_LIBRARY_PATH": libraries()}
-    for name, folders in paths.items():
+    places = {"PYTHONPATH": [os.getcwd(), str(site)], "LD_LIBRARY_PATH": libraries()}
+    for name, folders in places.items():
         before = os.environ.get(name)
         if before:
             folders.append(before)
