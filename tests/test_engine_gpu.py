@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import engine_gpu as bench
+from benchmarks.gpu import engine as bench
 from tests.conftest import ROOT
 from tests.nets import session
 from tests.runtime.bundles import Made
@@ -197,14 +197,6 @@ def test_a_reason_is_told_once() -> None:
     assert found == "- torch: this torch has no CUDA (1 × 256 × 341, 2 × 256 × 341)\n"
 
 
-def test_the_heading_says_when_where_and_how() -> None:
-    text = bench.heading(HERE, ["--scales", "256"], "2026-01-31", "580.65.06")
-    assert text.startswith("## Dense inference of D, 2026-01-31\n")
-    assert "NVIDIA H200 (9.0), driver 580.65.06, CUDA 13.0, Python 3." in text
-    assert f"numpy {np.__version__}" in text
-    assert "\n    python -m benchmarks.engine_gpu --scales 256\n" in text
-
-
 # Time.
 
 
@@ -298,19 +290,15 @@ def test_what_is_missing_is_one_line(
     lacks: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
 ) -> None:
     machine = replace(HERE, tensorrt=None, **changes)
     assert bench.lacking(machine, wanted) == lacks
     if not lacks:
         return
     monkeypatch.setattr(bench, "this_machine", lambda: machine)
-    out = tmp_path / "results.md"
-    arguments = ["--out", str(out), *(["--flavours", *wanted] if wanted else [])]
-    assert bench.main(arguments) == 3
+    assert bench.main(["--flavours", *wanted] if wanted else []) == 3
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith(f"not here: {', '.join(lacks)}")
-    assert not out.exists()
 
 
 def test_sections_are_written_as_they_come(
@@ -319,31 +307,31 @@ def test_sections_are_written_as_they_come(
     """What fails in one is told in its place, and the others go on."""
     monkeypatch.setattr(bench, "this_machine", lambda: HERE)
     monkeypatch.setattr(bench, "weights_of_d", lambda: tmp_path / "D.safetensors")
-    out = tmp_path / "results.md"
-    out.write_text("# Results\n\n", "utf-8")
+    said = ""
 
     def section(folder: Path, flavour: str, precision: str, given: Any, peaks: Any) -> Any:
+        nonlocal said
         assert folder.is_dir()
         assert peaks["fp32"] == 67
+        said += capsys.readouterr().out
         if precision == "fp16":
-            assert "### fp32\n" in out.read_text("utf-8")
+            assert "#### fp32\n" in said
             raise bench.MissingLibraryError("it needs a library")
-        return f"### {precision}\n", bench.claims(precision, [FAST])
+        return f"#### {precision}\n", bench.claims(precision, [FAST])
 
     monkeypatch.setattr(bench, "section", section)
-    given = ["--flavours", "tensorrt_rtx", "--out", str(out)]
+    given = ["--flavours", "tensorrt_rtx"]
     assert bench.main([*given, "--precisions", "fp32", "bf16"]) == 0
-    out.write_text("# Results\n\n", "utf-8")
+    said = ""
+    capsys.readouterr()
     assert bench.main(given) == 1
-    text = out.read_text("utf-8")
-    assert text.startswith("# Results\n\n## Dense inference of D, ")
-    assert [line for line in text.splitlines() if line.startswith("### ")] == [
-        "### fp32",
-        "### TensorRT-RTX, fp16",
-        "### bf16",
+    said += capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("#### ")] == [
+        "#### fp32",
+        "#### TensorRT-RTX, fp16",
+        "#### bf16",
     ]
-    assert "it needs a library" in text
-    assert text.removeprefix("# Results\n\n") in capsys.readouterr().out
+    assert "it needs a library" in said
 
 
 # The plain driver.

@@ -4,17 +4,16 @@ vggspec's session over a TensorRT plan, beside a driver written by hand over the
 (``benchmarks/peers/plain_trt.py``), ONNX Runtime and PyTorch. All take turns in one process, on
 images of 4:3 that lie in the host's memory, and give the posteriors there.
 
-    python -m benchmarks.engine_gpu --out docs/gpu-results.md
+    python -m benchmarks.gpu.engine
 
-FILE is appended to, a section at a time. Needs CUDA, pycuda and a TensorRT of either flavour, and
-says what of that is not there; PyTorch and ONNX Runtime are left out where they have no CUDA.
+Needs CUDA, pycuda and a TensorRT of either flavour, and says what of that is not there; PyTorch and
+ONNX Runtime are left out where they have no CUDA.
 """
 
 import argparse
 import ctypes
 import math
 import re
-import shlex
 import statistics
 import sys
 import tempfile
@@ -22,8 +21,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vggspec
+from benchmarks.gpu.machine import table
 from benchmarks.measure import Claim, conclude, ratio
 from benchmarks.weights import weights_of_d
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError
@@ -190,12 +188,6 @@ def claims(title: str, cells: Sequence[Cell]) -> list[Claim]:
     return [Claim(name, worst.to_plain, BOUND, at_least=False, detail=detail)]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def latency_table(cells: Sequence[Cell]) -> str:
     """Median and p99 of a run. A stream has none: its runs overlap."""
     ways = [way for way in measured(cells) if way != STREAM]
@@ -273,46 +265,6 @@ def lacking(machine: Machine, wanted: Sequence[Flavour]) -> list[str]:
     elif set(wanted) - set(here):
         lacks += [flavour for flavour in wanted if flavour not in here]
     return lacks
-
-
-def heading(machine: Machine, arguments: Sequence[str], day: str, release: str | None) -> str:
-    """When, where, with what, how."""
-    assert machine.driver is not None
-    driver = f"driver {release}, " if release else ""
-    versions = ", ".join(f"{name} {number}" for name, number in libraries().items())
-    command = shlex.join(["python", "-m", "benchmarks.engine_gpu", *arguments])
-    return (
-        f"## Dense inference of D, {day}\n\n"
-        f"{machine.gpus[0]}, {driver}CUDA {machine.driver.cuda}, Python "
-        f"{sys.version.split()[0]}; {versions}.\n\n"
-        f"    {command}\n\n"
-        "Inputs are images × rows × columns, float32 on the host; a time ends with the posteriors "
-        "there.\n`plain` is a driver written by hand over the same plan; no way uses TF32.\n"
-    )
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what is measured."""
-    names = ["vggspec", "pycuda", "onnxruntime-gpu", "torch", "numpy"]
-    for facts in FLAVOURS.values():
-        names += facts.distributions
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def driver_release() -> str | None:
-    """Of NVIDIA's kernel module on Linux, such as 580.65.06."""
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text("utf-8")
-    except OSError:
-        return None
-    match = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", text)
-    return match[0] if match else None
 
 
 # Time.
@@ -407,9 +359,9 @@ class Subject:
         return f"{FLAVOURS[self.flavour].title} {version}, {self.precision}"
 
 
-def size_of(scale: int) -> tuple[int, int]:
-    """Rows and columns of a photograph of 4:3 whose smaller side is Q."""
-    return scale, round(scale * 4 / 3)
+def size_of(scale: int, *, is_square: bool = False) -> tuple[int, int]:
+    """Rows and columns of a photograph whose smaller side is Q: of 4:3, or square."""
+    return scale, scale if is_square else round(scale * 4 / 3)
 
 
 def flops_of(shape: BatchShape) -> float:
@@ -586,7 +538,9 @@ def section(
     """Everything of one flavour and precision."""
     from vggspec.runtime.tensorrt.session import TrtSession
 
+    start = time.perf_counter()
     bundle = build(folder / "plan", flavour, precision, given.scales, max(given.batches))
+    built = time.perf_counter() - start
     vggspec.compile(SPEC, weights=weights_of_d(), out=folder / "graph", precision=precision)
     uses = memory_of(bundle)
     with TrtSession(bundle) as ours, TrtSession(bundle, use_graphs=False) as no_graph:
@@ -603,7 +557,11 @@ def section(
         cells = []
         for scale in given.scales:
             for batch in given.batches:
-                cells.append(measure(subject, (batch, *size_of(scale)), given.seconds))
+                cells.append(
+                    measure(
+                        subject, (batch, *size_of(scale, is_square=given.square)), given.seconds
+                    )
+                )
                 print(f"{subject.title}: {cells[-1]}", file=sys.stderr, flush=True)
         for shape, why in ours.without_graph.items():
             images, _, rows, columns = shape
@@ -611,7 +569,8 @@ def section(
             subject.missing.setdefault(key, []).append(written((images, rows, columns)))
     found = claims(subject.title, cells)
     parts = [
-        f"### {subject.title}\n",
+        f"#### {subject.title}\n",
+        f"From the spec to the engine: {built:.1f} s, {len(subject.profiles)} profiles.\n",
         latency_table(cells),
         rate_table(cells),
         ratio_table(cells, peaks.get(precision)),
@@ -624,7 +583,7 @@ def section(
 
 def arguments(texts: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engine_gpu", description="Measure net D on a GPU."
+        prog="python -m benchmarks.gpu.engine", description="Measure net D on a GPU."
     )
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     parser.add_argument("--scales", default=[256, 384, 512], help="Q (256 384 512)", **several)
@@ -641,7 +600,7 @@ def arguments(texts: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--without", nargs="+", default=[], choices=OPTIONAL, help="peers left out")
     parser.add_argument("--seconds", type=float, default=10, help="for a shape, about (10)")
     parser.add_argument("--peak", type=parse_peaks, default={}, help="TFLOPS, as fp32=67,fp16=989")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="appended to")
+    parser.add_argument("--square", action="store_true", help="Q × Q instead of 4:3")
     return parser.parse_args(texts)
 
 
@@ -655,15 +614,12 @@ def main(texts: Sequence[str]) -> int:
         return 3
     peaks = peaks_of(machine.gpus[0].name, given.peak)
 
-    def tell(text: str) -> None:
-        print(text, flush=True)
-        if given.out is not None:
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
-
     found: list[Claim] = []
     failures = 0
-    tell(heading(machine, texts, f"{datetime.now(UTC):%Y-%m-%d}", driver_release()))
+    print(
+        "Inputs are images × rows × columns, float32 on the host; a time ends with the posteriors "
+        "there.\n`plain` is a driver written by hand over the same plan; no way uses TF32.\n"
+    )
     for flavour in given.flavours or flavours.installed():
         for precision in given.precisions:
             try:
@@ -671,8 +627,8 @@ def main(texts: Sequence[str]) -> int:
                     text, more = section(Path(folder), flavour, precision, given, peaks)
             except (VggspecError, MissingLibraryError) as error:
                 failures += 1
-                text, more = f"### {FLAVOURS[flavour].title}, {precision}\n\n{error}\n", []
-            tell(text)
+                text, more = f"#### {FLAVOURS[flavour].title}, {precision}\n\n{error}\n", []
+            print(text, flush=True)
             found += more
     return max(conclude(found), int(failures > 0))
 

@@ -4,8 +4,8 @@ Synthetic images, so that decoding has no part in it. The peers are torchvision'
 PyTorch in the same run: fp32 with the default layout, and bf16 by autocast with channels last, both
 with plain SGD.
 
-    python -m benchmarks.train_gpu --net D
-    python -m benchmarks.train_gpu --net resnet50
+    python -m benchmarks.gpu.train --net D
+    python -m benchmarks.gpu.train --net resnet50
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from torch import nn
 from benchmarks.train_step import Vgg16
 from vggspec.compiler.backends.torch.module import emit
 from vggspec.compiler.cost import cost
-from vggspec.compiler.lower import load_network
+from vggspec.compiler.lower import Lowered, load_network
 from vggspec.training.batches import Batch, Normalise
 from vggspec.training.device import TrainPrecision, computing, pick_layout
 from vggspec.training.loop import training_network
@@ -83,38 +84,61 @@ def plain(peer: Callable[[], nn.Module], batch: int, *, is_bf16: bool = False) -
     return seconds_of(step)
 
 
-def ours(spec: str, batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
-    """Seconds of a step of ours, from bytes on the host."""
-    place = torch.device("cuda")
-    lowered = load_network(spec)
+def make_stepper(
+    lowered: Lowered,
+    place: torch.device,
+    batch: int,
+    precision: TrainPrecision,
+    ranks: Ranks,
+    *,
+    is_compiled: bool = False,
+) -> Stepper:
+    """Ours, which begins with bytes."""
     network = training_network(lowered)
     layout = pick_layout(place, precision)
     stepper = Stepper(
         emit(network).to(place).to(memory_format=layout).train(),
         Normalise(network.input, (124.0, 117.0, 104.0), layout).to(place),
         lowered.experiment.train,
-        Ranks(),
+        ranks,
         seed=0,
         precision=precision,
         at_a_time=batch,
         is_compiled=is_compiled,
     )
     stepper.rate = 1e-4
-    pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8).pin_memory()
-    labels, rows = torch.randint(0, 1000, (batch,)), torch.arange(batch)
-    images = Batch(pixels, torch.zeros(batch, 3), labels, rows, [])
-    with computing(place, precision, network):
+    return stepper
+
+
+def random_batch(batch: int, height: int = 224, width: int = 224, classes: int = 1000) -> Batch:
+    """Images on the host, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    shape = batch, height, width, 3
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, classes, (batch,), generator=generator)
+    return Batch(pixels, torch.zeros(batch, 3), labels, torch.arange(batch), [])
+
+
+def ours(spec: str, batch: int, precision: TrainPrecision, *, is_compiled: bool) -> float:
+    """Seconds of a step of ours."""
+    place, lowered = torch.device("cuda"), load_network(spec)
+    stepper = make_stepper(lowered, place, batch, precision, Ranks(), is_compiled=is_compiled)
+    images = random_batch(batch)
+    images = images._replace(pixels=images.pixels.pin_memory())
+    with computing(place, precision, training_network(lowered)):
         return seconds_of(lambda: stepper(images, batch, 1))
 
 
 def main(texts: Sequence[str]) -> int:
     """Print a table in Markdown; 3 without a CUDA device."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_gpu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.train", description=__doc__)
     parser.add_argument("--net", default="D", choices=NETS)
     parser.add_argument("--batches", nargs="+", type=int, default=[64, 128, 256])
+    every = get_args(TrainPrecision)
+    parser.add_argument("--precisions", nargs="+", default=every, choices=every)
     given = parser.parse_args(texts)
     if not torch.cuda.is_available():
-        print("a CUDA device is required")
+        print("this torch has no CUDA device")
         return 3
     spec, peer = NETS[given.net]
     flops = 3 * cost(training_network(load_network(spec))).flops
@@ -125,7 +149,7 @@ def main(texts: Sequence[str]) -> int:
     }
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     print(", ".join(f"{name} {peak / 1e12:.0f} TFLOPS" for name, peak in peaks.items()), "\n")
-    print("| batch | way | images/s | share of the matrix peak | memory GiB | to plain fp32 |")
+    print("| batch | way | images/s | share of the matrix peak | memory GiB | to the first |")
     print("|---|---|---|---|---|---|")
     for batch in given.batches:
         ways: list[tuple[str, TrainPrecision, Callable[[], float]]] = [
@@ -142,6 +166,8 @@ def main(texts: Sequence[str]) -> int:
         ]
         baseline = 0.0
         for name, precision, step in ways:
+            if precision not in given.precisions:
+                continue
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             seconds = step()
