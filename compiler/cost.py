@@ -9,7 +9,7 @@ Axes: C channels, H rows, W columns; pairs are (rows, columns).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vggspec.base.safetensors_header import Shape
+from vggspec.base.shape import Shape
 from vggspec.compiler.geometry import Number, fields
 from vggspec.compiler.ir import IMAGE, Layer, Network
 from vggspec.compiler.memory import owners

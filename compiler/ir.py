@@ -36,6 +36,9 @@ IMAGE = "image"
 #: The output of a network that was cut after one of its layers (``passes/keep_up_to.py``).
 FEATURES = "features"
 
+#: Outputs with a number for each class at each position.
+SCORE_MAP, POSTERIOR_MAP = "score_map", "posterior_map"
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

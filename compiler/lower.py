@@ -26,13 +26,12 @@ from vggspec.compiler.claims import falsehood
 from vggspec.compiler.expand import MAX_LAYERS, Expansion
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
-from vggspec.compiler.ir import IMAGE, ImageInput, Layer, Network, Output
+from vggspec.compiler.ir import IMAGE, POSTERIOR_MAP, ImageInput, Layer, Network, Output
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.ops.upconv import UpConv
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.trained_layers import with_layers
 from vggspec.compiler.wire import Wired, paths, wire
 from vggspec.compiler.written import (
@@ -55,8 +54,8 @@ from vggspec.lang.ast import (
     Spec,
     Step,
     Word,
+    with_option,
 )
-from vggspec.lang.formatter import one_net, with_option
 from vggspec.lang.loading import MAX_BYTES, find_spec, load, net_name, pick, read, split_target
 from vggspec.lang.packaged import packaged
 from vggspec.lang.parser import MAX_WORDS, count_words, parse_leniently
@@ -470,6 +469,8 @@ class _Lowering:
             replace(block, branches=_edited_branches(block.branches, edits))
             for block in base.blocks
         )
+        from vggspec.lang.formatter import one_net
+
         whole = replace(spec, means=base.means, blocks=blocks)
         return one_net(whole, self._name, base.input, items)
 

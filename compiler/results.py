@@ -12,10 +12,9 @@ from typing import cast
 from vggspec.base.catalogue.backends import NoScoreMap
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.manifest import OutputKind
-from vggspec.compiler.ir import FEATURES, Network, Output
+from vggspec.compiler.ir import FEATURES, POSTERIOR_MAP, SCORE_MAP, Network, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 
 #: Names that no layer of a spec has.
 OF_KINDS = ("posteriors", "scores", FEATURES, SCORE_MAP, POSTERIOR_MAP)

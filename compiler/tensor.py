@@ -5,7 +5,7 @@ from math import prod
 from typing import Literal
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.safetensors_header import Shape
+from vggspec.base.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,11 @@ from vggspec.base.safetensors_header import (
     DATA_SHA256,
     BadTensorsError,
     Layout,
-    Shape,
     Tensor,
     header,
     read_layout,
 )
+from vggspec.base.shape import Shape
 from vggspec.base.wording import count, reason
 from vggspec.bundle.digests import digest
 from vggspec.bundle.manifest import WEIGHTS

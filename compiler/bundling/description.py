@@ -15,11 +15,11 @@ from vggspec.compiler.backends.onnx.graph import OPSET
 from vggspec.compiler.backends.onnx.model import pipeline, prepare
 from vggspec.compiler.geometry import Number, Pair, fields
 from vggspec.compiler.input_contract import known_mean
-from vggspec.compiler.ir import IMAGE, ImageInput, Network, Output
+from vggspec.compiler.ir import IMAGE, POSTERIOR_MAP, SCORE_MAP, ImageInput, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.passes import AverageBeforeLinear, run
-from vggspec.compiler.passes.average_over_space import AVERAGE, POSTERIOR_MAP, SCORE_MAP
+from vggspec.compiler.passes.average_over_space import AVERAGE
 from vggspec.compiler.passes.keep_up_to import needed_for
 from vggspec.compiler.results import kind_of, result_of
 from vggspec.compiler.sizes import Fitting, sizes

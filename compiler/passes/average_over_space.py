@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vggspec.base.recipe import Average
-from vggspec.compiler.ir import FEATURES, Layer, Network, Node, Output
+from vggspec.compiler.ir import FEATURES, SCORE_MAP, Layer, Network, Node, Output
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.ops.flatten import Flatten
@@ -28,9 +28,6 @@ from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes.rewiring import fresh
 
 AVERAGE, VECTOR = "average", "vector"
-
-SCORE_MAP, POSTERIOR_MAP = "score_map", "posterior_map"
-"""Outputs with a number for each class at each position."""
 
 #: What the first output is called where the spec gives it no name.
 UNNAMED = ("scores", "posteriors", FEATURES)

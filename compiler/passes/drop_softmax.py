@@ -11,9 +11,8 @@ Result  fc8              output scores
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vggspec.compiler.ir import Network, Output
+from vggspec.compiler.ir import POSTERIOR_MAP, SCORE_MAP, Network, Output
 from vggspec.compiler.ops.softmax import Softmax
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 
 SCORES_OF = {"posteriors": "scores", POSTERIOR_MAP: SCORE_MAP}
 

@@ -17,12 +17,11 @@ from typing import ClassVar
 
 from vggspec.base.catalogue.dense import NoMapPastAverage
 from vggspec.base.diagnostic import VggspecError
-from vggspec.compiler.ir import IMAGE, Layer, Network, Node, Output
+from vggspec.compiler.ir import IMAGE, SCORE_MAP, Layer, Network, Node, Output
 from vggspec.compiler.ops.dropout import Dropout
 from vggspec.compiler.ops.global_avg_pool import GlobalAvgPool
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes.average_before_linear import is_linear
-from vggspec.compiler.passes.average_over_space import SCORE_MAP
 from vggspec.compiler.passes.keep_up_to import needed_for
 from vggspec.compiler.passes.rewiring import at
 

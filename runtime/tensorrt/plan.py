@@ -12,7 +12,7 @@ import numpy as np
 from vggspec.base.catalogue.artefacts import EngineFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles, StrippedPlan
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.safetensors_header import Shape
+from vggspec.base.shape import Shape
 from vggspec.base.wording import count
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import BatchShape, Profile, choose_profile, spans

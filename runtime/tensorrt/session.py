@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.safetensors_header import Shape
+from vggspec.base.shape import Shape
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.profile import choose_profile, spans
 from vggspec.runtime.session import Arrays, check_feeds

@@ -328,7 +328,7 @@ def test_a_net_to_be_like_is_named_with_its_file(line: str, meant: str) -> None:
 @pytest.mark.parametrize("op", [op for op in OPS if op.syntax], ids=lambda op: op.keyword)
 def test_every_layer_can_be_suggested(op: type) -> None:
     example = op.syntax.example  # type: ignore[attr-defined]
-    assert SOUND.fullmatch(example), "lang/mistakes.py does not know this layer"
+    assert re.fullmatch(SOUND, example), "lang/mistakes.py does not know this layer"
 
 
 @pytest.mark.parametrize(

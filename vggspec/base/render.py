@@ -1,6 +1,5 @@
 """Reports as text for people, as JSON for editors, as annotations for GitHub."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +33,8 @@ def as_json(reports: Iterable[Report]) -> str:
     Line endings count as one code point and a byte order mark as none. Text beyond ASCII is
     escaped, so that any terminal and any pipe can take it.
     """
+    import json
+
     return json.dumps([as_dict(report) for report in reports], indent=2)
 
 

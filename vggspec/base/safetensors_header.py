@@ -16,6 +16,7 @@ from typing import Any
 
 from vggspec.base.fields import BadFieldError, Fields, parse_object, short
 from vggspec.base.regular_files import open_file
+from vggspec.base.shape import Shape
 
 ALIGNMENT = 256
 """The data of a file that is written here begins at a multiple of it, in bytes."""
@@ -29,8 +30,6 @@ DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2,
     "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
-
-Shape = tuple[int, ...]
 
 
 class BadTensorsError(Exception):

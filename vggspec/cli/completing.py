@@ -1,7 +1,11 @@
 """Completion in the shell: names of commands and of specs."""
 
+from typing import TYPE_CHECKING
+
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class SpecName(click.types.StringParamType):
@@ -15,8 +19,10 @@ class SpecName(click.types.StringParamType):
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    ) -> "list[CompletionItem]":
         """The packaged names that begin like ``incomplete``; the shell adds files."""
+        from click.shell_completion import CompletionItem
+
         files = [CompletionItem(incomplete, type="file")]
         return [*complete_packaged(ctx, param, incomplete), *files]
 
@@ -26,8 +32,10 @@ SPEC = SpecName()
 
 def complete_packaged(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> "list[CompletionItem]":
     """The names of the packaged specs that begin like ``incomplete``."""
+    from click.shell_completion import CompletionItem
+
     from vggspec.lang.packaged import packaged
 
     return [CompletionItem(name) for name in packaged() if name.startswith(incomplete)]

@@ -5,7 +5,7 @@ print every line again; ``Spec`` is the view of one net, a column or a column of
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vggspec.base.source import Source, Span
@@ -55,6 +55,14 @@ class LayerItem:
     alias: Word | None
     bold: bool
     span: Span = field(compare=False)
+
+
+def with_option(item: LayerItem, word: str) -> LayerItem:
+    """The layer with one more option of one word, unless it has that."""
+    if any(option.name.text.casefold() == word for option in item.options):
+        return item
+    option = Option(words=(Word(word, item.span),), span=item.span)
+    return replace(item, options=(*item.options, option))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Formatting does not change what a file means, and formatting twice is formatting
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from vggspec.lang.ast import (
@@ -131,14 +131,6 @@ def one_net(spec: Spec, name: str, image: InputItem | None, layers: Sequence[Ste
         if settings:
             lines += [f"{kind}:", *(INDENT + _setting(setting) for setting in settings)]
     return "".join(f"{line}\n" for line in lines)
-
-
-def with_option(item: LayerItem, word: str) -> LayerItem:
-    """The layer with one more option of one word, unless it has that."""
-    if any(option.name.text.casefold() == word for option in item.options):
-        return item
-    option = Option(words=(Word(word, item.span),), span=item.span)
-    return replace(item, options=(*item.options, option))
 
 
 _AS_WRITTEN = _Spelling(str, frozenset())

@@ -199,7 +199,7 @@ def corrected(text: str, at: int) -> str | None:
     start = max(0, at - REACH)
     near = text[start : at + REACH]
     for pattern, form in _LAYERS:
-        for match in pattern.finditer(near):
+        for match in re.finditer(pattern, near, re.IGNORECASE):
             if match.start() <= at - start < max(match.end(), 1) or (
                 match.end() == len(near) == at - start
             ):
@@ -210,19 +210,19 @@ def corrected(text: str, at: int) -> str | None:
     return None
 
 
-#: Layers as they are written. A suggestion of anything else would be a mistake itself.
-SOUND = re.compile(
-    r"(?:(?:(?:up)?conv\d+(?:x\d+)?-\d+(?:/\d+)?|dwconv\d+(?:x\d+)?(?:/\d+)?|up\d+"
+#: A pattern of layers as they are written. A suggestion of anything else would be a mistake itself.
+SOUND = (
+    r"(?i:(?:(?:up)?conv\d+(?:x\d+)?-\d+(?:/\d+)?|dwconv\d+(?:x\d+)?(?:/\d+)?|up\d+"
     r"|(?:max|avg)pool(?:\d+(?:/\d+)?)?|FC-\d+|dropout|LRN|BN|boxes)(?:\([^()]*\))?"
-    r"|(?:crop|resize)\(\w+(?:, \w+)?\)|ReLU6?|SiLU|gap|soft-max|[x×]\d+)(?!\S)\s*",
-    re.IGNORECASE,
+    r"|(?:crop|resize)\(\w+(?:, \w+)?\)|ReLU6?|SiLU|gap|soft-max|[x×]\d+)(?!\S)\s*"
 )
 
 
 def _if_sound(text: str) -> str | None:
+    sound = re.compile(SOUND)
     at = 0
     while at < len(text):
-        match = SOUND.match(text, at)
+        match = sound.match(text, at)
         if match is None:
             return None
         at = match.end()
@@ -317,43 +317,38 @@ def _pool(match: re.Match[str]) -> str:
 _SIDES = r"(?P<kernel>\d+(?:\s*[x×]\s*\d+)?)"
 _Form = Callable[[re.Match[str]], str]
 
-#: Layers as people write them, and as they are written here.
-_LAYERS: tuple[tuple[re.Pattern[str], _Form], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), form)
-    for pattern, form in cast(
-        "tuple[tuple[str, _Form], ...]",
-        (
-            (
-                r"(?<![\w.])(\d{1,9})\s*[x×*]?\s+((?:conv|FC-|maxpool|avgpool)[^\s,]*)",
-                lambda m: f"{m[2]} x{m[1]}",
-            ),
-            (rf"\bconv\s*{_SIDES}[-\s,]+(?P<channels>\d+)(?:\s*/\s*(?P<stride>\d+))?", _conv),
-            (rf"\b{_SIDES}\s*conv\w*[-\s,]+(?P<channels>\d+)", _conv),
-            (r"\bconv\s+(\d+)$", lambda m: f"conv3-{m[1]}"),
-            (
-                r"\b(?:FC|linear|dense|fully[\s-]connected)[-\s]+(\d+)",
-                lambda m: f"FC-{m[1]}",
-            ),
-            (
-                r"\b(max|avg|average)[\s-]?pool(?:ing)?\s+(\d+)(?:\s*[x×]\s*\d+)?(?:[/,\s]+(\d+))?",
-                _pool,
-            ),
-            (r"\bdropout\s+(0?\.\d+)", lambda m: f"dropout({m[1]})"),
-            (
-                r"(\S*\w),?\s+(pad|groups|dilation)\s+(\d+(?:x\d+)?)",
-                lambda m: f"{m[1]}({m[2]} {m[3]})",
-            ),
-            (r"(\S*\w),?\s+stride\s+(\d+)", lambda m: f"{m[1]}/{m[2]}"),
-            (
-                r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
-                lambda m: f"{m[1]} x{m[2]}",
-            ),
-            (r"\*\s*(\d{1,9})(?![\w.-])", lambda m: f"x{m[1]}"),
-            # `3×3, 64` stands in the tables of He et al.
-            (rf"\b(?=\d\s*[x×]\s*\d\b){_SIDES}\s*,\s*(?P<channels>\d+)", _conv),
-            (r"([^\s(]+\([^()]*)$", lambda m: f"{m[1].rstrip()})"),
-        ),
-    )
+#: Layers as people write them, and as they are written here. `re` compiles a pattern when it is
+#: first searched, since most files have no mistake.
+_LAYERS: tuple[tuple[str, _Form], ...] = (
+    (
+        r"(?<![\w.])(\d{1,9})\s*[x×*]?\s+((?:conv|FC-|maxpool|avgpool)[^\s,]*)",
+        lambda m: f"{m[2]} x{m[1]}",
+    ),
+    (rf"\bconv\s*{_SIDES}[-\s,]+(?P<channels>\d+)(?:\s*/\s*(?P<stride>\d+))?", _conv),
+    (rf"\b{_SIDES}\s*conv\w*[-\s,]+(?P<channels>\d+)", _conv),
+    (r"\bconv\s+(\d+)$", lambda m: f"conv3-{m[1]}"),
+    (
+        r"\b(?:FC|linear|dense|fully[\s-]connected)[-\s]+(\d+)",
+        lambda m: f"FC-{m[1]}",
+    ),
+    (
+        r"\b(max|avg|average)[\s-]?pool(?:ing)?\s+(\d+)(?:\s*[x×]\s*\d+)?(?:[/,\s]+(\d+))?",
+        _pool,
+    ),
+    (r"\bdropout\s+(0?\.\d+)", lambda m: f"dropout({m[1]})"),
+    (
+        r"(\S*\w),?\s+(pad|groups|dilation)\s+(\d+(?:x\d+)?)",
+        lambda m: f"{m[1]}({m[2]} {m[3]})",
+    ),
+    (r"(\S*\w),?\s+stride\s+(\d+)", lambda m: f"{m[1]}/{m[2]}"),
+    (
+        r"((?:conv|FC)[^\s*]*-\d+(?:/\d+)?)\s*[*x×]?\s*(\d{1,9})(?![\w.-])",
+        lambda m: f"{m[1]} x{m[2]}",
+    ),
+    (r"\*\s*(\d{1,9})(?![\w.-])", lambda m: f"x{m[1]}"),
+    # `3×3, 64` stands in the tables of He et al.
+    (rf"\b(?=\d\s*[x×]\s*\d\b){_SIDES}\s*,\s*(?P<channels>\d+)", _conv),
+    (r"([^\s(]+\([^()]*)$", lambda m: f"{m[1].rstrip()})"),
 )
 
 

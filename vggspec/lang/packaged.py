@@ -1,7 +1,6 @@
 """The specs that come with vggspec, which are named from anywhere: ``D``, ``table1:D``."""
 
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 SUFFIX = ".vgg"
@@ -10,6 +9,8 @@ SUFFIX = ".vgg"
 @lru_cache
 def packaged() -> dict[str, str]:
     """The paths of the specs that come with vggspec, by name, the paper's nets first."""
+    from importlib import resources  # loads archives and temporary files
+
     folder = Path(str(resources.files("vggspec.specs")))
     found = folder.glob(f"*{SUFFIX}")
     paths = sorted(found, key=lambda path: (not path.stem[0].isupper(), path.stem))

@@ -4,9 +4,9 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from importlib import resources
 from importlib.util import cache_from_source
 from itertools import islice
+from pathlib import Path
 from typing import cast
 
 from lark import Lark, UnexpectedInput
@@ -133,7 +133,7 @@ def _indent(text: str) -> int:
 
 @cache
 def _lark() -> Lark:
-    grammar = resources.files("vggspec.lang").joinpath("grammar.lark").read_text("utf-8")
+    grammar = Path(__file__).with_name("grammar.lark").read_text("utf-8")
     start = ["column", "row", "body", "setting"]
     return Lark(grammar, parser="lalr", start=start, cache=_tables())
 

@@ -27,9 +27,8 @@ from vggspec.base.render import shown
 from vggspec.base.reports import Reports
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import count, reason
-from vggspec.compiler.ir import Layer, Network
+from vggspec.compiler.ir import POSTERIOR_MAP, Layer, Network
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.results import result_of
 from vggspec.data.annotated import Annotated, Examples, open_annotated
 from vggspec.data.digest import Digest

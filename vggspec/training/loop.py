@@ -26,13 +26,12 @@ from vggspec.base.optional import has_library
 from vggspec.base.run_record import RECORD
 from vggspec.base.wording import count
 from vggspec.compiler.backends.torch.module import SpecModule, emit
-from vggspec.compiler.ir import Layer, Network, Output
+from vggspec.compiler.ir import POSTERIOR_MAP, Layer, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.passes import TRAINING
 from vggspec.compiler.passes import run as apply_passes
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.results import result_of
 from vggspec.compiler.sizes import sizes
 from vggspec.compiler.weights import describe, expecting

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.compiler.geometry import Number, Pair, fields
-from vggspec.compiler.ir import Network
+from vggspec.compiler.ir import POSTERIOR_MAP, SCORE_MAP, Network
 from vggspec.compiler.ops.boxes import Boxes
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 from vggspec.data.box_coding import RIGHT_IOU, decode, iou, overlap
 from vggspec.data.confusion import Confusion
 from vggspec.data.mask import IGNORED

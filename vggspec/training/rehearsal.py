@@ -22,8 +22,8 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TrainRecipe
 from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import Watcher
+from vggspec.compiler.ir import POSTERIOR_MAP
 from vggspec.compiler.lower import Lowered
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP
 from vggspec.compiler.results import result_of
 from vggspec.training.batches import Batch
 from vggspec.training.dataset import DataSet, open_data

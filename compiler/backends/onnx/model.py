@@ -18,11 +18,10 @@ from vggspec.compiler.backends.onnx.distance import DISTANCE, add_distance, as_o
 from vggspec.compiler.backends.onnx.graph import FLOAT, UINT8, OnnxGraph, tensor_info
 from vggspec.compiler.factors import Factors, taps
 from vggspec.compiler.geometry import fields
-from vggspec.compiler.ir import IMAGE, ImageInput, Network
+from vggspec.compiler.ir import IMAGE, POSTERIOR_MAP, SCORE_MAP, ImageInput, Network
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.softmax import Softmax
 from vggspec.compiler.passes import Pass, comparison, inference, run
-from vggspec.compiler.passes.average_over_space import POSTERIOR_MAP, SCORE_MAP
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.results import result_of
 from vggspec.compiler.rounded_weights import rounded

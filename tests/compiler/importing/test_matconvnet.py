@@ -178,7 +178,7 @@ def test_cells_within_cells_end_somewhere(tmp_path: Path) -> None:
 
 
 def packed(data: bytes) -> bytes:
-    compressed = zlib.compress(data)
+    compressed = zlib.compress(data, level=1)  # in about half the time
     return struct.pack("<II", 15, len(compressed)) + compressed
 
 

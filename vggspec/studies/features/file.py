@@ -34,11 +34,11 @@ from vggspec.base.files import completing_file, refusals, replacing_file
 from vggspec.base.safetensors_header import (
     BadTensorsError,
     Layout,
-    Shape,
     Tensor,
     header,
     read_layout,
 )
+from vggspec.base.shape import Shape
 from vggspec.base.short_repr import short_repr
 from vggspec.base.wording import reason
 

@@ -1,0 +1,3 @@
+"""Shapes of arrays."""
+
+Shape = tuple[int, ...]
