@@ -41,6 +41,7 @@ THEMES = (
     "running",
     "runs",
     "shapes",
+    "sharing",
     "sizes",
     "syntax",
     "variants",

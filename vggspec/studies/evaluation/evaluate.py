@@ -319,13 +319,14 @@ def evaluate(
         batch_pixels=batch_pixels,
         resume=resume,
     )
+    watch = effort.watcher(watch)
     with contextlib.ExitStack() as stack:
         question = _posed(request, effort, stack, watch)
         given = tuple(str(each) for each in request.bundles)
         found = stack.enter_context(answered(question, effort, given, watch))
-        if finish is not None:
+        if finish is not None and effort.is_first:
             finish(found)
-        if report is not None:
+        if report is not None and effort.is_first:
             watch.about("report", str(found.write_report(report)))
             if not has_library("matplotlib"):
                 watch.note('the report has no pictures: pip install "vggspec[train]"')
@@ -418,7 +419,7 @@ def _posed(
     )
     if request.table:
         question = replace(question, settings=table(question.nets))
-    if is_run:
+    if is_run and effort.is_first:
         announce(question, effort, watch)
     for note in images.notes:
         watch.note(note)
