@@ -390,7 +390,7 @@ def announce(question: Question, effort: Effort, watch: Watcher) -> None:
     watch.about("data", f"{question.folder}, {count(len(question.indices), 'image')} of {classes}")
     for text in dict.fromkeys(protocol_in_words(each) for each in question.nets):
         watch.about("test", text)
-    announce_cost(question, effort.procs if effort.on_gpus else 1, watch)
+    announce_cost(question, effort.machines * (effort.procs if effort.on_gpus else 1), watch)
 
 
 def _posed(

@@ -53,6 +53,11 @@ class Effort:
         """Whether this process prints and writes, and does not only compute its part."""
         return self.ranks is None or self.ranks.is_first
 
+    @property
+    def machines(self) -> int:
+        """How many machines share the images."""
+        return 1 if self.ranks is None else self.ranks.size // self.ranks.local_size
+
     def watcher(self, watch: Watcher) -> Watcher:
         """``watch`` on rank 0; the other ranks report nothing."""
         return watch if self.is_first else SILENT
