@@ -43,7 +43,7 @@ from vggspec.data.folder import (
 )
 from vggspec.data.labelled import holds_classes
 from vggspec.data.masked import Masked, open_masked
-from vggspec.data.packed import Packed, find_packed, name_of, open_packed
+from vggspec.data.packed import Packed, find_packed, name_of, open_packed, root_of
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split, hold_out
 
@@ -95,7 +95,7 @@ def open_data(
     try:
         packed = find_packed(root)
         if packed is not None:
-            return _open_packed(root, packed, network, validate_on)
+            return _open_packed(root_of(packed, root), packed, network, validate_on)
         if validate_on is not None:
             return _open_one(root, network, validate_on)
     except OSError as error:

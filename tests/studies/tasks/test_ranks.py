@@ -202,9 +202,7 @@ def test_without_rank_0_the_others_finish_their_parts(shared_disk: bool, tmp_pat
 
 
 def test_results_in_order_end_at_the_first_that_lacks(tmp_path: Path) -> None:
-    found = go_through(
-        2, tmp_path, falling={1: Falling(IMAGES, at=21, computed=[])}, in_order=True
-    )
+    found = go_through(2, tmp_path, falling={1: Falling(IMAGES, at=21, computed=[])}, in_order=True)
     assert found[0].squares == WHOLE[:21]
     assert "19 of 40 images lack; lost: rank 1" in told(found[0].error)
 

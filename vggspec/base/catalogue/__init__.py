@@ -38,6 +38,7 @@ THEMES = (
     "ranks",
     "recipes",
     "refitting",
+    "remote",
     "running",
     "runs",
     "shapes",

@@ -26,6 +26,7 @@ from vggspec.base.version import __version__
 from vggspec.bundle.opening import Bundle
 from vggspec.data.classed import Images
 from vggspec.data.digest import Digest
+from vggspec.data.remote import RemoteSplit
 from vggspec.data.shards import ShardSplit
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device
@@ -179,6 +180,9 @@ def stamp(images: Images) -> str:
     digest = Digest()
     for index in range(len(images)):
         name = images.name(index)
+        if isinstance(images, RemoteSplit):
+            digest.add_digest("", f"{name} {images.version(index)}\n")
+            continue
         path = images.place(index)[0] if isinstance(images, ShardSplit) else name
         try:
             digest.add(os.path.abspath(name), os.stat(path))

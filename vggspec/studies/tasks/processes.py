@@ -56,8 +56,8 @@ def results_by(
 ) -> Generator[R, None, None]:
     """A task's results for these images as they come, from ``procs`` processes if that is above 1.
 
-    ``on_gpus`` gives each process a GPU of its own, from ``first_gpu``. ``in_order`` returns the results in the order
-    of ``indices``, and holds few of them in memory.
+    ``on_gpus`` gives each process a GPU of its own, from ``first_gpu``. ``in_order`` returns the
+    results in the order of ``indices``, and holds few of them in memory.
 
     Raises:
         VggspecError: as the task, or a process was killed.

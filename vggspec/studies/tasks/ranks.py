@@ -186,9 +186,7 @@ class Sharing(Generic[R]):
 
     # Rank 0.
 
-    def results(
-        self, known: Iterable[R], note: Callable[[str], None]
-    ) -> Generator[R, None, None]:
+    def results(self, known: Iterable[R], note: Callable[[str], None]) -> Generator[R, None, None]:
         """On rank 0: the results beyond those that are ``known`` here, of all ranks.
 
         Raises:
@@ -278,9 +276,7 @@ class Sharing(Generic[R]):
                     lost.setdefault(rank, "it ended early")
             raise self._lacks(lost)
 
-    def _come(
-        self, readers: Mapping[int, Reader], parts: Mapping[int, deque[int]]
-    ) -> Iterator[R]:
+    def _come(self, readers: Mapping[int, Reader], parts: Mapping[int, deque[int]]) -> Iterator[R]:
         """The results that have come from other ranks."""
         for rank, reader in readers.items():
             for frame in reader.frames():
