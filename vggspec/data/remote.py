@@ -39,7 +39,7 @@ from vggspec.data.split import Split
 T = TypeVar("T")
 
 WHOLE = "all"
-"""The name of the only split of shards without splits."""
+"""The name of the only split of a folder without splits."""
 
 SPLITS = ("train", "val", "validation", "valid", "dev", "test")
 TRIES = 5

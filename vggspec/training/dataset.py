@@ -44,6 +44,7 @@ from vggspec.data.folder import (
 from vggspec.data.labelled import holds_classes
 from vggspec.data.masked import Masked, open_masked
 from vggspec.data.packed import Packed, find_packed, name_of, open_packed, root_of
+from vggspec.data.remote import WHOLE
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split, hold_out
 
@@ -117,11 +118,13 @@ def _unreadable(error: OSError, root: Path) -> VggspecError:
 
 def _open_packed(root: Path, packed: Packed, network: Network, share: float | None) -> DataSet:
     digest = Digest()
-    if share is not None and name_of(packed, "val") not in (None, "test"):
+    if share is not None and name_of(packed, "val") not in (None, "test", WHOLE):
         why = "the data has a split for validation of its own"
         what = data.NotKeptApart(why=why, way="leave `validate on` out")
         raise VggspecError(_at(what, root))
-    names, train = open_packed(packed, "train", root, digest, network.num_classes)
+    is_whole = share is not None and name_of(packed, "train") is None
+    of_train = WHOLE if is_whole else "train"
+    names, train = open_packed(packed, of_train, root, digest, network.num_classes)
     classes = names or _numbered(train)
     wrong = Reports()
     _hold_against(network, names or (), len(classes), root, wrong)

@@ -159,8 +159,7 @@ def test_every_rank_has_all_results_and_computes_its_part(
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
-@pytest.mark.parametrize("shared_disk", [True, False])
-@pytest.mark.parametrize("again", [2, 3])
+@pytest.mark.parametrize(("again", "shared_disk"), [(2, True), (3, False)])
 def test_what_a_lost_rank_lacks_is_computed_by_resume(
     again: int, shared_disk: bool, tmp_path: Path
 ) -> None:
