@@ -10,14 +10,15 @@ What a URL hides, a user's password or a signature, stays in this module: names 
 messages, records and caches are without it.
 """
 
-import functools
 import http
 import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -55,8 +56,7 @@ LIBRARIES = {
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+(?:::[a-z][a-z0-9+.-]+)*):/+", re.IGNORECASE)
 _SPLIT = re.compile(rf"(?:^|[-_/.])({'|'.join(SPLITS)})(?=[-_/.])")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)")
 
 
 class RemotePath(type(Path())):  # type: ignore[misc]
@@ -245,14 +245,13 @@ class RemoteShards:
         top = beside if beside.rpartition("/")[2] != split else beside.rpartition("/")[0]
         for folder in dict.fromkeys((top, beside)):
             url = f"{folder}/classes.txt{query}"
-            system, path = _system(url)
-            text = _tried(url, lambda system=system, path=path: _content(system, path))
+            text = _tried(url, partial(_content, *_system(url)))
             if text is not None:
                 return classes_in(text, RemotePath(stripped(url)))
         return None
 
 
-@functools.lru_cache(maxsize=8)  # a command asks several times
+@lru_cache(maxsize=8)  # a command asks several times
 def find_remote(root: Path) -> RemoteShards | None:
     """The shards behind a URL; None if ``root`` is a path of this machine.
 
@@ -286,29 +285,21 @@ def find_remote(root: Path) -> RemoteShards | None:
     return RemoteShards(url=url, found={name: tuple(some) for name, some in found.items()})
 
 
-def _expanded(url: str) -> Iterator[str]:
+def _expanded(url: str) -> list[str]:
     """The URLs that braces stand for, in order.
 
-    >>> list(_expanded("a-{x,y}-{09..10}.tar"))
+    >>> _expanded("a-{x,y}-{09..10}.tar")
     ['a-x-09.tar', 'a-x-10.tar', 'a-y-09.tar', 'a-y-10.tar']
     """
-    match = min(
-        (m for m in (_RANGE.search(url), _CHOICE.search(url)) if m is not None),
-        key=lambda m: m.start(),
-        default=None,
-    )
-    if match is None:
-        yield url
-        return
-    if match.re is _RANGE:
-        first, last = int(match[1]), int(match[2])
-        if not first <= last < first + MAX_SHARDS:
-            raise VggspecError(report(NoSuchShards(), path=stripped(url)))
-        values = [f"{number:0{len(match[1])}}" for number in range(first, last + 1)]
-    else:
-        values = match[1].split(",")
-    for value in values:
-        yield from _expanded(url[: match.start()] + value + url[match.end() :])
+    library = require("braceexpand", "reading from a URL", extra="remote")
+    is_bounded = all(abs(int(b) - int(a)) < MAX_SHARDS for a, b in _RANGE.findall(url))
+    try:
+        found = list(islice(library.braceexpand(url), MAX_SHARDS + 1)) if is_bounded else []
+    except library.UnbalancedBracesError:
+        found = []
+    if not 0 < len(found) <= MAX_SHARDS:
+        raise VggspecError(report(NoSuchShards(), path=stripped(url)))
+    return found
 
 
 def _listed(pattern: str, query: str) -> list[str]:
@@ -353,7 +344,7 @@ def _system(url: str) -> tuple[Any, str]:
         MissingLibraryError: a library is missing.
     """
     require("fsspec", "reading from a URL", extra="remote")
-    from fsspec.core import url_to_fs
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     try:
         system, path = url_to_fs(url)

@@ -68,7 +68,8 @@ class Board:
         Raises:
             UnreachableError: the store does not answer.
         """
-        self._do(lambda store: store.set(self._prefix + name, value))
+        # It takes bytes, and its declaration says str.
+        self._do(lambda store: store.set(self._prefix + name, value))  # type: ignore[arg-type]
 
     def get(self, name: str) -> bytes | None:
         """The value of a name; None if there is none.

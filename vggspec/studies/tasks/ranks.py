@@ -326,7 +326,7 @@ class Sharing(Generic[R]):
 
     # The other ranks.
 
-    def work(self, known: Mapping[int, R], keep: Callable[[R], None]) -> Iterator[R]:
+    def work(self, known: Mapping[int, R], keep: Callable[[R], None]) -> Generator[R, None, None]:
         """On another rank: compute its part, ``keep`` each result, and return all of all ranks.
 
         Raises:

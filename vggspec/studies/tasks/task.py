@@ -9,7 +9,7 @@ Axes: N images.
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -85,7 +85,7 @@ class Task(Protocol[R]):
 
 
 def identified(
-    facts: dict[str, object], images: Images, folder: str | os.PathLike[str]
+    facts: Mapping[str, object], images: Images, folder: str | os.PathLike[str]
 ) -> dict[str, str]:
     """A task's ``identity`` from facts that JSON can represent, and from the names of images below
     their folder.
