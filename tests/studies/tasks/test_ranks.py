@@ -6,7 +6,7 @@ Here ranks are threads that meet in a store in memory; ``tests/cli/test_eval.py`
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from tests.refusals import refused, told
 from tests.studies.tasks.test_work import Heard, Square, Squares
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.watcher import SILENT
-from vggspec.studies.tasks import board
+from vggspec.studies.tasks import board, work
 from vggspec.studies.tasks import ranks as module
 from vggspec.studies.tasks.journal import Journal, journal
 from vggspec.studies.tasks.ranks import Ranks
@@ -266,3 +266,27 @@ def test_one_rank_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert Effort.of() == Effort()
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "procs", "visible", "first"),
+    [(0, 1, None, 0), (1, 1, None, 1), (1, 2, None, 2), (3, 2, None, 0), (1, 1, "5", 0)],
+)
+def test_ranks_of_a_machine_take_one_gpu_after_the_other(
+    local_rank: int,
+    procs: int,
+    visible: str | None,
+    first: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unless each sees only its own."""
+    gpus = replace(work.this_machine(), gpus=("a", "b", "c", "d"))
+    monkeypatch.setattr(work, "this_machine", lambda: gpus)
+    monkeypatch.delenv(work.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(work.VISIBLE, visible)
+    ranks = Ranks(local_rank, 4, HashStore, local_rank=local_rank, local_size=4)
+    effort = Effort(ranks=ranks, procs=procs)
+    assert work._first_gpu(effort) == first
+    assert work._first_gpu(replace(effort, device="cpu")) == 0
+    ranks.leave("it ended")

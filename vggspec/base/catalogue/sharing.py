@@ -44,9 +44,9 @@ class LostFirstRank(Diagnostic):
 
 
 class OtherTask(Diagnostic):
-    """Ranks share the images of one task, which must be the same for all. They need the same version
-    of vggspec, bundles with the same weights, the same options, and images with the same names and
-    classes, in whatever folder these are on each machine.
+    """Ranks share the images of one task, which must be the same for all. They need the same
+    version of vggspec, bundles with the same weights, the same options, and images with the same
+    names and classes, in whatever folder these are on each machine.
     """
 
     code = "VGG562"
