@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
@@ -280,8 +281,8 @@ def test_ranks_of_a_machine_take_one_gpu_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Unless each sees only its own."""
-    gpus = replace(work.this_machine(), gpus=("a", "b", "c", "d"))
-    monkeypatch.setattr(work, "this_machine", lambda: gpus)
+    machine = SimpleNamespace(gpus=("a", "b", "c", "d"))
+    monkeypatch.setattr(work, "this_machine", lambda: machine)
     monkeypatch.delenv(work.VISIBLE, raising=False)
     if visible is not None:
         monkeypatch.setenv(work.VISIBLE, visible)
