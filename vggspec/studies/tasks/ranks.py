@@ -133,6 +133,8 @@ def joined() -> Ranks | None:
         raise _cannot_meet(str(error)) from error
     if mine is None:
         return None
+    # Its C++ part would print a trace for each lost connection, which is reported here.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     require("torch", "sharing images among ranks")
 
     def connect() -> "Store":
