@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from tests.cli.run import vggspec as process
+from tests.conftest import ROOT
 from tests.nets import net, random_weights
 from tests.runtime.bundles import LABELS, make, rewrite, weights
 from tests.studies.evaluation.pictures import write_pictures
@@ -685,3 +687,80 @@ def test_scores_of_each_class(made: Path, data: Path, evaluate: Any) -> None:
     assert lines[at].split() == ["class", "images", "precision", "recall", "F1"]
     assert lines[-2].startswith("mean of the classes")
     assert lines[-1].startswith("calibration error")
+
+
+def start_ranks(hosts: list[Path], *args: object) -> list[subprocess.Popen[str]]:
+    """``vggspec eval`` as a rank on each host: a folder of its own, and a cache of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "vggspec", "eval", *map(str, args)],
+            cwd=host,
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": str(len(hosts)),
+                "LOCAL_RANK": "0",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "XDG_CACHE_HOME": str(host / "cache"),
+                "PYTHONPATH": str(ROOT),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, host in enumerate(hosts)
+    ]
+
+
+def hosts_with(net: Path, data: Path, tmp_path: Path, number: int) -> list[Path]:
+    hosts = [tmp_path / f"host-{rank}" for rank in range(number)]
+    for host in hosts:
+        shutil.copytree(net, host / "tiny")
+        shutil.copytree(data, host / "data")
+    return hosts
+
+
+def test_ranks_without_a_shared_disk_say_what_one_process_says(
+    tiny: Path, data: Path, evaluate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["tiny", "--data", "data", "--device", "cpu", "--json"]
+    hosts = hosts_with(tiny, data, tmp_path, 2)
+    ranks = start_ranks(hosts, *options)
+    found = [rank.communicate(timeout=120) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], found
+    assert found[1][0] == ""
+    assert "data" not in found[1][1]  # rank 0 says it
+    assert "net:    tiny" in found[0][1]
+    monkeypatch.chdir(hosts[0])
+    assert found[0][0] == evaluate(*options).out
+    assert list(tmp_path.glob("host-*/cache/vggspec/evals/*")) == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_lacks_until_resume(
+    tiny: Path, tmp_path: Path, evaluate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_pictures(tmp_path / "data", 60)
+    options = ["tiny", "--data", "data", "--device", "cpu", "--json", "--scales", "200,300"]
+    hosts = hosts_with(tiny, data, tmp_path, 3)
+    ranks = start_ranks(hosts, *options)
+    journal = hosts[2] / "cache/vggspec/evals"
+    while not any(each.stat().st_size for each in journal.glob("*.jsonl")):
+        assert ranks[2].poll() is None
+        time.sleep(0.05)
+    ranks[2].kill()
+    found = [rank.communicate(timeout=300) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1, -signal.SIGKILL]
+    assert re.search(r"VGG560(.|\n)* lack; lost: rank 2 \(silent for 6\d s\)", found[0][1])
+    assert "VGG561" in found[1][1]
+
+    ranks = start_ranks(hosts[:2], *options, "--resume")
+    found = [rank.communicate(timeout=300) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], found
+    assert re.search(r"[1-9]\d* of 240 images were done before", found[0][1])
+    monkeypatch.chdir(hosts[0])
+    assert found[0][0] == evaluate(*options).out

@@ -371,7 +371,7 @@ def test_a_shard_that_changes_is_indexed_again(
     before = open_data(write_few(tmp_path), NETWORK)
     indexed: list[Path] = []
     index = shards._samples
-    monkeypatch.setattr(shards, "_samples", lambda p, size: indexed.append(p) or index(p, size))
+    monkeypatch.setattr(shards, "_samples", lambda p, *rest: indexed.append(p) or index(p, *rest))
     again = open_data(tmp_path, NETWORK)
     assert not indexed
     assert (again.fingerprint, again.stamp) == (before.fingerprint, before.stamp)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggspec.base.launched import is_other_rank
 from vggspec.base.quantities import scaled
 from vggspec.base.render import shown
 from vggspec.base.wording import count
@@ -127,10 +128,11 @@ def command(
         given = {**options, "report": report, "explain": explain}
         _evaluate_maps(bundles, folder, given, as_json=as_json)
         return
-    if report is not None:
+    if report is not None and not is_other_rank():
         check_folder(report)
     if explain:
-        _explain(bundles, folder, options)
+        if not is_other_rank():
+            _explain(bundles, folder, options)
         return
 
     def finish(found: "Evaluation") -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from vggspec.base.launched import is_other_rank
 from vggspec.cli.computing import check_computing, computing_options
 from vggspec.cli.progress import resumable
 from vggspec.cli.protocol_options import read_scales, resize_option
@@ -129,4 +130,5 @@ def command(
             **running,
             watch=watch,
         )
-    say_written(out)
+    if not is_other_rank():
+        say_written(out)

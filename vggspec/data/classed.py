@@ -26,11 +26,10 @@ from vggspec.data.annotated import Annotated, open_annotated
 from vggspec.data.folder import subfolders
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.data.packed import find_packed, name_of
+from vggspec.data.remote import WHOLE
 from vggspec.data.shards import list_shards
 
 SPLITS = ("train", "val")
-WHOLE = "all"
-"""The name of the only split of a folder without splits."""
 
 
 class Images(Protocol):
@@ -101,7 +100,7 @@ def _folders(root: Path, split: str) -> Classed | None:
     try:
         packed = find_packed(root)
         if packed is not None:
-            is_there = name_of(packed, split) is not None
+            is_there = name_of(packed, split) not in (None, WHOLE)
             return _of_labelled(open_labelled(root, split), split) if is_there else None
         folder = root / split
         if not folder.is_dir() or not (subfolders(folder) or list_shards(folder)):

@@ -13,9 +13,13 @@ class Digest:
 
     def add(self, name: str, stat: os.stat_result, content: bytes = b"") -> None:
         """Add a file, and what is known of its content."""
-        line = f"{name}\0{stat.st_size}\n".encode(errors="surrogateescape") + content
+        self.add_version(name, stat.st_size, str(stat.st_mtime_ns), content)
+
+    def add_version(self, name: str, size: int, version: str, content: bytes = b"") -> None:
+        """Add a file whose ``version`` changes when it is written again."""
+        line = f"{name}\0{size}\n".encode(errors="surrogateescape") + content
         self._names.update(line)
-        self._times.update(b"%s%d\n" % (line, stat.st_mtime_ns))
+        self._times.update(b"%s%s\n" % (line, version.encode()))
 
     def add_digest(self, fingerprint: str, stamp: str) -> None:
         """Add other files by their digests."""

@@ -14,7 +14,7 @@ from vggspec.base.render import shown
 from vggspec.base.wording import reason
 from vggspec.data.digest import Digest
 from vggspec.data.folder import Skipped, list_folder, subfolders, without_images
-from vggspec.data.packed import Packed, find_packed, open_packed
+from vggspec.data.packed import Packed, find_packed, open_packed, root_of
 from vggspec.data.shards import list_shards, open_shards, read_classes
 from vggspec.data.split import Split
 
@@ -56,7 +56,7 @@ def open_labelled(root: Path, split: str = "val") -> Labelled:
     try:
         packed = find_packed(root)
         if packed is not None:
-            return _of_packed(packed, root, split, digest)
+            return _of_packed(packed, root_of(packed, root), split, digest)
     except OSError as error:
         where = shown(str(error.filename or root))
         raise _no_images(f"`{where}` cannot be read: {reason(error)}", split) from error

@@ -5,6 +5,8 @@ DIR/train.bin  DIR/test.bin                         CIFAR-100, the binary versio
 DIR/train-images-idx3-ubyte  DIR/t10k-…  (.gz)      MNIST, Fashion-MNIST and others of that format
 DIR/data/train-00000-of-00001.parquet               Parquet, as on the Hugging Face Hub
 
+s3://bucket/DIR                                     WebDataset shards behind a URL
+
 ``val`` is the split of that name or of a usual one like it; where there is none, ``test``.
 """
 
@@ -16,10 +18,11 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.data.digest import Digest
 from vggspec.data.parquet import find_parquet
 from vggspec.data.records import find_cifar, find_idx
+from vggspec.data.remote import WHOLE, RemoteShards, find_remote
 from vggspec.data.split import Split
 
 #: The names of a split in data sets of others, the likeliest first.
-ALSO_CALLED = {"val": ("val", "validation", "valid", "dev", "test"), "test": ("test",)}
+ALSO_CALLED = {"val": ("val", "validation", "valid", "dev", "test", WHOLE), "test": ("test",)}
 
 #: CIFAR's files in the version for Python, which are pickles.
 PICKLES = (("data_batch_1", "batches.meta"), ("train", "test", "meta"))
@@ -54,12 +57,20 @@ def find_packed(folder: Path) -> Packed | None:
         VggspecError: its files are pickles.
         OSError: the folder cannot be read.
     """
+    remote = find_remote(folder)
+    if remote is not None:
+        return remote
     if not folder.is_dir():
         return None
     for names in PICKLES:
         if all((folder / name).is_file() for name in names):
             raise VggspecError(report(PickledData(), path=str(folder)))
     return find_cifar(folder) or find_idx(folder) or find_parquet(folder)
+
+
+def root_of(packed: Packed, root: Path) -> Path:
+    """What a data set is called: its folder, or the URL without what is secret in it."""
+    return packed.folder if isinstance(packed, RemoteShards) else root
 
 
 def open_packed(
@@ -76,7 +87,7 @@ def open_packed(
     if name is None:
         has = ", ".join(f"`{each}`" for each in packed.splits)
         what = BadPacked(why=f"it has no split `{split}`, but {has}")
-        raise VggspecError(report(what, path=str(folder)))
+        raise VggspecError(report(what, path=str(root_of(packed, folder))))
     return packed.open(name, digest, outputs)
 
 

@@ -13,8 +13,10 @@ extracted.
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,11 @@ class ShardSplit:
 
     def place(self, index: int) -> tuple[Path, str]:
         """The shard, and the name of the image in it."""
-        shard = int(np.searchsorted(self._firsts, index, side="right")) - 1
-        return self._shards[shard], os.fsdecode(self._names[index])
+        return self._shards[self._shard(index)], os.fsdecode(self._names[index])
+
+    def _shard(self, index: int) -> int:
+        """The number of the shard of an image."""
+        return int(np.searchsorted(self._firsts, index, side="right")) - 1
 
     def name(self, index: int) -> str:
         """``DIR/train/000000.tar: 7.jpg``"""
@@ -133,11 +138,22 @@ def read_classes(root: Path) -> tuple[str, ...] | None:
     """
     path = root / "classes.txt"
     try:
-        text = read_file(path, MAX_CLASSES_BYTES).decode("utf-8-sig")
+        content = read_file(path, MAX_CLASSES_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _no_data(f"`{path}` cannot be read: {reason(error)}") from error
+    return classes_in(content, path)
+
+
+def classes_in(content: bytes, path: Path) -> tuple[str, ...]:
+    """The names in the content of ``classes.txt``, which is at ``path``.
+
+    Raises:
+        VggspecError: it is no text, or a name is missing or written twice.
+    """
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _bad_names(path, "it is not UTF-8 text", "save it as UTF-8") from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
@@ -188,18 +204,28 @@ def open_shards(
     indices = []
     for shard in shards:
         stat = shard.stat()
-        index = _index(shard, stat)
+        key = [stat.st_size, stat.st_mtime_ns]
+        index = index_of(shard, stat.st_size, key, partial(open_file, shard))
         content = index.names.tobytes() + index.labels.tobytes() + index.sizes.tobytes()
         digest.add(f"{called or folder.name}/{shard.name}", stat, content)
         indices.append(index)
     return ShardSplit(shards, indices)
 
 
-def _index(shard: Path, stat: os.stat_result) -> Index:
-    key = [FORMAT, str(shard.resolve()), stat.st_size, stat.st_mtime_ns]
-    index = _recalled(recall("shard", key), stat.st_size)
+def index_of(
+    shard: Path, size: int, version: Sequence[object], opened: Callable[[], BufferedReader]
+) -> Index:
+    """Where the images of a shard of ``size`` bytes are: from the cache, or by reading what
+    ``opened`` opens. The cached index is used while the ``version`` is the same.
+
+    Raises:
+        VggspecError: it is damaged, or a sample has no image or no class.
+        MissingLibraryError: webdataset is not installed.
+    """
+    key = [FORMAT, str(shard.resolve()), *version]
+    index = _recalled(recall("shard", key), size)
     if index is None:
-        samples = list(_samples(shard, stat.st_size))
+        samples = list(_samples(shard, size, opened))
         index = _arrays(*zip(*samples, strict=True)) if samples else _arrays((), (), (), ())
         value = {
             "names": [os.fsdecode(name) for name in index.names],
@@ -234,18 +260,20 @@ def _recalled(value: Any, shard_size: int) -> Index | None:
     return index if is_within and bool(np.all(index.labels >= 0)) else None
 
 
-def _samples(shard: Path, shard_size: int) -> Iterator[tuple[str, int, int, int]]:
+def _samples(
+    shard: Path, shard_size: int, opened: Callable[[], BufferedReader]
+) -> Iterator[tuple[str, int, int, int]]:
     """Of each sample the image's name, its place and size in the shard, and its class."""
     require("webdataset", "training on shards")
     from webdataset.tariterators import group_by_keys
 
     seen = set()
     try:
-        with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with opened() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             # The library passes through what stands for a file's content.
             files = (
                 {"fname": member.name, "data": member, "__url__": str(shard)}
-                for member in _members(tar, shard, shard_size)
+                for member in _members(tar, shard, shard_size, opened)
             )
             for sample in group_by_keys(files):
                 key = sample["__key__"]
@@ -265,7 +293,9 @@ def _samples(shard: Path, shard_size: int) -> Iterator[tuple[str, int, int, int]
         raise _bad_shard(shard, why) from error
 
 
-def _members(tar: tarfile.TarFile, shard: Path, shard_size: int) -> Iterator[tarfile.TarInfo]:
+def _members(
+    tar: tarfile.TarFile, shard: Path, shard_size: int, opened: Callable[[], BufferedReader]
+) -> Iterator[tarfile.TarInfo]:
     """The files that webdataset sees, all of them whole."""
     seen = set()
     for member in tar:
@@ -280,7 +310,7 @@ def _members(tar: tarfile.TarFile, shard: Path, shard_size: int) -> Iterator[tar
             raise _bad_shard(shard, f"it ends within `{member.name}`")
         yield member
     # tarfile treats an invalid header as the end.
-    with open_file(shard) as file:
+    with opened() as file:
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise _bad_shard(shard, f"byte {tar.offset} begins no file")

@@ -135,6 +135,7 @@ def reproduce(
         batch_pixels=batch_pixels,
         resume=resume,
     )
+    watch = effort.watcher(watch)
     images = open_labelled(Path(data), split)
     for note in images.notes:
         watch.note(note)
@@ -143,7 +144,7 @@ def reproduce(
             table, TABLES[table], specs(), Path(weights), images, limit, effort, stack, watch
         )
         found = Reproduction(table=table, rows=tuple(rows))
-        if finish is not None:
+        if finish is not None and effort.is_first:
             finish(found)
         return found
 

@@ -42,7 +42,8 @@ from vggspec.data.folder import (
 )
 from vggspec.data.labelled import holds_classes
 from vggspec.data.masked import Masked, open_masked
-from vggspec.data.packed import Packed, find_packed, name_of, open_packed
+from vggspec.data.packed import Packed, find_packed, name_of, open_packed, root_of
+from vggspec.data.remote import WHOLE
 from vggspec.data.shards import ShardSplit, list_shards, open_shards, read_classes
 from vggspec.data.split import Split, hold_out
 
@@ -94,7 +95,7 @@ def open_data(
     try:
         packed = find_packed(root)
         if packed is not None:
-            return _open_packed(root, packed, network, validate_on)
+            return _open_packed(root_of(packed, root), packed, network, validate_on)
         if validate_on is not None:
             return _open_one(root, network, validate_on)
     except OSError as error:
@@ -116,11 +117,13 @@ def _unreadable(error: OSError, root: Path) -> VggspecError:
 
 def _open_packed(root: Path, packed: Packed, network: Network, share: float | None) -> DataSet:
     digest = Digest()
-    if share is not None and name_of(packed, "val") not in (None, "test"):
+    if share is not None and name_of(packed, "val") not in (None, "test", WHOLE):
         why = "the data has a split for validation of its own"
         what = data.NotKeptApart(why=why, way="leave `validate on` out")
         raise VggspecError(_at(what, root))
-    names, train = open_packed(packed, "train", root, digest, network.num_classes)
+    is_whole = share is not None and name_of(packed, "train") is None
+    of_train = WHOLE if is_whole else "train"
+    names, train = open_packed(packed, of_train, root, digest, network.num_classes)
     classes = names or _numbered(train)
     wrong = Reports()
     _hold_against(network, names or (), len(classes), root, wrong)

@@ -13,6 +13,7 @@ from vggspec.base.run_record import RECORD
 from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST
 from vggspec.compiler.lower import Lowered, base_folder, lower
+from vggspec.data.remote import is_remote
 from vggspec.lang.loading import load, pick
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import read_experiment
@@ -109,6 +110,8 @@ def data_folder(given: str | None, lowered: Lowered) -> Path:
     written = lowered.experiment.train.data
     if given is not None:
         return Path(given)
+    if written is not None and is_remote(written):
+        return Path(written)
     if written is not None:
         return base_folder(lowered.spec) / written
     return Path(os.environ.get("VGGSPEC_DATA") or "data")

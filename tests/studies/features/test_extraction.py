@@ -8,12 +8,13 @@ import pytest
 
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
+from tests.studies.tasks.rank_threads import by_ranks
 from tests.training.folders import write_folder
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
-from vggspec.studies.features.extraction import features
+from vggspec.studies.features.extraction import WrittenFeatures, features
 
 
 class Heard(Watcher):
@@ -94,3 +95,22 @@ def test_either_data_or_images(tmp_path: Path) -> None:
     for given in ({}, {"data": tmp_path, "images": [tmp_path]}):
         with pytest.raises(ArgumentError, match="either `data` or `images`"):
             features("missing", **given)  # type: ignore[arg-type]
+
+
+def test_ranks_write_the_file_of_one_process(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_folder(tmp_path / "data", train=40, val=2)
+    next((data / "train").rglob("*.png")).write_text("no image")
+    alone = features(bundle, data, out=tmp_path / "f", device="cpu")
+    for size in (2, 3):
+
+        def call(rank: int, size: int = size) -> WrittenFeatures:
+            out = tmp_path / f"{size}-{rank}"
+            return features(bundle, data, out=out, device="cpu")
+
+        found = by_ranks(size, call, monkeypatch)
+        for one in found:
+            assert (one.images, one.left_out) == (alone.images, alone.left_out)
+        assert (tmp_path / f"{size}-0").read_bytes() == (tmp_path / "f").read_bytes()
+        assert [path.name for path in tmp_path.glob(f"*{size}-*")] == [f"{size}-0"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.refusals import refused
 from tests.studies.localisation.localisers import Made, make
+from tests.studies.tasks.rank_threads import by_ranks
 from tests.training.folders import HUES, write_annotated
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.watcher import Progress, Watcher
@@ -146,3 +147,21 @@ def test_a_data_set_is_resumed(
     assert "6 of 6 images were done before" in watch.notes
     assert again.as_data() == whole.as_data()
     assert not list((tmp_path / "cache").rglob("*.jsonl"))
+
+
+def test_ranks_find_the_boxes_of_one_process(
+    made: dict[str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = write_annotated(tmp_path / "data", train=1, val=3)
+    net, finished = made["shared"].bundle.path, list[int]()
+
+    def call(rank: int = 0) -> dict[str, Any]:
+        def finish(_: Localisation) -> None:
+            finished.append(rank)
+
+        return localise(net, data=data, device="cpu", finish=finish).as_data()
+
+    alone = call()
+    assert by_ranks(2, call, monkeypatch) == [alone] * 2
+    assert finished == [0, 0]

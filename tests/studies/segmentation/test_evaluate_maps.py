@@ -12,6 +12,7 @@ import vggspec
 from tests.cli.run import vggspec as run
 from tests.nets import net, random_weights
 from tests.refusals import refused
+from tests.studies.tasks.rank_threads import by_ranks
 from tests.training.folders import LABELLING, write_masked
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.recipe import TestProtocol
@@ -221,3 +222,12 @@ def test_the_command(bundle: Path, data: Path) -> None:
     assert said.returncode == 2
     assert "`--crops` is for nets that classify images" in said.stderr
     assert run("eval", bundle, bundle, "--data", data).returncode == 2
+
+
+def test_ranks_count_what_one_process_counts(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    alone = evaluate_maps(bundle, data, device="cpu").as_data()
+    found = by_ranks(3, lambda _: evaluate_maps(bundle, data, device="cpu"), monkeypatch)
+    assert [one.as_data() for one in found] == [alone] * 3

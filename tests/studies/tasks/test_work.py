@@ -38,6 +38,9 @@ class Squares:
     def digest(self) -> str:
         return f"squares-{self.number}"
 
+    def identity(self) -> dict[str, str]:
+        return {"number": str(self.number)}
+
     def results(self, indices: Iterable[int]) -> Generator[Square, None, None]:
         for index in indices:
             yield Square(index, index**2)

@@ -26,7 +26,8 @@ class CannotMeet(Diagnostic):
         torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
             -m vggspec train specs/D.vgg
 
-    ``vggspec train --gpus N`` finds a free port by itself.
+    ``vggspec train --gpus N`` finds a free port by itself. Where `RANK` and `WORLD_SIZE` are set
+    for every process, as in jobs of some clusters, `env -u RANK` before a command starts it alone.
     """
 
     code = "VGG482"

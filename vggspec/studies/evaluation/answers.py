@@ -25,6 +25,7 @@ from vggspec.data.left_out import LeftOut
 from vggspec.runtime.net import BundleNet
 from vggspec.studies.evaluation.question import Question, Setting
 from vggspec.studies.pipeline import Applied, Sight, see
+from vggspec.studies.tasks.task import identified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,21 @@ class Answering:
     def digest(self) -> str:
         """SHA-256 of everything that changes an answer, in hexadecimal."""
         return self.question.digest()
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same on all machines that share the images."""
+        asked = self.question
+        facts = {
+            "nets": [each.manifest.to_json() for each in asked.nets],
+            "options": [
+                [asdict(each.protocol) for each in asked.nets],
+                [asdict(each) for each in asked.settings],
+                asked.enlarge,
+                asked.device,
+            ],
+            "classes": [asked.classes, asked.images.labels.tolist()],
+        }
+        return identified(facts, asked.images, asked.folder)
 
     def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
         """As ``answer``."""

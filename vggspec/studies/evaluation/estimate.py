@@ -82,10 +82,10 @@ def mean_macs(
     return [statistics.fmean(of_net) for of_net in zip(*found, strict=True)] or None
 
 
-def announce_cost(question: Question, gpus: int, watch: Watcher) -> None:
+def announce_cost(question: Question, devices: int, watch: Watcher) -> None:
     """Pass on the cost and the expected time; nothing where they cannot be estimated.
 
-    ``gpus`` is how many GPUs share the images, 1 on a CPU.
+    ``devices`` is how many GPUs share the images, or machines without.
 
     Raises:
         VggspecError: a bundle is damaged or returns NaN or infinity.
@@ -105,7 +105,7 @@ def announce_cost(question: Question, gpus: int, watch: Watcher) -> None:
     measured = measure_speed(question, sample[len(sample) // 2].index)
     if measured is None:
         return
-    image_s = measured.image_s(counter.at, macs) / gpus
+    image_s = measured.image_s(counter.at, macs) / devices
     rate = speed(1 / image_s, "images")
     watch.about("time", f"about {duration(image_s * images)}, at {rate} as measured on one image")
 

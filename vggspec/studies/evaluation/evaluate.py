@@ -319,13 +319,14 @@ def evaluate(
         batch_pixels=batch_pixels,
         resume=resume,
     )
+    watch = effort.watcher(watch)
     with contextlib.ExitStack() as stack:
         question = _posed(request, effort, stack, watch)
         given = tuple(str(each) for each in request.bundles)
         found = stack.enter_context(answered(question, effort, given, watch))
-        if finish is not None:
+        if finish is not None and effort.is_first:
             finish(found)
-        if report is not None:
+        if report is not None and effort.is_first:
             watch.about("report", str(found.write_report(report)))
             if not has_library("matplotlib"):
                 watch.note('the report has no pictures: pip install "vggspec[train]"')
@@ -389,7 +390,7 @@ def announce(question: Question, effort: Effort, watch: Watcher) -> None:
     watch.about("data", f"{question.folder}, {count(len(question.indices), 'image')} of {classes}")
     for text in dict.fromkeys(protocol_in_words(each) for each in question.nets):
         watch.about("test", text)
-    announce_cost(question, effort.procs if effort.on_gpus else 1, watch)
+    announce_cost(question, effort.machines * (effort.procs if effort.on_gpus else 1), watch)
 
 
 def _posed(
@@ -418,7 +419,7 @@ def _posed(
     )
     if request.table:
         question = replace(question, settings=table(question.nets))
-    if is_run:
+    if is_run and effort.is_first:
         announce(question, effort, watch)
     for note in images.notes:
         watch.note(note)

@@ -9,7 +9,6 @@ Source: Simonyan & Zisserman 2015, section 4: one scale (Table 3), several (Tabl
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -139,7 +138,7 @@ class Question:
                 for each in self.nets
             ],
             "settings": [asdict(each) for each in self.settings],
-            "data": (os.path.realpath(self.folder), self.stamp),
+            "data": (str(self.folder.resolve()), self.stamp),
             "indices": hashlib.sha256(self.indices.tobytes()).hexdigest(),
             "classes": self.classes,
             "enlarge": self.enlarge,

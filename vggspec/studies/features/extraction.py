@@ -157,7 +157,8 @@ def features(
         batch_pixels=batch_pixels,
         resume=resume,
     )
-    if Path(out).is_dir():
+    watch = effort.watcher(watch)
+    if effort.is_first and Path(out).is_dir():
         raise VggspecError(report(InTheWay(what="a folder"), path=os.fspath(out)))
     many = [bundles] if isinstance(bundles, str | os.PathLike) else list(bundles)
     opened = [open_bundle(each, deep=True) for each in many]
@@ -188,6 +189,7 @@ def features(
             nets=tuple(zip(nets, protocols, strict=True)),
             combination=combination,
             splits=tuple(each.images for each in splits),
+            folder=os.fspath(data or "."),
             device=effort.device,
             threads=effort.threads,
             batch_pixels=effort.batch_pixels,
@@ -324,8 +326,21 @@ def _write(
     effort: Effort,
     watch: Watcher,
 ) -> None:
-    """Write the file; the incomplete file stays beside its path until it is complete."""
+    """Write the file; the incomplete file stays beside its path until it is complete. Ranks other
+    than 0 send their descriptors to it.
+    """
     task, splits = taking.task, taking.splits
+    if not effort.is_first:
+        work_through(
+            task,
+            taking.count,
+            effort=effort,
+            kept=None,
+            doing="describing",
+            as_message=task.as_message,
+            in_order=True,
+        )
+        return
     digest = task.digest()
     sizes = {each.name: len(each.images) for each in splits}
     with plain_target(out) as target, journal(task, part_of(target, digest, "jsonl")) as kept:
@@ -340,6 +355,7 @@ def _write(
                     kept=kept,
                     doing="describing",
                     take_again=taking.take_again,
+                    as_message=task.as_message,
                     in_order=True,
                     watch=watch,
                 )
@@ -390,6 +406,19 @@ class _Taking:
             self._writer.add(name, one.descriptor, label)
             self.numbers[split.name] += 1
         self._next += 1
+
+    def count(self, one: Described) -> None:
+        """Count an image that another rank has written.
+
+        Raises:
+            VggspecError: too many images are unreadable.
+        """
+        number, index = self.task.place(one.index)
+        split = self.splits[number]
+        if one.unread is None:
+            self.numbers[split.name] += 1
+        else:
+            self.left_out[split.name].add(split.images.name(index), one.unread)
 
     def take_again(self, one: Described) -> bool:
         """Take an image of an earlier run; return False if the file lacks its descriptor."""

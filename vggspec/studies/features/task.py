@@ -5,12 +5,14 @@ A descriptor is written to the file; the journal keeps its checksum.
 Axes: N images.
 """
 
+import base64
 import bisect
 import contextlib
 import hashlib
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,11 +26,16 @@ from vggspec.base.version import __version__
 from vggspec.bundle.opening import Bundle
 from vggspec.data.classed import Images
 from vggspec.data.digest import Digest
+from vggspec.data.remote import RemoteSplit
 from vggspec.data.shards import ShardSplit
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device
 from vggspec.studies.features.descriptors import Combination, Described, describe
 from vggspec.studies.pipeline import Applied
+from vggspec.studies.tasks.task import identified
+
+MAX_ENCODED = 1 << 28
+"""Characters of a descriptor on its way from another rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,9 @@ class Describing:
     nets: tuple[tuple[Bundle, TestProtocol], ...]
     combination: Combination
     splits: tuple[Images, ...]
+    folder: str = "."
+    """The folder of the images."""
+
     device: Device = "auto"
     threads: int | None = None
     batch_pixels: int | None = None
@@ -71,6 +81,19 @@ class Describing:
         }
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
+    def identity(self) -> dict[str, str]:
+        """What must be the same on all machines that share the images."""
+        facts = {
+            "nets": [net.manifest.to_json() for net, _ in self.nets],
+            "options": [
+                [asdict(protocol) for _, protocol in self.nets],
+                asdict(self.combination),
+                self.device,
+            ],
+            "splits": [len(each) for each in self.splits],
+        }
+        return identified(facts, _Names(self), self.folder)
+
     def results(self, indices: Iterable[int]) -> Generator[Described, None, None]:
         """Describe some of the images, in the order of ``indices``.
 
@@ -99,16 +122,33 @@ class Describing:
         """A result for JSON, without the descriptor itself."""
         return {"index": result.index, "checksum": result.checksum, "unread": result.unread}
 
+    def as_message(self, result: Described) -> dict[str, Any]:
+        """A result for JSON, with the descriptor."""
+        data = self.as_data(result)
+        if result.descriptor is not None:
+            row = np.ascontiguousarray(result.descriptor, "<f4")
+            data["descriptor"] = base64.b64encode(row.tobytes()).decode()
+        return data
+
     def from_data(self, data: Fields) -> Described:
-        """The result that ``as_data`` wrote, without the descriptor.
+        """The result that ``as_data`` wrote, or ``as_message``.
 
         Raises:
             BadFieldError: it is malformed.
         """
         unread = None if data.is_null("unread") else data.text("unread")
         checksum = None if unread is not None else data.integer("checksum", 0, (1 << 32) - 1)
+        row = None
+        if not data.is_null("descriptor"):
+            try:
+                text = base64.b64decode(data.text("descriptor", MAX_ENCODED), validate=True)
+                row = np.frombuffer(text, "<f4").astype(np.float32)
+            except ValueError as error:
+                raise data.bad("descriptor", "is no descriptor") from error
+            if zlib.crc32(text) != checksum:
+                raise data.bad("checksum", "is wrong")
         return Described(
-            index=data.integer("index"), descriptor=None, checksum=checksum, unread=unread
+            index=data.integer("index"), descriptor=row, checksum=checksum, unread=unread
         )
 
     @property
@@ -121,11 +161,28 @@ class Describing:
         return self.splits[split].read(number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The images of all splits, consecutively."""
+
+    task: Describing
+
+    def __len__(self) -> int:
+        return len(self.task.indices)
+
+    def name(self, index: int) -> str:
+        split, number = self.task.place(index)
+        return self.task.splits[split].name(number)
+
+
 def stamp(images: Images) -> str:
     """SHA-256 of the paths of images and of the sizes and times of their files."""
     digest = Digest()
     for index in range(len(images)):
         name = images.name(index)
+        if isinstance(images, RemoteSplit):
+            digest.add_digest("", f"{name} {images.version(index)}\n")
+            continue
         path = images.place(index)[0] if isinstance(images, ShardSplit) else name
         try:
             digest.add(os.path.abspath(name), os.stat(path))

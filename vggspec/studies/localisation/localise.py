@@ -149,7 +149,9 @@ def localise(
         threads=threads,
         batch_pixels=batch_pixels,
         resume=resume,
+        is_shared=data is not None,
     )
+    watch = effort.watcher(watch)
     opened = [open_bundle(each, deep=True) for each in bundles]
     judges = [open_bundle(each, deep=True) for each in classifiers]
     test = opened[0].manifest.test
@@ -347,7 +349,8 @@ def _localise_data(
             if image.unread is not None:
                 watch.note(f"{shown(image.file)} was left out: {shown(image.unread)}")
         result = _localisation(nets, ensemble, labels, images, tally)
-        finish(result)
+        if effort.is_first:
+            finish(result)
         if kept is not None:
             kept.clear()
     return result

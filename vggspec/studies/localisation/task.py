@@ -31,6 +31,7 @@ from vggspec.studies.localisation.localiser import (
     Located,
     Method,
 )
+from vggspec.studies.tasks.task import identified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,19 @@ class Locating:
             "device": self.device,
         }
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same on all machines that share the images."""
+        facts = {
+            "nets": [each.manifest.to_json() for each in (*self.nets, *self.classifiers)],
+            "options": [
+                len(self.nets),
+                asdict(replace(self.method, threads=None, batch_pixels=None)),
+                self.device,
+            ],
+            "classes": self.classes,
+        }
+        return identified(facts, self.data, self.data.root)
 
     def results(self, indices: Iterable[int]) -> Generator[Located, None, None]:
         """Find the boxes on some of the images, in the order of ``indices``.

@@ -157,6 +157,7 @@ def evaluate_maps(
         MissingLibraryError: the device was requested by name and is not available.
     """
     effort = Effort.of(device=device, procs=procs, gpus=gpus, threads=threads, resume=resume)
+    watch = effort.watcher(watch)
     opened = open_bundle(bundle, deep=True)
     manifest = opened.manifest
     if not manifest.segments:
@@ -235,7 +236,7 @@ def _worked_through(
             images=images,
             left_out=tuple(sorted(left_out.first(len(left_out)))),
         )
-        if finish is not None:
+        if finish is not None and effort.is_first:
             finish(result)
         if kept is not None:
             kept.clear()

@@ -24,6 +24,7 @@ from vggspec.data.masked import Masked
 from vggspec.runtime.label_maps import segment
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.session import Device
+from vggspec.studies.tasks.task import identified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,15 @@ class Comparing:
             "device": self.device,
         }
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """What must be the same on all machines that share the pictures."""
+        facts = {
+            "nets": self.bundle.manifest.to_json(),
+            "options": [asdict(self.protocol), self.device],
+            "classes": [self.classes, self.data.label_of.tolist()],
+        }
+        return identified(facts, self.data, self.data.root)
 
     def results(self, indices: Iterable[int]) -> Generator[Compared, None, None]:
         """Compare some of the pictures, in the order of ``indices``.

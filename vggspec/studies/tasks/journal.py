@@ -9,8 +9,10 @@ A line begins with the CRC-32 of the rest, in eight hexadecimal digits, which de
 changed on the disk. An interruption may leave the last line torn.
 """
 
+import glob
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,10 +32,13 @@ MAX_LINE_BYTES = 1 << 20
 """An image of an evaluation takes 300, an image with boxes a few hundred for each class on it."""
 
 
-def evaluation_path(digest: str) -> Path | None:
-    """The path of a task's journal in the user's cache folder; None without such a folder."""
+def evaluation_path(digest: str, rank: int = 0) -> Path | None:
+    """The path of a task's journal in the user's cache folder; None without such a folder. Ranks
+    that share the folder have a journal each.
+    """
     folder = cache_folder()
-    return None if folder is None else folder / FOLDER / f"{digest}.jsonl"
+    of_rank = f".rank-{rank}" if rank else ""
+    return None if folder is None else folder / FOLDER / f"{digest}{of_rank}.jsonl"
 
 
 class Journal(Generic[R]):
@@ -43,6 +48,8 @@ class Journal(Generic[R]):
         self._task = task
         self._path = path
         self._file = file
+        self._asked: set[int] = set()
+        """The images without a result, once the results are taken up."""
 
     @property
     def is_empty(self) -> bool:
@@ -59,7 +66,7 @@ class Journal(Generic[R]):
         Raises:
             VggspecError: the system refuses.
         """
-        asked = set(self._task.indices.tolist())
+        asked = self._asked = set(self._task.indices.tolist())
         end, wrong = 0, None
         lines = self._lines()
         for number, line in enumerate(lines, start=1):
@@ -80,6 +87,35 @@ class Journal(Generic[R]):
         self._cut(end)
         return wrong
 
+    def take_up_others(self, accept: Callable[[R], object]) -> None:
+        """Pass the results that other ranks left in the same folder, and that this journal lacks,
+        to ``accept``. A journal is read as far as its lines are sound.
+
+        Raises:
+            VggspecError: the system refuses.
+        """
+        for path in self._others():
+            with refusals(path), open(path, "rb", opener=regular) as file:
+                while line := file.readline(MAX_LINE_BYTES + 1):
+                    try:
+                        result = self._result(line)
+                    except BadFieldError:
+                        break
+                    if result.index in self._asked:
+                        self._asked.remove(result.index)
+                        accept(result)
+
+    def _others(self) -> list[Path]:
+        first = self._path.with_name(f"{self._stem}{self._path.suffix}")
+        of_ranks = f"{glob.escape(self._stem)}.rank-*{self._path.suffix}"
+        found = [first, *sorted(self._path.parent.glob(of_ranks))]
+        return [path for path in found if path != self._path and path.is_file()]
+
+    @property
+    def _stem(self) -> str:
+        """The name of rank 0's journal, without its suffix."""
+        return re.sub(r"\.rank-\d+$", "", self._path.stem)
+
     def _lines(self) -> Iterator[bytes]:
         with refusals(self._path):
             self._file.seek(0)
@@ -98,12 +134,16 @@ class Journal(Generic[R]):
             self._file.write(_line(json.dumps(self._task.as_data(result)).encode()))
 
     def clear(self) -> None:
-        """Remove all results: they are used, or cannot be used.
+        """Remove all results: they are used, or cannot be used. With rank 0's go those that other
+        ranks left in the same folder, unless one writes them now.
 
         Raises:
             VggspecError: the system refuses.
         """
         self._cut(0)
+        for path in self._others() if self._path.stem == self._stem else ():
+            with suppress(OSError, VggspecError), _held(path):
+                path.unlink()
 
     def _cut(self, end: int) -> None:
         with refusals(self._path):

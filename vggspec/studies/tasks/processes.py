@@ -51,18 +51,19 @@ def results_by(
     procs: int,
     *,
     on_gpus: bool = False,
+    first_gpu: int = 0,
     in_order: bool = False,
 ) -> Generator[R, None, None]:
     """A task's results for these images as they come, from ``procs`` processes if that is above 1.
 
-    ``on_gpus`` gives each process a GPU of its own. ``in_order`` returns the results in the order
-    of ``indices``, and holds few of them in memory.
+    ``on_gpus`` gives each process a GPU of its own, from ``first_gpu``. ``in_order`` returns the
+    results in the order of ``indices``, and holds few of them in memory.
 
     Raises:
         VggspecError: as the task, or a process was killed.
         MissingLibraryError: as the task.
     """
-    if procs == 1:
+    if procs == 1 and not first_gpu:
         yield from task.results(indices)
         return
     if task.threads is None:
@@ -70,7 +71,7 @@ def results_by(
     with contextlib.ExitStack() as stack:
         running: Running = {}
         for i in range(min(procs, len(indices))):
-            gpu = _gpu(i) if on_gpus else None
+            gpu = _gpu(first_gpu + i) if on_gpus else None
             process, connection = _start(task, list(indices[i::procs]), gpu)
             stack.callback(_end, process)
             running[stack.enter_context(connection)] = process

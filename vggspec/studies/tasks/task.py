@@ -6,13 +6,17 @@ resumed after an interruption (``journal.py``); ``work.py`` does both.
 Axes: N images.
 """
 
-from collections.abc import Generator, Iterable
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.fields import Fields
+from vggspec.base.version import __version__
 
 
 class Result(Protocol):
@@ -24,6 +28,15 @@ class Result(Protocol):
 
 
 R = TypeVar("R", bound=Result)
+
+
+class Images(Protocol):
+    """A list of image files."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """The path of an image."""
 
 
 class Task(Protocol[R]):
@@ -47,6 +60,11 @@ class Task(Protocol[R]):
     def digest(self) -> str:
         """SHA-256 of everything that changes a result, in hexadecimal."""
 
+    def identity(self) -> dict[str, str]:
+        """Everything that must be the same on all machines that share the task: digests by the name
+        of what they cover. Unlike ``digest``, it names no folder and no time of a file.
+        """
+
     def results(self, indices: Iterable[int]) -> Generator[R, None, None]:
         """The results for some of the images, in the order of ``indices``.
 
@@ -64,3 +82,19 @@ class Task(Protocol[R]):
         Raises:
             ValueError, TypeError, KeyError: it cannot be a result of this task.
         """
+
+
+def identified(
+    facts: Mapping[str, object], images: Images, folder: str | os.PathLike[str]
+) -> dict[str, str]:
+    """A task's ``identity`` from facts that JSON can represent, and from the names of images below
+    their folder.
+    """
+    names = hashlib.sha256()
+    for index in range(len(images)):
+        name = os.path.relpath(images.name(index), folder).replace(os.sep, "/")
+        names.update(name.encode(errors="surrogateescape") + b"\0")
+    found = {
+        name: hashlib.sha256(json.dumps(fact).encode()).hexdigest() for name, fact in facts.items()
+    }
+    return {"version": __version__, **found, "images": names.hexdigest()}
