@@ -86,6 +86,8 @@ class Machine:
     """Whether onnxruntime was built with CUDA."""
 
     openvino: Library | None = None
+    has_bf16: bool = False
+    """Whether the processor has instructions that multiply in bf16."""
 
     def trt(self, flavour: Flavour) -> Library | None:
         """The TensorRT of that flavour."""
@@ -112,6 +114,7 @@ def this_machine() -> Machine:
         onnxruntime=Library(version=runtime) if runtime else None,
         has_cuda_provider=on_cuda is not None,
         openvino=Library(version=openvino) if openvino else None,
+        has_bf16="bf16" in processor(),
     )
 
 

@@ -114,7 +114,9 @@ class OpenvinoSession:
         assert self._net is not None
         layers = [op.rt_info for op in self._net.get_runtime_model().get_ordered_ops()]
         return Counter(
-            str(each["runtimePrecision"]) for each in layers if str(each["layerType"]) in PRODUCTS
+            str(each["runtimePrecision"].value)
+            for each in layers
+            if each["layerType"].value in PRODUCTS
         )
 
 
