@@ -34,7 +34,7 @@ MAX_SAID = 1 << 16
 #: A place in OpenVINO's source, with what stands before it.
 _PLACE = re.compile(
     r"(?:Exception from|Check '[^\n]*?' failed at) \S+\.(?:cc|cpp|h|hpp):\d+:?\s"
-    r"|FrontEnd API failed with \w+:\s|Loading input model\s"
+    r"| Please check that model format[^\n]*|FrontEnd API failed with \w+:\s|Loading input model\s"
 )
 
 
@@ -69,7 +69,7 @@ class OpenvinoSession:
                 },
             )
         except OV_ERRORS as error:
-            what = EngineFailed(reason=_reason(error))
+            what = EngineFailed(reason=_reason(error, self._path))
             raise VggspecError(report(what, path=self._path)) from error
         self.inputs = tuple(map(_port, self._net.inputs))
         self.outputs = tuple(map(_port, self._net.outputs))
@@ -89,7 +89,7 @@ class OpenvinoSession:
             # A request takes microseconds, and holds the caller's arrays as long as it lives.
             found = net.create_infer_request().infer(dict(feeds), share_inputs=True)
         except (RuntimeError, MemoryError) as error:
-            raise VggspecError(report(RunFailed(reason=_reason(error)))) from error
+            raise VggspecError(report(RunFailed(reason=_reason(error, self._path)))) from error
         return dict(zip((port.name for port in self.outputs), found.values(), strict=True))
 
     def close(self) -> None:
@@ -185,6 +185,7 @@ def _port(port: ov.ConstOutput) -> Port:
     return Port(port.any_name, np.dtype(port.element_type.to_dtype()), shape)
 
 
-def _reason(error: Exception) -> str:
-    """The message of OpenVINO, without places in its source."""
-    return foreign(_PLACE.sub("", str(error)[:MAX_SAID])) or "not enough memory"
+def _reason(error: Exception, path: str) -> str:
+    """The message of OpenVINO, without places in its source and the path that is known."""
+    text = str(error)[:MAX_SAID].replace(f': "{path}"', "")
+    return foreign(_PLACE.sub("", text)) or "not enough memory"

@@ -18,8 +18,9 @@ from vggspec.bundle.opening import open_bundle
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.protocol import write_protocol_bundle
+from vggspec.runtime.compatibility import compile_command
 from vggspec.runtime.open_session import open_session
-from vggspec.runtime.openvino_session import OpenvinoSession, _reason
+from vggspec.runtime.openvino_session import OpenvinoSession, _reason, has_bf16
 from vggspec.runtime.session import Arrays, Device
 
 LOWERED = net(SMALL)
@@ -85,11 +86,11 @@ def test_linked_weights_of_a_graph_with_the_protocol(tmp_path: Path) -> None:
     shutil.move(tmp_path / "b" / WEIGHTS, tmp_path / "w")
     (tmp_path / "b" / WEIGHTS).symlink_to(tmp_path / "w")
     picture = np.random.default_rng(0).integers(0, 256, (45, 61, 3), np.uint8)
-    ours, theirs = (
-        vggspec.predict(tmp_path / "b", picture, scales=(40, 50), device=device)
-        for device in ("openvino", "cpu")
-    )
-    np.testing.assert_allclose(ours.posteriors, theirs.posteriors, atol=1e-5)
+    found = {}
+    for device in ("openvino", "cpu"):
+        with vggspec.load(tmp_path / "b", device=device) as predictor:
+            found[device] = predictor(picture, scales=(40, 50)).posteriors
+    np.testing.assert_allclose(found["openvino"], found["cpu"], atol=1e-5)
 
 
 def test_weights_that_are_missing_or_too_short(bundle: Path) -> None:
@@ -114,8 +115,9 @@ def test_a_path_that_is_no_text(bundle: Path) -> None:
 
 
 def test_a_distance(tmp_path: Path) -> None:
-    text = SMALL.replace("soft-max\n", "outputs conv1 conv2\n")
-    lowered = net(text)
+    lowered = net(
+        "net small\ninput 32x32 RGB\nconv3-4\nmaxpool\nconv3-6\noutputs conv1_1 conv2_1\n"
+    )
     weights = random_weights(lowered, tmp_path / "w.safetensors")
     write_bundle(lowered, weights, tmp_path / "b", CompileOptions(distance=True))
     rng = np.random.default_rng(0)
@@ -145,6 +147,38 @@ def test_fp16_is_computed_in_fp32(tmp_path: Path) -> None:
     assert (found.arithmetic.engine, found.arithmetic.run) == ("OpenVINO", 0)
 
 
+def test_bf16_is_computed_where_the_processor_has_it(tmp_path: Path) -> None:
+    """Its graph is that of fp32, which says nothing of bf16; the manifest does."""
+    weights = random_weights(LOWERED, tmp_path / "w.safetensors")
+    write_bundle(LOWERED, weights, tmp_path / "fp32", CompileOptions())
+    write_bundle(LOWERED, weights, tmp_path / "b", CompileOptions(precision="bf16"))
+    assert (tmp_path / "b" / MODEL).read_bytes() == (tmp_path / "fp32" / MODEL).read_bytes()
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert "--precision bf16" in compile_command(manifest, bundle="b")[1]
+    for device, can in (("openvino", has_bf16()), ("cpu", False)):
+        found = vggspec.verify(tmp_path / "b", device=device)
+        assert not found.failed
+        assert found.arithmetic.is_run == can
+        assert found.arithmetic.layers == 5
+        if not can:
+            assert f"{found.arithmetic.engine} computes all bf16 layers in fp32" in (
+                found.arithmetic.in_words()
+            )
+
+
+def test_bf16_of_a_graph_is_no_matter_of_single_layers(tmp_path: Path) -> None:
+    (tmp_path / "small.vgg").write_text(SMALL)
+    weights = random_weights(LOWERED, tmp_path / "w.safetensors")
+    with pytest.raises(vggspec.ArgumentError, match=r"--keep-fp32 cannot .* without --trt"):
+        vggspec.compile(
+            tmp_path / "small.vgg",
+            weights=weights.path,
+            out=tmp_path / "b",
+            precision="bf16",
+            keep_fp32=("conv1_1",),
+        )
+
+
 def test_without_the_library(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingLibraryError, match=r'pip install "vggspec\[openvino\]"'):
@@ -153,8 +187,12 @@ def test_without_the_library(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 SAID = {
     "Exception from src/inference/src/cpp/core.cpp:84:\nCheck 'false' failed at "
-    "src/frontends/common/src/frontend.cpp:47:\nLoading input model\nPath 'w' resolves to '/w'\n\n": (
-        "path 'w' resolves to '/w'"
+    "src/frontends/common/src/frontend.cpp:47:\nLoading input model\nPath 'w' is '/w'\n\n": (
+        "path 'w' is '/w'"
+    ),
+    'Exception from src/inference/src/model_reader.cpp:148:\nUnable to read the model: "b" Please '
+    'check that model format: ".onnx" is supported. Available frontends: ir tf \n\n': (
+        "unable to read the model"
     ),
     "Exception from src/inference/src/cpp/infer_request.cpp:224:\nException from "
     "src/plugins/intel_cpu/src/node.cpp:794:\n[CPU] Convolution node with name 'fc6' Check "
@@ -166,4 +204,4 @@ SAID = {
 
 @pytest.mark.parametrize("text", SAID)
 def test_what_openvino_says_comes_without_its_own_places(text: str) -> None:
-    assert _reason(RuntimeError(text)) == SAID[text]
+    assert _reason(RuntimeError(text), "b") == SAID[text]

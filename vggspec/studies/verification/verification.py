@@ -181,6 +181,7 @@ def verify(
             is_bounded = chosen == "tensorrt"
             batches = pictures(images, manifest, profiles, watch, is_bounded=is_bounded)
         comparisons = _compare(opened, net, reference, batches, limit)
+        arithmetic = measure(opened, session, chosen)
     return Verification(
         bundle=os.fspath(bundle),
         manifest=manifest,
@@ -188,7 +189,7 @@ def verify(
         device=session.device,
         tolerance=limit,
         comparisons=comparisons,
-        arithmetic=measure(opened, session, chosen),
+        arithmetic=arithmetic,
         ranges=None if largest is None else largest.compared(),
     )
 
