@@ -24,6 +24,7 @@ SCRIPTS = (
     "load_d",
     "import_d",
     "dense_d",
+    "openvino_d",
     "evaluation",
     "protocol_graph",
     "distance_graph",
