@@ -48,9 +48,9 @@ def main() -> list[Claim]:
     with tempfile.TemporaryDirectory(dir=weights.parent) as folder:
         bundle = Path(folder) / "D"
         vggspec.compile("specs/D.vgg", weights=weights, out=bundle, link_weights=True)
+        loading = _loading(bundle)  # first: a process that has grown lends its size to others
         opened, module = open_bundle(bundle), vgg16.load(str(weights))
-        runs = [claim for name in SIZES for claim in _at(name, opened, module)]
-        return [*runs, *_loading(bundle)]
+        return [*(claim for name in SIZES for claim in _at(name, opened, module)), *loading]
 
 
 def _at(name: str, opened: Bundle, module: torch.nn.Module) -> list[Claim]:
