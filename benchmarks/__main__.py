@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.machine import cores, processor, versions
+from benchmarks.machine import versions
+from vggspec.data.decode_limits import processors
+from vggspec.runtime.machine import processor
 
 #: One process each: a process that has grown large lends its size to what it starts.
 SCRIPTS = (
@@ -24,6 +26,7 @@ SCRIPTS = (
     "load_d",
     "import_d",
     "dense_d",
+    "openvino_d",
     "evaluation",
     "protocol_graph",
     "distance_graph",
@@ -40,7 +43,7 @@ def main() -> int:
     names: list[str] = parser.parse_args().names
     if unknown := set(names) - set(SCRIPTS):
         parser.error(f"there is no script {', '.join(sorted(unknown))}")
-    print(f"{processor()}, {cores()} cores", flush=True)
+    print(f"{processor()}, {processors()} cores", flush=True)
     start = time.perf_counter()
     codes, measured = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +61,7 @@ def main() -> int:
             {
                 "date": dt.datetime.now(dt.UTC).date().isoformat(),
                 "processor": processor(),
-                "cores": cores(),
+                "cores": processors(),
                 "versions": versions(),
                 "seconds": seconds,
                 "scripts": measured,

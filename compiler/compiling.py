@@ -297,6 +297,11 @@ def contradiction(
         return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
+    if options.precision == "bf16" and options.engine is None and options.keep_fp32:
+        return (
+            "--keep-fp32 cannot be used with --precision bf16 without --trt: the runtime decides "
+            "which layers of the graph it computes in bf16"
+        )
     return _int8_contradiction(options)
 
 

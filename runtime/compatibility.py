@@ -21,6 +21,7 @@ from typing import Literal
 from vggspec.bundle.engine import RTX_CAPABILITIES, RTX_DEFAULT, Engine, Flavour
 from vggspec.bundle.manifest import FACTORS, WEIGHTS, Manifest
 from vggspec.bundle.options import CompileOptions, flags
+from vggspec.runtime.fastest_engine import fastest, recall
 from vggspec.runtime.machine import Gpu, Machine
 from vggspec.runtime.tensorrt.library import FLAVOURS
 
@@ -285,6 +286,7 @@ def _graph(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
     else:
         yield Finding("ok", "version", f"{title} supports opset {opset}")
     yield _provider(machine)
+    yield _openvino(manifest, machine)
     yield from _number_type(manifest, machine)
 
 
@@ -300,19 +302,37 @@ def _provider(machine: Machine) -> Finding:
     return Finding("ok", "device", f"it runs on the CPU; {why}")
 
 
+def _openvino(manifest: Manifest, machine: Machine) -> Finding:
+    if machine.openvino is None:
+        text = 'OpenVINO is not installed, and not required: pip install "vggspec[openvino]"'
+        return Finding("ok", "OpenVINO", text)
+    title = f"OpenVINO {machine.openvino.version} runs it with `--device openvino`"
+    seconds = recall(manifest)
+    if seconds is None:
+        return Finding("ok", "OpenVINO", f"{title}; its speed was not measured here")
+    times = f"{seconds['openvino'] * 1e3:.3g} ms to {seconds['cpu'] * 1e3:.3g} ms of ONNX Runtime"
+    is_chosen = fastest(manifest) == "openvino"
+    choice = "`auto` takes it on the CPU" if is_chosen else "`auto` takes ONNX Runtime"
+    return Finding("ok", "OpenVINO", f"{title}; measured here: {times}, so {choice}")
+
+
 def _number_type(manifest: Manifest, machine: Machine) -> Iterator[Finding]:
     is_on_gpu = bool(machine.gpus) and machine.has_cuda_provider
-    if manifest.precision == "fp32" or is_on_gpu:
+    if manifest.precision == "fp32" or (is_on_gpu and manifest.precision != "bf16"):
         return
     if manifest.precision == "fp16":
-        text = "ONNX Runtime computes fp16 in fp32 on a CPU: no faster than an fp32 bundle"
+        text = "fp16 is computed in fp32 on a CPU: no faster than an fp32 bundle"
         yield Finding("ok", "precision", text)
     elif manifest.precision == "int8":
         text = "ONNX Runtime computes int8 on a CPU: fastest with VNNI or AMX"
         yield Finding("ok", "precision", text)
     else:
-        text = "ONNX Runtime supports few layers in bf16 on a CPU and may refuse the graph"
-        yield Finding("unknown", "precision", text)
+        if machine.openvino is not None and machine.has_bf16:
+            text = "OpenVINO computes it in bf16 on this processor, ONNX Runtime in fp32"
+        else:
+            lacks = "this processor has no bf16" if not machine.has_bf16 else "OpenVINO is missing"
+            text = f"it is computed in fp32 here, as {lacks}: no faster than an fp32 bundle"
+        yield Finding("ok", "precision", text)
 
 
 # Rebuilding.

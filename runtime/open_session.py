@@ -1,10 +1,19 @@
 """The engine that runs a bundle, by the model in it and by the device."""
 
+import logging
+from pathlib import Path
+
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.optional import require
+from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle
+from vggspec.bundle.options import Precision
+from vggspec.runtime.fastest_engine import fastest
 from vggspec.runtime.session import Device, Session
+
+log = logging.getLogger(__name__)
 
 
 def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = None) -> Session:
@@ -12,7 +21,9 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
 
     ``tensorrt`` is a CUDA device too: it loads a plan, and passes a graph to ONNX Runtime's
     TensorRT. A plan is native code, so only that device loads it; the others load the reference of
-    its bundle. ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
+    its bundle. ``openvino`` runs a graph on the CPU. ``auto`` is a CUDA device if there is one;
+    without one it is OpenVINO where that was measured ahead (``fastest_engine``), else ONNX
+    Runtime. ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
 
     Raises:
         VggspecError: no engine runs such a file, or the engine refuses it.
@@ -35,15 +46,11 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         model = bundle.reference
     if model.suffix != ".onnx":
         raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
-    from vggspec.runtime.ort_session import OrtSession, for_tensorrt
-
     if device == "tensorrt" and bundle.manifest.members:
         raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
-    built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
+    precision = bundle.manifest.precision if model == bundle.model else "fp32"
     try:
-        session = OrtSession(
-            model, device, threads, built, is_half=bundle.manifest.precision == "fp16"
-        )
+        session = _open_graph(model, bundle.manifest, precision, device, threads)
     except VggspecError:
         if bundle.is_current():
             raise
@@ -52,3 +59,20 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         session.close()
         raise refused(ReplacedBundle())
     return session
+
+
+def _open_graph(
+    model: Path, manifest: Manifest, precision: Precision, device: Device, threads: int | None
+) -> Session:
+    if device == "openvino":
+        require("openvino", "the device `openvino`")
+        from vggspec.runtime.openvino_session import OpenvinoSession
+
+        return OpenvinoSession(model, precision, threads)
+    from vggspec.runtime.ort_session import OrtSession, for_tensorrt, lacking_cuda
+
+    if device == "auto" and fastest(manifest, threads) == "openvino" and lacking_cuda() is not None:
+        log.info("OpenVINO runs the net: it was measured ahead of ONNX Runtime on this machine")
+        return _open_graph(model, manifest, precision, "openvino", threads)
+    built = for_tensorrt(manifest) if device == "tensorrt" else None
+    return OrtSession(model, device, threads, built, is_half=precision == "fp16")

@@ -4,8 +4,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from vggspec.base.catalogue.engines import OnnxWithoutBf16
-from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.bundle.manifest import FACTORS, MODEL, REFERENCE, Manifest
 from vggspec.bundle.options import CompileOptions
@@ -25,6 +23,11 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types
 from vggspec.compiler.weights import Metadata, WeightsFile, for_net, save
 
+BF16_NOTE = (
+    "bf16: products may be computed in it; OpenVINO does on processors that have it, and ONNX"
+    " Runtime computes this graph in fp32"
+)
+
 
 def write_bundle(
     lowered: Lowered,
@@ -38,8 +41,9 @@ def write_bundle(
 ) -> WrittenBundle:
     """Write a bundle with an ONNX graph; a bundle at ``out`` is replaced.
 
-    A graph in int8 contains its weights. Those in fp32 are beside it for its reference, unless it
-    is to be a single file.
+    A graph for bf16 is the one for fp32: the manifest allows an engine to compute its products in
+    bf16, as OpenVINO does on processors that have it. A graph in int8 contains its weights; those
+    in fp32 are beside it for its reference, unless it is to be a single file.
 
     ``like`` is the manifest of a bundle of the same net and weights, whose input, labels and test
     protocol are kept. With ``refer`` the weights are a symbolic link, for a bundle that is removed
@@ -54,8 +58,6 @@ def write_bundle(
     check_place(target)
     if options.single_file:
         check_outside(target, weights)
-    if options.precision == "bf16":
-        raise VggspecError(report(OnnxWithoutBf16(), path=f"net {lowered.network.name}"))
     options = options.settled(lowered.experiment.test)
     mean_from: MeanFrom
     if like is None:
@@ -64,7 +66,8 @@ def write_bundle(
         lowered, mean_from = with_input(lowered, input_of(like.input, lowered)), "bundle"
     network = prepare(lowered.network, options)
     factors = read_factors(options.factors, lowered.network) if options.distance else None
-    types = number_types(network, options.precision, options.keep_fp32)
+    is_bf16 = options.precision == "bf16"
+    types = number_types(network, "fp32" if is_bf16 else options.precision, options.keep_fp32)
     is_int8 = options.precision == "int8"
     if like is None:
         weights = for_net(weights, network, is_read=options.single_file or is_int8)
@@ -101,7 +104,7 @@ def write_bundle(
         is_labelled = manifest.result.kind == like.result.kind
         return replace(manifest, labels=like.labels if is_labelled else None, test=like.test)
 
-    return write(target, produce, mean_from=(mean_from,))
+    return write(target, produce, mean_from=(mean_from,), notes=(BF16_NOTE,) if is_bf16 else ())
 
 
 def add_reference(

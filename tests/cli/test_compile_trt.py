@@ -150,11 +150,6 @@ def test_the_classic_flavour_that_is_not_installed_is_named(
     monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
 
 
-def test_onnx_runtime_has_no_bf16(here: Path) -> None:
-    done = vggspec("compile", "small.vgg", "--precision", "bf16", "-o", "b", cwd=here)
-    assert (done.returncode, "VGG611" in done.stderr) == (1, True)
-
-
 def test_an_fp16_graph_for_onnx_runtime_keeps_its_reference(here: Path) -> None:
     keep = ("--keep-fp32", "conv1_1")
     done = vggspec("compile", "small.vgg", "--precision", "fp16", *keep, "-o", "b", cwd=here)

@@ -26,6 +26,7 @@ from vggspec.compiler.quantising.examples import Examples
 from vggspec.compiler.weights import WeightsFile, describe, open_weights, save
 from vggspec.data.matched import spread
 from vggspec.runtime.net import BundleNet
+from vggspec.runtime.openvino_session import OpenvinoSession
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import rescale
 from vggspec.studies.inspection.layers import read_layers
@@ -343,3 +344,13 @@ def test_an_engine_in_int8(weights: WeightsFile, pictures: Path, tmp_path: Path)
     source, layers = read_layers(open_bundle(made.path))
     assert source == "network"
     assert sum(layer.op == "dequantize" for layer in layers) > 7
+
+
+def test_openvino_computes_the_graph_in_int8(bundle: Path) -> None:
+    """All layers but the one in fp32, to what ONNX Runtime computes within the steps of int8."""
+    image = {"image": np.random.default_rng(0).normal(0, 1, (4, 3, 16, 16)).astype(np.float32)}
+    with OrtSession(bundle / MODEL, "cpu") as theirs, OpenvinoSession(bundle / MODEL) as ours:
+        found, expected = (session.run(image)["posteriors"] for session in (ours, theirs))
+        types = ours.computed_in()
+    assert types["i8"] + types["u8"] == types.total() - 1 == 6
+    np.testing.assert_allclose(found, expected, atol=0.02)

@@ -332,7 +332,22 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
             "(cuInit says error 803)",
         ),
         ({"precision": "fp16"}, with_gpus(), "precision", "ok", "no faster"),
-        ({"precision": "bf16"}, with_gpus(), "precision", "unknown", "may refuse"),
+        ({"precision": "bf16"}, LINUX, "precision", "ok", "in fp32 here, as this processor has no"),
+        (
+            {"precision": "bf16"},
+            replace(LINUX, has_bf16=True),
+            "precision",
+            "ok",
+            "in fp32 here, as OpenVINO is missing",
+        ),
+        (
+            {"precision": "bf16"},
+            replace(LINUX, has_bf16=True, openvino=Library(version="2026.4.1")),
+            "precision",
+            "ok",
+            "OpenVINO computes it in bf16",
+        ),
+        ({}, LINUX, "OpenVINO", "ok", 'pip install "vggspec[openvino]"'),
     ],
 )
 def test_a_requirement_of_a_graph(

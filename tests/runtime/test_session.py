@@ -1,4 +1,4 @@
-"""What every session must do, tried on ONNX Runtime."""
+"""What every session must do, tried on ONNX Runtime and OpenVINO."""
 
 import json
 import os
@@ -31,9 +31,12 @@ from vggspec.compiler.weights import Metadata, _texts, open_weights
 from vggspec.runtime import ort_session
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import _reason
-from vggspec.runtime.session import Port
+from vggspec.runtime.session import Device, Port
 
 FLOAT = np.dtype(np.float32)
+
+
+ON_CPUS = pytest.mark.parametrize("device", ["cpu", "openvino"])
 
 
 def feed(n: int = 2, height: int = 24, width: int = 33) -> dict[str, Any]:
@@ -41,8 +44,9 @@ def feed(n: int = 2, height: int = 24, width: int = 33) -> dict[str, Any]:
     return {"image": rng.normal(0, 80, (n, 3, height, width)).astype(np.float32)}
 
 
-def test_a_session_tells_its_ports(made: Made) -> None:
-    with open_session(open_bundle(made.path), "cpu") as session:
+@ON_CPUS
+def test_a_session_tells_its_ports(device: Device, made: Made) -> None:
+    with open_session(open_bundle(made.path), device) as session:
         assert session.inputs == (Port("image", FLOAT, (None, 3, None, None)),)
         assert session.outputs == (
             Port("posteriors", FLOAT, (None, CLASSES)),
@@ -51,10 +55,11 @@ def test_a_session_tells_its_ports(made: Made) -> None:
         assert session.device == "cpu"
 
 
+@ON_CPUS
 @pytest.mark.parametrize("size", [(16, 16), (24, 33), (57, 19)])
-def test_the_score_map_is_that_of_torch(made: Made, size: tuple[int, int]) -> None:
+def test_the_score_map_is_that_of_torch(device: Device, made: Made, size: tuple[int, int]) -> None:
     fed = feed(2, *size)
-    with open_session(open_bundle(made.path), "cpu", threads=1) as session:
+    with open_session(open_bundle(made.path), device, threads=1) as session:
         arrays = session.run(fed)
     scores = torch_scores(fed["image"], made.weights)
     np.testing.assert_allclose(arrays["score_map"], scores.numpy(), atol=1e-4)
@@ -62,6 +67,7 @@ def test_the_score_map_is_that_of_torch(made: Made, size: tuple[int, int]) -> No
     np.testing.assert_allclose(arrays["posteriors"], posteriors.numpy(), atol=1e-5)
 
 
+@ON_CPUS
 @pytest.mark.parametrize(
     ("fed", "words"),
     [
@@ -73,25 +79,29 @@ def test_the_score_map_is_that_of_torch(made: Made, size: tuple[int, int]) -> No
         ({"image": feed()["image"][:, :2]}, r"got float32 \(2, 2, 24, 33\)"),
     ],
 )
-def test_feeds_are_checked_before_the_run(made: Made, fed: dict[str, Any], words: str) -> None:
+def test_feeds_are_checked_before_the_run(
+    device: Device, made: Made, fed: dict[str, Any], words: str
+) -> None:
     with (
-        open_session(open_bundle(made.path), "cpu") as session,
+        open_session(open_bundle(made.path), device) as session,
         pytest.raises(ValueError, match=words),
     ):
         session.run(fed)
 
 
-def test_a_closed_session_says_so(made: Made) -> None:
-    session = open_session(open_bundle(made.path), "cpu")
+@ON_CPUS
+def test_a_closed_session_says_so(device: Device, made: Made) -> None:
+    session = open_session(open_bundle(made.path), device)
     session.close()
     session.close()
     with pytest.raises(ValueError, match="closed"):
         session.run(feed())
 
 
-def test_what_the_engine_cannot_do_is_reported(made: Made) -> None:
+@ON_CPUS
+def test_what_the_engine_cannot_do_is_reported(device: Device, made: Made) -> None:
     with (
-        open_session(open_bundle(made.path), "cpu") as session,
+        open_session(open_bundle(made.path), device) as session,
         pytest.raises(VggspecError) as error,
     ):
         session.run(feed(height=8))  # smaller than the last convolution
@@ -136,9 +146,10 @@ def test_what_onnx_runtime_says_is_bounded() -> None:
     assert said.endswith("much. …")
 
 
-def test_threads_may_share_a_session(made: Made) -> None:
+@ON_CPUS
+def test_threads_may_share_a_session(device: Device, made: Made) -> None:
     results: list[Any] = []
-    with open_session(open_bundle(made.path), "cpu") as session:
+    with open_session(open_bundle(made.path), device) as session:
         expected = session.run(feed())["posteriors"]
 
         def run() -> None:
@@ -179,18 +190,21 @@ def unknown_op() -> bytes:
     return model.SerializeToString()
 
 
+@ON_CPUS
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no graph was found"),
-        (b"not a model at all", "protobuf parsing failed"),
-        (unknown_op(), "No Op registered for Frobnicate"),
+        (b"", "no graph was found|unable to read the model"),
+        (b"not a model at all", "protobuf parsing failed|unable to read the model"),
+        (unknown_op(), "(No Op registered|No conversion rule found) for .*Frobnicate"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_reported(made: Made, data: bytes, words: str) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(
+    device: Device, made: Made, data: bytes, words: str
+) -> None:
     folder = replace_model(made, data)
     with refused(words) as error:
-        open_session(open_bundle(folder), "cpu")
+        open_session(open_bundle(folder), device)
     title = error.value.reports[0].what.title()
     assert error.value.reports[0].what.code == "VGG527"
     assert "ONNXRuntimeError" not in title

@@ -20,6 +20,7 @@ EXTRAS = {
     "torchvision": "augment",
     "pyarrow": "parquet",
     "fsspec": "remote",
+    "openvino": "openvino",
 }
 
 

@@ -176,7 +176,8 @@ class CompileOptions:
     precision: Precision = _flag(
         "fp32",
         "--precision",
-        "Number type of the arithmetic; averages and soft-max stay in fp32.  [default: fp32]",
+        "Number type of the arithmetic; averages and soft-max stay in fp32. Without --trt, bf16 "
+        "allows a runtime to multiply in it.  [default: fp32]",
     )
     calibrate: str | None = _flag(
         None,

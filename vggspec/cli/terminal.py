@@ -68,6 +68,8 @@ def _flag(short: str, long: str, text: str, callback: Any) -> click.Option:
 
 def _set_verbose(_context: click.Context, _param: click.Parameter, value: Any) -> Any:
     _options.is_verbose = bool(value)
+    if value:
+        _show_log()
     return _checked(value)
 
 
@@ -135,6 +137,19 @@ def say(word: str, text: str) -> None:
     """
     if not _options.is_quiet:
         _write(f"{word + ':':8}" if word else "", text)
+
+
+def _show_log() -> None:
+    """Write what the runtime logs about its choice of an engine as details."""
+    import logging
+
+    class Details(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            detail("note", record.getMessage())
+
+    log = logging.getLogger("vggspec.runtime.open_session")
+    log.setLevel(logging.INFO)
+    log.handlers = [Details()]
 
 
 def detail(word: str, text: str) -> None:

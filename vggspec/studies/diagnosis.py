@@ -34,6 +34,7 @@ LIBRARIES = (
     ("safetensors", ("safetensors",), "weights", ""),
     ("onnx", ("onnx",), "compile", ""),
     ("onnxruntime", ("onnxruntime-gpu", "onnxruntime"), "predict", ""),
+    ("openvino", ("openvino",), "predict on a CPU, with `--device openvino`", "openvino"),
     ("torch", ("torch",), "train, compile --torch modules, import", "train"),
     ("simplejpeg", ("simplejpeg",), "decodes JPEG faster than Pillow in training", "train"),
     ("webdataset", ("webdataset",), "train on WebDataset shards", "train"),
@@ -159,7 +160,7 @@ def _files(manifest: Manifest) -> Finding:
 def _examine_machine() -> MachineDiagnosis:
     driver = machine.ask_driver()
     return MachineDiagnosis(
-        components=(*_libraries(), *_devices(driver)), notes=tuple(_limits(driver))
+        components=(*_libraries(), _processor(), *_devices(driver)), notes=tuple(_limits(driver))
     )
 
 
@@ -176,6 +177,14 @@ def _version(distributions: tuple[str, ...]) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def _processor() -> Component:
+    name, _, instructions = machine.processor().partition(", ")
+    has_int8 = any(each in instructions for each in ("vnni", "amx_int8"))
+    types = ["fp32", *(["bf16"] if "bf16" in instructions else []), "int8"]
+    speed = "" if has_int8 else " without VNNI or AMX"
+    return Component("processor", f"multiplies in {', '.join(types)}{speed}", name, "")
 
 
 def _devices(driver: machine.Driver | None) -> Iterator[Component]:

@@ -305,7 +305,12 @@ def test_numbers_beyond_fp16_are_named_though_the_cpu_computes_in_fp32(
     assert facts["overflow"]["layer"] == "conv1_2"
     assert facts["overflow"]["limit"] == 65504
     assert facts["keep_fp32"] == ["conv1_2", "fc2"]
-    assert facts["arithmetic"] == {"stated": "fp16", "layers": 4, "run": 0}
+    assert facts["arithmetic"] == {
+        "stated": "fp16",
+        "layers": 4,
+        "run": 0,
+        "engine": "ONNX Runtime",
+    }
     assert found.ranges is not None
     *_, remedy = in_words(found.ranges, found.manifest)
     assert remedy == "Compile it with `--keep-fp32 conv1_2 --keep-fp32 fc2`."

@@ -142,13 +142,3 @@ class ProfileOutOfReach(Diagnostic):
     HELP = "use shapes no smaller than the net's window, or exactly its size for `--crop`"
     profile: str
     reason: str
-
-
-class OnnxWithoutBf16(Diagnostic):
-    """ONNX Runtime has no convolution in bfloat16, so a bundle for it is fp32 or fp16. TensorRT
-    supports bfloat16.
-    """
-
-    code = "VGG611"
-    TITLE = "ONNX Runtime cannot convolve in bf16"
-    HELP = "use `--precision fp16`, or build an engine with `--trt`"

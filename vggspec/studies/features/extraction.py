@@ -131,7 +131,7 @@ def features(
         flip: Whether to average with the mirror image. None is the spec's ``test:`` section.
         combine: Whether to average or to concatenate the scales.
         normalise: Whether each net's descriptor, and the whole, has length 1.
-        device: Where the nets run: ``auto``, ``cpu``, ``cuda`` or ``tensorrt``.
+        device: Where the nets run: ``auto``, ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``.
         procs: How many processes share the images.
         gpus: The same, each with a GPU of its own.
         threads: CPU threads of each process.

@@ -112,7 +112,7 @@ def localise(
         split: The split of ``data``.
         limit: How many images of ``data`` to use at most, taken evenly from all.
         least_iou: The IoU above which a box is right.
-        device: Where the nets run: ``auto``, ``cpu``, ``cuda`` or ``tensorrt``.
+        device: Where the nets run: ``auto``, ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``.
         procs: How many processes share the images of ``data``.
         gpus: The same, each with a GPU of its own.
         threads: CPU threads of each process.

@@ -153,7 +153,7 @@ def verify(
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
         ArgumentError: ``against`` is neither reference, ``tolerance`` is not positive, or the
-            bundle contains an engine and ``device`` is ``cpu`` or ``cuda``.
+            bundle contains an engine and ``device`` is another one than ``tensorrt``.
     """
     if against is not None and against not in get_args(Against):
         raise ArgumentError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
@@ -181,6 +181,7 @@ def verify(
             is_bounded = chosen == "tensorrt"
             batches = pictures(images, manifest, profiles, watch, is_bounded=is_bounded)
         comparisons = _compare(opened, net, reference, batches, limit)
+        arithmetic = measure(opened, session, chosen)
     return Verification(
         bundle=os.fspath(bundle),
         manifest=manifest,
@@ -188,7 +189,7 @@ def verify(
         device=session.device,
         tolerance=limit,
         comparisons=comparisons,
-        arithmetic=measure(opened, session, chosen),
+        arithmetic=arithmetic,
         ranges=None if largest is None else largest.compared(),
     )
 
@@ -197,7 +198,7 @@ def _device(manifest: Manifest, device: Device) -> Device:
     """The device to run on. The caller asks for an engine to be verified, and so to be loaded."""
     if manifest.engine is None:
         return device
-    if device in ("cpu", "cuda"):
+    if device not in ("auto", "tensorrt"):
         why = f"the bundle contains a TensorRT engine, which does not run on the device `{device}`"
         raise ArgumentError(why)
     return "tensorrt"
@@ -209,7 +210,7 @@ def _check_machine(bundle: Bundle, device: Device) -> None:
     Raises:
         MissingLibraryError: the machine lacks something, or the engine is for another one.
     """
-    if device in ("auto", "cpu") and bundle.manifest.engine is None:
+    if device in ("auto", "cpu", "openvino") and bundle.manifest.engine is None:
         return
     findings = compare_bundle(bundle.manifest, machine.this_machine())
     problem = next((finding for finding in findings if finding.level == "problem"), None)
