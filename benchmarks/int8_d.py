@@ -4,7 +4,6 @@ The int8 graph against the fp32 graph, each in ONNX Runtime and in OpenVINO, and
 its default layout. The ranges are those of smooth random pictures: speed does not depend on them.
 """
 
-import platform
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,25 +19,13 @@ import vggspec
 from benchmarks.measure import Claim, conclude, in_turn, milliseconds, ratio
 from benchmarks.peers import vgg16
 from benchmarks.weights import weights_of_d
+from vggspec.runtime.machine import processor
 from vggspec.studies.verification.images import natural_images
 
 SIZES = {"224 crop": (224, 224), "dense 384 × 512": (384, 512)}
 RUNTIMES = ("ONNX Runtime", "OpenVINO")
 PICTURES = 16
 ROUNDS = 7
-
-
-def processor() -> str:
-    """The processor's name, and which of its instructions multiply bytes."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    facts = {key.strip(): value.strip() for key, value in facts.items()}
-    flags = facts.get("flags", "").split()
-    has = [flag for flag in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if flag in flags]
-    return f"{facts.get('model name', 'unknown')}, {' '.join(has)}"
 
 
 def write_pictures(folder: Path) -> None:

@@ -9,6 +9,7 @@ import platform
 import re
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from vggspec.base.optional import has_library
 from vggspec.bundle.engine import Flavour
@@ -24,6 +25,12 @@ ORT_ON_CUDA, ORT = "onnxruntime-gpu", "onnxruntime"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _NAME_BYTES = 256
+
+#: The instructions that decide how fast products are, by their names in Linux.
+_INSTRUCTIONS = (
+    "amx_bf16", "amx_fp16", "amx_int8", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni",
+    "avx512f", "avx2",
+)  # fmt: skip
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -78,6 +85,8 @@ class Machine:
     has_cuda_provider: bool = False
     """Whether onnxruntime was built with CUDA."""
 
+    openvino: Library | None = None
+
     def trt(self, flavour: Flavour) -> Library | None:
         """The TensorRT of that flavour."""
         return self.tensorrt if flavour == "tensorrt" else self.tensorrt_rtx
@@ -93,6 +102,7 @@ def this_machine() -> Machine:
     here = set(installed())
     on_cuda, ort = _version(ORT_ON_CUDA), _version(ORT)
     runtime = on_cuda or ort
+    openvino = _version("openvino")
     return Machine(
         platform=platform_name(),
         driver=ask_driver(),
@@ -101,7 +111,23 @@ def this_machine() -> Machine:
         has_pycuda=has_library("pycuda"),
         onnxruntime=Library(version=runtime) if runtime else None,
         has_cuda_provider=on_cuda is not None,
+        openvino=Library(version=openvino) if openvino else None,
     )
+
+
+def processor() -> str:
+    """The processor's name, and those of its instructions that decide how fast products are, such
+    as ``AMD EPYC 9554, avx512_bf16 avx512_vnni avx512f avx2``.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    name = facts.get("model name") or platform.machine()
+    return f"{name}, {' '.join(each for each in _INSTRUCTIONS if each in flags)}".rstrip(", ")
 
 
 def platform_name() -> str:

@@ -3,7 +3,9 @@
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
+from vggspec.base.optional import require
 from vggspec.bundle.opening import Bundle
+from vggspec.runtime.fastest_engine import fastest
 from vggspec.runtime.session import Device, Session
 
 
@@ -35,15 +37,26 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
         model = bundle.reference
     if model.suffix != ".onnx":
         raise refused(EngineFailed(reason=f"no engine here runs `{model.name}`"))
-    from vggspec.runtime.ort_session import OrtSession, for_tensorrt
+    from vggspec.runtime.ort_session import OrtSession, for_tensorrt, lacking_cuda
 
     if device == "tensorrt" and bundle.manifest.members:
         raise refused(EngineFailed(reason="TensorRT does not take the rescaling in its graph"))
-    built = for_tensorrt(bundle.manifest) if device == "tensorrt" else None
+    manifest = bundle.manifest
+    session: Session
     try:
-        session = OrtSession(
-            model, device, threads, built, is_half=bundle.manifest.precision == "fp16"
-        )
+        if device == "openvino" or (
+            device == "auto"
+            and lacking_cuda() is not None
+            and fastest(manifest, threads) == "openvino"
+        ):
+            require("openvino", "the device `openvino`")
+            from vggspec.runtime.openvino_session import OpenvinoSession
+
+            session = OpenvinoSession(model, manifest.precision, threads)
+        else:
+            built = for_tensorrt(manifest) if device == "tensorrt" else None
+            is_half = manifest.precision == "fp16"
+            session = OrtSession(model, device, threads, built, is_half=is_half)
     except VggspecError:
         if bundle.is_current():
             raise

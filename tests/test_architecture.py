@@ -36,6 +36,7 @@ LIBRARIES: dict[str, set[str]] = {
     "vggspec.lang": {"lark"},
     "vggspec.data": {"numpy", "PIL"},
     "vggspec.runtime": {"numpy", "PIL", "onnxruntime"},
+    "vggspec.runtime.openvino_session": {"numpy", "openvino"},
     "vggspec.compiler": {"numpy", "ml_dtypes"},
     "vggspec.compiler.ops": set(),
     "vggspec.compiler.passes": set(),

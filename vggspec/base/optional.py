@@ -19,6 +19,7 @@ EXTRAS = {
     "h5py": "keras",
     "torchvision": "augment",
     "pyarrow": "parquet",
+    "openvino": "openvino",
 }
 
 

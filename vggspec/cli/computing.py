@@ -5,6 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
+DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+"""Those of ``vggspec.runtime.session.Device``, which loads numpy."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 limit_option = click.option(
@@ -15,7 +18,7 @@ _COMPUTING = (
     click.option("--resume", is_flag=True, help="Resume the same command after an interruption."),
     click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+        type=click.Choice(DEVICES),
         default="auto",
         help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
         "[default: a CUDA device if there is one]",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.render import shown
+from vggspec.cli.computing import DEVICES
 from vggspec.cli.pictures import show_error
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=click.Choice(DEVICES),
     default="auto",
     help="The device that runs the net.  [default: a CUDA device if there is one]",
 )

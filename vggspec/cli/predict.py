@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggspec.cli.computing import DEVICES
 from vggspec.cli.pictures import check_targets, class_index, show_error, target_of
 from vggspec.cli.predictions import STDOUT, as_array, as_csv, as_lines, as_text
 from vggspec.cli.protocol_options import resize_option, scales_option
@@ -86,7 +87,7 @@ Examples:
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=click.Choice(DEVICES),
     default="auto",
     help="The device that runs the net; `tensorrt` loads the engine of a bundle, which is native "
     "code.  [default: a CUDA device if there is one]",

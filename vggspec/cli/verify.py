@@ -10,6 +10,7 @@ import click
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
+from vggspec.cli.computing import DEVICES
 from vggspec.cli.table import fitted, print_text
 from vggspec.cli.terminal import say, table_width, use_color, wide_option
 
@@ -49,7 +50,7 @@ Examples:
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=click.Choice(DEVICES),
     default="auto",
     help="Where the bundle runs; the reference runs on the CPU.  [default: auto]",
 )
