@@ -36,9 +36,15 @@ from vggspec.runtime.fastest_engine import fastest, remember
 from vggspec.runtime.session import Arrays, Device
 from vggspec.studies.bench.images import BenchImages, images_of
 from vggspec.studies.bench.layers import LayerTimes, layer_times
-from vggspec.studies.bench.product import ROWS, ROWS_ON_GPU, write_product
-from vggspec.studies.bench.result import Agreement, Bench, Candidate, Conditions, Measurement
-from vggspec.studies.bench.result import Recorded as Recorded
+from vggspec.studies.bench.product import SIDE, Form, macs_of, write_product
+from vggspec.studies.bench.result import (
+    Agreement,
+    Bench,
+    Candidate,
+    Conditions,
+    Measurement,
+    Recorded,
+)
 from vggspec.studies.bench.shapes import shapes_for
 from vggspec.studies.bench.turns import medians, ratio, rounds
 from vggspec.studies.bench.worker import (
@@ -64,6 +70,7 @@ REST_S = 0.005
 
 LEAST_RUNS = 5
 PROFILED_RUNS = 10
+NO_IMAGES = np.empty((0, 1, 1, 1), np.uint8)
 
 
 def bench(
@@ -369,16 +376,27 @@ class _Run:
             key = subject.device, subject.precision
             if key in self._products or subject.device == "tensorrt":
                 continue
-            rows = _rows(subject.device)
-            model = folder / f"product-{subject.precision}-{rows}.onnx"
-            if not model.exists():
-                write_product(model, subject.precision, rows)
-            product = Product(model, subject.device, subject.precision, self._threads)
-            worker = stack.enter_context(Worker(product, "the matrix product"))
-            worker.load()
-            matrix = np.random.default_rng(1).integers(-2, 3, (rows, rows)).astype(np.int8)
-            worker.apply(matrix.view(np.uint8) % 4)
-            self._products[key] = worker
+            self._products[key] = stack.enter_context(self._product(*key, folder))
+
+    def _product(self, device: BenchDevice, precision: Precision, folder: Path) -> Worker:
+        """A process with the faster form of the product."""
+        found: list[tuple[float, Worker]] = []
+        with ExitStack() as stack:
+            for form in get_args(Form):
+                model = folder / f"{form}-{device}-{precision}.onnx"
+                side = _side(device)
+                write_product(model, precision, side, form)
+                product = Product(model, device, precision, self._threads, form, side)
+                worker = stack.enter_context(Worker(product, "the matrix product"))
+                worker.load()
+                worker.apply(NO_IMAGES)
+                found.append((min(worker.turn(TURN_S, 3).seconds), worker))
+            fastest_one = min(found, key=lambda each: each[0])[1]
+            for _, worker in found:
+                if worker is not fastest_one:
+                    worker.close()
+            stack.pop_all()
+        return fastest_one
 
     def measure(self) -> bool:
         """Measure everything; False where it was interrupted, with what was measured by then."""
@@ -460,7 +478,7 @@ class _Run:
         subject, turns = self.subjects[i], self._turns[i]
         seconds = tuple(ran.seconds for ran in turns)
         macs = shape[0] * cost(subject.network.at(shape[1], shape[2])).macs
-        of_product = _rows(subject.device) ** 3
+        of_product = macs_of(_side(subject.device))
         is_beside = len(product) == len(seconds)
         return Measurement(
             candidate=i,
@@ -547,7 +565,9 @@ def _recorded(run: _Run, threads: int | None, watch: Watcher) -> Iterator[Record
         if not both:
             continue
         ours, theirs = run.subjects[devices["cpu"]], run.subjects[devices["openvino"]]
-        found = [agreement(theirs, ours, size, 0) for size in ours.outputs if size in theirs.outputs]
+        found = [
+            agreement(theirs, ours, size, 0) for size in ours.outputs if size in theirs.outputs
+        ]
         if not all(one.is_finite and one.top1 in (None, one.images) for one in found):
             watch.note(
                 f"which engine is faster on `{path}` is not recorded: the answers of OpenVINO"
@@ -567,8 +587,9 @@ def _batch(images: Pixels, number: int) -> Pixels:
     return images[np.arange(number) % len(images)]
 
 
-def _rows(device: BenchDevice) -> int:
-    return ROWS_ON_GPU if device == "cuda" else ROWS
+def _side(device: BenchDevice) -> int:
+    """Of the matrices of a product."""
+    return SIDE["cuda" if device == "cuda" else "cpu"]
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ Axes: N images, H rows, W columns, C channels.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def images_of(folder: str | os.PathLike[str] | None, watch: Watcher) -> BenchIma
     """
     if folder is None:
         return BenchImages()
-    paths: Sequence[Path] = list_images(folder, watch)
+    paths = list_images(folder, watch)
     if not paths:
         raise VggspecError(report(NoPicturesToBench(), path=os.fspath(folder)))
     # Class folders come one after another: these are spread over all.

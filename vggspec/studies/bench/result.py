@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,6 +69,11 @@ class Agreement:
     """The largest absolute difference of the main output, posteriors mostly."""
 
     is_finite: bool
+
+    @property
+    def is_same(self) -> bool:
+        """Whether all numbers are finite, and all images have the same likeliest class."""
+        return self.is_finite and self.top1 in (None, self.images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,4 +242,3 @@ class Bench:
             "recorded": [asdict(each) for each in self.recorded],
             "is_complete": self.is_complete,
         }
-

@@ -6,6 +6,7 @@ Axes: N images, H rows, W columns, C channels.
 """
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from vggspec.bundle.options import Precision
 from vggspec.data.read import Pixels
 from vggspec.runtime.node_times import NodeTimes, node_times
 from vggspec.runtime.session import Arrays, Session
+from vggspec.studies.bench.product import Form, feed_of
 
 PATIENCE_S = 5.0  # for a process that was told to end
 COLD_S = 0.05
@@ -36,6 +38,9 @@ left the caches full of its own numbers."""
 
 BenchDevice = Literal["cpu", "openvino", "cuda", "tensorrt"]
 """``cpu`` and ``cuda`` are ONNX Runtime."""
+
+OF_DEVICE = {"openvino": ("openvino_session",), "tensorrt": ("tensorrt.session",)}
+"""Modules of the runtime that load a library which not all devices need."""
 
 Answer = TypeVar("Answer")
 
@@ -67,12 +72,14 @@ class Net:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The product of a square matrix with a constant one: how much a machine computes at most."""
+    """Matrix products by a constant matrix: how much a machine computes at most."""
 
     model: Path
     device: BenchDevice
     precision: Precision
     threads: int | None
+    form: Form
+    side: int
 
     def open(self) -> Session:
         """Load it into the engine that runs the nets."""
@@ -85,9 +92,9 @@ class Product:
         is_half = self.precision == "fp16"
         return OrtSession(self.model, self.device, self.threads, is_half=is_half)
 
-    def feed(self, images: Pixels) -> dict[str, NDArray[Any]]:
-        """The matrix, of one that is given as bytes."""
-        return {"image": images.astype(np.float32)}
+    def feed(self, _images: Pixels) -> dict[str, NDArray[Any]]:
+        """The matrix."""
+        return {"image": feed_of(self.side, self.form)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +147,14 @@ class Worker:
         with theirs, _without_interrupts():
             self._process.start()
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a second call does nothing."""
         self._connection.close()
         self._process.terminate()
         self._process.join(PATIENCE_S)
@@ -279,13 +290,8 @@ class _Served:
 
 def import_engine(device: BenchDevice) -> None:
     """Import the library that runs nets on a device, so that no net is charged for it."""
-    import vggspec.runtime.net
-    import vggspec.runtime.ort_session  # noqa: F401
-
-    if device == "openvino":
-        import vggspec.runtime.openvino_session
-    if device == "tensorrt":
-        import vggspec.runtime.tensorrt.session  # noqa: F401
+    for name in ("net", "ort_session", *(OF_DEVICE.get(device, ()))):
+        importlib.import_module(f"vggspec.runtime.{name}")
 
 
 def peak_bytes() -> int:
