@@ -16,6 +16,8 @@ from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import say, table_width, wide_option
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from vggspec.bundle.profile import BatchShape
     from vggspec.studies.bench.result import Bench, Candidate, Measurement
 
@@ -27,59 +29,57 @@ OPTIONAL = tuple(map(HEADINGS.index, ("runs", "cpu", "p99", "images/s")))
 LOADED = ("", "bundle", "device", "precision", "load", "memory", "peak FLOP/s")
 LAYERS = ("", "layer", "ms", "of run", "MAC", "GFLOP/s", "GB/s", "node")
 LONGEST_NAME = 26
+SIZE = re.compile("([0-9]{1,6})[x×]([0-9]{1,6})")
 
 
-class _Listed(click.types.StringParamType):
-    """Values with commas between them."""
-
-    name = "list"
-
-    def __init__(self, what: str, pattern: str) -> None:
-        self._what, self._pattern = what, re.compile(pattern, re.ASCII)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Tuples of the numbers, or the number, in each."""
-        found: list[Any] = []
-        for part in str(value).split(","):
-            match = self._pattern.fullmatch(part.strip())
-            if match is None:
-                self.fail(f"`{shown(part)}` is not {self._what}.", param, ctx)
-            numbers = tuple(map(int, match.groups()))
-            found.append(numbers if len(numbers) > 1 else numbers[0])
-        return tuple(dict.fromkeys(found))
+def _read_sizes(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[tuple[int, int], ...] | None:
+    """``224x224,384x512`` as rows and columns."""
+    if value is None:
+        return None
+    found = [SIZE.fullmatch(part.strip()) for part in value.split(",")]
+    sizes = [(int(each[1]), int(each[2])) for each in found if each is not None]
+    if len(sizes) < len(found):
+        raise click.BadParameter(
+            f"{value!r} is not sizes, rows x columns, such as 224x224,384x512."
+        )
+    return tuple(sizes)
 
 
-class _Devices(click.types.StringParamType):
-    """Devices with commas between them."""
+def _read_batches(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """``1,8`` as numbers."""
+    if value is None:
+        return None
+    words = [part.strip() for part in value.split(",")]
+    if not all(re.fullmatch("[0-9]{1,6}", word) for word in words):
+        raise click.BadParameter(f"{value!r} is not numbers of images such as 1,8.")
+    return tuple(map(int, words))
 
-    name = "list"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Their names, each once."""
-        given = tuple(dict.fromkeys(part.strip() for part in str(value).split(",")))
-        for each in given:
-            if each not in DEVICES:
-                known = ", ".join(DEVICES)
-                self.fail(f"`{shown(each)}` is not one of {known}.", param, ctx)
-        return given
+def _read_devices(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    """``cpu,openvino`` as names."""
+    names = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
+    unknown = next((name for name in names if name not in DEVICES), None)
+    if unknown is not None:
+        raise click.BadParameter(f"{unknown!r} is not one of {', '.join(DEVICES)}.")
+    return names
 
-    def shell_complete(
-        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[Any]:
-        """The devices that are not named yet, after the last comma."""
-        from click.shell_completion import CompletionItem
 
-        before, comma, last = incomplete.rpartition(",")
-        named = before.split(",")
-        return [
-            CompletionItem(before + comma + each)
-            for each in DEVICES
-            if each.startswith(last) and each not in named
-        ]
+def _complete_devices(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """The devices that are not named yet, after the last comma."""
+    from click.shell_completion import CompletionItem
+
+    before, comma, last = incomplete.rpartition(",")
+    return [
+        CompletionItem(before + comma + each)
+        for each in DEVICES
+        if each.startswith(last) and each not in before.split(",")
+    ]
 
 
 @click.command(
@@ -95,15 +95,16 @@ Examples:
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE|SPEC...", type=SPEC)
 @click.option(
     "--device",
-    type=_Devices(),
     default="auto",
+    callback=_read_devices,
+    shell_complete=_complete_devices,
     metavar="LIST",
     help=f"Where each runs: one or more of {', '.join(DEVICES)}.  [default: auto]",
 )
 @click.option(
     "--shape",
     "sizes",
-    type=_Listed("rows x columns, such as 384x512", r"(\d{1,6})[x×](\d{1,6})"),
+    callback=_read_sizes,
     metavar="LIST",
     help="Image sizes, such as 224x224,384x512.  [default: the net's window, and 384x512 with one "
     "image where the net takes it]",
@@ -111,7 +112,7 @@ Examples:
 @click.option(
     "--batch",
     "batches",
-    type=_Listed("a number of images", r"(\d{1,6})"),
+    callback=_read_batches,
     metavar="LIST",
     help="Images in a run.  [default: 1,8]",
 )
