@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,7 @@ def command(
         print_bench(found)
     if not found.is_complete:
         say("note", "interrupted: these are the runs until then")
+        return 128 + signal.SIGINT
     return 0
 
 
