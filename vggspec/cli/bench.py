@@ -26,10 +26,10 @@ HEADINGS = (
     "", "bundle", "device", "median", "p90", "p99", "runs", "cpu", "images/s", "speed", "of peak",
     "top-1", "differs",
 )  # fmt: skip
-OPTIONAL = tuple(map(HEADINGS.index, ("runs", "cpu", "p99", "images/s")))
+OPTIONAL = tuple(map(HEADINGS.index, ("runs", "cpu", "p99", "images/s", "p90")))
 LOADED = ("", "bundle", "device", "precision", "load", "memory", "peak FLOP/s")
 LAYERS = ("", "layer", "ms", "of run", "MAC", "GFLOP/s", "GB/s", "node")
-LONGEST_NAME = 26
+LONGEST_NAME, LONGEST_LAYER = 18, 26
 SIZE = re.compile("([0-9]{1,6})[x×]([0-9]{1,6})")
 
 
@@ -204,12 +204,10 @@ def _print_shape(found: "Bench", shape: "BatchShape") -> None:
     number, *size = shape
     click.echo(f"{count(number, 'image')} of {_by(size)}, times in ms")
     rows = [_cells(found, each) for each in found.at(shape)]
-    is_one_peak = all(each.share_of_peak is not None for each in found.at(shape))
-    left_out = [] if is_one_peak else [HEADINGS.index("of peak")]
     print_table(
         [HEADINGS, *rows],
         right=range(3, len(HEADINGS)),
-        optional=(*left_out, *OPTIONAL),
+        optional=OPTIONAL,
         bold=(0,),
     )
 
@@ -268,7 +266,7 @@ def _print_layers(found: "Bench", measured: "Measurement") -> None:
     rows = [
         (
             "",
-            _cut("+".join(each.layers)),
+            _cut("+".join(each.layers), LONGEST_LAYER),
             f"{1e3 * each.seconds:.3f}",
             f"{each.seconds / layers.run_s:.1%}",
             scaled(each.macs) if each.macs else "",
@@ -324,10 +322,11 @@ def _summary(found: "Bench") -> Iterator[str]:
         )
 
 
-def _cut(name: str) -> str:
+def _cut(name: str, most: int = LONGEST_NAME) -> str:
+    """Its end: bundles of one folder begin alike."""
     name = shown(name)
-    is_whole = table_width() is None or len(name) <= LONGEST_NAME
-    return name if is_whole else f"…{name[1 - LONGEST_NAME :]}"
+    is_whole = table_width() is None or len(name) <= most
+    return name if is_whole else f"…{name[1 - most :]}"
 
 
 def _by(size: Any) -> str:

@@ -1,6 +1,7 @@
 """``bench``: what is measured, joined with the layers, compared and refused."""
 
 import math
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_two_bundles(bundles: tuple[str, str], small_product: None, tmp_path: Pa
     assert second.share_of_peak is not None
     assert second.layers is not None
     assert sum(layer.macs for layer in second.layers.layers) == second.macs
-    assert Image.open(tmp_path / "bench.png").size[0] == 9 * 144
+    with Image.open(tmp_path / "bench.png") as picture:
+        assert picture.size[0] == 9 * 144
     assert 0 < found.candidates[0].idle_bytes < found.candidates[0].peak_bytes
     assert found.as_data()["measurements"][0]["speedup"] == 1
 
@@ -163,7 +165,7 @@ def test_nodes_and_layers() -> None:
     assert conv.flops_a_second == 2 * conv.macs / 2.0
     assert found.others == {"ReorderInput": 1.0, "Cast": 0.5}
     assert found.between_s == 1.5
-    assert found.untimed == (names[-1],)
+    assert found.untimed == ("flatten", "prob")
 
 
 def measurement(*seconds: float) -> Measurement:
@@ -190,8 +192,8 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     """A machine that becomes slower does not change them."""
     speeds = iter((1.0, 1.0, 3.0, 3.0, 9.0, 9.0))
     turns = {"a": lambda: 2 * next(speeds), "b": lambda: next(speeds)}
-    first, second, third = (each for each, _ in zip(rounds(turns), range(3), strict=False))
-    a, b = ([each[name] for each in (first, second, third)] for name in "ab")
+    taken = list(islice(rounds(turns), 3))
+    a, b = ([each[name] for each in taken] for name in "ab")
     assert ratio(a, b) == 2
     assert math.isclose(ratio(b, a), 0.5)
 
@@ -209,9 +211,8 @@ def test_shapes(tmp_path: Path) -> None:
     assert shapes(crop) == ((1, 16, 16), (8, 16, 16))
     both = shapes(dense, sizes=[(20, 30)], batches=[3, 3, 1])
     assert both == ((3, 20, 30), (1, 20, 30))
-    with refused("VGG575") as told:
+    with refused("VGG575(.|\n)*--shape 16x16"):
         shapes(crop, sizes=[(20, 30)])
-    assert "--shape 16x16" in str(told.value)
     with refused("VGG575"):
         shapes(dense, sizes=[(15, 30)])
     with pytest.raises(vggspec.ArgumentError, match="1 GiB"):
