@@ -14,7 +14,7 @@ from vggspec.cli.completing import SPEC
 from vggspec.cli.computing import DEVICES
 from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
-from vggspec.cli.terminal import say, table_width, wide_option
+from vggspec.cli.terminal import table_width, tell, wide_option
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -177,7 +177,7 @@ def command(
     else:
         print_bench(found)
     if not found.is_complete:
-        say("note", "interrupted: these are the runs until then")
+        tell("interrupted: these are the runs until then")
         return 128 + signal.SIGINT
     return 0
 

@@ -42,10 +42,11 @@ def shapes_for(
         message = f"a batch is a number of images from 1 to {MOST_BATCH}"
         raise ArgumentError(message)
     if sizes is None:
-        found = [(n, *contract.size) for n in numbers]
+        # A net without FC layers takes smaller images than those it was made for.
+        window = _at_least(bundle, bundle.manifest.window) if contract.is_dynamic else contract.size
+        found = [(n, *window) for n in numbers]
         if contract.is_dynamic:
-            at_least = (max(DENSE[0], contract.size[0]), max(DENSE[1], contract.size[1]))
-            found.append((numbers[0], *above(contract.sizes, at_least)))
+            found.append((numbers[0], *_at_least(bundle, DENSE)))
     else:
         if not sizes or not all(1 <= side <= MAX_SIDE for size in sizes for side in size):
             message = f"a side of an image has 1 to {MAX_SIDE} pixels"
@@ -58,6 +59,13 @@ def shapes_for(
             what = ShapeOutsideProfiles(shape=shape, ranges=spans(profiles))
             raise _refused(bundle, what)
     return tuple(dict.fromkeys(found))
+
+
+def _at_least(bundle: Bundle, size: Size) -> Size:
+    """The smallest size from ``size`` on that the net takes."""
+    contract = bundle.manifest.input
+    rows, columns = (max(pair) for pair in zip(size, contract.size, strict=True))
+    return above(contract.sizes, (rows, columns))
 
 
 def _check(bundle: Bundle, shape: BatchShape) -> None:
