@@ -17,6 +17,8 @@ from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import table_width, tell, wide_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from click.shell_completion import CompletionItem
 
     from vggspec.bundle.profile import BatchShape
@@ -266,7 +268,7 @@ def _print_layers(found: "Bench", measured: "Measurement") -> None:
     rows = [
         (
             "",
-            _cut("+".join(each.layers), LONGEST_LAYER),
+            _fused(each.layers),
             f"{1e3 * each.seconds:.3f}",
             f"{each.seconds / layers.run_s:.1%}",
             scaled(each.macs) if each.macs else "",
@@ -322,11 +324,19 @@ def _summary(found: "Bench") -> Iterator[str]:
         )
 
 
-def _cut(name: str, most: int = LONGEST_NAME) -> str:
+def _cut(name: str) -> str:
     """Its end: bundles of one folder begin alike."""
     name = shown(name)
-    is_whole = table_width() is None or len(name) <= most
-    return name if is_whole else f"…{name[1 - most :]}"
+    is_whole = table_width() is None or len(name) <= LONGEST_NAME
+    return name if is_whole else f"…{name[1 - LONGEST_NAME :]}"
+
+
+def _fused(layers: "Sequence[str]") -> str:
+    """``conv1_1+relu1_1``, or the first and how many more."""
+    name = shown("+".join(layers))
+    if table_width() is None or len(name) <= LONGEST_LAYER or len(layers) == 1:
+        return name
+    return f"{shown(layers[0])} +{len(layers) - 1}"
 
 
 def _by(size: Any) -> str:
