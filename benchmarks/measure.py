@@ -1,6 +1,5 @@
-"""Timing two things side by side, so that a machine whose speed drifts cannot favour one.
-
-The two run in turn, A B A B …, and the ratio is taken pair by pair; its median is what to quote.
+"""Timing two things side by side, as ``vggspec bench`` does: they take turns, and the median of the
+ratios pair by pair is what to quote.
 """
 
 import os
@@ -10,6 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from vggspec.studies.bench import turns
+from vggspec.studies.bench.turns import ratio as ratio
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,15 @@ def in_turn(
     for _ in range(warmup):
         for call in calls.values():
             call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    timed = {name: partial(_seconds, call) for name, call in calls.items()}
+    taken = list(islice(turns.rounds(timed), rounds))
+    return {name: [each[name] for each in taken] for name in calls}
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the ratios pair by pair."""
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def milliseconds(seconds: Sequence[float]) -> str:

@@ -55,22 +55,7 @@ class OpenvinoSession:
         self, model: Path, precision: Precision = "fp32", threads: int | None = None
     ) -> None:
         self._path = str(model)
-        try:
-            core = ov.Core()
-            self._net: ov.CompiledModel | None = core.compile_model(
-                _read(core, model),
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": number_type(precision, core),
-                    "INFERENCE_NUM_THREADS": threads or 0,  # 0 is all cores
-                    "PERFORMANCE_HINT": "LATENCY",
-                    # It would tie the threads of several processes to the same cores.
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
-        except OV_ERRORS as error:
-            what = EngineFailed(reason=_reason(error, self._path))
-            raise VggspecError(report(what, path=self._path)) from error
+        self._net: ov.CompiledModel | None = compile_graph(model, precision, threads)
         self.inputs = tuple(map(_port, self._net.inputs))
         self.outputs = tuple(map(_port, self._net.outputs))
 
@@ -89,7 +74,7 @@ class OpenvinoSession:
             # A request takes microseconds, and holds the caller's arrays as long as it lives.
             found = net.create_infer_request().infer(dict(feeds), share_inputs=True)
         except (RuntimeError, MemoryError) as error:
-            raise VggspecError(report(RunFailed(reason=_reason(error, self._path)))) from error
+            raise VggspecError(report(RunFailed(reason=cleaned(error, self._path)))) from error
         return dict(zip((port.name for port in self.outputs), found.values(), strict=True))
 
     def close(self) -> None:
@@ -118,6 +103,30 @@ class OpenvinoSession:
             for each in layers
             if each["layerType"].value in PRODUCTS
         )
+
+
+def compile_graph(
+    model: Path, precision: Precision, threads: int | None, *, is_profiled: bool = False
+) -> ov.CompiledModel:
+    """A graph for this CPU. ``is_profiled`` has it count the time of each layer.
+
+    Raises:
+        VggspecError: OpenVINO refuses it.
+    """
+    try:
+        core = ov.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": number_type(precision, core),
+            "INFERENCE_NUM_THREADS": threads or 0,  # 0 is all cores
+            "PERFORMANCE_HINT": "LATENCY",
+            # It would tie the threads of several processes to the same cores.
+            "ENABLE_CPU_PINNING": False,
+            "PERF_COUNT": is_profiled,
+        }
+        return core.compile_model(_read(core, model), "CPU", options)
+    except OV_ERRORS as error:
+        what = EngineFailed(reason=cleaned(error, str(model)))
+        raise VggspecError(report(what, path=str(model))) from error
 
 
 def has_bf16() -> bool:
@@ -185,7 +194,7 @@ def _port(port: ov.ConstOutput) -> Port:
     return Port(port.any_name, np.dtype(port.element_type.to_dtype()), shape)
 
 
-def _reason(error: Exception, path: str) -> str:
+def cleaned(error: Exception, path: str) -> str:
     """The message of OpenVINO, without places in its source and the path that is known."""
     text = str(error)[:MAX_SAID].replace(f': "{path}"', "")
     return foreign(_PLACE.sub("", text)) or "not enough memory"

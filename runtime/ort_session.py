@@ -373,12 +373,7 @@ def computed_in(
     Raises:
         VggspecError: as ``OrtSession``.
     """
-    providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
-    with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
-        session = _load(str(model), providers, None, profile=f"{folder}/run")
-        session.run(None, dict(feeds))
-        with open(session.end_profiling(), encoding="utf-8") as file:
-            events = json.load(file)
+    events = profiled(model, device, feeds)
     types = {}
     for event in events:
         facts = event.get("args", {})
@@ -386,6 +381,29 @@ def computed_in(
             for first in facts.get("input_type_shape", [])[:1]:
                 types[event["name"]] = next(iter(first))
     return Counter(types.values())
+
+
+def profiled(
+    model: Path,
+    device: Literal["cpu", "cuda"],
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    threads: int | None = None,
+    runs: int = 1,
+) -> list[dict[str, Any]]:
+    """The events of ONNX Runtime's profile of some runs.
+
+    Raises:
+        VggspecError: as ``OrtSession``.
+    """
+    providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
+        session = _load(str(model), providers, threads, profile=f"{folder}/run")
+        for _ in range(runs):
+            session.run(None, dict(feeds))
+        with open(session.end_profiling(), encoding="utf-8") as file:
+            events: list[dict[str, Any]] = json.load(file)
+    return events
 
 
 def _load(

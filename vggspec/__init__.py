@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vggspec.runtime.comparing import distance
     from vggspec.runtime.predicting import predict
     from vggspec.runtime.predictor import load
+    from vggspec.studies.bench.bench import bench
     from vggspec.studies.diagnosis import doctor
     from vggspec.studies.evaluation.evaluate import evaluate
     from vggspec.studies.features.extraction import features
@@ -68,6 +69,7 @@ _MODULES = {
     "TrainWatcher": "training.progress",
     "VggspecError": "base.diagnostic",
     "Watcher": "base.watcher",
+    "bench": "studies.bench.bench",
     "card": "studies.inspection.card",
     "check": "compiler.checking",
     "compare": "training.compare",
@@ -120,6 +122,7 @@ __all__ = [
     "VggspecError",
     "Watcher",
     "__version__",
+    "bench",
     "card",
     "check",
     "compare",

@@ -20,7 +20,7 @@ from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.runtime.compatibility import compile_command
 from vggspec.runtime.open_session import open_session
-from vggspec.runtime.openvino_session import OpenvinoSession, _reason, has_bf16
+from vggspec.runtime.openvino_session import OpenvinoSession, cleaned, has_bf16
 from vggspec.runtime.session import Arrays, Device
 
 LOWERED = net(SMALL)
@@ -204,4 +204,4 @@ SAID = {
 
 @pytest.mark.parametrize("text", SAID)
 def test_what_openvino_says_comes_without_its_own_places(text: str) -> None:
-    assert _reason(RuntimeError(text), "b") == SAID[text]
+    assert cleaned(RuntimeError(text), "b") == SAID[text]

@@ -42,6 +42,7 @@ COMMANDS = {
     "compile": "Compile a net to an ONNX bundle, a TensorRT engine or PyTorch source.",
     "inspect": "Print the contents, inputs and outputs of a bundle.",
     "verify": "Compare the outputs of a bundle with those of the net in fp32.",
+    "bench": "Measure how fast bundles run, side by side, and each layer.",
     "refit": "Replace the weights of a TensorRT engine without rebuilding it.",
     "predict": "Classify images with a bundle.",
     "distance": "Print how far images are from a reference, by a bundle with --distance.",

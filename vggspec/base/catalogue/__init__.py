@@ -14,6 +14,7 @@ THEMES = (
     "annotations",
     "artefacts",
     "backends",
+    "benching",
     "checkpoint_files",
     "data",
     "dense",

@@ -1,0 +1,1 @@
+"""``bench``: how fast bundles are on this machine, and whether their answers agree."""
