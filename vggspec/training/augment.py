@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vggspec.base.recipe import Resize, TrainRecipe
 from vggspec.compiler.ir import ImageInput
@@ -28,6 +27,7 @@ from vggspec.runtime.protocol import grid
 from vggspec.training.changes import changes_of
 from vggspec.training.images import Images
 from vggspec.training.order import Ticket, stream
+from vggspec.training.resample import Resample, mirrored, resample, resample_fast
 from vggspec.training.shapes import Shapes, drawn_shapes, first_that_fits
 
 #: Columns to rows of a crop of a share of the area (Szegedy et al. 2015, section 6).
@@ -158,22 +158,26 @@ class Region(NamedTuple):
             (top, left),
         )
 
-    def cut(self, image: Pixels, *, is_mirrored: bool = False) -> Pixels:
-        """The crop ``(height, width, C)`` of the image before it is rescaled, black beyond it."""
+    def cut(self, image: Pixels, by: Resample = resample) -> Pixels:
+        """The crop ``(height, width, C)`` of the image before it is rescaled, black beyond it; the
+        rest of the rescaled image is not computed.
+        """
         inside, (top, left) = self.inside()
-        pixels = _resized(
-            image,
-            _Side(image.shape[0], inside.rows, inside.top, inside.height),
-            _Side(image.shape[1], inside.columns, inside.left, inside.width),
-            is_mirrored=is_mirrored,
-        )
+        rows = _Side(image.shape[0], inside.rows, inside.top, inside.height)
+        columns = _Side(image.shape[1], inside.columns, inside.left, inside.width)
+        (above, below), (before, behind) = rows.box(), columns.box()
+        part = image[rows.part(), columns.part()]
+        pixels = by(part, (before, above, behind, below), inside.height, inside.width)
         if (inside.height, inside.width) == (self.height, self.width):
             return pixels
-        if is_mirrored:
-            left = self.width - left - inside.width
         found = np.zeros((self.height, self.width, image.shape[2]), np.uint8)
         found[top : top + inside.height, left : left + inside.width] = pixels
         return found
+
+    def cut_drawn(self, image: Pixels, *, is_mirrored: bool) -> Pixels:
+        """The crop fast, up to one level of 255: for crops that are drawn at random anyway."""
+        pixels = self.cut(image, resample_fast)
+        return mirrored(pixels) if is_mirrored else pixels
 
     def cut_mask(self, mask: Mask, *, is_mirrored: bool = False) -> Mask:
         """The labels ``(height, width)`` of the crop, from those of the image before it is
@@ -242,7 +246,7 @@ def cut(image: Pixels, drawn: Draw, height: int, width: int) -> Pixels:
         BadImageError: the image is so long and thin that it would become huge.
     """
     region = drawn_region(image, drawn, height, width)
-    return region.cut(image, is_mirrored=drawn.is_mirrored)
+    return region.cut_drawn(image, is_mirrored=drawn.is_mirrored)
 
 
 def cut_centre(
@@ -386,19 +390,6 @@ def _nearest(side: _Side) -> NDArray[np.int64]:
     middles = side.start + np.arange(side.length) + 0.5
     rows = np.floor(middles * side.source / side.rescaled).astype(np.int64)
     return np.where((rows < 0) | (rows >= side.source), -1, rows)
-
-
-def _resized(image: Pixels, rows: _Side, columns: _Side, *, is_mirrored: bool = False) -> Pixels:
-    """The crop of a rescaled image; the rest of it is not computed."""
-    part = image[rows.part(), columns.part()]
-    # Pillow is several times as fast as numpy at copying pixels of three bytes.
-    crop = Image.fromarray(part[:, :, 0] if part.shape[2] == 1 else part)
-    (top, bottom), (left, right) = rows.box(), columns.box()
-    size = columns.length, rows.length
-    crop = crop.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
-    if is_mirrored:
-        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return np.asarray(crop).reshape(rows.length, columns.length, image.shape[2])
 
 
 def _rescaled_size(

@@ -114,9 +114,15 @@ class Normalise(nn.Module):
             image = self._input
             return torch.empty((0, image.channels, image.height, image.width), device=place)
         offset = (batch.shifts.to(place, non_blocking=True) - self.mean)[:, :, None, None]
+        gain = self.gain[:, None, None]
         planes = batch.pixels.to(place, non_blocking=True).permute(0, 3, 1, 2)
-        planes = planes.contiguous(memory_format=self._layout)  # still bytes: a quarter to move
-        return planes.float().add_(offset).mul_(self.gain[:, None, None])
+        if place.type != "cpu":
+            planes = planes.contiguous(memory_format=self._layout)  # still bytes: a quarter to move
+            return planes.float().add_(offset).mul_(gain)
+        found = torch.empty_like(planes, dtype=torch.float32, memory_format=self._layout)
+        for image, pixels, shift in zip(found, planes, offset, strict=True):
+            image.copy_(pixels).add_(shift).mul_(gain)  # it stays in the processor's cache
+        return found
 
 
 class Loader:
