@@ -36,6 +36,7 @@ LIBRARIES = (
     ("onnxruntime", ("onnxruntime-gpu", "onnxruntime"), "predict", ""),
     ("torch", ("torch",), "train, compile --torch modules, import", "train"),
     ("simplejpeg", ("simplejpeg",), "decodes JPEG faster than Pillow in training", "train"),
+    ("cykooz-resizer", ("cykooz-resizer",), "rescales faster than Pillow in training", "train"),
     ("webdataset", ("webdataset",), "train on WebDataset shards", "train"),
     ("matplotlib", ("matplotlib",), "the picture of a training run", "train"),
     ("tensorboard", ("tensorboard",), "a training run in TensorBoard", "train"),

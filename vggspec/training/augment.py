@@ -175,7 +175,7 @@ class Region(NamedTuple):
         return found
 
     def cut_drawn(self, image: Pixels, *, is_mirrored: bool) -> Pixels:
-        """The crop fast, up to one level of 255: for crops that are drawn at random anyway."""
+        """The crop fast, up to two levels of 255: for crops that are drawn at random anyway."""
         pixels = self.cut(image, resample_fast)
         return mirrored(pixels) if is_mirrored else pixels
 

@@ -2,7 +2,7 @@
 
 Both apply the same triangle filter to rows and to columns, and round to bytes between the two.
 Pillow begins with the rows; fast_image_resize (its Python package is cykooz-resizer), which uses
-the vector units of the processor, with the columns. So a value in six differs, by one level of 255.
+the vector units of the processor, with the columns. So one value in seven differs by a level of 255, very few by two.
 
 Axes: H rows, W columns, C channels.
 """
@@ -10,6 +10,7 @@ Axes: H rows, W columns, C channels.
 import functools
 from collections.abc import Callable
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -24,14 +25,14 @@ Resample = Callable[[Pixels, Box, int, int], Pixels]
 
 
 def resample(image: Pixels, box: Box, rows: int, columns: int) -> Pixels:
-    """The part of an image that is in ``box``, rescaled, ``(rows, columns, C)``: Pillow's pixels."""
+    """The part of an image that is in ``box`` as ``(rows, columns, C)``, with Pillow's pixels."""
     source = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     found = source.resize((columns, rows), Image.Resampling.BILINEAR, box)
     return np.asarray(found).reshape(rows, columns, image.shape[2])
 
 
 def resample_fast(image: Pixels, box: Box, rows: int, columns: int) -> Pixels:
-    """As ``resample``, up to one level; its pixels where fast_image_resize is not installed."""
+    """As ``resample``, up to two levels; its pixels where fast_image_resize is not installed."""
     library = _fast_image_resize()
     if library is None:
         return resample(image, box, rows, columns)
@@ -63,4 +64,4 @@ def _fast_image_resize() -> ModuleType | None:
         import cykooz_resizer
     except ImportError:
         return None
-    return cykooz_resizer
+    return cast("ModuleType", cykooz_resizer)
