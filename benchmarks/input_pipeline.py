@@ -5,6 +5,7 @@ to 224 × 224, mirrored or not, its colours shifted. Both sides read the same fi
 draws and use one thread.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -89,6 +90,7 @@ def tickets(number: int) -> list[Ticket]:
 def main() -> list[Claim]:
     """At least three times the images a second and core, and the same images."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in the processes that decode; on both sides
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,8 @@
 
 The step against the same one as torchvision's reference script does it: fp32, default layout, plain
 SGD, the images ready as numbers. Ours begins with bytes. It multiplies in bf16 where the processor
-has units for that; without them convolutions in fp32 take all the time, on both sides alike.
+has units for that; without them convolutions in fp32 take all the time, on both sides alike. And
+against the same written by hand for speed: our number type and layout, PyTorch's fused SGD.
 """
 
 import sys
@@ -65,8 +66,8 @@ class Vgg16(nn.Module):
         return self.classifier(self.avgpool(self.features(image)).flatten(1))
 
 
-def step() -> Claim:
-    """At least 2.3 times the images a second."""
+def steps() -> list[Claim]:
+    """At least 2.3 times the images a second; within 3 % of a step that is written by hand."""
     labels = torch.randint(0, 1000, (BATCH,))
     pixels = torch.randint(0, 256, (BATCH, 224, 224, 3), dtype=torch.uint8)
     peer = Vgg16().train()
@@ -94,17 +95,38 @@ def step() -> Claim:
     )
     stepper.rate = 1e-4
     batch = Batch(pixels, torch.zeros(BATCH, 3), labels, torch.arange(BATCH), [])
-    calls = {"vggspec": lambda: stepper(batch, BATCH, 1), "reference": theirs}
+    by_hand = Vgg16().train().to(memory_format=layout)  # type: ignore[call-overload]
+    fused = torch.optim.SGD(
+        by_hand.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True
+    )
+
+    def plain() -> None:
+        planes = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout).float() - 118
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            scores = by_hand(planes)
+        fused.zero_grad()
+        nn.functional.cross_entropy(scores.float(), labels).backward()
+        fused.step()
+
+    calls = {"vggspec": lambda: stepper(batch, BATCH, 1), "reference": theirs, "by hand": plain}
     seconds = in_turn(calls, rounds=3)
     detail = ", ".join(f"{name} {milliseconds(times)}" for name, times in seconds.items())
     layouts = {torch.channels_last: "channels last", torch.contiguous_format: "rows last"}
-    return Claim(
-        "reference step / vggspec's, D, batch 16",
-        ratio(seconds["reference"], seconds["vggspec"]),
-        2.3,
-        at_least=True,
-        detail=f"{detail}; ours in {precision}, {layouts[layout]}",
-    )
+    return [
+        Claim(
+            "reference step / vggspec's, D, batch 16",
+            ratio(seconds["reference"], seconds["vggspec"]),
+            2.3,
+            at_least=True,
+            detail=f"{detail}; ours in {precision}, {layouts[layout]}",
+        ),
+        Claim(
+            "vggspec's step / the same written by hand",
+            ratio(seconds["vggspec"], seconds["by hand"]),
+            1.03,
+            at_least=False,
+        ),
+    ]
 
 
 def loop(steps: int = 6) -> Claim:
@@ -153,8 +175,8 @@ def loop(steps: int = 6) -> Claim:
 
 
 def main() -> list[Claim]:
-    """Both."""
-    return [step(), loop()]
+    """All of them."""
+    return [*steps(), loop()]
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _plain_jpeg(data: bytes, color: Color, at_least: int | None) -> Pixels | Non
     which takes a twentieth of the time of a training image.
     """
     library = _simplejpeg()
-    if library is None or not data.startswith(b"\xff\xd8\xff"):
+    if library is None or not _is_plain_jpeg(data):
         return None
     try:
         height, width, kind, _ = library.decode_jpeg_header(data)
@@ -151,9 +151,27 @@ def _plain_jpeg(data: bytes, color: Color, at_least: int | None) -> Pixels | Non
         return None
     if height * width > PLAIN_PIXELS or kind not in ("YCbCr", "Gray"):
         return None
-    if any(word in data for word in (b"Exif", b"Orientation", b"MPF")):
-        return None
     return _decoded_by(library, data, (height, width), color, at_least, is_gray=kind == "Gray")
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the segments of a file's header follow one another up to the picture, and none says
+    how to turn it (APP1: EXIF or XMP), or that others follow (APP2 of MPF).
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place = 2
+    while len(data) > place + 4 and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xDA:
+            return True
+        is_segment = marker >= 0xC0 and not 0xD0 <= marker <= 0xD9
+        if not is_segment or marker == 0xE1:
+            return False
+        if marker == 0xE2 and data.startswith(b"MPF", place + 4):
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _by_simplejpeg(

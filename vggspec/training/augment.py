@@ -165,9 +165,10 @@ class Region(NamedTuple):
         inside, (top, left) = self.inside()
         rows = _Side(image.shape[0], inside.rows, inside.top, inside.height)
         columns = _Side(image.shape[1], inside.columns, inside.left, inside.width)
-        (above, below), (before, behind) = rows.box(), columns.box()
-        part = image[rows.part(), columns.part()]
-        pixels = by(part, (before, above, behind, below), inside.height, inside.width)
+        of_rows, top_edge, bottom_edge = rows.part()
+        of_columns, left_edge, right_edge = columns.part()
+        box = left_edge, top_edge, right_edge, bottom_edge
+        pixels = by(image[of_rows, of_columns], box, inside.height, inside.width)
         if (inside.height, inside.width) == (self.height, self.width):
             return pixels
         found = np.zeros((self.height, self.width, image.shape[2]), np.uint8)
@@ -367,22 +368,17 @@ class _Side(NamedTuple):
     start: float
     length: int
 
-    def part(self) -> slice:
-        """The part of the image on which the crop depends."""
-        low, high = self._ends()
+    def part(self) -> tuple[slice, float, float]:
+        """The part of the image on which the crop depends, and where in it the crop begins and
+        ends.
+        """
+        low = max(0.0, self.start * self.source / self.rescaled)
+        end = (self.start + self.length) * self.source / self.rescaled
+        high = min(float(self.source), end)
         reach = max(1.0, self.source / self.rescaled)  # of a triangle, to either side
-        return slice(max(0, math.floor(low - reach)), min(self.source, math.ceil(high + reach)))
-
-    def box(self) -> tuple[float, float]:
-        """Where in that part the crop begins and ends."""
-        low, high = self._ends()
-        start = self.part().start
-        return low - start, high - start
-
-    def _ends(self) -> tuple[float, float]:
-        ends = self.start, self.start + self.length
-        low, high = (end * self.source / self.rescaled for end in ends)
-        return max(0.0, low), min(float(self.source), high)
+        first = max(0, math.floor(low - reach))
+        behind = min(self.source, math.ceil(high + reach))
+        return slice(first, behind), low - first, high - first
 
 
 def _nearest(side: _Side) -> NDArray[np.int64]:

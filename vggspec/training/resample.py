@@ -2,7 +2,8 @@
 
 Both apply the same triangle filter to rows and to columns, and round to bytes between the two.
 Pillow begins with the rows; fast_image_resize (its Python package is cykooz-resizer), which uses
-the vector units of the processor, with the columns. So one value in seven differs by a level of 255, very few by two.
+the vector units of the processor, with the columns. So one value in seven differs by a level of
+255, very few by two.
 
 Axes: H rows, W columns, C channels.
 """
