@@ -5,6 +5,7 @@ to 224 × 224, mirrored or not, its colours shifted. Both sides read the same fi
 draws and use one thread.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from PIL.Image import Resampling
 from benchmarks.measure import Claim, conclude, ratio
 from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
+from vggspec.data.decode import decode
 from vggspec.data.folder import FolderSplit
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.training.augment import TrainCrops, draw
@@ -86,19 +88,22 @@ def tickets(number: int) -> list[Ticket]:
 
 
 def main() -> list[Claim]:
-    """At least twice the images a second and core, and the same images."""
+    """At least three times the images a second and core, and the same images."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in the processes that decode; on both sides
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         split = write_photos(Path(folder))
         sides = {"vggspec": ours(split), "Pillow": peer(split)}
         found = {name: side() for name, side in sides.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        files = [split.read(ticket.image) for ticket in tickets(len(split))]
+        calls = {**sides, "our decoding alone": lambda: [decode(file, "RGB") for file in files]}
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
-            for name, side in sides.items():
+            for name, call in calls.items():
                 start = time.process_time()  # of this process alone: others may want the core too
-                side()
+                call()
                 seconds[name].append(time.process_time() - start)
     levels = (found["vggspec"] - found["Pillow"]).abs() * torch.tensor(INPUT.std)[:, None, None]
     speeds = (f"{name} {BATCH / median(took):.0f} images/s" for name, took in seconds.items())
@@ -106,7 +111,7 @@ def main() -> list[Claim]:
         Claim(
             "images a second and core, vggspec / Pillow",
             ratio(seconds["Pillow"], seconds["vggspec"]),
-            2,
+            3,
             at_least=True,
             detail=", ".join(speeds),
         ),

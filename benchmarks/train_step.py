@@ -2,12 +2,14 @@
 
 The step against the same one as torchvision's reference script does it: fp32, default layout, plain
 SGD, the images ready as numbers. Ours begins with bytes. It multiplies in bf16 where the processor
-has units for that; without them convolutions in fp32 take all the time, on both sides alike.
+has units for that; without them convolutions in fp32 take all the time, on both sides alike. And
+against the same written by hand for speed: our number type and layout, PyTorch's fused SGD.
 """
 
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,20 +67,43 @@ class Vgg16(nn.Module):
         return self.classifier(self.avgpool(self.features(image)).flatten(1))
 
 
-def step() -> Claim:
-    """At least 2.3 times the images a second."""
-    labels = torch.randint(0, 1000, (BATCH,))
-    pixels = torch.randint(0, 256, (BATCH, 224, 224, 3), dtype=torch.uint8)
-    peer = Vgg16().train()
-    sgd = torch.optim.SGD(peer.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+def reference_step(pixels: Tensor, labels: Tensor) -> Callable[[], None]:
+    """A step as torchvision's reference script does it."""
+    net = Vgg16().train()
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     images = (pixels.float() - 118).permute(0, 3, 1, 2).contiguous()
 
-    def theirs() -> None:
-        loss = nn.functional.cross_entropy(peer(images), labels)
+    def step() -> None:
+        loss = nn.functional.cross_entropy(net(images), labels)
         sgd.zero_grad()
         loss.backward()
         sgd.step()
 
+    return step
+
+
+def step_by_hand(
+    pixels: Tensor, labels: Tensor, precision: str, layout: torch.memory_format
+) -> Callable[[], None]:
+    """A step from bytes, with what PyTorch has to make it fast."""
+    net = Vgg16().train().to(memory_format=layout)  # type: ignore[call-overload]
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=True)
+
+    def step() -> None:
+        images = pixels.permute(0, 3, 1, 2).contiguous(memory_format=layout).float() - 118
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            scores = net(images)
+        sgd.zero_grad()
+        nn.functional.cross_entropy(scores.float(), labels).backward()
+        sgd.step()
+
+    return step
+
+
+def steps() -> list[Claim]:
+    """At least 2.3 times the images a second; within 3 % of a step that is written by hand."""
+    labels = torch.randint(0, 1000, (BATCH,))
+    pixels = torch.randint(0, 256, (BATCH, 224, 224, 3), dtype=torch.uint8)
     lowered = load_network("specs/D.vgg")
     network = training_network(lowered)
     precision = pick_precision(None, CPU, network)
@@ -94,17 +119,34 @@ def step() -> Claim:
     )
     stepper.rate = 1e-4
     batch = Batch(pixels, torch.zeros(BATCH, 3), labels, torch.arange(BATCH), [])
-    calls = {"vggspec": lambda: stepper(batch, BATCH, 1), "reference": theirs}
-    seconds = in_turn(calls, rounds=3)
-    detail = ", ".join(f"{name} {milliseconds(times)}" for name, times in seconds.items())
     layouts = {torch.channels_last: "channels last", torch.contiguous_format: "rows last"}
-    return Claim(
-        "reference step / vggspec's, D, batch 16",
-        ratio(seconds["reference"], seconds["vggspec"]),
-        2.3,
-        at_least=True,
-        detail=f"{detail}; ours in {precision}, {layouts[layout]}",
-    )
+
+    def claim(name: str, peer: Callable[[], None], bound: float, *, at_least: bool) -> Claim:
+        seconds = in_turn({"vggspec": lambda: stepper(batch, BATCH, 1), "peer": peer}, rounds=3)
+        sides = ("peer", "vggspec") if at_least else ("vggspec", "peer")
+        detail = ", ".join(f"{side} {milliseconds(times)}" for side, times in seconds.items())
+        return Claim(
+            name,
+            ratio(*(seconds[side] for side in sides)),
+            bound,
+            at_least=at_least,
+            detail=f"{detail}; ours in {precision}, {layouts[layout]}",
+        )
+
+    return [  # one after the other: each net takes 1.7 GB
+        claim(
+            "reference step / vggspec's, D, batch 16",
+            reference_step(pixels, labels),
+            2.3,
+            at_least=True,
+        ),
+        claim(
+            "vggspec's step / the same written by hand",
+            step_by_hand(pixels, labels, precision, layout),
+            1.03,
+            at_least=False,
+        ),
+    ]
 
 
 def loop(steps: int = 6) -> Claim:
@@ -153,8 +195,8 @@ def loop(steps: int = 6) -> Claim:
 
 
 def main() -> list[Claim]:
-    """Both."""
-    return [step(), loop()]
+    """All of them."""
+    return [*steps(), loop()]
 
 
 if __name__ == "__main__":

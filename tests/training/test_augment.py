@@ -15,6 +15,7 @@ from vggspec.base.recipe import TrainRecipe
 from vggspec.compiler.ir import ImageInput
 from vggspec.data.decode import BadImageError
 from vggspec.runtime.preprocess import rescale, rescaled_size
+from vggspec.training import resample
 from vggspec.training.augment import (
     CentreCrops,
     Crop,
@@ -25,6 +26,7 @@ from vggspec.training.augment import (
     cut,
     cut_centre,
     draw,
+    drawn_region,
     rescale_whole,
 )
 from vggspec.training.batches import Batch, Loader, Normalise, collate
@@ -36,7 +38,8 @@ RECIPE = TrainRecipe(scale=(18, 22))
 CPU = torch.device("cpu")
 
 
-def test_a_crop_is_what_pillow_makes() -> None:
+def test_a_crop_is_what_pillow_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resample, "_fast_image_resize", lambda: None)
     image = picture((120, 80, 40), (40, 60), 0)
     drawn = Draw(scale=20, top=0.3, left=0.99, is_mirrored=True, colours=np.zeros(3))
     small = image.resize((30, 20), Image.Resampling.BILINEAR)
@@ -47,10 +50,23 @@ def test_a_crop_is_what_pillow_makes() -> None:
     np.testing.assert_array_equal(cut(np.asarray(image), drawn, 16, 16), expected)
 
 
+@pytest.fixture(params=["Pillow", "fast_image_resize"])
+def resampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "Pillow":
+        monkeypatch.setattr(resample, "_fast_image_resize", lambda: None)
+    else:
+        pytest.importorskip("cykooz_resizer")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (97, 1000)])
-def test_crops_are_those_of_whole_rescaled_photos(name: str, size: tuple[int, int]) -> None:
-    """Pillow takes a box as 32-bit numbers, so that now and then a value is rounded otherwise."""
+def test_crops_are_those_of_whole_rescaled_photos(
+    name: str, size: tuple[int, int], resampler: str
+) -> None:
+    """Pillow takes a box as 32-bit numbers, so that now and then a value is rounded otherwise;
+    fast_image_resize begins with the other axis, and rounds between the two.
+    """
     image = photo(name, size)
     pixels = np.asarray(image)
     differing = total = 0
@@ -66,7 +82,20 @@ def test_crops_are_those_of_whole_rescaled_photos(name: str, size: tuple[int, in
         assert difference.max() <= 2
         differing += np.count_nonzero(difference)
         total += difference.size
-    assert differing < 0.005 * total
+    assert differing < (0.005 if resampler == "Pillow" else 0.25) * total
+
+
+def test_any_part_of_any_image_is_rescaled_alike() -> None:
+    pytest.importorskip("cykooz_resizer")
+    random = np.random.default_rng(0)
+    for index in range(200):
+        size = *random.integers(1, 90, 2).tolist(), (1, 3)[index % 2]
+        image = random.integers(0, 256, size, np.uint8)
+        recipe = TrainRecipe(scale=(8, 40)) if index % 3 else TrainRecipe(area=(0.08, 1.0))
+        region = drawn_region(image, draw(recipe, 3, 0, Ticket(1, index)), 8, 12)
+        exact = region.cut(image).astype(int)
+        mirrored = region.cut_drawn(image, is_mirrored=True)
+        assert np.abs(mirrored[:, ::-1] - exact).max() <= 2
 
 
 @pytest.mark.parametrize("scale", [40, 100, 224, 256, 375, 384, 750])

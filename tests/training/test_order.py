@@ -5,7 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vggspec.training.order import BatchesInOrder, Share, ShuffledBatches, Ticket
+from vggspec.training.order import (
+    PURPOSES,
+    BatchesInOrder,
+    Share,
+    ShuffledBatches,
+    Ticket,
+    stream,
+)
 
 
 def test_an_epoch_has_each_image_once_and_its_own_order() -> None:
@@ -93,3 +100,14 @@ def test_balanced_and_followed_parts_make_the_batches_of_one(ranks: int) -> None
     everything = list(skipping)
     skipping.skipped = 3
     assert list(skipping) == everything[3:]
+
+
+def test_a_stream_is_that_of_numpys_philox() -> None:
+    key, counter = (
+        np.array([7, PURPOSES.index("boxes")], np.uint64),
+        np.array([0, 1, 2, 3], np.uint64),
+    )
+    theirs = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    ours = stream(7, "boxes", Ticket(2, 3, turn=1))
+    np.testing.assert_array_equal(ours.random(9), theirs.random(9))
+    np.testing.assert_array_equal(ours.normal(size=9), theirs.normal(size=9))

@@ -212,8 +212,8 @@ def test_the_result_is_the_mean_of_the_weights(data: DataSet, tmp_path: Path) ->
 
 
 def test_a_run_ends_when_it_is_no_better(data: DataSet, tmp_path: Path) -> None:
-    """A rate that ruins the net: the first epochs stay the best, and the run is over for good."""
-    change = "  rate 1e-9\n  stop when no better for 2 epochs\n"
+    """A rate too low to change the loss: an early epoch stays the best, and the run is over."""
+    change = "  rate 1e-12\n  stop when no better for 2 epochs\n"
     lowered = net(TINY.replace("  rate 1e-2\n", change).replace(*LONG), "tiny.vgg")
     watch = StopAt(10**9)
     run = tmp_path / "run"

@@ -1,7 +1,7 @@
 """From the bytes of an image file to the pixels that ``vggspec predict`` reads.
 
-Pillow reads every header. If simplejpeg is installed it decodes the upright JPEGs: it uses the same
-library, so the pixels are the same, in two thirds of the time. A file that it refuses goes to
+If simplejpeg is installed it decodes the upright JPEGs: it uses the same library as Pillow, so the
+pixels are the same, in two thirds of the time. All other files, and those that it refuses, go to
 Pillow, which alone decides what is damaged.
 
 Axes: H rows, W columns, C channels.
@@ -9,7 +9,8 @@ Axes: H rows, W columns, C channels.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vggspec.base.catalogue.data import NotAnImage
 from vggspec.base.diagnostic import VggspecError
-from vggspec.data.decode_limits import room
+from vggspec.data.decode_limits import SMALL_BYTES, room
 from vggspec.data.read import (
     DECODER_ERRORS,
     Color,
@@ -34,6 +35,9 @@ Pixels = NDArray[np.uint8]
 #: pixels a side: the rescaling that follows evens out how the decoder averages. In a photo full of
 #: detail 99 values of 100 stay within two levels of 255; at twice the pixels, within six.
 DRAFT_GAP = 3
+
+#: So few that decoding takes too little memory to be counted, whatever the header says.
+PLAIN_PIXELS = SMALL_BYTES // 13
 
 #: simplejpeg's names of the channel orders.
 _COLORSPACES = {"RGB": "RGB", "BGR": "BGR", "gray": "GRAY"}
@@ -64,10 +68,13 @@ def decoding(data: bytes, color: Color, at_least: int | None = None) -> Iterator
 
 
 def _decode(data: bytes, color: Color, at_least: int | None, held: contextlib.ExitStack) -> Pixels:
+    plain = _plain_jpeg(data, color, at_least)
+    if plain is not None:
+        return plain
     with opened_image(data) as image:
         held.enter_context(room.of(decoding_bytes(image)))
         fraction = _fraction(image, at_least)
-        pixels = _by_simplejpeg(data, image, color, fraction)
+        pixels = _by_simplejpeg(data, image, color, at_least)
         if pixels is not None:
             return pixels
         if fraction > 1:
@@ -119,30 +126,96 @@ def opened_image(data: bytes) -> Iterator[Image.Image]:
 
 def _fraction(image: Image.Image, at_least: int | None) -> int:
     """The divisor of the sides: 1, 2, 4 or 8."""
-    if at_least is None or image.format not in ("JPEG", "MPO"):
+    if image.format not in ("JPEG", "MPO"):
         return 1
-    gap = min(image.size) // (DRAFT_GAP * at_least)
+    return _fraction_of_jpeg(image.size, at_least)
+
+
+def _fraction_of_jpeg(size: tuple[int, int], at_least: int | None) -> int:
+    if at_least is None:
+        return 1
+    gap = min(size) // (DRAFT_GAP * at_least)
     return next((fraction for fraction in (8, 4, 2) if gap >= fraction), 1)
 
 
-def _by_simplejpeg(data: bytes, image: Image.Image, color: Color, fraction: int) -> Pixels | None:
-    """The pixels, or None if Pillow has to decode them."""
-    fast = _simplejpeg()
-    if fast is None or image.format != "JPEG" or orientation(image) != 1:
+def _plain_jpeg(data: bytes, color: Color, at_least: int | None) -> Pixels | None:
+    """The pixels of a small JPEG of one upright picture, or None if Pillow has to read its header,
+    which takes a twentieth of the time of a training image.
+    """
+    library = _simplejpeg()
+    if library is None or not _is_plain_jpeg(data):
         return None
-    if image.mode != "L" and (image.mode != "RGB" or color == "gray"):
-        return None
-    least = (0, 0) if fraction == 1 else (-(-image.height // fraction), -(-image.width // fraction))
     try:
-        return fast(data, colorspace=_COLORSPACES[color], min_height=least[0], min_width=least[1])
+        height, width, kind, _ = library.decode_jpeg_header(data)
+    except DECODER_ERRORS:
+        return None
+    if height * width > PLAIN_PIXELS or kind not in ("YCbCr", "Gray"):
+        return None
+    return _decoded_by(library, data, (height, width), color, at_least, is_gray=kind == "Gray")
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the segments of a file's header follow one another up to the picture, and none says
+    how to turn it (APP1: EXIF or XMP), or that others follow (APP2 of MPF).
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place = 2
+    while len(data) > place + 4 and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xDA:
+            return True
+        is_segment = marker >= 0xC0 and not 0xD0 <= marker <= 0xD9
+        if not is_segment or marker == 0xE1:
+            return False
+        if marker == 0xE2 and data.startswith(b"MPF", place + 4):
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
+
+
+def _by_simplejpeg(
+    data: bytes, image: Image.Image, color: Color, at_least: int | None
+) -> Pixels | None:
+    """The pixels, or None if Pillow has to decode them."""
+    library = _simplejpeg()
+    if library is None or image.format != "JPEG" or orientation(image) != 1:
+        return None
+    if image.mode not in ("L", "RGB"):
+        return None
+    size = image.height, image.width
+    return _decoded_by(library, data, size, color, at_least, is_gray=image.mode == "L")
+
+
+def _decoded_by(
+    simplejpeg: ModuleType,
+    data: bytes,
+    size: tuple[int, int],
+    color: Color,
+    at_least: int | None,
+    *,
+    is_gray: bool,
+) -> Pixels | None:
+    if color == "gray" and not is_gray:
+        return None
+    fraction = _fraction_of_jpeg(size, at_least)
+    height, width = (0, 0) if fraction == 1 else (-(-side // fraction) for side in size)
+    try:
+        return cast(
+            "Pixels",
+            simplejpeg.decode_jpeg(
+                data, colorspace=_COLORSPACES[color], min_height=height, min_width=width
+            ),
+        )
     except DECODER_ERRORS:
         return None
 
 
 @functools.cache
-def _simplejpeg() -> Callable[..., Pixels] | None:
+def _simplejpeg() -> ModuleType | None:
+    """The library, or None if it is not installed."""
     try:
-        from simplejpeg import decode_jpeg
+        import simplejpeg
     except ImportError:
         return None
-    return cast("Callable[..., Pixels]", decode_jpeg)
+    return cast("ModuleType", simplejpeg)

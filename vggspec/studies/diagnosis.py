@@ -37,6 +37,7 @@ LIBRARIES = (
     ("openvino", ("openvino",), "predict on a CPU, with `--device openvino`", "openvino"),
     ("torch", ("torch",), "train, compile --torch modules, import", "train"),
     ("simplejpeg", ("simplejpeg",), "decodes JPEG faster than Pillow in training", "train"),
+    ("cykooz-resizer", ("cykooz-resizer",), "rescales faster than Pillow in training", "train"),
     ("webdataset", ("webdataset",), "train on WebDataset shards", "train"),
     ("matplotlib", ("matplotlib",), "the picture of a training run", "train"),
     ("tensorboard", ("tensorboard",), "a training run in TensorBoard", "train"),

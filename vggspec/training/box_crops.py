@@ -69,7 +69,7 @@ class TrainBoxCrops:
         except BadImageError as error:
             return Unread(self._images.split.name(ticket.image), str(error))
         return Crop(
-            region.cut(image, is_mirrored=drawn.is_mirrored),
+            region.cut_drawn(image, is_mirrored=drawn.is_mirrored),
             (self._axes @ drawn.colours).astype(np.float32),
             int(self._images.split.labels[ticket.image]),
             ticket.row,

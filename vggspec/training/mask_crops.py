@@ -54,7 +54,7 @@ class TrainMaskCrops:
             region = drawn_region(image, drawn, *self._size)
         except BadImageError as error:
             return Unread(self._pairs.split.name(ticket.image), str(error))
-        pixels = region.cut(image, is_mirrored=drawn.is_mirrored)
+        pixels = region.cut_drawn(image, is_mirrored=drawn.is_mirrored)
         for purpose, change in self._changes.items():
             pixels = change(pixels, stream(self._seed, purpose, ticket))
         return Crop(

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 #: Ranks, and images that a rank takes at a time.
 MAX_AT_ONCE = 1 << 24
 
-_LIBRARIES = ("torch", "numpy", "pillow", "simplejpeg", "webdataset", "torchvision")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "simplejpeg",
+    "cykooz-resizer",
+    "webdataset",
+    "torchvision",
+)
 
 #: The images that `validate on` keeps apart, by their paths, in a run folder.
 HELD_OUT = "validation.txt"
