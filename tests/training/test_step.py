@@ -15,7 +15,7 @@ from vggspec.compiler.backends.torch.module import SpecModule, emit
 from vggspec.compiler.initialise import draw
 from vggspec.compiler.lower import Lowered
 from vggspec.training.batches import Batch, Normalise
-from vggspec.training.device import images_at_a_time, pick_layout, pick_precision
+from vggspec.training.device import conv_seconds, images_at_a_time, pick_layout, pick_precision
 from vggspec.training.dropout import Dropouts, RowDropout
 from vggspec.training.loop import training_network
 from vggspec.training.ranks import Ranks
@@ -313,6 +313,30 @@ def test_precision_is_chosen_by_the_device() -> None:
     assert pick_precision(None, CPU, small) == "fp32"
     assert pick_precision(None, CPU, large.network) == ("bf16" if with_units else "fp32")
     assert pick_precision("bf16", CPU, small) == "bf16"
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_on_a_processor_that_is_not_known_precision_and_layout_are_measured(
+    monkeypatch: pytest.MonkeyPatch, *, is_faster: bool
+) -> None:
+    large = net("net L\ninput 224x224 RGB\nconv3-64 conv3-64 gap FC-3\n").network
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    measured = {torch.bfloat16: 0.5 if is_faster else 0.8, torch.float32: 1.0}
+
+    def seconds(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> float:
+        return measured[dtype] * (0.6 if layout == torch.channels_last and is_faster else 1)
+
+    monkeypatch.setattr("vggspec.training.device.conv_seconds", seconds)
+    assert pick_precision(None, CPU, large) == ("bf16" if is_faster else "fp32")
+    assert pick_precision(None, CPU, tiny().network) == "fp32"
+    layout = torch.channels_last if is_faster else torch.contiguous_format
+    assert {pick_layout(CPU, precision) for precision in ("fp32", "bf16")} == {layout}
+
+
+def test_a_convolution_is_measured_in_each_type_and_layout() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout in (torch.channels_last, torch.contiguous_format):
+            assert 0 < conv_seconds(dtype, layout, rounds=1) < 60
 
 
 def test_tensor_cores_take_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:

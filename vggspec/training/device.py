@@ -1,6 +1,9 @@
 """Device, precision, layout, threads, and the number of images at a time."""
 
 import contextlib
+import functools
+import platform
+import time
 from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
@@ -18,6 +21,10 @@ from vggspec.training.request import TrainPrecision
 #: Multiply-accumulates an image from which a second thread is worth waiting for. Smaller layers are
 #: done before threads have met, and on a busy machine that takes ten times as long.
 THREADED_MACS = 50_000_000
+
+#: A number type or a layout is chosen by measurement where it takes less than this part of the
+#: other's time: what takes nearly the same might be chosen at one start and not at the next.
+CLEARLY_FASTER = 0.7
 
 #: A step needs more memory than can be counted: gradients of activations and workspaces are
 #: temporary.
@@ -66,6 +73,7 @@ def pick_precision(
 ) -> TrainPrecision:
     """The number type of the arithmetic: bf16 if the device has units for it, else fp32.
 
+    Of x86 it is known which processors do; on others a convolution is measured in both types.
     Weights and their updates are fp32 in any case.
 
     Raises:
@@ -79,8 +87,8 @@ def pick_precision(
     if has_tensor_cores:
         return "bf16"
     # A narrow net spends its time on casts.
-    is_good_at_it = place.type == "cpu" and _has_bf16_units()
-    return "bf16" if is_good_at_it and cost(network).macs >= THREADED_MACS else "fp32"
+    is_wide = place.type == "cpu" and cost(network).macs >= THREADED_MACS
+    return "bf16" if is_wide and _is_fast_in_bf16() else "fp32"
 
 
 def pick_layout(place: torch.device, precision: TrainPrecision) -> torch.memory_format:
@@ -88,9 +96,9 @@ def pick_layout(place: torch.device, precision: TrainPrecision) -> torch.memory_
 
     Tensor cores take channels last. Without them, for fp32, a GPU is faster with contiguous images
     and needs a fifth less memory. On CPUs there is no difference with AVX-512, and contiguous
-    images are faster without it.
+    images are faster without it; on processors that are not x86 a convolution is measured in both.
     """
-    is_last = precision != "fp32" if place.type == "cuda" else _has_avx512()
+    is_last = precision != "fp32" if place.type == "cuda" else _is_fast_in_channels_last(precision)
     return torch.channels_last if is_last else torch.contiguous_format
 
 
@@ -150,12 +158,45 @@ def images_at_a_time(
     return ceil(share / ceil(share / fitting))
 
 
-def _has_bf16_units() -> bool:
+def _is_fast_in_bf16() -> bool:
+    if not _is_x86():
+        bf16, fp32 = (conv_seconds(dtype) for dtype in (torch.bfloat16, torch.float32))
+        return bf16 < CLEARLY_FASTER * fp32
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
 
 
-def _has_avx512() -> bool:
+def _is_fast_in_channels_last(precision: TrainPrecision) -> bool:
+    if not _is_x86():
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        last, first = (
+            conv_seconds(dtype, layout) for layout in (torch.channels_last, torch.contiguous_format)
+        )
+        return last < CLEARLY_FASTER * first
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+@functools.cache  # one answer for a process: the model and the checks of memory ask too
+def conv_seconds(
+    dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format, rounds: int = 5
+) -> float:
+    """Seconds of a convolution of 64 channels and its gradients on this CPU, of the fastest round.
+
+    It takes some milliseconds a round, less than the step of any net that is asked for.
+    """
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=layout)  # type: ignore[call-overload]
+    image = torch.ones(4, 64, 56, 56).contiguous(memory_format=layout).requires_grad_()
+    seconds = []
+    for _ in range(1 + rounds):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            output = conv(image)
+        output.backward(torch.ones_like(output))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
 
 
 def _free_bytes() -> int | None:
