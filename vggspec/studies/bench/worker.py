@@ -8,14 +8,11 @@ Axes: N images, H rows, W columns, C channels.
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -23,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.benching import LostMeasurement
-from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
 from vggspec.data.read import Pixels
 from vggspec.runtime.node_times import NodeTimes, node_times
 from vggspec.runtime.session import Arrays, Session
 from vggspec.studies.bench.product import Form, feed_of
+from vggspec.studies.child_process import Failure, end, how_it_ended, without_interrupts
 
-PATIENCE_S = 5.0  # for a process that was told to end
 COLD_S = 0.05
 """A run that is shorter is repeated within a turn, after one that does not count: the net before it
 left the caches full of its own numbers."""
@@ -127,15 +124,6 @@ class Ran:
     """Seconds of all processors together for a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    reports: tuple[Report, ...] = ()
-    lacking: str | None = None
-
-    def raised(self) -> VggspecError | MissingLibraryError:
-        return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
-
-
 class Worker:
     """A process with a net of its own, which ends with the ``with`` statement."""
 
@@ -144,7 +132,7 @@ class Worker:
         self._path = path
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(subject, theirs), daemon=True)
-        with theirs, _without_interrupts():
+        with theirs, without_interrupts():
             self._process.start()
 
     def __enter__(self) -> Self:
@@ -156,11 +144,7 @@ class Worker:
     def close(self) -> None:
         """End the process; a second call does nothing."""
         self._connection.close()
-        self._process.terminate()
-        self._process.join(PATIENCE_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end(self._process)
 
     def load(self) -> Loaded:
         """Load the net.
@@ -188,33 +172,12 @@ class Worker:
             self._connection.send((what, args))
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
-            self._process.join(PATIENCE_S)
-            lost = LostMeasurement(how=_how(self._process.exitcode))
+            lost = LostMeasurement(how=how_it_ended(self._process))
             raise VggspecError(report(lost, path=self._path)) from error
-        if isinstance(answer, _Failure):
+        if isinstance(answer, Failure):
             raise answer.raised()
         assert isinstance(answer, kind)
         return answer
-
-
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A process started in the block ignores Ctrl-C: this process ends it."""
-    if sys.platform == "win32":
-        yield
-        return
-    ensure_running()  # otherwise the first process starts it, which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(subject: Net | Product, connection: Connection) -> None:
@@ -224,10 +187,8 @@ def _work(subject: Net | Product, connection: Connection) -> None:
             what, args = connection.recv()
             try:
                 connection.send(getattr(served, what)(*args))
-            except VggspecError as error:
-                connection.send(_Failure(reports=error.reports))
-            except MissingLibraryError as error:
-                connection.send(_Failure(lacking=str(error)))
+            except (VggspecError, MissingLibraryError) as error:
+                connection.send(Failure.of(error))
 
 
 class _Served:
@@ -320,7 +281,7 @@ def outputs_of(worker: Worker, images: Pixels, batch: int) -> Arrays:
     """The outputs of many images, ``batch`` at a time; the last batch is filled up."""
     parts: list[Arrays] = []
     for start in range(0, len(images), batch):
-        indices: Sequence[int] = [(start + i) % len(images) for i in range(batch)]
+        indices = [(start + i) % len(images) for i in range(batch)]
         parts.append(worker.apply(images[indices]).outputs)
     return {
         name: np.concatenate([part[name] for part in parts])[: len(images)] for name in parts[0]

@@ -6,43 +6,27 @@ others when it ends itself, for whatever reason.
 
 import contextlib
 import os
-import signal
-import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 from vggspec.base.catalogue.evaluating import LostProcess
-from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.optional import silence_pillow
+from vggspec.studies.child_process import Failure, end, how_it_ended, without_interrupts
 from vggspec.studies.tasks.task import R, Task
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-PATIENCE_S = 5.0  # for a process that was told to end
 
 #: Results of a process that wait for their turn, where order is required. At most as many arrive at
 #: once, ``pipeline.ROUND_IMAGES``, so a process computes while others are waited for.
 AHEAD = 512
 
 Running = dict[Connection, SpawnProcess]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a process stopped."""
-
-    reports: tuple[Report, ...] = ()
-    lacking: str | None = None
-    """The message about a missing library."""
-
-    def raised(self) -> VggspecError | MissingLibraryError:
-        return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
 
 
 def results_by(
@@ -73,7 +57,7 @@ def results_by(
         for i in range(min(procs, len(indices))):
             gpu = _gpu(first_gpu + i) if on_gpus else None
             process, connection = _start(task, list(indices[i::procs]), gpu)
-            stack.callback(_end, process)
+            stack.callback(end, process)
             running[stack.enter_context(connection)] = process
         if in_order:
             yield from _in_turn(running)
@@ -107,7 +91,7 @@ def _received(running: Running, some: Sequence[Connection]) -> Iterator[tuple[Co
     for ready in wait(some):
         assert isinstance(ready, Connection)
         message = _message(ready, running[ready])
-        if isinstance(message, _Failure):
+        if isinstance(message, Failure):
             raise message.raised()
         if message is None:
             del running[ready]
@@ -121,23 +105,9 @@ def _start(
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(task, indices, gpu, theirs), daemon=True)
-    with theirs, _without_interrupts():
+    with theirs, without_interrupts():
         process.start()
     return process, ours
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started in the block ignore Ctrl-C: this process ends them."""
-    if sys.platform == "win32":
-        yield
-        return
-    ensure_running()  # otherwise the first process starts it, which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: Connection) -> None:
@@ -151,33 +121,16 @@ def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: 
                 for result in results:
                     connection.send(result)
             connection.send(None)
-        except VggspecError as error:
-            connection.send(_Failure(reports=error.reports))
-        except MissingLibraryError as error:
-            connection.send(_Failure(lacking=str(error)))
+        except (VggspecError, MissingLibraryError) as error:
+            connection.send(Failure.of(error))
 
 
 def _message(connection: Connection, process: SpawnProcess) -> Any:
-    """A result, a ``_Failure``, or None, the last message."""
+    """A result, a ``Failure``, or None, the last message."""
     try:
         return connection.recv()
     except (EOFError, OSError) as error:  # it ended between two messages or within one
-        process.join(PATIENCE_S)
-        raise VggspecError(report(LostProcess(how=_how(process.exitcode)))) from error
-
-
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
-def _end(process: SpawnProcess) -> None:
-    process.terminate()
-    process.join(PATIENCE_S)
-    if process.is_alive():
-        process.kill()
-        process.join()
+        raise VggspecError(report(LostProcess(how=how_it_ended(process)))) from error
 
 
 def _gpu(number: int) -> str:
