@@ -164,7 +164,8 @@ def test_a_graph(tmp_path: Path) -> None:
     write_bundle(lowered, weights, tmp_path / "small", CompileOptions())
     found = doctor(tmp_path / "small")
     assert found.passed
-    assert [finding.subject for finding in found.findings] == ["files", "version", "device"]
+    subjects = ["files", "version", "device", "OpenVINO"]
+    assert [finding.subject for finding in found.findings] == subjects
 
 
 def test_no_bundle(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from vggspec.lang.ast import BlockHead, Document, Line, SectionHead, Statement, 
 from vggspec.lang.mistakes import Rule, almost_a_block, almost_a_head, brackets, unreadable
 from vggspec.lang.statements import ToAst
 
+GRAMMAR = Path(__file__).with_name("grammar.lark")
+
 MAX_WORDS = 1 << 14  # and marks; a file of more takes more than a second
 
 #: Dashes in place of a hyphen, in pasted text.
@@ -133,7 +135,7 @@ def _indent(text: str) -> int:
 
 @cache
 def _lark() -> Lark:
-    grammar = Path(__file__).with_name("grammar.lark").read_text("utf-8")
+    grammar = GRAMMAR.read_text("utf-8")
     start = ["column", "row", "body", "setting"]
     return Lark(grammar, parser="lalr", start=start, cache=_tables())
 

@@ -10,7 +10,6 @@ class ShapeNotTaken(Diagnostic):
     """
 
     code = "VGG575"
-    TITLE = "the net takes no images of {size} pixels"
     size: tuple[int, int]
     least: tuple[int, int]
     is_dynamic: bool
