@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import page
 from benchmarks.machine import versions
+from benchmarks.weights import OUT
 from vggspec.data.decode_limits import processors
 from vggspec.runtime.machine import processor
 

@@ -23,7 +23,7 @@ def main() -> list[Claim]:
         ours_way = [sys.executable, "-m", "vggspec", "import", "D", str(checkpoint), "-o", imported]
         peer = [sys.executable, "-m", "benchmarks.peers.copy_and_load", str(checkpoint), copied]
         process(peer)
-        for _ in range(5):
+        for _ in range(3):
             theirs.append(process(peer).seconds)
             run = process(ours_way)
             Path(imported).unlink()

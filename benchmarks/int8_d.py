@@ -25,7 +25,7 @@ from vggspec.studies.verification.images import natural_images
 SIZES = {"224 crop": (224, 224), "dense 384 × 512": (384, 512)}
 RUNTIMES = ("ONNX Runtime", "OpenVINO")
 PICTURES = 16
-ROUNDS = 7
+ROUNDS = 5
 
 
 def write_pictures(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """docs/benchmarks.md, and the table in the README, from what was measured."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def claims_of(script: Record) -> list[Claim]:
 
 def _machine(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{record['date']}, {record['cores']} cores of {record['processor']}.\n{versions}."
+    where = f"{record['date']}, {record['cores']} cores of {record['processor']}."
+    return f"{where}\n{textwrap.fill(versions, 120)}."
 
 
 def _table(claims: Iterable[Claim]) -> str:

@@ -52,7 +52,7 @@ def main() -> list[Claim]:
                     "graph": lambda: session.run(None, feeds),
                     "predict": lambda: predictor(picture, SCALES, flip=True),
                 },
-                rounds=5,
+                rounds=3,
                 warmup=0,
             )
     claims = []

@@ -122,7 +122,7 @@ def steps() -> list[Claim]:
     layouts = {torch.channels_last: "channels last", torch.contiguous_format: "rows last"}
 
     def claim(name: str, peer: Callable[[], None], bound: float, *, at_least: bool) -> Claim:
-        seconds = in_turn({"vggspec": lambda: stepper(batch, BATCH, 1), "peer": peer}, rounds=3)
+        seconds = in_turn({"vggspec": lambda: stepper(batch, BATCH, 1), "peer": peer}, rounds=2)
         sides = ("peer", "vggspec") if at_least else ("vggspec", "peer")
         detail = ", ".join(f"{side} {milliseconds(times)}" for side, times in seconds.items())
         return Claim(
