@@ -58,16 +58,16 @@ def main() -> int:
     seconds = time.perf_counter() - start
     print(f"\n{seconds / 60:.0f} min {seconds % 60:.0f} s", flush=True)
     if len(measured) == len(SCRIPTS):
-        page.write(
-            {
-                "date": dt.datetime.now(dt.UTC).date().isoformat(),
-                "processor": processor(),
-                "cores": processors(),
-                "versions": versions(),
-                "seconds": seconds,
-                "scripts": measured,
-            }
-        )
+        record = {
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+            "processor": processor(),
+            "cores": processors(),
+            "versions": versions(),
+            "seconds": seconds,
+            "scripts": measured,
+        }
+        (OUT / "benchmarks.json").write_text(json.dumps(record, indent=1), "utf-8")
+        page.write(record)
         print(f"written: {page.PAGE}, and the table in {page.README}")
     elif not names:
         print(f"{page.PAGE} is not written, because a script failed")
