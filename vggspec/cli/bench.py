@@ -11,7 +11,7 @@ import click
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.completing import SPEC
-from vggspec.cli.computing import DEVICES
+from vggspec.cli.computing import DEVICES, THREADS
 from vggspec.cli.table import memory, print_table, print_text, scaled
 from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import table_width, tell, wide_option
@@ -134,7 +134,7 @@ Examples:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=THREADS,
     metavar="N",
     help="CPU threads.  [default: as many as the engine takes]",
 )

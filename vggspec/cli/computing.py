@@ -5,6 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
+THREADS = click.IntRange(1, 1024)
+"""More than any machine has cores; engines start as many as they are told to."""
+
 DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 """Those of ``vggspec.runtime.session.Device``, which loads numpy."""
 
@@ -34,7 +37,7 @@ _COMPUTING = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1),
+        type=THREADS,
         metavar="N",
         help="CPU threads of each process.  [default: all cores, shared among processes]",
     ),

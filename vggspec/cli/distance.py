@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.render import shown
-from vggspec.cli.computing import DEVICES
+from vggspec.cli.computing import DEVICES, THREADS
 from vggspec.cli.pictures import show_error
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ Examples:
     default="auto",
     help="The device that runs the net.  [default: a CUDA device if there is one]",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
-)
+@click.option("--threads", type=THREADS, metavar="N", help="CPU threads.  [default: all cores]")
 def command(
     bundle: str,
     reference: str,

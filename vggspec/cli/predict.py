@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggspec.cli.computing import DEVICES
+from vggspec.cli.computing import DEVICES, THREADS
 from vggspec.cli.pictures import check_targets, class_index, show_error, target_of
 from vggspec.cli.predictions import STDOUT, as_array, as_csv, as_lines, as_text
 from vggspec.cli.protocol_options import resize_option, scales_option
@@ -92,9 +92,7 @@ Examples:
     help="The device that runs the net; `tensorrt` loads the engine of a bundle, which is native "
     "code.  [default: a CUDA device if there is one]",
 )
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
-)
+@click.option("--threads", type=THREADS, metavar="N", help="CPU threads.  [default: all cores]")
 def command(
     bundle: str,
     images: tuple[str, ...],
