@@ -33,6 +33,9 @@ def launched() -> Launched | None:
     local_rank = _number("LOCAL_RANK", 0) if "LOCAL_RANK" in os.environ else 0
     if size == 1:
         return None
+    if not os.environ.get("MASTER_ADDR"):
+        raise ValueError("MASTER_ADDR is not set")
+    _number("MASTER_PORT", 0, 65535)
     return Launched(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
 
@@ -42,7 +45,10 @@ def is_other_rank() -> bool:
 
 
 def _number(name: str, least: int, most: int | None = None) -> int:
-    text = os.environ[name]
+    text = os.environ.get(name)
+    if text is None:
+        raise ValueError(f"{name} is not set")
     if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-        raise ValueError(f"{name} is {text!r}")
+        numbers = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is {text!r} and must be {numbers}")
     return int(text)

@@ -19,8 +19,9 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from vggspec.base.catalogue.ranks import CannotMeet, LostRank
+from vggspec.base.catalogue.ranks import CannotMeet, LostRank, WrongLauncher
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.launched import launched
 from vggspec.base.wording import foreign
 from vggspec.training.order import Share
 
@@ -136,6 +137,10 @@ def joined() -> Iterator[Ranks]:
     if not is_launched():
         yield Ranks()
         return
+    try:
+        launched()
+    except ValueError as error:
+        raise VggspecError(report(WrongLauncher(reason=str(error)))) from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))

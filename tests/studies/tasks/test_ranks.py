@@ -22,6 +22,7 @@ from vggspec.studies.tasks import ranks as module
 from vggspec.studies.tasks.journal import Journal, journal
 from vggspec.studies.tasks.ranks import Ranks
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
+from vggspec.training.ranks import joined
 
 IMAGES = 40
 WHOLE = [number**2 for number in range(IMAGES)]
@@ -250,7 +251,9 @@ def test_several_tasks_follow_one_another(tmp_path: Path) -> None:
 
 WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "WORLD_SIZE is '0'": lambda patch: patch.setenv("WORLD_SIZE", "0"),
-    "RANK is '2'": lambda patch: patch.setenv("RANK", "2"),
+    "RANK is '2' and must be from 0 to 1": lambda patch: patch.setenv("RANK", "2"),
+    "MASTER_ADDR is not set": lambda patch: patch.delenv("MASTER_ADDR"),
+    "MASTER_PORT is 'x'": lambda patch: patch.setenv("MASTER_PORT", "x"),
 }
 
 
@@ -258,9 +261,13 @@ WRONG: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 def test_a_launcher_without_sense_is_refused(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     WRONG[why](monkeypatch)
     with refused(why):
         Effort.of()
+    with refused(why), joined():  # training's
+        pass
 
 
 def test_one_rank_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,17 @@ class CannotMeet(Diagnostic):
     reason: str
 
 
+class WrongLauncher(Diagnostic):
+    """A launcher sets `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` for each process that
+    it starts. Ranks are counted from 0, and all processes have the same address and port.
+    """
+
+    code = "VGG484"
+    TITLE = "the variables of a launcher are wrong: {reason}"
+    HELP = "start it by torchrun, set all four, or begin with `env -u RANK` for one process"
+    reason: str
+
+
 class LostRank(Diagnostic):
     """A rank can no longer be reached: it was killed, perhaps by the system for lack of memory,
     its machine is gone, or it ended with an error of its own, which is then shown above.

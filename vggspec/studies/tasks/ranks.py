@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.catalogue.ranks import CannotMeet
+from vggspec.base.catalogue.ranks import CannotMeet, WrongLauncher
 from vggspec.base.catalogue.sharing import LostFirstRank, LostParts, OtherTask
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.fields import BadFieldError, parse_object
@@ -130,7 +130,7 @@ def joined() -> Ranks | None:
     try:
         mine = launched()
     except ValueError as error:
-        raise _cannot_meet(str(error)) from error
+        raise VggspecError(report(WrongLauncher(reason=str(error)))) from error
     if mine is None:
         return None
     # Its C++ part would print a trace for each lost connection, which is reported here.
