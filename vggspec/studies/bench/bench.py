@@ -221,7 +221,7 @@ def _check_numbers(
             message = f"there is no device `{each}`: {', '.join(get_args(Device))}"
             raise ArgumentError(message)
     if not 0 < seconds < float("inf") or (runs is not None and runs < 1):
-        message = "a candidate is measured for more than 0 seconds, or in 1 run or more"
+        message = "`seconds` is more than 0, and `runs` 1 or more"
         raise ArgumentError(message)
     if threads is not None and threads < 1:
         message = "a net runs on 1 thread or more"

@@ -89,8 +89,8 @@ def _check(bundle: Bundle, shape: BatchShape) -> None:
         raise _refused(bundle, what)
     if number * size[0] * size[1] * len(contract.mean) > MOST_NUMBERS:
         message = (
-            f"{number} images of {size[0]} x {size[1]} pixels are more than a run takes here: "
-            "1 GiB of input"
+            f"a batch of {number} with {size[0]} × {size[1]} pixels each is more than the 1 GiB of "
+            "input that a run takes here: measure a smaller shape or batch"
         )
         raise ArgumentError(message)
 
