@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.runtime.bundles import make
 from tests.studies.evaluation.pictures import write_pictures
 from vggspec.base.catalogue.evaluating import JournalInUse
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.locking import lock
 from vggspec.bundle.opening import open_bundle
 from vggspec.data.labelled import open_labelled
 from vggspec.studies.evaluation.answers import Answering, Result
@@ -224,6 +226,18 @@ def test_two_do_not_write_one_file(task: Answering) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks")
+def test_one_that_is_held_for_a_moment_is_waited_for(task: Answering) -> None:
+    """As rank 0 holds those of other ranks, to remove them."""
+    path = path_of(task)
+    path.parent.mkdir(parents=True)
+    with path.open("ab") as other:
+        lock(other.fileno())
+        threading.Timer(0.1, other.close).start()
+        with journal(task, path) as kept:
+            assert other.closed
+            kept.add(RESULTS[0])
+
+
 def test_a_file_that_another_process_removed_before_the_lock_is_created_again(
     task: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,12 @@ from vggspec.base.regular_files import regular
 from vggspec.studies.tasks.task import R, Task
 
 FOLDER = "evals"
+
+PATIENCE_S = 0.5
+"""How long a journal is waited for: rank 0 holds those of other ranks while it removes them."""
+
+LOOK_S = 0.01
+
 MAX_LINE_BYTES = 1 << 20
 """An image of an evaluation takes 300, an image with boxes a few hundred for each class on it."""
 
@@ -142,7 +149,7 @@ class Journal(Generic[R]):
         """
         self._cut(0)
         for path in self._others() if self._path.stem == self._stem else ():
-            with suppress(OSError, VggspecError), _held(path):
+            with suppress(OSError, VggspecError), _held(path, patience_s=0):
                 path.unlink()
 
     def _cut(self, end: int) -> None:
@@ -184,7 +191,7 @@ def journal(task: Task[R], path: Path) -> Iterator[Journal[R]]:
                     path.unlink()
 
 
-def _held(path: Path) -> IO[bytes]:
+def _held(path: Path, patience_s: float = PATIENCE_S) -> IO[bytes]:
     """The file at ``path``, which no other process holds."""
     while True:
         with refusals(path):
@@ -192,7 +199,7 @@ def _held(path: Path) -> IO[bytes]:
             # Unbuffered: what was written is in the file, however this process ends.
             file = open(path, "a+b", buffering=0, opener=regular)  # noqa: SIM115 (see below)
         try:
-            _hold(file, path)
+            _hold(file, path, patience_s)
             with refusals(path):
                 if _is_at(path, file):
                     return file
@@ -209,11 +216,17 @@ def _is_at(path: Path, file: IO[bytes]) -> bool:
         return False
 
 
-def _hold(file: IO[bytes], path: Path) -> None:
+def _hold(file: IO[bytes], path: Path, patience_s: float) -> None:
     """Keep other processes out while the file is open."""
-    try:
-        lock(file.fileno())
-    except BlockingIOError as error:
-        raise VggspecError(report(JournalInUse(), path=str(path))) from error
-    except OSError:
-        pass  # a file system without locks
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            lock(file.fileno())
+        except BlockingIOError as error:
+            if time.monotonic() >= end:
+                raise VggspecError(report(JournalInUse(), path=str(path))) from error
+            time.sleep(LOOK_S)
+        except OSError:
+            return  # a file system without locks
+        else:
+            return
