@@ -130,6 +130,28 @@ def test_a_distance(tmp_path: Path) -> None:
     assert found["cpu"] > 0
 
 
+OTHER_RESULTS = {
+    "boxes": "net boxes\ninput 32x32 RGB\nconv3-8\nmaxpool\nFC-12(linear)\nboxes(per-class)\n",
+    "a label map": (
+        "net map\ninput 64x64 RGB\nconv3-8 x2\nmaxpool as p1\nconv3-8\nmaxpool\nconv1-3(linear)\n"
+        "[upconv4-3/2(no-bias) crop(p1) + from p1 conv1-3(linear)]\n"
+        "upconv4-3/2(no-bias) crop(image)\nsoft-max(map)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("result", OTHER_RESULTS)
+def test_nets_that_give_no_classes(result: str, tmp_path: Path) -> None:
+    lowered = net(OTHER_RESULTS[result])
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    write_bundle(lowered, weights, tmp_path / "b", CompileOptions())
+    sides = (lowered.network.input.height, lowered.network.input.width)
+    shape = (2, 3, *sides)
+    found = run(tmp_path / "b", "openvino", *shape)
+    assert all(np.ptp(array) > 0 for array in found.values())
+    assert_equal(found, run(tmp_path / "b", "cpu", *shape))
+
+
 def test_nan_is_an_error_and_no_ranking(tmp_path: Path) -> None:
     made = make(tmp_path / "b")
     broken = {name: np.full_like(array, np.nan) for name, array in made.weights.items()}
