@@ -1,19 +1,19 @@
 """What all nets of bundles share: the manifest, the session that runs the graph, and its end."""
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from vggspec.base.catalogue.artefacts import EngineFailed
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.session import Device, Port, Session
 
 
-class OpenedNet(ABC):
+class OpenedNet(Closing):
     """The net of a bundle, loaded. Several threads may use it.
 
     Raises:
@@ -49,18 +49,7 @@ class OpenedNet(ABC):
         """Free the net and its memory."""
         self._session.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _check_kind(self) -> None:  # noqa: B027 (most kinds are chosen before)
+    def _check_kind(self) -> None:
         """Refuse a manifest of another kind, before anything is loaded.
 
         Raises:

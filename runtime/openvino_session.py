@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import named_in_text
 from vggspec.base.optional import require
@@ -38,7 +38,7 @@ _PLACE = re.compile(
 )
 
 
-class OpenvinoSession:
+class OpenvinoSession(Closing):
     """A net loaded by OpenVINO.
 
     Products are computed in bf16 where ``precision`` is bf16 and the processor has it, in int8
@@ -80,17 +80,6 @@ class OpenvinoSession:
     def close(self) -> None:
         """Free the net and its memory; a second call does nothing."""
         self._net = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def computed_in(self) -> Counter[str]:
         """The number types of the layers that multiply with weights, once the net has run, as

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -25,6 +24,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import cache_folder, named_in_text
 from vggspec.base.regular_files import open_file
@@ -92,7 +92,7 @@ class ForTensorrt:
     options: dict[str, str]
 
 
-class OrtSession:
+class OrtSession(Closing):
     """A net loaded by ONNX Runtime.
 
     ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
@@ -177,17 +177,6 @@ class OrtSession:
     def close(self) -> None:
         """Free the net and its memory; a second call does nothing."""
         self._session = self._searching = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_profile(self, built: ForTensorrt, fed: tuple[int, ...]) -> None:
         shape = tuple(fed[axis] for axis in built.axes)

@@ -5,8 +5,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from types import TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeAlias, cast, get_args, overload
+from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.distances import ComparesPictures, NoDistance
 from vggspec.base.catalogue.fusion import FixedMirrorImages, HoldsProtocol
 from vggspec.base.catalogue.label_maps import NoLabelMap
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.short_repr import short_repr
@@ -154,7 +154,7 @@ def load(
     return Predictor(bundle, device=device, threads=threads)
 
 
-class Predictor:
+class Predictor(Closing):
     """Applies a bundle to images by the test protocol of its spec, unless a call says otherwise.
 
     The net is loaded once; several threads may call the predictor.
@@ -330,17 +330,6 @@ class Predictor:
     def close(self) -> None:
         """Free the net and its memory."""
         self._net.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _protocol(
         self,

@@ -3,9 +3,9 @@
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 
+from benchmarks.machine import installed
 from vggspec.runtime.machine import this_machine
 from vggspec.runtime.tensorrt.library import FLAVOURS
 
@@ -34,13 +34,7 @@ def libraries() -> dict[str, str]:
     names = ["vggspec", "pycuda", "onnxruntime-gpu", "torch", "numpy"]
     for facts in FLAVOURS.values():
         names += facts.distributions
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed(names)
 
 
 def driver_release() -> str | None:

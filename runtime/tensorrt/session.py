@@ -11,14 +11,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.shape import Shape
 from vggspec.bundle.opening import Bundle
@@ -100,7 +100,7 @@ class Slot:
     """Of the run that is under way in it."""
 
 
-class TrtSession:
+class TrtSession(Closing):
     """A bundle's plan, loaded by the flavour of TensorRT that built it.
 
     ``run`` may be called from several threads; the device serves one at a time. With ``use_graphs``
@@ -237,17 +237,6 @@ class TrtSession:
                 self._streams.clear()
             with quietly():
                 self._cuda.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _parts(self, feeds: Feeds) -> list[Feeds]:
         """The feeds, cut into equal batches where no profile takes that many images."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.runtime.bundles import make
 from vggspec.cli import run
-from vggspec.cli.bench import print_bench
+from vggspec.cli.bench_shown import print_bench
 from vggspec.studies.bench.layers import LayerTime, LayerTimes
 from vggspec.studies.bench.result import (
     Agreement,

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.benching import LostMeasurement
+from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
@@ -124,7 +125,7 @@ class Ran:
     """Seconds of all processors together for a run."""
 
 
-class Worker:
+class Worker(Closing):
     """A process with a net of its own, which ends with the ``with`` statement."""
 
     def __init__(self, subject: Net | Product, path: str) -> None:
@@ -134,12 +135,6 @@ class Worker:
         self._process = context.Process(target=_work, args=(subject, theirs), daemon=True)
         with theirs, without_interrupts():
             self._process.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the process; a second call does nothing."""
