@@ -40,7 +40,7 @@ def main() -> list[Claim]:
         def load_predictor() -> None:
             vggspec.load(bundle, device="cpu").close()
 
-        loading = in_turn({"graph": load, "predict": load_predictor}, rounds=5)
+        loading = in_turn({"graph": load, "predict": load_predictor}, rounds=3)
         session = load()
         feeds = {"picture": picture, "scales": np.array(SCALES, np.int64)}
         with vggspec.load(bundle, device="cpu") as predictor:
