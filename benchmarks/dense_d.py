@@ -42,7 +42,7 @@ def main() -> list[Claim]:
                     "by hand": lambda: peer.run(None, {"image": image}),
                     "torch": lambda: module(tensor),
                 },
-                rounds=9,
+                rounds=7,
             )
     detail = ", ".join(f"{name} {milliseconds(times)}" for name, times in seconds.items())
     return [
