@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(SCRIPTS)}")
     names: list[str] = parser.parse_args().names
     if unknown := set(names) - set(SCRIPTS):
-        parser.error(f"there is no script {', '.join(sorted(unknown))}")
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(SCRIPTS)}")
     print(f"{processor()}, {processors()} cores", flush=True)
     start = time.perf_counter()
     codes, measured = [], []

@@ -161,8 +161,8 @@ def main(texts: Sequence[str]) -> int:
     if given.list or given.dry_run:
         for step in steps:
             lacks = "; ".join(lacking(step.needs))
-            text = " ".join(step.command) if given.dry_run else step.question
-            print(f"{step.name} ({step.seconds:.0f} s): {text}")
+            print(f"{step.name}, at most {step.seconds:.0f} s")
+            print(f"    {' '.join(step.command) if given.dry_run else step.question}")
             print(f"    skipped: {lacks}" if lacks else "    can run")
         return 0
     outcomes = run_all(steps, given.out, given.results, 60 * given.minutes)

@@ -98,6 +98,8 @@ def test_what_is_doubtful_is_said(found: Bench, capsys: Capture) -> None:
         (["--shape", "224"], "rows x columns"),
         (["--batch", "1,x"], "numbers of images"),
         (["--device", "cpu,gpu"], "'gpu' is not one of auto, cpu"),
+        (["--device", "cpu,cpu"], "a device is named twice"),
+        (["--device", "cpu", "--plot", "bench.jpg"], "PNG, PDF or SVG"),
     ],
 )
 def test_usage(args: list[str], said: str, tmp_path: Path, capsys: Capture) -> None:

@@ -582,8 +582,8 @@ def test_which_weights_are_taken_is_said_and_can_be_chosen(here: Path, capsys: C
     for word, text in (("weights", compiled), ("start from tiny", started)):
         lines = [line for line in text.splitlines() if line.startswith((word, "note: "))]
         assert lines[0].startswith(f"{word}: {throwaway}, validation error ")
-        stop = "`--set 'stop=after 1 iterations'` after 1 step"
-        assert lines[1] == f"note: {throwaway.parent} was ended by {stop}"
+        length = "1 step, by `--set 'stop=after 1 iterations'`"
+        assert lines[1] == f"note: {throwaway.parent} was trained for {length}"
         assert lines[2].startswith(f"note: {good.parent} did better by far, validation error ")
         assert lines[2].endswith(f"to take it: --weights {good}")
     option = shlex.split(lines[2].partition("to take it: ")[2])

@@ -260,3 +260,10 @@ def test_it_draws_without_a_word(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"), [(5, "error 25.00%"), (6, "error 25.00% (top-5 5.00%)")]
+)
+def test_among_five_classes_top_5_says_nothing(classes: int, said: str) -> None:
+    assert an_epoch(1, error=0.25, classes=classes).validation.in_words() == said

@@ -169,10 +169,10 @@ def test_runs_of_another_net_or_other_images_are_not_compared(
     assert found(tmp_path).notes == ()
 
 
-def test_a_run_that_was_ended_early_is_named(tmp_path: Path) -> None:
+def test_a_run_of_another_length_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path, 1, 0.75, settings=["rate=1", "stop=after 1  iterations"])
     (note,) = found(tmp_path).notes
-    assert note == f"{run} was ended by `--set 'stop=after 1 iterations'` after 7 steps"
+    assert note == f"{run} was trained for 7 steps, by `--set 'stop=after 1 iterations'`"
     result = json.loads((run / "run.json").read_text())["result"]
     run = write_run(tmp_path, 2, 0.75, result=result | {"was_stopped": True})
     assert found(tmp_path).notes == (f"{run} was not finished: it has come to 7 steps",)

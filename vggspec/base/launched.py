@@ -19,13 +19,20 @@ class Launched:
     local_size: int
 
 
+def is_launched() -> bool:
+    """Whether a launcher has started this process as one of several ranks, or as the only one."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 def launched() -> Launched | None:
     """This process among several that were started together; None if it is the only one.
 
     Raises:
         ValueError: the variables are no such numbers; the message names one.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not is_launched():
+        _check_alone("RANK", 0, lacking="WORLD_SIZE")
+        _check_alone("WORLD_SIZE", 1, lacking="RANK")
         return None
     size = _number("WORLD_SIZE", 1)
     rank = _number("RANK", 0, size - 1)
@@ -42,6 +49,15 @@ def launched() -> Launched | None:
 def is_other_rank() -> bool:
     """Whether another process than this one, of those started together, prints and writes."""
     return os.environ.get("RANK", "0") != "0" and "WORLD_SIZE" in os.environ
+
+
+def _check_alone(name: str, most: int, *, lacking: str) -> None:
+    """Refuse a process that is one of several by one variable and does not say which by the other:
+    each of them would do all of the work.
+    """
+    text = os.environ.get(name, "")
+    if text.isdecimal() and int(text) > most:
+        raise ValueError(f"{name} is {text} and {lacking} is not set")
 
 
 def _number(name: str, least: int, most: int | None = None) -> int:

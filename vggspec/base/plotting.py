@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
 
@@ -35,25 +37,45 @@ STYLE = {
 
 MOST_LETTERS = 50  # of a title
 
+#: What a picture can be written as, by the end of its name.
+FORMATS = ("png", "pdf", "svg")
+
+
+def picture_format(out: str | os.PathLike[str]) -> str:
+    """One of ``FORMATS``, by the name of a file; PNG where it has no suffix.
+
+    Raises:
+        ArgumentError: it ends in something else.
+    """
+    suffix = Path(out).suffix.lower().removeprefix(".") or FORMATS[0]
+    if suffix not in FORMATS:
+        message = f"a picture is written as PNG, PDF or SVG: {os.fspath(out)!r} ends in .{suffix}"
+        raise ArgumentError(message)
+    return suffix
+
 
 @contextmanager
 def figure_file(
     out: str | os.PathLike[str], size: tuple[float, float], purpose: str
 ) -> "Iterator[Figure]":
-    """A figure of ``size``, width and height in inches, that is written as PNG when the block ends
-    without an error.
+    """A figure of ``size``, width and height in inches, that is written when the block ends without
+    an error: as PNG, PDF or SVG, by its name.
 
     Raises:
+        ArgumentError: the name ends in something else.
         MissingLibraryError: matplotlib is not installed, which ``purpose`` needs.
         VggspecError: the system refuses.
     """
-    with replacing_file(out) as file, figure_to(file, size, purpose) as figure:
+    kind = picture_format(out)
+    with replacing_file(out) as file, figure_to(file, size, purpose, kind) as figure:
         yield figure
 
 
 @contextmanager
-def figure_to(file: IO[bytes], size: tuple[float, float], purpose: str) -> "Iterator[Figure]":
-    """The same, written to an open file.
+def figure_to(
+    file: IO[bytes], size: tuple[float, float], purpose: str, kind: str = "png"
+) -> "Iterator[Figure]":
+    """The same, written to an open file as ``kind``, one of ``FORMATS``.
 
     Raises:
         MissingLibraryError: matplotlib is not installed.
@@ -69,7 +91,7 @@ def figure_to(file: IO[bytes], size: tuple[float, float], purpose: str) -> "Iter
             figure = Figure(size, layout="constrained")
             yield figure
             FigureCanvasAgg(figure)
-            figure.savefig(file, format="png")
+            figure.savefig(file, format=kind)
 
 
 def short(text: str, most: int = MOST_LETTERS) -> str:

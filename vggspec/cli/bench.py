@@ -47,7 +47,7 @@ def _read_batches(
 
 def _read_devices(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
     """``cpu,openvino`` as names."""
-    names = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
+    names = tuple(part.strip() for part in value.split(","))
     unknown = next((name for name in names if name not in DEVICES), None)
     if unknown is not None:
         raise click.BadParameter(f"{unknown!r} is not one of {', '.join(DEVICES)}.")
@@ -133,7 +133,7 @@ Examples:
     help="Compare answers on these pictures.  [default: synthetic images]",
 )
 @click.option("--layers", is_flag=True, help="Time each layer, by the engine's profiler.")
-@click.option("--plot", metavar="FILE", help="Draw the latencies as PNG.")
+@click.option("--plot", metavar="FILE", help="Draw the latencies as PNG, PDF or SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every run.")
 @wide_option
 def command(

@@ -7,7 +7,7 @@ import click
 
 from vggspec.base.render import shown
 from vggspec.base.wording import count
-from vggspec.cli.table import memory, print_table, print_text, scaled
+from vggspec.cli.table import memory, note_left_out, print_rows, print_table, print_text, scaled
 from vggspec.cli.terminal import table_width
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ LONGEST_NAME, LONGEST_LAYER = 18, 26
 
 def print_bench(found: "Bench") -> None:
     """Print all of it in tables, then what limits it in words."""
+    left_out: dict[str, None] = {}
     for number, shape in enumerate(found.shapes):
         if number:
             click.echo()
-        _print_shape(found, shape)
+        left_out |= dict.fromkeys(_print_shape(found, shape))
+    note_left_out(left_out)
     click.echo()
     _print_loaded(found)
     timed = [each for each in found.measurements if each.layers is not None]
@@ -44,11 +46,12 @@ def print_bench(found: "Bench") -> None:
         print_text(line)
 
 
-def _print_shape(found: "Bench", shape: "BatchShape") -> None:
+def _print_shape(found: "Bench", shape: "BatchShape") -> tuple[str, ...]:
+    """Print the runs at a shape; the headings that were left out."""
     number, *size = shape
     click.echo(f"{count(number, 'image')} of {_by(size)}, times in ms")
     rows = [_cells(found, each) for each in found.at(shape)]
-    print_table(
+    return print_rows(
         [HEADINGS, *rows],
         right=range(3, len(HEADINGS)),
         optional=OPTIONAL,

@@ -25,7 +25,9 @@ Examples:
   vggspec compare runs/D/2026-11-21-1 runs/E/2026-11-21-1 --json""",
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
-@click.option("-o", "--out", metavar="FILE", help="Write the learning curves of all runs as PNG.")
+@click.option(
+    "-o", "--out", metavar="FILE", help="Draw the learning curves of all runs as PNG, PDF or SVG."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @wide_option
 def command(runs: tuple[str, ...], *, out: str | None, as_json: bool) -> None:

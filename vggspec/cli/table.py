@@ -100,14 +100,30 @@ def print_table(
 
     On a terminal the rows ``bold`` are bold; by default the first one, the headings.
     """
+    note_left_out(print_rows(rows, right=right, optional=optional, bold=bold))
+
+
+def print_rows(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    optional: Sequence[int] = (),
+    bold: Collection[int] = (0,),
+) -> tuple[str, ...]:
+    """``print_table`` without the note: the headings of the columns that were left out."""
     table = fitted(rows, terminal.table_width(), right=right, optional=optional)
     for i, lines in enumerate(table.rows):
         for line in lines:
             _print(line, bold=i in bold)
-    if table.dropped:
+    return table.dropped
+
+
+def note_left_out(headings: Collection[str]) -> None:
+    """Say which columns were left out, if any."""
+    if headings:
         sys.stdout.flush()
-        names = ", ".join(table.dropped)
-        terminal.say("note", f"{count(len(table.dropped), 'column')} left out: {names}; see --wide")
+        names = ", ".join(headings)
+        terminal.say("note", f"{count(len(headings), 'column')} left out: {names}; see --wide")
 
 
 def print_text(text: str, *, bold: bool = False) -> None:

@@ -11,8 +11,8 @@ import click
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.computing import DEVICES
-from vggspec.cli.table import fitted, print_text
-from vggspec.cli.terminal import say, table_width, use_color, wide_option
+from vggspec.cli.table import fitted, note_left_out, print_text
+from vggspec.cli.terminal import table_width, use_color, wide_option
 
 if TYPE_CHECKING:
     from vggspec.runtime.session import Device
@@ -149,9 +149,7 @@ def _print_table(found: "Verification") -> None:
             tone = "green" if each.passes(found.tolerance) else "red"
             line = line.removesuffix(verdict) + click.style(verdict, fg=tone)
         click.echo("\n".join((line, *rest)))
-    if table.dropped:
-        left_out = count(len(table.dropped), "column")
-        say("note", f"{left_out} left out: {', '.join(table.dropped)}; see --wide")
+    note_left_out(table.dropped)
 
 
 def _cells(each: "Comparison", tolerance: float) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vggspec.base.catalogue.runs import NotARun
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file
+from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format
 from vggspec.base.run_record import RECORD, record_fields
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import MANIFEST
@@ -66,7 +66,7 @@ class Comparison:
     """Whether all runs were validated on the same images, so that errors can be compared."""
 
     picture: Path | None
-    """The learning curves as PNG, if they were asked for and a run has any."""
+    """The file of the learning curves, if they were asked for and a run has any."""
 
     def as_data(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -85,12 +85,13 @@ def compare(runs: Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
 
     Args:
         runs: The folders of two runs or more.
-        out: A PNG to write, with the losses and errors of all runs over their epochs.
+        out: A picture to draw, with the losses and errors of all runs over their epochs: a PNG, PDF
+            or SVG file, by its name.
 
     Raises:
         VggspecError: a folder is not that of a run, its record is damaged, or the system refuses to
             write.
-        ArgumentError: there is only one run, or one is named twice.
+        ArgumentError: there is only one run, one is named twice, or ``out`` ends in another suffix.
         MissingLibraryError: ``out`` is given, and matplotlib is not installed.
     """
     folders = [Path(run) for run in runs]
@@ -98,6 +99,8 @@ def compare(runs: Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
         raise ArgumentError("to compare takes two runs or more")
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ArgumentError("a run is named twice")
+    if out is not None:
+        picture_format(out)
     for folder in folders:
         _check_run(folder)
     records = [_record(folder) for folder in folders]

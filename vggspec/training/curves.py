@@ -143,10 +143,8 @@ def _draw_error(
         return
     ends = np.array([epoch["step"] for epoch in epochs]) / in_epoch
     validations = [Validation(**epoch["validation"]) for epoch in epochs]
-    has_many = len(validations[0].class_errors) > 5  # of fewer, the five likeliest are all
     tables = [one.scores or one.errors for one in validations]
-    kinds = [kind for kind in tables[0] if kind != "top-5" or has_many]
-    for kind, color in zip(kinds, (ORANGE, GREEN), strict=False):
+    for kind, color in zip(validations[0].telling(), (ORANGE, GREEN), strict=False):
         _plot(axes, ends, np.array([table[kind] for table in tables]), color, kind)
     if best is not None:
         place = best["step"] / in_epoch, Validation(**best["validation"]).deciding[1]

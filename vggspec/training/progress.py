@@ -58,9 +58,17 @@ class Validation:
         """What decides, and its value: ``"error", 0.125`` or ``"mean IoU", 0.712``."""
         return next(iter(self.scores.items()), None) or ("error", self.error)
 
+    def telling(self) -> dict[str, float]:
+        """The scores or the errors, without top-5 where five classes or fewer have images: they
+        are all among the five likeliest.
+        """
+        has_many = len(self.class_errors) > 5
+        table = self.scores or self.errors
+        return {kind: value for kind, value in table.items() if kind != "top-5" or has_many}
+
     def in_words(self) -> str:
         """All of it in a line: ``error 12.50% (top-5 2.50%)``."""
-        _, *others = (self.scores or self.errors).items()
+        _, *others = self.telling().items()
         first, *more = (f"{kind} {value:.2%}" for kind, value in (self.deciding, *others))
         return f"{first} ({', '.join(more)})" if more else first
 

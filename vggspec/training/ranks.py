@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vggspec.base.catalogue.ranks import CannotMeet, LostRank, WrongLauncher
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.launched import launched
+from vggspec.base.launched import is_launched, launched
 from vggspec.base.wording import foreign
 from vggspec.training.order import Share
 
@@ -122,11 +122,6 @@ class Ranks:
         return first.decode() == str(self.rank)
 
 
-def is_launched() -> bool:
-    """Whether a launcher has started this process as one of several ranks, or as the only one."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The ranks that a launcher has started, connected; without a launcher this process alone.
@@ -134,13 +129,13 @@ def joined() -> Iterator[Ranks]:
     Raises:
         VggspecError: they cannot connect.
     """
-    if not is_launched():
-        yield Ranks()
-        return
     try:
         launched()
     except ValueError as error:
         raise VggspecError(report(WrongLauncher(reason=str(error)))) from error
+    if not is_launched():
+        yield Ranks()
+        return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))

@@ -167,8 +167,8 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
     """The best weights of the newest run of a net, else ``<net>.safetensors`` beside its spec, or
     in the working folder, where ``vggspec import`` and ``init`` write it.
 
-    A note says if the newest run was ended early, or if an older one of the same net has a much
-    lower error; ``option`` is the option that takes other weights.
+    A note says if the newest run was not finished or is not of its spec's length, or if an older
+    one of the same net has a much lower error; ``option`` is the option that takes other weights.
 
     Raises:
         VggspecError: no weights exist; the message says how to create them.
@@ -279,7 +279,7 @@ def _stops(settings: Sequence[str]) -> list[str]:
 
 
 def _doubts(run: Path, result: Mapping[str, Any], stopped: Sequence[str]) -> tuple[str, ...]:
-    """Whether a run was ended before its recipe's end, in words."""
+    """Whether a run was not finished, or its length is not its spec's, in words."""
     step = int(result["step"])
     steps = f"{step} step{'s' if step != 1 else ''}"
     if result["was_stopped"]:
@@ -287,7 +287,7 @@ def _doubts(run: Path, result: Mapping[str, Any], stopped: Sequence[str]) -> tup
     if stopped:
         setting = shlex.quote(" ".join(stopped[-1].split()))
         how = f"`--set {setting}`" if len(setting) < 80 else "another `stop` than its spec's"
-        return (f"{run} was ended by {how} after {steps}",)
+        return (f"{run} was trained for {steps}, by {how}",)
     return ()
 
 

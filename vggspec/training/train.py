@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from threading import Event
 
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.launched import is_launched
 from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.training.progress import TrainResult, as_train_watcher
@@ -111,7 +112,6 @@ def train(
     from vggspec.training.device import check_gpus
     from vggspec.training.launch import launch
     from vggspec.training.loop import training_network
-    from vggspec.training.ranks import is_launched
     from vggspec.training.run_rank import train_rank
 
     training_network(lowered)

@@ -44,7 +44,10 @@ class WrongLauncher(Diagnostic):
 
     code = "VGG484"
     TITLE = "the variables of a launcher are wrong: {reason}"
-    HELP = "start it by torchrun, set all four, or begin with `env -u RANK` for one process"
+    HELP = (
+        "start it by torchrun, set all four, or begin with `env -u RANK -u WORLD_SIZE` for one"
+        " process"
+    )
     reason: str
 
 

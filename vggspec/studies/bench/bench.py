@@ -17,6 +17,7 @@ import numpy as np
 from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.optional import require
+from vggspec.base.plotting import picture_format
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import MANIFEST
@@ -100,7 +101,7 @@ def bench(
     A matrix product of the same number type in the same engine takes turns with them. Answers are
     compared with those of the first bundle of the same net in fp32, on the pictures of the folder
     ``data`` or on synthetic images. With ``layers`` each layer is timed by the engine's profiler.
-    ``plot`` is a PNG file to draw.
+    ``plot`` is a picture to draw: a PNG, PDF or SVG file, by its name.
 
     Where a bundle was measured on both ``cpu`` and ``openvino`` and their answers agree, the faster
     one is recorded, and the device ``auto`` follows it.
@@ -117,6 +118,7 @@ def bench(
     devices: list[Device] = [device] if isinstance(device, str) else list(device)
     _check_numbers(named, devices, seconds=seconds, runs=runs, threads=threads)
     if plot is not None:
+        picture_format(plot)
         require("matplotlib", "a plot")
     for each in devices:
         _check_device(each)
@@ -220,6 +222,9 @@ def _check_numbers(
         if each not in get_args(Device):
             message = f"there is no device `{each}`: {', '.join(get_args(Device))}"
             raise ArgumentError(message)
+    if len(set(devices)) < len(devices):
+        message = f"a device is named twice: {', '.join(devices)}"
+        raise ArgumentError(message)
     if not 0 < seconds < float("inf") or (runs is not None and runs < 1):
         message = "`seconds` is more than 0, and `runs` 1 or more"
         raise ArgumentError(message)

@@ -21,7 +21,7 @@ OTHERS = "no layer"
 
 
 def draw(found: Bench, out: str | os.PathLike[str]) -> None:
-    """Draw the measurements as PNG: bars are medians, whiskers end at p90.
+    """Draw the measurements: bars are medians, whiskers end at p90.
 
     Raises:
         MissingLibraryError: matplotlib is not installed.
