@@ -88,7 +88,11 @@ def net_d(folder: Path) -> list[Claim]:
         max_drop=100.0,
     )
     module = vgg16.load(str(weights))
-    with BundleNet(bundle, device="cpu") as net, BundleNet(bytes_bundle, device="cpu") as in_bytes:
+    with (
+        BundleNet(bundle, device="cpu") as net,
+        BundleNet(bytes_bundle, device="cpu") as in_bytes,
+        BundleNet(bytes_bundle, device="openvino") as in_openvino,
+    ):
         ours = by_pipeline(net, split, IMAGES, DENSE)
         theirs = by_loop(module, split, IMAGES)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -96,6 +100,7 @@ def net_d(folder: Path) -> list[Claim]:
             {
                 "vggspec": lambda: by_pipeline(net, split, IMAGES, DENSE),
                 "in int8": lambda: by_pipeline(in_bytes, split, IMAGES, DENSE),
+                "in int8 in OpenVINO": lambda: by_pipeline(in_openvino, split, IMAGES, DENSE),
                 "torch": lambda: by_loop(module, split, IMAGES),
             },
             rounds=2,
@@ -118,8 +123,11 @@ def net_d(folder: Path) -> list[Claim]:
             detail=f"{IMAGES} images: {_told(seconds)}",
         ),
         Claim(
-            "plain torch loop / vggspec in int8, the same",
-            ratio(seconds["torch"], seconds["in int8"]),
+            "plain torch loop / vggspec in int8, the faster engine, the same",
+            max(
+                ratio(seconds["torch"], seconds[name])
+                for name in ("in int8", "in int8 in OpenVINO")
+            ),
             8 if "amx_int8" in processor() else 5,
             at_least=True,
         ),

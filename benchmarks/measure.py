@@ -2,6 +2,8 @@
 ratios pair by pair is what to quote.
 """
 
+import contextlib
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -11,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing.connection import Connection
 
 from vggspec.studies.bench import turns
 from vggspec.studies.bench.turns import ratio as ratio
@@ -83,6 +86,42 @@ def in_turn(
     timed = {name: partial(_seconds, call) for name, call in calls.items()}
     taken = list(islice(turns.rounds(timed), rounds))
     return {name: [each[name] for each in taken] for name in calls}
+
+
+class Elsewhere:
+    """A call that happens in a process of its own, whose settings and memory disturb no other.
+
+    ``make`` gives it there; it is a function of a module, or a part of one.
+    """
+
+    def __init__(self, make: Callable[[], Callable[[], object]]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __call__(self) -> None:
+        """Make the call there, and wait for its end."""
+        self._pipe.send(None)
+        try:
+            self._pipe.recv()
+        except EOFError:
+            raise RuntimeError("a process of the benchmark has ended") from None
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(make: Callable[[], Callable[[], object]], pipe: Connection) -> None:
+    call = make()
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.recv()
+            call()
+            pipe.send(None)
 
 
 def _seconds(call: Callable[[], object]) -> float:

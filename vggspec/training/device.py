@@ -15,6 +15,7 @@ from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.data.decode_limits import processors
+from vggspec.training.freed_memory import keeping_freed_memory
 from vggspec.training.ranks import Ranks
 from vggspec.training.request import TrainPrecision
 
@@ -104,7 +105,7 @@ def pick_layout(place: torch.device, precision: TrainPrecision) -> torch.memory_
 
 @contextlib.contextmanager
 def computing(place: torch.device, precision: TrainPrecision, network: Network) -> Iterator[None]:
-    """Set threads, TF32 and algorithms for this training, and restore them afterwards.
+    """Set threads, memory, TF32 and algorithms for this training, and restore them afterwards.
 
     The same run gives the same numbers on the same hardware.
     """
@@ -117,8 +118,10 @@ def computing(place: torch.device, precision: TrainPrecision, network: Network) 
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    keeping = keeping_freed_memory() if place.type == "cpu" else contextlib.nullcontext()
     try:
-        yield
+        with keeping:
+            yield
     finally:
         torch.set_num_threads(threads)
         if place.type == "cuda":
