@@ -27,6 +27,7 @@ from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import cache_folder, named_in_text
+from vggspec.base.optional import has_library
 from vggspec.base.regular_files import open_file
 from vggspec.base.safetensors_header import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
@@ -97,8 +98,9 @@ class OrtSession(Closing):
 
     ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
     ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
-    ``graph`` may replace the file's graph; its weights are those beside the file. ``is_half`` tells
-    that it computes in fp16.
+    ``graph`` may replace the file's graph; its weights are those beside the file. On a CUDA device
+    dense FC layers are matrix products (``fc_products``). ``is_half`` tells that it computes in
+    fp16.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -171,7 +173,8 @@ class OrtSession(Closing):
             self._searched.add(shapes)
         if self._searching is None:
             options = CUDA_OPTIONS | {"cudnn_conv_algo_search": "EXHAUSTIVE"}
-            self._searching = _load(self._path, [(CUDA, options), CPU], self._threads)
+            graph = _graph_for_cuda(self._path)
+            self._searching = _load(self._path, [(CUDA, options), CPU], self._threads, graph=graph)
         return _arrays(self._searching, feeds)
 
     def close(self) -> None:
@@ -283,13 +286,22 @@ def _load_on_cuda(
     lacks = lacking_cuda()
     if lacks is None:
         _preload()
-        session = _load(path, [(CUDA, options), CPU], threads)
+        session = _load(path, [(CUDA, options), CPU], threads, graph=_graph_for_cuda(path))
         if _is_on_cuda(session):
             return session
         lacks = "onnxruntime cannot load CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if must:
         raise MissingLibraryError(f"the device `cuda` is not available: {lacks}")
     return None
+
+
+def _graph_for_cuda(path: str) -> bytes | None:
+    """Another graph for the file's weights, or None where the file's own is right."""
+    if not has_library("onnx"):  # it serves then too, only slower
+        return None
+    from vggspec.runtime.fc_products import with_products
+
+    return with_products(Path(path))
 
 
 def _load_on_tensorrt(
@@ -387,7 +399,8 @@ def profiled(
     """
     providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
     with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
-        session = _load(str(model), providers, threads, profile=f"{folder}/run")
+        graph = None if device == "cpu" else _graph_for_cuda(str(model))
+        session = _load(str(model), providers, threads, graph=graph, profile=f"{folder}/run")
         for _ in range(runs):
             session.run(None, dict(feeds))
         with open(session.end_profiling(), encoding="utf-8") as file:

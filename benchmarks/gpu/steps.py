@@ -73,7 +73,7 @@ STEPS: tuple[Step, ...] = (
         question="How fast is net D, applied densely, beside ONNX Runtime and PyTorch?",
         seconds=150,
         command=script(
-            *("dense", "--precisions", "fp16", "fp32", "--scales", "384"),
+            *("dense", "--precisions", "fp16", "fp32", "--without", "torch.compile"),
             *("--seconds", "1"),
         ),
         needs=("gpu", "library torch"),
@@ -87,6 +87,17 @@ STEPS: tuple[Step, ...] = (
             *("--batches", "1", "8", "--seconds", "2"),
         ),
         needs=("gpu", "library pycuda", "library tensorrt|tensorrt_rtx"),
+    ),
+    Step(
+        name="bench",
+        question="What does `vggspec bench` say of net D?",
+        seconds=80,
+        command=(
+            *(*VGGSPEC, "bench", "specs/D.vgg", "--device", "cuda", "--wide"),
+            *("--shape", "224x224,384x512", "--batch", "1,8", "--seconds", "1"),
+        ),
+        needs=("gpu",),
+        is_markdown=False,
     ),
     Step(
         name="training",

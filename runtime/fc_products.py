@@ -1,0 +1,137 @@
+"""FC layers that a net applies densely, as matrix products: for CUDA devices.
+
+A bundle has them as convolutions whose windows are as large as the map that the FC layer saw. cuDNN
+convolves so large windows slowly, and in fp16 proposes no algorithm for some sizes of images.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper
+
+#: The least window and number of weights. What has fewer is rather a convolution, over a map that
+#: may be large, and each position of a map is copied as often as windows see it.
+LEAST_WINDOW, LEAST_WEIGHTS = 4, 1 << 20
+
+#: The weights by the name that a layer reads, which is another one where they are rounded to fp16.
+Weights = Mapping[str, onnx.TensorProto]
+
+
+def with_products(model: Path) -> bytes | None:
+    """The graph of a file with FC layers as matrix products; None where there are none, or where it
+    is no graph, which the engine reports.
+
+    Given::
+
+        y = Conv(x, weight, bias)    x (N, C, H, W), weight (M, C, kh, kw), every position
+
+    Result::
+
+        columns = the windows of x, (C kh kw, N h w)    14 slices of 7 x 7
+        y = MatMul(weight as (M, C kh kw), columns) + bias
+
+    The weights keep their order and are not copied. Sums are those of the convolution in another
+    order. Names of inputs, outputs and layers stay.
+    """
+    try:
+        proto = onnx.load(model, load_external_data=False)
+    except (OSError, DecodeError):
+        return None
+    graph = proto.graph
+    weights = _weights(graph)
+    nodes = list(graph.node)
+    if not any(_is_dense_fc(node, weights) for node in nodes):
+        return None
+    del graph.node[:]
+    for node in nodes:
+        if _is_dense_fc(node, weights):
+            made = _Product(node, weights)
+            graph.node.extend(made.nodes)
+            graph.initializer.extend(made.constants)
+        else:
+            graph.node.append(node)
+    found: bytes = proto.SerializeToString()
+    return found
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Those that one layer alone reads."""
+    readers = [name for node in graph.node for name in node.input]
+    found = {each.name: each for each in graph.initializer if readers.count(each.name) == 1}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in found and readers.count(node.output[0]) == 1:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
+def _is_dense_fc(node: onnx.NodeProto, weights: Weights) -> bool:
+    """Whether it is a convolution as an FC layer gives: all positions, nothing padded."""
+    if node.op_type != "Conv" or not all(name in weights for name in node.input[1:]):
+        return False
+    facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    shape = weights[node.input[1]].dims
+    return (
+        len(shape) == 4
+        and min(shape[2:]) >= LEAST_WINDOW
+        and prod(shape) >= LEAST_WEIGHTS
+        and facts.get("group", 1) == 1
+        and facts.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+        and not any(facts.get("pads", ()))
+        and set(facts.get("strides", ())) <= {1}
+        and set(facts.get("dilations", ())) <= {1}
+    )
+
+
+class _Product:
+    """The nodes and constants that replace a convolution. Its weights get other shapes."""
+
+    def __init__(self, conv: onnx.NodeProto, weights: Weights) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._prefix = conv.name or conv.output[0]
+        x, weight, *bias = conv.input
+        outputs, channels, rows, columns = weights[weight].dims
+        x = self._add("Transpose", [x], perm=(1, 0, 2, 3))
+        x = self._windows(x, rows, axis=2, to=1)  # (C, kh, N, h, W)
+        x = self._windows(x, columns, axis=4, to=2)  # (C, kh, kw, N, h, w)
+        size = self._add("Shape", [x], start=3)
+        inputs = channels * rows * columns
+        x = self._add("Reshape", [x, self._constant(inputs, -1)])
+        weights[weight].dims[:] = (outputs, inputs)
+        y = self._add("MatMul", [weight, x])
+        if bias:
+            weights[bias[0]].dims[:] = (outputs, 1)
+            y = self._add("Add", [y, bias[0]])
+        whole = self._add("Concat", [self._constant(outputs), size], axis=0)
+        y = self._add("Reshape", [y, whole])
+        # The layer's name stays with what gives its output.
+        self.nodes.append(
+            helper.make_node("Transpose", [y], conv.output, conv.name, perm=(1, 0, 2, 3))
+        )
+
+    def _windows(self, x: str, size: int, *, axis: int, to: int) -> str:
+        """All windows of ``size`` along an axis, the positions in a window as a new axis."""
+        parts = []
+        along, new = self._constant(axis), self._constant(to)
+        for start in range(size):
+            # The last part ends with the axis, the one before it a position earlier.
+            end = start - size + 1 or np.iinfo(np.int32).max
+            ends = [self._constant(start), self._constant(end)]
+            part = self._add("Slice", [x, *ends, along])
+            parts.append(self._add("Unsqueeze", [part, new]))
+        return self._add("Concat", parts, axis=to)
+
+    def _constant(self, *values: int) -> str:
+        name = f"{self._prefix}/product/{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    def _add(self, kind: str, inputs: Iterable[str], **facts: Any) -> str:
+        name = f"{self._prefix}/product/{kind}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **facts))
+        return name

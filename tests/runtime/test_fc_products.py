@@ -1,0 +1,133 @@
+"""Dense FC layers as matrix products give what their convolutions give."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+import vggspec
+from tests.nets import net
+from vggspec.bundle.opening import open_bundle
+from vggspec.compiler.initialise import write_initial
+from vggspec.runtime.fc_products import with_products
+from vggspec.runtime.ort_session import OrtSession
+
+#: Its first FC layer has a window of 8 × 12 over 40 channels; the next ones see single positions.
+SPEC = """\
+net wide
+input 64x96 RGB(mean 0)
+conv3-16 maxpool conv3-40 maxpool maxpool
+FC-280 FC-32 FC-5
+soft-max
+train:
+  start he
+"""
+
+SIZES = ((1, 64, 96), (2, 64, 97), (3, 87, 96), (2, 120, 161))
+
+
+@pytest.fixture(scope="module", params=("fp32", "fp16"))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of a bundle."""
+    folder = tmp_path_factory.mktemp(request.param)
+    lowered = net(SPEC)
+    write_initial(str(folder / "w"), lowered.network, lowered.experiment.train, 0)
+    (folder / "wide.vgg").write_text(SPEC)
+    vggspec.compile(
+        folder / "wide.vgg", weights=folder / "w", out=folder / "b", precision=request.param
+    )
+    return open_bundle(folder / "b").model
+
+
+def images(size: tuple[int, ...]) -> NDArray[np.float32]:
+    number, rows, columns = size
+    return np.random.default_rng(0).normal(0, 1, (number, 3, rows, columns)).astype(np.float32)
+
+
+def test_the_answers_are_the_same(model: Path) -> None:
+    graph = with_products(model)
+    assert graph is not None
+    kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert (kinds.count("MatMul"), kinds.count("Conv")) == (1, 4)
+    with OrtSession(model, "cpu") as file, OrtSession(model, "cpu", graph=graph) as products:
+        assert products.inputs == file.inputs
+        assert products.outputs == file.outputs
+        for size in SIZES:
+            expected, found = (each.run({"image": images(size)}) for each in (file, products))
+            for name, array in expected.items():
+                tolerance = 1e-6 if array.dtype == np.float32 and "fp32" in str(model) else 2e-3
+                np.testing.assert_allclose(found[name], array, atol=tolerance)
+
+
+def test_the_checker_takes_it(model: Path) -> None:
+    graph = with_products(model)
+    assert graph is not None
+    (model.parent / "products.onnx").write_bytes(graph)
+    onnx.checker.check_model(str(model.parent / "products.onnx"), full_check=True)
+
+
+def convolution(shape: tuple[int, ...] = (256, 64, 8, 8), **facts: object) -> onnx.ModelProto:
+    """One convolution with a bias."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 0.01, shape).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], "fc", **facts)  # type: ignore[arg-type]
+    initial = [
+        onnx.numpy_helper.from_array(weight, "w"),
+        onnx.numpy_helper.from_array(np.ones(shape[0], np.float32), "b"),
+    ]
+    channels = shape[1] * int(facts.get("group", 1))  # type: ignore[call-overload]
+    floats = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", floats, ["n", channels, "h", "w"])],
+        [helper.make_tensor_value_info("y", floats, None)],
+        initial,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: convolution(pads=[1, 1, 1, 1]),
+        lambda: convolution(strides=[2, 2]),
+        lambda: convolution(dilations=[2, 2]),
+        lambda: convolution(auto_pad="SAME_UPPER"),
+        lambda: convolution(group=2),
+        lambda: convolution((4096, 64, 3, 3)),
+        lambda: convolution((16, 64, 8, 8)),
+    ],
+)
+def test_what_is_no_fc_layer_stays(made: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
+    onnx.save(made(), tmp_path / "m.onnx")
+    assert with_products(tmp_path / "m.onnx") is None
+
+
+@pytest.mark.parametrize("facts", [{}, {"auto_pad": "VALID"}, {"kernel_shape": [8, 8]}])
+def test_a_window_that_sees_all_of_the_map(facts: dict[str, object], tmp_path: Path) -> None:
+    onnx.save(convolution(**facts), tmp_path / "m.onnx")
+    graph = with_products(tmp_path / "m.onnx")
+    assert graph is not None
+    x = np.random.default_rng(1).normal(0, 1, (2, 64, 8, 9)).astype(np.float32)
+    both = [ort.InferenceSession(each) for each in ((tmp_path / "m.onnx").read_bytes(), graph)]
+    expected, found = (each.run(None, {"x": x})[0] for each in both)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_weights_that_two_layers_read_stay(tmp_path: Path) -> None:
+    model = convolution()
+    model.graph.node.append(helper.make_node("Conv", ["x", "w", "b"], ["z"], "other"))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert with_products(tmp_path / "m.onnx") is None
+
+
+def test_no_graph_is_left_to_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    assert with_products(tmp_path / "m.onnx") is None
+    assert with_products(tmp_path / "none.onnx") is None
