@@ -82,11 +82,35 @@ def predict_each(
     on_error: Callable[[VggspecError], None] | None = None,
 ) -> Iterator[Prediction]:
     """As ``predict``, by a predictor that is open; paths are those of images."""
-    for done, image in enumerate(images, 1):
-        try:
-            yield predictor(image, scales, flip, resize, tile=tile)
-        except VggspecError as error:
-            if on_error is None:
-                raise
-            on_error(error)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
         watch.progress(Progress(doing="predicting", done=done, total=len(images), unit="images"))
+
+    def one_by_one(group: Images) -> Iterator[Prediction]:
+        for image in group:
+            try:
+                yield predictor(image, scales, flip, resize, tile=tile)
+            except VggspecError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+            advance()
+
+    def together(group: Images) -> Iterator[Prediction]:
+        for prediction in predictor(group, scales, flip, resize, tile=tile):
+            yield prediction
+            advance()
+
+    size = predictor.group_size
+    for group in (images[start : start + size] for start in range(0, len(images), size)):
+        # An open file is read once, so it cannot be tried again.
+        if size == 1 or any(hasattr(image, "read") for image in group):
+            yield from one_by_one(group)
+            continue
+        try:
+            yield from together(group)
+        except VggspecError:  # of one of them, before the first prediction
+            yield from one_by_one(group)

@@ -28,8 +28,20 @@ from vggspec.runtime.net import BundleNet
 from vggspec.runtime.pair_net import PairNet
 from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.preprocess import rescale
-from vggspec.runtime.protocol import Answer, PosteriorMap, classify, inputs, ways
+from vggspec.runtime.protocol import (
+    Answer,
+    Asked,
+    PosteriorMap,
+    classify,
+    classify_by_shape,
+    inputs,
+    ways,
+)
 from vggspec.runtime.session import Device
+
+#: Images of a list that are computed together where changes of shape are slow: enough that most
+#: shapes come several times, few enough that results come soon.
+GROUP = 32
 
 Kind = Literal["posteriors", "scores", "boxes", "posterior_map"]
 Images: TypeAlias = "Sequence[ImageLike]"
@@ -266,8 +278,21 @@ class Predictor(Closing):
             raise VggspecError(report(NoLabelMap(output=self.manifest.gives), path=self._net.path))
         chosen = _Maps(tile, keep_posteriors)
         if isinstance(image, list | tuple):
-            return [self._predict(each, protocol, chosen) for each in image]
+            if self.group_size == 1:
+                return [self._predict(each, protocol, chosen) for each in image]
+            starts = range(0, len(image), self.group_size)
+            groups = (image[start : start + self.group_size] for start in starts)
+            return [one for group in groups for one in self._classified(group, protocol)]
         return self._predict(image, protocol, chosen)  # type: ignore[arg-type]
+
+    @property
+    def group_size(self) -> int:
+        """How many images of a list are computed together, one shape after another; their numbers
+        are those of single images. More than 1 on CUDA devices, in ONNX Runtime.
+        """
+        classifies = self.kind in ("posteriors", "scores")
+        is_grouped = isinstance(self._net, BundleNet) and self._net.is_slow_to_change_shape
+        return GROUP if classifies and is_grouped else 1
 
     def outputs(self, image: ImageLike, scale: int | None = None) -> dict[str, NDArray[Any]]:
         """All outputs of the net for one image, by their names: maps ``(C, h, w)`` and vectors
@@ -356,19 +381,41 @@ class Predictor(Closing):
         return protocol
 
     def _predict(self, image: ImageLike, protocol: TestProtocol, maps: "_Maps") -> Prediction:
-        assert self.kind is not None
         with reading(image, self._net.color) as pixels, _about(image) as file:
-            empty = Prediction(
-                posteriors=np.zeros(0),
-                kind=self.kind,
-                labels=self.labels,
-                scales=protocol.scales,
-                flip=protocol.flip,
-                maps=(),
-                size=(pixels.shape[0], pixels.shape[1]),
-                file=file,
-            )
-            return self._filled(empty, pixels, protocol, maps)
+            return self._filled(self._empty(pixels, protocol, file), pixels, protocol, maps)
+
+    def _classified(
+        self, images: Sequence[ImageLike], protocol: TestProtocol
+    ) -> Iterator[Prediction]:
+        """As ``_predict`` of each, the runs in the order of their shapes."""
+        net = self._net
+        assert isinstance(net, BundleNet)
+        with contextlib.ExitStack() as held:
+            empty, asked = [], []
+            for image in images:
+                pixels = held.enter_context(reading(image, net.color))
+                with _about(image) as file:
+                    empty.append(self._empty(pixels, protocol, file))
+                    asked.append(Asked(pixels, net.view, protocol))
+            found = classify_by_shape(self._apply, asked)
+        for one, (posteriors, maps) in zip(empty, found, strict=True):
+            yield replace(one, posteriors=posteriors, maps=maps)
+
+    def _empty(
+        self, pixels: NDArray[np.uint8], protocol: TestProtocol, file: str | None
+    ) -> Prediction:
+        """A prediction without its numbers."""
+        assert self.kind is not None
+        return Prediction(
+            posteriors=np.zeros(0),
+            kind=self.kind,
+            labels=self.labels,
+            scales=protocol.scales,
+            flip=protocol.flip,
+            maps=(),
+            size=(pixels.shape[0], pixels.shape[1]),
+            file=file,
+        )
 
     def _filled(
         self,
@@ -388,15 +435,17 @@ class Predictor(Closing):
                 net, pixels, protocol, tile=maps_of.tile, keep_posteriors=maps_of.keep_posteriors
             )
             return replace(empty, label_map=found)
-
-        def apply(images: NDArray[np.uint8]) -> Answer:
-            outputs = net(images)
-            maps = outputs.get("score_map")
-            posteriors = outputs[self.manifest.result.key]
-            return Answer(posteriors, None if maps is None else softmax(maps))
-
-        posteriors, maps = classify(apply, pixels, net.view, protocol)
+        posteriors, maps = classify(self._apply, pixels, net.view, protocol)
         return replace(empty, posteriors=posteriors, maps=maps)
+
+    def _apply(self, images: NDArray[np.uint8]) -> Answer:
+        """What a net that gives classes says of a batch."""
+        net = self._net
+        assert isinstance(net, BundleNet)
+        outputs = net(images)
+        maps = outputs.get("score_map")
+        posteriors = outputs[self.manifest.result.key]
+        return Answer(posteriors, None if maps is None else softmax(maps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Axes: N images, H rows and W columns of pixels, C channels, K classes, h rows an
 score map. Averages are taken in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -150,9 +150,10 @@ def check_size(size: Size, view: View) -> None:
         raise VggspecError(report(what))
 
 
-def classify(
-    net: Net, image: NDArray[np.uint8], view: View, protocol: TestProtocol
-) -> tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]:
+Classified = tuple[NDArray[np.float64], tuple[PosteriorMap, ...]]
+
+
+def classify(net: Net, image: NDArray[np.uint8], view: View, protocol: TestProtocol) -> Classified:
     """Class posteriors ``(K,)`` of an image ``(H, W, C)``, and the maps of a net that gives maps.
 
     ``dense`` and ``crops`` together are the mean of both (section 4.3).
@@ -161,21 +162,69 @@ def classify(
         VggspecError: the rescaled image is smaller than the net's window, too large, or of a size
             for which the net's branches do not meet.
     """
-    posteriors: list[NDArray[np.float64]] = []
-    maps: list[PosteriorMap] = []
-    at_scales = rescalings(image, protocol.scales, protocol.resize)
-    for scale, rescaled in zip(protocol.scales, at_scales, strict=True):
-        for way in ways(view, protocol):
-            seen = inputs(rescaled, way, view, protocol)
-            answers = [
-                net(np.stack(seen[k : k + INPUTS_A_BATCH]))
-                for k in range(0, len(seen), INPUTS_A_BATCH)
+    return Asked(image, view, protocol).answered(net)
+
+
+class Asked:
+    """All that a net is asked about an image ``(H, W, C)``: batches at each scale.
+
+    Raises:
+        VggspecError: as ``classify``, but for what the engine refuses.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], view: View, protocol: TestProtocol) -> None:
+        self._view = view
+        self._looks: list[tuple[Look, Size]] = []
+        self.batches: list[tuple[int, list[NDArray[np.uint8]]]] = []
+        """Of which look, and its inputs, all of one shape."""
+
+        at_scales = rescalings(image, protocol.scales, protocol.resize)
+        for scale, rescaled in zip(protocol.scales, at_scales, strict=True):
+            for way in ways(view, protocol):
+                seen = inputs(rescaled, way, view, protocol)
+                look = len(self._looks)
+                self._looks.append((Look(scale, way), (rescaled.shape[0], rescaled.shape[1])))
+                self.batches += [
+                    (look, seen[k : k + INPUTS_A_BATCH])
+                    for k in range(0, len(seen), INPUTS_A_BATCH)
+                ]
+
+    def answered(self, net: Net) -> Classified:
+        """Posteriors and maps, as ``classify`` gives them."""
+        return self.gathered([net(np.stack(inputs)) for _, inputs in self.batches])
+
+    def gathered(self, answers: Sequence[Answer]) -> Classified:
+        """The same from the answer to each batch."""
+        posteriors: list[NDArray[np.float64]] = []
+        maps: list[PosteriorMap] = []
+        for number, (look, size) in enumerate(self._looks):
+            mine = [
+                answer
+                for (of, _), answer in zip(self.batches, answers, strict=True)
+                if of == number
             ]
-            posteriors.append(np.concatenate([each.posteriors for each in answers]).mean(axis=0))
-            if way == "dense" and answers[0].maps is not None:
-                size = rescaled.shape[0], rescaled.shape[1]
-                maps.append(posterior_map(answers[0].maps, scale, size, view))
-    return np.mean(posteriors, axis=0), tuple(maps)
+            posteriors.append(np.concatenate([each.posteriors for each in mine]).mean(axis=0))
+            if look.way == "dense" and mine[0].maps is not None:
+                maps.append(posterior_map(mine[0].maps, look.scale, size, self._view))
+        return np.mean(posteriors, axis=0), tuple(maps)
+
+
+def classify_by_shape(net: Net, all_asked: Sequence[Asked]) -> list[Classified]:
+    """Each image as ``classify`` does, in the same batches, but one shape after another: for an
+    engine that prepares for a shape whenever it differs from the last.
+    """
+    answers: list[dict[int, Answer]] = [{} for _ in all_asked]
+    places = [
+        (inputs[0].shape, len(inputs), image, number)
+        for image, asked in enumerate(all_asked)
+        for number, (_, inputs) in enumerate(asked.batches)
+    ]
+    for *_, image, number in sorted(places):
+        answers[image][number] = net(np.stack(all_asked[image].batches[number][1]))
+    return [
+        asked.gathered([mine[number] for number in range(len(mine))])
+        for asked, mine in zip(all_asked, answers, strict=True)
+    ]
 
 
 def grid(length: int, window: int, number: int, resize: Resize = "rounded") -> list[int]:

@@ -3,7 +3,7 @@
 Three scales with mirror images, ours over ONNX Runtime beside a plain loop in PyTorch, in turn, in
 fp32, from JPEG files to posteriors.
 
-    python -m benchmarks.gpu.protocol --photos 16
+    python -m benchmarks.gpu.protocol --photos 32
 """
 
 import argparse
@@ -63,7 +63,7 @@ def plain(module: torch.nn.Module, photos: Sequence[Path]) -> NDArray[np.float32
 def main(texts: Sequence[str]) -> int:
     """Print a table in Markdown; 3 without a CUDA device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.protocol", description=__doc__)
-    parser.add_argument("--photos", type=int, default=16)
+    parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(texts)
     if not torch.cuda.is_available():
