@@ -7,19 +7,21 @@ convolves so large windows slowly, and in fp16 proposes no algorithm for some si
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper
+
+from vggspec.base.optional import require
+
+if TYPE_CHECKING:
+    import onnx
 
 #: The least window and number of weights. What has fewer is rather a convolution, over a map that
 #: may be large, and each position of a map is copied as often as windows see it.
 LEAST_WINDOW, LEAST_WEIGHTS = 4, 1 << 20
 
 #: The weights by the name that a layer reads, which is another one where they are rounded to fp16.
-Weights = Mapping[str, onnx.TensorProto]
+Weights = Mapping[str, "onnx.TensorProto"]
 
 
 def with_products(model: Path) -> bytes | None:
@@ -37,10 +39,14 @@ def with_products(model: Path) -> bytes | None:
 
     The weights keep their order and are not copied. Sums are those of the convolution in another
     order. Names of inputs, outputs and layers stay.
+
+    Raises:
+        MissingLibraryError: onnx is not installed.
     """
+    onnx = require("onnx", "another form of a graph")
     try:
         proto = onnx.load(model, load_external_data=False)
-    except (OSError, DecodeError):
+    except Exception:  # noqa: BLE001 (protobuf has one error for each of its implementations)
         return None
     graph = proto.graph
     weights = _weights(graph)
@@ -59,7 +65,7 @@ def with_products(model: Path) -> bytes | None:
     return found
 
 
-def _weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+def _weights(graph: "onnx.GraphProto") -> "dict[str, onnx.TensorProto]":
     """Those that one layer alone reads."""
     readers = [name for node in graph.node for name in node.input]
     found = {each.name: each for each in graph.initializer if readers.count(each.name) == 1}
@@ -69,8 +75,10 @@ def _weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return found
 
 
-def _is_dense_fc(node: onnx.NodeProto, weights: Weights) -> bool:
+def _is_dense_fc(node: "onnx.NodeProto", weights: Weights) -> bool:
     """Whether it is a convolution as an FC layer gives: all positions, nothing padded."""
+    from onnx import helper
+
     if node.op_type != "Conv" or not all(name in weights for name in node.input[1:]):
         return False
     facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
@@ -90,7 +98,7 @@ def _is_dense_fc(node: onnx.NodeProto, weights: Weights) -> bool:
 class _Product:
     """The nodes and constants that replace a convolution. Its weights get other shapes."""
 
-    def __init__(self, conv: onnx.NodeProto, weights: Weights) -> None:
+    def __init__(self, conv: "onnx.NodeProto", weights: Weights) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._prefix = conv.name or conv.output[0]
@@ -110,9 +118,7 @@ class _Product:
         whole = self._add("Concat", [self._constant(outputs), size], axis=0)
         y = self._add("Reshape", [y, whole])
         # The layer's name stays with what gives its output.
-        self.nodes.append(
-            helper.make_node("Transpose", [y], conv.output, conv.name, perm=(1, 0, 2, 3))
-        )
+        self._add("Transpose", [y], named=(conv.name, conv.output[0]), perm=(1, 0, 2, 3))
 
     def _windows(self, x: str, size: int, *, axis: int, to: int) -> str:
         """All windows of ``size`` along an axis, the positions in a window as a new axis."""
@@ -127,11 +133,19 @@ class _Product:
         return self._add("Concat", parts, axis=to)
 
     def _constant(self, *values: int) -> str:
+        from onnx import numpy_helper
+
         name = f"{self._prefix}/product/{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def _add(self, kind: str, inputs: Iterable[str], **facts: Any) -> str:
-        name = f"{self._prefix}/product/{kind}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **facts))
-        return name
+    def _add(
+        self, kind: str, inputs: Iterable[str], named: tuple[str, str] | None = None, **facts: Any
+    ) -> str:
+        """A node; its output. Its name and that of its output are ``named``, or new."""
+        from onnx import helper
+
+        new = f"{self._prefix}/product/{kind}{len(self.nodes)}"
+        name, output = named or (new, new)
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name, **facts))
+        return output

@@ -210,7 +210,7 @@ def test_it_refuses_a_plan_that_was_changed(program: Any, made: Made) -> None:
     ("changes", "words"),
     [
         ({"engine": None}, "not a plan"),
-        ({"format": 4}, "format 4"),
+        ({"format": 7}, "format 7"),
         ({"engine": {"is_stripped": True}}, "no weights"),
         ({"outputs": [{"kind": "boxes"}]}, "boxes"),
         ({"outputs": [{"kind": "activations"}, {"kind": "activations"}]}, "activations"),

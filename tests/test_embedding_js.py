@@ -216,7 +216,7 @@ def test_the_protocol_and_the_map_are_those_of_the_library(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": 6}, "format 6"),
+        ({"format": 7}, "format 7"),
         ({"engine": {"flavour": "tensorrt"}}, "without --trt"),
         ({"outputs.0.kind": "boxes"}, "boxes"),
         ({"outputs.0.kind": "distance"}, "distance of two pictures"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from vggspec.base.catalogue.refitting import (
-    ComparisonNotRefitted,
+    NeverRefitted,
     NoEngineToRefit,
     NotRefittable,
     OtherThanStripped,
@@ -67,9 +67,10 @@ def check_engine(bundle: Bundle, weights: str | os.PathLike[str], machine: Machi
     engine = manifest.engine
     if engine is None:
         raise VggspecError(report(NoEngineToRefit(weights=str(weights)), path=path))
-    if manifest.compares:
+    if manifest.compares or manifest.precision == "int8":
+        kind = "that compares pictures" if manifest.compares else "in int8"
         commands = compile_command(manifest, bundle=path, machine=machine)
-        raise VggspecError(report(ComparisonNotRefitted(commands=commands), path=path))
+        raise VggspecError(report(NeverRefitted(kind=kind, commands=commands), path=path))
     if refit_of(engine) == "none":
         built = manifest.options.engine
         assert built is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+NEWEST_FORMAT = 6  # of a manifest
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx-cu13"}
 MAGICS = {"5": 1, "6": 3}
 NON_BLOCKING = 1  # on CUDA's default stream TensorRT would wait for the whole device
@@ -53,9 +54,9 @@ def read_manifest(bundle: Path) -> dict:
         manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     except ValueError as error:
         raise FailureError(f"{bundle}/manifest.json is damaged: {error}") from error
-    if manifest["format"] not in (1, 2, 3):
+    if manifest["format"] > NEWEST_FORMAT:
         raise FailureError(
-            f"{bundle} has format {manifest['format']}, and this program knows 1 to 3"
+            f"{bundle} has format {manifest['format']}, and this program knows 1 to {NEWEST_FORMAT}"
         )
     if manifest["engine"] is None:
         raise FailureError(f"{bundle} holds an ONNX graph, not a plan")

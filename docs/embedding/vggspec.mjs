@@ -4,7 +4,7 @@
 //
 // A picture is {rows, columns, channels, data}: bytes (rows, columns, channels), RGB or gray.
 
-const NEWEST_FORMAT = 5;
+const NEWEST_FORMAT = 6;
 const MOST_PIXELS = 1 << 23; // of a rescaled picture, as in `vggspec predict`
 const INNER_PATH = /^(?!.*(^|\/)\.\.(\/|$))[^/\\:][^\\:]*$/;
 

@@ -32,16 +32,19 @@ class NotRefittable(Diagnostic):
         )
 
 
-class ComparisonNotRefitted(Diagnostic):
-    """An engine that compares two pictures cannot be refitted: beside the weights it contains the
-    factors of the channels, which a refit would leave as they are.
+class NeverRefitted(Diagnostic):
+    """Two kinds of engines cannot be refitted, as they contain more than weights: one that compares
+    two pictures the factors of the channels, one in int8 the ranges of its calibration.
 
         vggspec refit lpips other.safetensors                                             wrong
         vggspec compile lpips --distance --trt --weights other.safetensors -o other       right
     """
 
     code = "VGG588"
-    TITLE = "an engine that compares pictures takes no other weights"
+    TITLE = "an engine {kind} takes no other weights"
+    kind: str
+    """``that compares pictures``, ``in int8``."""
+
     commands: tuple[str, ...]
 
     def help(self) -> str | None:

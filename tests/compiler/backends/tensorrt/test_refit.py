@@ -548,6 +548,19 @@ def test_an_engine_that_takes_no_others(
     assert made.trt.loaded == 0
 
 
+def test_an_engine_in_int8_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be built with `--refittable` either, so that is not what the help says."""
+    made = make(tmp_path, monkeypatch, refit="none")
+    manifest = made.bundle.manifest
+    options = replace(manifest.options, precision="int8", calibrate="photos")
+    made.bundle = replace(made.bundle, manifest=replace(manifest, options=options))
+    what = refusal(made)
+    assert what.code == "VGG588"
+    assert "in int8" in what.title()
+    assert "--precision int8" in (what.help() or "")
+    assert "--refittable" not in (what.help() or "")
+
+
 def test_weights_of_another_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(tmp_path, monkeypatch)
     other = net(SMALL.replace("FC-24", "FC-25"))
