@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import page
 from benchmarks.machine import versions
 from benchmarks.weights import OUT
-from vggspec.data.decode_limits import processors
+from vggspec.base.processors import processors
 from vggspec.runtime.machine import processor
 
 #: One process each: a process that has grown large lends its size to what it starts.

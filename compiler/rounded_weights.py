@@ -5,7 +5,6 @@ optimisation profile took TensorRT-RTX several times as long as building from ro
 Rounding is to the nearest, ties to even, as ONNX's Cast does it.
 """
 
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.artefacts import ChangedFile
 from vggspec.base.catalogue.engines import WeightTooLarge
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.processors import processors
 from vggspec.bundle.options import Precision
 from vggspec.compiler.weights import WeightsFile
 
@@ -66,7 +66,7 @@ def rounded(weights: WeightsFile, types: Mapping[str, Precision]) -> dict[str, N
             what = WeightTooLarge(weight=name, value=largest, precision=types[name])
             raise VggspecError(report(what, path=str(weights.path))) from None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for _ in pool.map(convert, tasks):
             pass
     return arrays

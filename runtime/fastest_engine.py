@@ -16,9 +16,9 @@ from typing import Literal, cast, get_args
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.fields import BadFieldError, parse_object
 from vggspec.base.files import cache_folder, write_text
+from vggspec.base.processors import processors
 from vggspec.base.regular_files import read_file
 from vggspec.bundle.manifest import Manifest
-from vggspec.data.decode_limits import processors
 from vggspec.runtime.machine import processor, this_machine
 
 CpuDevice = Literal["cpu", "openvino"]

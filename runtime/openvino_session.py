@@ -18,6 +18,7 @@ from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import named_in_text
 from vggspec.base.optional import require
+from vggspec.base.processors import engine_threads
 from vggspec.base.regular_files import open_file
 from vggspec.base.wording import foreign
 from vggspec.bundle.options import Precision
@@ -106,7 +107,7 @@ def compile_graph(
         core = ov.Core()
         options = {
             "INFERENCE_PRECISION_HINT": number_type(precision, core),
-            "INFERENCE_NUM_THREADS": threads or 0,  # 0 is all cores
+            "INFERENCE_NUM_THREADS": engine_threads(threads),  # 0 is all cores
             "PERFORMANCE_HINT": "LATENCY",
             # It would tie the threads of several processes to the same cores.
             "ENABLE_CPU_PINNING": False,

@@ -28,6 +28,7 @@ from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.files import cache_folder, named_in_text
 from vggspec.base.optional import has_library
+from vggspec.base.processors import engine_threads
 from vggspec.base.regular_files import open_file
 from vggspec.base.safetensors_header import BadTensorsError, read_layout
 from vggspec.base.wording import foreign
@@ -424,7 +425,7 @@ def _load(
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.log_severity_level = FATAL  # errors are raised and need not be printed too
-    options.intra_op_num_threads = threads or 0  # 0 is one thread a physical core
+    options.intra_op_num_threads = engine_threads(threads)  # 0 is one thread a physical core
 
     beside = Path(path).parent.glob("*.safetensors")
     weights = sorted(each for each in beside if each.is_file())

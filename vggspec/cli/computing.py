@@ -39,7 +39,7 @@ _COMPUTING = (
         "--threads",
         type=THREADS,
         metavar="N",
-        help="CPU threads of each process.  [default: all cores, shared among processes]",
+        help="CPU threads of each process.  [default: all allowed cores, shared among processes]",
     ),
     click.option(
         "--batch",

@@ -6,6 +6,8 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 
+from vggspec.base.processors import processors
+
 MAX_BYTES = 1 << 29
 """What decoding an image may take: half a gigabyte. A photo of 76 megapixels takes as much."""
 
@@ -74,13 +76,6 @@ class Room:
         finally:
             self._waiting.remove(turn)
             self._changed.notify_all()
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 room = Room(max(MAX_BYTES, BYTES_A_PROCESSOR * processors()))

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.processors import processors
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.data.classed import Classed, Images
 from vggspec.data.decode import BadImageError, Pixels, decoding
-from vggspec.data.decode_limits import processors
 from vggspec.data.masked import Masked
 from vggspec.data.read import opened, orientation
 

@@ -9,7 +9,6 @@ Axes: N images, H rows and W columns of pixels, C channels.
 """
 
 import contextlib
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.diagnostic import VggspecError
+from vggspec.base.processors import processors
 from vggspec.base.recipe import Resize, TestProtocol
 from vggspec.data.decode import BadImageError, decoding
 from vggspec.runtime.net import Outputs
@@ -135,7 +135,7 @@ def see(
 
 def usual_threads() -> int:
     """Threads that decode: one for each processor."""
-    return min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    return min(MAX_THREADS, processors())
 
 
 def enlarged_scale(size: Size, scale: int, least: Size) -> int:

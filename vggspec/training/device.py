@@ -12,9 +12,9 @@ import torch
 
 from vggspec.base.catalogue.ranks import TooManyRanks
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.processors import processors
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
-from vggspec.data.decode_limits import processors
 from vggspec.training.freed_memory import keeping_freed_memory
 from vggspec.training.ranks import Ranks
 from vggspec.training.request import TrainPrecision
@@ -112,8 +112,9 @@ def computing(place: torch.device, precision: TrainPrecision, network: Network) 
     threads = torch.get_num_threads()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     algorithms = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    if place.type == "cpu" and cost(network).macs < THREADED_MACS:
-        torch.set_num_threads(1)
+    if place.type == "cpu":
+        is_small = cost(network).macs < THREADED_MACS
+        torch.set_num_threads(1 if is_small else min(threads, processors()))
     if place.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -34,6 +34,7 @@ from torch.distributed.elastic.multiprocessing import (
 from vggspec.base.catalogue.ranks import LostRank
 from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
 from vggspec.base.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
+from vggspec.base.processors import processors
 from vggspec.base.watcher import Progress
 from vggspec.training.interruption import handles_signals
 from vggspec.training.plan import TrainPlan
@@ -74,7 +75,7 @@ def launch(
     """
     # The store that the ranks meet at lives here, so its port is free and outlives each of them.
     store = TCPStore(HERE, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
-    threads = max(1, (os.cpu_count() or 1) // ranks)
+    threads = max(1, processors() // ranks)
     with _Channel(request) as channel, _as_before() as before:
         shared = {
             "WORLD_SIZE": str(ranks),

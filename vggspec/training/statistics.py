@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.fields import BadFieldError, Fields
+from vggspec.base.processors import processors
 from vggspec.compiler.ir import Color
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError, Pixels, decode
-from vggspec.data.decode_limits import processors
 from vggspec.data.left_out import LeftOut
 from vggspec.data.split import Split
 from vggspec.training.dataset import DataSet

@@ -8,7 +8,6 @@ Sources: the TensorRT Python API reference, 10.0 to 11.4; TensorRT-RTX 1.7.
 """
 
 import hashlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any, Literal
 
 from vggspec.base.catalogue.engines import BuildFailed
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.processors import processors
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.bundle.engine import RTX_DEFAULT, Engine
 from vggspec.bundle.options import EngineOptions, Precision
@@ -88,7 +88,7 @@ def build(
     heard.forget()
     with heard.listening(watch.log):
         builder: Builder = trt.Builder(its_logger)
-        builder.max_threads = options.threads or os.cpu_count() or 1
+        builder.max_threads = options.threads or processors()
         parsed = parse(trt, builder, model, arrays, name, write_graph)
         check_network(trt, parsed.network, network, types, ports)
         config = configure(trt, builder, parsed.network, options, profiles)

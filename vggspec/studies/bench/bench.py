@@ -18,6 +18,7 @@ from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.optional import require
 from vggspec.base.plotting import picture_format
+from vggspec.base.processors import processors
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.bundle.manifest import MANIFEST
@@ -28,7 +29,6 @@ from vggspec.compiler.bundling.net import network_of
 from vggspec.compiler.cost import cost
 from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types
-from vggspec.data.decode_limits import processors
 from vggspec.data.read import Pixels
 from vggspec.lang.packaged import packaged
 from vggspec.runtime import machine

@@ -17,6 +17,7 @@ from typing import Any
 from vggspec.base.catalogue.evaluating import LostProcess
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.optional import silence_pillow
+from vggspec.base.processors import processors
 from vggspec.studies.child_process import Failure, end, how_it_ended, without_interrupts
 from vggspec.studies.tasks.task import R, Task
 
@@ -51,7 +52,7 @@ def results_by(
         yield from task.results(indices)
         return
     if task.threads is None:
-        task = task.with_threads(max(1, (os.cpu_count() or 1) // procs))
+        task = task.with_threads(max(1, processors() // procs))
     with contextlib.ExitStack() as stack:
         running: Running = {}
         for i in range(min(procs, len(indices))):

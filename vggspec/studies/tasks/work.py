@@ -15,6 +15,7 @@ from typing import Any
 
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
+from vggspec.base.processors import processors
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.runtime.machine import this_machine
@@ -286,7 +287,7 @@ def _first_gpu(effort: Effort) -> int:
 
 
 def _threads(ranks: Ranks, procs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // (ranks.local_size * procs))
+    return max(1, processors() // (ranks.local_size * procs))
 
 
 @contextlib.contextmanager
