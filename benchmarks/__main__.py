@@ -56,7 +56,7 @@ def main() -> int:
             if path.exists():
                 measured.append(json.loads(path.read_text("utf-8")))
     seconds = time.perf_counter() - start
-    print(f"\n{seconds / 60:.0f} min {seconds % 60:.0f} s", flush=True)
+    print(f"\n{page.duration(seconds)}", flush=True)
     if len(measured) == len(SCRIPTS):
         record = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),

@@ -27,15 +27,20 @@ def write(record: Record) -> None:
     README.write_text(quoted(README.read_text("utf-8"), record), "utf-8")
 
 
+def duration(seconds: float) -> str:
+    """Such as ``11 min 2 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def page(record: Record) -> str:
     """The page: the machine, a table of all figures, and each script with its raw times."""
     scripts = [(each, claims_of(each)) for each in record["scripts"]]
-    minutes, seconds = divmod(round(record["seconds"]), 60)
     parts = [
         "# Benchmarks",
         INTRODUCTION,
         _machine(record),
-        f"The whole run took {minutes} min {seconds} s.",
+        f"The whole run took {duration(record['seconds'])}.",
         _table(claim for _, claims in scripts for claim in claims),
     ]
     for script, claims in scripts:
