@@ -36,6 +36,13 @@ def keeping_freed_memory() -> Iterator[None]:
     finally:
         for parameter, value in _USUAL:
             libc.mallopt(parameter, value)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Return what is free now to the system."""
+    libc = _glibc()
+    if libc is not None:
         libc.malloc_trim(0)
 
 

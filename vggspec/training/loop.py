@@ -54,6 +54,7 @@ from vggspec.training.device import (
     pick_precision,
     usual_workers,
 )
+from vggspec.training.freed_memory import return_freed_memory
 from vggspec.training.images import Images, Pairs, fit_in_memory
 from vggspec.training.learning_check import Learning, against_divergence
 from vggspec.training.mask_crops import CentreMaskCrops, TrainMaskCrops, WholeMasks
@@ -525,7 +526,7 @@ class Training:
 
         mean = self.stepper.mean
         with mean.in_place() if mean is not None else nullcontext():
-            return validate(
+            found = validate(
                 outputs_of,
                 self.objective,
                 self.val_batches,
@@ -534,6 +535,9 @@ class Training:
                 self.ranks,
                 stop,
             )
+        if self.place.type == "cpu":  # images of many sizes leave gaps
+            return_freed_memory()
+        return found
 
     def _save(self) -> None:
         """Write a checkpoint; the losses so far have been checked."""
