@@ -30,18 +30,20 @@ from vggspec.runtime.picture_net import PictureNet
 from vggspec.runtime.preprocess import rescale
 from vggspec.runtime.protocol import (
     Answer,
-    Asked,
     PosteriorMap,
+    Question,
     classify,
     classify_by_shape,
     inputs,
+    questions,
     ways,
 )
 from vggspec.runtime.session import Device
 
 #: Images of a list that are computed together where changes of shape are slow: enough that most
-#: shapes come several times, few enough that results come soon.
-GROUP = 32
+#: shapes come several times, few enough that results come soon. Their rescaled images take no more
+#: than these bytes, and those of one image more.
+GROUP, GROUP_BYTES = 32, 256 << 20
 
 Kind = Literal["posteriors", "scores", "boxes", "posterior_map"]
 Images: TypeAlias = "Sequence[ImageLike]"
@@ -278,11 +280,9 @@ class Predictor(Closing):
             raise VggspecError(report(NoLabelMap(output=self.manifest.gives), path=self._net.path))
         chosen = _Maps(tile, keep_posteriors)
         if isinstance(image, list | tuple):
-            if self.group_size == 1:
-                return [self._predict(each, protocol, chosen) for each in image]
-            starts = range(0, len(image), self.group_size)
-            groups = (image[start : start + self.group_size] for start in starts)
-            return [one for group in groups for one in self._classified(group, protocol)]
+            if self.group_size > 1:
+                return list(self._classified(image, protocol))
+            return [self._predict(each, protocol, chosen) for each in image]
         return self._predict(image, protocol, chosen)  # type: ignore[arg-type]
 
     @property
@@ -387,19 +387,27 @@ class Predictor(Closing):
     def _classified(
         self, images: Sequence[ImageLike], protocol: TestProtocol
     ) -> Iterator[Prediction]:
-        """As ``_predict`` of each, the runs in the order of their shapes."""
+        """As ``_predict`` of each, the runs of a group in the order of their shapes."""
         net = self._net
         assert isinstance(net, BundleNet)
-        with contextlib.ExitStack() as held:
-            empty, asked = [], []
-            for image in images:
-                pixels = held.enter_context(reading(image, net.color))
-                with _about(image) as file:
-                    empty.append(self._empty(pixels, protocol, file))
-                    asked.append(Asked(pixels, net.view, protocol))
-            found = classify_by_shape(self._apply, asked)
-        for one, (posteriors, maps) in zip(empty, found, strict=True):
-            yield replace(one, posteriors=posteriors, maps=maps)
+        empty: list[Prediction] = []
+        asked: list[list[Question]] = []
+        num_bytes = 0
+
+        def answered() -> Iterator[Prediction]:
+            found = classify_by_shape(self._apply, asked, net.view)
+            for one, (posteriors, maps) in zip(empty, found, strict=True):
+                yield replace(one, posteriors=posteriors, maps=maps)
+
+        for image in images:
+            with reading(image, net.color) as pixels, _about(image) as file:
+                empty.append(self._empty(pixels, protocol, file))
+                asked.append(list(questions(pixels, net.view, protocol)))
+            num_bytes += sum(each.num_bytes for each in asked[-1])
+            if len(asked) == GROUP or num_bytes >= GROUP_BYTES:
+                yield from answered()
+                empty, asked, num_bytes = [], [], 0
+        yield from answered()
 
     def _empty(
         self, pixels: NDArray[np.uint8], protocol: TestProtocol, file: str | None

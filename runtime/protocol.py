@@ -162,69 +162,89 @@ def classify(net: Net, image: NDArray[np.uint8], view: View, protocol: TestProto
         VggspecError: the rescaled image is smaller than the net's window, too large, or of a size
             for which the net's branches do not meet.
     """
-    return Asked(image, view, protocol).answered(net)
+    return _combined(
+        [
+            each.answered([net(np.stack(one)) for one in each.batches], view)
+            for each in questions(image, view, protocol)
+        ]
+    )
 
 
-class Asked:
-    """All that a net is asked about an image ``(H, W, C)``: batches at each scale.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a net is asked about an image at one scale, in one way."""
+
+    look: Look
+    size: Size
+    """Rows and columns of the rescaled image."""
+
+    batches: list[list[NDArray[np.uint8]]]
+    """Inputs ``(H, W, C)``, views of the rescaled image; those of a batch are of one shape."""
+
+    num_bytes: int
+    """Of the rescaled image."""
+
+    def answered(
+        self, answers: Sequence[Answer], view: View
+    ) -> tuple[NDArray[np.float64], PosteriorMap | None]:
+        """Posteriors ``(K,)`` and the map, from the answer to each batch."""
+        maps = answers[0].maps if self.look.way == "dense" else None
+        return (
+            np.concatenate([each.posteriors for each in answers]).mean(axis=0),
+            None if maps is None else posterior_map(maps, self.look.scale, self.size, view),
+        )
+
+
+def questions(image: NDArray[np.uint8], view: View, protocol: TestProtocol) -> Iterator[Question]:
+    """All that a net is asked about an image ``(H, W, C)``, scale by scale.
 
     Raises:
-        VggspecError: as ``classify``, but for what the engine refuses.
+        VggspecError: as ``classify``.
     """
-
-    def __init__(self, image: NDArray[np.uint8], view: View, protocol: TestProtocol) -> None:
-        self._view = view
-        self._looks: list[tuple[Look, Size]] = []
-        self.batches: list[tuple[int, list[NDArray[np.uint8]]]] = []
-        """Of which look, and its inputs, all of one shape."""
-
-        at_scales = rescalings(image, protocol.scales, protocol.resize)
-        for scale, rescaled in zip(protocol.scales, at_scales, strict=True):
-            for way in ways(view, protocol):
-                seen = inputs(rescaled, way, view, protocol)
-                look = len(self._looks)
-                self._looks.append((Look(scale, way), (rescaled.shape[0], rescaled.shape[1])))
-                self.batches += [
-                    (look, seen[k : k + INPUTS_A_BATCH])
-                    for k in range(0, len(seen), INPUTS_A_BATCH)
-                ]
-
-    def answered(self, net: Net) -> Classified:
-        """Posteriors and maps, as ``classify`` gives them."""
-        return self.gathered([net(np.stack(inputs)) for _, inputs in self.batches])
-
-    def gathered(self, answers: Sequence[Answer]) -> Classified:
-        """The same from the answer to each batch."""
-        posteriors: list[NDArray[np.float64]] = []
-        maps: list[PosteriorMap] = []
-        for number, (look, size) in enumerate(self._looks):
-            mine = [
-                answer
-                for (of, _), answer in zip(self.batches, answers, strict=True)
-                if of == number
-            ]
-            posteriors.append(np.concatenate([each.posteriors for each in mine]).mean(axis=0))
-            if look.way == "dense" and mine[0].maps is not None:
-                maps.append(posterior_map(mine[0].maps, look.scale, size, self._view))
-        return np.mean(posteriors, axis=0), tuple(maps)
+    at_scales = rescalings(image, protocol.scales, protocol.resize)
+    for scale, rescaled in zip(protocol.scales, at_scales, strict=True):
+        for way in ways(view, protocol):
+            seen = inputs(rescaled, way, view, protocol)
+            yield Question(
+                look=Look(scale, way),
+                size=(rescaled.shape[0], rescaled.shape[1]),
+                batches=[seen[k : k + INPUTS_A_BATCH] for k in range(0, len(seen), INPUTS_A_BATCH)],
+                num_bytes=rescaled.nbytes,
+            )
 
 
-def classify_by_shape(net: Net, all_asked: Sequence[Asked]) -> list[Classified]:
+def classify_by_shape(
+    net: Net, images: Sequence[Sequence[Question]], view: View
+) -> list[Classified]:
     """Each image as ``classify`` does, in the same batches, but one shape after another: for an
     engine that prepares for a shape whenever it differs from the last.
     """
-    answers: list[dict[int, Answer]] = [{} for _ in all_asked]
     places = [
-        (inputs[0].shape, len(inputs), image, number)
-        for image, asked in enumerate(all_asked)
-        for number, (_, inputs) in enumerate(asked.batches)
+        (batch[0].shape, len(batch), (i, j, k))
+        for i, asked in enumerate(images)
+        for j, question in enumerate(asked)
+        for k, batch in enumerate(question.batches)
     ]
-    for *_, image, number in sorted(places):
-        answers[image][number] = net(np.stack(all_asked[image].batches[number][1]))
+    answers = {
+        (i, j, k): net(np.stack(images[i][j].batches[k])) for *_, (i, j, k) in sorted(places)
+    }
     return [
-        asked.gathered([mine[number] for number in range(len(mine))])
-        for asked, mine in zip(all_asked, answers, strict=True)
+        _combined(
+            [
+                each.answered([answers[i, j, k] for k in range(len(each.batches))], view)
+                for j, each in enumerate(asked)
+            ]
+        )
+        for i, asked in enumerate(images)
     ]
+
+
+def _combined(
+    found: Sequence[tuple[NDArray[np.float64], PosteriorMap | None]],
+) -> Classified:
+    """The mean over all questions about an image."""
+    maps = tuple(each for _, each in found if each is not None)
+    return np.mean([posteriors for posteriors, _ in found], axis=0), maps
 
 
 def grid(length: int, window: int, number: int, resize: Resize = "rounded") -> list[int]:

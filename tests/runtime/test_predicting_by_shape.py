@@ -1,5 +1,7 @@
 """Images of a list in the order of their shapes, for an engine that is slow to change shape."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from PIL import Image
 from tests.runtime.bundles import make
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.watcher import Progress, Watcher
+from vggspec.data.read import reading
 from vggspec.runtime import predictor as module
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.ort_session import OrtSession
@@ -60,6 +63,36 @@ def test_shapes_come_one_after_another(
         together = predictor(files, SCALES)
     assert changes(ran) == len(set(ran)) - 1 == len(set(SIZES)) * len(SCALES) - 1
     for one, other in zip(alone, together, strict=True):
+        same(one, other)
+
+
+def test_memory_bounds_a_group(
+    tmp_path: Path,
+    files: list[Path],
+    ran: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the rescaled images; a decoded one is not kept."""
+    decoded, most = 0, 0
+
+    @contextmanager
+    def counted(*given: Any) -> Iterator[Any]:
+        nonlocal decoded, most
+        with reading(*given) as pixels:
+            decoded += 1
+            most = max(most, decoded)
+            yield pixels
+            decoded -= 1
+
+    monkeypatch.setattr(module, "reading", counted)
+    with Predictor(make(tmp_path / "b").path, device="cpu") as predictor:
+        whole = predictor(files, SCALES)
+        assert (most, changes(ran)) == (1, len(set(ran)) - 1)
+        ran.clear()
+        monkeypatch.setattr(module, "GROUP_BYTES", 1)
+        apart = predictor(files, SCALES)
+    assert changes(ran) == len(SIZES) * len(SCALES) - 1
+    for one, other in zip(whole, apart, strict=True):
         same(one, other)
 
 

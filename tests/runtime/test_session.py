@@ -447,3 +447,24 @@ def test_a_tensor_of_more_than_2_gib_is_loaded(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "b")]  # whose memory ends with it
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     np.testing.assert_allclose(json.loads(done.stdout), [[0.1, 0.2, 0.3, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2, reason="one processor"
+)
+def test_a_process_with_one_processor_gets_one_thread(made: Made) -> None:
+    """ONNX Runtime would start as many threads as the machine has cores."""
+    script = (
+        "import os, sys\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from vggspec.bundle.opening import open_bundle\n"
+        "from vggspec.runtime.open_session import open_session\n"
+        "for threads in (1, None):\n"
+        "    with open_session(open_bundle(sys.argv[1]), 'cpu', threads):\n"
+        "        print(len(os.listdir('/proc/self/task')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(made.path)], capture_output=True, text=True, check=True
+    )
+    one, chosen = done.stdout.split()
+    assert chosen == one

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.training.folders import TINY, write_folder
+from vggspec.training import freed_memory
 from vggspec.training.freed_memory import _glibc
+from vggspec.training.train import train
 
 SIZE = 64 << 20
 SCRIPT = f"""
@@ -60,6 +64,28 @@ def test_arrays_use_the_memory_of_those_before() -> None:
     assert inside < outside / 10
     assert after == pytest.approx(outside, rel=0.1)
     assert min(returned) > SIZE / 2
+
+
+def test_training_keeps_it_and_validation_returns_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the C library is told in a run of two epochs."""
+    told: list[str] = []
+
+    class Libc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            told.append("keep" if (parameter, value) == (freed_memory._MMAP_MAX, 0) else "set")
+
+        def malloc_trim(self, _: int) -> None:
+            told.append("return")
+
+    monkeypatch.setattr(freed_memory, "_glibc", Libc)
+    (tmp_path / "tiny.vgg").write_text(TINY)
+    images = write_folder(tmp_path / "images")
+    settings = ["stop=after 2 epochs"]
+    train(tmp_path / "tiny.vgg", data=images, run=tmp_path / "run", settings=settings, gpus=0)
+    kept = told.index("keep")
+    assert [each for each in told[kept + 1 :] if each != "set"] == ["return"] * 3
 
 
 @pytest.mark.parametrize(

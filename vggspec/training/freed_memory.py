@@ -25,7 +25,7 @@ def keeping_freed_memory() -> Iterator[None]:
     libraries, and a process whose environment tunes malloc, are left as they are. Memory that is
     still free at the end is returned.
     """
-    libc = None if _is_tuned() else _glibc()
+    libc = _glibc()
     if libc is None:
         yield
         return
@@ -40,7 +40,7 @@ def keeping_freed_memory() -> Iterator[None]:
 
 
 def return_freed_memory() -> None:
-    """Return what is free now to the system."""
+    """Return what is free now to the system, where ``keeping_freed_memory`` keeps it."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -54,7 +54,8 @@ def _is_tuned() -> bool:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    """The C library, where its malloc is to be changed."""
+    if sys.platform != "linux" or _is_tuned():
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None
