@@ -1,9 +1,14 @@
-"""FC layers that a net applies densely, as matrix products: for CUDA devices.
+"""FC layers that a net applies densely, as matrix products.
 
-A bundle has them as convolutions whose windows are as large as the map that the FC layer saw. cuDNN
-convolves so large windows slowly, and in fp16 proposes no algorithm for some sizes of images.
+A bundle has them as convolutions whose windows are as large as the map that the FC layer saw.
+
+- On a CPU ONNX Runtime lays the weights of a convolution out anew, in three copies while it loads
+  them and one that stays. A product reads them where they lie in the mapped file.
+- cuDNN convolves so large windows slowly, and in fp16 proposes no algorithm for some sizes of
+  images. FC layers that see one position are as fast there as convolutions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -16,17 +21,42 @@ from vggspec.base.optional import require
 if TYPE_CHECKING:
     import onnx
 
-#: The least window and number of weights. What has fewer is rather a convolution, over a map that
-#: may be large, and each position of a map is copied as often as windows see it.
-LEAST_WINDOW, LEAST_WEIGHTS = 4, 1 << 20
+#: The least number of weights, with windows of the least size and with smaller ones. What has fewer
+#: is rather a convolution, over a map that may be large, and each position of a map is copied as
+#: often as windows see it.
+LEAST_WEIGHTS, LEAST_WINDOW, LEAST_WEIGHTS_OF_SMALLER = 1 << 20, 4, 4_000_000
+
+#: The largest window that is taken apart, since each of its rows and columns is a node.
+MOST_WINDOW = 64
 
 #: The weights by the name that a layer reads, which is another one where they are rounded to fp16.
 Weights = Mapping[str, "onnx.TensorProto"]
 
 
-def with_products(model: Path) -> bytes | None:
+def with_products(model: Path, *, smaller: bool = True) -> bytes | None:
     """The graph of a file with FC layers as matrix products; None where there are none, or where it
     is no graph, which the engine reports.
+
+    Raises:
+        MissingLibraryError: onnx is not installed.
+    """
+    onnx = require("onnx", "another form of a graph")
+    try:
+        proto = onnx.load(model, load_external_data=False)
+    except Exception:  # noqa: BLE001 (protobuf has one error for each of its implementations)
+        return None
+    if not replace_dense_fc(proto.graph, weights_of(proto.graph), smaller=smaller):
+        return None
+    found: bytes = proto.SerializeToString()
+    return found
+
+
+def replace_dense_fc(
+    graph: "onnx.GraphProto", weights: Weights, *, smaller: bool = True
+) -> set[str]:
+    """Replace FC layers by matrix products, in place; the names of the weights that these read.
+
+    ``smaller`` includes windows of fewer than 4 rows or columns: of one position, nearly always.
 
     Given::
 
@@ -39,43 +69,37 @@ def with_products(model: Path) -> bytes | None:
 
     The weights keep their order and are not copied. Sums are those of the convolution in another
     order. Names of inputs, outputs and layers stay.
-
-    Raises:
-        MissingLibraryError: onnx is not installed.
     """
-    onnx = require("onnx", "another form of a graph")
-    try:
-        proto = onnx.load(model, load_external_data=False)
-    except Exception:  # noqa: BLE001 (protobuf has one error for each of its implementations)
-        return None
-    graph = proto.graph
-    weights = _weights(graph)
+    read: set[str] = set()
     nodes = list(graph.node)
-    if not any(_is_dense_fc(node, weights) for node in nodes):
-        return None
+    if not any(_is_dense_fc(node, weights, smaller=smaller) for node in nodes):
+        return read
     del graph.node[:]
     for node in nodes:
-        if _is_dense_fc(node, weights):
+        if _is_dense_fc(node, weights, smaller=smaller):
             made = _Product(node, weights)
             graph.node.extend(made.nodes)
             graph.initializer.extend(made.constants)
+            read.update(node.input[1:])
         else:
             graph.node.append(node)
-    found: bytes = proto.SerializeToString()
-    return found
+    return read
 
 
-def _weights(graph: "onnx.GraphProto") -> "dict[str, onnx.TensorProto]":
-    """Those that one layer alone reads."""
-    readers = [name for node in graph.node for name in node.input]
-    found = {each.name: each for each in graph.initializer if readers.count(each.name) == 1}
+def weights_of(
+    graph: "onnx.GraphProto", around: "Iterable[onnx.TensorProto]" = ()
+) -> "dict[str, onnx.TensorProto]":
+    """The weights that one layer alone reads, of a graph and of the one ``around`` it."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    initial = (*graph.initializer, *around)
+    found = {each.name: each for each in initial if readers[each.name] == 1}
     for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in found and readers.count(node.output[0]) == 1:
+        if node.op_type == "Cast" and node.input[0] in found and readers[node.output[0]] == 1:
             found[node.output[0]] = found[node.input[0]]
     return found
 
 
-def _is_dense_fc(node: "onnx.NodeProto", weights: Weights) -> bool:
+def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, *, smaller: bool) -> bool:
     """Whether it is a convolution as an FC layer gives: all positions, nothing padded."""
     from onnx import helper
 
@@ -83,10 +107,12 @@ def _is_dense_fc(node: "onnx.NodeProto", weights: Weights) -> bool:
         return False
     facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     shape = weights[node.input[1]].dims
+    if len(shape) != 4 or not all(1 <= side <= MOST_WINDOW for side in shape[2:]):
+        return False
+    is_small = min(shape[2:]) < LEAST_WINDOW
     return (
-        len(shape) == 4
-        and min(shape[2:]) >= LEAST_WINDOW
-        and prod(shape) >= LEAST_WEIGHTS
+        (smaller or not is_small)
+        and prod(shape) >= (LEAST_WEIGHTS_OF_SMALLER if is_small else LEAST_WEIGHTS)
         and facts.get("group", 1) == 1
         and facts.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
         and not any(facts.get("pads", ()))
@@ -105,9 +131,14 @@ class _Product:
         x, weight, *bias = conv.input
         outputs, channels, rows, columns = weights[weight].dims
         x = self._add("Transpose", [x], perm=(1, 0, 2, 3))
-        x = self._windows(x, rows, axis=2, to=1)  # (C, kh, N, h, W)
-        x = self._windows(x, columns, axis=4, to=2)  # (C, kh, kw, N, h, w)
-        size = self._add("Shape", [x], start=3)
+        axes = 1
+        if rows > 1:
+            x = self._windows(x, rows, axis=axes + 1, to=axes)  # (C, kh, N, h, W)
+            axes += 1
+        if columns > 1:
+            x = self._windows(x, columns, axis=axes + 2, to=axes)  # (C, kh, kw, N, h, w)
+            axes += 1
+        size = self._add("Shape", [x], start=axes)
         inputs = channels * rows * columns
         x = self._add("Reshape", [x, self._constant(inputs, -1)])
         weights[weight].dims[:] = (outputs, inputs)

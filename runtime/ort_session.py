@@ -98,10 +98,10 @@ class OrtSession(Closing):
     """A net loaded by ONNX Runtime.
 
     ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
-    ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On the CPU
-    ``graph`` may replace the file's graph; its weights are those beside the file. On a CUDA device
-    dense FC layers are matrix products (``fc_products``). ``is_half`` tells that it computes in
-    fp16.
+    ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On CPUs and CUDA
+    devices dense FC layers are matrix products (``fc_products``), unless ``graph`` replaces the
+    file's graph on the CPU; its weights are those beside the file. ``is_half`` tells that it
+    computes in fp16.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -131,6 +131,7 @@ class OrtSession(Closing):
             options = CUDA_OPTIONS | (CHANNELS_LAST if is_half else {})
             session = _load_on_cuda(self._path, threads, options, must=device == "cuda")
         if session is None:
+            graph = _graph_for_cpu(self._path) if graph is None else graph
             session = _load(self._path, [CPU], threads, graph=graph)
         self._session: ort.InferenceSession | None = session
         self.inputs = tuple(_port(node, self._path) for node in session.get_inputs())
@@ -302,6 +303,16 @@ def _graph_for_cuda(path: str) -> bytes | None:
         return None
     from vggspec.runtime.fc_products import with_products
 
+    return with_products(Path(path), smaller=False)
+
+
+def _graph_for_cpu(path: str) -> bytes | None:
+    """Another graph for the file's weights, or None where the file's own is right."""
+    from vggspec.runtime.fc_products import LEAST_WEIGHTS, with_products
+
+    least = LEAST_WEIGHTS * np.dtype(np.float32).itemsize
+    if not has_library("onnx") or not _is_any_larger(_weights_beside(path), least):
+        return None
     return with_products(Path(path))
 
 
@@ -400,7 +411,7 @@ def profiled(
     """
     providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
     with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
-        graph = None if device == "cpu" else _graph_for_cuda(str(model))
+        graph = (_graph_for_cpu if device == "cpu" else _graph_for_cuda)(str(model))
         session = _load(str(model), providers, threads, graph=graph, profile=f"{folder}/run")
         for _ in range(runs):
             session.run(None, dict(feeds))
@@ -427,10 +438,9 @@ def _load(
     options.log_severity_level = FATAL  # errors are raised and need not be printed too
     options.intra_op_num_threads = engine_threads(threads)  # 0 is one thread a physical core
 
-    beside = Path(path).parent.glob("*.safetensors")
-    weights = sorted(each for each in beside if each.is_file())
+    weights = _weights_beside(path)
     # ONNX Runtime would reorder such a tensor and then refuse its own.
-    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_huge(weights) else {}
+    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_larger(weights, HUGE_BYTES) else {}
 
     def session(model: str | bytes) -> ort.InferenceSession:
         return ort.InferenceSession(
@@ -460,13 +470,18 @@ def _load(
             ort.set_default_logger_severity(WARNING)
 
 
-def _is_any_huge(weights: Sequence[Path]) -> bool:
-    """Whether a tensor has more than 2 GiB; unreadable files are ignored."""
+def _weights_beside(path: str) -> list[Path]:
+    beside = Path(path).parent.glob("*.safetensors")
+    return sorted(each for each in beside if each.is_file())
+
+
+def _is_any_larger(weights: Sequence[Path], than: int) -> bool:
+    """Whether a tensor has more bytes; unreadable files are ignored."""
     for path in weights:
         with contextlib.suppress(OSError, BadTensorsError):
-            if path.stat().st_size <= HUGE_BYTES:
+            if path.stat().st_size <= than:
                 continue
-            if any(tensor.bytes > HUGE_BYTES for tensor in read_layout(path).tensors.values()):
+            if any(tensor.bytes > than for tensor in read_layout(path).tensors.values()):
                 return True
     return False
 

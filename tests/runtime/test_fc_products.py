@@ -1,5 +1,6 @@
 """Dense FC layers as matrix products give what their convolutions give."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.nets import net
 from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.initialise import write_initial
 from vggspec.runtime.fc_products import with_products
-from vggspec.runtime.ort_session import OrtSession
+from vggspec.runtime.ort_session import OrtSession, profiled
 
 #: Its first FC layer has a window of 8 × 12 over 40 channels; the next ones see single positions.
 SPEC = """\
@@ -54,7 +55,8 @@ def test_the_answers_are_the_same(model: Path) -> None:
     assert graph is not None
     kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
     assert (kinds.count("MatMul"), kinds.count("Conv")) == (1, 4)
-    with OrtSession(model, "cpu") as file, OrtSession(model, "cpu", graph=graph) as products:
+    written = model.read_bytes()
+    with OrtSession(model, "cpu", graph=written) as file, OrtSession(model, "cpu") as products:
         assert products.inputs == file.inputs
         assert products.outputs == file.outputs
         for size in SIZES:
@@ -101,7 +103,9 @@ def convolution(shape: tuple[int, ...] = (256, 64, 8, 8), **facts: object) -> on
         lambda: convolution(auto_pad="SAME_UPPER"),
         lambda: convolution(group=2),
         lambda: convolution((4096, 64, 3, 3)),
+        lambda: convolution((1000, 2048, 1, 1)),
         lambda: convolution((16, 64, 8, 8)),
+        lambda: convolution((16, 4, 1, 65536)),
     ],
 )
 def test_what_is_no_fc_layer_stays(made: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
@@ -112,12 +116,30 @@ def test_what_is_no_fc_layer_stays(made: Callable[[], onnx.ModelProto], tmp_path
 @pytest.mark.parametrize("facts", [{}, {"auto_pad": "VALID"}, {"kernel_shape": [8, 8]}])
 def test_a_window_that_sees_all_of_the_map(facts: dict[str, object], tmp_path: Path) -> None:
     onnx.save(convolution(**facts), tmp_path / "m.onnx")
-    graph = with_products(tmp_path / "m.onnx")
+    is_as_convolved(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("window", [(1, 1), (3, 3), (1, 8), (8, 1), (2, 5)])
+def test_small_windows_with_many_weights(window: tuple[int, int], tmp_path: Path) -> None:
+    channels = -(-4_000_000 // (1000 * window[0] * window[1]))
+    onnx.save(convolution((1000, channels, *window)), tmp_path / "m.onnx")
+    is_as_convolved(tmp_path / "m.onnx", channels)
+    assert with_products(tmp_path / "m.onnx", smaller=False) is None
+
+
+def is_as_convolved(model: Path, channels: int = 64) -> None:
+    graph = with_products(model)
     assert graph is not None
-    x = np.random.default_rng(1).normal(0, 1, (2, 64, 8, 9)).astype(np.float32)
-    both = [ort.InferenceSession(each) for each in ((tmp_path / "m.onnx").read_bytes(), graph)]
+    x = np.random.default_rng(1).normal(0, 1, (2, channels, 8, 9)).astype(np.float32)
+    both = [ort.InferenceSession(each) for each in (model.read_bytes(), graph)]
     expected, found = (each.run(None, {"x": x})[0] for each in both)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_session_on_the_cpu_computes_products(model: Path) -> None:
+    events = profiled(model, "cpu", {"image": images(SIZES[0])})
+    kinds = Counter(event.get("args", {}).get("op_name") for event in events)
+    assert kinds["MatMul"] + kinds["Gemm"] == 1  # ONNX Runtime adds the bias in a Gemm
 
 
 def test_weights_that_two_layers_read_stay(tmp_path: Path) -> None:

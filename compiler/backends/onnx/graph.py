@@ -164,6 +164,12 @@ class OnnxGraph:
         self._initializers.append(tensor)
         return name
 
+    @property
+    def weights(self) -> list[TensorProto]:
+        """Those that lie in other files; a change of one changes the graph."""
+        external = TensorProto.EXTERNAL
+        return [each for each in self._initializers if each.data_location == external]
+
     def proto(
         self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
     ) -> GraphProto:

@@ -8,12 +8,13 @@ Source: Simonyan & Zisserman 2015, sections 3.2 (rescaling to a smallest side Q,
 mirror images), 4.2 (several scales) and 4.4 (several nets); the ONNX operator Loop-16.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx.helper import make_node
+from onnx.numpy_helper import from_array
 
 from vggspec.base.version import __version__
 from vggspec.bundle.manifest import SCALES
@@ -31,6 +32,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
+from vggspec.runtime.fc_products import replace_dense_fc, weights_of
 
 PICTURE, POSTERIORS = "picture", "posteriors"
 
@@ -169,7 +171,7 @@ def _body(
             total = body.node("Add", (total, mean), "sum")
     going_on = body.node("Identity", ("is_going_on",), "goes_on")
     shape = (num_classes,)
-    return body.proto(
+    proto = body.proto(
         [
             tensor_info("index", INT64, ()),
             tensor_info("is_going_on", BOOL, ()),
@@ -177,27 +179,47 @@ def _body(
         ],
         [tensor_info(going_on, BOOL, ()), tensor_info(total, FLOAT, shape)],
     )
+    _bring_weights_inside(proto, graph.weights)
+    return proto
+
+
+def _bring_weights_inside(body: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> None:
+    """Let the loop's body read the weights of the graph around it.
+
+    A Reshape that changes nothing brings each into the body: runtimes compute it once, and then
+    have a constant there, which they may lay out as convolutions want it. FC layers become matrix
+    products, which read their weights where they are.
+    """
+    read_outside = replace_dense_fc(body, weights_of(body, weights))
+    brought = [each for each in weights if each.name not in read_outside]
+    inner = {each.name: f"{each.name}.inner" for each in brought}
+    for node in body.node:
+        node.input[:] = [inner.get(name, name) for name in node.input]
+    shapes = {len(each.dims): f"unchanged_{len(each.dims)}_axes" for each in brought}
+    for axes, name in shapes.items():
+        body.initializer.append(from_array(np.zeros(axes, np.int64), name))
+    reshapes = [
+        make_node("Reshape", [outer, shapes[len(each.dims)]], [name], name)
+        for each, (outer, name) in zip(brought, inner.items(), strict=True)
+    ]
+    nodes = [*reshapes, *body.node]
+    del body.node[:]
+    body.node.extend(nodes)
 
 
 def _add_net(graph: OnnxGraph, body: OnnxGraph, net: GraphNet, x: str) -> str:
     """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``.
 
     Weights in files are initialisers of the graph around the loop, where a runtime may read them
-    whatever links lead to them. A Reshape that changes nothing brings each into the body: runtimes
-    compute it once, and then have a constant there, which they may lay out as convolutions want it.
+    whatever links lead to them.
     """
-
-    @functools.cache
-    def unchanged(axes: int) -> str:
-        return body.integers(f"unchanged_{axes}_axes", (0,) * axes)
 
     def give(param: Param) -> str:
         if net.location is None:
             data = net.weights.read(param.name).tobytes()
             return body.embedded(param.name, param.shape, "fp32", data)
         offset = net.weights.tensors[param.name].offset
-        outer = graph.external(param.name, param.shape, net.location, offset)
-        return body.node("Reshape", (outer, unchanged(len(param.shape))), f"{param.name}.inner")
+        return graph.external(param.name, param.shape, net.location, offset)
 
     image = preprocess(body, net.network.input, net.mean, x)
     types = number_types(net.network, "fp32")

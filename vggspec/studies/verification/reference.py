@@ -66,13 +66,11 @@ def open_reference(
 
     if bundle.reference is None:
         raise VggspecError(report(NothingToVerifyAgainst(), path=str(bundle.path)))
-    if largest is None:
-        with OrtSession(bundle.reference, "cpu") as session:
-            yield _applied(session, bundle.manifest)
-        return
-    graph = largest.graph(bundle.reference)
+    # As it was written, not in the form that a session prefers.
+    graph = bundle.reference.read_bytes() if largest is None else largest.graph(bundle.reference)
     with OrtSession(bundle.reference, "cpu", graph=graph) as session:
-        yield largest.observing_outputs(_applied(session, bundle.manifest))
+        applied = _applied(session, bundle.manifest)
+        yield applied if largest is None else largest.observing_outputs(applied)
 
 
 def one_by_one(net: Forward, images: Pixels) -> Arrays:

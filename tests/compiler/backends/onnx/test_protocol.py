@@ -55,6 +55,7 @@ NETS = {
     "BN and LRN": "conv3-8 BN  conv3-8\nmaxpool\nconv3-16(groups 2) LRN\nmaxpool\nFC-5\nsoft-max",
     "gap": "conv3-8\nmaxpool\nconv3-8\nmaxpool\nconv1-5(linear)\ngap\nsoft-max",
     "map": "conv3-8\nmaxpool\nconv3-8\nmaxpool\nconv1-5(linear)\nsoft-max",
+    "large FC": "conv3-64\nmaxpool\nmaxpool\nFC-512\nFC-5\nsoft-max",
     "ceil": "conv3-8\nmaxpool(ceil)\nconv3-8\nmaxpool(ceil)\nFC-5\nsoft-max",
 }
 
@@ -482,6 +483,20 @@ def test_onnx_runtime_lays_out_the_convolutions_of_the_loop_as_those_of_a_bundle
     if expected == 0:
         pytest.skip("this processor has no vector units for which ONNX Runtime lays out in blocks")
     assert sum(is_convolution_in_blocks(node) for node in body.node) == expected
+
+
+def test_large_fc_layers_are_products_that_read_their_weights_outside_the_loop(
+    tmp_path: Path,
+) -> None:
+    one = made(tmp_path, NETS["large FC"])
+    write_protocol_bundle([one], tmp_path / "b", CompileOptions())
+    graph = onnx.load(tmp_path / "b/1/model.onnx", load_external_data=False).graph
+    (loop,) = (node for node in graph.node if node.op_type == "Loop")
+    body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+    outside = {tensor.name for tensor in graph.initializer if tensor.external_data}
+    products = [node for node in body.node if node.op_type == "MatMul" and node.input[0] in outside]
+    assert [node.input[0] for node in products] == [f"{one[0].network.name}/fc3.weight"]
+    onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
 
 
 def optimised(bundle: Path) -> onnx.ModelProto:
