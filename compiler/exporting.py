@@ -4,16 +4,19 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from vggspec.base.arguments import check_choice
 from vggspec.base.catalogue import backends
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import Average, Form, Rounding
+
+Target = Literal["torch-source"]
 
 
 def export(
     spec: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    to: Literal["torch-source"] = "torch-source",
+    to: Target = "torch-source",
     form: Form = "crop",
     average: Average | None = None,
     keep_map: bool = False,
@@ -33,8 +36,8 @@ def export(
 
     Raises:
         VggspecError: the spec has mistakes, the options do not fit the net, or the system refuses.
-        ArgumentError: ``to`` is another format, or ``scores`` contradicts another option or the
-            net, which gives none.
+        ArgumentError: a word is none of the choices, or ``scores`` contradicts another option or
+            the net, which gives none.
     """
     from vggspec.base.files import write_text
     from vggspec.compiler.backends.torch import source as torch_source
@@ -50,8 +53,10 @@ def export(
     )
     from vggspec.compiler.results import check_map, result_of
 
-    if to != "torch-source":
-        raise ArgumentError(f"export() writes torch-source, not {to}")
+    check_choice("to", to, Target)
+    check_choice("form", form, Form)
+    check_choice("average", average, Average)
+    check_choice("pool", pool, Rounding)
     if scores and layer is not None:
         raise ArgumentError("--scores outputs class scores: it cannot be used with --layer")
     if scores and average == "posteriors":

@@ -4,12 +4,12 @@ import os
 from dataclasses import dataclass
 
 from vggspec.base.catalogue.files import FormattedTooLarge
-from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.short_repr import short_repr
 from vggspec.base.source import Source
 from vggspec.compiler.ops import spell
 from vggspec.lang.formatter import format_document
-from vggspec.lang.loading import MAX_BYTES, read_source
+from vggspec.lang.loading import MAX_BYTES, find_spec, read_source
 from vggspec.lang.parser import parse
 
 
@@ -19,7 +19,7 @@ class Formatted:
     """A spec before and after formatting."""
 
     path: str
-    """``-`` for standard input."""
+    """The file that was read; ``-`` for standard input."""
 
     before: str
     after: str
@@ -33,10 +33,13 @@ class Formatted:
         """Replace the file by the formatted text; through a link, the file that it leads to.
 
         Raises:
+            ArgumentError: it was read from standard input.
             VggspecError: the file cannot be written.
         """
         from vggspec.base.files import write_text
 
+        if self.path == "-":
+            raise ArgumentError("the spec is from standard input, and has no file to be written to")
         write_text(os.path.realpath(self.path), self.after)
 
 
@@ -46,7 +49,8 @@ def format_spec(path: str | os.PathLike[str]) -> Formatted:
     Raises:
         VggspecError: the file cannot be read or has mistakes of syntax.
     """
-    path = os.fspath(path)
+    given = os.fspath(path)
+    path = given if given == "-" else find_spec(given)
     source = read_source(path)
     after = _format(source)
     size = len(after.encode())

@@ -3,6 +3,9 @@
 import os
 from typing import TYPE_CHECKING
 
+from vggspec.base.arguments import check_choice
+from vggspec.base.catalogue.backends import NoScoreMap
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Average
 
 if TYPE_CHECKING:
@@ -31,12 +34,17 @@ def torch_module(
     dropout is off. Without them it has PyTorch's initial weights and is in ``train()`` mode.
 
     Raises:
-        VggspecError: the spec has mistakes, or the weights are another net's or expect another
-            input.
+        VggspecError: the spec has mistakes, the weights are another net's or expect another input,
+            or ``keep_map`` is given without ``dense``.
+        ArgumentError: ``average`` is none of the choices.
         MissingLibraryError: PyTorch is not installed.
     """
     from vggspec.base.optional import require
 
+    check_choice("average", average, Average)
+    if keep_map and not dense:
+        because = "a crop has one position: `dense` has a map of them"
+        raise VggspecError(report(NoScoreMap(because=because), path=os.fspath(spec)))
     require("torch", "a PyTorch module")
     from vggspec.compiler.backends.torch import module as backend
     from vggspec.compiler.input_contract import settled

@@ -237,7 +237,7 @@ def checked(weights: WeightsFile, used: Iterable[str], *, is_read: bool) -> Weig
         return weights
     sha256, wanted, flaws = hashlib.sha256(), set(used), []
     buffer = memoryview(bytearray(READ_AT_A_TIME))
-    with _reading(weights) as file:
+    with reading(weights) as file:
         for name, tensor in sorted(weights.tensors.items(), key=lambda item: item[1].offset):
             counted, left = Finiteness(name), tensor.bytes
             while left > 0:
@@ -272,8 +272,12 @@ def for_net(weights: WeightsFile, network: Network, *, is_read: bool = False) ->
 
 
 @contextmanager
-def _reading(weights: WeightsFile) -> Iterator[BufferedReader]:
-    """The file at the first of its numbers."""
+def reading(weights: WeightsFile) -> Iterator[BufferedReader]:
+    """The file at the first of its numbers.
+
+    Raises:
+        VggspecError: it cannot be opened, or the block fails to read it.
+    """
     try:
         with open_file(weights.path) as file:
             file.seek(weights.data_start)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vggspec.base.arguments import Device
 from vggspec.base.catalogue.distances import NoDistance
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.runtime.predicting import listed_images
 from vggspec.runtime.predictor import OneOrMany, Predictor
-from vggspec.runtime.session import Device
 
 if TYPE_CHECKING:
     from vggspec.data.read import ImageLike

@@ -35,14 +35,8 @@ class BundleNet(OpenedNet):
 
     @property
     def is_slow_to_change_shape(self) -> bool:
-        """Whether a run takes much longer where its shape differs from that of the last one.
-
-        On CUDA ONNX Runtime asks cuDNN for the algorithm of each convolution anew: of net D for
-        43 ms in fp32 and 130 ms in fp16, where a run takes 1 to 20.
-        """
-        from vggspec.runtime.ort_session import OrtSession
-
-        return isinstance(self._session, OrtSession) and self._session.device == "cuda"
+        """Whether a run takes much longer where its shape differs from that of the last one."""
+        return self._session.is_slow_to_change_shape
 
     def __call__(self, images: Pixels) -> Outputs:
         """All outputs for images ``(N, H, W, C)``, RGB or gray: by kind, activations by name.

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from vggspec.base.arguments import Device, check_choice
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
@@ -11,7 +12,7 @@ from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
 from vggspec.runtime.fastest_engine import fastest
-from vggspec.runtime.session import Device, Session
+from vggspec.runtime.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,11 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
     Runtime. ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
 
     Raises:
+        ArgumentError: there is no such ``device``.
         VggspecError: no engine runs such a file, or the engine refuses it.
         MissingLibraryError: ``device`` is not available.
     """
+    check_choice("device", device, Device)
 
     def refused(what: Diagnostic) -> VggspecError:
         return VggspecError(report(what, path=str(bundle.path)))

@@ -5,12 +5,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
+from vggspec.base.arguments import Device
 from vggspec.base.catalogue.artefacts import EngineFailed
 from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.runtime.open_session import open_session
-from vggspec.runtime.session import Device, Port, Session
+from vggspec.runtime.session import Port, Session
 
 
 class OpenedNet(Closing):

@@ -51,6 +51,7 @@ class OpenvinoSession(Closing):
     """
 
     device: Literal["cpu"] = "cpu"
+    is_slow_to_change_shape = False
 
     def __init__(
         self, model: Path, precision: Precision = "fp32", threads: int | None = None

@@ -10,6 +10,7 @@ import mmap
 import os
 import re
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from vggspec.base.arguments import Device
 from vggspec.base.catalogue.artefacts import EngineFailed, RunFailed
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.closing import Closing
@@ -37,7 +39,7 @@ from vggspec.bundle.profile import BatchShape, Profile, spans
 from vggspec.bundle.protocol_profiles import profiles_of
 from vggspec.bundle.sizes import check_ranges
 from vggspec.runtime.machine import ask_driver
-from vggspec.runtime.session import Arrays, Device, Port, check_feeds
+from vggspec.runtime.session import Arrays, Port, check_feeds
 
 # ONNX Runtime's exceptions have only Exception as a common base.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -121,6 +123,7 @@ class OrtSession(Closing):
         self._path = str(model)
         self._threads = threads
         self._built = built
+        self._lock = threading.Lock()
         self._searching: ort.InferenceSession | None = None
         self._searched: set[tuple[tuple[int, ...], ...]] = set()
         session = None
@@ -138,6 +141,13 @@ class OrtSession(Closing):
         self.outputs = tuple(_port(node, self._path) for node in session.get_outputs())
         is_on_gpu = device == "tensorrt" or _is_on_cuda(session)
         self.device: Literal["cpu", "cuda"] = "cuda" if is_on_gpu else "cpu"
+
+    @property
+    def is_slow_to_change_shape(self) -> bool:
+        """On CUDA: cuDNN is asked for the algorithm of each convolution anew, of net D for 43 ms in
+        fp32 and 130 ms in fp16, where a run takes 1 to 20.
+        """
+        return self.device == "cuda" and self._built is None
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """All outputs by name, as new arrays.
@@ -173,11 +183,15 @@ class OrtSession(Closing):
                 if NO_PROPOSAL not in str(error):
                     raise
             self._searched.add(shapes)
-        if self._searching is None:
-            options = CUDA_OPTIONS | {"cudnn_conv_algo_search": "EXHAUSTIVE"}
-            graph = _graph_for_cuda(self._path)
-            self._searching = _load(self._path, [(CUDA, options), CPU], self._threads, graph=graph)
-        return _arrays(self._searching, feeds)
+        with self._lock:
+            searching = self._searching
+            if searching is None:
+                options = CUDA_OPTIONS | {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+                graph = _graph_for_cuda(self._path)
+                providers: Providers = [(CUDA, options), CPU]
+                searching = _load(self._path, providers, self._threads, graph=graph)
+                self._searching = searching
+        return _arrays(searching, feeds)
 
     def close(self) -> None:
         """Free the net and its memory; a second call does nothing."""
@@ -311,7 +325,7 @@ def _graph_for_cpu(path: str) -> bytes | None:
     from vggspec.runtime.fc_products import LEAST_WEIGHTS, with_products
 
     least = LEAST_WEIGHTS * np.dtype(np.float32).itemsize
-    if not has_library("onnx") or not _is_any_larger(_weights_beside(path), least):
+    if not _is_any_larger(_weights_beside(path), least) or not has_library("onnx"):
         return None
     return with_products(Path(path))
 
@@ -378,7 +392,11 @@ def _preload() -> None:
 
 
 def computed_in(
-    model: Path, device: Literal["cpu", "cuda"], feeds: Mapping[str, NDArray[Any]]
+    model: Path,
+    device: Literal["cpu", "cuda"],
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    is_half: bool = False,
 ) -> Counter[str]:
     """The number types of a graph's convolutions and matrix products, from ONNX Runtime's profile
     of one run: how many are ``float`` and how many ``float16``.
@@ -386,7 +404,7 @@ def computed_in(
     Raises:
         VggspecError: as ``OrtSession``.
     """
-    events = profiled(model, device, feeds)
+    events = profiled(model, device, feeds, is_half=is_half)
     types = {}
     for event in events:
         facts = event.get("args", {})
@@ -403,18 +421,24 @@ def profiled(
     *,
     threads: int | None = None,
     runs: int = 1,
+    is_half: bool = False,
 ) -> list[dict[str, Any]]:
     """The events of ONNX Runtime's profile of some runs.
 
     Raises:
         VggspecError: as ``OrtSession``.
     """
-    providers: Providers = [CPU] if device == "cpu" else [(CUDA, CUDA_OPTIONS), CPU]
+    options = CUDA_OPTIONS | (CHANNELS_LAST if is_half else {})
+    providers: Providers = [CPU] if device == "cpu" else [(CUDA, options), CPU]
     with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
         graph = (_graph_for_cpu if device == "cpu" else _graph_for_cuda)(str(model))
         session = _load(str(model), providers, threads, graph=graph, profile=f"{folder}/run")
-        for _ in range(runs):
-            session.run(None, dict(feeds))
+        try:
+            for _ in range(runs):
+                session.run(None, dict(feeds))
+        except ORT_ERRORS as error:
+            what = RunFailed(reason=_reason(error, str(model)))
+            raise VggspecError(report(what)) from error
         with open(session.end_profiling(), encoding="utf-8") as file:
             events: list[dict[str, Any]] = json.load(file)
     return events

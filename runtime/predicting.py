@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vggspec.base.arguments import Device
 from vggspec.base.diagnostic import VggspecError
 from vggspec.base.recipe import Resize
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.data.pictures import named_images
 from vggspec.runtime.predictor import Images, OneOrMany, Prediction, Predictor, Scales
-from vggspec.runtime.session import Device
 
 if TYPE_CHECKING:
     from vggspec.data.read import ImageLike

@@ -10,13 +10,14 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args, overl
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device, check_choice
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.distances import ComparesPictures, NoDistance
 from vggspec.base.catalogue.fusion import FixedMirrorImages, HoldsProtocol
 from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.closing import Closing
-from vggspec.base.diagnostic import ArgumentError, VggspecError, report
+from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import Resize, TestProtocol, as_scales
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.opening import Bundle, load_bundle
@@ -38,7 +39,6 @@ from vggspec.runtime.protocol import (
     questions,
     ways,
 )
-from vggspec.runtime.session import Device
 
 #: Images of a list that are computed together where changes of shape are slow: enough that most
 #: shapes come several times, few enough that results come soon. Their rescaled images take no more
@@ -365,8 +365,7 @@ class Predictor(Closing):
         test = self.manifest.test
         if not isinstance(flip, bool | np.bool_ | None):
             raise TypeError(f"flip is True or False, not {flip!r}")
-        if resize is not None and resize not in get_args(Resize):
-            raise ArgumentError(f"resize is {' or '.join(get_args(Resize))}, not {resize!r}")
+        check_choice("resize", resize, Resize)
         protocol = replace(
             test,
             scales=test.scales if scales is None else as_scales(scales),

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -53,6 +52,10 @@ class Session(Protocol):
 
     @property
     def device(self) -> Literal["cpu", "cuda"]: ...
+
+    @property
+    def is_slow_to_change_shape(self) -> bool:
+        """Whether a run takes much longer where its shape differs from that of the last one."""
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays: ...
 

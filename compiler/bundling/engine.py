@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.precision import number_types, weight_types
 from vggspec.compiler.rounded_weights import rounded
-from vggspec.compiler.weights import WeightsFile, for_net
+from vggspec.compiler.weights import WeightsFile, for_net, reading
 
 HASHED_AT_A_TIME = 4 << 20  # bytes
 
@@ -263,33 +264,30 @@ def plan_name(manifest: Manifest, weights: WeightsFile) -> str:
 @contextmanager
 def checking(weights: WeightsFile) -> Iterator[Callable[[], None]]:
     """Hash the weights while other work runs; the function that it gives waits and compares."""
-    expected = weights.metadata.data_sha256
-    found = hashlib.sha256()
     stop = threading.Event()
 
-    def read() -> None:
+    def read() -> str:
+        found = hashlib.sha256()
         buffer = memoryview(bytearray(HASHED_AT_A_TIME))
-        with open(weights.path, "rb", buffering=0) as file:
-            file.seek(weights.data_start)
+        with reading(weights) as file:
             while not stop.is_set() and (number := file.readinto(buffer)):
                 found.update(buffer[:number])
-
-    thread = threading.Thread(target=read, name="weights-digest")
-
-    def check() -> None:
-        thread.join()
-        if found.hexdigest() != expected:
-            raise VggspecError(report(ChangedWeights(part="numbers"), path=str(weights.path)))
+        return found.hexdigest()
 
     if weights.is_read:
         yield lambda: None
         return
-    thread.start()
-    try:
-        yield check
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "weights-digest") as pool:
+        digest = pool.submit(read)
+
+        def check() -> None:
+            if digest.result() != weights.metadata.data_sha256:
+                raise VggspecError(report(ChangedWeights(part="numbers"), path=str(weights.path)))
+
+        try:
+            yield check
+        finally:
+            stop.set()
 
 
 def _add_layers(staging: Staging, built: Built) -> None:

@@ -114,6 +114,8 @@ class TrtSession(Closing):
         MissingLibraryError: TensorRT, pycuda, the driver or a device is missing.
     """
 
+    is_slow_to_change_shape = False
+
     def __init__(
         self,
         bundle: Bundle,

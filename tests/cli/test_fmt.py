@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from vggspec.base.diagnostic import ArgumentError
 from vggspec.cli import run
+from vggspec.compiler.formatting import format_spec
 
 Captured = pytest.CaptureFixture[str]
 
@@ -29,6 +31,23 @@ def test_a_file_is_formatted_in_place(rough: Path, capsys: Captured) -> None:
     assert captured.out == ""
     assert captured.err == f"formatted {rough}\n"
     assert [path.name for path in rough.parent.iterdir()] == ["rough.vgg"]
+
+
+def test_a_bare_name_is_that_of_its_file(
+    rough: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rough.parent)
+    assert run(["fmt", "rough"]) == 0
+    assert rough.read_text() == CANONICAL
+    assert capsys.readouterr().err == "formatted rough.vgg\n"
+    assert [path.name for path in rough.parent.iterdir()] == ["rough.vgg"]
+
+
+def test_standard_input_has_no_file_to_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ROUGH.encode())))
+    found = format_spec("-")
+    with pytest.raises(ArgumentError, match="standard input"):
+        found.write()
 
 
 def test_a_canonical_file_is_not_touched(tmp_path: Path, capsys: Captured) -> None:

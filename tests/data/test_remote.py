@@ -92,6 +92,15 @@ def test_an_index_is_cached_until_the_shard_changes(
     assert stamp(after.images) != stamp(before.images)
 
 
+def test_a_shard_that_is_added_is_found(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_labelled(Path(stored))
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"{stored}/val/000009.tar", memory.cat(f"{stored}/val/000000.tar"))
+    assert len(open_labelled(Path(stored)).images) == len(before.images)
+    monkeypatch.setattr(remote, "KEPT_S", 1e-3)
+    assert len(open_labelled(Path(stored)).images) > len(before.images)
+
+
 @needs_http
 @pytest.mark.parametrize(
     "form",
@@ -150,7 +159,7 @@ def test_what_is_not_there_is_said(stored: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingLibraryError, match=r"s3://b/d/\*.tar needs s3fs: pip install s3fs"):
         open_labelled(Path("s3://b/d"))
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    find_remote.cache_clear()
+    remote._found.cache_clear()
     with pytest.raises(MissingLibraryError):
         open_labelled(Path("memory://elsewhere"))
 

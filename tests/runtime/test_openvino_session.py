@@ -12,6 +12,7 @@ import vggspec
 from tests.nets import SMALL, images, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import make
+from vggspec.base.arguments import Device
 from vggspec.base.diagnostic import MissingLibraryError
 from vggspec.bundle.manifest import MODEL, WEIGHTS
 from vggspec.bundle.opening import open_bundle
@@ -21,7 +22,7 @@ from vggspec.compiler.bundling.protocol import write_protocol_bundle
 from vggspec.runtime.compatibility import compile_command
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.openvino_session import OpenvinoSession, cleaned, has_bf16
-from vggspec.runtime.session import Arrays, Device
+from vggspec.runtime.session import Arrays
 
 LOWERED = net(SMALL)
 

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from tests.nets import net
 from tests.refusals import refused, told
 from tests.runtime.bundles import CLASSES, Made, make, rewrite, torch_scores, weights
-from vggspec.base.diagnostic import MissingLibraryError, VggspecError
+from vggspec.base.arguments import Device
+from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.safetensors_header import header
 from vggspec.bundle.digests import file_entry
@@ -31,7 +32,7 @@ from vggspec.compiler.weights import Metadata, _texts, open_weights
 from vggspec.runtime import ort_session
 from vggspec.runtime.open_session import open_session
 from vggspec.runtime.ort_session import _reason
-from vggspec.runtime.session import Device, Port
+from vggspec.runtime.session import Port
 
 FLOAT = np.dtype(np.float32)
 
@@ -87,6 +88,12 @@ def test_feeds_are_checked_before_the_run(
         pytest.raises(ValueError, match=words),
     ):
         session.run(fed)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", "CPU"])
+def test_a_device_that_is_none_is_refused(device: Any, made: Made) -> None:
+    with pytest.raises(ArgumentError, match=r"`device` is .*, not one of auto, cpu, cuda"):
+        open_session(open_bundle(made.path), device)
 
 
 @ON_CPUS

@@ -31,9 +31,10 @@ from vggspec.training.batches import Batch, Targets, collate
 from vggspec.training.box_crops import CentreBoxCrops, TrainBoxCrops
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.images import Images
-from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.loop import Options, fit
 from vggspec.training.objective import Localisation
 from vggspec.training.order import Ticket
+from vggspec.training.trainable import training_network
 
 AXES = np.zeros((3, 3))
 

@@ -28,12 +28,13 @@ from vggspec.training.batches import Batch, Loader, Normalise, _begin
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.device import pick_device
 from vggspec.training.images import Images
-from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.loop import Options, fit
 from vggspec.training.order import BatchesInOrder, ShuffledBatches
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.training.ranks import Ranks
 from vggspec.training.start import initial_weights
 from vggspec.training.state import Plateau
+from vggspec.training.trainable import training_network
 
 CPU = torch.device("cpu")
 NAMES = {

@@ -32,7 +32,7 @@ from vggspec.training.batches import Batch, Normalise, collate, collate_by_size
 from vggspec.training.data_report import data_report
 from vggspec.training.dataset import DataSet, open_data
 from vggspec.training.images import Pairs
-from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.loop import Options, fit
 from vggspec.training.mask_crops import CentreMaskCrops, TrainMaskCrops, WholeMasks
 from vggspec.training.objective import LabelMaps, objective_of
 from vggspec.training.order import Ticket
@@ -42,6 +42,7 @@ from vggspec.training.rehearse import dry_run
 from vggspec.training.state import Plateau
 from vggspec.training.step import Stepper
 from vggspec.training.train import train
+from vggspec.training.trainable import training_network
 
 AXES = np.zeros((3, 3))
 CPU = Options(gpus=0)

@@ -15,9 +15,9 @@ from tests.training.folders import TINY, TO_BOXES, write_annotated, write_folder
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.compiler.cost import cost
 from vggspec.training.find_rate import smooth, suggestion
-from vggspec.training.loop import training_network
 from vggspec.training.rehearse import dry_run, find_rate, overfit
 from vggspec.training.train import train
+from vggspec.training.trainable import training_network
 
 
 @pytest.fixture

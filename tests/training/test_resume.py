@@ -23,10 +23,11 @@ from vggspec.compiler.lower import Lowered
 from vggspec.compiler.weights import open_weights
 from vggspec.training.checkpoint import MOMENTUM, WEIGHTS, read_checkpoint
 from vggspec.training.dataset import DataSet, open_data
-from vggspec.training.loop import Options, fit, training_network
+from vggspec.training.loop import Options, fit
 from vggspec.training.optimisers import Sgd
 from vggspec.training.progress import Epoch, Step, TrainResult, TrainWatcher
 from vggspec.training.record import read_record, save_record
+from vggspec.training.trainable import training_network
 
 CPU = Options(gpus=0)
 LONG = ("stop after 3 epochs", "stop after 12 epochs")

@@ -17,9 +17,9 @@ from vggspec.compiler.lower import Lowered
 from vggspec.training.batches import Batch, Normalise
 from vggspec.training.device import conv_seconds, images_at_a_time, pick_layout, pick_precision
 from vggspec.training.dropout import Dropouts, RowDropout
-from vggspec.training.loop import training_network
 from vggspec.training.ranks import Ranks
 from vggspec.training.step import Stepper
+from vggspec.training.trainable import training_network
 
 CPU = torch.device("cpu")
 MEAN = (100.0, 110.0, 120.0)

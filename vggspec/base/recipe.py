@@ -18,6 +18,7 @@ Average = Literal["scores", "posteriors"]
 Rounding = Literal["floor", "ceil"]
 Resize = Literal["rounded", "torchvision"]
 Initialisation = Literal["normal", "glorot", "he"]
+MAX_CROPS = 64  # a side of an image
 Schedule = Literal["plateau", "epochs", "cosine"]
 Optimiser = Literal["sgd", "adamw"]
 
@@ -360,7 +361,7 @@ class TestProtocol:
     dense: bool = True
     """Apply the net to the whole image, FC layers as convolutions."""
 
-    crops: Annotated[int, Range(1, 64)] | None = None
+    crops: Annotated[int, Range(1, MAX_CROPS)] | None = None
     """Take crops on a regular grid of this many by this many instead, or as well."""
 
     flip: bool = True

@@ -1,15 +1,16 @@
 """Options of every command that goes through a data set: where and how images are computed."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
+
+from vggspec.base.arguments import Device
 
 THREADS = click.IntRange(1, 1024)
 """More than any machine has cores; engines start as many as they are told to."""
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
-"""Those of ``vggspec.runtime.session.Device``, which loads numpy."""
+DEVICES: tuple[str, ...] = get_args(Device)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

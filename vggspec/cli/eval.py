@@ -124,9 +124,13 @@ def command(
     from vggspec.studies.segmentation.evaluate_maps import labels_pixels
 
     check_computing(options)
+    given = {"--per-class": per_class, "--json": as_json, "--report": report}
+    if explain and any(given.values()):
+        words = " and ".join(option for option, value in given.items() if value)
+        raise click.UsageError(f"{words} cannot be used with --explain, which computes nothing.")
     if labels_pixels(bundles[0]):
-        given = {**options, "report": report, "explain": explain}
-        _evaluate_maps(bundles, folder, given, as_json=as_json)
+        others = {"report": report, "explain": explain}
+        _evaluate_maps(bundles, folder, options | others, as_json=as_json)
         return
     if report is not None and not is_other_rank():
         check_folder(report)

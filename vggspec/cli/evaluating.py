@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vggspec.base.recipe import MAX_CROPS
 from vggspec.base.wording import columns
 from vggspec.cli.computing import Command, computing_options, limit_option
 from vggspec.cli.table import aligned, print_table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from vggspec.data.labelled import Labelled
     from vggspec.studies.evaluation.answers import Errors
 
-MAX_CROPS = 64  # a side, as in a manifest
 
 _split_option = click.option(
     "--split", default="val", metavar="NAME", help="The folder below DIR.  [default: val]"

@@ -56,12 +56,12 @@ def command(specs: tuple[str, ...], *, check: bool, diff: bool, from_table: bool
             _print_diff(found)
         elif check:
             if found.is_changed:
-                click.echo(path)
+                click.echo(found.path)
         elif path == "-":
             click.echo(found.after, nl=False)
         elif found.is_changed:
             found.write()
-            terminal.say("", f"formatted {path}")
+            terminal.say("", f"formatted {found.path}")
     _print_reports(reports)
     return 1 if reports or (check and changed) else 0
 

@@ -15,8 +15,6 @@ from vggspec.cli.terminal import table_width
 if TYPE_CHECKING:
     from vggspec.training.rehearsal_results import DryRun, Overfit, RateRange, Trial
 
-SAVE_EVERY = 10.0  # the default of the option, in minutes
-
 #: What the rehearsals take of the options of a training.
 _TAKEN = {"data", "settings", "weights", "seed", "gpus", "workers", "precision", "micro_batch"}
 
@@ -25,7 +23,7 @@ def check_alone(
     chosen: Sequence[str],
     out: str | None,
     steps: int | None,
-    save_every: float,
+    save_every: float | None,
     given: dict[str, Any],
 ) -> None:
     """Check that only one rehearsal is asked for, and nothing that it does not do.
@@ -37,7 +35,7 @@ def check_alone(
         raise click.UsageError(f"{' and '.join(chosen)} exclude each other.")
     one = chosen[0]
     others = {key for key, value in given.items() if value and key not in _TAKEN}
-    if save_every != SAVE_EVERY:
+    if save_every is not None:
         others.add("save_every")
     if one == "--overfit":
         others |= {"out"} if out is not None else set()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.cli.completing import SPEC
 from vggspec.cli.terminal import tell
 
@@ -104,9 +105,7 @@ Examples:
     "--save-every",
     type=click.FloatRange(0),
     metavar="MINUTES",
-    default=10.0,
-    show_default=True,
-    help="Minutes between checkpoints; one is also written after each epoch.",
+    help="Minutes between checkpoints; one is also written after each epoch.  [default: 10]",
 )
 @click.option(
     "--keep-every",
@@ -149,7 +148,7 @@ def command(
     spec: str,
     *,
     out: str | None,
-    save_every: float,
+    save_every: float | None,
     dry_run: bool,
     overfit: int | None,
     find_rate: bool,
@@ -180,8 +179,10 @@ def command(
     from vggspec.cli.train_progress import train_shown
     from vggspec.training.train import train
 
+    if save_every is not None:
+        given["save_every_s"] = 60 * save_every
     with train_shown() as watch:
-        result = train(spec, run=out, save_every_s=60 * save_every, watch=watch, **given)
+        result = train(spec, run=out, watch=watch, **given)
     if result.is_reported_here:
         _say_result(result, given)
     return 128 + result.stopped_by if result.stopped_by is not None else 0
@@ -192,7 +193,10 @@ def _say_result(result: "TrainResult", given: dict[str, Any]) -> None:
 
     if result.num_left_out:
         lines = "".join(f"\n  {shown(line)}" for line in result.left_out)
-        tell(f"{result.num_left_out} images could not be read, left out:{lines}")
+        tell(
+            f"{count(result.num_left_out, 'image')} could not be read and"
+            f" {'is' if result.num_left_out == 1 else 'are'} left out:{lines}"
+        )
     if result.best is not None:
         tell(
             f"best validation {result.best.validation.in_words()}"

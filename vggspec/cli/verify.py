@@ -15,7 +15,7 @@ from vggspec.cli.table import fitted, note_left_out, print_text
 from vggspec.cli.terminal import table_width, use_color, wide_option
 
 if TYPE_CHECKING:
-    from vggspec.runtime.session import Device
+    from vggspec.base.arguments import Device
     from vggspec.studies.verification.reference import Against
     from vggspec.studies.verification.verification import Comparison, Verification
 

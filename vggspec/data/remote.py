@@ -43,6 +43,7 @@ WHOLE = "all"
 """The name of the only split of a folder without splits."""
 
 SPLITS = ("train", "val", "validation", "valid", "dev", "test")
+KEPT_S = 60.0
 TRIES = 5
 FIRST_WAIT_S = 0.5  # before the second try; it doubles
 BUFFER_BYTES = 4 << 20  # what is read at once while a shard is indexed
@@ -251,19 +252,22 @@ class RemoteShards:
         return None
 
 
-@lru_cache(maxsize=8)  # a command asks several times
 def find_remote(root: Path) -> RemoteShards | None:
     """The shards behind a URL; None if ``root`` is a path of this machine.
 
     A URL is that of a folder, or the URLs of shards with ``{000..099}``, ``{train,val}`` or ``*``
-    in them. A shard belongs to the split that its folder or its name names.
+    in them. A shard belongs to the split that its folder or its name names. What was found is kept
+    for ``KEPT_S`` at most, since a command asks several times.
 
     Raises:
         VggspecError: there are none, or the store cannot be reached.
         MissingLibraryError: a library is missing.
     """
-    if not is_remote(root):
-        return None
+    return _found(root, int(time.monotonic() / KEPT_S)) if is_remote(root) else None
+
+
+@lru_cache(maxsize=8)
+def _found(root: Path, _period: int) -> RemoteShards:
     url = unslashed(os.fspath(root))
     query = _query(url)
     base = url.removesuffix(query) if query else url
@@ -305,6 +309,7 @@ def _expanded(url: str) -> list[str]:
 def _listed(pattern: str, query: str) -> list[str]:
     """The URLs that match a pattern, in the order of their names."""
     system, path = _system(pattern)
+    system.invalidate_cache()  # of listings
     found = _tried(pattern, lambda: sorted(system.glob(path)))
     return [pattern.removesuffix(path) + each + query for each in found]
 

@@ -14,6 +14,7 @@ from vggspec.base.catalogue import recipes
 from vggspec.base.catalogue.syntax import UnindentedSetting
 from vggspec.base.diagnostic import Diagnostic, Label, report
 from vggspec.base.recipe import (
+    MAX_CROPS,
     MAX_SCALE,
     MAX_SCALES,
     Experiment,
@@ -527,8 +528,8 @@ def _crops(cursor: _Cursor) -> dict[str, object]:
     if form is None or len(set(map(int, sides))) != 1:
         cursor.at -= 1
         cursor.fail("a square grid such as `5x5`")
-    if not 1 <= int(sides[0]) <= 64:
-        cursor.out_of_range(word, "1x1 to 64x64")
+    if not 1 <= int(sides[0]) <= MAX_CROPS:
+        cursor.out_of_range(word, f"1x1 to {MAX_CROPS}x{MAX_CROPS}")
     return {"crops": int(sides[0])}
 
 

@@ -4,33 +4,12 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 
-from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError
+from vggspec.base.failure import ending
 
 PATIENCE_S = 5.0  # for a process that was told to end
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a process stopped."""
-
-    reports: tuple[Report, ...] = ()
-    lacking: str | None = None
-    """The message about a missing library."""
-
-    @staticmethod
-    def of(error: VggspecError | MissingLibraryError) -> "Failure":
-        """The failure that ``raised`` turns into the error again."""
-        if isinstance(error, VggspecError):
-            return Failure(reports=error.reports)
-        return Failure(lacking=str(error))
-
-    def raised(self) -> VggspecError | MissingLibraryError:
-        """The error, to be raised in another process."""
-        return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
 
 
 @contextlib.contextmanager
@@ -50,10 +29,7 @@ def without_interrupts() -> Iterator[None]:
 def how_it_ended(process: SpawnProcess) -> str:
     """In words, of a process that was lost; it is waited for."""
     process.join(PATIENCE_S)
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    return ending(process.exitcode)
 
 
 def end(process: SpawnProcess) -> None:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from vggspec.base.arguments import Device
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
@@ -22,7 +23,6 @@ from vggspec.compiler.lower import load_network
 from vggspec.compiler.weights import open_weights
 from vggspec.data.labelled import Labelled, open_labelled
 from vggspec.runtime.protocol import Way
-from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Errors
 from vggspec.studies.evaluation.evaluate import announce, answered
 from vggspec.studies.evaluation.question import NetLooks, Question, Setting, ask

@@ -200,13 +200,20 @@ def draw(names: Sequence[str], logs: Sequence[Sequence[Line]], out: Path_) -> No
             label = name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
             _draw_run(loss, error, log, f"{number + 1}  {label}", style)
         loss.set_ylabel("loss: validation, and training (thin)")
-        error.set_ylabel("validation error")
+        kinds = {kind for log in logs for kind in _deciding_kinds(log)}
+        error.set_ylabel(f"validation: {' or '.join(sorted(kinds)) or 'error'}")
         error.set_xlabel("epoch")
         error.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         for axes in (loss, error):
             axes.set_ylim(bottom=0)
             axes.set_xlim(left=0)
         figure.legend(*error.get_legend_handles_labels(), loc="outside upper left")
+
+
+def _deciding_kinds(log: Sequence[Line]) -> set[str]:
+    """What decides which epoch is the best one: the error, or the mean IoU of label maps."""
+    epochs = [line.epoch for line in log if line.epoch is not None]
+    return {Validation(**epoch["validation"]).deciding[0] for epoch in epochs[:1]}
 
 
 def _draw_run(
@@ -223,4 +230,4 @@ def _draw_run(
     loss.plot(middles, [epoch["loss"] for epoch in epochs], lw=0.8, alpha=0.7, **style)
     dots: dict[str, Any] = {"marker": "o", "markersize": 3}
     loss.plot(ends, [one.loss for one in validations], lw=1.8, **style, **dots)
-    error.plot(ends, [one.error for one in validations], lw=1.8, label=label, **style, **dots)
+    error.plot(ends, [one.deciding[1] for one in validations], lw=1.8, label=label, **style, **dots)

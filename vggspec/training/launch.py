@@ -32,7 +32,8 @@ from torch.distributed.elastic.multiprocessing import (
 )
 
 from vggspec.base.catalogue.ranks import LostRank
-from vggspec.base.diagnostic import MissingLibraryError, Report, VggspecError, report
+from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.failure import Failure, ending
 from vggspec.base.interrupt import ENDING, LAUNCHER, Interrupted, is_echo
 from vggspec.base.processors import processors
 from vggspec.base.watcher import Progress
@@ -46,21 +47,11 @@ HERE = "127.0.0.1"
 CHANNEL = "VGGSPEC_CHANNEL"
 """The variable that names the socket on which a rank reports to its launcher."""
 
+BEYOND_SIGNALS = 128  # what a shell adds to the number of a signal, for an exit code
+
 _LOOK_SECONDS = 0.1
 _TAKEN = [*ENDING, *(one for one in signal.Signals if one.name == "SIGQUIT")]
 _LONG_PATH = 80  # the system takes about a hundred bytes for the path of a socket
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a rank failed."""
-
-    reports: tuple[Report, ...] = ()
-    lacking: str | None = None
-    """The message about a library or device that does not exist."""
-
-    def raised(self) -> VggspecError | MissingLibraryError:
-        return VggspecError(*self.reports) if self.reports else MissingLibraryError(self.lacking)
 
 
 def launch(
@@ -117,10 +108,10 @@ def work_for_launcher(train: Callable[[TrainRequest, TrainWatcher], TrainResult]
     try:
         result = train(channel.recv(), report_to)
     except VggspecError as error:
-        report_to.send(_Failure(reports=error.reports))
+        report_to.send(Failure.of(error))
         return 1
     except MissingLibraryError as error:
-        report_to.send(_Failure(lacking=str(error)))
+        report_to.send(Failure.of(error))
         return 1
     if result.is_reported_here:
         report_to.send(result)
@@ -232,14 +223,14 @@ class _Outcome:
     """What the ranks have reported at their end."""
 
     result: TrainResult | None = None
-    failure: _Failure | None = None
+    failure: Failure | None = None
 
     def take(self, heard: object, watch: TrainWatcher) -> None:
         """Keep final reports, and pass on all others."""
         match heard:
             case TrainResult():
                 self.result = heard
-            case _Failure():
+            case Failure():
                 self.failure = heard
             case TrainPlan():
                 watch.begin(heard)
@@ -310,16 +301,11 @@ def _watch(
 
 def _lost(failures: Mapping[int, Any]) -> VggspecError:
     """The ranks ended without a report: a signal killed one, or its own traceback says why."""
-    for failure in failures.values():
-        ended_by = -failure.exitcode if failure.exitcode < 0 else failure.exitcode - 128
-        if ended_by > 0:
-            name = signal.Signals(ended_by).name
-            why = f"rank {failure.local_rank} was ended by {name}"
-            return VggspecError(report(LostRank(reason=why)))
-    first = min(failures.values(), key=lambda each: each.timestamp, default=None)
+    killed = [each for each in failures.values() if not 0 <= each.exitcode <= BEYOND_SIGNALS]
+    first = min(killed or failures.values(), key=lambda each: each.timestamp, default=None)
     why = "no rank reported a result"
     if first is not None:
-        why = f"rank {first.local_rank} ended with exit code {first.exitcode}"
+        why = f"rank {first.local_rank} {ending(first.exitcode)}"
     return VggspecError(report(LostRank(reason=why)))
 
 

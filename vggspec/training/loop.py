@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vggspec.base.catalogue.annotations import BoxesOnCrops
-from vggspec.base.catalogue.data import Diverged, LostWorker, NotTrainable, TooManyBadImages
+from vggspec.base.catalogue.data import Diverged, LostWorker, TooManyBadImages
 from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.catalogue.ranks import TooManyRanks
 from vggspec.base.catalogue.runs import BadCheckpoint, BadRecord
@@ -26,13 +26,8 @@ from vggspec.base.optional import has_library
 from vggspec.base.run_record import RECORD
 from vggspec.base.wording import count
 from vggspec.compiler.backends.torch.module import SpecModule, emit
-from vggspec.compiler.ir import POSTERIOR_MAP, Layer, Network, Output
+from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered
-from vggspec.compiler.ops.batch_norm import BatchNorm
-from vggspec.compiler.ops.boxes import Boxes
-from vggspec.compiler.passes import TRAINING
-from vggspec.compiler.passes import run as apply_passes
-from vggspec.compiler.results import result_of
 from vggspec.compiler.sizes import sizes
 from vggspec.compiler.weights import describe, expecting
 from vggspec.data.annotated import Examples
@@ -74,7 +69,7 @@ from vggspec.training.record import (
     save_record,
     write_held_out,
 )
-from vggspec.training.request import TrainPrecision, Validate
+from vggspec.training.request import SAVE_EVERY_S, TrainPrecision, Validate
 from vggspec.training.runs import BEST, LOG, RUNS
 from vggspec.training.schedule import RateSchedule
 from vggspec.training.start import (
@@ -88,6 +83,7 @@ from vggspec.training.state import TrainState
 from vggspec.training.statistics import Statistics, measured
 from vggspec.training.step import Stepper
 from vggspec.training.tensorboard_log import Board
+from vggspec.training.trainable import normalised_vector, training_network
 from vggspec.training.validation import dense_form, validate
 
 
@@ -118,7 +114,7 @@ class Options:
     validate: Validate = "crop"
     """Validate on the central crop of an image, or densely on all of it."""
 
-    save_every_s: float = 600.0
+    save_every_s: float = SAVE_EVERY_S
     keep_every: int | None = None
     """Keep the weights of every N epochs."""
 
@@ -454,7 +450,7 @@ class Training:
     def _epoch(self, stop: Event) -> bool:
         """The rest of an epoch and its validation; False where it was stopped within."""
         state, meter, ranks = self.state, self.meter, self.ranks
-        least_images = 2 if _normalised_vector(self.network) else 1
+        least_images = 2 if normalised_vector(self.network) else 1
         self.order.epoch, self.order.skipped = state.epoch, state.batches
         meter.begin_epoch()
         self.stepper.begin_epoch(state.epoch)
@@ -602,48 +598,6 @@ class Training:
         )
 
 
-def training_network(lowered: Lowered) -> Network:
-    """The net in the form for training: it ends in class scores, of the image or of
-    positions, or in boxes.
-
-    Raises:
-        VggspecError: it has no parameters, gives boxes for several positions, or its batches
-            are too small to be normalised.
-    """
-    network = lowered.network
-    last = network[network.outputs[0].layer]
-    kind = result_of(network)
-    if kind == "activations" or len(network.outputs) > 1:
-        because = f"training takes one output, classes, boxes or maps; {_how_to_have_one(network)}"
-        raise _not_trainable(last, because)
-    network = network.rebuild(network.layers, (Output(kind, last.name),))
-    if isinstance(last.op, Boxes) and last.type.is_map:
-        raise _not_trainable(last, "it gives boxes for each place of a map")
-    for_classes = lowered.experiment.train.for_classes()
-    if isinstance(last.op, Boxes) and for_classes:
-        raise _not_trainable(last, f"it gives boxes, and `{for_classes[0]}` is for classes")
-    not_for_maps = lowered.experiment.train.not_for_maps()
-    if kind == POSTERIOR_MAP and not_for_maps:
-        because = f"it labels positions, and `{not_for_maps[0]}` is for labels of images"
-        raise _not_trainable(last, because)
-    if not network.weight_layers:
-        raise _not_trainable(last, "it has no weight layer")
-    network = apply_passes(TRAINING, network)
-    norm = _normalised_vector(network)
-    if norm is not None and lowered.experiment.train.batch < 2:
-        raise _not_trainable(norm, "batch normalisation of vectors needs two images a batch")
-    return network
-
-
-def _how_to_have_one(network: Network) -> str:
-    read = {name for layer in network.layers for name in layer.inputs}
-    ends = [output.name for output in network.outputs if output.layer not in read]
-    if len(ends) > 1:
-        return f"this net ends in {' and '.join(ends)}: keep one of these branches"
-    names = " ".join(output.name for output in network.outputs)
-    return f"train it without `outputs {names}`, and its weights serve the net with that line too"
-
-
 def check_validation(network: Network, validate: Validate) -> None:
     """Check that a net can be validated that way.
 
@@ -703,19 +657,6 @@ def _middle(scales: tuple[int, ...]) -> int:
     return sorted(scales)[len(scales) // 2]
 
 
-def _normalised_vector(network: Network) -> Layer | None:
-    """The first batch normalisation that sees one number a channel, so no variance of one image."""
-    norms = (layer for layer in network.layers if isinstance(layer.op, BatchNorm))
-    return next((layer for layer in norms if layer.type.size == (1, 1)), None)
-
-
 def _is_finite(model: SpecModule) -> bool:
     finite = [torch.isfinite(tensor).all() for tensor in model.state_dict().values()]
     return bool(torch.stack(finite).all())
-
-
-def _not_trainable(layer: Layer, because: str) -> VggspecError:
-    what = NotTrainable(because=because)
-    if layer.origin is None:
-        return VggspecError(report(what))
-    return VggspecError(report(what, layer.origin.source, layer.origin.span))

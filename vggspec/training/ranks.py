@@ -194,6 +194,12 @@ class _BatchNorm(nn.Module):
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
+        with torch.autocast(x.device.type, enabled=False):
+            # In bf16 neither sums nor the number of images would be right.
+            numbers = x.float() if x.dtype == torch.bfloat16 else x
+            return self._normalised(numbers).to(x.dtype)
+
+    def _normalised(self, x: Tensor) -> Tensor:
         axes = [0, *range(2, x.dim())]
         shape = [1, -1, *(1 for _ in axes[1:])]
         number = x.new_tensor([x.numel() / x.shape[1]])

@@ -18,6 +18,7 @@ from vggspec.training.request import (
     merged,
     read_target,
 )
+from vggspec.training.trainable import training_network
 
 Path = str | os.PathLike[str]
 
@@ -198,8 +199,7 @@ def _request(
     )
     written, begun = read_target(request.spec)
     lowered = changed(written, merged(begun, request.settings))
-    require("torch", "training")
-    from vggspec.training.loop import training_network
-
     training_network(lowered)
+    require("torch", "training")
+
     return request

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vggspec.base.arguments import check_choice, check_number
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.run_record import RECORD
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 TrainPrecision = Literal["fp32", "tf32", "bf16"]
 Validate = Literal["crop", "dense"]
+
+MAX_SEED = (1 << 63) - 1
+
+SAVE_EVERY_S = 600.0
+"""Seconds between checkpoints, unless it is said otherwise."""
 
 CHANGED = "# --set "
 
@@ -46,8 +52,24 @@ class TrainRequest:
     micro_batch: int | None = None
     compile: bool = False
     validate: Validate | None = None
-    save_every_s: float = 600.0
+    save_every_s: float = SAVE_EVERY_S
     keep_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what holds for every net.
+
+        Raises:
+            ArgumentError: a number is out of range, or a word is none of the choices.
+        """
+        check_choice("precision", self.precision, TrainPrecision)
+        check_choice("validate", self.validate, Validate)
+        check_number("seed", self.seed, least=0, most=MAX_SEED)
+        check_number("gpus", self.gpus, least=0)
+        check_number("procs", self.procs, least=1)
+        check_number("workers", self.workers, least=0)
+        check_number("micro_batch", self.micro_batch, least=1)
+        check_number("save_every_s", self.save_every_s, least=0)
+        check_number("keep_every", self.keep_every, least=1)
 
 
 def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":

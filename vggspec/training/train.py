@@ -13,6 +13,7 @@ from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.training.progress import TrainResult, as_train_watcher
 from vggspec.training.request import (
+    SAVE_EVERY_S,
     TrainPrecision,
     TrainRequest,
     Validate,
@@ -20,6 +21,7 @@ from vggspec.training.request import (
     merged,
     read_target,
 )
+from vggspec.training.trainable import training_network
 
 Path = str | os.PathLike[str]
 
@@ -40,7 +42,7 @@ def train(
     micro_batch: int | None = None,
     compile: bool = False,
     validate: Validate | None = None,
-    save_every_s: float = 600.0,
+    save_every_s: float = SAVE_EVERY_S,
     keep_every: int | None = None,
     watch: Watcher = SILENT,
     stop: Event | None = None,
@@ -81,8 +83,8 @@ def train(
         VggspecError: the spec, a setting, the data or a checkpoint has a mistake, the loss is not
             finite, a process is lost, or a file cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
-        ArgumentError: both ``procs`` and ``gpus`` are given, or ``spec`` is a folder
-            that is not that of a run.
+        ArgumentError: both ``procs`` and ``gpus`` are given, a number is out of range, a word is
+            none of the choices, or ``spec`` is a folder that is not that of a run.
         SystemExit: a signal ended the processes before they could save; or, in a process that a
             launcher started as one of several, another one of them reports the error.
     """
@@ -108,13 +110,12 @@ def train(
     )
     written, begun = read_target(request.spec)
     lowered = changed(written, merged(begun, request.settings))
+    training_network(lowered)
     require("torch", "training")
     from vggspec.training.device import check_gpus
     from vggspec.training.launch import launch
-    from vggspec.training.loop import training_network
     from vggspec.training.run_rank import train_rank
 
-    training_network(lowered)
     number = procs or gpus or 1
     watcher = as_train_watcher(watch)
     if number > 1 and not is_launched():

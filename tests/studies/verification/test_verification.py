@@ -21,6 +21,7 @@ from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.bundles import rewrite
 from tests.runtime.test_compatibility import BARE, H200, LINUX, with_gpus
+from vggspec.base.arguments import Device
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.digests import file_entry
@@ -48,7 +49,6 @@ from vggspec.runtime import open_session as opening
 from vggspec.runtime.compatibility import rtx_supports
 from vggspec.runtime.ort_session import OrtSession
 from vggspec.runtime.preprocess import normalise
-from vggspec.runtime.session import Device
 from vggspec.studies.verification.cases import cases
 from vggspec.studies.verification.images import natural_images
 from vggspec.studies.verification.ranges import in_words

@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 
+from vggspec.base.arguments import Device, check_choice
 from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.optional import require
@@ -34,7 +35,7 @@ from vggspec.lang.packaged import packaged
 from vggspec.runtime import machine
 from vggspec.runtime.compatibility import compare_bundle
 from vggspec.runtime.fastest_engine import fastest, remember
-from vggspec.runtime.session import Arrays, Device
+from vggspec.runtime.session import Arrays
 from vggspec.studies.bench.images import BenchImages, images_of
 from vggspec.studies.bench.layers import LayerTimes, layer_times
 from vggspec.studies.bench.product import SIDE, Form, macs_of, write_product
@@ -219,9 +220,7 @@ def _check_numbers(
         message = "name a bundle or a spec, and a device"
         raise ArgumentError(message)
     for each in devices:
-        if each not in get_args(Device):
-            message = f"there is no device `{each}`: {', '.join(get_args(Device))}"
-            raise ArgumentError(message)
+        check_choice("device", each, Device)
     if len(set(devices)) < len(devices):
         message = f"a device is named twice: {', '.join(devices)}"
         raise ArgumentError(message)

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from vggspec.base.catalogue.benching import LostMeasurement
 from vggspec.base.closing import Closing
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.failure import Failure
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
 from vggspec.data.read import Pixels
 from vggspec.runtime.node_times import NodeTimes, node_times
 from vggspec.runtime.session import Arrays, Session
 from vggspec.studies.bench.product import Form, feed_of
-from vggspec.studies.child_process import Failure, end, how_it_ended, without_interrupts
+from vggspec.studies.child_process import end, how_it_ended, without_interrupts
 
 COLD_S = 0.05
 """A run that is shorter is repeated within a turn, after one that does not count: the net before it

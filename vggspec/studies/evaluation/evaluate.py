@@ -6,14 +6,15 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vggspec.base.arguments import Device, check_choice, check_number
 from vggspec.base.files import write_files
 from vggspec.base.optional import has_library
-from vggspec.base.recipe import Average, Resize, Rounding, TestProtocol
+from vggspec.base.recipe import MAX_CROPS, Average, Resize, Rounding, TestProtocol, as_scales
 from vggspec.base.render import shown
 from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
@@ -22,7 +23,6 @@ from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.opening import Bundle, open_bundle
 from vggspec.compiler.bundling.variant import Changes, only_as_it_is, varied
 from vggspec.data.labelled import open_labelled
-from vggspec.runtime.session import Device
 from vggspec.studies.evaluation.answers import Answering, Result, Tally, kind_of
 from vggspec.studies.evaluation.calibration import Calibration, calibrated
 from vggspec.studies.evaluation.class_scores import (
@@ -235,7 +235,7 @@ def evaluate(
     *,
     split: str = "val",
     limit: int | None = None,
-    scales: Sequence[int] | None = None,
+    scales: int | Iterable[int] | None = None,
     resize: Resize | None = None,
     dense: bool | None = None,
     crops: int | None = None,
@@ -292,15 +292,25 @@ def evaluate(
 
     Raises:
         VggspecError: the bundles or the data cannot be used, or a net fails.
-        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, a number is out of range, or a word is
+            none of the choices.
         MissingLibraryError: the device was requested by name and is not available.
     """
+    check_number("limit", limit, least=1)
+    check_number("crops", crops, least=1, most=MAX_CROPS)
+    check_number("stride", stride, least=1)
+    for name, word, words in (
+        ("resize", resize, Resize),
+        ("average", average, Average),
+        ("pool", pool, Rounding),
+    ):
+        check_choice(name, word, words)
     request = Request(
         bundles=(bundles,) if isinstance(bundles, str | os.PathLike) else tuple(bundles),
         data=data,
         split=split,
         limit=limit,
-        scales=None if scales is None else tuple(scales),
+        scales=None if scales is None else as_scales(scales),
         resize=resize,
         dense=dense,
         crops=crops,

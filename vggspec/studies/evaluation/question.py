@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device
 from vggspec.base.catalogue import evaluating
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.distances import ComparesPictures
@@ -34,7 +35,6 @@ from vggspec.data.split import Split
 from vggspec.runtime.net import view_of
 from vggspec.runtime.preprocess import rescaled_size
 from vggspec.runtime.protocol import Look, Size, View, Way, looks, needed, ways
-from vggspec.runtime.session import Device
 from vggspec.studies.pipeline import enlarged_scale
 
 T = TypeVar("T")

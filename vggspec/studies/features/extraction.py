@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device, check_choice
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
@@ -30,7 +31,6 @@ from vggspec.compiler.passes.keep_up_to import before_last
 from vggspec.data.classed import Images, open_classed
 from vggspec.data.left_out import LeftOut
 from vggspec.data.pictures import named_images
-from vggspec.runtime.session import Device
 from vggspec.studies.features.descriptors import Combination, Described, OverScales, width
 from vggspec.studies.features.file import (
     FeaturesFile,
@@ -141,11 +141,13 @@ def features(
 
     Raises:
         ArgumentError: both ``data`` and ``images`` are given, or neither; ``procs`` and ``gpus``
-            are both given; or a number is not positive.
+            are both given; a number is not positive; or a word is none of the choices.
         VggspecError: a bundle, the data or the file cannot be used, or too many images are
             unreadable.
         MissingLibraryError: the device was requested by name and is not available.
     """
+    check_choice("resize", resize, Resize)
+    check_choice("combine", combine, OverScales)
     images = list(images)
     if (data is None) != bool(images):
         raise ArgumentError("give either `data` or `images`")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vggspec.base.arguments import check_choice
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.short_repr import short_repr
@@ -143,10 +144,12 @@ def fit_svm(
         watch: Receives the number of fits that are done.
 
     Raises:
-        ArgumentError: a C is not a positive number, or there are fewer than two folds.
+        ArgumentError: a C is not a positive number, there are fewer than two folds, or ``ap`` is
+            none of the choices.
         VggspecError: a file is unusable, the files do not match, or a class has too few images.
         MissingLibraryError: scikit-learn is not installed.
     """
+    check_choice("ap", ap, ApKind)
     cs = tuple(sorted(set(map(float, cs))))
     if not cs or not all(0 < c < math.inf for c in cs):
         raise ArgumentError(f"`cs` must be positive numbers, not {cs}")

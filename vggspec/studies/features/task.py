@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device
 from vggspec.base.fields import Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
@@ -29,7 +30,6 @@ from vggspec.data.digest import Digest
 from vggspec.data.remote import RemoteSplit
 from vggspec.data.shards import ShardSplit
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.session import Device
 from vggspec.studies.features.descriptors import Combination, Described, describe
 from vggspec.studies.pipeline import Applied
 from vggspec.studies.tasks.task import identified

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vggspec.base.arguments import Device, check_choice, check_number
 from vggspec.base.catalogue.localising import ClassRequired
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.recipe import Resize, as_scales
+from vggspec.base.recipe import MAX_CROPS, Resize, as_scales
 from vggspec.base.render import shown
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
@@ -22,7 +23,6 @@ from vggspec.data.decode import BadImageError
 from vggspec.data.labelled import Labelled
 from vggspec.data.matched import match_classes, spread
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.session import Device
 from vggspec.studies.image_files import ImageFiles
 from vggspec.studies.localisation.errors import LocalisationTally, Verdict, judge
 from vggspec.studies.localisation.localiser import MATCH, Ensemble, Localiser, Located, Method
@@ -124,11 +124,17 @@ def localise(
         watch: Receives the settings and the progress.
 
     Raises:
-        ArgumentError: arguments contradict each other, or ``label`` is not a class of the nets.
+        ArgumentError: arguments contradict each other, ``label`` is not a class of the nets, a
+            number is out of range, or a word is none of the choices.
         VggspecError: the nets do not match, or a bundle, the data or too many images cannot be
             used.
         MissingLibraryError: the device was requested by name and is not available.
     """
+    check_choice("resize", resize, Resize)
+    check_number("limit", limit, least=1)
+    check_number("crops", crops, least=1, most=MAX_CROPS)
+    check_number("stride", stride, least=1)
+    check_number("classes", classes, least=1)
     bundles, images, classifiers = _many(bundles), _many(images), _many(classifiers)
     given = {"crops": crops, "stride": stride, "classes": classes, "match": match}
     if (data is None) != bool(images):

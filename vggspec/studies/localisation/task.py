@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device
 from vggspec.base.fields import MAX_SIDE, BadFieldError, Fields
 from vggspec.base.version import __version__
 from vggspec.bundle.opening import Bundle
 from vggspec.data.annotated import Annotated
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.session import Device
 from vggspec.studies.localisation.errors import classes_on
 from vggspec.studies.localisation.localiser import (
     ClassBox,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vggspec.base.arguments import Device, check_choice, check_number
 from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.diagnostic import VggspecError, report
@@ -26,7 +27,6 @@ from vggspec.data.labelled import Labelled
 from vggspec.data.left_out import LeftOut
 from vggspec.data.masked import Masked, open_masked
 from vggspec.data.matched import match_classes, spread
-from vggspec.runtime.session import Device
 from vggspec.studies.segmentation.task import Compared, Comparing
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
@@ -153,9 +153,12 @@ def evaluate_maps(
     Raises:
         VggspecError: the bundle or the data cannot be used, too many pictures cannot, or the net
             fails.
-        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: ``procs`` and ``gpus`` are both given, a number is not positive, or a word is
+            none of the choices.
         MissingLibraryError: the device was requested by name and is not available.
     """
+    check_number("limit", limit, least=1)
+    check_choice("resize", resize, Resize)
     effort = Effort.of(device=device, procs=procs, gpus=gpus, threads=threads, resume=resume)
     watch = effort.watcher(watch)
     opened = open_bundle(bundle, deep=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import Device
 from vggspec.base.fields import BadFieldError, Fields
 from vggspec.base.recipe import TestProtocol
 from vggspec.base.version import __version__
@@ -23,7 +24,6 @@ from vggspec.data.decode import BadImageError, decoding
 from vggspec.data.masked import Masked
 from vggspec.runtime.label_maps import segment
 from vggspec.runtime.net import BundleNet
-from vggspec.runtime.session import Device
 from vggspec.studies.tasks.task import identified
 
 

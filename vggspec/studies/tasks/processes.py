@@ -16,9 +16,10 @@ from typing import Any
 
 from vggspec.base.catalogue.evaluating import LostProcess
 from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
+from vggspec.base.failure import Failure
 from vggspec.base.optional import silence_pillow
 from vggspec.base.processors import processors
-from vggspec.studies.child_process import Failure, end, how_it_ended, without_interrupts
+from vggspec.studies.child_process import end, how_it_ended, without_interrupts
 from vggspec.studies.tasks.task import R, Task
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"

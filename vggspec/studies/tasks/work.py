@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vggspec.base.arguments import Device, check_choice, check_number
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
 from vggspec.base.processors import processors
 from vggspec.base.watcher import SILENT, Progress, Watcher
 from vggspec.base.wording import count
 from vggspec.runtime.machine import this_machine
-from vggspec.runtime.session import Device
 from vggspec.studies.tasks.journal import Journal, evaluation_path, journal
 from vggspec.studies.tasks.processes import VISIBLE, results_by
 from vggspec.studies.tasks.ranks import Ranks, Sharing, joined
@@ -80,14 +80,15 @@ class Effort:
         of several ranks, they meet here.
 
         Raises:
-            ArgumentError: the options contradict each other, or a number is not positive.
+            ArgumentError: the options contradict each other, a number is not positive, or there is
+                no such ``device``.
             MissingLibraryError: the machine has fewer GPUs, or ranks lack PyTorch.
             VggspecError: the ranks cannot meet.
         """
+        check_choice("device", device, Device)
         numbers = {"procs": procs, "gpus": gpus, "threads": threads, "batch_pixels": batch_pixels}
         for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise ArgumentError(f"`{name}` must be at least 1, not {number}")
+            check_number(name, number, least=1)
         if procs and gpus:
             raise ArgumentError("`procs` and `gpus` exclude each other: each GPU has one process")
         if gpus:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vggspec.base.arguments import Device
 from vggspec.bundle.opening import Bundle
 from vggspec.bundle.options import Precision
 from vggspec.compiler.bundling.net import network_of
 from vggspec.compiler.precision import number_types
 from vggspec.runtime.preprocess import normalise
-from vggspec.runtime.session import Device, KnowsItsArithmetic, Session
+from vggspec.runtime.session import KnowsItsArithmetic, Session
 
 #: The number types of a bundle's layers, in the words of ONNX Runtime and of OpenVINO.
 NAMES: dict[Precision, tuple[str, ...]] = {
@@ -87,7 +88,8 @@ def measure(bundle: Bundle, session: Session, device: Device) -> ArithmeticCheck
         run = session.computed_in()
     else:
         engine = "ONNX Runtime"
-        run = computed_in(bundle.model, session.device, feeds)
+        is_half = manifest.precision == "fp16"
+        run = computed_in(bundle.model, session.device, feeds, is_half=is_half)
     total = len(layers)
     if manifest.precision == "int8" and run:
         # Layers in fp32 stay so, and batch normalisation may have merged others.

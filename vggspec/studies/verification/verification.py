@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from vggspec.base.arguments import Device, check_choice
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.short_repr import short_repr
@@ -20,7 +21,7 @@ from vggspec.data.read import Pixels
 from vggspec.runtime import machine
 from vggspec.runtime import open_session as opening
 from vggspec.runtime.compatibility import compare_bundle
-from vggspec.runtime.session import Device, Session
+from vggspec.runtime.session import Session
 from vggspec.studies.verification.arithmetic import ArithmeticCheck, measure
 from vggspec.studies.verification.comparison import Figures, compare_outputs
 from vggspec.studies.verification.images import ImageBatch, pictures, synthetic
@@ -152,11 +153,12 @@ def verify(
         VggspecError: the bundle is damaged, lacks its reference, or its outputs or images cannot be
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
-        ArgumentError: ``against`` is neither reference, ``tolerance`` is not positive, or the
-            bundle contains an engine and ``device`` is another one than ``tensorrt``.
+        ArgumentError: ``against`` is neither reference, there is no such ``device``, ``tolerance``
+            is not positive, or the bundle contains an engine and ``device`` is another one than
+            ``tensorrt``.
     """
-    if against is not None and against not in get_args(Against):
-        raise ArgumentError(f"against is {against!r}, not one of {', '.join(get_args(Against))}")
+    check_choice("against", against, Against)
+    check_choice("device", device, Device)
     if tolerance is not None and not tolerance > 0:
         raise ArgumentError(f"tolerance is {tolerance}, and must be positive")
     opened = open_bundle(bundle, deep=True)
