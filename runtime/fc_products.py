@@ -3,13 +3,14 @@
 A bundle has them as convolutions whose windows are as large as the map that the FC layer saw.
 
 - On a CPU ONNX Runtime lays the weights of a convolution out anew, in three copies while it loads
-  them and one that stays. A product reads them where they lie in the mapped file.
-- cuDNN convolves so large windows slowly, and in fp16 proposes no algorithm for some sizes of
-  images. FC layers that see one position are as fast there as convolutions.
+  them and one that stays. A product reads them where they lie in the mapped file. Each image has a
+  product of its own, so that its numbers do not depend on the others of its batch.
+- On CUDA devices cuDNN convolves windows of 7 x 7 slowly, and in fp16 proposes no algorithm for
+  some sizes of images. The whole batch is one product.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,21 +22,29 @@ from vggspec.base.optional import require
 if TYPE_CHECKING:
     import onnx
 
-#: The least number of weights, with windows of the least size and with smaller ones. What has fewer
-#: is rather a convolution, over a map that may be large, and each position of a map is copied as
-#: often as windows see it.
-LEAST_WEIGHTS, LEAST_WINDOW, LEAST_WEIGHTS_OF_SMALLER = 1 << 20, 4, 4_000_000
+#: The least number of weights for which it pays.
+LEAST_WEIGHTS = 1 << 20
+
+#: On CUDA devices, the least window. A smaller one is as fast as a convolution, and rather none of
+#: an FC layer: its map may be large, and each position is copied as often as windows see it.
+LEAST_WINDOW = 4
 
 #: The largest window that is taken apart, since each of its rows and columns is a node.
 MOST_WINDOW = 64
+
+#: Where weights lie: the name of the file beside the graph, and the first byte.
+Place = tuple[str, int]
 
 #: The weights by the name that a layer reads, which is another one where they are rounded to fp16.
 Weights = Mapping[str, "onnx.TensorProto"]
 
 
-def with_products(model: Path, *, smaller: bool = True) -> bytes | None:
+def with_products(model: Path, stored: Collection[Place] | None = None) -> bytes | None:
     """The graph of a file with FC layers as matrix products; None where there are none, or where it
     is no graph, which the engine reports.
+
+    For CPUs ``stored`` says where the weights of FC layers lie. None, for CUDA devices, takes
+    convolutions with large windows for FC layers.
 
     Raises:
         MissingLibraryError: onnx is not installed.
@@ -45,26 +54,39 @@ def with_products(model: Path, *, smaller: bool = True) -> bytes | None:
         proto = onnx.load(model, load_external_data=False)
     except Exception:  # noqa: BLE001 (protobuf has one error for each of its implementations)
         return None
-    if not replace_dense_fc(proto.graph, weights_of(proto.graph), smaller=smaller):
+    weights = weights_of(proto.graph)
+    if stored is None:
+        windows = {name: each.dims[2:] for name, each in weights.items()}
+        fc = {name for name, sides in windows.items() if min(sides, default=0) >= LEAST_WINDOW}
+    else:
+        fc = {name for name, each in weights.items() if place_of(each) in stored}
+    if not replace_dense_fc(proto.graph, weights, fc, each_image=stored is not None):
         return None
     found: bytes = proto.SerializeToString()
     return found
 
 
+def place_of(weights: "onnx.TensorProto") -> Place | None:
+    """Where they lie; None inside of the graph."""
+    facts = {each.key: each.value for each in weights.external_data}
+    offset = facts.get("offset", "0")
+    return (facts["location"], int(offset)) if "location" in facts and offset.isdecimal() else None
+
+
 def replace_dense_fc(
-    graph: "onnx.GraphProto", weights: Weights, *, smaller: bool = True
+    graph: "onnx.GraphProto", weights: Weights, fc: Collection[str], *, each_image: bool
 ) -> set[str]:
     """Replace FC layers by matrix products, in place; the names of the weights that these read.
 
-    ``smaller`` includes windows of fewer than 4 rows or columns: of one position, nearly always.
+    ``fc`` are the names of the weights that are those of FC layers, among ``weights``.
 
     Given::
 
         y = Conv(x, weight, bias)    x (N, C, H, W), weight (M, C, kh, kw), every position
 
-    Result::
+    Result, for ``each_image`` and for a batch::
 
-        columns = the windows of x, (C kh kw, N h w)    14 slices of 7 x 7
+        columns = the windows of x, (N, C kh kw, h w) or (C kh kw, N h w)    14 slices of 7 x 7
         y = MatMul(weight as (M, C kh kw), columns) + bias
 
     The weights keep their order and are not copied. Sums are those of the convolution in another
@@ -72,12 +94,12 @@ def replace_dense_fc(
     """
     read: set[str] = set()
     nodes = list(graph.node)
-    if not any(_is_dense_fc(node, weights, smaller=smaller) for node in nodes):
+    if not any(_is_dense_fc(node, weights, fc) for node in nodes):
         return read
     del graph.node[:]
     for node in nodes:
-        if _is_dense_fc(node, weights, smaller=smaller):
-            made = _Product(node, weights)
+        if _is_dense_fc(node, weights, fc):
+            made = _Product(node, weights, each_image=each_image)
             graph.node.extend(made.nodes)
             graph.initializer.extend(made.constants)
             read.update(node.input[1:])
@@ -99,20 +121,22 @@ def weights_of(
     return found
 
 
-def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, *, smaller: bool) -> bool:
+def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, fc: Collection[str]) -> bool:
     """Whether it is a convolution as an FC layer gives: all positions, nothing padded."""
     from onnx import helper
 
-    if node.op_type != "Conv" or not all(name in weights for name in node.input[1:]):
+    if (
+        node.op_type != "Conv"
+        or node.input[1] not in fc
+        or not all(name in weights for name in node.input[1:])
+    ):
         return False
     facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     shape = weights[node.input[1]].dims
-    if len(shape) != 4 or not all(1 <= side <= MOST_WINDOW for side in shape[2:]):
-        return False
-    is_small = min(shape[2:]) < LEAST_WINDOW
     return (
-        (smaller or not is_small)
-        and prod(shape) >= (LEAST_WEIGHTS_OF_SMALLER if is_small else LEAST_WEIGHTS)
+        len(shape) == 4
+        and all(1 <= side <= MOST_WINDOW for side in shape[2:])
+        and prod(shape) >= LEAST_WEIGHTS
         and facts.get("group", 1) == 1
         and facts.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
         and not any(facts.get("pads", ()))
@@ -124,32 +148,37 @@ def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, *, smaller: bool) -> 
 class _Product:
     """The nodes and constants that replace a convolution. Its weights get other shapes."""
 
-    def __init__(self, conv: "onnx.NodeProto", weights: Weights) -> None:
+    def __init__(self, conv: "onnx.NodeProto", weights: Weights, *, each_image: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._prefix = conv.name or conv.output[0]
         x, weight, *bias = conv.input
         outputs, channels, rows, columns = weights[weight].dims
-        x = self._add("Transpose", [x], perm=(1, 0, 2, 3))
-        axes = 1
-        if rows > 1:
-            x = self._windows(x, rows, axis=axes + 1, to=axes)  # (C, kh, N, h, W)
-            axes += 1
-        if columns > 1:
-            x = self._windows(x, columns, axis=axes + 2, to=axes)  # (C, kh, kw, N, h, w)
-            axes += 1
-        size = self._add("Shape", [x], start=axes)
         inputs = channels * rows * columns
-        x = self._add("Reshape", [x, self._constant(inputs, -1)])
+        at = 2  # where the positions in a window stand, as axes after the channels
+        if not each_image:
+            x, at = self._add("Transpose", [x], perm=(1, 0, 2, 3)), 1
+        if rows > 1:
+            x = self._windows(x, rows, axis=2, to=at)
+        if columns > 1:
+            x = self._windows(x, columns, axis=3 + (rows > 1), to=at + (rows > 1))
+        # (N, C, kh, kw, h, w) with `each_image`, else (C, kh, kw, N, h, w). A 0 keeps an axis.
+        size = self._add("Shape", [x], start=-2 if each_image else -3)
+        kept = [0] if each_image else []
+        x = self._add("Reshape", [x, self._constant(*kept, inputs, -1)])
         weights[weight].dims[:] = (outputs, inputs)
         y = self._add("MatMul", [weight, x])
         if bias:
             weights[bias[0]].dims[:] = (outputs, 1)
             y = self._add("Add", [y, bias[0]])
-        whole = self._add("Concat", [self._constant(outputs), size], axis=0)
-        y = self._add("Reshape", [y, whole])
+        whole = self._add("Concat", [self._constant(*kept, outputs), size], axis=0)
         # The layer's name stays with what gives its output.
-        self._add("Transpose", [y], named=(conv.name, conv.output[0]), perm=(1, 0, 2, 3))
+        named = conv.name, conv.output[0]
+        if each_image:
+            self._add("Reshape", [y, whole], named=named)
+        else:
+            y = self._add("Reshape", [y, whole])
+            self._add("Transpose", [y], named=named, perm=(1, 0, 2, 3))
 
     def _windows(self, x: str, size: int, *, axis: int, to: int) -> str:
         """All windows of ``size`` along an axis, the positions in a window as a new axis."""

@@ -12,7 +12,7 @@ import re
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -32,7 +32,7 @@ from vggspec.base.files import cache_folder, named_in_text
 from vggspec.base.optional import has_library
 from vggspec.base.processors import engine_threads
 from vggspec.base.regular_files import open_file
-from vggspec.base.safetensors_header import BadTensorsError, read_layout
+from vggspec.base.safetensors_header import BadTensorsError, Tensor, read_layout
 from vggspec.base.wording import foreign
 from vggspec.bundle.manifest import Manifest
 from vggspec.bundle.profile import BatchShape, Profile, spans
@@ -317,17 +317,21 @@ def _graph_for_cuda(path: str) -> bytes | None:
         return None
     from vggspec.runtime.fc_products import with_products
 
-    return with_products(Path(path), smaller=False)
+    return with_products(Path(path))
 
 
 def _graph_for_cpu(path: str) -> bytes | None:
     """Another graph for the file's weights, or None where the file's own is right."""
     from vggspec.runtime.fc_products import LEAST_WEIGHTS, with_products
 
-    least = LEAST_WEIGHTS * np.dtype(np.float32).itemsize
-    if not _is_any_larger(_weights_beside(path), least) or not has_library("onnx"):
-        return None
-    return with_products(Path(path))
+    stored = {
+        (file.name, tensor.offset)
+        for file in _weights_beside(path)
+        for tensor in _tensors(file)
+        # (out, in) is the shape of FC layers alone.
+        if len(tensor.shape) == 2 and prod(tensor.shape) >= LEAST_WEIGHTS
+    }
+    return with_products(Path(path), stored) if stored and has_library("onnx") else None
 
 
 def _load_on_tensorrt(
@@ -464,7 +468,8 @@ def _load(
 
     weights = _weights_beside(path)
     # ONNX Runtime would reorder such a tensor and then refuse its own.
-    left_out = {"disabled_optimizers": [REORDERING]} if _is_any_larger(weights, HUGE_BYTES) else {}
+    is_any_huge = any(tensor.bytes > HUGE_BYTES for file in weights for tensor in _tensors(file))
+    left_out = {"disabled_optimizers": [REORDERING]} if is_any_huge else {}
 
     def session(model: str | bytes) -> ort.InferenceSession:
         return ort.InferenceSession(
@@ -499,15 +504,11 @@ def _weights_beside(path: str) -> list[Path]:
     return sorted(each for each in beside if each.is_file())
 
 
-def _is_any_larger(weights: Sequence[Path], than: int) -> bool:
-    """Whether a tensor has more bytes; unreadable files are ignored."""
-    for path in weights:
-        with contextlib.suppress(OSError, BadTensorsError):
-            if path.stat().st_size <= than:
-                continue
-            if any(tensor.bytes > than for tensor in read_layout(path).tensors.values()):
-                return True
-    return False
+def _tensors(weights: Path) -> Collection[Tensor]:
+    """Those of a file; none where it is unreadable, which the engine reports."""
+    with contextlib.suppress(OSError, BadTensorsError):
+        return read_layout(weights).tensors.values()
+    return ()
 
 
 @contextlib.contextmanager

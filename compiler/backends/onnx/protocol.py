@@ -8,7 +8,7 @@ Source: Simonyan & Zisserman 2015, sections 3.2 (rescaling to a smallest side Q,
 mirror images), 4.2 (several scales) and 4.4 (several nets); the ONNX operator Loop-16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,9 +164,10 @@ def _body(
         x = body.node("Concat", (x, mirrored), "images", axis=0)
     images = graph.integers("axis_of_images", (0,))
     total = "sum_before"
+    fc: set[str] = set()
     for each in nets:
         with graph.scope(f"{each.name}/"), body.scope(f"{each.name}/"):
-            posteriors = _add_net(graph, body, each, x)
+            posteriors = _add_net(graph, body, each, x, fc)
             mean = body.node("ReduceMean", (posteriors, images), "mean_of_images", keepdims=0)
             total = body.node("Add", (total, mean), "sum")
     going_on = body.node("Identity", ("is_going_on",), "goes_on")
@@ -179,18 +180,20 @@ def _body(
         ],
         [tensor_info(going_on, BOOL, ()), tensor_info(total, FLOAT, shape)],
     )
-    _bring_weights_inside(proto, graph.weights)
+    _bring_weights_inside(proto, graph.weights, fc)
     return proto
 
 
-def _bring_weights_inside(body: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> None:
-    """Let the loop's body read the weights of the graph around it.
+def _bring_weights_inside(
+    body: onnx.GraphProto, weights: Sequence[onnx.TensorProto], fc: Collection[str]
+) -> None:
+    """Let the loop's body read the weights of the graph around it, ``fc`` those of FC layers.
 
     A Reshape that changes nothing brings each into the body: runtimes compute it once, and then
     have a constant there, which they may lay out as convolutions want it. FC layers become matrix
     products, which read their weights where they are.
     """
-    read_outside = replace_dense_fc(body, weights_of(body, weights))
+    read_outside = replace_dense_fc(body, weights_of(body, weights), fc, each_image=True)
     brought = [each for each in weights if each.name not in read_outside]
     inner = {each.name: f"{each.name}.inner" for each in brought}
     for node in body.node:
@@ -207,19 +210,24 @@ def _bring_weights_inside(body: onnx.GraphProto, weights: Sequence[onnx.TensorPr
     body.node.extend(nodes)
 
 
-def _add_net(graph: OnnxGraph, body: OnnxGraph, net: GraphNet, x: str) -> str:
-    """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``.
+def _add_net(graph: OnnxGraph, body: OnnxGraph, net: GraphNet, x: str, fc: set[str]) -> str:
+    """The posteriors ``(N, classes)`` of a net on rescaled pixels ``(N, C, H, W)``; the names of
+    the weights of its FC layers go to ``fc``.
 
     Weights in files are initialisers of the graph around the loop, where a runtime may read them
     whatever links lead to them.
     """
 
     def give(param: Param) -> str:
+        stored = net.weights.tensors[param.name]
         if net.location is None:
             data = net.weights.read(param.name).tobytes()
-            return body.embedded(param.name, param.shape, "fp32", data)
-        offset = net.weights.tensors[param.name].offset
-        return graph.external(param.name, param.shape, net.location, offset)
+            name = body.embedded(param.name, param.shape, "fp32", data)
+        else:
+            name = graph.external(param.name, param.shape, net.location, stored.offset)
+        if len(stored.shape) == 2:  # (out, in), as FC layers alone have it
+            fc.add(name)
+        return name
 
     image = preprocess(body, net.network.input, net.mean, x)
     types = number_types(net.network, "fp32")
