@@ -58,7 +58,7 @@ def depth(network: Network) -> int:
 
 def _of_number(claim: Claim, actual: int, network: Network) -> tuple[Diagnostic, Span] | None:
     text = claim.number.text
-    match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,6}))?([KMGB]?)", text, re.IGNORECASE | re.ASCII)
     if match is None:
         expected = "a number such as `138M` or `138357544`"
         return layers.OptionValue(word=text[:40], expected=expected), claim.number.span

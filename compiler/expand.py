@@ -17,7 +17,7 @@ from vggspec.base.wording import nearest
 from vggspec.compiler.expressions import BRACES, IN, ExpressionError, filled
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.ir import IMAGE, Origin
-from vggspec.compiler.naming import LocalNamer, Namer, unusable
+from vggspec.compiler.naming import LocalNamer, Namer, as_written, unusable
 from vggspec.compiler.ops import OPS
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
@@ -108,6 +108,7 @@ class Expansion:
         self._is_start_known = is_start_known
         self._source = source
         self._blocks = {block.name.text.casefold(): block for block in blocks}
+        self._sizes: dict[str, int] = {}  # of blocks
         self._known_words = {"identity", "shortcut", *self._blocks}  # besides those of layers
         self._report = report
         self._once = once
@@ -193,20 +194,25 @@ class Expansion:
             times = 1
             if step.repeat is not None and "{" not in step.repeat.text:
                 times = times_of(step.repeat.text)
-            one = 1
-            branches: tuple[Branch, ...] = ()
-            below = inside
             if isinstance(step, Group):
-                branches = step.branches
+                one = self._counted_in(step.branches, inside)
             else:
-                name = step.word.text.casefold()
-                if name in self._blocks and name not in inside:
-                    branches = self._blocks[name].branches
-                    below = (*inside, name)
-            if branches:
-                one = sum(self._counted(branch.items, below) or 1 for branch in branches)
+                one = self._counted_of(step.word.text.casefold(), inside)
             total += times * one
         return total
+
+    def _counted_in(self, branches: Sequence[Branch], inside: tuple[str, ...]) -> int:
+        return sum(self._counted(branch.items, inside) or 1 for branch in branches)
+
+    def _counted_of(self, name: str, inside: tuple[str, ...]) -> int:
+        """The layers of one use of a block, which is counted once; 1 for any other word, and for a
+        block in itself, which is a mistake.
+        """
+        if name not in self._blocks or name in inside:
+            return 1
+        if name not in self._sizes:
+            self._sizes[name] = self._counted_in(self._blocks[name].branches, (*inside, name))
+        return self._sizes[name]
 
     def steps(self, written: Sequence[Step], meaning: Meaning | None) -> tuple[WrittenStep, ...]:
         """The steps of the net, written out; mistakes are reported."""
@@ -752,14 +758,14 @@ class Expansion:
         return None
 
     def _resolve(self, name: str, scope: _Scope) -> str | None:
-        folded = name.casefold()
         inner: _Scope | None = scope
         while inner is not None:
-            for local, full in inner.local.items():
-                if local.casefold() == folded and full in self._channels:
-                    return full
+            known = {one: full for one, full in inner.local.items() if full in self._channels}
+            local = as_written(name, known)
+            if local is not None:
+                return known[local]
             inner = inner.outer
-        return next((full for full in self._channels if full.casefold() == folded), None)
+        return as_written(name, self._channels)
 
     def _report_unknown(self, word: Word, name: str) -> None:
         later = self._resolve(name, self._top)

@@ -27,6 +27,7 @@ from vggspec.compiler.expand import MAX_LAYERS, Expansion
 from vggspec.compiler.image_input import Report as Reporter
 from vggspec.compiler.image_input import read_input
 from vggspec.compiler.ir import IMAGE, POSTERIOR_MAP, ImageInput, Layer, Network, Output
+from vggspec.compiler.naming import as_written
 from vggspec.compiler.ops.batch_norm import BatchNorm
 from vggspec.compiler.ops.boxes import Boxes
 from vggspec.compiler.ops.op import Op
@@ -293,7 +294,7 @@ class _Lowering:
         outputs: list[Output] = []
         for word in spec.outputs.names:
             folded = word.text.casefold()
-            name = next((one for one in wired.results if one.casefold() == folded), None)
+            name = as_written(word.text, wired.results)
             if folded == IMAGE or wired.results.get(name or "") == IMAGE:
                 self._report(graphs.ImageAsOutput(named=name or IMAGE), word.span)
             elif name is None:
@@ -511,13 +512,12 @@ class _Lowering:
 
     def _cut(self, base: _Base, up_to: Word, net: str, path: str) -> _Base | None:
         """The other net up to a layer, a bracket or a repeat; None and a report."""
-        wanted = up_to.text.casefold()
         names_ = [_names_of(step) for step in base.steps]
-        at = next((i for i, own in enumerate(names_) if wanted in map(str.casefold, own)), None)
+        name = as_written(up_to.text, [name for own in names_ for name in own])
+        at = next((i for i, own in enumerate(names_) if name in own), None)
         if at is None:
             for step, own in zip(base.steps, names_, strict=True):
-                inner = {layer.name.casefold() for layer in layers_in((step,))}
-                if wanted in inner:
+                if as_written(up_to.text, [layer.name for layer in layers_in((step,))]):
                     what = graphs.LikeInsideBracket(name=up_to.text, bracket=own[0])
                     self._report(what, up_to.span)
                     return None

@@ -6,6 +6,7 @@ net of five blocks.
 
 import keyword
 import re
+from collections.abc import Iterable
 
 from vggspec.base.catalogue.layers import UnusableName
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -46,6 +47,12 @@ _OF_VGGSPEC = "image posteriors scores features score_map average vector self to
 
 #: Names that ``torch.nn.Module``, generated Python code and the graph need for themselves.
 RESERVED = frozenset([*_OF_MODULE.split(), *_OF_VGGSPEC.split(), *keyword.kwlist, "match", "case"])
+
+
+def as_written(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is meant: the same one, else one that differs in case alone."""
+    folded = [one for one in known if one.casefold() == name.casefold()]
+    return name if name in folded else next(iter(folded), None)
 
 
 def unusable(name: str) -> UnusableName | None:

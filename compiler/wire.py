@@ -259,6 +259,8 @@ class _Wiring:
                 for owner in owners:
                     assert isinstance(owner, WrittenLayer)
                     self.results[owner.name] = current
+                assert isinstance(owners[-1], WrittenLayer)
+                return self._dropped(owners[-1], layer.name, current)
             return current
         elif not op.is_weight_layer:
             return current
@@ -269,9 +271,12 @@ class _Wiring:
             if not (is_elsewhere and isinstance(one, Activation)):
                 current = self._implied(one, weights, current)
         self.results[layer.name] = self.results[weights.name] = current
-        if isinstance(weights.op, Linear) and self._drops(weights, layer.name):
-            drop = Dropout(rate=self._rate)
-            current = self._implied(drop, weights, current)
+        return current if is_written else self._dropped(weights, layer.name, current)
+
+    def _dropped(self, weights: WrittenLayer, name: str, current: str) -> str:
+        """What follows a weight layer and its activation, ``name`` the last of both."""
+        if isinstance(weights.op, Linear) and self._drops(weights, name):
+            return self._implied(Dropout(rate=self._rate), weights, current)
         return current
 
     def _placed(self, crop: Crop, inputs: tuple[str, ...], origin: Origin) -> Crop:

@@ -181,9 +181,10 @@ def window_and_stride(
         return network.input.type.size, (max(rows), max(columns))
     own = CompileOptions(form=options.form, keep_map=options.keep_map)
     map_size, own_stride = _score_map(prepare(network, own))
-    # What is left of the input when the other positions' steps are taken off.
+    # What is left of the input when the other positions' steps are taken off; where padding adds
+    # positions, that is less than nothing.
     height, width = (
-        side - step * (number - 1)
+        max(1, side - step * (number - 1))
         for side, step, number in zip(network.input.type.size, own_stride, map_size, strict=True)
     )
     _, stride = _score_map(prepare(network, options))

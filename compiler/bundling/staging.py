@@ -19,7 +19,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import place, replacing_folder
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.digests import file_entry
-from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest
+from vggspec.bundle.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, read_manifest
 from vggspec.compiler.bundling import deepstream, triton
 from vggspec.compiler.input_contract import MeanFrom
 from vggspec.compiler.weights import WeightsFile
@@ -170,8 +170,10 @@ def _write_texts(folder: Path, manifest: Manifest) -> None:
 
     The files for servers are not in the manifest's list: users edit them.
     """
+    written = manifest.to_json()
+    assert read_manifest(written, MANIFEST) == manifest, "what is written can be read"
     for name, text in (
-        (MANIFEST, manifest.to_json()),
+        (MANIFEST, written),
         (triton.CONFIG, triton.config(manifest)),
         (triton.LABELS, triton.labels(manifest)),
         (deepstream.CONFIG, deepstream.config(manifest)),

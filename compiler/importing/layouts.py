@@ -60,6 +60,11 @@ class Slot:
         return self.layer.params[0]
 
     @property
+    def outputs(self) -> int:
+        """The channels that it gives, each with a number of the bias."""
+        return self.layer.type.channels
+
+    @property
     def is_norm(self) -> bool:
         """Whether it is batch normalisation."""
         return self.kernel is None

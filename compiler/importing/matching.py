@@ -586,7 +586,7 @@ class _Matching:
         followed = {id(b): a for a, b in before}
         by_names = {id(b): a for a, b in pairwise(best_order(modules, by_file=False))}
         ours = {pair.slot.layer.name: pair.module for pair in pairs}
-        outputs = {id(pair.module): pair.slot.weight.stored[0] for pair in pairs}
+        outputs = {id(pair.module): pair.slot.outputs for pair in pairs}
         for pair in pairs:
             name, owner = pair.slot.layer.name, pair.slot.layer.inputs[0]
             while owner in self._network and owner not in ours:
@@ -670,7 +670,7 @@ def _pairs(slots: Sequence[Slot], modules: Mapping[str, Module], layout: Layout)
 def _change(slot: Slot, module: Module, layout: Layout) -> Change | None:
     """How the module's weight becomes the slot's; None where it does not, or its bias not."""
     bias = module.tensors.get("bias")
-    if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+    if bias is not None and vector(bias, slot.outputs) is None:
         return None
     return change_for(slot, _shape(module), layout)
 
@@ -775,9 +775,9 @@ def _other_shape(slot: Slot, module: Module) -> Diagnostic:
     name = short(module.names.get("weight", module.name))
     if any(change_for(slot, _shape(module), layout) for layout in LAYOUTS):
         bias = module.tensors.get("bias")
-        if bias is not None and vector(bias, slot.weight.stored[0]) is None:
+        if bias is not None and vector(bias, slot.outputs) is None:
             name = short(module.names["bias"])
-            needed = slot.weight.stored[0]
+            needed = slot.outputs
             return _unlike(f"`{name}` is {by(bias.shape)}, `{slot.layer.name}` needs {needed}")
     shape = _shape(module)
     why = f"`{name}` is {by(shape)}, `{slot.layer.name}` needs {by(slot.takes)}"

@@ -78,7 +78,7 @@ _TYPES: dict[int, np.dtype[Any]] = {
     )
 }
 
-_LAYERS = ("Conv", "Gemm", "MatMul", "BatchNormalization")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization")
 #: What leaves the numbers of a constant as they are.
 MOVES = ("Identity", "Cast", "Transpose")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
@@ -89,7 +89,7 @@ _QUANTISED = re.compile(
 _ENDS = re.compile(r"Conv|Gemm|MatMul|Global\w+Pool|Reduce\w+|MaxPool|AveragePool|Concat|LRN")
 #: What an exporter calls the node of a layer, after the way to the layer.
 _OPS = re.compile(
-    r"(Conv|Conv2D|Gemm|MatMul|BiasAdd|Add|BatchNormalization|FusedBatchNorm(V\d)?)(_\d+)?"
+    r"(Conv|Conv2D|ConvTranspose|Gemm|MatMul|BiasAdd|Add|BatchNormalization|FusedBatchNorm(V\d)?)(_\d+)?"
 )
 _MEANINGLESS = re.compile(r"onnx::\w+|[\d/:.]*")
 
@@ -251,7 +251,7 @@ class Reader:
                 self._path(entries.get("location", ""), short(name))
 
     def _of_node(self, node: "NodeProto", index: int) -> Iterator[tuple[str, Stored]]:
-        if node.op_type == "Conv":
+        if node.op_type in ("Conv", "ConvTranspose"):
             yield from self._of_conv(node, index)
         elif node.op_type == "BatchNormalization":
             yield from self._of_norm(node, index)
@@ -273,6 +273,8 @@ class Reader:
         weight = self._weight(node, 1)
         yield f"{name}.weight", weight
         out = weight.shape[0] if weight.shape else 0
+        if node.op_type == "ConvTranspose" and len(weight.shape) > 1:  # (in, out / groups, …)
+            out = weight.shape[1] * max(1, integer(node, "group"))
         bias = self._bias(node, 2, (out, *[1] * (len(weight.shape) - 2)))
         if bias is not None:
             yield f"{name}.bias", bias

@@ -115,6 +115,10 @@ def test_net_d_has_the_names_of_the_released_models(specs: Path) -> None:
         # A written dropout replaces the implied one, wherever it stands before the next FC.
         ("FC-4 dropout(0.3) FC-2", ["flatten", "fc1", "relu1", "drop1", "fc2"]),
         ("FC-4 BN FC-2", ["flatten", "fc1", "bn1", "relu1", "drop1", "fc2"]),
+        # It follows an activation that is written.
+        ("FC-4 SiLU FC-2", ["flatten", "fc1", "silu1", "drop1", "fc2"]),
+        ("FC-4 BN ReLU6 FC-2", ["flatten", "fc1", "bn1", "relu1", "drop1", "fc2"]),
+        ("FC-4 ReLU dropout FC-2", ["flatten", "fc1", "relu1", "drop1", "fc2"]),
         ("conv3-8 dropout FC-2", ["conv1_1", "relu1_1", "drop1_1", "flatten", "fc2"]),
         ("conv3-8 dropout x2", ["conv1_1", "drop1_1", "drop1_1_2"]),
         ("FC-4 FC-2 dropout", ["flatten", "fc1", "relu1", "drop1", "fc2", "drop2"]),
@@ -379,3 +383,24 @@ def test_generated_nets_lower(text: str, data: st.DataObject) -> None:
     claim = data.draw(st.integers(0, 40))
     codes = _codes(f"{text}\n{claim} weight layers\n{network.parameters} parameters\n")
     assert codes == ([] if claim == weights else ["VGG117"])
+
+
+CASES = "conv3-4 as x\nconv3-5 as X\nconv3-5 as y\n[conv3-5 + from X] as s\ngap FC-2\n"
+
+
+def test_a_name_is_that_of_the_layer_in_the_same_case(tmp_path: Path) -> None:
+    (tmp_path / "x.vgg").write_text(f"net n\n{CASES}")
+    network = load_network(tmp_path / "x.vgg").network
+    assert network["s_add"].inputs[1] == "relu_X"
+    (tmp_path / "y.vgg").write_text(f"net n\noutputs X y s\n{CASES}".replace("gap FC-2", ""))
+    outputs = load_network(tmp_path / "y.vgg").network.outputs
+    assert [output.layer for output in outputs][:2] == ["relu_X", "relu_y"]
+    (tmp_path / "z.vgg").write_text('like "x.vgg" up to X\ngap FC-2\n')
+    assert "X" in load_network(tmp_path / "z.vgg").network
+    (tmp_path / "f.vgg").write_text(CASES.replace("from X", "from Y").replace("as X", "as z"))
+    assert load_network(tmp_path / "f.vgg").network["s_add"].inputs[1] == "relu_y"
+
+
+def test_a_letter_that_only_looks_like_a_unit_is_none() -> None:
+    (found,) = check_source(Source("k.vgg", "FC-10\n400\u212a parameters\n")).reports
+    assert found.what.code == "VGG106"

@@ -58,6 +58,9 @@ PATTERNS = {
     "braces of a line": "conv3-{c} " * 5_000,
     "a brace": "conv3-{" + "c" * 200_000,
     "blocks": "".join(f"block b{i}:\n  conv3-64\n" for i in range(4_000)) + "FC-1\n",
+    "blocks of blocks": "block b0:\n  conv1-1\n"
+    + "".join(f"block b{i}:\n  b{i - 1} [b{i - 1} & b{i - 1}]\n" for i in range(1, 12))
+    + "b11\nFC-1\n",
     "lines of a block": "block b:\n" + "  & conv3-64\n" * 5_000 + "b\nFC-1\n",
     "rows": "| layer | c |\n" + "| conv3-64 | 1 |\n" * 2_000,
     "columns": "| layer" + " | c" * 8_000 + " |\n",
@@ -82,7 +85,7 @@ PATTERNS = {
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a layer is read and its shape inferred, and a file is read."""
+    """How often a layer is read, counted and its shape inferred, and a file is read."""
     done: Counter[str] = Counter()
 
     def counted(name: str, call):  # type: ignore[no-untyped-def]
@@ -94,6 +97,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(lowering, "MAX_LAYERS_TOGETHER", 5000)  # a quarter: tests are to be quick
     monkeypatch.setattr(expand, "find", counted("words", expand.find))
+    monkeypatch.setattr(expand.Expansion, "_counted", counted("lists", expand.Expansion._counted))
     monkeypatch.setattr(lowering, "read", counted("files", lowering.read))
     monkeypatch.setattr(Conv, "infer", counted("shapes", Conv.infer))
     return done
@@ -111,6 +115,7 @@ def test_work_is_bounded(name: str, tmp_path: Path, work: Counter[str]) -> None:
         path.write_bytes(path.read_bytes()[:200_000].decode("utf-8", "ignore").encode())
     reports = _reports(path)
     assert work["words"] <= MAX_WORDS
+    assert work["lists"] <= MAX_WORDS
     assert work["shapes"] <= lowering.MAX_LAYERS_TOGETHER
     assert work["files"] <= 1
     assert len(reports) <= MAX_REPORTS + 1
@@ -124,6 +129,7 @@ def test_a_chain_is_read_once(tmp_path: Path, work: Counter[str]) -> None:
     path = tmp_path / "x.vgg"
     path.write_text(_chain("conv1-1\n" * 100, 17))
     assert not _reports(path)
+    del work["lists"]
     assert work == {"words": 101, "files": 1, "shapes": 17 * 100}
 
 

@@ -284,3 +284,29 @@ def test_the_name_of_a_net_may_have_a_width() -> None:
     found = from_table("ResNeXt-50 (32×4d)\tB\nconv3-8\tconv3-8\nTop-5 error\t10\t9\n")
     assert "| ResNeXt-50-32-4d | B " in found.spec
     assert "line 3: the row `Top-5 error` is not read" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("table", "spec"),
+    [
+        ("conv3-64\nmax pool\nBN\nReLU\nFC-10", "conv3-64\nmaxpool\nBN\nReLU\nFC-10\n"),
+        ("conv3-64\nBN\nReLU\nFC-10", "conv3-64\nBN\nFC-10\n"),
+        ("conv3-64(linear)\nReLU\nFC-10", "conv3-64(linear)\nReLU\nFC-10\n"),
+        ("conv3-64\nReLU\ndropout\nReLU\nFC-10", "conv3-64\ndropout\nReLU\nFC-10\n"),
+        (
+            "3×3, 64\n[BN, ReLU, 3×3, 64; BN, ReLU, 3×3, 64] ×2\nBN, ReLU\nFC-10",
+            "conv3-64\n[BN ReLU conv3-64 BN conv3-64] x2\nBN ReLU\nFC-10\n",
+        ),
+    ],
+)
+def test_a_relu_is_left_out_only_where_it_is_implied(table: str, spec: str) -> None:
+    assert from_table(table).spec == spec
+
+
+def test_an_implied_relu_that_the_table_lacks_is_said() -> None:
+    table = "3×3, 64\n[BN, ReLU, 3×3, 64; BN, ReLU, 3×3, 64] ×2\nBN, ReLU\nFC-10"
+    (note,) = (each for each in from_table(table).notes if "no ReLU is written" in each)
+    assert note.startswith("lines 1-2: ")
+    plain = from_table("conv3-64\nconv3-64\nReLU\nFC-10").notes
+    assert any(each.startswith("line 1: no ReLU is written here") for each in plain)
+    assert not any("no ReLU" in each for each in from_table("conv3-64\nconv3-64\nFC-10").notes)

@@ -1,18 +1,20 @@
 """``vggspec compile``: a net as an ONNX bundle, a TensorRT engine, or PyTorch source."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.render import shown
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.cli.building import tell_weights
 from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
-from vggspec.cli.terminal import say_written, tell
+from vggspec.cli.terminal import say, say_written, tell
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
@@ -97,11 +99,14 @@ def command(
 
         path = out or f"{name}.py"
         check_spared([path], [lowered[0].spec.source.name])
+        existed = os.path.isfile(path)
         export(specs[0], path, scores=scores, **choices)
         say_written(path)
+        if existed:
+            say("note", f"{shown(path)} existed and was replaced")
         return
+    from vggspec.cli import progress
     from vggspec.cli.building import WithLog, show_cost
-    from vggspec.cli.progress import shown
     from vggspec.compiler.compiling import compile_lowered
     from vggspec.training.runs import find_weights
 
@@ -116,7 +121,7 @@ def command(
         found = find_weights(each.network.name, each.spec.source.name, option="--weights")
         say_weights(found)
         files.append(str(found.path))
-    with shown() as watch:
+    with progress.shown() as watch:
         compiled = compile_lowered(
             lowered,
             weights=files,

@@ -1,12 +1,14 @@
 """``vggspec show``: the layers of a net and its cost."""
 
 import json
+import os
 import re
 from collections import Counter
 
 import click
 
 from vggspec.base.catalogue import shapes
+from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
@@ -77,17 +79,23 @@ def command(
     else:
         print_summary(found, show_all=show_all)
     if figure is not None:
-        from vggspec.base.files import write_text
         from vggspec.compiler.figure import draw
 
-        write_text(figure, draw(found.network, found.outline))
-        terminal.say("", f"wrote {figure}")
+        _write(figure, draw(found.network, found.outline))
     if graph is not None:
-        from vggspec.base.files import write_text
         from vggspec.compiler.dot import dot
 
-        write_text(graph, dot(found.network, found.outline))
-        terminal.say("", f"wrote {graph}")
+        _write(graph, dot(found.network, found.outline))
+
+
+def _write(path: str, text: str) -> None:
+    from vggspec.base.files import write_text
+
+    existed = os.path.isfile(path)
+    write_text(path, text)
+    terminal.say("", f"wrote {shown(path)}")
+    if existed:
+        terminal.say("note", f"{shown(path)} existed and was replaced")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -671,8 +671,8 @@ def read_experiment(
 
     Without ``size``, where the input could not be read, nothing is compared with it. Settings that
     are not ``is_whole``, as they change others, are not compared with each other. A net that
-    ``labels_pixels`` has S and Q of its input by default, where another one leaves room for crops
-    in the paper's proportion, and is tested on images of any size.
+    ``labels_pixels`` has S and Q of its input's smallest side by default, and is tested on images
+    of any size; another one leaves room for crops in the paper's proportion, of its longer side.
     """
     train = _read(spec.train, "train", spec.source, reports)
     test = _read(spec.test, "test", spec.source, reports)
@@ -687,7 +687,8 @@ def read_experiment(
             setting="crop pad", value=str(pad), expected=f"0 to {side - 1}, less than the input"
         )
         reports.add(report(what_pad, spec.source, pad_span))
-    default = side if labels_pixels or pad else round(side * 256 / 224)
+    longer = max(size) if size else 224  # fits into every image whose smallest side is as long
+    default = side if labels_pixels else longer if pad else round(longer * 256 / 224)
     scale, scale_span = train.pop("scale", ((default, default), None))
     if size and scale_span is not None and scale[0] < side:
         what_scale = recipes.ScaleTooSmall(scale=scale[0], input=side, section="train")

@@ -23,6 +23,7 @@ from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
 from vggspec.compiler.importing.checkpoint import read_checkpoint
 from vggspec.compiler.importing.converting import Imported
+from vggspec.compiler.lower import load_network
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -291,6 +292,34 @@ def test_bundles_come_back_to_the_bit(tmp_path: Path) -> None:
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("options", ["", "(no-bias)", "(groups 2)"])
+def test_transposed_convolutions_come_back_to_the_bit(options: str, tmp_path: Path) -> None:
+    """From a bundle and from a module: a bias has as many numbers as channels leave."""
+    text = f"input 16x16 RGB(mean 0)\nconv3-6\nmaxpool\nupconv2-4/2{options}\nconv1-5\n"
+    (tmp_path / "u.vgg").write_text(f"{text}soft-max(map)\n")
+    lowered = load_network(tmp_path / "u.vgg")
+    weights = random_weights(lowered, tmp_path / "w.safetensors")
+    write_bundle(lowered, weights, tmp_path / "b", CompileOptions())
+    state = vggspec.torch_module(tmp_path / "u.vgg", tmp_path / "w.safetensors").state_dict()
+    torch.save(state, tmp_path / "u.pth")
+    expected = load_file(tmp_path / "w.safetensors")
+    notes: list[str] = []
+
+    class Watch(vggspec.Watcher):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    for path in (tmp_path / "b/1/model.onnx", tmp_path / "u.pth"):
+        vggspec.import_weights(
+            tmp_path / "u.vgg", path, out=tmp_path / "out.safetensors", watch=Watch()
+        )
+        found = load_file(tmp_path / "out.safetensors")
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+    assert not any("also computes" in note for note in notes)
 
 
 @pytest.fixture

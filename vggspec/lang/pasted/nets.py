@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vggspec.base.catalogue import pasting
 from vggspec.base.source import Span
@@ -393,17 +394,33 @@ def _stitched(rows: Sequence[Row], desk: Desk) -> Iterator[Row]:
         yield row
 
 
-def _columns(lines: Sequence[Line], number: int) -> Iterator[list[Layer]]:
-    """The layers of each net, without brackets."""
+_Bound = Literal["[", "]"]
+
+
+def _columns(lines: Sequence[Line], number: int) -> Iterator[list[Layer | _Bound]]:
+    """The layers of each net, and where brackets begin and end."""
     for net in range(number):
-        found: list[Layer] = []
+        found: list[Layer | _Bound] = []
         for line in lines:
             for item in line.cells[0 if line.is_shared else net]:
                 if isinstance(item, Layer):
                     found.append(item)
                 elif isinstance(item, Bracket):
-                    found += item.layers
+                    found += ["[", *item.layers, "]"]
         yield found
+
+
+def _implies_relu(before: Sequence[Layer | _Bound]) -> bool:
+    """Whether a ReLU is implied after these: after a conv or an FC layer, and after a BN of it.
+
+    A bracket that ends in one has its ReLU inside, or after its sum. A BN after a bracket belongs
+    to none.
+    """
+    kinds = [each.kind if isinstance(each, Layer) else each for each in before]
+    skipped = 1 if kinds[-1:] in (["]"], ["BN"]) else 0
+    found = before[-1 - skipped] if len(before) > skipped else None
+    is_weights = isinstance(found, Layer) and found.kind in ("conv", "FC-")
+    return is_weights and "linear" not in found.options
 
 
 def _without_relu(lines: list[Line], number: int, desk: Desk) -> list[Line]:
@@ -411,17 +428,29 @@ def _without_relu(lines: list[Line], number: int, desk: Desk) -> list[Line]:
     kept: set[Span] = set()
     seen: set[Span] = set()
     for layers in _columns(lines, number):
-        weights = [i for i, layer in enumerate(layers) if layer.kind in ("conv", "FC-")]
+        kinds = [layer.kind if isinstance(layer, Layer) else layer for layer in layers]
+        weights = [i for i, kind in enumerate(kinds) if kind in ("conv", "FC-")]
         for i, layer in enumerate(layers):
-            if layer.kind != "ReLU":
+            if not isinstance(layer, Layer) or layer.kind != "ReLU":
                 continue
             seen.add(layer.span)
-            before = layers[i - 1].kind if i else None
             is_last = not weights or i > weights[-1]
-            if before not in ("conv", "FC-", "BN") or is_last:
+            if is_last or not _implies_relu(layers[:i]):
                 kept.add(layer.span)
                 said = "a ReLU that is not implied is written as a layer"
                 desk.notes.add(said, layer.span)
+        if "ReLU" in kinds:
+            for i in weights[:-1]:
+                layer = layers[i]
+                assert isinstance(layer, Layer)
+                at = i + 1
+                for skipped in ("BN", "]"):
+                    at += kinds[at] == skipped
+                if kinds[at] != "ReLU" and "linear" not in layer.options:
+                    said = (
+                        "no ReLU is written here, and one is implied: add `(linear)` if it is none"
+                    )
+                    desk.notes.add(said, layer.span)
     for span in seen - kept:
         desk.notes.add("a ReLU after a conv or FC layer is implied: not written", span)
 
