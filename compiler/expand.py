@@ -63,6 +63,7 @@ Values = Mapping[str, int | str | None]
 
 _SYNTAXES = {op.keyword: op.syntax for op in OPS if op.syntax is not None}
 _OPS = {op.keyword: op for op in OPS}
+_NO_WHOLE_NUMBER = re.compile(r"[-+]\d+|[-+]?\d*\.\d*|\d{17,}")
 _FITS: dict[str, Fit] = {"pad": "pad", "project": "project", "drop": "drop"}
 
 
@@ -223,9 +224,12 @@ class Expansion:
             self._report_unknown(word, name)
         return tuple(found)
 
-    def resolve(self, name: str) -> str | None:
-        """The name of a result as the net has it, whatever its case."""
-        return self._resolve(name, self._top)
+    def read_unused(self, blocks: Iterable[Block]) -> None:
+        """Report the mistakes in words of blocks of this file that no layer of the net uses."""
+        for block in blocks:
+            if block.name.text.casefold() not in self._sizes:
+                for branch in block.branches:
+                    self._read_unused(branch.items)
 
     def known(self) -> tuple[str, ...]:
         """The names of all results."""
@@ -276,6 +280,15 @@ class Expansion:
             for branch in item.branches:
                 for one in self._joined(branch.items):
                     self._only_read(one, scope)
+
+    def _read_unused(self, items: Sequence[Step]) -> None:
+        """Report the mistakes in words of a block whose parameters have no values."""
+        for item in self._joined(items):
+            if isinstance(item, Group):
+                for branch in item.branches:
+                    self._read_unused(branch.items)
+            elif isinstance(item, LayerItem) and "{" not in self._source.slice(item.span):
+                self._only_read(item, self._top)
 
     def _joined(self, items: Sequence[Step]) -> Iterator[Step]:
         """The items, with a layer that was written in several words merged into one."""
@@ -359,8 +372,9 @@ class Expansion:
 
     def _arguments(self, item: LayerItem, block: Block, scope: _Scope) -> Values | None:
         """The values of a block's parameters, by place or by name; None and a report."""
-        parameters = {one.name.text: one for one in block.parameters}
-        form = f"{block.name.text}({', '.join(parameters)})" if parameters else block.name.text
+        parameters = {one.name.text.casefold(): one for one in block.parameters}
+        written = [one.name.text for one in block.parameters]
+        form = f"{block.name.text}({', '.join(written)})" if written else block.name.text
 
         def refuse(fact: str, span: Span) -> None:
             self._report(graphs.BlockArguments(fact=fact, form=form), span)
@@ -368,30 +382,35 @@ class Expansion:
         values: dict[str, int | str | None] = {}
         free = list(parameters)
         for option in item.options:
-            if len(option.words) == 2 and option.name.text in parameters:
-                name, word = option.name.text, option.words[1]
+            own = option.name.text.casefold()
+            if len(option.words) == 2 and own in parameters:
+                name, word = own, option.words[1]
             elif len(option.words) == 1 and free:
                 name, word = free[0], option.name
             elif len(option.words) == 1:
-                refuse(f"`{block.name.text}` takes {_listed(parameters)}", option.span)
+                refuse(f"`{block.name.text}` takes {_listed(written)}", option.span)
                 return None
             else:
                 fact = f"`{block.name.text}` has no parameter `{option.name.text}`"
                 refuse(fact, option.name.span)
                 return None
+            called = parameters[name].name.text
             if name in values:
-                refuse(f"`{name}` is given twice", option.span)
+                refuse(f"`{called}` is given twice", option.span)
                 return None
             free = [one for one in free if one != name]
             text = self._fill(word, scope)
             if text is None:
                 values[name] = None
                 continue
-            values[name] = int(text) if text.isdecimal() and len(text) <= 16 else text
+            if _NO_WHOLE_NUMBER.fullmatch(text):
+                refuse(f"`{called}` is {text}, and not a whole number or a name", word.span)
+                return None
+            values[name] = int(text) if text.isdecimal() else text
         for name in free:
             default = parameters[name].default
             if default is None:
-                refuse(f"`{block.name.text}` lacks `{name}`", item.span)
+                refuse(f"`{block.name.text}` lacks `{parameters[name].name.text}`", item.span)
                 return None
             values[name] = int(default.text) if default.text.isdecimal() else default.text
         return values

@@ -22,6 +22,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Div: operator.truediv,
 }
 _LARGEST = 10**15
+_OTHER_NUMBER = re.compile(r"\b\d\w*[A-Za-z_]")  # of Python, as 0x10 and 1_000
 
 
 class ExpressionError(Exception):
@@ -35,7 +36,8 @@ class ExpressionError(Exception):
 def filled(text: str, values: Mapping[str, int | str | None]) -> str | None:
     """``text`` with a value in place of each pair of braces; None where one is not known.
 
-    ``values`` are the parameters, and ``in``; None is a number that a mistake elsewhere hides.
+    ``values`` are the parameters, in lower case, and ``in``; None is a number that a mistake
+    elsewhere hides.
 
     Raises:
         ExpressionError: a pair of braces contains something else, or a fraction.
@@ -49,10 +51,12 @@ def filled(text: str, values: Mapping[str, int | str | None]) -> str | None:
 
 def _value(text: str, values: Mapping[str, int | str | None]) -> int | str | None:
     name = text.strip()
-    given = values.get(name)
+    given = values.get(name.casefold())
     if isinstance(given, str):
         return given
     try:
+        if _OTHER_NUMBER.search(name):
+            raise ValueError(name)
         tree = ast.parse(re.sub(r"(?i)\bin\b", _ENTERS, name), mode="eval")
         number = _number(tree.body, name, values)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -75,7 +79,8 @@ def _number(node: ast.expr, text: str, values: Mapping[str, int | str | None]) -
             return Fraction(min(number, 10 * _LARGEST))
         case ast.Name(id=name):
             name = IN if name == _ENTERS else name
-            if name not in values:
+            folded = name.casefold()
+            if folded not in values:
                 known = tuple(values)
                 because = f"names `{name}`, which is no parameter here"
                 suggestion = nearest(name, known)
@@ -86,7 +91,7 @@ def _number(node: ast.expr, text: str, values: Mapping[str, int | str | None]) -
                 raise ExpressionError(
                     BadExpression(text=text, because=because, suggestion=suggestion, advice=advice)
                 )
-            value = values[name]
+            value = values[folded]
             if isinstance(value, str):
                 because = f"calculates with `{name}`, which is the name `{value}`"
                 raise ExpressionError(BadExpression(text=text, because=because))

@@ -350,6 +350,7 @@ class _Lowering:
             self._report(what, spec.span)
         else:
             new = expansion.steps(spec.layers, meaning)
+            expansion.read_unused(spec.blocks)
             if spec.is_complete:
                 self._check_paths()
         steps = (*inherited, *new)
@@ -383,7 +384,7 @@ class _Lowering:
         for block in own:
             for parameter in block.parameters if block.is_complete else ():
                 word = parameter.name
-                if word.text not in block.read:
+                if word.text.casefold() not in block.read:
                     unread = graphs.UnreadParameter(block=block.name.text, name=word.text)
                     self._report(unread, word.span)
         if other is None:

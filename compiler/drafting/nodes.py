@@ -67,6 +67,7 @@ MAX_ELEMENTS = 1 << 26
 MAX_BATCH = 8
 """Images that a model may insist on."""
 
+_NOT_READ = ("ConvTranspose", "Resize", "Slice", "Upsample")  # upconv, up, resize and crop
 _MOST_DROPPED = 0.99  # the largest rate of dropout that a spec may say
 
 
@@ -296,6 +297,8 @@ class _Nodes:
             return
         read = self._READERS.get(node.op_type)
         if read is None:
+            if node.op_type in _NOT_READ:
+                refuse(node, "such a layer is not read from a model", "write the spec by hand")
             refuse(node, "the language has no such layer")
         read(self, node)
 
@@ -476,14 +479,11 @@ class _Nodes:
             return
         if kernel[0] != kernel[1] or begin[0] != begin[1]:
             refuse(node, "a pooling has the same window and padding in both directions")
-        if kind is AvgPool and is_padded and integer(node, "count_include_pad"):
-            refuse(
-                node,
-                "its mean counts the zeros of the padding, that of an avgpool does not",
-                "pool with count_include_pad=False, or without padding",
-            )
+        counts = kind is AvgPool and begin[0] > 0 and integer(node, "count_include_pad") == 1
         for ceil in (False, True):
             op = kind(kernel_size=kernel[0], stride=stride, padding=begin[0], ceil=ceil)
+            if isinstance(op, AvgPool):
+                op = replace(op, count_pad=counts)
             try:
                 fits = op.padding <= op.kernel_size // 2 and op.infer((x,)).size == size
             except MisfitError as error:

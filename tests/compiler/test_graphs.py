@@ -11,6 +11,7 @@ from torch.nn import functional as f
 from tests.nets import net
 from vggspec.base.source import Source
 from vggspec.compiler.backends.torch import module as torch_module
+from vggspec.compiler.checking import check_source
 from vggspec.compiler.ir import Network
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.passes import TRAINING, run
@@ -247,3 +248,22 @@ def test_weight_layers_and_depth() -> None:
     assert [layer.name for layer in network.layers if layer.op.keyword == "shortcut"] == [
         "block1_shortcut"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("block b(c):\n  conv3-{c}\nb(1.5) FC-2\n", ["VGG149"]),
+        ("block b(c):\n  conv3-{c}\n| layer | c |\n|--|--|\n| b | 1.5 |\n\nFC-2\n", ["VGG149"]),
+        ("block b(c):\n  conv3-{0x10+c}\nb(1) FC-2\n", ["VGG148"]),
+        ("block b(c):\n  conv3-{1_0*c}\nb(1) FC-2\n", ["VGG148"]),
+        ("block b(C, s):\n  conv3-{c}/{S}\nb(S 2, c 3) FC-2\n", []),
+        # A block that no layer uses is read too, as far as it can be.
+        ("block b(c):\n  conv3-{c} bogus\nconv3-4 FC-2\n", ["VGG101"]),
+        ("block b(c):\n  [conv3-{c} + bogus]\nconv3-4 FC-2\n", ["VGG101"]),
+        ("block b(c):\n  conv3-{c} identity maxpool\nconv3-4 FC-2\n", []),
+    ],
+)
+def test_arguments_and_words_of_blocks(text: str, codes: list[str]) -> None:
+    reports = check_source(Source("b.vgg", text)).reports
+    assert [report.what.code for report in reports] == codes

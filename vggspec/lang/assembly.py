@@ -271,7 +271,7 @@ class Assembly:
         block = self._blocks[-1]
         branch = line.branch
         for braced in _BRACES.findall(self._source.slice(line.span)):
-            block.read.update(_PARAMETER.findall(braced))
+            block.read.update(map(str.casefold, _PARAMETER.findall(braced)))
         if line.join is not None:
             block.join = block.join or line.join
             if line.join != block.join:

@@ -137,6 +137,7 @@ class Random:
             pools = (
                 nn.MaxPool2d(3, 2, 1),
                 nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+                nn.AvgPool2d(3, 2, 1),
                 nn.MaxPool2d(3, 2, 1, ceil_mode=True),
             )
             return [self._by.choice(pools)], channels

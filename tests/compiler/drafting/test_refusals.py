@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Layers, dict[str, object], Change | None]] = {
     "other-limits": ((conv(3, 4), nn.Hardtanh(), *head(4, 3)), {}, None),
     "gate": ((conv(3, 4), Scaled(), *head(4, 3)), {}, None),
     "shuffled-channels": ((conv(3, 4), Shuffled(), *head(4, 3)), {}, None),
-    "counted-padding": ((conv(3, 4), nn.AvgPool2d(3, 1, 1), *head(4, 3)), {}, None),
+    "transposed": ((conv(3, 4), nn.ConvTranspose2d(4, 4, 2, 2), *head(4, 3)), {}, None),
     "columns": ((conv(3, 4), Columns(), *head(4, 3)), {}, None),
     "upright-stride": ((nn.Conv2d(3, 4, 3, (1, 2)), *head(4, 3)), {}, None),
     "upright-pool": ((conv(3, 4), nn.MaxPool2d((1, 2)), *head(4, 3)), {}, None),
