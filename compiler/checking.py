@@ -28,7 +28,9 @@ def check(spec: str | os.PathLike[str], *, text: str | None = None) -> tuple[Rep
     ``text``, that text is checked, and ``spec`` is the name that its reports show.
     """
     name = os.fspath(spec)
-    return check_target(name).reports if text is None else check_source(Source(name, text)).reports
+    if text is None:
+        return check_target(name).reports
+    return check_source(Source(name, text.removeprefix("\ufeff"))).reports  # as in a file
 
 
 def check_target(target: str) -> Checked:

@@ -94,6 +94,17 @@ class Difference:
         """Whether the nets and their experiments are the same."""
         return not self.changes and all(row.is_same for row in self.rows)
 
+    @property
+    def renamed(self) -> tuple[tuple[str, str], ...]:
+        """Where the layers are the same: weight layers whose names differ, by which weights files
+        go.
+        """
+        if not all(row.is_same for row in self.rows):
+            return ()
+        first, second = ([each.name for each in one.weight_layers] for one in self.networks)
+        pairs = zip(first, second, strict=False)
+        return tuple(pair for pair in pairs if pair[0] != pair[1])
+
     def as_data(self) -> dict[str, object]:
         """The comparison for JSON."""
         first, second = map(totals, self.networks, self.costs)
@@ -117,6 +128,7 @@ class Difference:
                 }
                 for change in self.changes
             ],
+            "renamed": [list(pair) for pair in self.renamed],
         }
 
 

@@ -67,3 +67,18 @@ def test_what_cannot_be_read(specs: Path, capsys: Captured) -> None:
     assert run(["diff", str(specs / "D.vgg"), str(specs / "missing.vgg")]) == 1
     assert "VGG010" in capsys.readouterr().err
     assert run(["diff", str(specs / "D.vgg")]) == 2
+
+
+def test_names_are_told_where_nothing_else_differs(tmp_path: Path, capsys: Captured) -> None:
+    text = "input 8x8 RGB\nconv3-4 as {}\nconv3-4 as {}\nFC-2\n"
+    (tmp_path / "x.vgg").write_text(text.format("a", "b"))
+    (tmp_path / "y.vgg").write_text(text.format("b", "a"))
+    x, y = str(tmp_path / "x.vgg"), str(tmp_path / "y.vgg")
+    assert run(["diff", x, y]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("weights files go by names:\n\n  x  y\n  a  b\n  b  a\n")
+    assert "no difference" not in out
+    assert run(["diff", x, y, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["renamed"] == [["a", "b"], ["b", "a"]]
+    assert run(["diff", x, x]) == 0
+    assert capsys.readouterr().out.endswith("\nno difference\n")

@@ -4,11 +4,14 @@ import json
 
 import click
 
+from vggspec.base.wording import count
 from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
 from vggspec.cli.table import print_table
 from vggspec.compiler.difference import Difference, LayerPair, diff
 from vggspec.compiler.listing import INDENT
+
+MOST_NAMES = 8
 
 
 @click.command(
@@ -55,7 +58,14 @@ def command(first: str, second: str, *, as_json: bool) -> None:
             for each in found.changes
         ]
         print_table([("", "", *names), *rows], bold=())
-    if found.is_empty:
+    renamed = found.renamed
+    if renamed:
+        click.echo("\nThese names differ, and weights files go by names:\n")
+        rows = [("", *names), *(("", *pair) for pair in renamed[:MOST_NAMES])]
+        print_table(rows, bold=())
+        if len(renamed) > MOST_NAMES:
+            click.echo(f"and {count(len(renamed) - MOST_NAMES, 'more layer')}")
+    elif found.is_empty:
         click.echo("\nno difference")
 
 

@@ -25,7 +25,8 @@ class UnknownLayer(Diagnostic):
         "did you mean `{suggestion}`?",
         (
             "the layers are conv3-64, dwconv3, maxpool, avgpool, gap, FC-4096, LRN, BN, "
-            "dropout(0.5), ReLU, ReLU6, SiLU, soft-max and boxes(per-class)"
+            "dropout(0.5), ReLU, ReLU6, SiLU, upconv4-64/2, up2, resize, crop, soft-max and "
+            "boxes(per-class)"
         ),
     )
     word: str
