@@ -61,8 +61,7 @@ def command(first: str, second: str, *, as_json: bool) -> None:
     renamed = found.renamed
     if renamed:
         click.echo("\nThese names differ, and weights files go by names:\n")
-        rows = [("", *names), *(("", *pair) for pair in renamed[:MOST_NAMES])]
-        print_table(rows, bold=())
+        print_table([("", *names), *(("", *pair) for pair in renamed[:MOST_NAMES])], bold=())
         if len(renamed) > MOST_NAMES:
             click.echo(f"and {count(len(renamed) - MOST_NAMES, 'more layer')}")
     elif found.is_empty:

@@ -20,6 +20,7 @@ from vggspec.compiler.precision import number_types
 from vggspec.runtime import ort_session
 from vggspec.runtime.node_times import NodeTime, NodeTimes, node_times
 from vggspec.studies.bench import bench as module
+from vggspec.studies.bench.bench import _of_a_run
 from vggspec.studies.bench.layers import layer_times
 from vggspec.studies.bench.result import Measurement
 from vggspec.studies.bench.shapes import shapes_for
@@ -248,3 +249,13 @@ def test_a_process_that_is_killed(bundles: tuple[str, str]) -> None:
         with refused("VGG578") as told:
             worker.load()
     assert "SIGKILL" in str(told.value)
+
+
+def test_every_shape_counts_the_same_for_auto() -> None:
+    """However long its runs take, and whatever one turn was disturbed by."""
+    small = [1e-3, 1e-3, 9e-3], [2e-3, 2e-3, 18e-3]
+    large = [1.0, 1.0, 1.0], [0.9, 0.9, 7.0]
+    found = _of_a_run([small, large])
+    assert found["cpu"] == pytest.approx((1e-3 * 1.0) ** 0.5)
+    assert found["openvino"] / found["cpu"] == pytest.approx((2 * 0.9) ** 0.5)
+    assert _of_a_run([([1.0, 1.0], [0.5])])["openvino"] == 0.5

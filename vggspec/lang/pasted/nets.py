@@ -419,8 +419,9 @@ def _implies_relu(before: Sequence[Layer | _Bound]) -> bool:
     kinds = [each.kind if isinstance(each, Layer) else each for each in before]
     skipped = 1 if kinds[-1:] in (["]"], ["BN"]) else 0
     found = before[-1 - skipped] if len(before) > skipped else None
-    is_weights = isinstance(found, Layer) and found.kind in ("conv", "FC-")
-    return is_weights and "linear" not in found.options
+    if not isinstance(found, Layer) or found.kind not in ("conv", "FC-"):
+        return False
+    return "linear" not in found.options
 
 
 def _without_relu(lines: list[Line], number: int, desk: Desk) -> list[Line]:

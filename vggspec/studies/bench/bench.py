@@ -34,7 +34,7 @@ from vggspec.data.read import Pixels
 from vggspec.lang.packaged import packaged
 from vggspec.runtime import machine
 from vggspec.runtime.compatibility import compare_bundle
-from vggspec.runtime.fastest_engine import fastest, remember
+from vggspec.runtime.fastest_engine import CpuDevice, fastest, remember
 from vggspec.runtime.session import Arrays
 from vggspec.studies.bench.images import BenchImages, images_of
 from vggspec.studies.bench.layers import LayerTimes, layer_times
@@ -560,12 +560,14 @@ def _recorded(run: _Run, threads: int | None, watch: Watcher) -> Iterator[Record
     for path, devices in by_bundle.items():
         if not {"cpu", "openvino"} <= devices.keys():
             continue
-        at: dict[BatchShape, dict[str, float]] = {}
-        for measured in run.found:
-            for device in ("cpu", "openvino"):
-                if measured.candidate == devices[device]:
-                    at.setdefault(measured.shape, {})[device] = measured.median_s
-        both = [each for each in at.values() if len(each) == 2]
+        of = {
+            (measured.candidate, measured.shape): medians(measured.turns) for measured in run.found
+        }
+        both = [
+            (turns, of[devices["openvino"], shape])
+            for (candidate, shape), turns in of.items()
+            if candidate == devices["cpu"] and (devices["openvino"], shape) in of
+        ]
         if not both:
             continue
         ours, theirs = run.subjects[devices["cpu"]], run.subjects[devices["openvino"]]
@@ -578,12 +580,20 @@ def _recorded(run: _Run, threads: int | None, watch: Watcher) -> Iterator[Record
                 " and of ONNX Runtime differ"
             )
             continue
-        seconds = {"cpu": sum(each["cpu"] for each in both)}
-        seconds["openvino"] = sum(each["openvino"] for each in both)
+        seconds = _of_a_run(both)
         manifest = ours.bundle.manifest
-        known = {"cpu": seconds["cpu"], "openvino": seconds["openvino"]}
-        if remember(manifest, known, threads):  # type: ignore[arg-type]
+        if remember(manifest, seconds, threads):
             yield Recorded(name=ours.name, seconds=seconds, device=fastest(manifest, threads))
+
+
+def _of_a_run(shapes: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[CpuDevice, float]:
+    """The seconds of a run in ONNX Runtime and in OpenVINO, by the turns that each took at some
+    shapes. Each shape counts the same, and is compared turn by turn.
+    """
+    cpu = statistics.geometric_mean(statistics.median(turns) for turns, _ in shapes)
+    even = [list(zip(*pair, strict=False)) for pair in shapes]  # one may have a turn more
+    ratios = [ratio([b for _, b in turns], [a for a, _ in turns]) for turns in even]
+    return {"cpu": cpu, "openvino": cpu * statistics.geometric_mean(ratios)}
 
 
 def _batch(images: Pixels, number: int) -> Pixels:

@@ -8,6 +8,7 @@ from typing import Any
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.options import Precision
 from vggspec.bundle.profile import BatchShape
+from vggspec.runtime.fastest_engine import CpuDevice
 from vggspec.studies.bench.layers import LayerTimes
 from vggspec.studies.bench.turns import medians, ratio
 from vggspec.studies.bench.worker import BenchDevice
@@ -194,8 +195,8 @@ class Recorded:
     """Which engine ran a bundle faster on this CPU; the device ``auto`` follows it."""
 
     name: str
-    seconds: dict[str, float]
-    """By device, of a run at each shape together."""
+    seconds: dict[CpuDevice, float]
+    """By device, of a run: the geometric mean over the shapes, which count the same."""
 
     device: BenchDevice
     """What ``auto`` takes now on a CPU."""
