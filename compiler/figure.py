@@ -187,8 +187,8 @@ class _Fork:
 
     @cached_property
     def offsets(self) -> tuple[float, ...]:
-        """Where the branches stand, from the middle. Of two that are added, or of which one is a
-        line, the longer one stands there.
+        """Where the branches stand, from the middle. Of two of which one begins elsewhere, the other
+        one stands there; of two that are added, or of which one is a line, the longer one.
         """
         widths = [stack.left + stack.right for stack in self.stacks]
         places = [0.0]
@@ -199,7 +199,10 @@ class _Fork:
             shift = 0.0
         elif len(self.stacks) == 2:
             lines = [i for i, stack in enumerate(self.stacks) if not stack.boxes]
-            if len(lines) == 1 or self.bracket.join == "+":
+            going_on = [i for i, path in enumerate(self.bracket.paths) if path.source is None]
+            if len(going_on) == 1:
+                shift = places[going_on[0]]
+            elif len(lines) == 1 or self.bracket.join == "+":
                 shift = places[1] if lines == [0] else places[0]
         return tuple(place - shift for place in places)
 

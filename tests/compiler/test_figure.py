@@ -178,3 +178,17 @@ def test_any_net_can_be_drawn(text: str) -> None:
     drawn = draw(_net(text))
     ET.fromstring(drawn)
     assert drawn == draw(_net(text))
+
+
+def test_a_branch_that_begins_elsewhere_stands_beside_the_line(specs: Path) -> None:
+    """Else its name would lie on the line that leads to the other branch."""
+    root = ET.fromstring(draw(load_network(specs / "unet.vgg")))
+    at = {each.text: float(each.attrib["x"]) for each in root.iter(f"{SVG}text")}
+    for name in ("conv1_2", "conv2_2", "conv3_2", "conv4_2"):
+        inside = [
+            float(each.attrib["x"])
+            for each in root.iter(f"{SVG}text")
+            if each.text == name and each.get("text-anchor") is None
+        ]
+        assert inside, name
+        assert all(x > at["conv1-2"] + 20 for x in inside)
