@@ -187,8 +187,8 @@ class _Fork:
 
     @cached_property
     def offsets(self) -> tuple[float, ...]:
-        """Where the branches stand, from the middle. Of two of which one begins elsewhere, the other
-        one stands there; of two that are added, or of which one is a line, the longer one.
+        """Where the branches stand, from the middle. If one of two begins elsewhere, the other one
+        stands there; of two that are added, or of which one is a line, the longer one.
         """
         widths = [stack.left + stack.right for stack in self.stacks]
         places = [0.0]

@@ -69,10 +69,6 @@ class LabelMap:
     posteriors: Floats | None = None
     """``(K, H, W)``, sum 1 at each pixel; None unless they were asked for."""
 
-    def areas(self, classes: int) -> list[int]:
-        """How many pixels each of ``classes`` classes has."""
-        return [int(n) for n in np.bincount(self.labels.ravel(), minlength=classes)]
-
 
 def segment(
     net: BundleNet,

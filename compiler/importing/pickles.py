@@ -48,9 +48,6 @@ class Pickle:
     """The names of unknown classes and functions."""
 
 
-Call = Callable[..., object]
-
-
 def read_pickle(
     file: IO[bytes], known: Mapping[str, object], persistent: Callable[[object], object]
 ) -> Pickle:

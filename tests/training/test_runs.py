@@ -16,10 +16,10 @@ from vggspec.base.run_record import RECORD
 from vggspec.training.record import save_record
 from vggspec.training.runs import (
     FoundWeights,
+    _with_best,
     find_weights,
     named_run,
     new_run,
-    newest_best,
 )
 
 DAY = date(2026, 11, 20)
@@ -63,13 +63,14 @@ def test_a_run_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 
 def test_the_newest_run_with_weights_counts(tmp_path: Path) -> None:
-    assert newest_best("D", tmp_path) is None
+    assert _with_best("D", tmp_path) == []
     for name in ("2026-11-20-2", "2026-11-20-10", "2025-12-31-30", "mine", "2026-11-21-1"):
         run = tmp_path / "D" / name
         run.mkdir(parents=True)
         if name != "2026-11-21-1":  # was interrupted in its first epoch
             (run / "best.safetensors").touch()
-    assert newest_best("D", tmp_path) == tmp_path / "D/2026-11-20-10/best.safetensors"
+    found = [run.name for run in _with_best("D", tmp_path)]
+    assert found == ["2026-11-20-10", "2026-11-20-2", "2025-12-31-30"]
 
 
 def test_weights_beside_the_spec_come_second(tmp_path: Path) -> None:

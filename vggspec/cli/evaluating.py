@@ -13,8 +13,6 @@ from vggspec.cli.table import aligned, print_table
 from vggspec.cli.terminal import say, table_width
 
 if TYPE_CHECKING:
-    from vggspec.data.annotated import Annotated
-    from vggspec.data.labelled import Labelled
     from vggspec.studies.evaluation.answers import Errors
 
 
@@ -36,12 +34,6 @@ def grid_side(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     if sides is None or sides[2] not in (None, sides[1]) or not 1 <= int(sides[1]) <= MAX_CROPS:
         raise click.BadParameter(f"{value!r} is not a square grid such as 5x5.")
     return int(sides[1])
-
-
-def say_notes(images: "Labelled | Annotated") -> None:
-    """Show which parts of the folders are not used."""
-    for note in images.notes:
-        say("note", note)
 
 
 def percents(errors: "Errors") -> tuple[str, str]:

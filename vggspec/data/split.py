@@ -9,10 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.data.left_out import MAX_SHARE
-
-MAX_BAD_SHARE = MAX_SHARE
-
 
 class Split(Protocol):
     """The images of ``train`` or ``val``, in an order of their own."""

@@ -116,12 +116,6 @@ def held(run: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def newest_best(net: str, root: Path = RUNS) -> Path | None:
-    """The best weights of the newest run of a net that has any."""
-    found = _with_best(net, root)
-    return found[0] / BEST if found else None
-
-
 def _with_best(net: str, root: Path) -> list[Path]:
     """The runs of a net that have best weights, from the newest to the oldest."""
     found = {}
