@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggspec.base.arguments import check_choice, check_number
-from vggspec.base.diagnostic import ArgumentError, VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, Report, VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.run_record import RECORD
 from vggspec.base.source import Source
@@ -147,18 +147,31 @@ def _with_settings(spec: "Spec", lowered: Lowered, settings: Sequence[str]) -> "
     """
     lines = [setting.replace("=", " ", 1).strip() for setting in settings]
     text = "\n".join(["net changed", "train:", *(f"  {line}" for line in lines)])
-    other = parse(Source("--set", f"{text}\n")).specs[0]
-    reports = Reports()
-    image = lowered.network.input
-    labels_pixels = lowered.network.outputs[0].name == "posterior_map"
-    size = image.height, image.width
-    read_experiment(other, size, reports, is_whole=False, labels_pixels=labels_pixels)
-    reports.raise_if_any()
+    try:
+        other = parse(Source("--set", f"{text}\n")).specs[0]
+        reports = Reports()
+        image = lowered.network.input
+        labels_pixels = lowered.network.outputs[0].name == "posterior_map"
+        size = image.height, image.width
+        read_experiment(other, size, reports, is_whole=False, labels_pixels=labels_pixels)
+        reports.raise_if_any()
+    except VggspecError as error:
+        raise VggspecError(*(_at_setting(one, settings) for one in error.reports)) from error
     keys = {_key(setting) for setting in other.train}
     kept = [setting for setting in spec.train if _key(setting) not in keys]
     record = "".join(f"\n{CHANGED}{setting}" for setting in settings)
     source = Source(spec.source.name, f"{spec.source.text.rstrip()}\n{record}\n")
     return replace(spec, train=(*kept, *other.train), source=source)
+
+
+def _at_setting(found: Report, settings: Sequence[str]) -> Report:
+    """A report on the lines that ``_with_settings`` makes of settings, at the setting itself."""
+    place = "--set"
+    if found.source is not None and found.span is not None:
+        owners = [each for each in settings for _ in each.strip().split("\n")]
+        line = found.source.locate(found.span.start).line - 3  # after `net` and `train:`
+        place += f" {owners[line]}" if 0 <= line < len(owners) else ""
+    return report(found.what, path=place)
 
 
 def _key(setting: "Setting") -> tuple[str, str]:
