@@ -15,7 +15,7 @@ from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST
 from vggspec.compiler.lower import Lowered, base_folder, lower
 from vggspec.data.remote import is_remote
-from vggspec.lang.loading import load, pick
+from vggspec.lang.loading import find_spec, load, pick
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import read_experiment
 from vggspec.training.record import read_record
@@ -75,19 +75,28 @@ class TrainRequest:
 def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     """The spec, or the spec and the record of a run.
 
+    A folder that is not that of a run does not hide a spec of its name.
+
     Raises:
-        ArgumentError: the target is a folder, but not that of a run.
+        ArgumentError: the target is a folder, but not that of a run, and no spec has its name.
         VggspecError: it cannot be read, or has mistakes.
     """
     if not Path(target).is_dir():
         return load(target), None
-    if not (Path(target) / RECORD).exists():
+    if not is_run(target):
+        if os.path.isfile(find_spec(target)):
+            return load(target), None
         is_bundle = (Path(target) / MANIFEST).exists()
         kind = "a bundle" if is_bundle else "a folder, but not that of a run"
         raise ArgumentError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
     record = read_record(Path(target))
     text = record["spec_text"].partition(f"\n{CHANGED}")[0]
     return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
+
+
+def is_run(target: str) -> bool:
+    """Whether it is the folder of a run."""
+    return (Path(target) / RECORD).exists()
 
 
 def merged(record: Mapping[str, Any] | None, given: Sequence[str]) -> tuple[str, ...]:
