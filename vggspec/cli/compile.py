@@ -12,7 +12,7 @@ from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
 from vggspec.cli.targets import check_spared, say_weights
-from vggspec.cli.terminal import say_written, tell
+from vggspec.cli.terminal import say, say_written, tell
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import Manifest
@@ -182,21 +182,22 @@ def _tell_int8(manifest: "Manifest") -> None:
 
 
 def _tell(compiled: "Compiled") -> None:
-    """Print on standard error what the user should know about the bundle."""
+    """Print on standard error notes about the bundle, and the accuracy of one in int8."""
     from vggspec.cli.table import memory
     from vggspec.runtime.tensorrt.library import FLAVOURS
 
     manifest, written = compiled.manifest, compiled.bundle
     for note in written.notes:
-        tell(note)
+        say("", note)
     engine = manifest.engine
     if engine is not None:
         size = next(e.bytes for e in manifest.files if e.path == manifest.model)
         later = " and later" if engine.is_open_ended else ""
-        tell(
+        say(
+            "",
             f"{FLAVOURS[engine.flavour].title} {engine.version}, {manifest.precision}, for compute "
             f"capability {', '.join(engine.capabilities)}{later}: {memory(size)} in "
-            f"{compiled.seconds:.1f} s"
+            f"{compiled.seconds:.1f} s",
         )
     inputs = [(member.name, member.input) for member in manifest.members]
     inputs = inputs or [(manifest.net, manifest.input)]
