@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggspec.base.diagnostic import ArgumentError
+from vggspec.base.wording import all_of
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.cli.building import tell_weights
 from vggspec.cli.compile_flags import Sectioned, all_options, given
@@ -173,7 +174,7 @@ def _tell_int8(manifest: "Manifest") -> None:
     made = manifest.calibration
     assert made is not None
     size = next(e.bytes for e in manifest.files if e.path == manifest.model)
-    kept = " and ".join(manifest.fp32_layers)
+    kept = all_of(manifest.fp32_layers)
     tell(
         f"int8, calibrated with {made.images} images at {made.scale} pixels: {memory(size)}"
         + (f"; {kept} in fp32" if kept else "")

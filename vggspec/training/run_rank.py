@@ -15,6 +15,7 @@ from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.results import result_of
+from vggspec.lang.loading import as_named
 from vggspec.training.changes import changes_of
 from vggspec.training.class_weights import class_weights
 from vggspec.training.dataset import DataSet, open_data
@@ -119,7 +120,7 @@ def _completed(request: TrainRequest, result: TrainResult, ranks: Ranks, stop: S
     spec = request.spec
     if is_run(spec):  # the run that was resumed or repeated
         record = read_record(result.run)
-        spec = f"{record['spec']}:{record['net']}"
+        spec = as_named(f"{record['spec']}:{record['net']}")
     return replace(
         result,
         spec=spec,
