@@ -27,8 +27,8 @@ Examples:
   vggspec train specs/D.vgg --data ILSVRC --dry-run
   vggspec train specs/D.vgg --data ILSVRC --overfit 16
   vggspec train specs/D.vgg --gpus 0 --procs 2
-  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
-      -m vggspec train specs/D.vgg""",
+  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \\
+      --rdzv-endpoint HOST:29500 -m vggspec train specs/D.vgg""",
 )
 @click.argument("spec", type=SPEC)
 @click.option(
