@@ -78,8 +78,8 @@ def command(
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D.
 
-    A bundle's graph points into the weights file and copies nothing. It takes images of any size
-    from the net's window on and outputs class posteriors, averaged over space. With --trt the
+    A bundle's graph points into the weights file beside it, a copy of yours. It takes images of any
+    size from the net's window on and outputs class posteriors, averaged over space. With --trt the
     bundle contains an engine for the sizes of its profiles. With --protocol the graph rescales,
     mirrors and averages too, and several nets are fused by averaging their posteriors. With
     --distance it compares two pictures of any size, for `vggspec distance`.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   vggspec compile specs/D.vgg --trt --refittable -o D
-  vggspec refit D runs/D/best.safetensors -o D-later
+  vggspec refit D runs/D/2026-11-21-1/best.safetensors -o D-later
   vggspec refit D-stripped D.safetensors""",
 )
 @click.argument("bundle")
