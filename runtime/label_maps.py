@@ -61,7 +61,7 @@ class LabelMap:
     """The likeliest class of each pixel of an image."""
 
     labels: NDArray[np.uint8] | NDArray[np.uint16]
-    """``(H, W)``, the number of the likeliest class; uint16 for more than 255 classes."""
+    """``(H, W)``, the number of the likeliest class; uint16 for more than 256 classes."""
 
     confidence: Floats
     """``(H, W)``, its posterior."""

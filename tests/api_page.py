@@ -113,23 +113,24 @@ def first_sentence(thing: Any) -> str:
 
 def members(kind: type) -> str:
     """A table of the public attributes and methods of a class."""
-    rows = []
+    rows: dict[str, tuple[str, str]] = {}
     for base in [one for one in reversed(kind.__mro__) if one.__module__.startswith("vggspec.")]:
         notes = attribute_notes(base) if dataclasses.is_dataclass(base) else {}
         fields = [name for name in notes if not name.startswith("_")]
-        rows += [(f"`{name}`", notes[name]) for name in fields]
+        rows |= {name: (f"`{name}`", notes[name]) for name in fields}
         for name, value in vars(base).items():
-            if name.startswith("_") or name in fields:
+            if (name.startswith("_") and name != "__call__") or name in fields:
                 continue
             if isinstance(value, property):
-                rows.append((f"`{name}`", first_sentence(value.fget)))
+                rows[name] = f"`{name}`", first_sentence(value.fget)
             elif inspect.isfunction(value):
                 inner = [p for p in inspect.signature(value).parameters if p != "self"]
-                rows.append((f"`{name}({', '.join(inner)})`", first_sentence(value)))
+                call = kind.__name__.lower() if name == "__call__" else name
+                rows[name] = f"`{call}({', '.join(inner)})`", first_sentence(value)
     if not rows:
         return ""
     lines = ["| member | |", "|---|---|"]
-    lines += [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in rows]
+    lines += [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in rows.values()]
     return "\n".join(lines)
 
 

@@ -14,9 +14,9 @@ from torch import nn
 def torchvision_models() -> ModuleType:
     """``torchvision.models``; skips the test where torchvision is not installed.
 
-    The wheel in the registry is compiled for CUDA. Beside a torch for CPUs its library does not
-    load, and torchvision stops at the first operator that it describes but did not define; with
-    the schemas of the two declared, its models work.
+    The library of a wheel for CUDA does not load beside a torch for CPUs. Then torchvision stops at
+    the first operator that it describes but did not define; with the schemas of the two declared,
+    its models work.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:

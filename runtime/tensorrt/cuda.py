@@ -1,6 +1,6 @@
 """What a session needs of CUDA: memory, streams, events, copies, graphs.
 
-``Cuda`` is all that ``trt_session`` knows; ``PyCuda`` gives it by pycuda. pycuda's own rules end
+``Cuda`` is all that the session knows of it; ``PyCuda`` gives it by pycuda. pycuda's own rules end
 here: an object of it lives in the context that was current when it was made, and can be freed
 from another thread only while that context is current there.
 """

@@ -22,9 +22,15 @@ def test_spellings(word: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("code", by_code())
-def test_every_code(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_code(
+    code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["explain", code]) == 0
-    assert by_code()[code].page().split() == capsys.readouterr().out.split()[1:]
+    out = capsys.readouterr().out
+    assert by_code()[code].page().split() == out.split()[1:]
+    assert "``" not in out, "messages have single backticks"
+    assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

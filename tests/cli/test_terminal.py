@@ -105,11 +105,15 @@ def test_a_note_names_the_columns_left_out(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_can_be_quiet_or_verbose(command: str, capsys: Captured) -> None:
+def test_every_command_can_be_quiet_or_verbose(
+    command: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"-q, --quiet ", text)
     assert re.search(r"-v, --verbose ", text)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_quiet_and_verbose_contradict(capsys: Captured) -> None:

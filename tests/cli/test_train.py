@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -78,6 +79,29 @@ def test_what_it_says_in_the_end_can_be_typed(here: Path, capsys: Captured) -> N
         capsys.readouterr()
     assert run(["train", "first bundle"]) == 2
     assert "`first bundle` is a bundle; name a spec" in capsys.readouterr().err
+
+
+def test_a_quiet_run_prints_its_results_alone(here: Path, capsys: Captured) -> None:
+    args = ["train", "tiny.vgg", "--data", "images", "-q", "--set", "stop=after 1 epochs"]
+    assert run(args) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"best validation .* after epoch 1; .* in all\n", captured.err)
+    assert run(["compile", "tiny.vgg", "-q"]) == 0
+    assert capsys.readouterr() == ("tiny\n", "")
+
+
+def test_the_command_that_compiles_avoids_folders_of_data(here: Path, capsys: Captured) -> None:
+    """A folder of the net's name hides neither its spec nor its runs."""
+    Path("images").rename("tiny")
+    args = ["train", "tiny", "--data", "tiny", "--set", "stop=after 1 epochs"]
+    for out in ("tiny-bundle", "tiny-bundle-2"):
+        assert run(args) == 0
+        command = shlex.split(capsys.readouterr().err.splitlines()[-1])
+        assert command[-2:] == ["-o", out]
+        assert run(command[1:]) == 0
+        capsys.readouterr()
+    assert run([*args[:4], "--resume", "--set", "stop=after 2 epochs"]) == 0
+    assert "tiny.vgg" not in capsys.readouterr().err
 
 
 def test_a_start_that_is_not_there_leaves_no_folder(here: Path, capsys: Captured) -> None:
@@ -302,7 +326,8 @@ def test_a_wrong_setting_is_reported(here: Path, capsys: Captured, setting: str,
     assert run(["train", "tiny.vgg", "--data", "images", "--set", setting]) == 1
     err = capsys.readouterr().err
     assert code in err
-    assert "--set" in err
+    is_about_it = code in ("VGG401", "VGG402", "VGG403", "VGG406")  # not also about the spec
+    assert f"--> --set{f' {setting}' if is_about_it else ''}\n" in err
     assert not Path("runs").exists()
 
 

@@ -115,6 +115,17 @@ def test_list_of_codes(request: pytest.FixtureRequest) -> None:
     assert match[2] == table, "docs/language.md lists other codes: run pytest --update-golden"
 
 
+def test_every_code_belongs_to_a_group() -> None:
+    table = TEXT.partition("| codes | subject |\n|---|---|\n")[2].partition("\n\n")[0]
+    groups = []
+    for row in table.splitlines():
+        for part in row.split("|")[1].split(","):
+            first, _, last = part.strip().removeprefix("VGG").partition(" to VGG")
+            groups.append((first.replace("x", "0"), (last or first).replace("x", "9")))
+    for code in by_code():
+        assert sum(low <= code[3:] <= high for low, high in groups) == 1, code
+
+
 def test_error_example_is_what_is_printed() -> None:
     net = "input 24x24 RGB\n" + "\n".join(["", "", "conv3-8", "maxpool"] * 2)
     text = f"# Small\nnet small\n{net}\nconv3-8\nmaxpool\nconv3-512\nmaxpool\nmaxpool\nFC-10\n"

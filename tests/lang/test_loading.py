@@ -7,7 +7,7 @@ import pytest
 from tests.refusals import refused
 from vggspec.compiler.checking import check
 from vggspec.compiler.lower import base_folder, load_network
-from vggspec.lang.loading import find_spec, load, split_target
+from vggspec.lang.loading import as_named, find_spec, load, split_target
 from vggspec.lang.packaged import packaged, title
 
 SMALL = "net small\ninput 8x8 RGB\nFC-2\nsoft-max\n"
@@ -91,3 +91,16 @@ def test_paths_in_a_packaged_spec_are_from_the_working_folder(here: Path) -> Non
     Path("sub").mkdir()
     Path("sub/x.vgg").write_text(SMALL)
     assert base_folder(load("sub/x.vgg")) == Path("sub")
+
+
+def test_what_to_type_for_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits, resnet = find_spec("digits"), find_spec("resnet")
+    assert as_named(digits, "digits") == "digits"
+    assert as_named(f"{digits}:digits") == "digits:digits"
+    assert as_named(resnet, "ResNet-18") == "resnet:ResNet-18"
+    assert as_named(f"{resnet}:ResNet-34") == "resnet:ResNet-34"
+    Path("resnet.vgg").write_bytes(Path(resnet).read_bytes())
+    assert as_named("resnet.vgg", "ResNet-18") == "resnet.vgg:ResNet-18"
+    assert as_named(resnet, "ResNet-18") == f"{resnet}:ResNet-18"  # `resnet` is now that file
+    assert as_named("<stdin>", "net") == "<stdin>"

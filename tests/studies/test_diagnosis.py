@@ -10,6 +10,7 @@ from tests.engines import CLASSIC, RTX, stand_in
 from tests.nets import SMALL, net, random_weights
 from tests.refusals import refused
 from tests.runtime.test_compatibility import B200, BARE, H200, LINUX, T4, with_gpus
+from vggspec.base.optional import EXTRAS
 from vggspec.bundle.manifest import PLAN, WEIGHTS
 from vggspec.bundle.options import CompileOptions
 from vggspec.compiler.bundling.graph import write_bundle
@@ -33,6 +34,12 @@ def test_versions() -> None:
         "version": metadata.version("lark"),
         "remedy": 'pip install "vggspec"',
     }
+
+
+def test_every_optional_library_is_listed() -> None:
+    extras = {name: extra for name, _, _, extra in diagnosis.LIBRARIES}
+    for library, extra in EXTRAS.items():
+        assert extras[{"sklearn": "scikit-learn"}.get(library, library)] == extra
 
 
 def test_missing_libraries(monkeypatch: Patch) -> None:

@@ -16,9 +16,11 @@ from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.interrupt import LAUNCHER
 from vggspec.base.watcher import Progress, Watcher
 from vggspec.compiler.weights import open_weights
+from vggspec.lang.packaged import find_packaged
 from vggspec.training.launch import ending_with_launcher, is_launched_here
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainWatcher
+from vggspec.training.request import read_target
 from vggspec.training.train import train
 
 
@@ -154,6 +156,19 @@ def test_wrong_arguments(here: Path) -> None:
     with pytest.raises(ArgumentError, match="a folder, but not that of a run"):
         train("images")
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("content", [None, "train/cat/1.png", "manifest.json"])
+def test_a_folder_that_is_no_run_does_not_hide_a_spec(here: Path, content: str | None) -> None:
+    """Neither one of data nor a bundle: the file ``tiny.vgg``, else the packaged spec."""
+    for name in ("tiny", "digits"):
+        Path(name).mkdir()
+        if content is not None:
+            (Path(name) / content).parent.mkdir(parents=True, exist_ok=True)
+            (Path(name) / content).touch()
+    spec, record = read_target("tiny")
+    assert (spec.source.name, record) == ("tiny.vgg", None)
+    assert read_target("digits")[0].source.name == find_packaged("digits")
 
 
 def test_mistakes_are_found_without_pytorch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,8 +95,8 @@ class Diagnostic:
 
     @classmethod
     def page(cls) -> str:
-        """The long explanation, as ``vggspec explain`` prints it."""
-        return inspect.cleandoc(cls.__doc__ or "")
+        """The long explanation, as ``vggspec explain`` prints it: code between single backticks."""
+        return inspect.cleandoc(cls.__doc__ or "").replace("``", "`")
 
     @classmethod
     def summary(cls) -> str:

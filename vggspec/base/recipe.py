@@ -286,7 +286,8 @@ class TrainRecipe:
             return "cosine"
         if self.schedule == "epochs":
             return f"{self.decay:g} at {', '.join(map(str, self.decay_at))} epochs"
-        return f"{self.decay:g} on plateau of {self.patience} epochs, {self.decays} times"
+        patience = count(self.patience, "epoch")
+        return f"{self.decay:g} on plateau of {patience}, {count(self.decays, 'time')}"
 
     def additions_in_words(self) -> dict[str, str]:
         """What is beyond the paper's procedure, settings and their values as a spec has them,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vggspec.base.watcher import Progress, Watcher
-from vggspec.cli.terminal import complain, tell
+from vggspec.cli.terminal import complain, is_quiet, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,18 +53,20 @@ def tell_weights(placed: "Sequence[PlacedWeights]", *, is_link: bool) -> None:
     size = sum(each.bytes for each in placed)
     ways = {each.by for each in placed}
     if "copy" in ways and is_link:
-        tell(f"weights: {memory(size)} copied: they cannot be linked from there")
+        say("", f"weights: {memory(size)} copied: they cannot be linked from there")
     elif "copy" in ways and size > SMALL_BYTES:
         seconds = sum(each.seconds for each in placed)
-        tell(f"weights: {memory(size)} copied in {seconds:.1f} s; --link-weights takes no space")
+        say("", f"weights: {memory(size)} copied in {seconds:.1f} s; --link-weights takes no space")
     elif "link" in ways:
-        tell("weights: linked, which onnx refuses to load; ONNX Runtime and vggspec load them")
+        say("", "weights: linked, which onnx refuses to load; ONNX Runtime and vggspec load them")
     elif "clone" in ways and size > SMALL_BYTES:
-        tell(f"weights: {memory(size)} cloned, which takes no space")
+        say("", f"weights: {memory(size)} cloned, which takes no space")
 
 
 def show_cost(costs: "Sequence[ProfileCost]") -> None:
-    """Print on standard error what each profile costs."""
+    """Print on standard error what each profile costs, unless the command is quiet."""
+    if is_quiet():
+        return
     from vggspec.cli.table import aligned, memory, scaled
 
     rows: list[tuple[str, ...]] = [

@@ -8,6 +8,7 @@ import click
 
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.render import shown
+from vggspec.base.wording import all_of
 from vggspec.bundle.options import CompileOptions, EngineOptions
 from vggspec.cli.building import tell_weights
 from vggspec.cli.compile_flags import Sectioned, all_options, given
@@ -79,8 +80,8 @@ def command(
     SPEC is a file such as D.vgg, a net of a file, table1.vgg:D, or a name that `vggspec specs`
     lists: D.
 
-    A bundle's graph points into the weights file and copies nothing. It takes images of any size
-    from the net's window on and outputs class posteriors, averaged over space. With --trt the
+    A bundle's graph points into the weights file beside it, a copy of yours. It takes images of any
+    size from the net's window on and outputs class posteriors, averaged over space. With --trt the
     bundle contains an engine for the sizes of its profiles. With --protocol the graph rescales,
     mirrors and averages too, and several nets are fused by averaging their posteriors. With
     --distance it compares two pictures of any size, for `vggspec distance`.
@@ -178,7 +179,7 @@ def _tell_int8(manifest: "Manifest") -> None:
     made = manifest.calibration
     assert made is not None
     size = next(e.bytes for e in manifest.files if e.path == manifest.model)
-    kept = " and ".join(manifest.fp32_layers)
+    kept = all_of(manifest.fp32_layers)
     tell(
         f"int8, calibrated with {made.images} images at {made.scale} pixels: {memory(size)}"
         + (f"; {kept} in fp32" if kept else "")
@@ -187,21 +188,22 @@ def _tell_int8(manifest: "Manifest") -> None:
 
 
 def _tell(compiled: "Compiled") -> None:
-    """Print on standard error what the user should know about the bundle."""
+    """Print on standard error notes about the bundle, and the accuracy of one in int8."""
     from vggspec.cli.table import memory
     from vggspec.runtime.tensorrt.library import FLAVOURS
 
     manifest, written = compiled.manifest, compiled.bundle
     for note in written.notes:
-        tell(note)
+        say("", note)
     engine = manifest.engine
     if engine is not None:
         size = next(e.bytes for e in manifest.files if e.path == manifest.model)
         later = " and later" if engine.is_open_ended else ""
-        tell(
+        say(
+            "",
             f"{FLAVOURS[engine.flavour].title} {engine.version}, {manifest.precision}, for compute "
             f"capability {', '.join(engine.capabilities)}{later}: {memory(size)} in "
-            f"{compiled.seconds:.1f} s"
+            f"{compiled.seconds:.1f} s",
         )
     inputs = [(member.name, member.input) for member in manifest.members]
     inputs = inputs or [(manifest.net, manifest.input)]

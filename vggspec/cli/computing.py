@@ -25,7 +25,7 @@ _COMPUTING = (
         type=click.Choice(DEVICES),
         default="auto",
         help="Where the nets run; `tensorrt` loads a bundle's engine, which is native code.  "
-        "[default: a CUDA device if there is one]",
+        "[default: a CUDA device if there is one; on a CPU OpenVINO where it was measured ahead]",
     ),
     click.option(
         "--procs", type=click.IntRange(1), metavar="N", help="Share the images among N processes."

@@ -28,7 +28,8 @@ Examples:
     "--device",
     type=click.Choice(DEVICES),
     default="auto",
-    help="The device that runs the net.  [default: a CUDA device if there is one]",
+    help="The device that runs the net.  [default: a CUDA device if there is one; on a CPU "
+    "OpenVINO where it was measured ahead]",
 )
 @click.option("--threads", type=THREADS, metavar="N", help="CPU threads.  [default: all cores]")
 def command(

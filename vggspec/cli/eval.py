@@ -11,7 +11,7 @@ import click
 from vggspec.base.launched import is_other_rank
 from vggspec.base.quantities import scaled
 from vggspec.base.render import shown
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 from vggspec.cli.computing import check_computing
 from vggspec.cli.evaluating import grid_side, percents, print_errors, running_options
 from vggspec.cli.progress import resumable
@@ -126,7 +126,7 @@ def command(
     check_computing(options)
     given = {"--per-class": per_class, "--json": as_json, "--report": report}
     if explain and any(given.values()):
-        words = " and ".join(option for option, value in given.items() if value)
+        words = all_of([option for option, value in given.items() if value])
         raise click.UsageError(f"{words} cannot be used with --explain, which computes nothing.")
     if labels_pixels(bundles[0]):
         others = {"report": report, "explain": explain}

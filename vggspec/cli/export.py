@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Examples:
   vggspec export D D.safetensors --to torchvision
   vggspec export D D.safetensors --to keras -o vgg16.weights.h5
-  vggspec export resnet:ResNet-50 best.safetensors --to timm -o r50.safetensors""",
+  vggspec export resnet:ResNet-50 best.safetensors --to timm -o r.safetensors""",
 )
 @click.argument("spec", type=SPEC)
 @click.argument("weights")

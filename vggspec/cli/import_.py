@@ -136,11 +136,11 @@ def command(
     shapes of the checkpoint's; with --write-spec one is written for an
     ONNX model.
 
-    Reads files of PyTorch, TorchScript, safetensors, npz, Keras, Caffe and
-    MatConvNet; no code of a file is run. Layers are matched by the shapes of
-    their weights, and layers of one shape by the order in the file and by their
-    names. An ambiguous match is an error. The weights file records how the
-    input is normalised. A file that exists is replaced, with a note.
+    Reads files of PyTorch, TorchScript, ONNX, safetensors, npz, Keras, Caffe
+    and MatConvNet; no code of a file is run. Layers are matched by the shapes
+    of their weights, and layers of one shape by the order in the file and by
+    their names. An ambiguous match is an error. The weights file records how
+    the input is normalised. A file that exists is replaced, with a note.
     """
     from vggspec.compiler.importing.converting import ImportOptions, import_weights
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from vggspec.base.render import shown
-from vggspec.cli.terminal import tell
+from vggspec.cli.terminal import say
 
 if TYPE_CHECKING:
     from vggspec.bundle.manifest import InputContract
@@ -23,8 +23,8 @@ def tell_input(
     if mean_from == "ILSVRC":
         numbers = " ".join(f"{value:g}" for value in contract.mean)
         text = f"neither the spec nor the weights say one, so that of ILSVRC: {numbers}"
-        tell(f"mean{of}: {text}")
+        say("", f"mean{of}: {text}")
     elif mean_from == "weights" and weights.source is not None:
         text = formula(contract.mean, contract.std, contract.scale)
         whose = "" if weights.source == "spec" else f" ({shown(weights.source)})"
-        tell(f"input{of}: {text}, as the weights expect{whose}")
+        say("", f"input{of}: {text}, as the weights expect{whose}")

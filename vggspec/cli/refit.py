@@ -6,7 +6,7 @@ import click
 
 from vggspec.cli.building import tell_weights
 from vggspec.cli.normalising import tell_input
-from vggspec.cli.terminal import tell
+from vggspec.cli.terminal import say
 
 if TYPE_CHECKING:
     from vggspec.compiler.refitting import RefittedBundle
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   vggspec compile specs/D.vgg --trt --refittable -o D
-  vggspec refit D runs/D/best.safetensors -o D-later
+  vggspec refit D runs/D/2026-11-21-1/best.safetensors -o D-later
   vggspec refit D-stripped D.safetensors""",
 )
 @click.argument("bundle")
@@ -55,10 +55,10 @@ def _tell(done: "RefittedBundle") -> None:
     manifest, written = done.manifest, done.refitted.bundle
     tell_input(manifest.input, written.mean_from[0], done.weights)
     for note in done.refitted.notes:
-        tell(note)
+        say("", note)
     tell_weights(written.weights, is_link=manifest.options.link_weights)
     engine = manifest.engine
     assert engine is not None
     arrays = count(done.refitted.num_arrays, "array")
     title = f"{FLAVOURS[engine.flavour].title} {engine.version}"
-    tell(f"{title}, {manifest.precision}: {arrays} replaced in {done.seconds:.1f} s")
+    say("", f"{title}, {manifest.precision}: {arrays} replaced in {done.seconds:.1f} s")

@@ -8,7 +8,7 @@ import click
 
 from vggspec.base.quantities import duration, memory
 from vggspec.base.render import as_text, shown
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 from vggspec.cli.table import print_text
 from vggspec.cli.terminal import table_width
 
@@ -32,7 +32,7 @@ def check_alone(
         UsageError: with the options concerned.
     """
     if len(chosen) > 1:
-        raise click.UsageError(f"{' and '.join(chosen)} exclude each other.")
+        raise click.UsageError(f"{all_of(chosen)} exclude each other.")
     one = chosen[0]
     others = {key for key, value in given.items() if value and key not in _TAKEN}
     if save_every is not None:
@@ -43,7 +43,7 @@ def check_alone(
     if one == "--dry-run" and steps is not None:
         others.add("steps")
     if others:
-        words = " and ".join(f"--{key.replace('_', '-')}" for key in sorted(others))
+        words = all_of([f"--{key.replace('_', '-')}" for key in sorted(others)])
         raise click.UsageError(f"{words} cannot be used with {one}.")
     if (given["gpus"] or 0) > 1:
         raise click.UsageError(f"{one} runs on one device: give --gpus 0 or 1.")

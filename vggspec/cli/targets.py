@@ -11,7 +11,7 @@ from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.files import is_same_file, refusals
 from vggspec.base.render import shown
-from vggspec.cli.terminal import tell
+from vggspec.cli.terminal import say
 
 if TYPE_CHECKING:
     from vggspec.training.runs import FoundWeights
@@ -34,10 +34,10 @@ def check_spared(
 
 
 def say_weights(found: "FoundWeights", word: str = "weights") -> None:
-    """Print which weights are taken by default, with the notes about others."""
-    tell(f"{word}: {shown(found.in_words())}")
+    """Say which weights are taken by default, with the notes about others."""
+    say("", f"{word}: {shown(found.in_words())}")
     for note in found.notes:
-        tell(f"note: {shown(note)}")
+        say("", f"note: {shown(note)}")
 
 
 def check_folder(path: str) -> None:

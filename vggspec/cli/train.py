@@ -1,6 +1,8 @@
 """``vggspec train``: train a net on images, as its spec says, on one device or on several."""
 
+import itertools
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,7 +10,7 @@ import click
 from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.cli.completing import SPEC
-from vggspec.cli.terminal import tell
+from vggspec.cli.terminal import is_quiet, say, tell
 
 if TYPE_CHECKING:
     from vggspec.training.progress import TrainResult
@@ -25,8 +27,8 @@ Examples:
   vggspec train specs/D.vgg --data ILSVRC --dry-run
   vggspec train specs/D.vgg --data ILSVRC --overfit 16
   vggspec train specs/D.vgg --gpus 0 --procs 2
-  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
-      -m vggspec train specs/D.vgg""",
+  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \\
+      --rdzv-endpoint HOST:29500 -m vggspec train specs/D.vgg""",
 )
 @click.argument("spec", type=SPEC)
 @click.option(
@@ -209,13 +211,26 @@ def _say_result(result: "TrainResult", given: dict[str, Any]) -> None:
         tell(f"interrupted at step {result.step}, saved; to resume:")
         click.echo(shlex.join(words), err=True)  # commands are for copying: not wrapped
         return
-    command = shlex.join(["vggspec", "compile", result.spec, "--weights", str(result.weights)])
     if result.has_learned_nothing:
         tell(
             "this net has learned nothing: it names one class for every image;"
-            " train it otherwise before you compile it:"
+            " train it otherwise before you compile it" + ("." if is_quiet() else ":")
         )
     else:
-        tell("compile it:")
-    click.echo(command, err=True)
+        say("", "compile it:")
+    if not is_quiet():
+        click.echo(_compile_command(result), err=True)
     click.echo(result.weights)
+
+
+def _compile_command(result: "TrainResult") -> str:
+    """The command that compiles the net, into a folder whose name is free."""
+    from vggspec.bundle.manifest import MANIFEST
+    from vggspec.training.record import read_record
+
+    words = ["vggspec", "compile", result.spec, "--weights", str(result.weights)]
+    out = Path(read_record(result.run)["net"])  # as `compile` names it
+    if out.exists() and not (out / MANIFEST).is_file():
+        free = (f"{out}-bundle{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+        words += ["-o", next(name for name in free if not Path(name).exists())]
+    return shlex.join(words)

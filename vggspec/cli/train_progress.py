@@ -14,7 +14,7 @@ from vggspec.base.render import shown as printable
 from vggspec.base.wording import count
 from vggspec.cli.progress import Shown, joined
 from vggspec.cli.targets import say_weights
-from vggspec.cli.terminal import is_quiet, say, tell
+from vggspec.cli.terminal import is_quiet, say
 from vggspec.training.progress import TrainWatcher
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def say_plan(plan: "TrainPlan") -> None:
     for word, text in lines.items():
         say(word, printable(text))
     for note in plan.notes:
-        tell(note)
+        say("", note)
     for net, weights in plan.started_from:
         say_weights(weights, f"start from {net}")
     if plan.expected_input is not None:

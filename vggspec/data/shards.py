@@ -28,7 +28,7 @@ from vggspec.base.class_names import escaped, same
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.optional import require
 from vggspec.base.regular_files import open_file, read_file
-from vggspec.base.wording import reason
+from vggspec.base.wording import all_of, reason
 from vggspec.data.cache import recall, remember
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
@@ -175,7 +175,7 @@ def _in_words(names: tuple[str, ...], twice: dict[str, list[int]]) -> tuple[str,
     for name, numbers in list(twice.items())[:SHOWN]:
         written = list(dict.fromkeys(names[number - 1] for number in numbers))
         word = " = ".join(map(escaped, written)) if len(written) > 1 else f"`{name}`"
-        told.append(f"{word} in lines {' and '.join(map(str, numbers[:SHOWN]))}")
+        told.append(f"{word} in lines {all_of([str(number) for number in numbers[:SHOWN]])}")
     more = f"; and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
     name, numbers = next(iter(twice.items()))
     better = f"`{name} ({numbers[-1] - 1})`"

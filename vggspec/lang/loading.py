@@ -139,13 +139,26 @@ def pick(document: Document, net: str | None) -> Spec:
         if len(specs) == 1:
             return document.specs[0]
         first = next(iter(specs))
-        what = layers.WhichNet(nets=tuple(specs), example=f"{source.name}:{first}")
+        what = layers.WhichNet(nets=tuple(specs), example=f"{as_named(source.name)}:{first}")
         raise VggspecError(report(what, path=source.name))
     for name, spec in specs.items():
         if name.casefold() == net.casefold():
             return spec
     missing = layers.NoSuchNet(name=net, nets=tuple(specs), suggestion=nearest(net, tuple(specs)))
     raise VggspecError(report(missing, path=source.name))
+
+
+def as_named(spec: str, net: str | None = None) -> str:
+    """What to type for a spec's path: the name of a packaged one; ``net`` if it has several."""
+    path, given = split_target(spec)
+    name = next((each for each, place in packaged().items() if place == path), path)
+    try:
+        name = name if find_spec(name) == path else path
+        has_several = len(parse(read(path)).specs) > 1
+    except VggspecError:
+        return spec
+    net = given or (net if has_several else None)
+    return f"{name}:{net}" if net else name
 
 
 def net_name(spec: Spec) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vggspec.base.recipe import TrainRecipe
+from vggspec.base.wording import count
 from vggspec.compiler.ir import ImageInput
 from vggspec.training.runs import FoundWeights
 
@@ -58,9 +59,9 @@ def recipe_in_words(recipe: TrainRecipe) -> str:
         f"dropout {recipe.dropout:g}",
         f"rate {recipe.rate:g}",
         f"decay {recipe.decays_in_words()}",
-        f"stop after {recipe.epochs} epochs"
+        f"stop after {count(recipe.epochs, 'epoch')}"
         if recipe.epochs
-        else f"stop after {recipe.iterations} iterations",
+        else f"stop after {count(recipe.iterations or 0, 'iteration')}",
         f"start normal {recipe.start_std:g}"
         if recipe.start == "normal"
         else f"start {recipe.start}",

@@ -98,7 +98,9 @@ class Overfit:
 
     rate: float
     losses: tuple[float, ...]
-    """The mean loss on the images, as they are, before the first step and after every tenth."""
+    """The mean loss on the images, as they are: before the first step, after every tenth pass over
+    them, or every pass if it has ten steps or more, and at the end.
+    """
 
     errors: tuple[float, ...]
     """The share of them that was wrong then."""

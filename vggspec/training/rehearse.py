@@ -62,6 +62,8 @@ def dry_run(
         VggspecError: the spec or a setting has a mistake, there are no images, or a file cannot be
             written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
+        ArgumentError: ``gpus`` is above 1, another number is out of range, or ``spec`` names a
+            folder that is not that of a run, and no spec.
     """
     request = _request(
         spec, data, out, settings, weights, seed, gpus, workers, precision, micro_batch
@@ -109,7 +111,8 @@ def overfit(
     Raises:
         VggspecError: the spec, a setting or the data has a mistake.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
-        ArgumentError: ``images`` or ``steps`` is not positive.
+        ArgumentError: ``images`` or ``steps`` is not positive, ``gpus`` is above 1, another number
+            is out of range, or ``spec`` names a folder that is not that of a run, and no spec.
     """
     if images < 1 or steps < 1:
         raise ArgumentError("`images` and `steps` are at least 1")
@@ -158,7 +161,7 @@ def find_rate(
     Raises:
         VggspecError: the spec, a setting or the data has a mistake, or the curve cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
-        ArgumentError: ``steps`` is below 20.
+        ArgumentError: ``steps`` is below 20, or as for ``overfit``.
     """
     if steps < LEAST_STEPS:
         raise ArgumentError(f"`steps` is at least {LEAST_STEPS}")

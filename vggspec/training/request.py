@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggspec.base.arguments import check_choice, check_number
-from vggspec.base.diagnostic import ArgumentError, VggspecError, report
+from vggspec.base.diagnostic import ArgumentError, Report, VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.run_record import RECORD
 from vggspec.base.source import Source
 from vggspec.bundle.manifest import MANIFEST
 from vggspec.compiler.lower import Lowered, base_folder, lower
 from vggspec.data.remote import is_remote
-from vggspec.lang.loading import load, pick
+from vggspec.lang.loading import find_spec, load, pick
 from vggspec.lang.parser import parse
 from vggspec.lang.sections import read_experiment
 from vggspec.training.record import read_record
@@ -75,19 +75,28 @@ class TrainRequest:
 def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":
     """The spec, or the spec and the record of a run.
 
+    A folder that is not that of a run does not hide a spec of its name.
+
     Raises:
-        ArgumentError: the target is a folder, but not that of a run.
+        ArgumentError: the target is a folder, but not that of a run, and no spec has its name.
         VggspecError: it cannot be read, or has mistakes.
     """
     if not Path(target).is_dir():
         return load(target), None
-    if not (Path(target) / RECORD).exists():
+    if not is_run(target):
+        if os.path.isfile(find_spec(target)):
+            return load(target), None
         is_bundle = (Path(target) / MANIFEST).exists()
         kind = "a bundle" if is_bundle else "a folder, but not that of a run"
         raise ArgumentError(f"`{target}` is {kind}; name a spec, or the folder of a run.")
     record = read_record(Path(target))
     text = record["spec_text"].partition(f"\n{CHANGED}")[0]
     return pick(parse(Source(record["spec"], f"{text}\n")), record["net"]), record
+
+
+def is_run(target: str) -> bool:
+    """Whether it is the folder of a run."""
+    return (Path(target) / RECORD).exists()
 
 
 def merged(record: Mapping[str, Any] | None, given: Sequence[str]) -> tuple[str, ...]:
@@ -147,18 +156,31 @@ def _with_settings(spec: "Spec", lowered: Lowered, settings: Sequence[str]) -> "
     """
     lines = [setting.replace("=", " ", 1).strip() for setting in settings]
     text = "\n".join(["net changed", "train:", *(f"  {line}" for line in lines)])
-    other = parse(Source("--set", f"{text}\n")).specs[0]
-    reports = Reports()
-    image = lowered.network.input
-    labels_pixels = lowered.network.outputs[0].name == "posterior_map"
-    size = image.height, image.width
-    read_experiment(other, size, reports, is_whole=False, labels_pixels=labels_pixels)
-    reports.raise_if_any()
+    try:
+        other = parse(Source("--set", f"{text}\n")).specs[0]
+        reports = Reports()
+        image = lowered.network.input
+        labels_pixels = lowered.network.outputs[0].name == "posterior_map"
+        size = image.height, image.width
+        read_experiment(other, size, reports, is_whole=False, labels_pixels=labels_pixels)
+        reports.raise_if_any()
+    except VggspecError as error:
+        raise VggspecError(*(_at_setting(one, settings) for one in error.reports)) from error
     keys = {_key(setting) for setting in other.train}
     kept = [setting for setting in spec.train if _key(setting) not in keys]
     record = "".join(f"\n{CHANGED}{setting}" for setting in settings)
     source = Source(spec.source.name, f"{spec.source.text.rstrip()}\n{record}\n")
     return replace(spec, train=(*kept, *other.train), source=source)
+
+
+def _at_setting(found: Report, settings: Sequence[str]) -> Report:
+    """A report on the lines that ``_with_settings`` makes of settings, at the setting itself."""
+    place = "--set"
+    if found.source is not None and found.span is not None:
+        owners = [each for each in settings for _ in each.strip().split("\n")]
+        line = found.source.locate(found.span.start).line - 3  # after `net` and `train:`
+        place += f" {owners[line]}" if 0 <= line < len(owners) else ""
+    return report(found.what, path=place)
 
 
 def _key(setting: "Setting") -> tuple[str, str]:

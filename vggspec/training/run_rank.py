@@ -15,6 +15,7 @@ from vggspec.base.run_record import RECORD
 from vggspec.base.watcher import SILENT
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.compiler.results import result_of
+from vggspec.lang.loading import as_named
 from vggspec.training.changes import changes_of
 from vggspec.training.class_weights import class_weights
 from vggspec.training.dataset import DataSet, open_data
@@ -29,6 +30,7 @@ from vggspec.training.request import (
     TrainRequest,
     changed,
     data_folder,
+    is_run,
     merged,
     read_target,
     started_from,
@@ -116,9 +118,9 @@ def _end_together(ranks: Ranks) -> None:
 def _completed(request: TrainRequest, result: TrainResult, ranks: Ranks, stop: Stop) -> TrainResult:
     """The result, completed from the caller's request."""
     spec = request.spec
-    if Path(spec).is_dir():  # the run that was resumed or repeated
+    if is_run(spec):  # the run that was resumed or repeated
         record = read_record(result.run)
-        spec = f"{record['spec']}:{record['net']}"
+        spec = as_named(f"{record['spec']}:{record['net']}")
     return replace(
         result,
         spec=spec,
@@ -138,7 +140,7 @@ def _begun_run(request: TrainRequest, net: str) -> Path | None:
     if request.run is not None:
         run = Path(request.run)
         return run if (run / RECORD).is_file() else None
-    found = Path(request.spec) if Path(request.spec).is_dir() else newest_run(net)
+    found = Path(request.spec) if is_run(request.spec) else newest_run(net)
     if found is None:
         raise VggspecError(report(NoRun(reason=f"{RUNS / net}/ has none")))
     return found

@@ -20,6 +20,7 @@ from vggspec.base.locking import lock
 from vggspec.base.regular_files import read_file
 from vggspec.base.run_record import MAX_RECORD_BYTES, RECORD
 from vggspec.base.wording import reason
+from vggspec.lang.loading import as_named
 
 RUNS = Path("runs")
 BEST = "best.safetensors"
@@ -174,7 +175,8 @@ def find_weights(net: str, spec: str, root: Path = RUNS, *, option: str) -> Foun
     for place in places:
         if place.is_file():
             return FoundWeights(path=place)
-    what = NoWeights(net=net, spec=spec, looked=(f"{root / net}/", *map(str, places)))
+    looked = (f"{root / net}/", *map(str, places))
+    what = NoWeights(net=net, spec=as_named(spec, net), looked=looked)
     raise VggspecError(report(what, path=spec))
 
 

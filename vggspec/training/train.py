@@ -84,7 +84,7 @@ def train(
             finite, a process is lost, or a file cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
         ArgumentError: both ``procs`` and ``gpus`` are given, a number is out of range, a word is
-            none of the choices, or ``spec`` is a folder that is not that of a run.
+            none of the choices, or ``spec`` names a folder that is not that of a run, and no spec.
         SystemExit: a signal ended the processes before they could save; or, in a process that a
             launcher started as one of several, another one of them reports the error.
     """

@@ -2,6 +2,7 @@
 
 from vggspec.base.catalogue.data import NotTrainable
 from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.wording import all_of
 from vggspec.compiler.ir import POSTERIOR_MAP, Layer, Network, Output
 from vggspec.compiler.lower import Lowered
 from vggspec.compiler.ops.batch_norm import BatchNorm
@@ -48,7 +49,7 @@ def _how_to_have_one(network: Network) -> str:
     read = {name for layer in network.layers for name in layer.inputs}
     ends = [output.name for output in network.outputs if output.layer not in read]
     if len(ends) > 1:
-        return f"this net ends in {' and '.join(ends)}: keep one of these branches"
+        return f"this net ends in {all_of(ends)}: keep one of these branches"
     names = " ".join(output.name for output in network.outputs)
     return f"train it without `outputs {names}`, and its weights serve the net with that line too"
 

@@ -8,9 +8,10 @@ class NoAnnotations(Diagnostic):
     """A net of boxes learns from annotated objects. They are read from Pascal VOC's XML, next to
     class folders or in VOC's own folders, and from COCO's JSON:
 
-        data/train/cat/1.jpg           data/annotations/train/cat/1.xml
-        data/JPEGImages/1.jpg          data/Annotations/1.xml     data/ImageSets/Main/train.txt
-        data/train2017/1.jpg           data/annotations/instances_train2017.json
+        data/train/cat/1.jpg      data/annotations/train/cat/1.xml
+        data/JPEGImages/1.jpg     data/Annotations/1.xml
+                                  data/ImageSets/Main/train.txt
+        data/train2017/1.jpg      data/annotations/instances_train2017.json
 
     and the same for ``val``. The exports of tools are read too: images in ``images`` or
     ``images/train`` next to COCO's file (CVAT), XML or ``_annotations.coco.json`` among the images

@@ -4,7 +4,7 @@ import shlex
 from typing import Literal
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 
 MOST_NAMES = 6
 
@@ -19,9 +19,9 @@ class NoWeights(Diagnostic):
     of the net's newest run under ``runs/<net>/``, else ``<net>.safetensors`` next to the spec or in
     the working folder.
 
-        vggspec train specs/D.vgg --data DIR            train them
-        vggspec import specs/D.vgg vgg16.pth            import them from another tool
-        vggspec init specs/D.vgg                        random weights, to try things out
+        vggspec train D --data DIR      train them
+        vggspec import D vgg16.pth      import them from another tool
+        vggspec init D                  random weights, to try things out
     """
 
     code = "VGG501"
@@ -33,7 +33,7 @@ class NoWeights(Diagnostic):
     def help(self) -> str | None:
         spec = shlex.quote(self.spec)
         return (
-            f"looked for {' and '.join(self.looked)}; create them with one of\n"
+            f"looked for {all_of(self.looked)}; create them with one of\n"
             f"vggspec train {spec} --data DIR\n"
             f"vggspec import {spec} CHECKPOINT\n"
             f"vggspec init {spec}  # random"

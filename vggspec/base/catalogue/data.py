@@ -258,7 +258,7 @@ class BadSample(Diagnostic):
     The files of a sample are adjacent and share their name up to the first dot. The image is a
     `jpg`, `jpeg`, `png` or `webp`, the class a number from 0; other files are ignored.
 
-        img.v2.jpg  img.v2.cls     wrong: two files of the sample `img`, `v2.jpg` and `v2.cls`
+        img.v2.jpg  img.v2.cls     wrong: `v2.jpg` and `v2.cls` of a sample `img`
         img_v2.jpg  img_v2.cls     right
     """
 
@@ -385,8 +385,8 @@ class GraphRescales(Diagnostic):
     side to the nearest pixel. torchvision rounds it down, which ``resize torchvision`` and
     ``--resize torchvision`` select; other bundles do either.
 
-        vggspec compile D.vgg --protocol -o D         rescales by itself
-        vggspec compile D.vgg -o D                    rescaled outside, by `test:` or `--resize`
+        vggspec compile D.vgg --protocol -o D    rescales by itself
+        vggspec compile D.vgg -o D               as `test:` or `--resize` says
     """
 
     code = "VGG455"

@@ -31,7 +31,7 @@ class MeetsAtOneSize(Diagnostic):
     the other is not, where their strides are different, or where an FC reads what was flattened
     from maps of different sizes.
 
-        [conv8-16(pad 0) & maxpool conv4-16(pad 0)]    wrong: they meet where the map is 8 × 8
+        [conv8-16(pad 0) & maxpool conv4-16(pad 0)]    wrong: meet at 8 × 8 only
     """
 
     code = "VGG271"
@@ -65,7 +65,7 @@ class OtherRoundingAtJoin(Diagnostic):
     or joined meet as the spec says. With the other rounding one branch may get a row more than the
     other.
 
-        [maxpool & conv2-64/2(pad 0)]    on a map of 9 × 9, with ``--pool ceil``: 5 × 5 and 4 × 4
+        [maxpool & conv2-64/2(pad 0)]    of 9 × 9, with ``ceil``: 5 × 5 and 4 × 4
     """
 
     code = "VGG273"

@@ -2,7 +2,7 @@
 
 from vggspec.base.class_names import pair, told_apart
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 
 
 class ScoresNotFused(Diagnostic):
@@ -72,9 +72,9 @@ class ScaleBelowWindow(Diagnostic):
     """At scale Q an image's smallest side has Q pixels, and the net's window must fit into it: D
     requires 224 × 224.
 
-        vggspec eval D --data DIR --scales 192,256                wrong
-        vggspec eval D --data DIR --scales 224,256                right
-        vggspec eval D --data DIR --scales 192,256 --enlarge      right, 224 replaces 192
+        vggspec eval D --data DIR --scales 192,256               wrong
+        vggspec eval D --data DIR --scales 224,256               right
+        vggspec eval D --data DIR --scales 192,256 --enlarge     224 replaces 192
     """
 
     code = "VGG692"
@@ -118,7 +118,9 @@ class NoTableWeights(Diagnostic):
     """``vggspec reproduce`` measures the rows of a table for which there are weights. Files of
     weights are named after the net and the S that it was trained at:
 
-        weights/D-256.safetensors  weights/D-384.safetensors  weights/D-256..512.safetensors
+        weights/D-256.safetensors
+        weights/D-384.safetensors
+        weights/D-256..512.safetensors
 
     ``D.safetensors`` can replace the last one: it is the net that was published.
     """
@@ -129,9 +131,7 @@ class NoTableWeights(Diagnostic):
     looked: tuple[str, ...]
 
     def help(self) -> str | None:
-        lines = [f"looked for {', '.join(self.looked[:4])}"]
-        lines += [f"  {', '.join(self.looked[i : i + 4])}" for i in range(4, len(self.looked), 4)]
-        return "\n".join(lines)
+        return f"looked for {all_of(self.looked)}"
 
 
 class NoImages(Diagnostic):

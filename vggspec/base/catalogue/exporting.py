@@ -8,8 +8,8 @@ class NotInCollection(Diagnostic):
     own nets. The collection has no net of this form, so it has no names for its layers, and no
     model that could load them.
 
-        vggspec export D D.safetensors --to torchvision     VGG-16, which torchvision has
-        vggspec export C C.safetensors --to torchvision     1 × 1 convs, which none of its VGGs has
+        vggspec export D D.safetensors --to torchvision     right: its VGG-16
+        vggspec export C C.safetensors --to torchvision     wrong: 1 × 1 convs
 
     The numbers of channels and of classes may be others than in the collection.
     """

@@ -1,7 +1,7 @@
 """Mistakes in features of images and linear SVMs (VGG71x)."""
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 
 NAMES_SHOWN = 5
 
@@ -11,7 +11,7 @@ class BadFeaturesFile(Diagnostic):
     classes.
 
         train.features   F32 (N, D), a row per image
-        train.labels     I64 (N,); or U8 (N, K), a column per class, if images have several classes
+        train.labels     I64 (N,); or U8 (N, K), if images have several of K classes
         train.names      U8, each name ended by a zero byte
 
     Another tool may write the file; names are optional.
@@ -34,7 +34,7 @@ class NoLabelledSplit(Diagnostic):
     splits: tuple[str, ...]
 
     def title(self) -> str:
-        found = " and ".join(f"`{name}`" for name in self.splits[:NAMES_SHOWN]) or "nothing"
+        found = all_of([f"`{name}`" for name in self.splits[:NAMES_SHOWN]]) or "nothing"
         return f"the file has no split `{self.requested}` with classes: it contains {found}"
 
 

@@ -23,7 +23,7 @@ class UnclearOrder(Diagnostic):
     file, if it has one, and by the names, if they are numbered. If the two contradict each other,
     or there is no order, name the pairs:
 
-        vggspec import net.vgg net.safetensors --map conv1_1=first --map conv1_2=second
+        vggspec import net.vgg net.npz --map conv1_1=first --map conv1_2=second
     """
 
     code = "VGG540"
@@ -196,7 +196,7 @@ class UnclearBranches(Diagnostic):
     convolutions, some after them. Where the whole file is in the order of the net, that order
     decides, and ``import`` says so where no name says the same. Elsewhere, name the pairs:
 
-        vggspec import resnet50.vgg net.pth --map conv2_1_conv3=c --map conv2_1_shortcut=proj
+        vggspec import net.vgg w.pth --map conv2_1_conv3=c --map conv2_1_shortcut=p
     """
 
     code = "VGG548"
@@ -261,7 +261,7 @@ class NoPackagedSpec(Diagnostic):
     """``import`` without a spec takes the one that comes with vggspec and whose layers have the
     shapes of the checkpoint's. A net with other classes, or of another width, needs its own spec:
 
-        vggspec specs D > mine.vgg      then change, for instance, `FC-1000` to `FC-10`
+        vggspec specs D > mine.vgg      then change its `FC-1000`
         vggspec import mine.vgg CHECKPOINT
 
     Of an ONNX model, ``import`` writes the spec:

@@ -8,8 +8,8 @@ class NoRoomForTile(Diagnostic):
     tiles of that size. Positions near the edge of a tile see its padding instead of the image and
     are not used; here all of them are near an edge.
 
-        vggspec compile fcn8s --weights fcn8s.safetensors --crop      takes 512 x 512 alone
-        vggspec compile fcn8s --weights fcn8s.safetensors             takes larger images as a whole
+        vggspec compile fcn8s --weights W --crop      takes 512 x 512 alone
+        vggspec compile fcn8s --weights W             takes larger images as a whole
     """
 
     code = "VGG589"

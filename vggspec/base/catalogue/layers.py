@@ -292,7 +292,7 @@ class ScaleAndStd(Diagnostic):
     would be unclear whether the mean is in the units before or after the scale.
 
         input 224x224 RGB(std 58.4 57.1 57.4, scale 1/255)     wrong
-        input 224x224 RGB(std 58.4 57.1 57.4)                  right: torchvision's 0.229 * 255
+        input 224x224 RGB(std 58.4 57.1 57.4)                  right: 0.229 * 255 …
     """
 
     code = "VGG116"
@@ -537,7 +537,7 @@ class LikeTooMuch(Diagnostic):
 
     All files that are reached by ``like`` are counted together, each once.
 
-        like "a.vgg"      wrong where a.vgg is like b.vgg, and both have thousands of lines
+        like "a.vgg"      wrong where a.vgg is like b.vgg, and both are very long
     """
 
     code = "VGG131"

@@ -146,7 +146,7 @@ class CropStride(Diagnostic):
     ``upconv``, ``up2`` and poolings, or by ``resize``, which interpolates.
 
         maxpool maxpool upconv4-21/2 crop(pool1)      right
-        maxpool maxpool upconv4-21/2 crop(image)      wrong: every 2 pixels, and every pixel
+        maxpool maxpool upconv4-21/2 crop(image)      wrong: 2 pixels apart, not 1
     """
 
     code = "VGG216"
@@ -197,7 +197,7 @@ class StrideBehindGrowth(Diagnostic):
     ``crop`` makes its map finer itself: dilated, these layers would not give the same numbers.
 
         vggspec compile fcn8s --weights W --stride 4                    wrong
-        vggspec compile fcn8s --weights W --stride 4 --layer conv4_3    right: it grows later
+        vggspec compile fcn8s --weights W --stride 4 --layer conv4_3    right
     """
 
     code = "VGG304"

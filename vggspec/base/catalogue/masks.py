@@ -47,7 +47,7 @@ class MasksMismatch(Diagnostic):
     """A net of label maps has a score for each class at each position, so its last layer must have
     as many channels as the masks have classes, the background among them.
 
-        conv1-21(linear) soft-max(map)       right for Pascal VOC: 20 classes and the background
+        conv1-21(linear) soft-max(map)     right for 20 classes and the background
     """
 
     code = "VGG439"

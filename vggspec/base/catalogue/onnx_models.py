@@ -26,7 +26,8 @@ class FoldedNorms(Diagnostic):
     with biases.
 
         torch.onnx.export(model.eval(), x, "net.onnx", dynamo=True, optimize=False)
-        torch.onnx.export(model, x, "net.onnx", dynamo=False, do_constant_folding=False,
+        torch.onnx.export(model, x, "net.onnx", dynamo=False,
+                          do_constant_folding=False,
                           training=torch.onnx.TrainingMode.PRESERVE)
     """
 

@@ -20,10 +20,11 @@ class TooManyRanks(Diagnostic):
 
 
 class CannotMeet(Diagnostic):
-    """The ranks meet at an address and a port, `MASTER_ADDR` and `MASTER_PORT`, which a launcher
+    r"""The ranks meet at an address and a port, `MASTER_ADDR` and `MASTER_PORT`, which a launcher
     sets. Another program uses the port, the address is wrong, or a rank did not start.
 
-        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+        torchrun --nnodes 2 --nproc-per-node 8 \
+            --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
             -m vggspec train specs/D.vgg
 
     ``vggspec train --gpus N`` finds a free port by itself. Where `RANK` and `WORLD_SIZE` are set

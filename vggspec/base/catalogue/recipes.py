@@ -3,7 +3,7 @@
 import shlex
 
 from vggspec.base.diagnostic import Diagnostic
-from vggspec.base.wording import count, either
+from vggspec.base.wording import all_of, count, either
 
 
 class UnknownSetting(Diagnostic):
@@ -11,10 +11,11 @@ class UnknownSetting(Diagnostic):
 
     A setting that is left out has the paper's value. The settings are
 
-        train:  scale, crop, flip, randaugment, erase, mixup, cutmix, colour-shift, batch,
-                optimiser, momentum, nesterov, weight-decay, clip gradients, average weights,
-                smooth labels, dropout, rate, rate of, warm up, decay, stop after, stop when,
-                start, start from, freeze up to, freeze batch norm, after, data, validate on,
+        train:  scale, crop, flip, randaugment, erase, mixup, cutmix,
+                colour-shift, batch, optimiser, momentum, nesterov, weight-decay,
+                clip gradients, average weights, smooth labels, dropout, rate,
+                rate of, warm up, decay, stop after, stop when, start, start from,
+                freeze up to, freeze batch norm, after, data, validate on,
                 classes, class weights
         test:   scale, dense, crops, flip, average
 
@@ -221,10 +222,12 @@ class ConflictingSettings(Diagnostic):
 
 
 class UnknownTrainedLayer(Diagnostic):
-    """``freeze up to`` and ``rate of`` name layers as ``vggspec show`` lists them.
+    """``freeze up to`` and ``rate of`` name layers of the net.
 
-    freeze up to pool6     wrong, where there are five
-    freeze up to pool5     right
+    ``vggspec show`` lists them:
+
+        freeze up to pool6     wrong, where there are five
+        freeze up to pool5     right
     """
 
     code = "VGG410"
@@ -237,8 +240,10 @@ class UnknownTrainedLayer(Diagnostic):
 class NothingToTrain(Diagnostic):
     """No weight layer is left to train, or one that a ``rate of`` names is frozen all the time.
 
-    freeze up to fc8       wrong, where it is the last layer
-    freeze up to pool5     right
+    Leave a weight layer free:
+
+        freeze up to fc8       wrong, where it is the last layer
+        freeze up to pool5     right
     """
 
     code = "VGG411"
@@ -290,6 +295,6 @@ class NotImportedFrom(Diagnostic):
     def help(self) -> str | None:
         instead = f"; {'; '.join(self.found)}" if self.found else ""
         return (
-            f"looked for {' and '.join(self.looked)}{instead}\n"
+            f"looked for {all_of(self.looked)}{instead}\n"
             f"vggspec import {shlex.quote(self.spec)} CHECKPOINT"
         )

@@ -36,8 +36,8 @@ class NeverRefitted(Diagnostic):
     """Two kinds of engines cannot be refitted, as they contain more than weights: one that compares
     two pictures the factors of the channels, one in int8 the ranges of its calibration.
 
-        vggspec refit lpips other.safetensors                                             wrong
-        vggspec compile lpips --distance --trt --weights other.safetensors -o other       right
+        vggspec refit lpips w.safetensors                                    wrong
+        vggspec compile lpips --distance --trt --weights w.safetensors       right
     """
 
     code = "VGG588"

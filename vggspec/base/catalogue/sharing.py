@@ -9,9 +9,9 @@ class LostParts(Diagnostic):
     was killed, whose machine is gone, or that failed, delivers no more results. The other ranks
     finish their parts, whose results are kept, and only the missing images are computed again:
 
-        torchrun --nproc-per-node 4 -m vggspec eval D --data ILSVRC             a rank was lost
-        torchrun --nproc-per-node 4 -m vggspec eval D --data ILSVRC --resume    computes its rest
-        vggspec eval D --data ILSVRC --resume                                   so does this
+        torchrun --nproc-per-node 4 -m vggspec eval D --data DIR            lost one
+        torchrun --nproc-per-node 4 -m vggspec eval D --data DIR --resume   the rest
+        vggspec eval D --data DIR --resume                                  the same
 
     `features` writes descriptors in the order of the images, so it stops at the first one missing.
     """

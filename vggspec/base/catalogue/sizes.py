@@ -55,7 +55,7 @@ class ProfileHasGaps(Diagnostic):
     """A profile of an engine is a range of sizes, and the branches of the net do not meet for all
     of them: the engine would fail, or give wrong numbers, for those in between.
 
-        --profile 1x256x256,2x256x320,8x256x512      wrong where sizes must be multiples of 32
+        --profile 1x256x256,2x256x320,8x256x512      wrong for multiples of 32
         --profile 1x256x320,2x256x320,8x256x320      right
 
     The three shapes may differ in the number of images only. The profiles that follow from the
@@ -91,8 +91,8 @@ class NotForPictures(Diagnostic):
     keep their proportions. Where branches of a net do not meet for all sizes, most pictures would
     fail.
 
-        vggspec compile FCN-8s --protocol                 wrong where sizes must be multiples of 32
-        vggspec compile FCN-8s --protocol --pool ceil     right: they meet for every size
+        vggspec compile FCN-8s --protocol                 wrong for multiples of 32
+        vggspec compile FCN-8s --protocol --pool ceil     right for every size
     """
 
     code = "VGG264"

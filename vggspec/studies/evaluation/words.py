@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from vggspec.base.wording import all_of
 from vggspec.runtime.protocol import Way
 from vggspec.studies.evaluation.question import Asked, NetLooks, Question, Setting
 
@@ -32,7 +33,7 @@ def protocol_in_words(asked: Asked) -> str:
     """A net's protocol in a line."""
     protocol = asked.protocol
     mirrored = "with" if protocol.flip else "without"
-    ways = " and ".join(way_name(asked, way) for way in asked.ways)
+    ways = all_of([way_name(asked, way) for way in asked.ways])
     scales = ", ".join(map(str, protocol.scales))
     by = ", rescaled as by torchvision" if protocol.resize == "torchvision" else ""
     return f"Q {scales}{by}, {ways}, {mirrored} mirror images"

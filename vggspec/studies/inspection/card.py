@@ -118,11 +118,12 @@ def _summary(bundle: Bundle) -> str:
 
 def _size(network: Network) -> str:
     found = cost(network)
-    layers = sum(not layer.op.is_implied for layer in network.layers)
+    layers = len(network.weight_layers)
     image = network.input
     return (
-        f"{count(layers, 'layer')}, {scaled(found.parameters)} parameters, {scaled(found.macs)} "
-        f"multiply-adds for an image of {image.height} × {image.width} pixels."
+        f"{count(layers, 'weight layer')}, {scaled(found.parameters)} parameters,"
+        f" {scaled(found.macs)} multiply-adds for an image of {image.height} × {image.width}"
+        " pixels."
     )
 
 

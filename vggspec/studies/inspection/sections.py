@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vggspec.base.quantities import memory
 from vggspec.base.render import shown
-from vggspec.base.wording import count
+from vggspec.base.wording import all_of, count
 from vggspec.bundle.calibration import Calibration
 from vggspec.bundle.engine import Engine, Hardware, Refit
 from vggspec.bundle.manifest import (
@@ -64,7 +64,7 @@ def _kind(manifest: Manifest) -> str:
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     image = manifest.input
-    yield "input", f"{' and '.join(map(shown, manifest.inputs))}: {_tensor(image)}"
+    yield "input", f"{all_of([shown(name) for name in manifest.inputs])}: {_tensor(image)}"
     yield "", _pixels(image)
     for i, output in enumerate(manifest.outputs):
         yield "" if i else "output", _output(output, is_batch=not manifest.members)
