@@ -1,6 +1,5 @@
 """``vggspec compile``: a net as an ONNX bundle, a TensorRT engine, or PyTorch source."""
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from vggspec.cli.building import tell_weights
 from vggspec.cli.compile_flags import Sectioned, all_options, given
 from vggspec.cli.completing import SPEC
 from vggspec.cli.normalising import tell_input
-from vggspec.cli.targets import check_spared, say_weights
+from vggspec.cli.targets import check_spared, replaces, say_weights
 from vggspec.cli.terminal import say, say_written, tell
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def command(
 
         path = out or f"{name}.py"
         check_spared([path], [lowered[0].spec.source.name])
-        existed = os.path.isfile(path)
+        existed = replaces(path)
         export(specs[0], path, scores=scores, **choices)
         say_written(path)
         if existed:

@@ -1,7 +1,6 @@
 """``vggspec show``: the layers of a net and its cost."""
 
 import json
-import os
 import re
 from collections import Counter
 
@@ -13,7 +12,7 @@ from vggspec.base.wording import count
 from vggspec.cli import terminal
 from vggspec.cli.completing import SPEC
 from vggspec.cli.table import memory, print_table, print_text, scaled
-from vggspec.cli.targets import check_spared
+from vggspec.cli.targets import check_spared, replaces
 from vggspec.compiler.cost import LayerCost
 from vggspec.compiler.geometry import Number, Pair, apart, whole
 from vggspec.compiler.input_contract import in_words
@@ -91,7 +90,7 @@ def command(
 def _write(path: str, text: str) -> None:
     from vggspec.base.files import write_text
 
-    existed = os.path.isfile(path)
+    existed = replaces(path)
     write_text(path, text)
     terminal.say("", f"wrote {shown(path)}")
     if existed:

@@ -9,7 +9,7 @@ import click
 
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.files import is_same_file, refusals
+from vggspec.base.files import is_same_file, leads_to, refusals
 from vggspec.base.render import shown
 from vggspec.cli.terminal import say
 
@@ -31,6 +31,11 @@ def check_spared(
             raise click.UsageError(
                 f"`{option} {shown(target)}` is a file that is read; name another one."
             )
+
+
+def replaces(target: str) -> bool:
+    """Whether writing it replaces a file, and not only adds to standard output or a device."""
+    return leads_to(target) is None and Path(target).is_file()
 
 
 def say_weights(found: "FoundWeights", word: str = "weights") -> None:
