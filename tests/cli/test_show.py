@@ -235,3 +235,10 @@ def test_a_figure_does_not_replace_the_spec(option: str, tmp_path: Path, capsys:
 def test_a_figure_that_cannot_be_written(specs: Path, tmp_path: Path, capsys: Captured) -> None:
     assert run(["show", str(specs / "A.vgg"), "--svg", str(tmp_path)]) == 1
     assert "VGG511" in capsys.readouterr().err
+
+
+def test_a_file_that_is_replaced_is_told(tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "net.svg"
+    for said in (f"wrote {target}\n", f"note:   {target} existed and was replaced\n"):
+        assert run(["show", "digits", "--svg", str(target)]) == 0
+        assert capsys.readouterr().err.replace("\n        ", " ").endswith(said)

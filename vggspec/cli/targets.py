@@ -35,7 +35,7 @@ def check_spared(
 
 def replaces(target: str) -> bool:
     """Whether writing it replaces a file, and not only adds to standard output or a device."""
-    return leads_to(target) is None and Path(target).is_file()
+    return isinstance(leads_to(target), Path) and Path(target).is_file()
 
 
 def say_weights(found: "FoundWeights", word: str = "weights") -> None:
