@@ -7,6 +7,7 @@ the decoder alone, where the images and not the net are the cost.
 
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vggspec.data.decode import decode
 from vggspec.data.folder import FolderSplit
 from vggspec.runtime.machine import processor
 from vggspec.runtime.net import BundleNet
+from vggspec.runtime.preprocess import rescale
 from vggspec.studies.pipeline import Applied, see, usual_threads
 
 SCALES = (256, 384, 512)
@@ -37,6 +39,7 @@ COUNTED = 2321 / 440  # GMAC of 150 crops, and of three scales with flips, for a
 
 IMAGES = 2
 LARGE, NUMBER_OF_LARGE = (1600, 1200), 60
+Q = 38  # of digits.vgg
 
 Floats = NDArray[np.float64]
 
@@ -150,20 +153,25 @@ def narrow_net(folder: Path) -> list[Claim]:
     split = write_photos(folder, LARGE)
     threads = usual_threads()
 
-    def by_decoder() -> None:
+    def decoded(i: int) -> None:
+        decode(split.read(i % len(split)), "gray")
+
+    def rescaled(i: int) -> None:
+        rescale(decode(split.read(i % len(split)), "gray"), Q)
+
+    def by_decoder(each: Callable[[int], None]) -> None:
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(
-                lambda i: decode(split.read(i % len(split)), "gray").shape, range(NUMBER_OF_LARGE)
-            ):
+            for _ in pool.map(each, range(NUMBER_OF_LARGE)):
                 pass
 
     with BundleNet(folder / "digits", device="cpu") as net:
         seconds = in_turn(
             {
                 "vggspec": lambda: by_pipeline(
-                    net, split, NUMBER_OF_LARGE, TestProtocol(scales=(38,), flip=False)
+                    net, split, NUMBER_OF_LARGE, TestProtocol(scales=(Q,), flip=False)
                 ),
-                "decoder": by_decoder,
+                "decoder": lambda: by_decoder(decoded),
+                "decoder and Pillow's rescaling": lambda: by_decoder(rescaled),
             },
             rounds=9,
         )
