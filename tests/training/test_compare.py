@@ -97,3 +97,5 @@ def test_what_is_no_run_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> N
     for wrong in ([runs[0]], [runs[0], runs[0]]):
         with pytest.raises(ArgumentError):
             compare(wrong)
+    with pytest.raises(ArgumentError, match="two runs or more"):
+        compare(str(runs[0]))

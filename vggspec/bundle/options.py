@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
+from vggspec.base.arguments import MAX_THREADS
 from vggspec.base.bounds import AtMost, Range
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.bundle.engine import MAX_ENTRIES, Flavour, Hardware, Refit
@@ -91,7 +92,7 @@ class EngineOptions:
         "Scratch memory that a kernel may use, in MiB.  [default: all memory of the GPU]",
         "MIB",
     )
-    threads: Annotated[int, Range(1, 1024)] | None = _flag(
+    threads: Annotated[int, Range(1, MAX_THREADS)] | None = _flag(
         None,
         "--threads",
         "Threads of the builder. With TensorRT-RTX, 1 nearly always gives the same bytes.  "
