@@ -1,15 +1,11 @@
 """Checks of what a command reads and where it writes, before it computes."""
 
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vggspec.base.catalogue.artefacts import CannotWrite
-from vggspec.base.diagnostic import VggspecError, report
-from vggspec.base.files import is_same_file, refusals
+from vggspec.base.files import is_same_file
 from vggspec.base.render import shown
 from vggspec.cli.terminal import tell
 
@@ -38,18 +34,3 @@ def say_weights(found: "FoundWeights", word: str = "weights") -> None:
     tell(f"{word}: {shown(found.in_words())}")
     for note in found.notes:
         tell(f"note: {shown(note)}")
-
-
-def check_folder(path: str) -> None:
-    """Check that files can be written into a folder, which need not exist.
-
-    Raises:
-        VggspecError: they cannot.
-    """
-    with refusals(path):
-        folder = Path(path).absolute()
-        folder = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-        if not folder.is_dir():
-            what = CannotWrite(reason=f"{shown(str(folder))} is not a folder")
-            raise VggspecError(report(what, path=path))
-        tempfile.TemporaryFile(dir=folder).close()
