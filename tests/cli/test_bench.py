@@ -1,5 +1,7 @@
 """``vggspec bench``: its options and text. The library's tests measure."""
 
+import os
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from tests.runtime.bundles import make
 from vggspec.cli import run
 from vggspec.cli.bench_shown import print_bench
 from vggspec.studies.bench.layers import LayerTime, LayerTimes
+from vggspec.studies.bench.plot import draw
 from vggspec.studies.bench.result import (
     Agreement,
     Bench,
@@ -90,6 +93,13 @@ def test_what_is_doubtful_is_said(found: Bench, capsys: Capture) -> None:
     assert "Other classes or no finite numbers: bundles/of/quite/some/depth/D on openvino" in out
     assert "on pictures of photos" in out
     assert "The machine is busy: 3.2 processes" in out
+
+
+def test_a_name_that_is_no_text_is_drawn(found: Bench, tmp_path: Path) -> None:
+    first, second = found.candidates
+    odd = replace(second, name=os.fsdecode(b"bundles/caf\xe9\x01"))
+    draw(replace(found, candidates=(first, odd)), tmp_path / "bench.svg")
+    ET.parse(tmp_path / "bench.svg")
 
 
 @pytest.mark.parametrize(

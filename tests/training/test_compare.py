@@ -1,7 +1,9 @@
 """Runs beside one another."""
 
 import json
+import os
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,14 @@ def test_curves_are_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with Image.open(found.picture) as picture:
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 24) or []}
     assert {(0x2F, 0x6D, 0xB3), (0xD9, 0x69, 0x1E)} <= colors  # one for each run
+
+
+def test_a_name_that_is_no_text_is_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\x01"))
+    shutil.copytree(runs[1], other)
+    found = compare([runs[0], other], out=tmp_path / "curves.svg")
+    assert found.picture is not None
+    ET.parse(found.picture)
 
 
 def test_a_run_that_has_not_come_far(runs: tuple[Path, Path], tmp_path: Path) -> None:

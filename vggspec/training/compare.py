@@ -12,7 +12,7 @@ import numpy as np
 from vggspec.base.arguments import one_or_several
 from vggspec.base.catalogue.runs import NotARun
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format
+from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format, short
 from vggspec.base.run_record import RECORD, record_fields
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import MANIFEST
@@ -198,7 +198,7 @@ def draw(names: Sequence[str], logs: Sequence[Sequence[Line]], out: Path_) -> No
                 "color": HUES[number % len(HUES)],
                 "ls": DASHES[number // len(HUES) % len(DASHES)],
             }
-            label = name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
+            label = short(name, MOST_LETTERS, is_path=True)
             _draw_run(loss, error, log, f"{number + 1}  {label}", style)
         loss.set_ylabel("loss: validation, and training (thin)")
         kinds = {kind for log in logs for kind in _deciding_kinds(log)}
