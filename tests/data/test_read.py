@@ -581,6 +581,9 @@ def test_other_tensors_are_told_how_to_become_images() -> None:
     for words, wrong in wrongs.items():
         with pytest.raises(ArgumentError, match=re.escape(words)):
             read_image(wrong)
+    for wrong in (x.to_sparse(), x.to("meta"), x.float().to("meta")):
+        with pytest.raises(ArgumentError, match="an image tensor has its numbers in memory; this"):
+            read_image(wrong)
     way = x[:3].permute(2, 0, 1)  # (3, 3, 36)
     np.testing.assert_array_equal(read_image(way.permute(1, 2, 0).numpy()), photo()[:3])
 

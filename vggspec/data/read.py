@@ -351,6 +351,10 @@ def _pixels_of(tensor: Any) -> NDArray[Any]:
             f" this one is {dtype} {shape}"
         )
         raise ArgumentError(f"{told}: {', '.join(steps)}" if steps else told)
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        kind = "no numbers, as its device is `meta`" if tensor.is_meta else "no dense layout"
+        way = "" if tensor.is_meta else ": make it dense by `x.to_dense()`"
+        raise ArgumentError(f"an image tensor has its numbers in memory; this one has {kind}{way}")
     array: NDArray[Any] = (tensor.detach().float() if is_float else tensor).cpu().numpy()
     if is_float:
         low, high = array.min(), array.max()
