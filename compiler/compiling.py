@@ -16,7 +16,7 @@ from vggspec.base.fields import BadFieldError, parse_object, read
 from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import nearest
-from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
+from vggspec.bundle.options import NO_LAYER, CompileOptions, EngineOptions, flag_of
 from vggspec.bundle.profile import parse_profile
 
 if TYPE_CHECKING:
@@ -298,6 +298,8 @@ def contradiction(
         return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
+    if NO_LAYER in options.keep_fp32 and len(options.keep_fp32) > 1:
+        return "--keep-fp32 none cannot be used with layers: it says that there are none"
     if options.precision == "bf16" and options.engine is None and options.keep_fp32:
         return (
             "--keep-fp32 cannot be used with --precision bf16 without --trt: the runtime decides "

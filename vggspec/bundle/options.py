@@ -22,6 +22,9 @@ Value = TypeVar("Value")
 
 FLAG = "flag"
 
+NO_LAYER = "none"
+"""In place of a layer's name: that there is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
@@ -203,8 +206,8 @@ class CompileOptions:
     keep_fp32: tuple[str, ...] = _flag(
         (),
         "--keep-fp32",
-        "A layer that always computes in fp32; may be repeated.  [default for int8: the first and "
-        "the last, if that is more accurate]",
+        "A layer that always computes in fp32; may be repeated; `none` for none.  [default for "
+        "int8: the first and the last, if that is more accurate]",
         "LAYER",
     )
     single_file: bool = _flag(False, "--single-file", "Embed the weights in the ONNX file.")
