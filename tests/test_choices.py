@@ -92,6 +92,10 @@ OF_ANOTHER_TYPE: dict[str, Callable[[], Any]] = {
     "sizes: bench, one side": lambda: vggspec.bench("digits", sizes=[(24,)]),
     "sizes: bench, no pairs": lambda: vggspec.bench("digits", sizes=(24, 24)),
     "sizes: bench, a fraction": lambda: vggspec.bench("digits", sizes=[(24.5, 24)]),
+    "cs: fit_svm, a text": lambda: vggspec.fit_svm(NOWHERE, cs="15"),
+    "cs: fit_svm": lambda: vggspec.fit_svm(NOWHERE, cs=1.0),
+    "device: bench": lambda: vggspec.bench("digits", device=1),
+    "batches: bench, no list": lambda: vggspec.bench("digits", batches=1),
     "batches: bench": lambda: vggspec.bench("digits", batches=[1.5]),
 }
 

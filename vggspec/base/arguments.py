@@ -20,6 +20,7 @@ MAX_THREADS = 1024
 
 MAX_SEED = (1 << 63) - 1
 
+Entry = TypeVar("Entry")
 Given = TypeVar("Given", bound=str | os.PathLike[str])
 
 
@@ -138,6 +139,17 @@ def one_or_several(name: str, given: Given | Iterable[Given], *, least: int = 0)
     if len(found) < least:
         raise ArgumentError(f"`{name}` is empty: name {least} at least")
     return found
+
+
+def entries(name: str, given: Iterable[Entry]) -> list[Entry]:
+    """The entries of an argument that is a list of anything but texts.
+
+    Raises:
+        TypeError: it is no list, or a text, whose entries would be its letters.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"`{name}` is a list, not {given!r}")
+    return list(given)
 
 
 def _is_flag(value: object) -> bool:

@@ -1,5 +1,6 @@
 """``vggspec bench``: how fast bundles are on this machine, side by side."""
 
+import contextlib
 import json
 import re
 import signal
@@ -160,12 +161,14 @@ def command(
         check_spared([plot], [*bundles, *options["weights"]], option="--plot")
 
     def show(found: "Bench") -> None:
+        shown.close()  # an interrupted measurement leaves its line
         if as_json:
             click.echo(json.dumps(found.as_data(), indent=2))
         else:
             print_bench(found)
 
-    with progress.shown() as watch:
+    with contextlib.ExitStack() as shown:
+        watch = shown.enter_context(progress.shown())
         found = bench(bundles, device=device, plot=plot, finish=show, watch=watch, **options)
     if not found.is_complete:
         tell("interrupted: these are the runs until then")

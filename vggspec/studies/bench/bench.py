@@ -21,6 +21,7 @@ from vggspec.base.arguments import (
     check_number,
     check_threads,
     check_whole,
+    entries,
     one_or_several,
 )
 from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
@@ -129,7 +130,7 @@ def bench(
     """
     named = one_or_several("bundles", bundles)
     given_weights = one_or_several("weights", weights)
-    devices: list[Device] = [device] if isinstance(device, str) else list(device)
+    devices: list[Device] = [device] if isinstance(device, str) else entries("device", device)
     _check_numbers(named, devices, seconds=seconds, runs=runs)
     check_threads(threads)
     check_flag("layers", layers)

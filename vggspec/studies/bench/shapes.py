@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from vggspec.base.arguments import as_whole
+from vggspec.base.arguments import as_whole, entries
 from vggspec.base.catalogue.benching import ShapeNotTaken
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import ArgumentError, Diagnostic, VggspecError, report
@@ -29,7 +29,7 @@ def as_sizes(sizes: Iterable[Iterable[int]] | None) -> tuple[Size, ...] | None:
     """
     if sizes is None:
         return None
-    pairs = [tuple(size) if isinstance(size, Iterable) else (size,) for size in sizes]
+    pairs = [tuple(entries("sizes", size)) for size in entries("sizes", sizes)]
     if not all(len(pair) == 2 for pair in pairs):
         raise TypeError(f"`sizes` are pairs of rows and columns, as (384, 512), not {sizes!r}")
     found = tuple((as_whole("sizes", rows), as_whole("sizes", columns)) for rows, columns in pairs)
@@ -48,7 +48,9 @@ def as_batches(batches: Iterable[int] | None) -> tuple[int, ...] | None:
     """
     if batches is None:
         return None
-    found = tuple(dict.fromkeys(as_whole("batches", number) for number in batches))
+    found = tuple(
+        dict.fromkeys(as_whole("batches", number) for number in entries("batches", batches))
+    )
     if not found or not all(1 <= n <= MOST_BATCH for n in found):
         message = f"a batch is a number of images from 1 to {MOST_BATCH}"
         raise ArgumentError(message)

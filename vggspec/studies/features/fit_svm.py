@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vggspec.base.arguments import check_choice, check_whole
+from vggspec.base.arguments import check_choice, check_number, check_whole, entries
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.short_repr import short_repr
@@ -149,13 +149,16 @@ def fit_svm(
     Raises:
         ArgumentError: a C is not a positive number, there are fewer than two folds, ``seed`` is out
             of range, or ``ap`` is none of the choices.
-        TypeError: ``folds`` or ``seed`` is no whole number.
+        TypeError: ``cs`` is no list of numbers, or ``folds`` or ``seed`` no whole number.
         VggspecError: a file is unusable, the files do not match, or a class has too few images.
         MissingLibraryError: scikit-learn is not installed.
     """
     check_choice("ap", ap, ApKind)
+    cs = entries("cs", cs)
+    for c in cs:
+        check_number("cs", c, least=0, below=math.inf)
     cs = tuple(sorted(set(map(float, cs))))
-    if not cs or not all(0 < c < math.inf for c in cs):
+    if not cs or cs[0] == 0:
         raise ArgumentError(f"`cs` must be positive numbers, not {cs}")
     check_whole("folds", folds, least=2)
     check_whole("seed", seed, least=0, most=MAX_SEED)
