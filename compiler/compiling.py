@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from vggspec.base.arguments import one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.fields import BadFieldError, parse_object, read
 from vggspec.base.short_repr import short_repr
 from vggspec.base.watcher import SILENT, Watcher
 from vggspec.base.wording import nearest
-from vggspec.bundle.options import CompileOptions, EngineOptions, flag_of
+from vggspec.bundle.options import NO_LAYER, CompileOptions, EngineOptions, flag_of
 from vggspec.bundle.profile import parse_profile
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def compile(  # noqa: A001 (the command's name)
     """
     from vggspec.compiler.lower import load_network
 
-    lowered = [load_network(os.fspath(each)) for each in _listed(spec)]
+    lowered = [load_network(os.fspath(each)) for each in one_or_several("spec", spec, least=1)]
     return compile_lowered(
         lowered,
         weights=weights,
@@ -175,7 +176,7 @@ def compile_lowered(
     from vggspec.compiler.weights import open_weights
 
     began = time.monotonic()
-    paths = _listed(weights)
+    paths = one_or_several("weights", weights)
     channels = lowered[0].network.input.channels
     chosen = choose(options, choices, trt=trt, channels=channels)
     wrong = contradiction(chosen, nets=len(lowered), weights=len(paths))
@@ -223,8 +224,8 @@ def choose(
         more = f"; did you mean `{like}`?" if like else ""
         raise TypeError(f"compile() has no option `{name}`{more}")
     options = options or CompileOptions()
-    of_graph = {name: _frozen(v) for name, v in choices.items() if name in GRAPH}
-    of_engine = {name: _frozen(v) for name, v in choices.items() if name in ENGINE}
+    of_graph = {name: _frozen(name, v) for name, v in choices.items() if name in GRAPH}
+    of_engine = {name: _frozen(name, v) for name, v in choices.items() if name in ENGINE}
     options = replace(options, **of_graph)
     if not trt and options.engine is None:
         for name in of_engine:
@@ -297,6 +298,8 @@ def contradiction(
         return "--average applies to class scores: it cannot be used with --layer"
     if options.engine is not None and options.single_file:
         return "--single-file is for ONNX: a plan contains its weights anyway"
+    if NO_LAYER in options.keep_fp32 and len(options.keep_fp32) > 1:
+        return "--keep-fp32 none cannot be used with layers: it says that there are none"
     if options.precision == "bf16" and options.engine is None and options.keep_fp32:
         return (
             "--keep-fp32 cannot be used with --precision bf16 without --trt: the runtime decides "
@@ -349,14 +352,12 @@ def _for_this_machine(options: CompileOptions) -> EngineOptions:
     return engine
 
 
-def _listed(given: OnePath | Sequence[OnePath]) -> list[OnePath]:
-    return [given] if isinstance(given, str | os.PathLike) else list(given)
-
-
-def _frozen(value: Any) -> Any:
-    """A value as the options have it."""
+def _frozen(name: str, value: Any) -> Any:
+    """The value of an option as the options have it; a text may stand for a list of one."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, str) and (GRAPH | ENGINE)[name].default == ():
+        return (value,)
     return tuple(value) if isinstance(value, list) else value
 
 

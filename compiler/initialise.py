@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vggspec.base.arguments import MAX_SEED, check_whole
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TrainRecipe
@@ -38,7 +39,10 @@ def initialise(
 
     Raises:
         VggspecError: the spec has mistakes, or the file exists or cannot be written.
+        ArgumentError: ``seed`` is negative, or too large.
+        TypeError: it is no whole number.
     """
+    check_whole("seed", seed, least=0, most=MAX_SEED)
     lowered = load_network(spec)
     path = f"{lowered.network.name}.safetensors" if out is None else os.fspath(out)
     if os.path.isfile(path) or os.path.isdir(path):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vggspec.base.arguments import one_or_several
 from vggspec.base.diagnostic import ArgumentError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def perceptual(
     lowered, _ = settled(load_network(os.fspath(spec)), file)
     network = DropTrainingOps()(lowered.network)
     if taps is not None:
-        network = KeepOutputs(tuple(taps))(network)
+        network = KeepOutputs(tuple(one_or_several("taps", taps)))(network)
     arrays = read_factors(None if factors is None else os.fspath(factors), network)
     features = backend.loaded(network, file, of=lowered.network)
     module = Perceptual(features, arrays, (low, high))

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from vggspec.base.catalogue.engines import NoSuchLayer
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.wording import nearest
-from vggspec.bundle.options import Precision
+from vggspec.bundle.options import NO_LAYER, Precision
 from vggspec.compiler.ir import IMAGE, Network
 
 #: The largest finite number of a type; larger ones become infinite.
@@ -25,13 +25,14 @@ LARGEST: dict[Precision, float] = {"fp32": 3.4028235e38, "fp16": 65504.0, "bf16"
 def number_types(
     network: Network, precision: Precision, keep_fp32: Collection[str] = ()
 ) -> dict[str, Precision]:
-    """The number type of each layer, by name; ``keep_fp32`` names layers that stay in fp32.
+    """The number type of each layer, by name; ``keep_fp32`` names layers that stay in fp32, or is
+    ``none``.
 
     Raises:
         VggspecError: the net has no such layer.
     """
     for name in keep_fp32:
-        if name not in network:
+        if name not in network and name != NO_LAYER:
             like = nearest(name, [layer.name for layer in network.layers])
             raise VggspecError(
                 report(NoSuchLayer(layer=name, like=like), path=f"net {network.name}")

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from vggspec.base.arguments import Device, check_choice
+from vggspec.base.arguments import Device, check_choice, check_threads
 from vggspec.base.catalogue.artefacts import EngineFailed, ReplacedBundle
 from vggspec.base.catalogue.running import EngineNotAskedFor, NoReference
 from vggspec.base.diagnostic import Diagnostic, VggspecError, report
@@ -27,11 +27,13 @@ def open_session(bundle: Bundle, device: Device = "auto", threads: int | None = 
     Runtime. ``threads`` bounds the CPU threads of one run; None leaves the number to the engine.
 
     Raises:
-        ArgumentError: there is no such ``device``.
+        ArgumentError: there is no such ``device``, or ``threads`` is out of range.
+        TypeError: ``threads`` is no whole number.
         VggspecError: no engine runs such a file, or the engine refuses it.
         MissingLibraryError: ``device`` is not available.
     """
     check_choice("device", device, Device)
+    check_threads(threads)
 
     def refused(what: Diagnostic) -> VggspecError:
         return VggspecError(report(what, path=str(bundle.path)))

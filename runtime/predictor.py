@@ -10,7 +10,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args, overl
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.arguments import Device, check_choice
+from vggspec.base.arguments import Device, check_choice, check_flag, check_whole
 from vggspec.base.catalogue.artefacts import NoClasses
 from vggspec.base.catalogue.data import GraphRescales
 from vggspec.base.catalogue.distances import ComparesPictures, NoDistance
@@ -103,11 +103,22 @@ class Prediction:
     """The path of the image, if it was given by its path."""
 
     def ranking(self, k: int) -> list[int]:
-        """Indices of the ``k`` likeliest classes, best first; equal classes keep their order."""
+        """Indices of the ``k`` likeliest classes, best first; equal classes keep their order.
+
+        Raises:
+            TypeError: ``k`` is no whole number.
+            ArgumentError: it is negative.
+        """
+        check_whole("k", k, least=0)
         return [int(i) for i in np.argsort(-self.posteriors, kind="stable")[:k]]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """Labels and posteriors of the ``k`` likeliest classes, best first."""
+        """Labels and posteriors of the ``k`` likeliest classes, best first.
+
+        Raises:
+            TypeError: ``k`` is no whole number.
+            ArgumentError: it is negative.
+        """
         return [(self.labels[i], float(self.posteriors[i])) for i in self.ranking(k)]
 
     def areas(self) -> "list[Area]":
@@ -163,6 +174,8 @@ def load(
 
     Raises:
         VggspecError: it is not a bundle, or a file of it is damaged or was changed.
+        ArgumentError: there is no such ``device``, or ``threads`` is not 1 to 1024.
+        TypeError: ``threads`` is no whole number.
         MissingLibraryError: ``device`` is not available.
     """
     return Predictor(bundle, device=device, threads=threads)
@@ -275,6 +288,8 @@ class Predictor(Closing):
                 layout is ambiguous; ``scales`` are not sizes; or ``resize`` is neither.
         """
         self.check()
+        check_whole("tile", tile, least=1)
+        check_flag("keep_posteriors", keep_posteriors)
         protocol = self._protocol(scales, flip, resize)
         if self.kind != "posterior_map" and (tile is not None or keep_posteriors):
             raise VggspecError(report(NoLabelMap(output=self.manifest.gives), path=self._net.path))
@@ -363,8 +378,7 @@ class Predictor(Closing):
         resize: Resize | None,
     ) -> TestProtocol:
         test = self.manifest.test
-        if not isinstance(flip, bool | np.bool_ | None):
-            raise TypeError(f"flip is True or False, not {flip!r}")
+        check_flag("flip", flip)
         check_choice("resize", resize, Resize)
         protocol = replace(
             test,

@@ -1,5 +1,8 @@
-"""A word that is no choice is refused, by every function that takes one; and so are numbers."""
+"""A word that is no choice is refused, by every function that takes one; and so are numbers, flags,
+and lists of paths.
+"""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +42,61 @@ CALLS: dict[str, Callable[[], Any]] = {
     "save_every_s: train": lambda: vggspec.train("digits", save_every_s=-1),
     "micro_batch: dry_run": lambda: vggspec.dry_run("digits", micro_batch=-1),
     "seed: overfit": lambda: vggspec.overfit("digits", 2, seed=1 << 63),
+    "images: overfit": lambda: vggspec.overfit("digits", 0),
+    "steps: find_rate": lambda: vggspec.find_rate("digits", steps=19),
+    "seed: verify": lambda: vggspec.verify(NOWHERE, seed=-1),
+    "seed: initialise": lambda: vggspec.initialise("digits", seed=-1),
+    "seed: fit_svm": lambda: vggspec.fit_svm(NOWHERE, seed=1 << 40),
+    "table: reproduce": lambda: vggspec.reproduce("table9", NOWHERE, NOWHERE),
+    "limit: reproduce": lambda: vggspec.reproduce("table3", NOWHERE, NOWHERE, limit=0),
+    "least_iou: localise": lambda: vggspec.localise(NOWHERE, data=NOWHERE, least_iou=1.0),
+    "least_iou: localise, NaN": lambda: vggspec.localise(NOWHERE, data=NOWHERE, least_iou=math.nan),
+    "match: localise": lambda: vggspec.localise(NOWHERE, data=NOWHERE, match=-1),
+    "layer: features": lambda: vggspec.features(NOWHERE, NOWHERE, layer=""),
+    "bundles: features": lambda: vggspec.features([], NOWHERE),
+    "bundles: evaluate": lambda: vggspec.evaluate([], NOWHERE),
+    "bundles: localise": lambda: vggspec.localise([], data=NOWHERE),
+    "spec: compile": lambda: vggspec.compile([], weights=NOWHERE, out=NOWHERE),
+    "threads: bench": lambda: vggspec.bench("digits", threads=100_000),
+    "threads: features": lambda: vggspec.features(NOWHERE, NOWHERE, threads=0),
+    "threads: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, threads=1025),
+    "threads: evaluate_maps": lambda: vggspec.evaluate_maps(NOWHERE, NOWHERE, threads=1025),
+    "threads: localise": lambda: vggspec.localise(NOWHERE, NOWHERE, threads=-1),
+    "threads: reproduce": lambda: vggspec.reproduce("table3", NOWHERE, NOWHERE, threads=1025),
+    "runs: bench": lambda: vggspec.bench("digits", runs=0),
+    "seconds: bench": lambda: vggspec.bench("digits", seconds=math.inf),
+}
+
+OF_ANOTHER_TYPE: dict[str, Callable[[], Any]] = {
+    "flip: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, flip="no"),
+    "dense: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, dense="no"),
+    "enlarge: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, enlarge="no"),
+    "limit: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, limit=2.5),
+    "resume: evaluate": lambda: vggspec.evaluate(NOWHERE, NOWHERE, resume="no"),
+    "bundles: evaluate": lambda: vggspec.evaluate(None, NOWHERE),
+    "flip: evaluate_maps": lambda: vggspec.evaluate_maps(NOWHERE, NOWHERE, flip="no"),
+    "flip: features": lambda: vggspec.features(NOWHERE, NOWHERE, flip="no"),
+    "normalise: features": lambda: vggspec.features(NOWHERE, NOWHERE, normalise="no"),
+    "layer: features": lambda: vggspec.features(NOWHERE, NOWHERE, layer=3),
+    "images: features": lambda: vggspec.features(NOWHERE, images=b"photo.jpg"),
+    "flip: localise": lambda: vggspec.localise(NOWHERE, NOWHERE, flip="no"),
+    "least_iou: localise": lambda: vggspec.localise(NOWHERE, data=NOWHERE, least_iou="0.5"),
+    "seed: train": lambda: vggspec.train("digits", seed=1.5),
+    "seed: train, a flag": lambda: vggspec.train("digits", seed=True),
+    "settings: train": lambda: vggspec.train("digits", settings=[3]),
+    "resume: train": lambda: vggspec.train("digits", resume="no"),
+    "images: overfit": lambda: vggspec.overfit("digits", 1.5),
+    "seed: fit_svm": lambda: vggspec.fit_svm(NOWHERE, seed=1.5),
+    "seed: verify": lambda: vggspec.verify(NOWHERE, seed="1"),
+    "threads: bench": lambda: vggspec.bench("digits", threads=1.5),
+    "sizes: bench, one side": lambda: vggspec.bench("digits", sizes=[(24,)]),
+    "sizes: bench, no pairs": lambda: vggspec.bench("digits", sizes=(24, 24)),
+    "sizes: bench, a fraction": lambda: vggspec.bench("digits", sizes=[(24.5, 24)]),
+    "cs: fit_svm, a text": lambda: vggspec.fit_svm(NOWHERE, cs="15"),
+    "cs: fit_svm": lambda: vggspec.fit_svm(NOWHERE, cs=1.0),
+    "device: bench": lambda: vggspec.bench("digits", device=1),
+    "batches: bench, no list": lambda: vggspec.bench("digits", batches=1),
+    "batches: bench": lambda: vggspec.bench("digits", batches=[1.5]),
 }
 
 
@@ -47,6 +105,13 @@ def test_it_is_refused_by_name(call: str) -> None:
     name = call.partition(":")[0]
     with pytest.raises(ArgumentError, match=f"^`{name}` "):
         CALLS[call]()
+
+
+@pytest.mark.parametrize("call", OF_ANOTHER_TYPE)
+def test_another_type_is_refused_by_name(call: str) -> None:
+    name = call.partition(":")[0]
+    with pytest.raises(TypeError, match=f"^`{name}` "):
+        OF_ANOTHER_TYPE[call]()
 
 
 def test_a_map_needs_the_dense_form() -> None:

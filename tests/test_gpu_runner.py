@@ -4,7 +4,9 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -260,6 +262,17 @@ def test_without_a_gpu_all_is_skipped_and_nothing_written(
     assert not (tmp_path / "results.md").exists()
     assert runner.main(["--list", *given]) == runner.main(["--dry-run", *given]) == 0
     assert "tests/training/test_gpu.py" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_is_no_matter() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "benchmarks.gpu", "--list"]
+    try:
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_needs_are_looked_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -169,5 +169,16 @@ def main(texts: Sequence[str]) -> int:
     return int(any(one.state in ("failed", "stopped") for one in outcomes))
 
 
+def run_main(texts: Sequence[str]) -> int:
+    """``main``; where the reader of what it prints has gone, such as ``head``, it ends quietly."""
+    try:
+        code = main(texts)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_main(sys.argv[1:]))

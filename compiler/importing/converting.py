@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import isclose
 from typing import Literal, cast
 
+from vggspec.base.arguments import one_or_several
 from vggspec.base.catalogue import artefacts, importing
 from vggspec.base.catalogue.importing import OtherClassOrder
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
@@ -150,7 +151,7 @@ def import_weights(
     hints = Hints(
         layout=options.layout,
         pairs=dict(options.pairs),
-        ignored=tuple(options.ignored),
+        ignored=tuple(one_or_several("ignored", options.ignored)),
         only=options.only,
     )
     # A spec that is named is checked before a large file is read.

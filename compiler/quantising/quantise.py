@@ -97,7 +97,7 @@ def quantise(
     calibrate it.
 
     ``manifest`` describes the bundle in fp32 terms: its input, output and test protocol. The
-    layers ``options.keep_fp32`` stay in fp32. If none is named, all convs and FC layers in int8 are
+    layers ``options.keep_fp32`` stay in fp32. If it is empty, all convs and FC layers in int8 are
     compared with all but the first and the last, and the more accurate one is taken; of equal ones
     the former, which is faster.
 
@@ -199,7 +199,7 @@ def _choices(network: Network, kept: Sequence[str]) -> tuple[tuple[str, ...], ..
     named = tuple(name for name in layers if name in kept)
     if len(named) == len(layers):
         raise VggspecError(report(NothingToQuantise(), path=f"net {network.name}"))
-    if kept or len(layers) < 3:
+    if kept or len(layers) < 3:  # by `none`, none
         return (named,)
     return (), (layers[0], layers[-1])
 

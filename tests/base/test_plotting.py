@@ -1,11 +1,12 @@
 """The files of pictures."""
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from vggspec.base.diagnostic import ArgumentError
-from vggspec.base.plotting import figure_file
+from vggspec.base.plotting import figure_file, short
 
 BEGINNINGS = {"a.png": b"\x89PNG", "a.PDF": b"%PDF", "a.svg": b"<?xml", "a": b"\x89PNG"}
 
@@ -24,3 +25,16 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\x01b", "a\nb", "$x$ & <y>"])
+def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
+    for suffix in ("png", "pdf", "svg"):
+        with figure_file(tmp_path / f"a.{suffix}", (2, 1), "a plot") as figure:
+            figure.subplots().set_title(short(name))
+    ET.parse(tmp_path / "a.svg")
+
+
+def test_a_long_name_is_cut_once_it_is_escaped() -> None:
+    assert short("\udce9" * 3, 8) == "\\udce9\\…"
+    assert short("runs/one", 5, is_path=True) == "…/one"

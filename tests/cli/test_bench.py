@@ -1,14 +1,21 @@
 """``vggspec bench``: its options and text. The library's tests measure."""
 
+import os
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.runtime.bundles import make
+from vggspec.base.catalogue.artefacts import CannotWrite
+from vggspec.base.diagnostic import VggspecError, report
+from vggspec.base.watcher import Progress, Watcher
 from vggspec.cli import run
 from vggspec.cli.bench_shown import print_bench
 from vggspec.studies.bench.layers import LayerTime, LayerTimes
+from vggspec.studies.bench.plot import draw
 from vggspec.studies.bench.result import (
     Agreement,
     Bench,
@@ -92,6 +99,13 @@ def test_what_is_doubtful_is_said(found: Bench, capsys: Capture) -> None:
     assert "The machine is busy: 3.2 processes" in out
 
 
+def test_a_name_that_is_no_text_is_drawn(found: Bench, tmp_path: Path) -> None:
+    first, second = found.candidates
+    odd = replace(second, name=os.fsdecode(b"bundles/caf\xe9\x01"))
+    draw(replace(found, candidates=(first, odd)), tmp_path / "bench.svg")
+    ET.parse(tmp_path / "bench.svg")
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -106,6 +120,21 @@ def test_usage(args: list[str], said: str, tmp_path: Path, capsys: Capture) -> N
     make(tmp_path / "b")
     assert run(["bench", str(tmp_path / "b"), *args]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_table_is_printed_before_the_picture_is_drawn(
+    found: Bench, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bench(bundles: object, *, finish: Any, watch: Watcher, **_: object) -> Bench:
+        watch.progress(Progress(doing="measuring", done=1, total=2, unit="turns"))
+        finish(found)
+        raise VggspecError(report(CannotWrite(reason="no space left"), path="bench.png"))
+
+    monkeypatch.setattr("vggspec.studies.bench.bench.bench", bench)
+    assert run(["bench", "b", "--plot", str(tmp_path / "bench.png")]) == 1
+    out, err = capsys.readouterr()
+    assert "images/s" in out
+    assert "no space left" in err
 
 
 def test_no_such_bundle(tmp_path: Path, capsys: Capture) -> None:

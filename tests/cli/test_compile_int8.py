@@ -8,6 +8,10 @@ from tests.cli.run import vggspec
 from tests.compiler.test_int8 import MIXED, SPEC
 from tests.nets import random_weights
 from tests.training.folders import write_folder
+from vggspec.bundle.opening import open_bundle
+from vggspec.cli import run
+from vggspec.compiler.quantising import quantise
+from vggspec.compiler.quantising.quantise import _answers
 
 INT8 = ("compile", "mixed.vgg", "--precision", "int8", "-o", "b")
 
@@ -36,12 +40,32 @@ def test_what_is_told(here: Path) -> None:
     assert "ONNX Runtime computes int8 on a CPU" in " ".join(done.stdout.split())
 
 
+def test_no_layer_is_kept_where_it_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the first and the last would be tried too."""
+    tried = []
+
+    def answers(*args: object) -> object:
+        tried.append(args[-1])
+        return _answers(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quantise, "_answers", answers)
+    monkeypatch.chdir(here)
+    args = ("--calibrate", "data", "--max-drop", "100", "--calibration-images", "4")
+    assert run([*INT8[:-1], "all", *args, "--keep-fp32", "none"]) == 0
+    assert tried == ["testing fp32", "testing int8"]
+    assert open_bundle(here / "all").manifest.fp32_layers == ()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ((), "--precision int8 requires --calibrate DIR"),
         (("--calibrate", "data", "--max-drop", "101"), "--max-drop"),
         (("--calibrate", "data", "--layer", "fc3"), "--layer cannot be used with --precision int8"),
+        (
+            ("--calibrate", "data", "--keep-fp32", "none", "--keep-fp32", "fc4"),
+            "--keep-fp32 none cannot be used with layers",
+        ),
         (("--calibrate", "data", "--torch"), "--precision cannot be used with --torch"),
     ],
 )

@@ -219,6 +219,30 @@ def test_wrong_input(
     assert not (tmp_path / "f").exists()
 
 
+@pytest.mark.parametrize(
+    "target", ["b0/1/model.onnx", "b0/manifest.json", "data/val/{}/0.png", "link/0.png", "w0"]
+)
+def test_no_file_that_is_read_is_written_over(target: str, features: Any, tmp_path: Path) -> None:
+    data, made = write_folder(tmp_path / "data", train=1, val=1), bundle(tmp_path)
+    label = min(HUES)
+    (tmp_path / "link").symlink_to(data / "val" / label)
+    (made / "weights.link").hardlink_to(tmp_path / "w0")
+    out = tmp_path / target.format(label)
+    before = out.read_bytes()
+    code, printed, err = features(made, "--data", data, "-o", out)
+    assert (code, printed) == (2, "")
+    assert "is a file that is read; name another one" in " ".join(err.split())
+    assert out.read_bytes() == before
+
+
+def test_an_earlier_file_in_the_folder_of_the_data_is_replaced(
+    features: Any, tmp_path: Path
+) -> None:
+    data, made = write_folder(tmp_path / "data", train=1, val=1), bundle(tmp_path)
+    for _ in range(2):
+        assert features(made, "--data", data, "-o", data / "features.safetensors")[0] == 0
+
+
 def test_a_folder_in_the_way_is_told_before_anything_is_done(features: Any, tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     code, out, err = features("missing", "--data", tmp_path, "-o", tmp_path / "f")

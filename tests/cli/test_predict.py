@@ -349,6 +349,20 @@ def test_several_images_do_not_share_a_heat_map(
     assert "Two images" in done.err
 
 
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+def test_no_file_of_the_bundle_is_written_over(
+    made: Made, photos: list[Path], vggspec: Any, option: str, tmp_path: Path
+) -> None:
+    manifest = made.path / "manifest.json"
+    (tmp_path / "link").symlink_to(manifest)
+    before = manifest.read_bytes()
+    for target in (manifest, tmp_path / "link"):
+        done = vggspec(made.path, photos[0], option, target)
+        assert (done.code, done.out) == (2, "")
+        assert "is a file that is read; name another one" in " ".join(done.err.split())
+    assert manifest.read_bytes() == before
+
+
 @pytest.mark.parametrize("pattern", ["photo1.png", "{name}.png", "link.png"])
 def test_no_heat_map_is_drawn_over_an_image(
     made: Made, photos: list[Path], vggspec: Any, pattern: str

@@ -82,13 +82,23 @@ def test_keywords_are_the_fields_of_the_options() -> None:
     assert all(p.kind is not p.VAR_KEYWORD for p in parameters.values())
 
 
+def _engine(**given: object) -> EngineOptions:
+    engine = choose(None, given, trt=True).engine
+    assert engine is not None
+    return engine
+
+
 def test_options_and_keywords_go_together() -> None:
     options = CompileOptions(stride=16, engine=EngineOptions(tf32=True))
     chosen = choose(options, {"keep_map": True, "profiles": ["1x32x32,2x32x43,4x32x64"]})
     assert chosen == replace(
         options, keep_map=True, engine=EngineOptions(tf32=True, profiles=ENGINE.profiles)
     )
-    assert choose(None, {"keep_fp32": ["prob"]}).keep_fp32 == ("prob",)
+    for one in ("prob", ["prob"]):
+        assert choose(None, {"keep_fp32": one}).keep_fp32 == ("prob",)
+    (profile,) = _engine(profiles="1x32x32,2x32x43,4x32x64").profiles
+    assert (profile,) == ENGINE.profiles
+    assert _engine(capabilities="8.6").capabilities == ("8.6",)
     with pytest.raises(TypeError, match=r"no option `strde`; did you mean `stride`\?"):
         choose(None, {"strde": 3})
     with pytest.raises(

@@ -294,6 +294,8 @@ def test_what_cannot_be_quantised(weights: WeightsFile, pictures: Path, tmp_path
     shutil.copy(pictures / "red" / "0.png", few)
     with refused("VGG641.*1 image"):
         write_bundle(SPEC, weights, tmp_path / "b", options(few))
+    with refused("VGG603"):
+        write_bundle(SPEC, weights, tmp_path / "b", options(pictures, keep_fp32=("nonne",)))
     every = tuple(layer.name for layer in SPEC.network.layers if layer.params)
     with refused("VGG643"):
         write_bundle(SPEC, weights, tmp_path / "b", options(pictures, keep_fp32=every))

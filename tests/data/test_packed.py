@@ -230,6 +230,25 @@ def test_parquet_as_on_the_hub(tmp_path: Path, train: str, val: str) -> None:
     assert open_data(tmp_path, tiny().network).stamp != found.stamp
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train-00000-of-00002"], "`train-00001-of-00002.parquet` is not beside it, and the"),
+        (["train-00001-of-00004"], "`train-00000-of-00004.parquet` is not beside it, and 2 more"),
+        (["train-00000-of-00002-01ab"], r"`train-00001-of-00002-\*.parquet` is not beside it"),
+        (["train/00000-of-00002"], "`00001-of-00002.parquet` is not beside it"),
+        (["train-00000-of-00001", "train-00001-of-00002"], "not belong to the 1 file of"),
+        (["train-00000-of-00001", "train-00001-of-00001"], "not belong to the 1 file of"),
+        (["train-00000-of-00001-ab", "train-00000-of-00001-cd"], "number 0 .* is there twice"),
+    ],
+)
+def test_no_file_of_a_split_may_be_missing(tmp_path: Path, names: list[str], said: str) -> None:
+    for name in (*names, "val/0" if "/" in names[0] else "val"):
+        write_table(tmp_path / f"{name}.parquet", [0, 1, 2])
+    with refused(f"VGG429(.|\n)*{said}"):
+        open_data(tmp_path, tiny().network)
+
+
 def test_the_net_decides_which_classes_are_meant(tmp_path: Path) -> None:
     """CIFAR-100 on the Hub has fine and coarse ones."""
     metadata = hub(["a", "b", "c"], coarse=["x", "y"])

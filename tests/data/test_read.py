@@ -121,6 +121,61 @@ def test_16_bits_are_scaled_to_8() -> None:
         np.testing.assert_array_equal(read_image(source)[:, :, 1], expected)
 
 
+def png_file(pixels: NDArray[np.integer[Any]], bits: int, clear: tuple[int, ...]) -> bytes:
+    """A PNG ``(H, W)`` or ``(H, W, 3)`` with a transparent colour, as its specification has it."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    height, width, *channels = pixels.shape
+    numbers = pixels.reshape(height, -1, 1) >> np.arange(bits)[::-1] & 1
+    rows = np.packbits(numbers.reshape(height, -1).astype(np.uint8), axis=1)
+    content = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 2 if channels else 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear))
+        + chunk(b"IDAT", zlib.compress(content))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_gray_of_any_depth_is_white(bits: int) -> None:
+    most = (1 << bits) - 1
+    pixels = np.random.default_rng(bits).integers(0, most, (40, 50), endpoint=True)
+    pixels[3, 4:9] = key = most // 3
+    expected = np.round(pixels * (255 / most))
+    expected[pixels == key] = 255
+    data = png_file(pixels, bits, (key,))
+    np.testing.assert_array_equal(read_image(data, "gray")[:, :, 0], expected)
+    np.testing.assert_array_equal(read_image(data)[:, :, 2], expected)
+    np.testing.assert_array_equal(decode(data, "BGR")[:, :, 1], expected)
+
+
+def test_a_transparent_colour_of_16_bits_is_compared_in_16_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read, "STRIP_PIXELS", 128)
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (40, 50, 3))
+    pixels[5, 6:9] = key = (300, 40000, 17)
+    pixels[7] = 301, 40000, 17  # the same in its upper bytes
+    pixels[8] = [(number & 255) << 8 for number in key]
+    expected = pixels >> 8
+    expected[(pixels == key).all(axis=2)] = 255
+    data = png_file(pixels, 16, key)
+    np.testing.assert_array_equal(read_image(data), expected)
+    np.testing.assert_array_equal(decode(data, "BGR")[:, :, ::-1], expected)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(read_image(image), expected)
+        found = read_image(image)  # its lower bytes are lost
+    assert (found[5, 6:9] == 255).all()
+    np.testing.assert_array_equal(found[10:], expected[10:])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_without_a_known_white_are_refused(dtype: type) -> None:
     data = encoded(Image.fromarray(np.full((2, 2), 1 << 20, dtype)), "TIFF")
@@ -368,6 +423,8 @@ SIDE = 2048
 
 def large(kind: str) -> bytes:
     form, _, how = kind.partition(" ")
+    if how == "16 bits clear":
+        return png_file(np.full((SIDE, SIDE, 3), 500), 16, (500, 500, 501))
     image = Image.new("RGB", (SIDE, SIDE), (200, 100, 50))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -391,6 +448,7 @@ def large(kind: str) -> bytes:
 @pytest.mark.parametrize(
     "kind",
     ["PNG RGB", "PNG RGBA", "PNG LA", "PNG 1", "PNG palette", "PNG clear", "PNG 16 bits",
+     "PNG 16 bits clear",
      "JPEG L", "JPEG RGB", "JPEG CMYK", "JPEG progressive", "JPEG turned", "GIF clear", "BMP RGB",
      "WEBP RGB", "WEBP RGBA", "TIFF RGBA", "TIFF CMYK", "TIFF one strip", "TIFF turned"],
 )  # fmt: skip
@@ -522,6 +580,9 @@ def test_other_tensors_are_told_how_to_become_images() -> None:
     }
     for words, wrong in wrongs.items():
         with pytest.raises(ArgumentError, match=re.escape(words)):
+            read_image(wrong)
+    for wrong in (x.to_sparse(), x.to("meta"), x.float().to("meta")):
+        with pytest.raises(ArgumentError, match="an image tensor has its numbers in memory; this"):
             read_image(wrong)
     way = x[:3].permute(2, 0, 1)  # (3, 3, 36)
     np.testing.assert_array_equal(read_image(way.permute(1, 2, 0).numpy()), photo()[:3])

@@ -29,7 +29,7 @@ from vggspec.base.watcher import Progress, Watcher
 from vggspec.bundle.manifest import MANIFEST, OWN_SHA256
 from vggspec.runtime.net import BundleNet
 from vggspec.runtime.predicting import predict
-from vggspec.runtime.predictor import Prediction, Predictor
+from vggspec.runtime.predictor import Prediction, Predictor, load
 from vggspec.studies.localisation.localise import Localiser, Method
 
 
@@ -69,6 +69,8 @@ def test_of_equal_classes_the_first_is_first() -> None:
         size=(1, 1),
     )
     assert prediction.ranking(3) == [1, 2, 0]
+    with pytest.raises(ArgumentError, match="`k` must be at least 0, not -1"):
+        prediction.top(-1)
 
 
 def test_classes_without_labels_are_numbered(tmp_path: Path, image: Any) -> None:
@@ -137,12 +139,17 @@ def test_one_scale_need_not_be_a_sequence(tmp_path: Path, image: Any) -> None:
 
 def test_other_arguments_of_another_type_are_a_mistake(tmp_path: Path, image: Any) -> None:
     made = make(tmp_path / "small")
-    with pytest.raises(TypeError, match="flip is True or False, not 384"):
+    with pytest.raises(TypeError, match="`flip` is True or False, not 384"):
         predicted(made, image, scales=24, flip=384)
-    with pytest.raises(ArgumentError, match="resize is rounded or torchvision, not 'pytorch'"):
+    with pytest.raises(ArgumentError, match=r"`resize` is .pytorch., not one of"):
         predicted(made, image, resize="pytorch")
     with pytest.raises(TypeError, match="an image is a path"):
         predicted(made, image.tolist())
+    for threads in (0, -1, 100_000):
+        with pytest.raises(ArgumentError, match="`threads` is 1 to 1024, not"):
+            load(made.path, threads=threads)
+    with pytest.raises(TypeError, match=r"`threads` is a whole number, not 1\.5"):
+        load(made.path, threads=1.5)  # type: ignore[arg-type]
 
 
 def test_the_sizes_may_be_torchvisions(tmp_path: Path) -> None:

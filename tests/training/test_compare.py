@@ -1,7 +1,9 @@
 """Runs beside one another."""
 
 import json
+import os
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,14 @@ def test_curves_are_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert {(0x2F, 0x6D, 0xB3), (0xD9, 0x69, 0x1E)} <= colors  # one for each run
 
 
+def test_a_name_that_is_no_text_is_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\x01"))
+    shutil.copytree(runs[1], other)
+    found = compare([runs[0], other], out=tmp_path / "curves.svg")
+    assert found.picture is not None
+    ET.parse(found.picture)
+
+
 def test_a_run_that_has_not_come_far(runs: tuple[Path, Path], tmp_path: Path) -> None:
     young = tmp_path / "young"
     shutil.copytree(runs[0], young)
@@ -97,3 +107,5 @@ def test_what_is_no_run_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> N
     for wrong in ([runs[0]], [runs[0], runs[0]]):
         with pytest.raises(ArgumentError):
             compare(wrong)
+    with pytest.raises(ArgumentError, match="two runs or more"):
+        compare(str(runs[0]))

@@ -15,6 +15,7 @@ import pytest
 from tests.cli.run import start, vggspec
 from tests.nets import net
 from tests.peers import torchvision_models
+from tests.refusals import refused
 from tests.training.folders import JOINED, RESIDUAL, TINY, picture, tiny, write_folder
 from vggspec.base.catalogue import artefacts, runs
 from vggspec.base.catalogue import data as catalogue
@@ -319,6 +320,14 @@ def test_other_data_is_refused(data: DataSet, tmp_path: Path) -> None:
     what = caught.value.reports[0].what
     assert isinstance(what, runs.OtherRun)
     assert "other are not those of" in what.differences[-1]
+
+
+def test_images_that_were_added_are_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images")
+    go_on(tmp_path / "run", open_data(folder, tiny().network), tiny(), 5)
+    picture((9, 9, 9), (21, 30), 1).save(folder / "train" / "red" / "more.png")
+    with refused(f"images in {folder} were added, removed or changed since the run began"):
+        go_on(tmp_path / "run", open_data(folder, tiny().network), tiny())
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, MOMENTUM])

@@ -1,5 +1,6 @@
 """``train`` as a call: what it returns, reports and raises, with one process or several."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.refusals import refused
@@ -20,6 +23,7 @@ from vggspec.lang.packaged import find_packaged
 from vggspec.training.launch import ending_with_launcher, is_launched_here
 from vggspec.training.plan import TrainPlan
 from vggspec.training.progress import Epoch, Step, TrainWatcher
+from vggspec.training.rehearse import dry_run, find_rate, overfit
 from vggspec.training.request import read_target
 from vggspec.training.train import train
 
@@ -169,6 +173,25 @@ def test_a_folder_that_is_no_run_does_not_hide_a_spec(here: Path, content: str |
     spec, record = read_target("tiny")
     assert (spec.source.name, record) == ("tiny.vgg", None)
     assert read_target("digits")[0].source.name == find_packaged("digits")
+
+
+def test_one_setting_and_one_weights_file_need_no_list(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with refused("VGG402(.|\n)*rate fast"):
+        train("tiny.vgg", settings="rate=fast")
+    for call in (dry_run, find_rate):
+        with refused("VGG402(.|\n)*rate fast"):
+            call("tiny.vgg", settings="rate=fast")
+    with refused("VGG402(.|\n)*rate fast"):
+        overfit("tiny.vgg", 1, settings="rate=fast")
+
+
+def test_the_seed_of_a_record_is_a_number(here: Path) -> None:
+    given: Any = {"seed": np.int64(1), "settings": "stop=after 1 iterations"}
+    result = train("tiny.vgg", data="images", run="run", **given)
+    assert json.loads((result.run / "run.json").read_text())["seed"] == 1
 
 
 def test_mistakes_are_found_without_pytorch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.exchange_folders import exchange
 from vggspec.base.interrupt import held
 from vggspec.base.locking import lock as take_lock
+from vggspec.base.render import shown
 from vggspec.base.wording import reason
 
 #: The request of `ioctl_ficlone(2)` that shares a file's blocks.
@@ -120,12 +121,9 @@ def plain_target(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         VggspecError: a folder is there, or the system refuses.
     """
-    with refusals(path):
-        target = leads_to(path)
-        mode = _mode(target) if isinstance(target, Path) else stat.S_IFIFO
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if isinstance(target, Path) and stat.S_ISREG(mode):
+    target, is_plain = _reached(path)
+    if is_plain:
+        assert isinstance(target, Path)
         yield target
         return
     with tempfile.TemporaryDirectory(prefix="vggspec-") as folder:
@@ -133,6 +131,57 @@ def plain_target(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield whole
         with refusals(path), open(whole, "rb") as source, _opened(target) as sink:
             shutil.copyfileobj(source, sink)
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Check that files can be written into a folder, which need not exist: before the work whose
+    result goes there.
+
+    Raises:
+        VggspecError: they cannot.
+    """
+    _check_below(Path(path), path)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Check that ``replacing_file`` can write a file: before the work whose result it is.
+
+    Raises:
+        VggspecError: it cannot.
+    """
+    target, is_plain = _reached(path)
+    if is_plain:
+        assert isinstance(target, Path)
+        _check_below(target.parent, path)
+
+
+def _check_below(folder: Path, path: str | os.PathLike[str]) -> None:
+    """Write into a folder, or the one above in which it would be made; ``path`` is what it is for.
+
+    Raises:
+        VggspecError: the system refuses.
+    """
+    with refusals(path):
+        folder = folder.absolute()
+        folder = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        if not folder.is_dir():
+            what = CannotWrite(reason=f"{shown(str(folder))} is not a folder")
+            raise VggspecError(report(what, path=os.fspath(path)))
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def _reached(path: str | os.PathLike[str]) -> tuple[Path | int, bool]:
+    """What a write to this name reaches, and whether it is a regular file, existing or not.
+
+    Raises:
+        VggspecError: it is a folder, or the system refuses.
+    """
+    with refusals(path):
+        target = leads_to(path)
+        mode = _mode(target) if isinstance(target, Path) else stat.S_IFIFO
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return target, stat.S_ISREG(mode)
 
 
 def _mode(target: Path) -> int:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.files import replacing_file
 from vggspec.base.optional import require
+from vggspec.base.render import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,9 +95,15 @@ def figure_to(
             figure.savefig(file, format=kind)
 
 
-def short(text: str, most: int = MOST_LETTERS) -> str:
-    """A text of at most so many letters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def short(text: str, most: int = MOST_LETTERS, *, is_path: bool = False) -> str:
+    """A text of at most so many letters, as every name goes into a picture: what cannot be printed
+    is escaped. Matplotlib draws no bytes that are not UTF-8, and an SVG with a control character is
+    no XML. Of a path the end is kept.
+    """
+    text = shown(text)
+    if len(text) <= most:
+        return text
+    return f"…{text[1 - most :]}" if is_path else f"{text[: most - 1]}…"
 
 
 @contextmanager

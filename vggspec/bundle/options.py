@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
+from vggspec.base.arguments import MAX_THREADS
 from vggspec.base.bounds import AtMost, Range
 from vggspec.base.recipe import MAX_SCALE, Average, Form, Rounding, TestProtocol
 from vggspec.bundle.engine import MAX_ENTRIES, Flavour, Hardware, Refit
@@ -20,6 +21,9 @@ LayerInfo = Literal["none", "names", "all"]
 Value = TypeVar("Value")
 
 FLAG = "flag"
+
+NO_LAYER = "none"
+"""In place of a layer's name: that there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,7 @@ class EngineOptions:
         "Scratch memory that a kernel may use, in MiB.  [default: all memory of the GPU]",
         "MIB",
     )
-    threads: Annotated[int, Range(1, 1024)] | None = _flag(
+    threads: Annotated[int, Range(1, MAX_THREADS)] | None = _flag(
         None,
         "--threads",
         "Threads of the builder. With TensorRT-RTX, 1 nearly always gives the same bytes.  "
@@ -202,8 +206,8 @@ class CompileOptions:
     keep_fp32: tuple[str, ...] = _flag(
         (),
         "--keep-fp32",
-        "A layer that always computes in fp32; may be repeated.  [default for int8: the first and "
-        "the last, if that is more accurate]",
+        "A layer that always computes in fp32; may be repeated; `none` for none.  [default for "
+        "int8: the first and the last, if that is more accurate]",
         "LAYER",
     )
     single_file: bool = _flag(False, "--single-file", "Embed the weights in the ONNX file.")

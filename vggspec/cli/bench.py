@@ -1,5 +1,6 @@
 """``vggspec bench``: how fast bundles are on this machine, side by side."""
 
+import contextlib
 import json
 import re
 import signal
@@ -14,6 +15,8 @@ from vggspec.cli.terminal import tell, wide_option
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from vggspec.studies.bench.result import Bench
 
 SIZE = re.compile("([0-9]{1,6})[x×]([0-9]{1,6})")
 
@@ -156,12 +159,17 @@ def command(
 
     if plot is not None:
         check_spared([plot], [*bundles, *options["weights"]], option="--plot")
-    with progress.shown() as watch:
-        found = bench(bundles, device=device, plot=plot, watch=watch, **options)
-    if as_json:
-        click.echo(json.dumps(found.as_data(), indent=2))
-    else:
-        print_bench(found)
+
+    def show(found: "Bench") -> None:
+        shown.close()  # an interrupted measurement leaves its line
+        if as_json:
+            click.echo(json.dumps(found.as_data(), indent=2))
+        else:
+            print_bench(found)
+
+    with contextlib.ExitStack() as shown:
+        watch = shown.enter_context(progress.shown())
+        found = bench(bundles, device=device, plot=plot, finish=show, watch=watch, **options)
     if not found.is_complete:
         tell("interrupted: these are the runs until then")
         return 128 + signal.SIGINT

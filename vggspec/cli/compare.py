@@ -74,7 +74,7 @@ def _print(found: "Comparison") -> None:
         ]
         print_table([head, *settings])
     if found.picture is not None:
-        click.echo(f"\ncurves: {found.picture}")
+        click.echo(f"\ncurves: {shown(str(found.picture))}")
 
 
 def _value(value: Any) -> str:

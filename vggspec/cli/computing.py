@@ -5,10 +5,9 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from vggspec.base.arguments import Device
+from vggspec.base.arguments import MAX_THREADS, Device
 
-THREADS = click.IntRange(1, 1024)
-"""More than any machine has cores; engines start as many as they are told to."""
+THREADS = click.IntRange(1, MAX_THREADS)
 
 DEVICES: tuple[str, ...] = get_args(Device)
 

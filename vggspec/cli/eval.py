@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vggspec.base.files import check_folder
 from vggspec.base.launched import is_other_rank
 from vggspec.base.quantities import scaled
 from vggspec.base.render import shown
@@ -17,7 +18,6 @@ from vggspec.cli.evaluating import grid_side, percents, print_errors, running_op
 from vggspec.cli.progress import resumable
 from vggspec.cli.protocol_options import resize_option, scales_option
 from vggspec.cli.table import print_table, print_text
-from vggspec.cli.targets import check_folder
 from vggspec.cli.terminal import tell, wide_option
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from vggspec.base.launched import is_other_rank
 from vggspec.cli.computing import check_computing, computing_options
 from vggspec.cli.progress import resumable
 from vggspec.cli.protocol_options import read_scales, resize_option
+from vggspec.cli.targets import check_spared
 from vggspec.cli.terminal import say_written
 
 if TYPE_CHECKING:
@@ -110,11 +111,14 @@ def command(
     check_computing(running)
     from vggspec.data.pictures import named_images
     from vggspec.studies.features.extraction import features
+    from vggspec.studies.features.file import is_features
 
     with resumable() as watch:
         paths = named_images(images, watch)
         if images and not paths:
             raise click.BadParameter("there are no images in it.", param_hint="--images")
+        data = () if is_features(out) else (folder, *paths)  # an earlier one may be in the folder
+        check_spared([out], [*bundles, *data])
         features(
             bundles,
             folder,

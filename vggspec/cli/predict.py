@@ -139,8 +139,8 @@ def command(
         names = named_images(images, watch)
     if not names:
         raise click.BadParameter("there are no images in it.", param_hint="IMAGE")
-    check_spared([csv] if csv else [], names, option="--csv")
-    check_spared([jsonl] if jsonl else [], names, option="--jsonl")
+    check_spared([csv] if csv else [], [bundle, *names], option="--csv")
+    check_spared([jsonl] if jsonl else [], [bundle, *names], option="--jsonl")
     pictures = {"--heatmap": heatmap, "--mask": mask, "--overlay": overlay}
     for option, pattern in pictures.items():
         if pattern:

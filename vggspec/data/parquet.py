@@ -8,6 +8,7 @@ the classes: numbers, whose names are in the metadata of the ``datasets`` librar
 that single images cannot be read, and the order of training is drawn anew for each epoch.
 """
 
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from vggspec.base.fields import BadFieldError, parse
 from vggspec.base.optional import require
 from vggspec.base.regular_files import open_file
 from vggspec.base.render import shown
+from vggspec.base.wording import count
 from vggspec.data.decode import BadImageError
 from vggspec.data.digest import Digest
 from vggspec.data.folder import is_hidden
@@ -44,6 +46,11 @@ LABELS = ("label", "labels", "class", "cls", "target", "fine_label")
 FOLDERS = ("train", "val", "validation", "valid", "dev", "test")
 
 _NAME = re.compile(r"(?P<split>[A-Za-z][A-Za-z0-9_.]*?)(-\d+-of-\d+(-\w+)?)?\.parquet")
+
+_PART = re.compile(
+    r"(?P<before>(.*-)?)(?P<number>\d+)-of-(?P<total>\d+)(?P<after>(-\w+)?)\.parquet"
+)
+"""Of several files; ``after`` is a digest, another one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,7 @@ class Parquet:
         parts: list[_Rows] = []
         room = MAX_BYTES
         columns = None
+        _check_parts(self.files[split])
         for path in self.files[split]:
             with open_file(path) as file:
                 try:
@@ -166,6 +174,35 @@ def _parquet_files(folder: Path) -> Iterator[Path]:
     for name in names:
         if not is_hidden(name) and (folder / name).is_file():
             yield folder / name
+
+
+def _check_parts(paths: list[Path]) -> None:
+    """Check that the files of a split are all of them, where their names say how many there are.
+
+    Raises:
+        VggspecError: one is missing, or they belong to several versions of the data.
+    """
+    named = [(path, match) for path in paths if (match := _PART.fullmatch(path.name))]
+    if not named:
+        return
+    first, shape = named[0]
+    total, seen = int(shape["total"]), set[int]()
+    mixed = "keep the files of one version of the data set"
+    for path, match in named:
+        number = int(match["number"])
+        if int(match["total"]) != total or number >= total:
+            why = f"it does not belong to the {count(total, 'file')} of `{shown(first.name)}`"
+            raise _bad(path, why, mixed)
+        if number in seen:
+            raise _bad(path, f"number {number} of {count(total, 'file')} is there twice", mixed)
+        seen.add(number)
+    if len(seen) < total:
+        lacking = next(number for number in itertools.count() if number not in seen)
+        digits = f"{lacking:0{len(shape['number'])}}-of-{shape['total']}"
+        name = f"{shape['before']}{digits}{shape['after'] and '-*'}.parquet"
+        more = f", and {total - len(seen) - 1} more" if total - len(seen) > 1 else ""
+        why = f"`{shown(name)}` is not beside it{more}, and the images in it would be missing"
+        raise _bad(first, why, "download all files of the split")
 
 
 def _columns(schema: Any, path: Path, outputs: int | None) -> _Columns:

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -258,6 +259,8 @@ def _decoder_bytes(image: "Image.Image") -> int:
         return 0 if _is_of_one_scan(getattr(image, "fp", None)) else coefficients
     if image.format == "TIFF":
         return _tiff_bytes(image)
+    if _raw_mode(image) == DEEP and "transparency" in image.info:
+        return _BYTES * pixels  # its lower bytes, and the result
     return 0
 
 
@@ -348,6 +351,10 @@ def _pixels_of(tensor: Any) -> NDArray[Any]:
             f" this one is {dtype} {shape}"
         )
         raise ArgumentError(f"{told}: {', '.join(steps)}" if steps else told)
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        kind = "no numbers, as its device is `meta`" if tensor.is_meta else "no dense layout"
+        way = "" if tensor.is_meta else ": make it dense by `x.to_dense()`"
+        raise ArgumentError(f"an image tensor has its numbers in memory; this one has {kind}{way}")
     array: NDArray[Any] = (tensor.detach().float() if is_float else tensor).cpu().numpy()
     if is_float:
         low, high = array.min(), array.max()
@@ -423,6 +430,7 @@ def upright_pixels(image: "Image.Image", color: Color) -> Pixels:
     if image.mode == "F":
         raise ValueError("its pixels are floating point numbers, and no number is known as white")
     channels = 1 if color == "gray" else 3
+    clear = _Clear.of(image)
     image.load()
     turn = orientation(image)
     width, height = image.size
@@ -436,8 +444,75 @@ def upright_pixels(image: "Image.Image", color: Color) -> Pixels:
         for left in range(0, width, across):
             box = left, top, min(left + across, width), min(top + down, height)
             strip = image if box == (0, 0, width, height) else image.crop(box)
-            stored[box[1] : box[3], box[0] : box[2]] = _flat(strip, channels)
+            flat = _flat(strip, channels, blends=clear is None)
+            if clear is not None:
+                flat = np.where(clear.within(strip, box)[..., np.newaxis], np.uint8(255), flat)
+            stored[box[1] : box[3], box[0] : box[2]] = flat
     return upright
+
+
+@dataclass(frozen=True, slots=True)
+class _Clear:
+    """The colour of a PNG whose pixels are transparent, where Pillow does not compare it with them
+    in the depth of the file.
+    """
+
+    colour: tuple[int, ...]
+    lower: "Image.Image | None" = None
+    """Of 16 bits a colour the lower eight, which Pillow leaves out."""
+
+    @classmethod
+    def of(cls, image: "Image.Image") -> "_Clear | None":
+        """That of an image, which is best not decoded yet; None if Pillow sees to it."""
+        found = image.info.get("transparency")
+        if isinstance(found, int) and image.mode.startswith("I"):
+            return cls((found,))
+        if isinstance(found, int) and image.mode == "L":
+            factor = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 0)
+            return cls((found * factor,)) if factor else None
+        if isinstance(found, tuple) and image.mode == "RGB":
+            if _raw_mode(image) == DEEP:
+                return cls(found, _lower(image))
+            if max(found) > 255:  # it is decoded already
+                return cls(tuple(number >> 8 for number in found))
+        return None
+
+    def within(self, strip: "Image.Image", box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+        """Which pixels ``(h, w)`` of a strip, which is that ``box`` of the image, have it."""
+        pixels = np.asarray(strip)
+        if self.lower is not None:
+            pixels = pixels.astype(np.uint16) << 8 | np.asarray(self.lower.crop(box))
+        same: NDArray[np.bool_] = pixels.reshape(-1, len(self.colour)) == self.colour
+        found: NDArray[np.bool_] = np.logical_and.reduce(same, axis=1)
+        return found.reshape(pixels.shape[:2])
+
+
+DEEP, LOWER = "RGB;16B", "RGB;16L"
+"""How Pillow calls 16 bits a colour: of each it takes the first byte, which is the upper one of a
+PNG, or the second.
+"""
+
+
+def _raw_mode(image: "Image.Image") -> str:
+    """How a PNG that is not decoded yet stores its pixels; an empty text for other images."""
+    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
+    modes = [mode for *_, mode in tiles]
+    return modes[0] if len(modes) == 1 and isinstance(modes[0], str) else ""
+
+
+def _lower(image: "Image.Image") -> "Image.Image":
+    """The lower bytes of a PNG of 16 bits a colour, decoded from its file."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    file: IO[bytes] = image.fp  # type: ignore[attr-defined]
+    place = file.tell()
+    file.seek(0)
+    again = PngImageFile(file)
+    decoder, box, offset, _ = again.tile[0]
+    again.tile = [(decoder, box, offset, LOWER)]  # type: ignore[list-item]
+    again.load()
+    file.seek(place)
+    return again
 
 
 def orientation(image: "Image.Image") -> int:
@@ -466,13 +541,15 @@ def _as_stored(upright: Pixels, turn: int) -> Pixels:
     return turned[turn]
 
 
-def _flat(image: "Image.Image", channels: int) -> Pixels:
-    """A Pillow image of any mode as opaque pixels of eight bits ``(H, W, C)``."""
+def _flat(image: "Image.Image", channels: int, *, blends: bool) -> Pixels:
+    """A Pillow image of any mode as pixels of eight bits ``(H, W, C)``; on white, if it ``blends``
+    what is transparent.
+    """
     from PIL import Image
 
     if image.mode.startswith("I"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.has_transparency_data:
+    elif blends and image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     mode = "L" if channels == 1 else "RGB"

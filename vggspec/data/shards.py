@@ -118,7 +118,8 @@ def list_shards(folder: Path, skipped: Skipped | None = None) -> list[Path]:
     ]
     if not shards:
         return []
-    others = [entry for entry in found if entry.name not in shards]
+    named = set(shards)
+    others = [entry for entry in found if entry.name not in named]
     folders = [e.name for e in others if e.is_dir() and not is_hidden(e.name)]
     with_images = tuple(name for name in folders if has_images(folder / name))
     if with_images:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from vggspec.base.arguments import Device
+from vggspec.base.arguments import Device, check_choice, check_whole
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
@@ -124,9 +124,13 @@ def reproduce(
     Raises:
         VggspecError: there are no weights or those of another net, the data cannot be used, or a
             net fails.
-        ArgumentError: ``procs`` and ``gpus`` are both given, or a number is not positive.
+        ArgumentError: there is no such table, ``procs`` and ``gpus`` are both given, or a number is
+            out of range.
+        TypeError: an argument is of the wrong type.
         MissingLibraryError: the device was requested by name and is not available.
     """
+    check_choice("table", table, TableName)
+    check_whole("limit", limit, least=1)
     effort = Effort.of(
         device=device,
         procs=procs,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vggspec.base.arguments import one_or_several
 from vggspec.base.catalogue.runs import NotARun
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
-from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format
+from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format, short
 from vggspec.base.run_record import RECORD, record_fields
 from vggspec.base.short_repr import short_repr
 from vggspec.bundle.manifest import MANIFEST
@@ -78,7 +79,7 @@ class Comparison:
         }
 
 
-def compare(runs: Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
+def compare(runs: Path_ | Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
     """Compare training runs: the settings that differ, the best errors, the learning curves.
 
     Runs that still go on, or were interrupted, are compared as far as they have come.
@@ -94,7 +95,7 @@ def compare(runs: Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
         ArgumentError: there is only one run, one is named twice, or ``out`` ends in another suffix.
         MissingLibraryError: ``out`` is given, and matplotlib is not installed.
     """
-    folders = [Path(run) for run in runs]
+    folders = [Path(run) for run in one_or_several("runs", runs)]
     if len(folders) < 2:
         raise ArgumentError("to compare takes two runs or more")
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -197,7 +198,7 @@ def draw(names: Sequence[str], logs: Sequence[Sequence[Line]], out: Path_) -> No
                 "color": HUES[number % len(HUES)],
                 "ls": DASHES[number // len(HUES) % len(DASHES)],
             }
-            label = name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
+            label = short(name, MOST_LETTERS, is_path=True)
             _draw_run(loss, error, log, f"{number + 1}  {label}", style)
         loss.set_ylabel("loss: validation, and training (thin)")
         kinds = {kind for log in logs for kind in _deciding_kinds(log)}

@@ -247,8 +247,13 @@ def check_same(run: Path, recorded: Mapping[str, Any], ours: Mapping[str, Any]) 
         differences += _differences(word, theirs, ours[key])
     theirs = recorded.get("data")
     if not isinstance(theirs, dict) or theirs.get("fingerprint") != ours["data"]["fingerprint"]:
-        folder = theirs.get("folder") if isinstance(theirs, dict) else None
-        differences.append(f"the images in {ours['data']['folder']} are not those of {folder}")
+        begun = theirs.get("folder") if isinstance(theirs, dict) else None
+        folder = ours["data"]["folder"]
+        differences.append(
+            f"images in {folder} were added, removed or changed since the run began"
+            if begun == folder
+            else f"the images in {folder} are not those of {begun}"
+        )
     started = [[each["data_sha256"] for each in one["started_from"]] for one in (recorded, ours)]
     if started[0] != started[1]:
         differences.append("the weights that it starts from are not those of its beginning")

@@ -7,6 +7,7 @@ but what it reports. PyTorch is loaded once the spec is known to be right.
 import os
 from collections.abc import Sequence
 
+from vggspec.base.arguments import check_whole, one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
@@ -30,8 +31,8 @@ def dry_run(
     *,
     data: Path | None = None,
     out: Path | None = None,
-    settings: Sequence[str] = (),
-    weights: Sequence[Path] = (),
+    settings: str | Sequence[str] = (),
+    weights: Path | Sequence[Path] = (),
     seed: int | None = None,
     gpus: int | None = None,
     workers: int | None = None,
@@ -49,7 +50,7 @@ def dry_run(
         spec: A spec, or the folder of a run to repeat.
         data: The folder of the images, as for ``train``.
         out: The folder for the pictures; None is ``runs/<net>/dry-run``.
-        settings: Changes to the spec's ``train:`` section, ``"rate=0.02"``.
+        settings: A change to the spec's ``train:`` section, ``"rate=0.02"``, or several.
         weights: Weights that ``start from`` takes.
         seed: As for ``train``; the crops are those of that seed.
         gpus: 0 for the CPU, 1 for a GPU; None is a GPU if there is one.
@@ -79,8 +80,8 @@ def overfit(
     *,
     steps: int = 300,
     data: Path | None = None,
-    settings: Sequence[str] = (),
-    weights: Sequence[Path] = (),
+    settings: str | Sequence[str] = (),
+    weights: Path | Sequence[Path] = (),
     seed: int | None = None,
     gpus: int | None = None,
     precision: TrainPrecision | None = None,
@@ -100,7 +101,7 @@ def overfit(
         images: How many images, at most those that there are.
         steps: The most steps to train.
         data: The folder of the images, as for ``train``.
-        settings: Changes to the spec's ``train:`` section, ``"rate=0.02"``.
+        settings: A change to the spec's ``train:`` section, ``"rate=0.02"``, or several.
         weights: Weights that ``start from`` takes.
         seed: As for ``train``.
         gpus: 0 for the CPU, 1 for a GPU; None is a GPU if there is one.
@@ -113,9 +114,10 @@ def overfit(
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
         ArgumentError: ``images`` or ``steps`` is not positive, ``gpus`` is above 1, another number
             is out of range, or ``spec`` names a folder that is not that of a run, and no spec.
+        TypeError: an argument is of the wrong type.
     """
-    if images < 1 or steps < 1:
-        raise ArgumentError("`images` and `steps` are at least 1")
+    check_whole("images", images, least=1)
+    check_whole("steps", steps, least=1)
     request = _request(spec, data, None, settings, weights, seed, gpus, 0, precision, micro_batch)
     from vggspec.training.overfit import overfit
 
@@ -128,8 +130,8 @@ def find_rate(
     steps: int = 100,
     data: Path | None = None,
     out: Path | None = None,
-    settings: Sequence[str] = (),
-    weights: Sequence[Path] = (),
+    settings: str | Sequence[str] = (),
+    weights: Path | Sequence[Path] = (),
     seed: int | None = None,
     gpus: int | None = None,
     workers: int | None = None,
@@ -149,7 +151,7 @@ def find_rate(
         steps: How many steps, at least 20.
         data: The folder of the images, as for ``train``.
         out: The folder for the curve; None is ``runs/<net>/find-rate``.
-        settings: Changes to the spec's ``train:`` section, ``"rate=0.02"``.
+        settings: A change to the spec's ``train:`` section, ``"rate=0.02"``, or several.
         weights: Weights that ``start from`` takes.
         seed: As for ``train``.
         gpus: 0 for the CPU, 1 for a GPU; None is a GPU if there is one.
@@ -162,9 +164,9 @@ def find_rate(
         VggspecError: the spec, a setting or the data has a mistake, or the curve cannot be written.
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
         ArgumentError: ``steps`` is below 20, or as for ``overfit``.
+        TypeError: an argument is of the wrong type.
     """
-    if steps < LEAST_STEPS:
-        raise ArgumentError(f"`steps` is at least {LEAST_STEPS}")
+    check_whole("steps", steps, least=LEAST_STEPS)
     request = _request(
         spec, data, out, settings, weights, seed, gpus, workers, precision, micro_batch
     )
@@ -177,8 +179,8 @@ def _request(
     spec: Path,
     data: Path | None,
     out: Path | None,
-    settings: Sequence[str],
-    weights: Sequence[Path],
+    settings: str | Sequence[str],
+    weights: Path | Sequence[Path],
     seed: int | None,
     gpus: int | None,
     workers: int | None,
@@ -186,14 +188,15 @@ def _request(
     micro_batch: int | None,
 ) -> TrainRequest:
     """The request, once the spec is known to be right and PyTorch to be there."""
+    check_whole("gpus", gpus, least=0)
     if gpus is not None and gpus > 1:
         raise ArgumentError("a rehearsal runs on one device: `gpus` is 0 or 1")
     request = TrainRequest(
         spec=os.fspath(spec),
         data=None if data is None else os.fspath(data),
         run=None if out is None else os.fspath(out),
-        settings=tuple(settings),
-        weights=tuple(os.fspath(path) for path in weights),
+        settings=tuple(one_or_several("settings", settings)),
+        weights=tuple(os.fspath(path) for path in one_or_several("weights", weights)),
         seed=seed,
         gpus=gpus,
         workers=workers,

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vggspec.base.arguments import check_choice, check_number
+from vggspec.base.arguments import (
+    MAX_SEED,
+    as_whole,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+)
 from vggspec.base.diagnostic import ArgumentError, Report, VggspecError, report
 from vggspec.base.reports import Reports
 from vggspec.base.run_record import RECORD
@@ -25,8 +32,6 @@ if TYPE_CHECKING:
 
 TrainPrecision = Literal["fp32", "tf32", "bf16"]
 Validate = Literal["crop", "dense"]
-
-MAX_SEED = (1 << 63) - 1
 
 SAVE_EVERY_S = 600.0
 """Seconds between checkpoints, unless it is said otherwise."""
@@ -59,17 +64,24 @@ class TrainRequest:
         """Check what holds for every net.
 
         Raises:
+            TypeError: a number is not a whole one, or a flag neither True nor False.
             ArgumentError: a number is out of range, or a word is none of the choices.
         """
         check_choice("precision", self.precision, TrainPrecision)
         check_choice("validate", self.validate, Validate)
-        check_number("seed", self.seed, least=0, most=MAX_SEED)
-        check_number("gpus", self.gpus, least=0)
-        check_number("procs", self.procs, least=1)
-        check_number("workers", self.workers, least=0)
-        check_number("micro_batch", self.micro_batch, least=1)
+        check_whole("seed", self.seed, least=0, most=MAX_SEED)
+        check_whole("gpus", self.gpus, least=0)
+        check_whole("procs", self.procs, least=1)
+        check_whole("workers", self.workers, least=0)
+        check_whole("micro_batch", self.micro_batch, least=1)
         check_number("save_every_s", self.save_every_s, least=0)
-        check_number("keep_every", self.keep_every, least=1)
+        check_whole("keep_every", self.keep_every, least=1)
+        for name in ("resume", "compile"):
+            check_flag(name, getattr(self, name))
+        for name in ("seed", "gpus", "procs", "workers", "micro_batch", "keep_every"):
+            value = getattr(self, name)
+            if value is not None:  # the record of a run is JSON, which takes none of numpy's
+                object.__setattr__(self, name, as_whole(name, value))
 
 
 def read_target(target: str) -> "tuple[Spec, dict[str, Any] | None]":

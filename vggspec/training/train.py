@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from threading import Event
 
+from vggspec.base.arguments import one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.launched import is_launched
 from vggspec.base.optional import require
@@ -32,8 +33,8 @@ def train(
     data: Path | None = None,
     run: Path | None = None,
     resume: bool = False,
-    settings: Sequence[str] = (),
-    weights: Sequence[Path] = (),
+    settings: str | Sequence[str] = (),
+    weights: Path | Sequence[Path] = (),
     seed: int | None = None,
     gpus: int | None = None,
     procs: int | None = None,
@@ -60,7 +61,8 @@ def train(
         run: Folder of the run, new or empty. None makes ``runs/<net>/<date>-<number>``.
         resume: Continue the run in ``run``, else the run that ``spec`` names, else the net's
             newest. With ``run``, a run that does not exist yet is started.
-        settings: Changes to the spec's ``train:`` section for this run, ``"rate=0.02"``.
+        settings: A change to the spec's ``train:`` section for this run, ``"rate=0.02"``, or
+            several.
         weights: Weights that ``start from`` takes, once for each net that it names. None are those
             of the net's newest run, else ``<net>.safetensors``.
         seed: 0 or more; None is the seed of the run to repeat or resume, else 0.
@@ -85,6 +87,7 @@ def train(
         MissingLibraryError: PyTorch is not installed, or the device does not exist.
         ArgumentError: both ``procs`` and ``gpus`` are given, a number is out of range, a word is
             none of the choices, or ``spec`` names a folder that is not that of a run, and no spec.
+        TypeError: an argument is of the wrong type.
         SystemExit: a signal ended the processes before they could save; or, in a process that a
             launcher started as one of several, another one of them reports the error.
     """
@@ -95,8 +98,8 @@ def train(
         data=None if data is None else os.fspath(data),
         run=None if run is None else os.fspath(run),
         resume=resume,
-        settings=tuple(settings),
-        weights=tuple(os.fspath(path) for path in weights),
+        settings=tuple(one_or_several("settings", settings)),
+        weights=tuple(os.fspath(path) for path in one_or_several("weights", weights)),
         seed=seed,
         gpus=0 if procs else gpus,
         procs=procs,

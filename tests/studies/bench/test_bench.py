@@ -3,6 +3,7 @@
 import math
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from vggspec.runtime.node_times import NodeTime, NodeTimes, node_times
 from vggspec.studies.bench import bench as module
 from vggspec.studies.bench.bench import _of_a_run
 from vggspec.studies.bench.layers import layer_times
-from vggspec.studies.bench.result import Measurement
+from vggspec.studies.bench.result import Bench, Measurement
 from vggspec.studies.bench.shapes import shapes_for
 from vggspec.studies.bench.turns import ratio, rounds
 from vggspec.studies.bench.worker import Net, Worker
@@ -95,6 +96,44 @@ def _difference(bundles: tuple[str, str], folder: Path) -> float:
         with BundleNet(bundle, device="cpu") as loaded:
             given.append(loaded(images)["posteriors"])
     return float(np.abs(given[0] - given[1]).max())
+
+
+def test_a_picture_that_cannot_be_written_is_noticed_before(
+    bundles: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    for plot in (tmp_path / "folder.png", tmp_path / "file" / "bench.png"):
+        with refused("VGG511"):
+            vggspec.bench(bundles[0], plot=plot, watch=Untouched())
+
+
+class Untouched(Watcher):
+    def progress(self, now: Progress) -> None:
+        raise AssertionError(now)
+
+
+def test_sizes_of_numpy_and_the_result_before_it_is_drawn(
+    bundles: tuple[str, str],
+    small_product: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plot, heard = tmp_path / "bench.png", []
+
+    def finish(found: Bench) -> None:
+        heard.append(found)
+        assert not plot.exists()
+
+    sizes: Any = np.array([[32, 40]])
+    found = vggspec.bench(
+        bundles[0], device="cpu", sizes=sizes, batches=np.array([2]), runs=1, plot=plot,
+        finish=finish,
+    )  # fmt: skip
+    assert heard == [found]
+    assert plot.exists()
+    assert [each.shape for each in found.measurements] == [(2, 32, 40)]
+    assert all(type(side) is int for side in found.measurements[0].shape)
 
 
 class Interrupting(Watcher):
@@ -218,8 +257,6 @@ def test_shapes(tmp_path: Path) -> None:
         shapes(dense, sizes=[(15, 30)])
     with pytest.raises(vggspec.ArgumentError, match="1 GiB"):
         shapes(dense, sizes=[(20000, 20000)])
-    with pytest.raises(vggspec.ArgumentError, match="from 1"):
-        shapes(dense, batches=[0])
 
 
 def test_what_cannot_be_measured(

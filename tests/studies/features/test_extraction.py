@@ -86,6 +86,8 @@ def test_images_without_classes(bundle: Path, tmp_path: Path) -> None:
     assert split.names is not None
     assert found.images == {"images": 4}
     np.testing.assert_array_equal(split.features[0], split.features[split.names.index(str(one), 1)])
+    alone = features(bundle, images=str(one), out=tmp_path / "g", device="cpu")
+    assert alone.open().splits["images"].names == (str(one),)
     (tmp_path / "empty").mkdir()
     with refused(r"VGG696(.|\n)*name images, or folders that contain images"):
         features(bundle, images=[tmp_path / "empty"], out=tmp_path / "g")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from tests.refusals import refused, told
@@ -99,7 +100,13 @@ TWO_KINDS = {"train": blobs(30, 5, 3), "val": (NINE, ALL_CLASSES)}
         ({"train": blobs(16, 5, 4)}, CLASSES, "VGG713", "`--folds 4`"),
         ({"train": (NINE, np.zeros(9, np.int64))}, CLASSES, "VGG714", "1 class,"),
         ({"train": (NINE, NO_CLASS)}, CLASSES, "VGG714", "0 classes"),
-        ({"train": (NINE, ALL_CLASSES)}, CLASSES, "VGG713", "0 images"),
+        (
+            {"train": (NINE, ALL_CLASSES)},
+            CLASSES,
+            "VGG713",
+            "0 images are without class `ant` for 5",
+        ),
+        ({"train": (NINE, ALL_CLASSES)}, CLASSES, "VGG713", "add images without it, or remove"),
         (TWO_KINDS, CLASSES, "VGG715", "several an image"),
     ],
 )
@@ -127,6 +134,16 @@ def test_files_that_do_not_go_together(
         fit_svm(both(tmp_path / "f"), test=test)
     assert words in told(error.value)
     assert str(test) in told(error.value)
+
+
+def test_splits_of_other_widths_in_one_file(tmp_path: Path) -> None:
+    (train, labels), (val, others) = TRAIN, VAL
+    arrays = {"train.features": train, "train.labels": labels.astype(np.int64)}
+    arrays |= {"val.features": val[:, :7].copy(), "val.labels": others.astype(np.int64)}
+    safetensors.numpy.save_file(arrays, tmp_path / "f")
+    with refused("VGG710") as error:
+        fit_svm(tmp_path / "f")
+    assert "descriptors have 12 numbers in `train`, 7 in `val`" in told(error.value)
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the processes of tests do. They import this module, and so it imports no large library."""
 
+import ctypes
 import os
 import signal
 import struct
@@ -46,6 +47,34 @@ class Lagging:
 
     def from_data(self, data: Fields) -> Result:
         return Result(**data)
+
+
+def sleep_in_native_code() -> None:
+    """Say which process this is, and let a library sleep."""
+    print(os.getpid(), flush=True)
+    ctypes.CDLL(None).sleep(60)
+
+
+@dataclass(frozen=True)
+class Sleeping(Lagging):
+    """A task that does not come back from native code."""
+
+    gate: Any = None
+    sent: Any = None
+
+    def results(self, indices: Iterable[int]) -> Generator[Result, None, None]:
+        sleep_in_native_code()
+        yield Result(index=0)
+
+
+@dataclass(frozen=True)
+class SleepingNet:
+    """A net that does not come back from being loaded."""
+
+    device: str = "cpu"
+
+    def open(self) -> None:
+        sleep_in_native_code()
 
 
 def die_within_a_message(connection: Connection) -> None:

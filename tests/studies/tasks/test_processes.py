@@ -1,8 +1,11 @@
 """Several processes say what one says, and none outlives the one that started them."""
 
+import contextlib
 import multiprocessing
 import os
+import select
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.runtime.bundles import make, weights
 from tests.studies.evaluation.pictures import write_pictures
 from tests.studies.tasks.spawned import Lagging, die_within_a_message
@@ -184,3 +188,42 @@ def test_a_process_sees_its_gpu_alone(task: Answering, monkeypatch: pytest.Monke
     processes._work(task, [3], "1", theirs)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert (ours.recv().index, ours.recv()) == (3, None)
+
+
+ENDLESS = """
+import sys
+from tests.studies.tasks.spawned import Sleeping, SleepingNet
+from vggspec.studies.bench.worker import Worker
+from vggspec.studies.tasks.processes import results_by
+if __name__ == "__main__":
+    if sys.argv[1] == "bench":
+        Worker(SleepingNet(), "net").load()
+    else:
+        list(results_by(Sleeping(), range(2), 2))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+@pytest.mark.parametrize(("what", "number"), [("bench", 1), ("task", 2)])
+def test_a_process_in_native_code_ends_with_a_parent_that_is_killed(
+    what: str, number: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "endless.py"  # a file: the processes import it
+    script.write_text(ENDLESS)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), what]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout is not None
+    pids = [int(parent.stdout.readline()) for _ in range(number)]
+    parent.kill()
+    parent.wait()
+    # The pipe is closed once nobody holds its other end.
+    ready, _, _ = select.select([parent.stdout], [], [], 30)
+    try:
+        assert ready
+        assert parent.stdout.read() == ""
+    finally:
+        parent.stdout.close()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -61,16 +61,24 @@ class TooFewImages(Diagnostic):
     classes: tuple[tuple[str, int], ...]
     """The classes with too few images, or too few images without them, and how many."""
 
+    is_without: bool = False
+    """Whether the first of them has too few images without it."""
+
     def title(self) -> str:
         name, images = self.classes[0]
         more = len(self.classes) - 1
         others = f", and {count(more, 'class')} more" if more else ""
-        return f"class `{name}` has {count(images, 'image')} for {self.folds} folds{others}"
+        number = count(images, "image")
+        if self.is_without:
+            are = "is" if images == 1 else "are"
+            return f"{number} {are} without class `{name}` for {self.folds} folds{others}"
+        return f"class `{name}` has {number} for {self.folds} folds{others}"
 
     def help(self) -> str | None:
         least = min(images for _, images in self.classes)
         if least < 2:
-            return "add images, or remove the class"
+            kind = " without it" if self.is_without else ""
+            return f"add images{kind}, or remove the class"
         return f"give `--folds {least}`, or add images"
 
 

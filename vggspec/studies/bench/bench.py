@@ -14,9 +14,19 @@ from typing import get_args
 
 import numpy as np
 
-from vggspec.base.arguments import Device, check_choice
+from vggspec.base.arguments import (
+    Device,
+    check_choice,
+    check_flag,
+    check_number,
+    check_threads,
+    check_whole,
+    entries,
+    one_or_several,
+)
 from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
+from vggspec.base.files import check_file
 from vggspec.base.optional import require
 from vggspec.base.plotting import picture_format
 from vggspec.base.processors import processors
@@ -47,7 +57,7 @@ from vggspec.studies.bench.result import (
     Measurement,
     Recorded,
 )
-from vggspec.studies.bench.shapes import shapes_for
+from vggspec.studies.bench.shapes import as_batches, as_sizes, shapes_for
 from vggspec.studies.bench.turns import medians, ratio, rounds
 from vggspec.studies.bench.worker import (
     BenchDevice,
@@ -88,6 +98,7 @@ def bench(
     data: OnePath | None = None,
     layers: bool = False,
     plot: OnePath | None = None,
+    finish: Callable[[Bench], None] | None = None,
     watch: Watcher = SILENT,
 ) -> Bench:
     """Measure how fast bundles run on this machine, and whether their answers agree.
@@ -102,7 +113,8 @@ def bench(
     A matrix product of the same number type in the same engine takes turns with them. Answers are
     compared with those of the first bundle of the same net in fp32, on the pictures of the folder
     ``data`` or on synthetic images. With ``layers`` each layer is timed by the engine's profiler.
-    ``plot`` is a picture to draw: a PNG, PDF or SVG file, by its name.
+    ``plot`` is a picture to draw: a PNG, PDF or SVG file, by its name. ``finish`` receives what was
+    measured before it is drawn.
 
     Where a bundle was measured on both ``cpu`` and ``openvino`` and their answers agree, the faster
     one is recorded, and the device ``auto`` follows it.
@@ -111,23 +123,29 @@ def bench(
 
     Raises:
         ArgumentError: a size, a batch or a number is out of range.
-        VggspecError: a bundle is damaged, a net does not take a size, an engine fails, or layers
-            cannot be timed on a device.
+        TypeError: an argument is of the wrong type.
+        VggspecError: a bundle is damaged, a net does not take a size, an engine fails, layers
+            cannot be timed on a device, or ``plot`` cannot be written.
         MissingLibraryError: a device or matplotlib is not available.
     """
-    named = [bundles] if isinstance(bundles, str | os.PathLike) else list(bundles)
-    devices: list[Device] = [device] if isinstance(device, str) else list(device)
-    _check_numbers(named, devices, seconds=seconds, runs=runs, threads=threads)
+    named = one_or_several("bundles", bundles)
+    given_weights = one_or_several("weights", weights)
+    devices: list[Device] = [device] if isinstance(device, str) else entries("device", device)
+    _check_numbers(named, devices, seconds=seconds, runs=runs)
+    check_threads(threads)
+    check_flag("layers", layers)
+    sizes, batches = as_sizes(sizes), as_batches(batches)
     if plot is not None:
         picture_format(plot)
         require("matplotlib", "a plot")
+        check_file(plot)
     for each in devices:
         _check_device(each)
     images = images_of(data, watch)
     load = busy_processors()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vggspec-bench-")))
-        given = _bundles(named, weights, folder, watch)
+        given = _bundles(named, given_weights, folder, watch)
         subjects = [
             subject
             for opened, is_random, name in given
@@ -158,6 +176,8 @@ def bench(
             recorded=tuple(_recorded(run, threads, watch)),
             is_complete=is_complete,
         )
+    if finish is not None:
+        finish(found)
     if plot is not None and found.measurements:
         from vggspec.studies.bench.plot import draw
 
@@ -214,7 +234,6 @@ def _check_numbers(
     *,
     seconds: float,
     runs: int | None,
-    threads: int | None,
 ) -> None:
     if not named or not devices:
         message = "name a bundle or a spec, and a device"
@@ -224,11 +243,10 @@ def _check_numbers(
     if len(set(devices)) < len(devices):
         message = f"a device is named twice: {', '.join(devices)}"
         raise ArgumentError(message)
-    if not 0 < seconds < float("inf") or (runs is not None and runs < 1):
-        message = "`seconds` is more than 0, and `runs` 1 or more"
-        raise ArgumentError(message)
-    if threads is not None and threads < 1:
-        message = "a net runs on 1 thread or more"
+    check_number("seconds", seconds, least=0, below=float("inf"))
+    check_whole("runs", runs, least=1)
+    if seconds == 0:
+        message = "`seconds` is more than 0"
         raise ArgumentError(message)
 
 
@@ -269,7 +287,7 @@ def _check_tensorrt(bundle: Bundle) -> None:
 
 def _bundles(
     named: Sequence[OnePath],
-    weights: OnePath | Sequence[OnePath],
+    weights: Sequence[OnePath],
     folder: Path,
     watch: Watcher,
 ) -> Iterator[tuple[Bundle, bool, str]]:
@@ -278,7 +296,7 @@ def _bundles(
     Raises:
         ArgumentError: there are more weights than specs.
     """
-    left = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
+    left = list(weights)
     specs = [name for name in named if _is_spec(name)]
     if len(left) > len(specs):
         message = (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggspec.base.plotting import BLUE, GRAY, GREEN, INK, ORANGE, figure_file, short
+from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.bundle.profile import BatchShape
 from vggspec.studies.bench.layers import LayerTime
@@ -42,7 +43,7 @@ def draw(found: Bench, out: str | os.PathLike[str]) -> None:
             _draw_layers(panels[-1], found, timed, rows)
         conditions = found.conditions
         threads = "" if conditions.threads is None else f", {conditions.threads} threads"
-        title = f"{conditions.processor}, {conditions.processors} processors{threads}"
+        title = f"{shown(conditions.processor)}, {conditions.processors} processors{threads}"
         if conditions.is_busy:
             title += f": busy with other work (load {conditions.load:.1f})"
         figure.suptitle(title, fontsize=9, color=GRAY, x=0.01, ha="left")

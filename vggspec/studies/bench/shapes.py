@@ -1,7 +1,8 @@
 """The shapes that are measured: images, rows and columns of one run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from vggspec.base.arguments import as_whole, entries
 from vggspec.base.catalogue.benching import ShapeNotTaken
 from vggspec.base.catalogue.running import ShapeOutsideProfiles
 from vggspec.base.diagnostic import ArgumentError, Diagnostic, VggspecError, report
@@ -19,6 +20,43 @@ MOST_NUMBERS = 1 << 28
 """In the input of a run: 1 GiB of float32."""
 
 
+def as_sizes(sizes: Iterable[Iterable[int]] | None) -> tuple[Size, ...] | None:
+    """Sizes of images as rows and columns, from pairs of any kind; None stays None.
+
+    Raises:
+        TypeError: these are no pairs of whole numbers.
+        ArgumentError: there are none, or one is out of range.
+    """
+    if sizes is None:
+        return None
+    pairs = [tuple(entries("sizes", size)) for size in entries("sizes", sizes)]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise TypeError(f"`sizes` are pairs of rows and columns, as (384, 512), not {sizes!r}")
+    found = tuple((as_whole("sizes", rows), as_whole("sizes", columns)) for rows, columns in pairs)
+    if not found or not all(1 <= side <= MAX_SIDE for size in found for side in size):
+        message = f"a side of an image has 1 to {MAX_SIDE} pixels"
+        raise ArgumentError(message)
+    return found
+
+
+def as_batches(batches: Iterable[int] | None) -> tuple[int, ...] | None:
+    """Numbers of images, each once; None stays None.
+
+    Raises:
+        TypeError: these are no whole numbers.
+        ArgumentError: there are none, or one is out of range.
+    """
+    if batches is None:
+        return None
+    found = tuple(
+        dict.fromkeys(as_whole("batches", number) for number in entries("batches", batches))
+    )
+    if not found or not all(1 <= n <= MOST_BATCH for n in found):
+        message = f"a batch is a number of images from 1 to {MOST_BATCH}"
+        raise ArgumentError(message)
+    return found
+
+
 def shapes_for(
     bundle: Bundle, *, is_engine: bool, sizes: Sequence[Size] | None, batches: Sequence[int] | None
 ) -> tuple[BatchShape, ...]:
@@ -29,18 +67,15 @@ def shapes_for(
     larger images than its window; of an engine it is the usual shape of each profile.
 
     Raises:
-        ArgumentError: a size or a batch is out of range.
+        ArgumentError: a batch of such images is too large.
         VggspecError: the net takes no images of a size that was asked for, or its engine no such
             batch.
     """
     engine = bundle.manifest.engine
     if is_engine and engine is not None and sizes is None and batches is None:
         return tuple(dict.fromkeys(profile.opt for profile in engine.profiles))
-    numbers = BATCHES if batches is None else tuple(dict.fromkeys(batches))
+    numbers = BATCHES if batches is None else batches
     contract = bundle.manifest.input
-    if not numbers or not all(1 <= n <= MOST_BATCH for n in numbers):
-        message = f"a batch is a number of images from 1 to {MOST_BATCH}"
-        raise ArgumentError(message)
     if sizes is None:
         # A net without FC layers takes smaller images than those it was made for.
         window = _at_least(bundle, bundle.manifest.window) if contract.is_dynamic else contract.size
@@ -48,9 +83,6 @@ def shapes_for(
         if contract.is_dynamic:
             found.append((numbers[0], *_at_least(bundle, DENSE)))
     else:
-        if not sizes or not all(1 <= side <= MAX_SIDE for size in sizes for side in size):
-            message = f"a side of an image has 1 to {MAX_SIDE} pixels"
-            raise ArgumentError(message)
         found = [(n, *size) for size in dict.fromkeys(sizes) for n in numbers]
     for shape in dict.fromkeys(found):
         _check(bundle, shape)

@@ -29,7 +29,7 @@ from vggspec.data.read import Pixels
 from vggspec.runtime.node_times import NodeTimes, node_times
 from vggspec.runtime.session import Arrays, Session
 from vggspec.studies.bench.product import Form, feed_of
-from vggspec.studies.child_process import end, how_it_ended, without_interrupts
+from vggspec.studies.child_process import end, end_with_parent, how_it_ended, without_interrupts
 
 COLD_S = 0.05
 """A run that is shorter is repeated within a turn, after one that does not count: the net before it
@@ -177,6 +177,7 @@ class Worker(Closing):
 
 
 def _work(subject: Net | Product, connection: Connection) -> None:
+    end_with_parent()
     served = _Served(subject)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:  # until nobody asks any more

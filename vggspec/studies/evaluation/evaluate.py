@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vggspec.base.arguments import Device, check_choice, check_number
+from vggspec.base.arguments import Device, check_choice, check_flag, check_whole, one_or_several
 from vggspec.base.files import write_files
 from vggspec.base.optional import has_library
 from vggspec.base.recipe import MAX_CROPS, Average, Resize, Rounding, TestProtocol, as_scales
@@ -292,13 +292,16 @@ def evaluate(
 
     Raises:
         VggspecError: the bundles or the data cannot be used, or a net fails.
-        ArgumentError: ``procs`` and ``gpus`` are both given, a number is out of range, or a word is
-            none of the choices.
+        ArgumentError: ``procs`` and ``gpus`` are both given, a number is out of range, a word is
+            none of the choices, or no bundle is named.
+        TypeError: an argument is of the wrong type.
         MissingLibraryError: the device was requested by name and is not available.
     """
-    check_number("limit", limit, least=1)
-    check_number("crops", crops, least=1, most=MAX_CROPS)
-    check_number("stride", stride, least=1)
+    check_whole("limit", limit, least=1)
+    check_whole("crops", crops, least=1, most=MAX_CROPS)
+    check_whole("stride", stride, least=1)
+    for name, flag in {"dense": dense, "flip": flip, "enlarge": enlarge, "table": table}.items():
+        check_flag(name, flag)
     for name, word, words in (
         ("resize", resize, Resize),
         ("average", average, Average),
@@ -306,7 +309,7 @@ def evaluate(
     ):
         check_choice(name, word, words)
     request = Request(
-        bundles=(bundles,) if isinstance(bundles, str | os.PathLike) else tuple(bundles),
+        bundles=tuple(one_or_several("bundles", bundles, least=1)),
         data=data,
         split=split,
         limit=limit,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.plotting import BLUE, GRAY, ORANGE, figure_to, short
-from vggspec.base.render import shown
 from vggspec.base.wording import count
 from vggspec.studies.evaluation.answers import Tally
 from vggspec.studies.evaluation.calibration import Calibration
@@ -37,7 +36,7 @@ def confusion_png(tally: Tally) -> bytes:
     """
     classes = sorted({*tally.by_class, *(said for _, said in tally.confusions)})
     shares, counts = _matrix(tally, classes)
-    labels = [short(shown(tally.question.labels[i]), MOST_LETTERS) for i in classes]
+    labels = [short(tally.question.labels[i], MOST_LETTERS) for i in classes]
     file = io.BytesIO()
     if len(classes) <= MOST_NAMED:
         side = max(5.0, 0.24 * len(classes) + 3)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.arguments import Device, check_choice
+from vggspec.base.arguments import Device, check_choice, check_flag, check_name, one_or_several
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
@@ -48,7 +48,8 @@ IMAGES = "images"
 """The name of the split of images that are named one by one."""
 
 Labels = NDArray[np.int64] | NDArray[np.uint8]
-Paths = Iterable[str | os.PathLike[str]]
+StrPath = str | os.PathLike[str]
+Paths = StrPath | Iterable[StrPath]
 
 
 @short_repr
@@ -89,7 +90,7 @@ class _Split:
 
 
 def features(
-    bundles: str | os.PathLike[str] | Paths,
+    bundles: Paths,
     data: str | os.PathLike[str] | None = None,
     *,
     images: Paths = (),
@@ -120,7 +121,7 @@ def features(
     Args:
         bundles: The bundle, or several.
         data: A folder with class folders or shards, or with VOC or COCO annotations.
-        images: Instead of ``data``: images, or folders of images, without classes.
+        images: Instead of ``data``: an image, or a folder of images, without classes; or several.
         out: The file to write. Until it is complete, it is hidden beside its path, for
             ``resume``.
         split: The only split to describe. None describes ``train`` and ``val``, or all images.
@@ -141,14 +142,19 @@ def features(
 
     Raises:
         ArgumentError: both ``data`` and ``images`` are given, or neither; ``procs`` and ``gpus``
-            are both given; a number is not positive; or a word is none of the choices.
+            are both given; a number is out of range; or a word is none of the choices.
+        TypeError: an argument is of the wrong type.
         VggspecError: a bundle, the data or the file cannot be used, or too many images are
             unreadable.
         MissingLibraryError: the device was requested by name and is not available.
     """
     check_choice("resize", resize, Resize)
     check_choice("combine", combine, OverScales)
-    images = list(images)
+    check_flag("flip", flip)
+    check_flag("normalise", normalise)
+    check_name("layer", layer)
+    images = one_or_several("images", images)
+    many = one_or_several("bundles", bundles, least=1)
     if (data is None) != bool(images):
         raise ArgumentError("give either `data` or `images`")
     effort = Effort.of(
@@ -162,7 +168,6 @@ def features(
     watch = effort.watcher(watch)
     if effort.is_first and Path(out).is_dir():
         raise VggspecError(report(InTheWay(what="a folder"), path=os.fspath(out)))
-    many = [bundles] if isinstance(bundles, str | os.PathLike) else list(bundles)
     opened = [open_bundle(each, deep=True) for each in many]
     splits = _named(images, watch) if data is None else _splits(Path(data), split, watch)
     combination = Combination(over_scales=combine, normalise=normalise)

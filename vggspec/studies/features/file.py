@@ -245,6 +245,15 @@ def open_features(path: str | os.PathLike[str]) -> FeaturesFile:
     return FeaturesFile(path=str(path), splits=found, classes=classes, settings=settings)
 
 
+def is_features(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of descriptors is there."""
+    try:
+        open_features(path)
+    except VggspecError:
+        return False
+    return True
+
+
 class _BadError(Exception):
     """A tensor has the wrong type, shape or content."""
 

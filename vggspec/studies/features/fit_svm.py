@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vggspec.base.arguments import check_choice
+from vggspec.base.arguments import check_choice, check_number, check_whole, entries
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.short_repr import short_repr
@@ -16,6 +16,9 @@ from vggspec.studies.features import linear_svm
 from vggspec.studies.features.file import open_features
 from vggspec.studies.features.linear_svm import ApKind, Candidate, LinearModel, Scores
 from vggspec.studies.features.svm_data import SvmData, select_splits
+
+MAX_SEED = (1 << 32) - 1
+"""The largest that scikit-learn takes."""
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -144,17 +147,21 @@ def fit_svm(
         watch: Receives the number of fits that are done.
 
     Raises:
-        ArgumentError: a C is not a positive number, there are fewer than two folds, or ``ap`` is
-            none of the choices.
+        ArgumentError: a C is not a positive number, there are fewer than two folds, ``seed`` is out
+            of range, or ``ap`` is none of the choices.
+        TypeError: ``cs`` is no list of numbers, or ``folds`` or ``seed`` no whole number.
         VggspecError: a file is unusable, the files do not match, or a class has too few images.
         MissingLibraryError: scikit-learn is not installed.
     """
     check_choice("ap", ap, ApKind)
+    cs = entries("cs", cs)
+    for c in cs:
+        check_number("cs", c, least=0, below=math.inf)
     cs = tuple(sorted(set(map(float, cs))))
-    if not cs or not all(0 < c < math.inf for c in cs):
+    if not cs or cs[0] == 0:
         raise ArgumentError(f"`cs` must be positive numbers, not {cs}")
-    if folds < 2:
-        raise ArgumentError(f"`folds` must be at least 2, not {folds}")
+    check_whole("folds", folds, least=2)
+    check_whole("seed", seed, least=0, most=MAX_SEED)
     require("sklearn", "fitting an SVM")
     data = select_splits(open_features(features), open_features(test) if test else None, folds)
     x, labels = data.fit.features, data.fit.labels

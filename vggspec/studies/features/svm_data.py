@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggspec.base.catalogue.features import (
+    BadFeaturesFile,
     NoLabelledSplit,
     NotFiniteFeatures,
     OneClass,
@@ -66,10 +67,11 @@ def select_splits(fit: FeaturesFile, test: FeaturesFile | None, folds: int) -> S
     fitted = _chosen(fit, FIT)
     tested = None
     if test is not None:
-        _compare(fit, test, _chosen(test, TEST))
         tested = _chosen(test, TEST)
     elif TEST in fit.splits and fitted.name != TEST:
         test, tested = fit, _chosen(fit, TEST)
+    if test is not None and tested is not None:
+        _compare(fit, fitted, test, tested)
     names = _names(fit, fitted)
     numbered = {same(name): number for number, name in enumerate(names)}
     splits = [_NumberedSplit(fit, fitted, tuple(range(len(names))))]
@@ -161,8 +163,13 @@ def _kind(split: DescribedSplit, names: Sequence[str]) -> str:
     return f"{len(names)} ({some} …), {each}" if len(names) > 3 else f"{some}, {each}"
 
 
-def _compare(fit: FeaturesFile, test: FeaturesFile, tested: DescribedSplit) -> None:
-    widths = _chosen(fit, FIT).features.shape[1], tested.features.shape[1]
+def _compare(
+    fit: FeaturesFile, fitted: DescribedSplit, test: FeaturesFile, tested: DescribedSplit
+) -> None:
+    widths = fitted.features.shape[1], tested.features.shape[1]
+    if widths[0] != widths[1] and test is fit:
+        told = f"its descriptors have {widths[0]} numbers in `{fitted.name}`, {widths[1]} in"
+        raise _at(BadFeaturesFile(reason=f"{told} `{tested.name}`"), fit.path)
     if widths[0] != widths[1]:
         raise _other("numbers of a descriptor", str(widths[0]), str(widths[1]), test.path)
     if not fit.settings or not test.settings:
@@ -182,12 +189,18 @@ def _check_numbers(fit: LabelledSplit, classes: Sequence[str], folds: int) -> No
         raise _at(OneClass(classes=len(classes)), fit.path)
     if labels.ndim == 1:
         counts = np.bincount(labels, minlength=len(classes))
+        without = np.full(len(classes), folds)  # those of another class, which is checked itself
     else:
         counts = labels.sum(axis=0, dtype=np.int64)
-        counts = np.minimum(counts, len(labels) - counts)
-    few = [(name, int(n)) for name, n in zip(classes, counts, strict=True) if n < folds]
+        without = len(labels) - counts
+    few = np.flatnonzero(np.minimum(counts, without) < folds).tolist()
     if few:
-        raise _at(TooFewImages(folds=folds, classes=tuple(few)), fit.path)
+        what = TooFewImages(
+            folds=folds,
+            classes=tuple((classes[i], int(min(counts[i], without[i]))) for i in few),
+            is_without=bool(without[few[0]] < counts[few[0]]),
+        )
+        raise _at(what, fit.path)
 
 
 def _check_finite(split: DescribedSplit, path: str) -> None:

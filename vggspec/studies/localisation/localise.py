@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggspec.base.arguments import Device, check_choice, check_number
+from vggspec.base.arguments import (
+    Device,
+    check_choice,
+    check_flag,
+    check_number,
+    check_whole,
+    one_or_several,
+)
 from vggspec.base.catalogue.localising import ClassRequired
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.recipe import MAX_CROPS, Resize, as_scales
@@ -126,16 +133,23 @@ def localise(
     Raises:
         ArgumentError: arguments contradict each other, ``label`` is not a class of the nets, a
             number is out of range, or a word is none of the choices.
+        TypeError: an argument is of the wrong type.
         VggspecError: the nets do not match, or a bundle, the data or too many images cannot be
             used.
         MissingLibraryError: the device was requested by name and is not available.
     """
     check_choice("resize", resize, Resize)
-    check_number("limit", limit, least=1)
-    check_number("crops", crops, least=1, most=MAX_CROPS)
-    check_number("stride", stride, least=1)
-    check_number("classes", classes, least=1)
-    bundles, images, classifiers = _many(bundles), _many(images), _many(classifiers)
+    check_whole("limit", limit, least=1)
+    check_whole("crops", crops, least=1, most=MAX_CROPS)
+    check_whole("stride", stride, least=1)
+    check_whole("classes", classes, least=1)
+    check_number("least_iou", least_iou, least=0, below=1)
+    check_number("match", match, least=0)
+    for name, flag in {"flip": flip, "enlarge": enlarge, "literal": literal}.items():
+        check_flag(name, flag)
+    bundles = one_or_several("bundles", bundles, least=1)
+    images = one_or_several("images", images)
+    classifiers = one_or_several("classifiers", classifiers)
     given = {"crops": crops, "stride": stride, "classes": classes, "match": match}
     if (data is None) != bool(images):
         raise ArgumentError("give either `images` or `data`")
@@ -195,10 +209,6 @@ def localise(
             return _localise_images(nets, images, label, effort, on_image, watch)
         found = open_annotated(Path(data), split, None, watch)
         return _localise_data(nets, found, split, limit, least_iou, effort, finish, watch)
-
-
-def _many(paths: Paths) -> list[StrPath]:
-    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 def _vary(

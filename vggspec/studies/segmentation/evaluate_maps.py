@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vggspec.base.arguments import Device, check_choice, check_number
+from vggspec.base.arguments import Device, check_choice, check_flag, check_whole
 from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.diagnostic import VggspecError, report
@@ -153,11 +153,13 @@ def evaluate_maps(
     Raises:
         VggspecError: the bundle or the data cannot be used, too many pictures cannot, or the net
             fails.
-        ArgumentError: ``procs`` and ``gpus`` are both given, a number is not positive, or a word is
+        ArgumentError: ``procs`` and ``gpus`` are both given, a number is out of range, or a word is
             none of the choices.
+        TypeError: an argument is of the wrong type.
         MissingLibraryError: the device was requested by name and is not available.
     """
-    check_number("limit", limit, least=1)
+    check_whole("limit", limit, least=1)
+    check_flag("flip", flip)
     check_choice("resize", resize, Resize)
     effort = Effort.of(device=device, procs=procs, gpus=gpus, threads=threads, resume=resume)
     watch = effort.watcher(watch)

@@ -19,7 +19,7 @@ from vggspec.base.diagnostic import MissingLibraryError, VggspecError, report
 from vggspec.base.failure import Failure
 from vggspec.base.optional import silence_pillow
 from vggspec.base.processors import processors
-from vggspec.studies.child_process import end, how_it_ended, without_interrupts
+from vggspec.studies.child_process import end, end_with_parent, how_it_ended, without_interrupts
 from vggspec.studies.tasks.task import R, Task
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -114,6 +114,7 @@ def _start(
 
 def _work(task: Task[Any], indices: Sequence[int], gpu: str | None, connection: Connection) -> None:
     """The work of a process."""
+    end_with_parent()
     silence_pillow()
     if gpu is not None:
         os.environ[VISIBLE] = gpu  # before CUDA is loaded

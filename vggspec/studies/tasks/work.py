@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggspec.base.arguments import Device, check_choice, check_number
+from vggspec.base.arguments import Device, check_choice, check_flag, check_threads, check_whole
 from vggspec.base.catalogue.artefacts import CannotWrite
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError
 from vggspec.base.processors import processors
@@ -80,15 +80,17 @@ class Effort:
         of several ranks, they meet here.
 
         Raises:
-            ArgumentError: the options contradict each other, a number is not positive, or there is
+            ArgumentError: the options contradict each other, a number is out of range, or there is
                 no such ``device``.
+            TypeError: a number is not a whole one.
             MissingLibraryError: the machine has fewer GPUs, or ranks lack PyTorch.
             VggspecError: the ranks cannot meet.
         """
         check_choice("device", device, Device)
-        numbers = {"procs": procs, "gpus": gpus, "threads": threads, "batch_pixels": batch_pixels}
-        for name, number in numbers.items():
-            check_number(name, number, least=1)
+        check_threads(threads)
+        for name, number in {"procs": procs, "gpus": gpus, "batch_pixels": batch_pixels}.items():
+            check_whole(name, number, least=1)
+        check_flag("resume", resume)
         if procs and gpus:
             raise ArgumentError("`procs` and `gpus` exclude each other: each GPU has one process")
         if gpus:

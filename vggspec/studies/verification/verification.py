@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vggspec.base.arguments import Device, check_choice
+from vggspec.base.arguments import Device, check_choice, check_whole
 from vggspec.base.catalogue.verifying import OtherOutputs
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
 from vggspec.base.short_repr import short_repr
@@ -154,11 +154,13 @@ def verify(
             compared.
         MissingLibraryError: the bundle cannot run on this machine.
         ArgumentError: ``against`` is neither reference, there is no such ``device``, ``tolerance``
-            is not positive, or the bundle contains an engine and ``device`` is another one than
-            ``tensorrt``.
+            is not positive, ``seed`` is negative, or the bundle contains an engine and ``device``
+            is another one than ``tensorrt``.
+        TypeError: ``seed`` is no whole number.
     """
     check_choice("against", against, Against)
     check_choice("device", device, Device)
+    check_whole("seed", seed, least=0)
     if tolerance is not None and not tolerance > 0:
         raise ArgumentError(f"tolerance is {tolerance}, and must be positive")
     opened = open_bundle(bundle, deep=True)
