@@ -179,12 +179,12 @@ def test_one_setting_and_one_weights_file_need_no_list(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with refused("VGG402(.|\n)*rate fast"):
+    with refused("VGG402(.|\n)*rate=fast"):
         train("tiny.vgg", settings="rate=fast")
     for call in (dry_run, find_rate):
-        with refused("VGG402(.|\n)*rate fast"):
+        with refused("VGG402(.|\n)*rate=fast"):
             call("tiny.vgg", settings="rate=fast")
-    with refused("VGG402(.|\n)*rate fast"):
+    with refused("VGG402(.|\n)*rate=fast"):
         overfit("tiny.vgg", 1, settings="rate=fast")
 
 
