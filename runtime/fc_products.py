@@ -3,10 +3,10 @@
 A bundle has them as convolutions whose windows are as large as the map that the FC layer saw.
 
 - On a CPU ONNX Runtime lays the weights of a convolution out anew, in three copies while it loads
-  them and one that stays. A product reads them where they lie in the mapped file. Each image has a
-  product of its own, so that its numbers do not depend on the others of its batch.
+  them and one that stays. Those of a product it packs once, and a run takes as long. The numbers of
+  a row do not depend on the other rows, so those of an image do not depend on its batch.
 - On CUDA devices cuDNN convolves windows of 7 x 7 slowly, and in fp16 proposes no algorithm for
-  some sizes of images. The whole batch is one product.
+  some sizes of images.
 """
 
 from collections import Counter
@@ -60,7 +60,7 @@ def with_products(model: Path, stored: Collection[Place] | None = None) -> bytes
         fc = {name for name, sides in windows.items() if min(sides, default=0) >= LEAST_WINDOW}
     else:
         fc = {name for name, each in weights.items() if place_of(each) in stored}
-    if not replace_dense_fc(proto.graph, weights, fc, each_image=stored is not None):
+    if not replace_dense_fc(proto.graph, weights, fc, by_rows=stored is not None):
         return None
     found: bytes = proto.SerializeToString()
     return found
@@ -74,7 +74,7 @@ def place_of(weights: "onnx.TensorProto") -> Place | None:
 
 
 def replace_dense_fc(
-    graph: "onnx.GraphProto", weights: Weights, fc: Collection[str], *, each_image: bool
+    graph: "onnx.GraphProto", weights: Weights, fc: Collection[str], *, by_rows: bool
 ) -> set[str]:
     """Replace FC layers by matrix products, in place; the names of the weights that these read.
 
@@ -84,10 +84,15 @@ def replace_dense_fc(
 
         y = Conv(x, weight, bias)    x (N, C, H, W), weight (M, C, kh, kw), every position
 
-    Result, for ``each_image`` and for a batch::
+    Result, ``by_rows``, which is for CPUs::
 
-        columns = the windows of x, (N, C kh kw, h w) or (C kh kw, N h w)    14 slices of 7 x 7
-        y = MatMul(weight as (M, C kh kw), columns) + bias
+        rows = the windows of x, (N h w, C kh kw)    14 slices of 7 x 7
+        y = rows by the transpose of weight as (M, C kh kw), + bias
+
+    Result, by columns::
+
+        columns = the windows of x, (C kh kw, N h w)
+        y = weight as (M, C kh kw) by columns, + bias
 
     The weights keep their order and are not copied. Sums are those of the convolution in another
     order. Names of inputs, outputs and layers stay.
@@ -99,7 +104,8 @@ def replace_dense_fc(
     del graph.node[:]
     for node in nodes:
         if _is_dense_fc(node, weights, fc):
-            made = _Product(node, weights, each_image=each_image)
+            made = _Product(node, weights)
+            made.by_rows() if by_rows else made.by_columns()
             graph.node.extend(made.nodes)
             graph.initializer.extend(made.constants)
             read.update(node.input[1:])
@@ -148,37 +154,51 @@ def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, fc: Collection[str]) 
 class _Product:
     """The nodes and constants that replace a convolution. Its weights get other shapes."""
 
-    def __init__(self, conv: "onnx.NodeProto", weights: Weights, *, each_image: bool) -> None:
+    def __init__(self, conv: "onnx.NodeProto", weights: Weights) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self._conv, self._weights = conv, weights
         self._prefix = conv.name or conv.output[0]
-        x, weight, *bias = conv.input
-        outputs, channels, rows, columns = weights[weight].dims
-        inputs = channels * rows * columns
-        at = 2  # where the positions in a window stand, as axes after the channels
-        if not each_image:
-            x, at = self._add("Transpose", [x], perm=(1, 0, 2, 3)), 1
-        if rows > 1:
-            x = self._windows(x, rows, axis=2, to=at)
-        if columns > 1:
-            x = self._windows(x, columns, axis=3 + (rows > 1), to=at + (rows > 1))
-        # (N, C, kh, kw, h, w) with `each_image`, else (C, kh, kw, N, h, w). A 0 keeps an axis.
-        size = self._add("Shape", [x], start=-2 if each_image else -3)
-        kept = [0] if each_image else []
-        x = self._add("Reshape", [x, self._constant(*kept, inputs, -1)])
-        weights[weight].dims[:] = (outputs, inputs)
+        self._outputs, channels, self._rows, self._columns = weights[conv.input[1]].dims
+        self._inputs = channels * self._rows * self._columns
+        weights[conv.input[1]].dims[:] = (self._outputs, self._inputs)
+
+    def by_rows(self) -> None:
+        """A row of numbers for each window."""
+        x, *given = self._conv.input
+        x = self._add("Transpose", [x], perm=(0, 2, 3, 1))
+        if self._rows > 1:
+            x = self._windows(x, self._rows, axis=1, to=4)  # (N, h, W, C, kh)
+        if self._columns > 1:
+            x = self._windows(x, self._columns, axis=2, to=4 + (self._rows > 1))
+        size = self._add("Shape", [x], start=0, end=3)
+        x = self._add("Reshape", [x, self._constant(-1, self._inputs)])
+        y = self._add("Gemm", [x, *given], transB=1)
+        whole = self._add("Concat", [size, self._constant(self._outputs)], axis=0)
+        self._finish(self._add("Reshape", [y, whole]), (0, 3, 1, 2))
+
+    def by_columns(self) -> None:
+        """A column of numbers for each window."""
+        x, weight, *bias = self._conv.input
+        x = self._add("Transpose", [x], perm=(1, 0, 2, 3))
+        if self._rows > 1:
+            x = self._windows(x, self._rows, axis=2, to=1)  # (C, kh, N, h, W)
+        if self._columns > 1:
+            more = self._rows > 1
+            x = self._windows(x, self._columns, axis=3 + more, to=1 + more)
+        size = self._add("Shape", [x], start=-3)  # N, h, w
+        x = self._add("Reshape", [x, self._constant(self._inputs, -1)])
         y = self._add("MatMul", [weight, x])
         if bias:
-            weights[bias[0]].dims[:] = (outputs, 1)
+            self._weights[bias[0]].dims[:] = (self._outputs, 1)
             y = self._add("Add", [y, bias[0]])
-        whole = self._add("Concat", [self._constant(*kept, outputs), size], axis=0)
-        # The layer's name stays with what gives its output.
-        named = conv.name, conv.output[0]
-        if each_image:
-            self._add("Reshape", [y, whole], named=named)
-        else:
-            y = self._add("Reshape", [y, whole])
-            self._add("Transpose", [y], named=named, perm=(1, 0, 2, 3))
+        whole = self._add("Concat", [self._constant(self._outputs), size], axis=0)
+        self._finish(self._add("Reshape", [y, whole]), (1, 0, 2, 3))
+
+    def _finish(self, y: str, perm: tuple[int, ...]) -> None:
+        """The layer's name stays with what gives its output."""
+        named = self._conv.name, self._conv.output[0]
+        self._add("Transpose", [y], named=named, perm=perm)
 
     def _windows(self, x: str, size: int, *, axis: int, to: int) -> str:
         """All windows of ``size`` along an axis, the positions in a window as a new axis."""

@@ -88,7 +88,7 @@ def test_the_checker_takes_it(model: Path, *, is_for_cpu: bool) -> None:
     onnx.checker.check_model(str(model.parent / "products.onnx"), full_check=True)
 
 
-EACH_IMAGE = pytest.mark.parametrize("each_image", [False, True])
+BY_ROWS = pytest.mark.parametrize("by_rows", [False, True])
 
 
 def convolution(shape: tuple[int, ...] = (256, 64, 8, 8), **facts: object) -> onnx.ModelProto:
@@ -127,9 +127,9 @@ def convolution(shape: tuple[int, ...] = (256, 64, 8, 8), **facts: object) -> on
 def test_what_is_no_fc_layer_stays(made: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
     onnx.save(made(), tmp_path / "m.onnx")
     assert with_products(tmp_path / "m.onnx") is None
-    for each_image in (False, True):
+    for by_rows in (False, True):
         graph = made().graph
-        assert not replace_dense_fc(graph, weights_of(graph), {"w"}, each_image=each_image)
+        assert not replace_dense_fc(graph, weights_of(graph), {"w"}, by_rows=by_rows)
         assert graph == made().graph
 
 
@@ -140,23 +140,23 @@ def test_without_the_file_only_large_windows_are_taken_for_fc_layers(tmp_path: P
 
 
 @pytest.mark.parametrize("facts", [{}, {"auto_pad": "VALID"}, {"kernel_shape": [8, 8]}])
-@EACH_IMAGE
-def test_a_window_that_sees_all_of_the_map(facts: dict[str, object], *, each_image: bool) -> None:
-    is_as_convolved(convolution(**facts), each_image=each_image)
+@BY_ROWS
+def test_a_window_that_sees_all_of_the_map(facts: dict[str, object], *, by_rows: bool) -> None:
+    is_as_convolved(convolution(**facts), by_rows=by_rows)
 
 
-@EACH_IMAGE
+@BY_ROWS
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (1, 8), (8, 1), (2, 5)])
-def test_windows_of_all_shapes(window: tuple[int, int], *, each_image: bool) -> None:
+def test_windows_of_all_shapes(window: tuple[int, int], *, by_rows: bool) -> None:
     channels = -(-(1 << 20) // (1000 * window[0] * window[1]))
-    is_as_convolved(convolution((1000, channels, *window)), channels, each_image=each_image)
+    is_as_convolved(convolution((1000, channels, *window)), channels, by_rows=by_rows)
 
 
-def is_as_convolved(model: onnx.ModelProto, channels: int = 64, *, each_image: bool) -> None:
+def is_as_convolved(model: onnx.ModelProto, channels: int = 64, *, by_rows: bool) -> None:
     x = np.random.default_rng(1).normal(0, 1, (2, channels, 8, 9)).astype(np.float32)
     expected = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     weights = weights_of(model.graph)
-    assert replace_dense_fc(model.graph, weights, {"w"}, each_image=each_image) == {"w", "b"}
+    assert replace_dense_fc(model.graph, weights, {"w"}, by_rows=by_rows) == {"w", "b"}
     found = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -164,7 +164,7 @@ def is_as_convolved(model: onnx.ModelProto, channels: int = 64, *, each_image: b
 def test_a_session_on_the_cpu_computes_products(model: Path) -> None:
     events = profiled(model, "cpu", {"image": images(SIZES[0])})
     kinds = Counter(event.get("args", {}).get("op_name") for event in events)
-    assert kinds["MatMul"] == 1
+    assert kinds["Gemm"] == 1
 
 
 def test_weights_that_two_layers_read_stay(tmp_path: Path) -> None:

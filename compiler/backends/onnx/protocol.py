@@ -193,7 +193,7 @@ def _bring_weights_inside(
     have a constant there, which they may lay out as convolutions want it. FC layers become matrix
     products, which read their weights where they are.
     """
-    read_outside = replace_dense_fc(body, weights_of(body, weights), fc, each_image=True)
+    read_outside = replace_dense_fc(body, weights_of(body, weights), fc, by_rows=True)
     brought = [each for each in weights if each.name not in read_outside]
     inner = {each.name: f"{each.name}.inner" for each in brought}
     for node in body.node:

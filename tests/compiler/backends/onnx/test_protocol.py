@@ -494,8 +494,8 @@ def test_large_fc_layers_are_products_that_read_their_weights_outside_the_loop(
     (loop,) = (node for node in graph.node if node.op_type == "Loop")
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
     outside = {tensor.name for tensor in graph.initializer if tensor.external_data}
-    products = [node for node in body.node if node.op_type == "MatMul" and node.input[0] in outside]
-    assert [node.input[0] for node in products] == [f"{one[0].network.name}/fc3.weight"]
+    products = [node for node in body.node if node.op_type == "Gemm" and node.input[1] in outside]
+    assert [node.input[1] for node in products] == [f"{one[0].network.name}/fc3.weight"]
     onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
 
 
