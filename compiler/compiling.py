@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vggspec.base.arguments import one_or_several
+from vggspec.base.arguments import StrPath, one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.fields import BadFieldError, parse_object, read
 from vggspec.base.short_repr import short_repr
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vggspec.compiler.lower import Lowered
     from vggspec.compiler.weights import Metadata
 
-OnePath: TypeAlias = str | os.PathLike[str]
 Function = TypeVar("Function", bound="Callable[..., Compiled]")
 
 GRAPH = {one.name: one for one in fields(CompileOptions) if one.name != "engine"}
@@ -112,10 +111,10 @@ def _with_options(function: Function) -> Function:
 
 @_with_options
 def compile(  # noqa: A001 (the command's name)
-    spec: OnePath | Sequence[OnePath],
+    spec: StrPath | Sequence[StrPath],
     *,
-    weights: OnePath | Sequence[OnePath],
-    out: OnePath,
+    weights: StrPath | Sequence[StrPath],
+    out: StrPath,
     options: CompileOptions | None = None,
     trt: bool = False,
     planned: "Callable[[Sequence[ProfileCost]], None]" = lambda _: None,
@@ -164,8 +163,8 @@ def compile(  # noqa: A001 (the command's name)
 def compile_lowered(
     lowered: "Sequence[Lowered]",
     *,
-    weights: OnePath | Sequence[OnePath],
-    out: OnePath,
+    weights: StrPath | Sequence[StrPath],
+    out: StrPath,
     options: CompileOptions | None = None,
     trt: bool = False,
     planned: "Callable[[Sequence[ProfileCost]], None]" = lambda _: None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vggspec.base.arguments import StrPath
 from vggspec.base.catalogue import exporting
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.files import is_same_file, replacing_file
@@ -32,8 +33,6 @@ from vggspec.compiler.ir import ImageInput, Network
 from vggspec.compiler.lower import load_network
 from vggspec.compiler.ops.conv import Conv
 from vggspec.compiler.weights import Array, for_net, open_weights
-
-Path = str | os.PathLike[str]
 
 _TORCH = (".pth", ".pt", ".bin")
 
@@ -70,11 +69,11 @@ class ExportedWeights:
 
 
 def export_weights(
-    spec: Path,
-    weights: Path,
+    spec: StrPath,
+    weights: StrPath,
     *,
     to: Collection,
-    out: Path | None = None,
+    out: StrPath | None = None,
     keep_input: bool = False,
     watch: Watcher = SILENT,
 ) -> ExportedWeights:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import isclose
 from typing import Literal, cast
 
-from vggspec.base.arguments import one_or_several
+from vggspec.base.arguments import StrPath, one_or_several
 from vggspec.base.catalogue import artefacts, importing
 from vggspec.base.catalogue.importing import OtherClassOrder
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
@@ -37,8 +37,6 @@ from vggspec.compiler.results import in_words, result_of
 from vggspec.compiler.weights import Metadata, changed_part, describe, expecting, save
 from vggspec.data.imagenet import BACKGROUND, CLASSES, imagenet_classes, other_order
 from vggspec.lang.packaged import SUFFIX
-
-Path = str | os.PathLike[str]
 
 MAX_LABELS_BYTES = 16 << 20
 NO_LABELS = "none"
@@ -71,7 +69,7 @@ class ImportOptions:
     """The part of the net to import: ``features`` are the layers before the first FC layer. The
     weights file contains these alone."""
 
-    labels: Path | Literal["none"] | None = None
+    labels: StrPath | Literal["none"] | None = None
     """A file with the names of the classes, one a line; ``none`` leaves the classes without names.
     None takes those of the checkpoint, or ImageNet's for weights of a collection that has its 1000
     classes."""
@@ -114,11 +112,11 @@ class Imported:
 
 
 def import_weights(
-    spec: Path | None,
-    checkpoint: Path,
+    spec: StrPath | None,
+    checkpoint: StrPath,
     *,
-    out: Path | None = None,
-    write_spec: Path | None = None,
+    out: StrPath | None = None,
+    write_spec: StrPath | None = None,
     options: ImportOptions | None = None,
     watch: Watcher = SILENT,
 ) -> Imported:
@@ -184,9 +182,9 @@ def import_weights(
 
 
 def _with_spec(
-    spec: Path | None,
+    spec: StrPath | None,
     source: str,
-    out: Path | None,
+    out: StrPath | None,
     written: str,
     options: ImportOptions,
     watch: Watcher,
@@ -219,7 +217,7 @@ def _with_spec(
     return _imported(path, written, matched, read, ready, found)
 
 
-def _check_written(spec: Path | None, source: str, written: str, options: ImportOptions) -> None:
+def _check_written(spec: StrPath | None, source: str, written: str, options: ImportOptions) -> None:
     """Refuse what says of a spec how tensors are matched, or contradicts that it is written."""
     if spec is not None:
         raise ArgumentError("--write-spec writes a spec: name the ONNX model alone")
@@ -286,7 +284,7 @@ def _imported(
 
 
 def _check(
-    spec: str, lowered: Lowered, out: Path | None, checkpoint: str, options: ImportOptions
+    spec: str, lowered: Lowered, out: StrPath | None, checkpoint: str, options: ImportOptions
 ) -> str:
     """The file to write, after a look at what is asked for."""
     network = lowered.network

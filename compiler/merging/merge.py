@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vggspec.base.arguments import StrPath
 from vggspec.base.catalogue.graphs import FalseDepth, FalseMacs
 from vggspec.base.catalogue.layers import FalseParameters, FalseWeightLayers
 from vggspec.base.catalogue.merging import NothingToMerge, NotWritable
@@ -35,8 +36,6 @@ from vggspec.lang.loading import net_name, pick
 from vggspec.lang.packaged import SUFFIX
 from vggspec.lang.parser import parse
 
-Path = str | os.PathLike[str]
-
 
 @short_repr
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,9 @@ class Merged:
     """The sums and batch normalisations that stay, each with the reason."""
 
 
-def merge(spec: Path, weights: Path, *, out: Path | None = None, watch: Watcher = SILENT) -> Merged:
+def merge(
+    spec: StrPath, weights: StrPath, *, out: StrPath | None = None, watch: Watcher = SILENT
+) -> Merged:
     """Fold branches and batch normalisations of a trained net into convs, as for RepVGG.
 
     A batch normalisation that alone reads a conv or FC becomes a part of it. A sum whose branches

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vggspec.base.diagnostic import MissingLibraryError
+from vggspec.runtime.machine import DRIVERS
 
-LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 SUCCESS = 0
 
 #: CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile.
@@ -114,9 +114,9 @@ def _destroy(driver: CudaDriver, graph: ctypes.c_void_p) -> None:
 
 
 def _load() -> ctypes.CDLL:
-    for name in LIBRARIES:
+    for name in DRIVERS:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise MissingLibraryError(f"CUDA needs NVIDIA's driver: {LIBRARIES[0]} is not there")
+    raise MissingLibraryError(f"CUDA needs NVIDIA's driver: {DRIVERS[0]} is not there")

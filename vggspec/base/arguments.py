@@ -12,6 +12,9 @@ from typing import Any, Literal, TypeVar, get_args
 
 from vggspec.base.diagnostic import ArgumentError
 
+StrPath = str | os.PathLike[str]
+"""A path, as functions take it."""
+
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 """Where nets run."""
 
@@ -21,7 +24,7 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 63) - 1
 
 Entry = TypeVar("Entry")
-Given = TypeVar("Given", bound=str | os.PathLike[str])
+Given = TypeVar("Given", bound=StrPath)
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -135,14 +135,15 @@ def _annotated(
     return Classed(
         split=split,
         images=found,
-        labels=_flags(found),
+        labels=flags_of(found),
         classes=found.classes,
         left_out=found.left_out,
         notes=found.notes,
     )
 
 
-def _flags(found: Annotated) -> NDArray[np.uint8]:
+def flags_of(found: Annotated) -> NDArray[np.uint8]:
+    """``(images, classes)``: 1 where an object of the class is on the image."""
     flags = np.zeros((len(found), len(found.classes)), np.uint8)
     images = np.repeat(np.arange(len(found)), np.diff(found.firsts))
     flags[images, found.labels] = 1

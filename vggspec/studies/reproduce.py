@@ -1,7 +1,6 @@
 """Measuring a table of the paper: the nets for which there are weights, beside its numbers."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from vggspec.base.arguments import Device, check_choice, check_whole
+from vggspec.base.arguments import Device, StrPath, check_choice, check_whole
 from vggspec.base.catalogue.evaluating import NoTableWeights
 from vggspec.base.diagnostic import VggspecError, report
 from vggspec.base.recipe import TestProtocol
@@ -30,8 +29,6 @@ from vggspec.studies.paper import GRID, JITTERED, TABLES, TableName, TableRow, T
 from vggspec.studies.tasks.work import Effort
 
 TITLES: dict[TableName, str] = {name: f"Table {name[-1]}" for name in get_args(TableName)}
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)

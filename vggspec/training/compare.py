@@ -1,7 +1,6 @@
 """``compare``: training runs beside one another, their settings, errors and curves."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vggspec.base.arguments import one_or_several
+from vggspec.base.arguments import StrPath, one_or_several
 from vggspec.base.catalogue.runs import NotARun
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
 from vggspec.base.plotting import BLUE, GRAY, GREEN, ORANGE, figure_file, picture_format, short
@@ -24,7 +23,6 @@ from vggspec.training.runs import LOG
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Path_ = str | os.PathLike[str]
 
 HUES = (BLUE, ORANGE, GREEN, "#8a5fb0", "#b0413e", "#2a9d9d", "#a67c21", "#c25b97", GRAY)
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
@@ -79,7 +77,7 @@ class Comparison:
         }
 
 
-def compare(runs: Path_ | Sequence[Path_], *, out: Path_ | None = None) -> Comparison:
+def compare(runs: StrPath | Sequence[StrPath], *, out: StrPath | None = None) -> Comparison:
     """Compare training runs: the settings that differ, the best errors, the learning curves.
 
     Runs that still go on, or were interrupted, are compared as far as they have come.
@@ -184,7 +182,7 @@ def _differences(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, .
     return found
 
 
-def draw(names: Sequence[str], logs: Sequence[Sequence[Line]], out: Path_) -> None:
+def draw(names: Sequence[str], logs: Sequence[Sequence[Line]], out: StrPath) -> None:
     """Draw the losses and the errors of runs over their epochs.
 
     Raises:

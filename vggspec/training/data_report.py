@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vggspec.base.arguments import StrPath
 from vggspec.base.catalogue.data import EmptyClass, TooManyBadImages, UnlikeClasses
 from vggspec.base.catalogue.evaluating import NoImages
 from vggspec.base.catalogue.masks import NoMasks
@@ -18,7 +19,7 @@ from vggspec.base.wording import count
 from vggspec.compiler.ir import ImageInput
 from vggspec.compiler.lower import Lowered, lower
 from vggspec.data.annotated import Examples
-from vggspec.data.classed import Classed, open_classed
+from vggspec.data.classed import Classed, flags_of, open_classed
 from vggspec.data.contact_sheet import Row, write_sheet
 from vggspec.data.data_report import ODD_RATIO, DataReport, class_names, summed_up
 from vggspec.data.decode import BadImageError, Pixels, decode
@@ -31,8 +32,6 @@ from vggspec.lang.loading import load
 from vggspec.training.augment import central_region
 from vggspec.training.dataset import DataSet, open_data
 
-Path_ = str | os.PathLike[str]
-
 SPLITS = ("train", "val", "test")
 
 SHEET_CLASSES = 24
@@ -41,10 +40,10 @@ SHEET_PX = 96
 
 
 def data_report(
-    folder: Path_,
-    spec: Path_ | None = None,
+    folder: StrPath,
+    spec: StrPath | None = None,
     *,
-    sheet: Path_ | None = None,
+    sheet: StrPath | None = None,
     watch: Watcher = SILENT,
 ) -> DataReport:
     """Look at every image of a data set, and sum up what was found.
@@ -73,7 +72,7 @@ def data_report(
 
 
 def report_for(
-    root: Path, lowered: Lowered | None, sheet: Path_ | None = None, watch: Watcher = SILENT
+    root: Path, lowered: Lowered | None, sheet: StrPath | None = None, watch: Watcher = SILENT
 ) -> tuple[DataReport, DataSet | None]:
     """The report on a folder, and the data set that training makes of it if it does."""
     refused: list[Report] = []
@@ -114,7 +113,7 @@ def splits_of(data: DataSet) -> tuple[Classed, ...]:
         Classed(
             split=name,
             images=split.annotated if isinstance(split, Examples) else split,
-            labels=_flags(split, len(data.classes))
+            labels=flags_of(split.annotated)
             if isinstance(split, Examples)
             else split.labels.astype(np.int64),
             classes=data.classes,
@@ -153,13 +152,7 @@ def _masked(root: Path, watch: Watcher) -> tuple[Classed, ...]:
     return tuple(found)
 
 
-def _flags(split: Examples, classes: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    flags = np.zeros((len(split.annotated), classes), np.uint8)
-    flags[[split.image(i) for i in range(len(split))], split.labels] = 1
-    return flags
-
-
-def write_data_sheet(path: Path_, root: Path, found: Survey) -> None:
+def write_data_sheet(path: StrPath, root: Path, found: Survey) -> None:
     """Write some images of each class, evenly spaced among those that can be read.
 
     Raises:

@@ -7,7 +7,7 @@ but what it reports. PyTorch is loaded once the spec is known to be right.
 import os
 from collections.abc import Sequence
 
-from vggspec.base.arguments import check_whole, one_or_several
+from vggspec.base.arguments import StrPath, check_whole, one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.optional import require
 from vggspec.base.watcher import SILENT, Watcher
@@ -21,18 +21,16 @@ from vggspec.training.request import (
 )
 from vggspec.training.trainable import training_network
 
-Path = str | os.PathLike[str]
-
 LEAST_STEPS = 20  # of a range of rates
 
 
 def dry_run(
-    spec: Path,
+    spec: StrPath,
     *,
-    data: Path | None = None,
-    out: Path | None = None,
+    data: StrPath | None = None,
+    out: StrPath | None = None,
     settings: str | Sequence[str] = (),
-    weights: Path | Sequence[Path] = (),
+    weights: StrPath | Sequence[StrPath] = (),
     seed: int | None = None,
     gpus: int | None = None,
     workers: int | None = None,
@@ -75,13 +73,13 @@ def dry_run(
 
 
 def overfit(
-    spec: Path,
+    spec: StrPath,
     images: int,
     *,
     steps: int = 300,
-    data: Path | None = None,
+    data: StrPath | None = None,
     settings: str | Sequence[str] = (),
-    weights: Path | Sequence[Path] = (),
+    weights: StrPath | Sequence[StrPath] = (),
     seed: int | None = None,
     gpus: int | None = None,
     precision: TrainPrecision | None = None,
@@ -125,13 +123,13 @@ def overfit(
 
 
 def find_rate(
-    spec: Path,
+    spec: StrPath,
     *,
     steps: int = 100,
-    data: Path | None = None,
-    out: Path | None = None,
+    data: StrPath | None = None,
+    out: StrPath | None = None,
     settings: str | Sequence[str] = (),
-    weights: Path | Sequence[Path] = (),
+    weights: StrPath | Sequence[StrPath] = (),
     seed: int | None = None,
     gpus: int | None = None,
     workers: int | None = None,
@@ -176,11 +174,11 @@ def find_rate(
 
 
 def _request(
-    spec: Path,
-    data: Path | None,
-    out: Path | None,
+    spec: StrPath,
+    data: StrPath | None,
+    out: StrPath | None,
     settings: str | Sequence[str],
-    weights: Path | Sequence[Path],
+    weights: StrPath | Sequence[StrPath],
     seed: int | None,
     gpus: int | None,
     workers: int | None,

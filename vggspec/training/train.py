@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from threading import Event
 
-from vggspec.base.arguments import one_or_several
+from vggspec.base.arguments import StrPath, one_or_several
 from vggspec.base.diagnostic import ArgumentError
 from vggspec.base.launched import is_launched
 from vggspec.base.optional import require
@@ -24,17 +24,15 @@ from vggspec.training.request import (
 )
 from vggspec.training.trainable import training_network
 
-Path = str | os.PathLike[str]
-
 
 def train(
-    spec: Path,
+    spec: StrPath,
     *,
-    data: Path | None = None,
-    run: Path | None = None,
+    data: StrPath | None = None,
+    run: StrPath | None = None,
     resume: bool = False,
     settings: str | Sequence[str] = (),
-    weights: Path | Sequence[Path] = (),
+    weights: StrPath | Sequence[StrPath] = (),
     seed: int | None = None,
     gpus: int | None = None,
     procs: int | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 
 from vggspec.base.arguments import (
     Device,
+    StrPath,
     check_choice,
     check_flag,
     check_number,
@@ -71,8 +72,6 @@ from vggspec.studies.bench.worker import (
 from vggspec.studies.verification.comparison import compare_outputs
 from vggspec.studies.verification.tolerance import default_tolerance
 
-OnePath = str | os.PathLike[str]
-
 TURN_S = 0.1
 """A turn of a net that is fast: so long that its caches are warm, so short that all others run in
 the same moment."""
@@ -86,7 +85,7 @@ NO_IMAGES = np.empty((0, 1, 1, 1), np.uint8)
 
 
 def bench(
-    bundles: OnePath | Sequence[OnePath],
+    bundles: StrPath | Sequence[StrPath],
     *,
     device: Device | Sequence[Device] = "auto",
     sizes: Sequence[Size] | None = None,
@@ -94,10 +93,10 @@ def bench(
     seconds: float = 2.0,
     runs: int | None = None,
     threads: int | None = None,
-    weights: OnePath | Sequence[OnePath] = (),
-    data: OnePath | None = None,
+    weights: StrPath | Sequence[StrPath] = (),
+    data: StrPath | None = None,
     layers: bool = False,
-    plot: OnePath | None = None,
+    plot: StrPath | None = None,
     finish: Callable[[Bench], None] | None = None,
     watch: Watcher = SILENT,
 ) -> Bench:
@@ -229,7 +228,7 @@ class _Subject:
 
 
 def _check_numbers(
-    named: Sequence[OnePath],
+    named: Sequence[StrPath],
     devices: Sequence[Device],
     *,
     seconds: float,
@@ -286,8 +285,8 @@ def _check_tensorrt(bundle: Bundle) -> None:
 
 
 def _bundles(
-    named: Sequence[OnePath],
-    weights: Sequence[OnePath],
+    named: Sequence[StrPath],
+    weights: Sequence[StrPath],
     folder: Path,
     watch: Watcher,
 ) -> Iterator[tuple[Bundle, bool, str]]:
@@ -322,7 +321,7 @@ def _bundles(
         yield open_bundle(made), is_random, text
 
 
-def _is_spec(name: OnePath) -> bool:
+def _is_spec(name: StrPath) -> bool:
     """Whether it names a spec: a file ``.vgg``, or one that comes with vggspec."""
     if Path(name, MANIFEST).is_file():
         return False

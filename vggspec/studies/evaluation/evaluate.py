@@ -5,13 +5,19 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vggspec.base.arguments import Device, check_choice, check_flag, check_whole, one_or_several
+from vggspec.base.arguments import (
+    Device,
+    StrPath,
+    check_choice,
+    check_flag,
+    check_whole,
+    one_or_several,
+)
 from vggspec.base.files import write_files
 from vggspec.base.optional import has_library
 from vggspec.base.recipe import MAX_CROPS, Average, Resize, Rounding, TestProtocol, as_scales
@@ -41,8 +47,6 @@ from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
 INDEX, RESULTS = "index.html", "results.json"
 CONFUSIONS, CALIBRATION = "confusions.png", "calibration.png"
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggspec.base.arguments import Device, check_choice, check_flag, check_name, one_or_several
+from vggspec.base.arguments import (
+    Device,
+    StrPath,
+    check_choice,
+    check_flag,
+    check_name,
+    one_or_several,
+)
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.distances import ComparesPictures
 from vggspec.base.catalogue.evaluating import NoImages, ScaleBelowWindow
@@ -48,7 +55,6 @@ IMAGES = "images"
 """The name of the split of images that are named one by one."""
 
 Labels = NDArray[np.int64] | NDArray[np.uint8]
-StrPath = str | os.PathLike[str]
 Paths = StrPath | Iterable[StrPath]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vggspec.base.arguments import (
     Device,
+    StrPath,
     check_choice,
     check_flag,
     check_number,
@@ -39,7 +40,6 @@ from vggspec.studies.tasks.work import Effort, cached_journal, work_through
 
 TOP_DRAWN, TOP_JUDGED = 1, 5
 
-StrPath = str | os.PathLike[str]
 Paths = StrPath | Iterable[StrPath]
 
 

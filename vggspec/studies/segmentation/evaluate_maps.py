@@ -4,7 +4,6 @@ Source: Long, Shelhamer & Darrell 2015, section 5.
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vggspec.base.arguments import Device, check_choice, check_flag, check_whole
+from vggspec.base.arguments import Device, StrPath, check_choice, check_flag, check_whole
 from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.diagnostic import VggspecError, report
@@ -29,8 +28,6 @@ from vggspec.data.masked import Masked, open_masked
 from vggspec.data.matched import match_classes, spread
 from vggspec.studies.segmentation.task import Compared, Comparing
 from vggspec.studies.tasks.work import Effort, cached_journal, work_through
-
-StrPath = str | os.PathLike[str]
 
 
 @short_repr
