@@ -104,7 +104,7 @@ def test_work_that_fails_leaves_the_stream_out_of_its_recording(*, ends_well: bo
 
 
 def test_a_machine_without_the_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "LIBRARIES", ("libnothing-of-this-name.so.1",))
+    monkeypatch.setattr(cuda_graph, "DRIVERS", ("libnothing-of-this-name.so.1",))
     with pytest.raises(MissingLibraryError, match="needs NVIDIA's driver"):
         CudaDriver()
 
