@@ -43,7 +43,7 @@ _OF_MODULE = (
     "set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu "
     "zero_grad"
 )
-_OF_VGGSPEC = "image posteriors scores features score_map average vector self torch nn"
+_OF_VGGSPEC = "none image posteriors scores features score_map average vector self torch nn"
 
 #: Names that ``torch.nn.Module``, generated Python code and the graph need for themselves.
 RESERVED = frozenset([*_OF_MODULE.split(), *_OF_VGGSPEC.split(), *keyword.kwlist, "match", "case"])

@@ -3,14 +3,15 @@
 A bundle has them as convolutions whose windows are as large as the map that the FC layer saw.
 
 - On a CPU ONNX Runtime lays the weights of a convolution out anew, in three copies while it loads
-  them and one that stays. Those of a product it packs once, and a run takes as long. The numbers of
-  a row do not depend on the other rows, so those of an image do not depend on its batch.
+  them and one that stays. Those of a product it packs once. The numbers of a row do not depend on
+  the other rows, so those of an image do not depend on its batch. A product copies the windows,
+  which a convolution does not: where these are large beside the net it stays a convolution.
 - On CUDA devices cuDNN convolves windows of 7 x 7 slowly, and in fp16 proposes no algorithm for
   some sizes of images.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,12 @@ from vggspec.base.optional import require
 if TYPE_CHECKING:
     import onnx
 
-#: The least number of weights for which it pays.
-LEAST_WEIGHTS = 1 << 20
+#: The least number of weights for which it pays, of windows and of single positions.
+LEAST_WEIGHTS, LEAST_WEIGHTS_OF_POINTS = 1 << 20, 4_000_000
+
+#: What a map may pass through, from the image, for its size and channels to be known.
+_KEEPS_SIZE = ("Relu", "Clip", "Sigmoid", "Mul", "Cast", "LRN", "BatchNormalization", "Identity")
+_POOLS = ("MaxPool", "AveragePool")
 
 #: On CUDA devices, the least window. A smaller one is as fast as a convolution, and rather none of
 #: an FC layer: its map may be large, and each position is copied as often as windows see it.
@@ -31,6 +36,9 @@ LEAST_WINDOW = 4
 
 #: The largest window that is taken apart, since each of its rows and columns is a node.
 MOST_WINDOW = 64
+
+#: What follows the layer's name in those of the nodes that compute it.
+PART_OF_PRODUCT = "/product/"
 
 #: Where weights lie: the name of the file beside the graph, and the first byte.
 Place = tuple[str, int]
@@ -59,7 +67,8 @@ def with_products(model: Path, stored: Collection[Place] | None = None) -> bytes
         windows = {name: each.dims[2:] for name, each in weights.items()}
         fc = {name for name, sides in windows.items() if min(sides, default=0) >= LEAST_WINDOW}
     else:
-        fc = {name for name, each in weights.items() if place_of(each) in stored}
+        stored_as_fc = {name for name, each in weights.items() if place_of(each) in stored}
+        fc = worth_rows(proto.graph, weights, stored_as_fc)
     if not replace_dense_fc(proto.graph, weights, fc, by_rows=stored is not None):
         return None
     found: bytes = proto.SerializeToString()
@@ -151,6 +160,43 @@ def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, fc: Collection[str]) 
     )
 
 
+def worth_rows(graph: "onnx.GraphProto", weights: Weights, fc: Collection[str]) -> set[str]:
+    """Those of ``fc`` that are to be products by rows, whatever the size of the image.
+
+    Their windows, of which there are three copies at a time, take no more memory than what enters
+    and leaves the largest convolution before: after five poolings that holds, after two it does
+    not.
+    """
+    nodes = list(graph.node)
+    return {
+        node.input[1]
+        for node in nodes
+        if _is_dense_fc(node, weights, fc) and _is_small(node, nodes, weights)
+    }
+
+
+def _is_small(conv: "onnx.NodeProto", nodes: "Sequence[onnx.NodeProto]", weights: Weights) -> bool:
+    from onnx import helper
+
+    outputs, channels, rows, columns = weights[conv.input[1]].dims
+    if rows == columns == 1:
+        return bool(outputs * channels >= LEAST_WEIGHTS_OF_POINTS)
+    makers = {name: node for node in nodes for name in node.output}
+    path: list[onnx.NodeProto] = []
+    node = makers.get(conv.input[0])
+    while node is not None and (node.op_type in ("Conv", *_POOLS, *_KEEPS_SIZE)):
+        path.append(node)
+        node = makers.get(node.input[0])
+    # Numbers for each pixel of the image.
+    area, largest = 1, 0.0
+    for node in reversed(path):
+        facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        area *= prod(facts.get("strides", ()))
+        if node.op_type == "Conv" and node.input[1] in weights:
+            largest = max(largest, weights[node.input[1]].dims[0] / area)
+    return bool(3 * channels * rows * columns / area <= 2 * largest)
+
+
 class _Product:
     """The nodes and constants that replace a convolution. Its weights get other shapes."""
 
@@ -215,7 +261,7 @@ class _Product:
     def _constant(self, *values: int) -> str:
         from onnx import numpy_helper
 
-        name = f"{self._prefix}/product/{len(self.constants)}"
+        name = f"{self._prefix}{PART_OF_PRODUCT}{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
@@ -225,7 +271,7 @@ class _Product:
         """A node; its output. Its name and that of its output are ``named``, or new."""
         from onnx import helper
 
-        new = f"{self._prefix}/product/{kind}{len(self.nodes)}"
+        new = f"{self._prefix}{PART_OF_PRODUCT}{kind}{len(self.nodes)}"
         name, output = named or (new, new)
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name, **facts))
         return output

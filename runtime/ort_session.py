@@ -101,9 +101,9 @@ class OrtSession(Closing):
 
     ``auto`` is a CUDA device if there is one and its provider loads, else the CPU; ``cuda`` and
     ``tensorrt`` never fall back. ``tensorrt`` builds an engine as ``built`` says. On CPUs and CUDA
-    devices dense FC layers are matrix products (``fc_products``), unless ``graph`` replaces the
-    file's graph on the CPU; its weights are those beside the file. ``is_half`` tells that it
-    computes in fp16.
+    devices dense FC layers are matrix products where that pays (``fc_products``), unless ``graph``
+    replaces the file's graph on the CPU; its weights are those beside the file. ``is_half`` tells
+    that it computes in fp16.
 
     Raises:
         VggspecError: ONNX Runtime refuses the model.
@@ -328,7 +328,7 @@ def _graph_for_cpu(path: str) -> bytes | None:
         (file.name, tensor.offset)
         for file in _weights_beside(path)
         for tensor in _tensors(file)
-        # (out, in) is the shape of FC layers alone.
+        # FC layers alone have (out, in).
         if len(tensor.shape) == 2 and prod(tensor.shape) >= LEAST_WEIGHTS
     }
     return with_products(Path(path), stored) if stored and has_library("onnx") else None

@@ -2,13 +2,16 @@
 and lists of paths.
 """
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vggspec
+from vggspec.base.arguments import plain
 from vggspec.base.diagnostic import ArgumentError
 
 NOWHERE = "/nonexistent"
@@ -112,6 +115,11 @@ def test_another_type_is_refused_by_name(call: str) -> None:
     name = call.partition(":")[0]
     with pytest.raises(TypeError, match=f"^`{name}` "):
         OF_ANOTHER_TYPE[call]()
+
+
+def test_numbers_and_flags_of_numpy_are_written_as_those_of_python() -> None:
+    found = [plain(each) for each in (np.bool_(False), np.int64(2), np.float32(0.5), True, 3, None)]
+    assert json.dumps(found) == "[false, 2, 0.5, true, 3, null]"
 
 
 def test_a_map_needs_the_dense_form() -> None:

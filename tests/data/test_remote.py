@@ -159,7 +159,7 @@ def test_what_is_not_there_is_said(stored: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingLibraryError, match=r"s3://b/d/\*.tar needs s3fs: pip install s3fs"):
         open_labelled(Path("s3://b/d"))
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    remote._found.cache_clear()
+    remote._LISTED.clear()
     with pytest.raises(MissingLibraryError):
         open_labelled(Path("memory://elsewhere"))
 

@@ -291,6 +291,8 @@ def test_the_name_of_a_net_may_have_a_width() -> None:
     [
         ("conv3-64\nmax pool\nBN\nReLU\nFC-10", "conv3-64\nmaxpool\nBN\nReLU\nFC-10\n"),
         ("conv3-64\nBN\nReLU\nFC-10", "conv3-64\nBN\nFC-10\n"),
+        ("conv3-64\nReLU\nBN\nFC-10", "conv3-64\nReLU\nBN\nFC-10\n"),
+        ("conv3-64\nReLU\nBN\nReLU\nFC-10", "conv3-64\nReLU\nBN\nReLU\nFC-10\n"),
         ("conv3-64(linear)\nReLU\nFC-10", "conv3-64(linear)\nReLU\nFC-10\n"),
         ("conv3-64\nReLU\ndropout\nReLU\nFC-10", "conv3-64\ndropout\nReLU\nFC-10\n"),
         (

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from onnx import helper
 
 import vggspec
-from tests.nets import net
+from tests.nets import net, random_weights
 from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.initialise import write_initial
 from vggspec.runtime.fc_products import place_of, replace_dense_fc, weights_of, with_products
 from vggspec.runtime.ort_session import OrtSession, profiled
 
-#: Its first FC layer has a window of 8 × 12 over 40 channels; the next ones see single positions.
+#: Its first FC layer has a window of 8 × 12 over 24 channels; the next ones see single positions.
 SPEC = """\
 net wide
 input 64x96 RGB(mean 0)
-conv3-16 maxpool conv3-40 maxpool maxpool
-FC-280 FC-32 FC-5
+conv3-64 maxpool conv3-24 maxpool maxpool
+FC-460 FC-32 FC-5
 soft-max
 train:
   start he
@@ -165,6 +165,24 @@ def test_a_session_on_the_cpu_computes_products(model: Path) -> None:
     events = profiled(model, "cpu", {"image": images(SIZES[0])})
     kinds = Counter(event.get("args", {}).get("op_name") for event in events)
     assert kinds["Gemm"] == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "is_product"),
+    [("conv3-64 maxpool maxpool conv3-16 maxpool", True), ("conv3-16 maxpool", False)],
+)
+def test_windows_that_would_take_more_memory_than_the_net_stay(
+    before: str, *, is_product: bool, tmp_path: Path
+) -> None:
+    """An FC layer on a fine map has a window for each few pixels of an image."""
+    text = f"input 32x32 RGB(mean 0)\n{before}\nFC-4200 FC-3\nsoft-max\n"
+    (tmp_path / "n.vgg").write_text(text)
+    random_weights(net(text), tmp_path / "w.safetensors")
+    vggspec.compile(tmp_path / "n.vgg", weights=tmp_path / "w.safetensors", out=tmp_path / "b")
+    model = open_bundle(tmp_path / "b").model
+    events = profiled(model, "cpu", {"image": np.zeros((1, 3, 40, 32), np.float32)})
+    kinds = Counter(event.get("args", {}).get("op_name") for event in events)
+    assert kinds["Gemm"] == is_product
 
 
 def test_weights_that_two_layers_read_stay(tmp_path: Path) -> None:

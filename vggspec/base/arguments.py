@@ -24,6 +24,7 @@ MAX_THREADS = 1024
 MAX_SEED = (1 << 63) - 1
 
 Entry = TypeVar("Entry")
+Value = TypeVar("Value")
 Given = TypeVar("Given", bound=StrPath)
 
 
@@ -48,6 +49,14 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"`{name}` is True or False, not {value!r}")
 
 
+def plain(value: Value) -> Value:
+    """A number or a flag that was checked, as Python has it and JSON takes it: numpy's by
+    ``item``.
+    """
+    item = getattr(value, "item", None)
+    return value if item is None else item()
+
+
 def check_name(name: str, value: object) -> None:
     """Make sure that an argument is None or a text that is not empty.
 
@@ -69,8 +78,8 @@ def check_number(
     most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Make sure that an argument is None or a number within its bounds, of which ``below`` is no
-    more a part.
+    """Make sure that an argument is None or a number from ``least`` to ``most``, or less than
+    ``below``.
 
     Raises:
         TypeError: it is no number.
@@ -82,9 +91,9 @@ def check_number(
         raise TypeError(f"`{name}` is a number, not {value!r}")
     number: Any = value
     if below is not None and not least <= number < below:
-        raise ArgumentError(f"`{name}` is {least} to less than {below}, not {value!r}")
+        raise ArgumentError(f"`{name}` must be at least {least} and below {below}, not {value!r}")
     if most is not None and not least <= number <= most:
-        raise ArgumentError(f"`{name}` is {least} to {most}, not {value!r}")
+        raise ArgumentError(f"`{name}` must be from {least} to {most}, not {value!r}")
     if not number >= least:
         raise ArgumentError(f"`{name}` must be at least {least}, not {value!r}")
 

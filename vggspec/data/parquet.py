@@ -182,22 +182,33 @@ def _check_parts(paths: list[Path]) -> None:
     Raises:
         VggspecError: one is missing, or they belong to several versions of the data.
     """
-    named = [(path, match) for path in paths if (match := _PART.fullmatch(path.name))]
-    if not named:
-        return
-    first, shape = named[0]
-    total, seen = int(shape["total"]), set[int]()
+    named: dict[str, list[tuple[Path, re.Match[str]]]] = {}
+    for path in paths:
+        match = _PART.fullmatch(path.name)
+        if match is not None:
+            named.setdefault(match["before"], []).append((path, match))
+    for parts in named.values():
+        _check_numbers(parts)
+
+
+def _check_numbers(parts: "list[tuple[Path, re.Match[str]]]") -> None:
+    """Check one set of files, whose numbers begin with 0 or with 1."""
+    first, shape = parts[0]
+    total = int(shape["total"])
+    numbers = {int(match["number"]) for _, match in parts}
+    begin = 1 if total in numbers and 0 not in numbers else 0
+    seen = set[int]()
     mixed = "keep the files of one version of the data set"
-    for path, match in named:
+    for path, match in parts:
         number = int(match["number"])
-        if int(match["total"]) != total or number >= total:
+        if int(match["total"]) != total or number - begin >= total:
             why = f"it does not belong to the {count(total, 'file')} of `{shown(first.name)}`"
             raise _bad(path, why, mixed)
         if number in seen:
             raise _bad(path, f"number {number} of {count(total, 'file')} is there twice", mixed)
         seen.add(number)
     if len(seen) < total:
-        lacking = next(number for number in itertools.count() if number not in seen)
+        lacking = next(number for number in itertools.count(begin) if number not in seen)
         digits = f"{lacking:0{len(shape['number'])}}-of-{shape['total']}"
         name = f"{shape['before']}{digits}{shape['after'] and '-*'}.parquet"
         more = f", and {total - len(seen) - 1} more" if total - len(seen) > 1 else ""

@@ -14,10 +14,11 @@ import http
 import io
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -263,11 +264,21 @@ def find_remote(root: Path) -> RemoteShards | None:
         VggspecError: there are none, or the store cannot be reached.
         MissingLibraryError: a library is missing.
     """
-    return _found(root, int(time.monotonic() / KEPT_S)) if is_remote(root) else None
+    if not is_remote(root):
+        return None
+    with _LISTING:
+        at, found = _LISTED.get(root, (0.0, None))
+        if found is None or time.monotonic() - at > KEPT_S:
+            found = _found(root)
+            _LISTED[root] = time.monotonic(), found
+    return found
 
 
-@lru_cache(maxsize=8)
-def _found(root: Path, _period: int) -> RemoteShards:
+_LISTED: dict[Path, tuple[float, RemoteShards]] = {}
+_LISTING = threading.Lock()
+
+
+def _found(root: Path) -> RemoteShards:
     url = unslashed(os.fspath(root))
     query = _query(url)
     base = url.removesuffix(query) if query else url

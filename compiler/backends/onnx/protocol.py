@@ -32,7 +32,7 @@ from vggspec.compiler.ir import Network
 from vggspec.compiler.precision import number_types
 from vggspec.compiler.tensor import Param
 from vggspec.compiler.weights import WeightsFile, check_fits
-from vggspec.runtime.fc_products import replace_dense_fc, weights_of
+from vggspec.runtime.fc_products import replace_dense_fc, weights_of, worth_rows
 
 PICTURE, POSTERIORS = "picture", "posteriors"
 
@@ -193,7 +193,8 @@ def _bring_weights_inside(
     have a constant there, which they may lay out as convolutions want it. FC layers become matrix
     products, which read their weights where they are.
     """
-    read_outside = replace_dense_fc(body, weights_of(body, weights), fc, by_rows=True)
+    known = weights_of(body, weights)
+    read_outside = replace_dense_fc(body, known, worth_rows(body, known, fc), by_rows=True)
     brought = [each for each in weights if each.name not in read_outside]
     inner = {each.name: f"{each.name}.inner" for each in brought}
     for node in body.node:

@@ -296,3 +296,25 @@ def test_every_shape_counts_the_same_for_auto() -> None:
     assert found["cpu"] == pytest.approx((1e-3 * 1.0) ** 0.5)
     assert found["openvino"] / found["cpu"] == pytest.approx((2 * 0.9) ** 0.5)
     assert _of_a_run([([1.0, 1.0], [0.5])])["openvino"] == 0.5
+
+
+def test_a_large_fc_layer_has_the_time_of_its_product(tmp_path: Path) -> None:
+    """Slices, a Gemm and what changes form, of which the last alone has the layer's name."""
+    text = (
+        "input 32x32 RGB(mean 0)\nconv3-64 maxpool conv3-16 maxpool maxpool FC-4200 FC-3 soft-max\n"
+    )
+    (tmp_path / "n.vgg").write_text(text)
+    random_weights(net(text), tmp_path / "w.safetensors")
+    vggspec.compile(tmp_path / "n.vgg", weights=tmp_path / "w.safetensors", out=tmp_path / "b")
+    bundle = open_bundle(tmp_path / "b")
+    network = network_of(bundle).at(32, 32)
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    times = node_times(bundle.model, "cpu", {"image": images}, threads=1, runs=2)
+    assert any("/product/" in name for node in times.nodes for name in node.names)
+    found = layer_times(times, network, number_types(network, "fp32"), 1)
+    assert sum(layer.macs for layer in found.layers) == cost(network).macs
+    (fc,) = (layer for layer in found.layers if "fc4" in layer.layers)
+    assert fc.seconds > max(node.seconds for node in times.nodes if node.kind == "Slice")
+    assert "Gemm" not in found.others
+    spent = sum(layer.seconds for layer in found.layers) + sum(found.others.values())
+    assert spent + found.between_s == pytest.approx(found.run_s)

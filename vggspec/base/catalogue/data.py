@@ -285,11 +285,11 @@ class BadSample(Diagnostic):
 class BadPacked(Diagnostic):
     """Data sets that come in files of their own are read as they are: CIFAR's binary version, the
     idx files of MNIST and others, and Parquet with a column of images and one of classes. This file
-    is damaged, something else, or too large.
+    is damaged, something else, or too large, or others of its set are missing.
     """
 
     code = "VGG429"
-    TITLE = "this file of images cannot be read: {why}"
+    TITLE = "this file of images cannot be used: {why}"
     HELP = "{advice}"
     why: str
     advice: str = "download or write it again"

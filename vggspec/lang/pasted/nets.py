@@ -436,7 +436,9 @@ def _without_relu(lines: list[Line], number: int, desk: Desk) -> list[Line]:
                 continue
             seen.add(layer.span)
             is_last = not weights or i > weights[-1]
-            if is_last or not _implies_relu(layers[:i]):
+            # The one that is implied follows a BN.
+            is_before_norm = kinds[i + 1 : i + 2] == ["BN"]
+            if is_last or is_before_norm or not _implies_relu(layers[:i]):
                 kept.add(layer.span)
                 said = "a ReLU that is not implied is written as a layer"
                 desk.notes.add(said, layer.span)

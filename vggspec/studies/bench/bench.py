@@ -24,6 +24,7 @@ from vggspec.base.arguments import (
     check_whole,
     entries,
     one_or_several,
+    plain,
 )
 from vggspec.base.catalogue.benching import NoLayerTimes, NotMeasurable
 from vggspec.base.diagnostic import ArgumentError, MissingLibraryError, VggspecError, report
@@ -133,6 +134,7 @@ def bench(
     _check_numbers(named, devices, seconds=seconds, runs=runs)
     check_threads(threads)
     check_flag("layers", layers)
+    seconds, runs, threads = plain(seconds), plain(runs), plain(threads)
     sizes, batches = as_sizes(sizes), as_batches(batches)
     if plot is not None:
         picture_format(plot)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vggspec.bundle.manifest import BYTES
 from vggspec.bundle.options import Precision
 from vggspec.compiler.ir import IMAGE, Layer, Network
+from vggspec.runtime.fc_products import PART_OF_PRODUCT
 from vggspec.runtime.node_times import NodeTime, NodeTimes
 
 #: What engines write before and behind the name of a node that they rewrite.
@@ -84,13 +85,14 @@ def layer_times(
     named = {name: name for name in layers}
     named |= {out.name: out.layer for out in network.outputs if out.name not in layers}
     owner: dict[str, int] = {}
-    for i, node in enumerate(times.nodes):
+    nodes = _with_products(times.nodes)
+    for i, node in enumerate(nodes):
         for name in _layers_of(node, named):
             owner.setdefault(name, i)
-    _add_fused(owner, times.nodes, network)
+    _add_fused(owner, nodes, network)
     found = []
     others: dict[str, float] = {}
-    for i, node in enumerate(times.nodes):
+    for i, node in enumerate(nodes):
         group = [layer for name, layer in layers.items() if owner.get(name) == i]
         if not group:
             others[node.kind] = others.get(node.kind, 0.0) + node.seconds
@@ -111,6 +113,28 @@ def layer_times(
         run_s=times.run_s,
         untimed=tuple(name for name in layers if name not in owner),
     )
+
+
+def _with_products(nodes: Sequence[NodeTime]) -> list[NodeTime]:
+    """The nodes, those that together compute an FC layer as a product (``fc_products``) as one."""
+    parts: dict[str, list[NodeTime]] = {}
+    for node in nodes:
+        for name in node.names:
+            layer, is_part, _ = name.partition(PART_OF_PRODUCT)
+            if is_part:
+                parts.setdefault(layer, []).append(node)
+                break
+    single = {layer: [n for n in nodes if layer in n.names] for layer in parts}
+    merged = {id(node) for some in (*parts.values(), *single.values()) for node in some}
+    whole = [
+        NodeTime(
+            names=(layer,),
+            kind="Gemm",
+            seconds=sum(node.seconds for node in (*parts[layer], *single[layer])),
+        )
+        for layer in parts
+    ]
+    return [*(node for node in nodes if id(node) not in merged), *whole]
 
 
 def _layers_of(node: NodeTime, named: Mapping[str, str]) -> list[str]:

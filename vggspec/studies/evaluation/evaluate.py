@@ -17,6 +17,7 @@ from vggspec.base.arguments import (
     check_flag,
     check_whole,
     one_or_several,
+    plain,
 )
 from vggspec.base.files import write_files
 from vggspec.base.optional import has_library
@@ -316,17 +317,17 @@ def evaluate(
         bundles=tuple(one_or_several("bundles", bundles, least=1)),
         data=data,
         split=split,
-        limit=limit,
+        limit=plain(limit),
         scales=None if scales is None else as_scales(scales),
         resize=resize,
-        dense=dense,
-        crops=crops,
-        flip=flip,
+        dense=plain(dense),
+        crops=plain(crops),
+        flip=plain(flip),
         average=average,
         pool=pool,
-        stride=stride,
-        enlarge=enlarge,
-        table=table,
+        stride=plain(stride),
+        enlarge=plain(enlarge),
+        table=plain(table),
     )
     effort = Effort.of(
         device=device,

@@ -17,6 +17,7 @@ from vggspec.base.arguments import (
     check_flag,
     check_name,
     one_or_several,
+    plain,
 )
 from vggspec.base.catalogue.artefacts import InTheWay
 from vggspec.base.catalogue.distances import ComparesPictures
@@ -159,6 +160,7 @@ def features(
     check_flag("flip", flip)
     check_flag("normalise", normalise)
     check_name("layer", layer)
+    flip, normalise = plain(flip), plain(normalise)
     images = one_or_several("images", images)
     many = one_or_several("bundles", bundles, least=1)
     if (data is None) != bool(images):

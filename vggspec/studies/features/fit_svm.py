@@ -17,7 +17,7 @@ from vggspec.studies.features.file import open_features
 from vggspec.studies.features.linear_svm import ApKind, Candidate, LinearModel, Scores
 from vggspec.studies.features.svm_data import SvmData, select_splits
 
-MAX_SEED = (1 << 32) - 1
+MAX_FOLD_SEED = (1 << 32) - 1
 """The largest that scikit-learn takes."""
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -161,7 +161,7 @@ def fit_svm(
     if not cs or cs[0] == 0:
         raise ArgumentError(f"`cs` must be positive numbers, not {cs}")
     check_whole("folds", folds, least=2)
-    check_whole("seed", seed, least=0, most=MAX_SEED)
+    check_whole("seed", seed, least=0, most=MAX_FOLD_SEED)
     require("sklearn", "fitting an SVM")
     data = select_splits(open_features(features), open_features(test) if test else None, folds)
     x, labels = data.fit.features, data.fit.labels

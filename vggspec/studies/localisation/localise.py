@@ -14,6 +14,7 @@ from vggspec.base.arguments import (
     check_number,
     check_whole,
     one_or_several,
+    plain,
 )
 from vggspec.base.catalogue.localising import ClassRequired
 from vggspec.base.diagnostic import ArgumentError, VggspecError, report
@@ -147,6 +148,9 @@ def localise(
     check_number("match", match, least=0)
     for name, flag in {"flip": flip, "enlarge": enlarge, "literal": literal}.items():
         check_flag(name, flag)
+    limit, crops, stride, classes = plain(limit), plain(crops), plain(stride), plain(classes)
+    least_iou, match = plain(least_iou), plain(match)
+    flip, enlarge, literal = plain(flip), plain(enlarge), plain(literal)
     bundles = one_or_several("bundles", bundles, least=1)
     images = one_or_several("images", images)
     classifiers = one_or_several("classifiers", classifiers)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vggspec.base.arguments import Device, StrPath, check_choice, check_flag, check_whole
+from vggspec.base.arguments import Device, StrPath, check_choice, check_flag, check_whole, plain
 from vggspec.base.catalogue.label_maps import NoLabelMap
 from vggspec.base.catalogue.masks import TooManyBadMasks
 from vggspec.base.diagnostic import VggspecError, report
@@ -158,6 +158,7 @@ def evaluate_maps(
     check_whole("limit", limit, least=1)
     check_flag("flip", flip)
     check_choice("resize", resize, Resize)
+    limit, flip = plain(limit), plain(flip)
     effort = Effort.of(device=device, procs=procs, gpus=gpus, threads=threads, resume=resume)
     watch = effort.watcher(watch)
     opened = open_bundle(bundle, deep=True)

@@ -55,7 +55,7 @@ NETS = {
     "BN and LRN": "conv3-8 BN  conv3-8\nmaxpool\nconv3-16(groups 2) LRN\nmaxpool\nFC-5\nsoft-max",
     "gap": "conv3-8\nmaxpool\nconv3-8\nmaxpool\nconv1-5(linear)\ngap\nsoft-max",
     "map": "conv3-8\nmaxpool\nconv3-8\nmaxpool\nconv1-5(linear)\nsoft-max",
-    "large FC": "conv3-64\nmaxpool\nmaxpool\nFC-512\nFC-5\nsoft-max",
+    "large FC": "conv3-64\nmaxpool\nconv3-16\nmaxpool\nmaxpool\nFC-7300\nFC-5\nsoft-max",
     "ceil": "conv3-8\nmaxpool(ceil)\nconv3-8\nmaxpool(ceil)\nFC-5\nsoft-max",
 }
 
@@ -495,7 +495,7 @@ def test_large_fc_layers_are_products_that_read_their_weights_outside_the_loop(
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
     outside = {tensor.name for tensor in graph.initializer if tensor.external_data}
     products = [node for node in body.node if node.op_type == "Gemm" and node.input[1] in outside]
-    assert [node.input[1] for node in products] == [f"{one[0].network.name}/fc3.weight"]
+    assert [node.input[1] for node in products] == [f"{one[0].network.name}/fc4.weight"]
     onnx.checker.check_model(str(tmp_path / "b/1/model.onnx"), full_check=True)
 
 
