@@ -146,7 +146,7 @@ def test_other_arguments_of_another_type_are_a_mistake(tmp_path: Path, image: An
     with pytest.raises(TypeError, match="an image is a path"):
         predicted(made, image.tolist())
     for threads in (0, -1, 100_000):
-        with pytest.raises(ArgumentError, match="`threads` is 1 to 1024, not"):
+        with pytest.raises(ArgumentError, match="`threads` must be from 1 to 1024, not"):
             load(made.path, threads=threads)
     with pytest.raises(TypeError, match=r"`threads` is a whole number, not 1\.5"):
         load(made.path, threads=1.5)  # type: ignore[arg-type]
