@@ -37,6 +37,8 @@ LEAST_WINDOW = 4
 #: The largest window that is taken apart, since each of its rows and columns is a node.
 MOST_WINDOW = 64
 
+MOST_DIGITS = 19  # of a place in a file
+
 #: What follows the layer's name in those of the nodes that compute it.
 PART_OF_PRODUCT = "/product/"
 
@@ -79,7 +81,8 @@ def place_of(weights: "onnx.TensorProto") -> Place | None:
     """Where they lie; None inside of the graph."""
     facts = {each.key: each.value for each in weights.external_data}
     offset = facts.get("offset", "0")
-    return (facts["location"], int(offset)) if "location" in facts and offset.isdecimal() else None
+    is_number = offset.isdecimal() and len(offset) <= MOST_DIGITS
+    return (facts["location"], int(offset)) if "location" in facts and is_number else None
 
 
 def replace_dense_fc(
@@ -114,7 +117,10 @@ def replace_dense_fc(
     for node in nodes:
         if _is_dense_fc(node, weights, fc):
             made = _Product(node, weights)
-            made.by_rows() if by_rows else made.by_columns()
+            if by_rows:
+                made.by_rows()
+            else:
+                made.by_columns()
             graph.node.extend(made.nodes)
             graph.initializer.extend(made.constants)
             read.update(node.input[1:])
@@ -138,25 +144,24 @@ def weights_of(
 
 def _is_dense_fc(node: "onnx.NodeProto", weights: Weights, fc: Collection[str]) -> bool:
     """Whether it is a convolution as an FC layer gives: all positions, nothing padded."""
-    from onnx import helper
-
     if (
         node.op_type != "Conv"
+        or len(node.input) < 2
         or node.input[1] not in fc
         or not all(name in weights for name in node.input[1:])
     ):
         return False
-    facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    facts = {each.name: each for each in node.attribute}
     shape = weights[node.input[1]].dims
     return (
         len(shape) == 4
         and all(1 <= side <= MOST_WINDOW for side in shape[2:])
         and prod(shape) >= LEAST_WEIGHTS
-        and facts.get("group", 1) == 1
-        and facts.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
-        and not any(facts.get("pads", ()))
-        and set(facts.get("strides", ())) <= {1}
-        and set(facts.get("dilations", ())) <= {1}
+        and ("group" not in facts or facts["group"].i == 1)
+        and ("auto_pad" not in facts or facts["auto_pad"].s in (b"NOTSET", b"VALID"))
+        and not any(_integers(node, "pads"))
+        and set(_integers(node, "strides")) <= {1}
+        and set(_integers(node, "dilations")) <= {1}
     )
 
 
@@ -176,25 +181,30 @@ def worth_rows(graph: "onnx.GraphProto", weights: Weights, fc: Collection[str]) 
 
 
 def _is_small(conv: "onnx.NodeProto", nodes: "Sequence[onnx.NodeProto]", weights: Weights) -> bool:
-    from onnx import helper
-
     outputs, channels, rows, columns = weights[conv.input[1]].dims
     if rows == columns == 1:
         return bool(outputs * channels >= LEAST_WEIGHTS_OF_POINTS)
     makers = {name: node for node in nodes for name in node.output}
     path: list[onnx.NodeProto] = []
     node = makers.get(conv.input[0])
-    while node is not None and (node.op_type in ("Conv", *_POOLS, *_KEEPS_SIZE)):
+    while node is not None and node.op_type in ("Conv", *_POOLS, *_KEEPS_SIZE):
         path.append(node)
+        if not node.input or len(path) > len(nodes):  # a circle, which the engine refuses
+            break
         node = makers.get(node.input[0])
     # Numbers for each pixel of the image.
     area, largest = 1, 0.0
     for node in reversed(path):
-        facts = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        area *= prod(facts.get("strides", ()))
-        if node.op_type == "Conv" and node.input[1] in weights:
-            largest = max(largest, weights[node.input[1]].dims[0] / area)
+        area *= max(1, prod(_integers(node, "strides")))
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" and node.input[1:] else None
+        if weight is not None:
+            largest = max(largest, max(weight.dims[:1], default=0) / area)
     return bool(3 * channels * rows * columns / area <= 2 * largest)
+
+
+def _integers(node: "onnx.NodeProto", name: str) -> list[int]:
+    """An attribute that is a list of whole numbers; empty where the node does not have it."""
+    return next((list(each.ints) for each in node.attribute if each.name == name), [])
 
 
 class _Product:

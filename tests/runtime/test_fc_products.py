@@ -13,9 +13,16 @@ from onnx import helper
 
 import vggspec
 from tests.nets import net, random_weights
+from vggspec.base.diagnostic import VggspecError
 from vggspec.bundle.opening import open_bundle
 from vggspec.compiler.initialise import write_initial
-from vggspec.runtime.fc_products import place_of, replace_dense_fc, weights_of, with_products
+from vggspec.runtime.fc_products import (
+    place_of,
+    replace_dense_fc,
+    weights_of,
+    with_products,
+    worth_rows,
+)
 from vggspec.runtime.ort_session import OrtSession, profiled
 
 #: Its first FC layer has a window of 8 × 12 over 24 channels; the next ones see single positions.
@@ -190,6 +197,47 @@ def test_weights_that_two_layers_read_stay(tmp_path: Path) -> None:
     model.graph.node.append(helper.make_node("Conv", ["x", "w", "b"], ["z"], "other"))
     onnx.save(model, tmp_path / "m.onnx")
     assert with_products(tmp_path / "m.onnx") is None
+
+
+def circle(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Relu", ["x1"], ["x1"], "circle"))
+    model.graph.node[-1].input[0] = "x1"
+
+
+def without_stride(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("MaxPool", ["x"], ["x1"], "pool", strides=[0, 0]))
+    model.graph.node[-1].input[0] = "x1"
+
+
+def without_weights(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Conv", [], ["x1"], "none"))
+    model.graph.node[-1].input[0] = "x1"
+
+
+def other_attributes(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].attribute.extend(
+        [helper.make_attribute("strides", 1.5), helper.make_attribute("group", "two")]
+    )
+
+
+@pytest.mark.parametrize("broken", [circle, without_stride, without_weights, other_attributes])
+def test_a_broken_graph_is_left_to_the_engine(
+    broken: Callable[[onnx.ModelProto], None], tmp_path: Path
+) -> None:
+    """Whatever is wrong with it: it neither raises nor loops before the engine has seen it."""
+    model = convolution()
+    broken(model)
+    assert worth_rows(model.graph, weights_of(model.graph), {"w"}) == set()
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(VggspecError, match="VGG"):
+        OrtSession(tmp_path / "m.onnx", "cpu")
+
+
+def test_a_place_of_too_many_digits_is_none() -> None:
+    weights = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
+    for key, value in (("location", "w"), ("offset", "9" * 5000)):
+        weights.external_data.add(key=key, value=value)
+    assert place_of(weights) is None
 
 
 def test_no_graph_is_left_to_the_engine(tmp_path: Path) -> None:
